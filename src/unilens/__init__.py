@@ -1,0 +1,49 @@
+"""unilens: what a neural network saw, compared with a baseline that it learned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .attribution import Attribution, PathAttribution
+from .baselines.base import baselines as _baselines
+from .errors import UnilensError, UnknownNameError
+from .gradients import Evaluator
+from .methods import explain
+from .methods import methods as _methods
+from .registry import Card
+
+if TYPE_CHECKING:
+    from .models import PixelClassifier, load_model
+
+__all__ = [
+    "Attribution",
+    "Card",
+    "Evaluator",
+    "PathAttribution",
+    "PixelClassifier",
+    "UnilensError",
+    "UnknownNameError",
+    "baselines",
+    "explain",
+    "load_model",
+    "methods",
+]
+_LAZY = {"PixelClassifier", "load_model"}
+
+
+def methods() -> dict[str, Card]:
+    """Return the cards of all methods, by name."""
+    return {name: entry.card for name, entry in _methods.items()}
+
+
+def baselines() -> dict[str, Card]:
+    """Return the cards of all baselines, by name."""
+    return {name: entry.card for name, entry in _baselines.items()}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from . import models
+
+        return getattr(models, name)
+    raise AttributeError(f"module 'unilens' has no attribute {name!r}")

@@ -1,0 +1,493 @@
+"""Score x Baseline x Path x Quadrature, and its result."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from . import diagnostics
+from .baselines import Baseline, Constant, Found
+from .diagnostics import Trace
+from .errors import UnilensError
+from .gradients import Evaluator, Passes, ScoreGradient
+from .paths import Path, StraightLine
+from .quadrature import Rule, quadrature
+from .scores import Score
+from .scores import resolve as resolve_score
+
+Target = int | str | Sequence[int | str] | Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What every input value contributed, and all that is needed to judge and repeat it.
+
+    Attributes:
+        values: `(B, *S)`, signed, in units of the score.
+        target: `(B,)`, the class indices explained.
+        score: `(B,)`, f(x).
+        outputs: `(B, K)`, the model's logits at the inputs.
+        baseline: `(B, *S)`, or None for methods without one.
+        baseline_score: `(B,)`, f(x'), or None.
+        trace: scores along the path, or None.
+        record: what the search for the baseline wrote down, each entry `(B, ...)`.
+        measured: diagnostics known for this attribution, each `(B,)`.
+        provenance: method, settings, seed, versions, device, dtype, seconds, passes.
+    """
+
+    values: Tensor
+    target: Tensor
+    score: Tensor
+    outputs: Tensor
+    baseline: Tensor | None = None
+    baseline_score: Tensor | None = None
+    trace: Trace | None = None
+    record: Mapping[str, Tensor] = field(default_factory=dict)
+    measured: Mapping[str, Tensor] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def completeness_gap(self) -> Tensor:
+        """f(x) - f(x') - sum(values), `(B,)`, in units of the score; NaN without a baseline."""
+        if self.baseline_score is None:
+            return torch.full_like(self.score, torch.nan, dtype=torch.float64)
+        change = self.score.double() - self.baseline_score.double()
+        return change - self.values.double().flatten(1).sum(1)
+
+    @property
+    def confidence(self) -> Tensor:
+        """The softmax probability of the target at the inputs, `(B,)`; NaN for one output."""
+        return _confidence(self.outputs, self.target)
+
+    @property
+    def saliency(self) -> Tensor:
+        """The absolute values `(B, *S)`: how much, without the sign."""
+        return self.values.abs()
+
+    @property
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Every diagnostic measured for this attribution, by name, each `(B,)`."""
+        finite = self.values.flatten(1).isfinite().all(1)
+        return {"values_finite": finite.double(), **self.measured}
+
+    @property
+    def warnings(self) -> list[list[str]]:
+        """The named warnings of each input (see `unilens.diagnostics.WARNINGS`)."""
+        known = {name: values.tolist() for name, values in self.diagnostics.items()}
+        return [
+            diagnostics.warn({name: values[i] for name, values in known.items()})
+            for i in range(len(self.values))
+        ]
+
+    def with_measured(self, **measured: Tensor) -> Attribution:
+        """Return a copy that knows more diagnostics, each `(B,)`."""
+        return dataclasses.replace(self, measured={**self.measured, **measured})
+
+    def with_provenance(self, **provenance: object) -> Attribution:
+        """Return a copy with further entries in its provenance."""
+        return dataclasses.replace(self, provenance={**self.provenance, **provenance})
+
+
+class Explainer(Protocol):
+    """A method with its settings: from a model, inputs and target to an attribution."""
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+
+
+@dataclass(frozen=True)
+class PathAttribution:
+    """Sum the gradient of a score along a path from a baseline to the input.
+
+    A_i = sum_k w_k df/dx_i(gamma(t_k)) gamma_i'(t_k), with the target held fixed at x.
+
+    Args:
+        baseline: what the input is compared with.
+        path: the way from there.
+        rule: quadrature, by name or as a function of n_steps.
+        n_steps: nodes on the path.
+        score: what is explained, by name or as a function of logits and target.
+
+    Example:
+        >>> model = nn.Linear(2, 2, bias=False).eval()
+        >>> _ = nn.init.constant_(model.weight, 3.0)
+        >>> explain = PathAttribution(score="logit", n_steps=1)
+        >>> explain(model, torch.tensor([[1.0, 2.0]]), 0).values
+        tensor([[3., 6.]])
+    """
+
+    baseline: Baseline = field(default_factory=Constant)
+    path: Path = field(default_factory=StraightLine)
+    rule: str | Rule = "gauss_legendre"
+    n_steps: int = 50
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        quadrature(self.rule, self.n_steps)
+        resolve_score(self.score)
+        for name in ("baseline", "path"):
+            if not callable(getattr(self, name)):
+                raise UnilensError(
+                    f"expected {name} to be a function or an object such as unilens.baselines() "
+                    f"builds, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input, with those at both ends of the path."""
+        search = getattr(self.baseline, "passes", Passes(0, 0))
+        along = Passes(self.n_steps, self.n_steps)
+        return cast(Passes, search) + along + Passes(2, 0)
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs.
+
+        Args:
+            model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
+            inputs: `(B, *S)`, floating point.
+            target: class index or label, one for all or one per input; None for the class that
+                the model predicts at each input.
+            seed: of everything random; the draw for an input depends on it and the input alone.
+
+        Returns:
+            The attribution, with the diagnostics that cost no further passes.
+
+        Raises:
+            UnilensError: the inputs, target or model do not fit; the message says how.
+        """
+        with torch.inference_mode(False):
+            case = Case.begin(model, inputs, target, seed)
+            return case.finish(self, self._integrate(case))
+
+    def _integrate(self, case: Case) -> Attribution:
+        score = resolve_score(self.score)
+        generator = torch.Generator().manual_seed(case.seed)
+        found = self.baseline(case.evaluator, case.inputs, case.target, generator=generator)
+        baseline, record = (found.values, found.record) if isinstance(found, Found) else (found, {})
+        _check_baseline(baseline, case.inputs)
+        gradient = ScoreGradient(case.evaluator, score, case.target)
+        rule = quadrature(self.rule, self.n_steps)
+        total = torch.zeros_like(case.inputs)
+        recorder = _Recorder(case.target)
+        start_outputs = case.evaluator(baseline)
+        start_score = score(start_outputs, case.target)
+        recorder.end(0.0, start_outputs, start_score)
+        for leg in self.path(gradient, baseline, case.inputs, rule):
+            displacement = leg.displacement.expand_as(leg.evaluation.gradients)
+            for one, way in zip(leg.evaluation.gradients, displacement, strict=True):
+                total.addcmul_(one, way)  # one by one: no sum whose rounding depends on the batch
+            recorder.leg(leg.fraction, leg.points, leg.evaluation)
+        end_score = score(case.outputs, case.target)
+        recorder.end(1.0, case.outputs, end_score)
+        attribution = Attribution(
+            values=total,
+            target=case.target,
+            score=end_score,
+            outputs=case.outputs,
+            baseline=baseline,
+            baseline_score=start_score,
+            trace=recorder.trace(),
+            record=record,
+        )
+        return attribution.with_measured(**self._free_diagnostics(attribution, case.inputs))
+
+    def _free_diagnostics(self, attribution: Attribution, inputs: Tensor) -> dict[str, Tensor]:
+        trace, baseline = attribution.trace, attribution.baseline
+        assert trace is not None
+        assert baseline is not None
+        assert attribution.baseline_score is not None
+        distance = diagnostics.proximity(inputs, baseline)
+        measured = {
+            "completeness_gap": attribution.completeness_gap,
+            "score_change": attribution.score - attribution.baseline_score,
+            "confidence_change": diagnostics.confidence_change(trace),
+            "proximity": distance,
+            "monotonicity": diagnostics.monotonicity(trace),
+            "flat_fraction": diagnostics.flat_fraction(trace),
+            "riemann_error_bound": diagnostics.riemann_error_bound(trace, distance, self.n_steps),
+        }
+        if "matching_loss" in attribution.record:
+            losses = attribution.record["matching_loss"]
+            measured["matching_loss_fall"] = losses[:, 0] - losses[:, -1]
+        return measured
+
+    def stability(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        attribution: Attribution,
+        steps: Sequence[int] = (1, 15, 30),
+    ) -> dict[str, Tensor]:
+        """Return how stable the map is in n_steps, from the same baseline (more passes).
+
+        Returns:
+            By name `stability_<few>_<most>`, Spearman correlations `(B,)` of unsigned maps.
+        """
+        evaluator = Evaluator.of(model)
+        fixed = dataclasses.replace(self, baseline=_Known(attribution.baseline))
+        maps = {self.n_steps: attribution.values}
+        for n_steps in steps:
+            if n_steps not in maps:
+                again = dataclasses.replace(fixed, n_steps=n_steps)
+                maps[n_steps] = again(evaluator, inputs, attribution.target).values
+        return diagnostics.stability({n_steps: maps[n_steps] for n_steps in steps})
+
+    def curvature(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        attribution: Attribution,
+        iterations: int = 10,
+    ) -> dict[str, Tensor]:
+        """Return the score's top Hessian eigenvalue at baseline and input (more passes).
+
+        Returns:
+            `curvature_baseline` and `curvature_input`, each `(B,)`, in score per squared unit of
+            the inputs.
+        """
+        gradient = ScoreGradient(Evaluator.of(model), resolve_score(self.score), attribution.target)
+        assert attribution.baseline is not None
+        ends = torch.stack([attribution.baseline, inputs])
+        start = torch.randn(inputs.shape[1:], generator=torch.Generator().manual_seed(0))
+        top = diagnostics.top_curvature(
+            functools.partial(gradient.hessian_vector, ends),
+            start.to(ends).expand_as(ends),
+            iterations,
+        )
+        return {"curvature_baseline": top[0], "curvature_input": top[1]}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What every method starts from: checked inputs, their outputs, and a target fixed there."""
+
+    evaluator: Evaluator
+    inputs: Tensor
+    outputs: Tensor
+    target: Tensor
+    seed: int
+    began: float
+
+    @classmethod
+    def begin(cls, model: nn.Module | Evaluator, inputs: Tensor, target: Target, seed: int) -> Case:
+        """Check everything that comes from the user, and run the model once at the inputs."""
+        began = time.perf_counter()
+        evaluator = Evaluator.of(model)
+        inputs = _check_inputs(inputs, evaluator)
+        outputs = evaluator(inputs)
+        if not outputs.isfinite().all():
+            raise UnilensError(
+                "expected finite logits at the inputs, got NaN or infinity; check the model's "
+                "weights and the range of the inputs"
+            )
+        target = _check_target(target, outputs, evaluator.model)
+        return cls(evaluator, inputs, outputs, target, seed, began)
+
+    def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
+        """Return the attribution with its provenance."""
+        return attribution.with_provenance(
+            method=type(explainer).__name__,
+            settings=describe(explainer),
+            seed=self.seed,
+            versions=versions(),
+            device=str(self.inputs.device),
+            dtype=str(self.inputs.dtype).removeprefix("torch."),
+            passes=explainer.passes._asdict(),
+            seconds=time.perf_counter() - self.began,
+        )
+
+
+class _Recorder:
+    """Collects the trace while a path is walked."""
+
+    def __init__(self, target: Tensor) -> None:
+        self._target = target
+        self._fractions: list[Tensor] = []
+        self._scores: list[Tensor] = []
+        self._confidences: list[Tensor] = []
+        self._changes: list[Tensor] = []
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def end(self, fraction: float, outputs: Tensor, score: Tensor) -> None:
+        self._add(torch.tensor([fraction], dtype=torch.float64), outputs[None], score[None])
+
+    def leg(self, fraction: Tensor, points: Tensor, evaluation: Any) -> None:
+        self._add(fraction.double().cpu(), evaluation.outputs, evaluation.values)
+        gradients = evaluation.gradients
+        if self._last is not None:
+            points = torch.cat([self._last[0], points])
+            gradients = torch.cat([self._last[1], gradients])
+        self._last = points[-1:], gradients[-1:]
+        self._changes.append(diagnostics.gradient_change(points, gradients))
+
+    def _add(self, fraction: Tensor, outputs: Tensor, score: Tensor) -> None:
+        if self._fractions and fraction[0] == self._fractions[-1][-1]:
+            fraction, outputs, score = fraction[1:], outputs[1:], score[1:]
+        if not len(fraction):
+            return
+        self._fractions.append(fraction)
+        self._scores.append(score)
+        confidence = _confidence(outputs, self._target.expand(outputs.shape[:-1]))
+        self._confidences.append(confidence if outputs.shape[-1] > 1 else score)
+
+    def trace(self) -> Trace:
+        changes = torch.stack(self._changes)
+        largest = changes.nan_to_num(-torch.inf).amax(0)
+        scores = torch.cat(self._scores)
+        return Trace(
+            fraction=torch.cat(self._fractions).to(scores.device),
+            score=scores,
+            confidence=torch.cat(self._confidences),
+            gradient_change=largest.masked_fill(largest == -torch.inf, torch.nan),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A baseline that was found before."""
+
+    values: Tensor | None
+
+    def __call__(self, *_: object, **__: object) -> Tensor:
+        assert self.values is not None
+        return self.values
+
+
+def _confidence(outputs: Tensor, target: Tensor) -> Tensor:
+    if outputs.shape[-1] < 2:
+        return torch.full_like(outputs[..., 0], torch.nan)
+    return outputs.softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+
+
+def _check_inputs(inputs: Tensor, evaluator: Evaluator) -> Tensor:
+    if not isinstance(inputs, Tensor):
+        raise UnilensError(
+            f"expected inputs to be a tensor (B, *S), got {type(inputs).__name__}; "
+            "stack the inputs with torch.stack or wrap them with torch.as_tensor"
+        )
+    if inputs.ndim < 2 or not inputs.numel():
+        raise UnilensError(
+            f"expected inputs of shape (B, *S) with at least one input, got "
+            f"{tuple(inputs.shape)}; add the batch dimension with inputs.unsqueeze(0)"
+        )
+    if not inputs.is_floating_point():
+        raise UnilensError(
+            f"expected floating-point inputs, got {inputs.dtype}; convert them with .float() "
+            "(and divide 8-bit images by 255)"
+        )
+    if evaluator.device is not None and inputs.device != evaluator.device:
+        raise UnilensError(
+            f"expected inputs on the model's device {evaluator.device}, got {inputs.device}; "
+            "move one of them with .to(...)"
+        )
+    bad = (~inputs.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise UnilensError(
+            f"expected finite inputs, got NaN or infinity in input {', '.join(map(str, bad[:5]))}"
+            f"{', ...' if len(bad) > 5 else ''} of {len(inputs)}; clean them first"
+        )
+    return inputs.detach().clone().to(torch.promote_types(inputs.dtype, torch.float32))
+
+
+def _check_target(target: Target, outputs: Tensor, model: nn.Module) -> Tensor:
+    """Return the target `(B,)`: one per input, the predicted class where none is given."""
+    count, classes = outputs.shape
+    if target is None:
+        return outputs.argmax(-1)
+    if isinstance(target, (str, int)):
+        target = [target] * count
+    if not isinstance(target, Tensor):
+        target = torch.as_tensor([_class_index(one, model) for one in target])
+    if target.ndim == 0:
+        target = target.expand(count)
+    if target.shape != (count,):
+        raise UnilensError(
+            f"expected `target` of shape ({count},), one per input, got {tuple(target.shape)}"
+        )
+    if target.is_floating_point() or target.dtype == torch.bool:
+        raise UnilensError(
+            f"expected `target` to hold class indices as integers, got {target.dtype}"
+        )
+    wrong = [int(one) for one in target if not 0 <= int(one) < classes]
+    if wrong:
+        raise UnilensError(
+            f"expected `target` between 0 and {classes - 1}, since the model's outputs have shape "
+            f"{tuple(outputs.shape)}; got {wrong[0]}"
+        )
+    return target.to(outputs.device, torch.long)
+
+
+def _class_index(one: object, model: nn.Module) -> int:
+    if isinstance(one, str):
+        find = getattr(model, "class_index", None)
+        if find is None:
+            raise UnilensError(
+                f"expected `target` as a class index, got the label {one!r}; only models with "
+                "labels (unilens.load_model) know names"
+            )
+        return int(find(one))
+    try:
+        return int(one)
+    except (TypeError, ValueError):
+        raise UnilensError(
+            f"expected `target` to be a class index or a label, got {type(one).__name__}"
+        ) from None
+
+
+def _check_baseline(baseline: object, inputs: Tensor) -> None:
+    if not isinstance(baseline, Tensor) or baseline.shape != inputs.shape:
+        came = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
+        raise UnilensError(
+            f"expected the baseline to have the inputs' shape {tuple(inputs.shape)}, got {came}"
+        )
+
+
+def describe(thing: object) -> object:
+    """Return a setting as plain data: dataclasses by their fields, tensors by their shape."""
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        return {"type": type(thing).__name__, **fields}
+    if isinstance(thing, Tensor):
+        return f"Tensor{tuple(thing.shape)}"
+    if isinstance(thing, (tuple, list)):
+        return [describe(one) for one in thing]
+    if isinstance(thing, (str, int, float, bool, type(None))):
+        return thing
+    return getattr(thing, "__qualname__", type(thing).__name__)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "unilens": metadata.version("unilens"),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }

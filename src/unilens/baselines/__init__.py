@@ -1,0 +1,22 @@
+"""Baselines: what an input is compared with."""
+
+from .base import Baseline, Found, baselines
+from .blur import Blur, gaussian_blur
+from .constant import Constant, ImageMean, MaxDistance
+from .noise import DatasetSample, GaussianNoise, UniformNoise
+from .unlearned import Unlearned
+
+__all__ = [
+    "Baseline",
+    "Blur",
+    "Constant",
+    "DatasetSample",
+    "Found",
+    "GaussianNoise",
+    "ImageMean",
+    "MaxDistance",
+    "UniformNoise",
+    "Unlearned",
+    "baselines",
+    "gaussian_blur",
+]

@@ -1,0 +1,93 @@
+"""Baselines read off the input box or the input itself: no model, no randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UnilensError
+from ..gradients import Evaluator
+from ..registry import Card
+from .base import baselines, check_bounds
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Compare with one value everywhere, or with one value per channel.
+
+    Args:
+        value: a number, or one number per channel (dimension 1 of the inputs), in the inputs'
+            units: for the bundled image models 0 is black and 1 is white.
+    """
+
+    value: float | Sequence[float] = 0.0
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, *S)`; see `Baseline`."""
+        try:
+            value = torch.as_tensor(self.value, dtype=inputs.dtype, device=inputs.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise UnilensError(
+                f"expected value to be a number or one number per channel, got {self.value!r}"
+            ) from None
+        if value.ndim == 0:
+            return torch.full_like(inputs, value.item())
+        if value.ndim != 1 or inputs.ndim < 2 or len(value) != inputs.shape[1]:
+            raise UnilensError(
+                f"expected value to be a number or {inputs.shape[1]} numbers, one per channel, "
+                f"got {tuple(value.shape)}"
+            )
+        return value.view(1, -1, *(1 for _ in inputs.shape[2:])).expand_as(inputs).clone()
+
+
+@dataclass(frozen=True)
+class ImageMean:
+    """Compare with the input's own mean: per channel over space, or over the features of a row."""
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, *S)`; see `Baseline`."""
+        dims = tuple(range(min(2, inputs.ndim - 1), inputs.ndim))
+        return inputs.mean(dims, keepdim=True).expand_as(inputs).clone()
+
+
+@dataclass(frozen=True)
+class MaxDistance:
+    """Compare with the corner of the input box that is farthest from the input.
+
+    Args:
+        bounds: lowest and highest value of the box, in the inputs' units.
+    """
+
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_bounds(self.bounds)
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, *S)`; see `Baseline`."""
+        low, high = self.bounds
+        return torch.where(inputs < (low + high) / 2, high, low).to(inputs.dtype)
+
+
+_IG = "Sundararajan et al. 2017, arXiv 1703.01365"
+_STURMFELS = "Sturmfels et al. 2020, doi 10.23915/distill.00022"
+baselines.add(Card("black", "constant", "0 everywhere", _IG), lambda: Constant(0.0))
+baselines.add(Card("white", "constant", "1 everywhere", _STURMFELS), lambda: Constant(1.0))
+baselines.add(Card("grey", "constant", "0.5 everywhere", _STURMFELS), lambda: Constant(0.5))
+baselines.add(Card("constant", "constant", "any value, or one per channel", _IG), Constant)
+baselines.add(
+    Card("image_mean", "constant", "the input's own mean, per channel", _STURMFELS), ImageMean
+)
+baselines.add(
+    Card("max_distance", "constant", "the farthest corner of the input box", _STURMFELS),
+    MaxDistance,
+)

@@ -1,0 +1,115 @@
+"""Random baselines; each input's draw depends on the seed and the input alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UnilensError, require
+from ..gradients import Evaluator
+from ..randomness import per_input
+from ..registry import Card
+from .base import baselines, check_bounds, check_number
+
+
+@dataclass(frozen=True)
+class UniformNoise:
+    """Compare with independent uniform draws from the input box.
+
+    Args:
+        bounds: lowest and highest value of the box, in the inputs' units.
+    """
+
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_bounds(self.bounds)
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, *S)`; see `Baseline`."""
+        low, high = self.bounds
+        shape = inputs.shape[1:]
+        return (
+            per_input(inputs, generator, lambda g: torch.rand(shape, generator=g)) * (high - low)
+            + low
+        )
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Compare with gaussian draws, clipped to the input box.
+
+    Args:
+        std: standard deviation, in the inputs' units.
+        mean: centre of the draws; None centres them on the input itself.
+        bounds: lowest and highest value of the box.
+    """
+
+    std: float = 0.25
+    mean: float | None = 0.5
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_number("std", self.std, above=0)
+        if self.mean is not None:
+            check_number("mean", self.mean)
+        check_bounds(self.bounds)
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, *S)`; see `Baseline`."""
+        shape = inputs.shape[1:]
+        noise = per_input(inputs, generator, lambda g: torch.randn(shape, generator=g))
+        centre = inputs if self.mean is None else self.mean
+        return (centre + self.std * noise).clamp(*self.bounds)
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetSample:
+    """Compare with another real input, drawn at random from the references.
+
+    Args:
+        references: `(R, *S)`, of the inputs' shape after the first dimension.
+    """
+
+    references: Tensor
+
+    def __post_init__(self) -> None:
+        require(
+            isinstance(self.references, Tensor) and len(self.references) > 0,
+            f"expected references to be a tensor (R, *S), got {type(self.references).__name__}",
+        )
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, *S)`; see `Baseline`."""
+        if self.references.shape[1:] != inputs.shape[1:]:
+            raise UnilensError(
+                f"expected references of shape (R, {', '.join(map(str, inputs.shape[1:]))}), got "
+                f"{tuple(self.references.shape)}; preprocess them as the inputs are"
+            )
+        count = len(self.references)
+        chosen = per_input(
+            inputs, generator, lambda g: torch.randint(count, (), generator=g).double()
+        )
+        return self.references.to(inputs)[chosen.long()]
+
+
+_STURMFELS = "Sturmfels et al. 2020, doi 10.23915/distill.00022"
+baselines.add(
+    Card("uniform_noise", "noise", "uniform draws from the input box", _STURMFELS, False),
+    UniformNoise,
+)
+baselines.add(
+    Card("gaussian_noise", "noise", "clipped gaussian draws", _STURMFELS, False), GaussianNoise
+)
+baselines.add(
+    Card("dataset_sample", "noise", "another real input; references=(R, *S)", _STURMFELS, False),
+    DatasetSample,
+)

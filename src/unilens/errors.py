@@ -1,0 +1,40 @@
+"""The exceptions that unilens raises on bad input: what was expected, what came, the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnilensError(ValueError):
+    """Bad input: the message says what was expected, what came, and what to do."""
+
+
+class UnknownNameError(UnilensError):
+    """A name that is not registered; the message lists the nearest or all valid names."""
+
+    def __init__(self, kind: str, name: object, valid: Iterable[str], remedy: str = "") -> None:
+        names = list(valid)
+        nearest = nearest_names(str(name), names)
+        message = f"unknown {kind} {str(name)!r}"
+        message += f"; did you mean {' or '.join(nearest)}?" if nearest else "."
+        if len(names) <= 40:
+            message += f" Valid: {', '.join(names) or 'none'}."
+        super().__init__(message + (f" {remedy}" if remedy else ""))
+
+
+def nearest_names(name: str, names: Iterable[str], at_most: int = 3) -> list[str]:
+    """Return the names closest in spelling to `name`, ignoring case, best first."""
+    by_folded: dict[str, str] = {}
+    for candidate in names:
+        by_folded.setdefault(candidate.casefold(), candidate)
+    folded = name.casefold()
+    close = difflib.get_close_matches(folded, by_folded, n=at_most, cutoff=0.6)
+    inside = [key for key in by_folded if folded and folded in key and key not in close]
+    return [by_folded[key] for key in (close + inside)[:at_most]]
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `UnilensError(message)` unless the condition holds."""
+    if not condition:
+        raise UnilensError(message)

@@ -1,0 +1,553 @@
+"""The one place that runs the model: any number of points, in bounded memory, in a fast layout.
+
+Everything here works on a copy of the user's model that shares its weights' storage, so the model
+itself, its hooks, its training mode and its `requires_grad` flags are never touched, whatever
+happens on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .errors import UnilensError, require
+from .folding import fold_batch_norms
+
+T = TypeVar("T")
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
+
+_BYTES_PER_PASS = {"cpu": 128 * 2**20, "other": 2 * 2**30}
+_SHARE_OF_FREE_MEMORY = 0.25
+_LARGEST_CHUNK = 4096
+
+
+class Passes(NamedTuple):
+    """How often a computation runs the model forward and backward, per input."""
+
+    forward: int
+    backward: int
+
+    def __add__(self, other: object) -> Passes:
+        if not isinstance(other, Passes):
+            return NotImplemented
+        return Passes(self.forward + other.forward, self.backward + other.backward)
+
+
+class Evaluation(NamedTuple):
+    """Outputs `(N, B, K)`, an objective `(N, B)` and its gradients `(N, B, *S)` at points."""
+
+    outputs: Tensor
+    values: Tensor
+    gradients: Tensor
+
+
+class Evaluator:
+    """A model prepared for many passes; use it wherever a model is expected.
+
+    Points come as `(N, B, *S)`: N points for each of B inputs. A pass takes points of one input
+    only, and on the CPU it runs on one thread, several passes side by side. So what comes out for
+    an input is the same to the last bit alone and in any batch, on one core or on many; and on a
+    CPU it is the faster way. It matters because a search for a baseline amplifies differences of
+    rounding.
+
+    Making one costs a copy of the model without its weights, and two passes at the first point.
+    Keep it as long as the model's weights stay as they are, and no longer.
+
+    Args:
+        model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
+        chunk: points per pass; by default as many as save 128 MiB for the way back (2 GiB on an
+            accelerator), less where memory is short.
+        independent: False lets one pass take points of several inputs: faster on accelerators and
+            for tables of many rows, equal to rounding only.
+        fold: whether to fold batch norms into convolutions where that is exact.
+        layout: "channels_last", "contiguous" or "auto" (channels-last for 2-D convolutions).
+        precision: a dtype for autocast, such as `torch.bfloat16`; sums stay in float32.
+
+    Raises:
+        UnilensError: the model is in training mode, or cannot be copied.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        chunk: int | None = None,
+        independent: bool = True,
+        fold: bool = True,
+        layout: str = "auto",
+        precision: torch.dtype | None = None,
+    ) -> None:
+        _check_model(model)
+        require(
+            chunk is None or (isinstance(chunk, int) and chunk >= 1),
+            f"expected chunk to be a whole number of at least 1, got {chunk!r}",
+        )
+        require(
+            layout in ("auto", "channels_last", "contiguous"),
+            f"expected layout 'auto', 'channels_last' or 'contiguous', got {layout!r}",
+        )
+        self.model = model
+        self._chunk_wanted, self._independent = chunk, independent
+        self._fold, self._precision = fold, precision
+        self._chunks: dict[torch.Size, int] = {}
+        convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
+        self._channels_last = layout == "channels_last" or (layout == "auto" and convolutional)
+        self._module = _working_copy(model)
+        if self._channels_last:
+            self._module.to(memory_format=torch.channels_last)
+        self._fast: nn.Module | None = None
+        tensors = [*model.parameters(), *model.buffers()]
+        floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+        self.dtype = floating[0].dtype if floating else None
+        self.device = tensors[0].device if tensors else None
+        self._workers = _Workers(self.device)
+
+    @classmethod
+    def of(cls, model: nn.Module | Evaluator) -> Evaluator:
+        """Return the evaluator itself, or one made for the model."""
+        return model if isinstance(model, Evaluator) else cls(model)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return the logits `(B, K)` at inputs `(B, *S)`, without gradient."""
+        return self.outputs(inputs.unsqueeze(0))[0]
+
+    def outputs(self, points: Tensor) -> Tensor:
+        """Return the logits `(N, B, K)` at points `(N, B, *S)`, in float32 or wider."""
+        fast = self._prepared(points)
+
+        def work(part: Tensor, rows: Tensor) -> tuple[Tensor]:
+            with torch.no_grad():
+                return (self._forward(self._workers.own(fast), part),)
+
+        return self._in_passes(points, work)[0]
+
+    def differentiate(self, points: Tensor, objective: Objective) -> Evaluation:
+        """Return the model's outputs, an objective of them, and its gradients.
+
+        Args:
+            points: `(N, B, *S)`.
+            objective: from outputs `(m, K)` and the inputs' numbers `(m,)`, in 0..B-1, to values
+                `(m,)`; the value of a row may depend on that row's outputs only.
+        """
+        fast = self._prepared(points)
+
+        def work(part: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+            leaf = part.detach().requires_grad_()
+            with torch.enable_grad():
+                outputs = self._forward(self._workers.own(fast), leaf)
+                values = objective(outputs, rows)
+                (gradient,) = _gradient(values, leaf)
+            return outputs.detach(), values.detach(), gradient
+
+        return Evaluation(*self._in_passes(points, work))
+
+    def hessian_vector(self, points: Tensor, vectors: Tensor, objective: Objective) -> Tensor:
+        """Return the products `(N, B, *S)` of the objective's Hessians at points with vectors.
+
+        With J the outputs' Jacobian and u the objective's gradient in the outputs, the product is
+        the gradient of u . Jv. Jv comes from forward mode, which is exact and spares the second
+        derivative of convolutions (fifty times a pass, where they are grouped); where an operation
+        has no forward mode, the gradient is differentiated again. Fused attention has neither, so
+        the plain kernel is used.
+
+        Args:
+            points: `(N, B, *S)`.
+            vectors: `(N, B, *S)`.
+            objective: as in `differentiate`, twice differentiable.
+        """
+        fast = self._prepared(points)
+        beside = vectors.flatten(0, 1)
+
+        def forward_mode(part: Tensor, rows: Tensor) -> tuple[Tensor]:
+            leaf, vector = part[0].detach().requires_grad_(), part[1]
+            with torch.enable_grad():
+                dual = forward_ad.make_dual(leaf, vector)
+                outputs, along = forward_ad.unpack_dual(
+                    self._forward(self._workers.own(fast), dual)
+                )
+                (inner,) = _gradient(objective(outputs, rows), outputs, create_graph=True)
+                return _second(inner * along, leaf)
+
+        def twice(part: Tensor, rows: Tensor) -> tuple[Tensor]:
+            leaf, vector = part[0].detach().requires_grad_(), part[1]
+            with torch.enable_grad():
+                values = objective(self._forward(self._workers.own(fast), leaf), rows)
+                (gradient,) = _gradient(values, leaf, create_graph=True)
+                return _second(gradient * vector, leaf)
+
+        with sdpa_kernel(SDPBackend.MATH):
+            try:
+                with forward_ad.dual_level(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # torch scripts its own formulas, and warns
+                    return self._in_passes(points, forward_mode, beside, size=1)[0]
+            except (RuntimeError, NotImplementedError, UnilensError, TypeError):
+                return self._in_passes(points, twice, beside, size=1)[0]
+
+    def outputs_after_ascent(self, inputs: Tensor, objective: Objective, rate: float) -> Tensor:
+        """Return the logits `(B, K)` at each input after an ascent step taken for it alone.
+
+        theta' = theta + rate g / |g|, g the objective's gradient in all weights together. The
+        weights are separate tensors; frozen parameters take part, and the model stays as it is.
+        An input whose gradient is zero has no direction: its outputs are the model's own.
+
+        Args:
+            inputs: `(B, *S)`.
+            objective: as in `differentiate`.
+            rate: the length of the step in weight space.
+        """
+        require(
+            any(value.is_floating_point() for value in self._module.parameters()),
+            "expected a model with weights to unlearn, got one without parameters",
+        )
+
+        def work(part: Tensor, rows: Tensor) -> tuple[Tensor]:
+            module = self._workers.own(self._module)
+            own = {
+                name: value.detach().requires_grad_()
+                for name, value in module.named_parameters()
+                if value.is_floating_point()
+            }
+            with torch.enable_grad():
+                outputs = self._forward(_Reweighted(module, own), part)
+                gradients = torch.autograd.grad(
+                    objective(outputs, rows).sum(), list(own.values()), materialize_grads=True
+                )
+            norm = torch.stack([gradient.double().norm() for gradient in gradients]).norm()
+            if not norm > 0:
+                return (outputs.detach(),)
+            with torch.no_grad():
+                moved = {
+                    name: value + gradient * (rate / norm).to(gradient.dtype)
+                    for (name, value), gradient in zip(own.items(), gradients, strict=True)
+                }
+                return (self._forward(_Reweighted(module, moved), part),)
+
+        return self._in_passes(inputs.unsqueeze(0), work)[0][0]
+
+    def points_at_once(self, inputs: Tensor) -> int:
+        """Return how many points of each of the inputs `(B, *S)` keep all workers busy.
+
+        It is a whole number of passes, so that the points that share a pass do not depend on B.
+        """
+        self._prepared(inputs.unsqueeze(0))
+        passes = math.ceil(4 * self._workers.count / len(inputs))
+        return self._chunks[inputs.shape[1:]] * passes
+
+    def _forward(self, run: nn.Module, points: Tensor) -> Tensor:
+        last = self._channels_last and points.ndim == 4
+        # A clone, never the leaf itself: a first layer that works in place may overwrite it.
+        given = points.to(self.dtype).clone(
+            memory_format=torch.channels_last if last else torch.contiguous_format
+        )
+        try:
+            with self._autocast(points.device):
+                outputs = run(given)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            if isinstance(error, UnilensError) or _out_of_memory(error):
+                raise
+            raise UnilensError(
+                f"the model could not take inputs of shape {tuple(points.shape)}, "
+                f"{points.dtype}: {_first_line(error)}; check the shape it expects"
+            ) from error
+        _check_outputs(outputs, len(points))
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
+        if self._precision is None:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=self._precision)
+
+    def _in_passes(
+        self,
+        points: Tensor,
+        work: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+        beside: Tensor | None = None,
+        size: int | None = None,
+    ) -> list[Tensor]:
+        """Return what the work gives for points `(N, B, *S)`, each entry `(N, B, ...)`.
+
+        Where memory runs out, passes take half as many points and the work begins again.
+
+        Args:
+            points: `(N, B, *S)`.
+            work: from some of the points `(m, *S)` and their inputs' numbers `(m,)` to tensors
+                `(m, ...)`; with `beside`, from both stacked `(2, m, *S)`.
+            beside: `(N * B, *S)`, handed over with the points.
+            size: points per pass, in place of the model's own.
+        """
+        steps, batch = points.shape[:2]
+        flat = points.flatten(0, 1)
+        numbers = torch.arange(steps * batch, device=points.device).view(steps, batch)
+
+        def one(index: Tensor) -> tuple[Tensor, ...]:
+            part = flat[index]
+            given = part if beside is None else torch.stack([part, beside[index]])
+            return work(given, index % batch)
+
+        while True:
+            together = size or self._chunks.get(points.shape[2:], 1)
+            if self._independent:
+                indices = [part for column in numbers.T for part in column.split(together)]
+            else:
+                indices = list(numbers.flatten().split(together))
+            try:
+                done = self._workers.map(one, indices)
+                break
+            except (RuntimeError, MemoryError) as error:
+                self._halve(points, error)
+        back = torch.cat(indices).argsort()
+        return [
+            torch.cat(column)[back].unflatten(0, (steps, batch))
+            for column in zip(*done, strict=True)
+        ]
+
+    def _prepared(self, points: Tensor) -> nn.Module:
+        """Return the fast copy; at the first points of a shape, choose the chunk for it."""
+        shape = points.shape[2:]
+        if self._fast is None:
+            sample = points[0, :1].detach()
+            with torch.no_grad():
+                self._forward(self._module, sample)
+            given = sample.to(self.dtype)
+            self._fast = fold_batch_norms(self._module, given) if self._fold else self._module
+        if shape not in self._chunks:
+            self._chunks[shape] = self._chunk_wanted or self._choose_chunk(points[0, :1])
+        return self._fast
+
+    def _choose_chunk(self, sample: Tensor) -> int:
+        """Return how many points a pass should take, from what autograd saves for one."""
+        assert self._fast is not None
+        weights = {
+            value.untyped_storage().data_ptr()
+            for value in (*self._fast.parameters(), *self._fast.buffers())
+        }
+        saved: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            self._forward(self._fast, sample.detach().clone().requires_grad_())
+        kind = "cpu" if sample.device.type == "cpu" else "other"
+        free = _SHARE_OF_FREE_MEMORY * _free_memory(sample.device) / self._workers.count
+        fitting = min(_BYTES_PER_PASS[kind], free) / max(sum(saved.values()), 1)
+        return int(min(max(fitting, 1), _LARGEST_CHUNK))
+
+    def _halve(self, points: Tensor, error: RuntimeError | MemoryError) -> None:
+        """Take smaller passes after running out of memory; raise where that is not the trouble."""
+        if not _out_of_memory(error):
+            raise error
+        shape = points.shape[2:]
+        if self._chunks.get(shape, 1) == 1:
+            raise UnilensError(
+                f"not enough memory on {points.device} for one point of shape {tuple(shape)} "
+                "at a time; use a smaller input, a smaller model or another device"
+            ) from error
+        self._chunks[shape] = max(1, min(self._chunks[shape], len(points)) // 2)
+        if points.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class _Workers:
+    """Runs passes side by side: on the CPU one thread each, elsewhere one after the other."""
+
+    def __init__(self, device: torch.device | None) -> None:
+        on_cpu = device is None or device.type == "cpu"
+        self.count = torch.get_num_threads() if on_cpu else 1
+        self._on_cpu = on_cpu
+        self._pool: ThreadPoolExecutor | None = None
+        self._local = threading.local()
+        self._lock = threading.Lock()
+
+    def map(self, work: Callable[[Tensor], T], parts: Sequence[Tensor]) -> list[T]:
+        """Return the work done on every part, in their order."""
+        if not self._on_cpu:
+            return [work(part) for part in parts]
+        if self._pool is None:
+            self._pool = _single_threaded_pool(self.count)
+        return list(self._pool.map(work, parts))
+
+    def own(self, module: nn.Module) -> nn.Module:
+        """Return the calling thread's own copy of a module, since a forward may keep state."""
+        if not self._on_cpu:
+            return module
+        copies: dict[int, nn.Module] = self._local.__dict__.setdefault("copies", {})
+        if id(module) not in copies:
+            with self._lock:
+                copies[id(module)] = _working_copy(module)
+        return copies[id(module)]
+
+
+def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
+    """Return a pool whose threads each run torch on themselves alone."""
+    before = torch.get_num_threads()
+    ready = threading.Barrier(count + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(count, thread_name_prefix="unilens")
+    for _ in range(count):
+        pool.submit(begin)
+    ready.wait()
+    # The number is each thread's own, but new threads take the last one that was set.
+    torch.set_num_threads(before)
+    return pool
+
+
+class ScoreGradient:
+    """The gradient of a score at any points of shape `(N, B, *S)`: what a path integrates.
+
+    Args:
+        evaluator: runs the model.
+        score: from logits `(M, K)` and targets `(M,)` to values `(M,)`.
+        target: `(B,)`, fixed.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, score: Callable[[Tensor, Tensor], Tensor], target: Tensor
+    ) -> None:
+        self.evaluator, self.score, self.target = evaluator, score, target
+
+    def __call__(self, points: Tensor) -> Evaluation:
+        """Return outputs `(N, B, K)`, scores `(N, B)` and gradients `(N, B, *S)`."""
+        return self.evaluator.differentiate(points, self._objective)
+
+    def blocks(self, inputs: Tensor, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Yield per-step values `(n_steps,)` in blocks, each shaped to scale the inputs.
+
+        Blocks bound the memory: what is in use does not grow with the number of steps.
+        """
+        shape = (-1, *(1 for _ in inputs.shape))
+        size = self.evaluator.points_at_once(inputs)
+        cast = [value.to(inputs.device, inputs.dtype).view(shape) for value in values]
+        yield from zip(*(value.split(size) for value in cast), strict=True)
+
+    def hessian_vector(self, points: Tensor, vectors: Tensor) -> Tensor:
+        """Return the score's Hessian-vector products `(N, B, *S)` at points `(N, B, *S)`."""
+        return self.evaluator.hessian_vector(points, vectors, self._objective)
+
+    def _objective(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        return self.score(outputs, self.target[rows])
+
+
+def _gradient(values: Tensor, leaf: Tensor, create_graph: bool = False) -> tuple[Tensor]:
+    remedy = "remove detach(), argmax, numpy or no_grad from its forward"
+    if not values.requires_grad:
+        raise UnilensError(
+            "expected a model that is differentiable in its inputs, got outputs without a "
+            f"gradient; {remedy}"
+        )
+    (gradient,) = torch.autograd.grad(
+        values.sum(), leaf, create_graph=create_graph, allow_unused=True
+    )
+    if gradient is None:
+        raise UnilensError(
+            "expected a model that is differentiable in its inputs, got outputs that do not "
+            f"depend on them; {remedy}"
+        )
+    return (gradient,)
+
+
+def _second(product: Tensor, leaf: Tensor) -> tuple[Tensor]:
+    """Return the gradient of a sum that may not depend on the leaf: then it is zero."""
+    if not product.requires_grad:
+        return (torch.zeros_like(leaf),)
+    (gradient,) = torch.autograd.grad(product.sum(), leaf, materialize_grads=True)
+    return (gradient,)
+
+
+class _Reweighted(nn.Module):
+    """A module run with other weights; the module itself is not changed."""
+
+    def __init__(self, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._call = (module, dict(weights))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        module, weights = self._call
+        return torch.func.functional_call(module, weights, (inputs,))
+
+
+def _working_copy(model: nn.Module) -> nn.Module:
+    """Return a copy with frozen parameters that share the model's storage, and its own buffers."""
+    memo: dict[int, object] = {
+        id(value): nn.Parameter(value.detach(), requires_grad=False) for value in model.parameters()
+    }
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # a user's module can hold anything: locks, streams, handles
+        raise UnilensError(
+            f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
+            f"{_first_line(error)}; replace what cannot be copied (old-style weight_norm: use "
+            "torch.nn.utils.parametrizations.weight_norm)"
+        ) from error
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise UnilensError(
+            f"expected model to be a torch.nn.Module, got {type(model).__name__}; "
+            "wrap a function in a module whose forward calls it"
+        )
+    for name, part in model.named_modules():
+        if part.training:
+            raise UnilensError(
+                f"expected a model in eval mode, but {name or 'the model'} is in training mode; "
+                "call model.eval() first"
+            )
+
+
+def _check_outputs(outputs: object, count: int) -> None:
+    if not isinstance(outputs, Tensor):
+        raise UnilensError(
+            f"expected the model to return a tensor of logits, got {_describe(outputs)}; "
+            "wrap it in a module whose forward returns the logits alone"
+        )
+    if outputs.ndim != 2 or len(outputs) != count:
+        raise UnilensError(
+            f"expected outputs of shape ({count}, classes), got {tuple(outputs.shape)}; "
+            "wrap the model in a module that returns one row of logits per input"
+        )
+
+
+def _describe(outputs: object) -> str:
+    if isinstance(outputs, Mapping):
+        return f"{type(outputs).__name__} with keys {', '.join(map(str, outputs))}"
+    if isinstance(outputs, (tuple, list)):
+        return f"{type(outputs).__name__} of {len(outputs)}"
+    return type(outputs).__name__
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)

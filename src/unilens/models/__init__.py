@@ -1,0 +1,16 @@
+"""Image classifiers by name, photographs, and what turns one into the input of the other."""
+
+from .classifier import PixelClassifier, Preprocessing
+from .images import read_image
+from .loading import DEFAULT_MODEL, load_model, models
+from .samples import samples
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "PixelClassifier",
+    "Preprocessing",
+    "load_model",
+    "models",
+    "read_image",
+    "samples",
+]

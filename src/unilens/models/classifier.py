@@ -1,0 +1,118 @@
+"""A network as a classifier of pixels: values in [0, 1] go in, the normalisation is inside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+from ..errors import UnilensError, UnknownNameError
+from .images import to_rgb
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photograph becomes the network's pixels.
+
+    Attributes:
+        size: height and width of the crop that the network sees, in pixels.
+        resize: the shorter side before the crop, or (height, width) to stretch to.
+        mean: per channel, subtracted inside the classifier; in units of [0, 1] pixels.
+        std: per channel, divided by inside the classifier.
+        interpolation: "bicubic", "bilinear" or "nearest".
+    """
+
+    size: tuple[int, int]
+    resize: int | tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Return an image as `(3, H, W)` in [0, 1]: resized, then cropped about its centre."""
+        size = self.resize if isinstance(self.resize, int) else list(self.resize)
+        resized = transforms.resize(
+            to_rgb(image), size, InterpolationMode(self.interpolation), antialias=True
+        )
+        return transforms.to_tensor(transforms.center_crop(resized, list(self.size)))
+
+
+class PixelClassifier(nn.Module):
+    """An image network from pixels `(B, 3, H, W)` in [0, 1] to logits `(B, K)`.
+
+    Args:
+        network: from normalised images to logits.
+        preprocessing: sizes, mean and std.
+        labels: of the classes, in order; several names of one class are separated by commas.
+        name: how to load it again.
+        origin: where the weights come from, and their licence.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        labels: Sequence[str] = (),
+        name: str = "",
+        origin: str = "",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessing = preprocessing
+        self.labels = tuple(labels)
+        self.name, self.origin = name, origin
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(-1, 1, 1))
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the logits `(B, K)` of images `(B, 3, H, W)` in [0, 1]."""
+        logits: Tensor = self.network((pixels - self.mean) / self.std)
+        return logits
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """Return a photograph as the pixels `(3, H, W)` in [0, 1] that the network sees."""
+        return self.preprocessing(image)
+
+    def label(self, index: int) -> str:
+        """Return the first name of a class, or `class 7` where it has none."""
+        return self.labels[index].split(",")[0] if index < len(self.labels) else f"class {index}"
+
+    def class_index(self, name: str) -> int:
+        """Return the index of a class by one of its names, in any case, or by its number.
+
+        Raises:
+            UnknownNameError: no class has this name; the nearest are suggested.
+            UnilensError: several have it.
+        """
+        if re.fullmatch(r"\d+", name.strip()):
+            return int(name)
+        names: dict[str, list[int]] = {}
+        for index, label in enumerate(self.labels):
+            for one in {label, *label.split(",")}:
+                names.setdefault(_fold(one), []).append(index)
+        found = names.get(_fold(name), [])
+        if len(found) > 1:
+            raise UnilensError(
+                f"the label {name!r} names classes {', '.join(map(str, found))}; pass one of the "
+                "numbers"
+            )
+        if not found:
+            remedy = (
+                "Or pass the class index." if names else "The model has no labels: pass an index."
+            )
+            raise UnknownNameError("label", name, names, remedy)
+        return found[0]
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", " ").strip().casefold()

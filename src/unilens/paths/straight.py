@@ -1,0 +1,38 @@
+"""The straight line from the baseline to the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..gradients import ScoreGradient
+from ..quadrature import Quadrature
+from ..registry import Card
+from .base import Leg, paths
+
+
+@dataclass(frozen=True)
+class StraightLine:
+    """Walk along start + t (end - start), t in [0, 1]."""
+
+    def __call__(
+        self, gradient: ScoreGradient, start: Tensor, end: Tensor, quadrature: Quadrature
+    ) -> Iterator[Leg]:
+        """Yield the legs from start to end; see `Path`."""
+        direction = end - start
+        for fraction, weight in gradient.blocks(start, quadrature.nodes, quadrature.weights):
+            points = start + fraction * direction
+            yield Leg(fraction.flatten(), points, gradient(points), weight * direction)
+
+
+paths.add(
+    Card(
+        "straight",
+        "straight",
+        "the straight line (integrated gradients)",
+        "Sundararajan et al. 2017, arXiv 1703.01365",
+    ),
+    StraightLine,
+)

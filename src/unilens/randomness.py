@@ -1,0 +1,36 @@
+"""Randomness that belongs to an input, not to its place in a batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def per_input(
+    inputs: Tensor, generator: torch.Generator, draw: Callable[[torch.Generator], Tensor]
+) -> Tensor:
+    """Draw once for every input, seeded by the generator's seed and the input's own content.
+
+    So the draw for an image is the same alone, in any batch, in any order and on any device:
+    numbers are drawn on the CPU and moved.
+
+    Args:
+        inputs: `(B, *S)`.
+        generator: its initial seed is the run's seed; it is not advanced.
+        draw: from a generator to a tensor of one fixed shape.
+
+    Returns:
+        `(B, ...)`, the draws stacked, on the inputs' device and in their dtype.
+    """
+    seed = generator.initial_seed()
+    draws = [draw(torch.Generator().manual_seed(_seed(seed, one))) for one in inputs]
+    return torch.stack(draws).to(device=inputs.device, dtype=inputs.dtype)
+
+
+def _seed(seed: int, one: Tensor) -> int:
+    content = one.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes()
+    digest = hashlib.sha256(str(seed).encode() + b":" + content).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

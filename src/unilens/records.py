@@ -1,0 +1,171 @@
+"""What is kept of an explanation: a JSON record, the raw maps, and the panel, side by side."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .attribution import Attribution
+from .errors import UnilensError
+from .models import PixelClassifier
+from .viz import panel
+
+SCHEMA = 1
+SUFFIXES = (".png", ".safetensors", ".json")
+
+
+def record(
+    source: str,
+    model: PixelClassifier,
+    attributions: Mapping[str, Attribution],
+    index: int = 0,
+) -> dict[str, Any]:
+    """Return everything about one image's explanations as plain data.
+
+    Args:
+        source: the image's path, or the sample's name.
+        model: the classifier that was explained.
+        attributions: by method.
+        index: which input of the attributions.
+    """
+    first = next(iter(attributions.values()))
+    outputs = first.outputs[index]
+    top = outputs.softmax(-1).topk(min(5, outputs.numel()))
+    target = int(first.target[index])
+    return {
+        "schema": SCHEMA,
+        "source": source,
+        "model": {
+            "name": model.name,
+            "origin": model.origin,
+            "size": list(model.preprocessing.size),
+            "mean": list(model.preprocessing.mean),
+            "std": list(model.preprocessing.std),
+        },
+        "target": {"index": target, "label": model.label(target)},
+        "confidence": _number(first.confidence[index]),
+        "predictions": [
+            {"index": int(i), "label": model.label(int(i)), "probability": _number(p)}
+            for p, i in zip(top.values, top.indices, strict=True)
+        ],
+        "methods": {
+            name: _of_method(attribution, index) for name, attribution in attributions.items()
+        },
+    }
+
+
+def _of_method(attribution: Attribution, index: int) -> dict[str, Any]:
+    trace, baseline_score = attribution.trace, attribution.baseline_score
+    return {
+        "score": _number(attribution.score[index]),
+        "baseline_score": None if baseline_score is None else _number(baseline_score[index]),
+        "diagnostics": {
+            name: _number(values[index]) for name, values in attribution.diagnostics.items()
+        },
+        "warnings": attribution.warnings[index],
+        "path": None
+        if trace is None
+        else {
+            "fraction": [_number(one) for one in trace.fraction],
+            "score": [_number(one) for one in trace.score[:, index]],
+            "confidence": [_number(one) for one in trace.confidence[:, index]],
+        },
+        "record": {name: values[index].tolist() for name, values in attribution.record.items()},
+        **attribution.provenance,
+    }
+
+
+def _number(value: Tensor) -> float | None:
+    """Return a scalar as JSON knows it: what is not finite is null."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def free_paths(folder: Path, names: Sequence[str], overwrite: bool) -> list[Path]:
+    """Return the path, without suffix, that each name's files will have.
+
+    Raises:
+        UnilensError: the folder cannot be written, or a file exists and is not to be overwritten.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UnilensError(
+            f"expected an output folder that can be written, got {folder}: {error.strerror}; "
+            "choose another with --out"
+        ) from error
+    stems = _distinct(names)
+    for stem in stems:
+        for suffix in SUFFIXES:
+            path = folder / (stem + suffix)
+            if path.exists() and not overwrite:
+                raise UnilensError(
+                    f"{path} exists already; choose another folder with --out, or replace it "
+                    "with --overwrite"
+                )
+    return [folder / stem for stem in stems]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    taken: set[str] = set()
+    stems = []
+    for name in names:
+        stem, number = name, 2
+        while stem in taken:
+            stem, number = f"{name}-{number}", number + 1
+        taken.add(stem)
+        stems.append(stem)
+    return stems
+
+
+def write(
+    path: Path,
+    image: Tensor,
+    attributions: Mapping[str, Attribution],
+    recorded: Mapping[str, Any],
+    style: str,
+    index: int = 0,
+) -> None:
+    """Write `<path>.png`, `.safetensors` and `.json`, each whole or not at all.
+
+    The maps are `(C, H, W)` by the names `METHOD/values` and `METHOD/baseline`, with `image`.
+    """
+    target = recorded["target"]
+    confidence = recorded["confidence"]
+    shown = "" if confidence is None else f", probability {confidence:.2f}"
+    title = f"{path.name}: why “{target['label']}”{shown}?"
+    figure = panel(image, attributions, title=title, style=style, index=index)
+    _whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
+    maps = {"image": image.detach().cpu().contiguous()}
+    for name, attribution in attributions.items():
+        maps[f"{name}/values"] = attribution.values[index].cpu().contiguous()
+        if attribution.baseline is not None:
+            maps[f"{name}/baseline"] = attribution.baseline[index].cpu().contiguous()
+    _whole(path, ".safetensors", lambda name: save_file(maps, name))
+    text = json.dumps(recorded, indent=2, allow_nan=False) + "\n"
+    _whole(path, ".json", lambda name: Path(name).write_text(text, encoding="utf-8"))
+
+
+def _whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
+    """Write to a temporary name beside the file, then rename: nobody ever sees half a file."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write_to(name)
+        temporary.chmod(0o644)
+        temporary.replace(path.parent / (path.name + suffix))
+    except OSError as error:
+        raise UnilensError(f"could not write {path}{suffix}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

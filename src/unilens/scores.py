@@ -1,0 +1,84 @@
+"""What is explained: one number per output row, for a target class that stays fixed.
+
+A score is a function from logits `(M, K)` and targets `(M,)` to values `(M,)`; any function of
+that shape can be used in place of a registered name.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import UnilensError
+from .registry import Card, Registry
+
+
+class Score(Protocol):
+    """From logits `(M, K)` and target indices `(M,)` to values `(M,)`."""
+
+    def __call__(self, outputs: Tensor, target: Tensor, /) -> Tensor:
+        """Return the values `(M,)`."""
+
+
+def probability(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the softmax probability of the target, in [0, 1].
+
+    >>> probability(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
+    tensor([0.5000])
+    """
+    _several_classes(outputs, "probability")
+    return _pick(outputs.softmax(-1), target)
+
+
+def log_probability(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the log softmax probability of the target, in nats."""
+    _several_classes(outputs, "log_probability")
+    return _pick(outputs.log_softmax(-1), target)
+
+
+def logit(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the target's logit: the model's own output, in its own units."""
+    return _pick(outputs, target)
+
+
+def margin(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the target's logit minus the largest other logit; positive where it wins.
+
+    >>> margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
+    tensor([1.])
+    """
+    _several_classes(outputs, "margin")
+    others = outputs.scatter(-1, target.unsqueeze(-1), -torch.inf)
+    return _pick(outputs, target) - others.amax(-1)
+
+
+def _pick(outputs: Tensor, target: Tensor) -> Tensor:
+    return outputs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+
+
+def _several_classes(outputs: Tensor, name: str) -> None:
+    if outputs.shape[-1] < 2:
+        raise UnilensError(
+            f"score {name!r} expects at least 2 classes, but the model's outputs have shape "
+            f"{tuple(outputs.shape)}; use score='logit'"
+        )
+
+
+scores: Registry[Score] = Registry("score")
+for _name, _score, _summary in (
+    ("probability", probability, "softmax probability of the target (the paper's choice)"),
+    ("logit", logit, "the target's logit"),
+    ("log_probability", log_probability, "log softmax probability of the target, in nats"),
+    ("margin", margin, "the target's logit minus the largest other logit"),
+):
+    scores.add_value(
+        Card(_name, "score", _summary, "Choi et al. 2025, section 3; Kokhlikyan et al. 2020"),
+        _score,
+    )
+
+
+def resolve(score: str | Score) -> Score:
+    """Return the score of a registered name, or the function itself."""
+    return scores[score].build() if isinstance(score, str) else score

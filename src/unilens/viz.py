@@ -1,0 +1,168 @@
+"""Pictures: heatmaps, overlays, and the panel that shows several methods side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy
+from matplotlib import colormaps
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .attribution import Attribution
+from .errors import UnknownNameError, require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = numpy.ndarray[Any, Any]
+
+STYLES = ("signed", "unsigned", "green")
+"""signed: orange for, purple against the target; unsigned: how much; green: as in the paper."""
+
+_GREEN = LinearSegmentedColormap.from_list("unilens_green", ["black", "lime"])
+_QUANTILE = 0.995
+_GREY = "#666666"
+
+
+def heatmap(values: Tensor, style: str = "signed") -> Array:
+    """Return one map as colours, scaled by its own 99.5 % quantile.
+
+    Args:
+        values: `(C, H, W)`, signed; channels are summed.
+        style: one of `STYLES`.
+
+    Returns:
+        `(H, W, 3)`, in [0, 1]. A map of zeros is the colour of zero; values that are not finite
+        count as zero.
+    """
+    flat = flatten(values, style)
+    scale = colour_scale(flat)
+    if style == "signed":
+        return _rgb("PuOr_r", 0.5 + 0.5 * flat / scale)
+    return _rgb("magma" if style == "unsigned" else _GREEN, flat / scale)
+
+
+def overlay(image: Tensor, values: Tensor, style: str = "signed", opacity: float = 0.85) -> Array:
+    """Return a map over the grey image `(C, H, W)`, opaque where it is strong; `(H, W, 3)`."""
+    grey = pixels(image).mean(-1, keepdims=True).repeat(3, axis=-1)
+    flat = flatten(values, style)
+    strength = (numpy.abs(flat) / colour_scale(flat)).clip(0, 1)[..., None] * opacity
+    mixed: Array = (1 - strength) * grey + strength * heatmap(values, style)
+    return mixed
+
+
+def flatten(values: Tensor, style: str) -> Array:
+    """Return a map `(C, H, W)` as `(H, W)`: channels summed, of absolute values where unsigned."""
+    if style not in STYLES:
+        raise UnknownNameError("style", style, STYLES)
+    require(values.ndim == 3, f"expected a map of shape (C, H, W), got {tuple(values.shape)}")
+    clean = values.detach().cpu().double().nan_to_num(0, 0, 0)
+    summed = clean.sum(0) if style == "signed" else clean.abs().sum(0)
+    array: Array = summed.numpy()
+    return array
+
+
+def colour_scale(flat: Array) -> float:
+    """Return the value that gets the full colour: the 99.5 % quantile of the absolute values."""
+    strong = numpy.abs(flat)
+    return float(numpy.quantile(strong, _QUANTILE) or strong.max() or 1.0)
+
+
+def pixels(image: Tensor) -> Array:
+    """Return an image `(C, H, W)` as `(H, W, 3)`, clipped to [0, 1]."""
+    array: Array = image.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
+    return array.repeat(3, axis=-1) if array.shape[-1] == 1 else array
+
+
+def panel(
+    image: Tensor,
+    attributions: Mapping[str, Attribution],
+    *,
+    title: str = "",
+    style: str = "signed",
+    index: int = 0,
+) -> Figure:
+    """Draw one row per method: image, baseline, heatmap, overlay, confidence along the path.
+
+    Args:
+        image: `(C, H, W)`, in [0, 1].
+        attributions: by the name to be shown.
+        title: above everything.
+        style: one of `STYLES`; one colour scale for each row.
+        index: which input of the attributions.
+    """
+    rows = len(attributions)
+    figure = Figure(figsize=(15, 3.1 * rows + 0.75), layout="constrained", facecolor="white")
+    if title:
+        figure.suptitle(title, fontsize=15)
+    grid = figure.subplots(rows, 5, squeeze=False)
+    for axes, (name, attribution) in zip(grid, attributions.items(), strict=True):
+        _draw_row(axes, image, name, attribution, style, index)
+    for axes, heading in zip(
+        grid[0], ("image", "baseline", "heatmap", "overlay", "confidence on the path"), strict=True
+    ):
+        axes.set_title(heading, fontsize=11)
+    return figure
+
+
+def _draw_row(
+    axes: Any, image: Tensor, name: str, attribution: Attribution, style: str, index: int
+) -> None:
+    for ax in axes[:4]:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+    axes[0].imshow(pixels(image))
+    axes[0].set_ylabel(name, fontsize=13)
+    values = attribution.values[index]
+    if attribution.baseline is None:
+        _say(axes[1], "no baseline")
+    else:
+        baseline = attribution.baseline[index]
+        axes[1].imshow(pixels(baseline))
+        largest = float((baseline - image.to(baseline)).abs().max())
+        distance = float((baseline - image.to(baseline)).double().norm())
+        axes[1].set_xlabel(
+            f"distance {distance:.3g}, largest change {largest:.2g}", fontsize=8, color=_GREY
+        )
+    scale = colour_scale(flatten(values, style))
+    axes[2].imshow(heatmap(values, style))
+    axes[2].set_xlabel(_legend(style, scale), fontsize=8, color=_GREY)
+    axes[3].imshow(overlay(image, values, style))
+    axes[3].set_xlabel("\n".join(attribution.warnings[index]), fontsize=8, color="#b03000")
+    _draw_path(axes[4], attribution, index)
+
+
+def _legend(style: str, scale: float) -> str:
+    if style == "signed":
+        return f"orange: for, purple: against; full colour {scale:.2g}"
+    return f"full colour {scale:.2g}"
+
+
+def _draw_path(ax: Axes, attribution: Attribution, index: int) -> None:
+    trace = attribution.trace
+    if trace is None:
+        _say(ax, "no path")
+        return
+    fraction, confidence = trace.fraction.cpu().numpy(), trace.confidence[:, index].cpu().numpy()
+    ax.plot(fraction, confidence, color="#1f5fa8", marker="o", markersize=3)
+    ax.set_xlim(-0.03, 1.03)
+    ax.set_ylim(-0.03, max(1.03, float(confidence.max()) * 1.05))
+    ax.set_xlabel("baseline → image", fontsize=9)
+    gap = float(attribution.completeness_gap[index])
+    ax.text(0.03, 0.96, f"gap {gap:+.4f}", transform=ax.transAxes, va="top", fontsize=9)
+    ax.grid(alpha=0.3)
+
+
+def _say(ax: Axes, text: str) -> None:
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color=_GREY)
+    ax.set_axis_off()
+
+
+def _rgb(colours: str | LinearSegmentedColormap, values: Array) -> Array:
+    colour_map = colormaps[colours] if isinstance(colours, str) else colours
+    coloured: Array = numpy.asarray(colour_map(values.clip(0, 1)))[..., :3]
+    return coloured
