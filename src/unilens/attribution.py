@@ -454,7 +454,7 @@ def _class_index(one: object, model: nn.Module) -> int:
             )
         return int(find(one))
     try:
-        return int(one)
+        return int(cast(Any, one))
     except (TypeError, ValueError):
         raise UnilensError(
             f"expected `target` to be a class index or a label, got {type(one).__name__}"

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -259,7 +259,7 @@ class Evaluator:
             if isinstance(error, UnilensError) or _out_of_memory(error):
                 raise
             raise UnilensError(
-                f"the model could not take inputs of shape {tuple(points.shape)}, "
+                f"the model could not take an input of shape {tuple(points.shape[1:])}, "
                 f"{points.dtype}: {_first_line(error)}; check the shape it expects"
             ) from error
         _check_outputs(outputs, len(points))
@@ -384,8 +384,11 @@ class _Workers:
         return list(self._pool.map(work, parts))
 
     def own(self, module: nn.Module) -> nn.Module:
-        """Return the calling thread's own copy of a module, since a forward may keep state."""
-        if not self._on_cpu:
+        """Return the calling thread's own copy of a module, since a forward may keep state.
+
+        A traced module is a graph of functions, which keeps none.
+        """
+        if not self._on_cpu or isinstance(module, fx.GraphModule):
             return module
         copies: dict[int, nn.Module] = self._local.__dict__.setdefault("copies", {})
         if id(module) not in copies:

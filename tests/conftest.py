@@ -1,0 +1,55 @@
+"""Small models and inputs that every test can compute by hand or slowly."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+
+class SmallNet(nn.Module):
+    """Two convolutions with batch norms whose statistics are not trivial, and a linear head."""
+
+    def __init__(self, classes: int = 5) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, stride=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 12, 3, groups=4)
+        self.bn2 = nn.BatchNorm2d(12)
+        self.head = nn.Linear(12, classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.tanh(self.bn1(self.conv1(inputs)))
+        hidden = torch.relu(self.bn2(self.conv2(hidden)))
+        return self.head(4 * hidden.mean((2, 3)))
+
+
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every weight and statistic a random value, and return the model in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in [*model.named_parameters(), *model.named_buffers()]:
+            if not value.is_floating_point():
+                continue
+            drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            value.copy_(0.5 + drawn.abs() if "var" in name else 0.4 * drawn)
+    return model.eval()
+
+
+@pytest.fixture
+def small_net() -> nn.Module:
+    return randomise(SmallNet().double())
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(8, 3, 13, 11, generator=torch.Generator().manual_seed(1)).double()
+
+
+@pytest.fixture
+def linear() -> nn.Module:
+    """Logits W x + b of flattened inputs (B, 2, 3)."""
+    return randomise(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)).double(), seed=3)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,304 @@
+"""What every registered method, baseline and path must keep, whichever it is."""
+
+import inspect
+import pickle
+import pkgutil
+from importlib import import_module
+
+import pytest
+import torch
+from torch import nn
+
+import unilens
+from unilens import explain
+from unilens.attribution import PathAttribution
+from unilens.baselines import baselines
+from unilens.errors import UnilensError
+from unilens.methods import methods
+from unilens.paths import paths
+from unilens.quadrature import rules
+from unilens.registry import Registry
+from unilens.scores import scores
+
+from ..conftest import SmallNet, randomise
+
+# Settings that a baseline cannot do without; inputs here are (B, 3, 13, 11).
+NEEDED = {"dataset_sample": {"references": torch.rand(5, 3, 13, 11).double()}}
+CASES = {name: (name, {}) for name in methods} | {
+    f"ig from {name}": ("ig", {"baseline": name, **NEEDED.get(name, {})}) for name in baselines
+}
+cases = pytest.mark.parametrize("case", CASES)
+
+
+def run(case, model, inputs, **more):
+    name, settings = CASES[case]
+    return explain(model, inputs, name, **settings, **more)
+
+
+@cases
+def test_shape_dtype_device_and_what_is_recorded(case, small_net, images):
+    for dtype in (torch.float64, torch.float32):
+        inputs = images.to(dtype)
+        found = run(case, small_net.to(dtype), inputs)
+        assert found.values.shape == inputs.shape
+        assert found.values.dtype == dtype
+        assert found.values.device == inputs.device
+        assert found.values.isfinite().all()
+        assert not found.values.requires_grad
+        assert float(found.values.abs().max()) > 0
+        assert torch.equal(found.target, small_net(inputs).argmax(-1))
+        expected = small_net(inputs).softmax(-1).amax(-1).detach()
+        assert torch.allclose(found.score, expected)
+        for name, measured in found.diagnostics.items():
+            assert measured.shape == (8,), name
+        assert len(found.warnings) == 8
+
+
+def state(model):
+    return {
+        "tensors": {name: value.clone() for name, value in model.state_dict().items()},
+        "versions": [value._version for value in (*model.parameters(), *model.buffers())],
+        "places": [value.data_ptr() for value in (*model.parameters(), *model.buffers())],
+        "strides": [value.stride() for value in (*model.parameters(), *model.buffers())],
+        "requires_grad": [value.requires_grad for value in model.parameters()],
+        "grad": [value.grad for value in model.parameters()],
+        "training": [part.training for part in model.modules()],
+        "hooks": [
+            (dict(part._forward_hooks), dict(part._forward_pre_hooks), dict(part._backward_hooks))
+            for part in model.modules()
+        ],
+        "attributes": [sorted(vars(part)) for part in model.modules()],
+    }
+
+
+def assert_same(before, after):
+    assert before.keys() == after.keys()
+    for name in before["tensors"]:
+        assert torch.equal(before["tensors"][name], after["tensors"][name]), name
+    for key in before.keys() - {"tensors"}:
+        assert before[key] == after[key], key
+
+
+@pytest.fixture
+def watched(small_net):
+    """A model with hooks, a frozen weight and a gradient: all of it must stay."""
+    small_net.conv1.weight.requires_grad_(False)
+    small_net.head.weight.grad = torch.ones_like(small_net.head.weight)
+    small_net.conv2.register_forward_hook(lambda module, args, output: None)
+    small_net.head.register_full_backward_hook(lambda module, given, taken: None)
+    return small_net
+
+
+@cases
+def test_the_model_and_the_inputs_stay_as_they_were(case, watched, images):
+    before, given = state(watched), images.clone()
+    run(case, watched, images)
+    assert_same(before, state(watched))
+    assert torch.equal(images, given)
+    assert not images.requires_grad
+
+
+class FailsLater(nn.Module):
+    """Raises at its n-th pass, in whatever copy of it that is."""
+
+    left = 0
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs):
+        FailsLater.left -= 1
+        if FailsLater.left < 0:
+            raise RuntimeError("injected")
+        return self.inner(inputs)
+
+
+@cases
+@pytest.mark.parametrize("passes", [0, 2, 9])
+def test_they_stay_so_when_the_model_fails_on_the_way(case, passes, watched, images):
+    model = FailsLater(watched).eval()
+    before, given = state(model), images.clone()
+    FailsLater.left = passes
+    with pytest.raises(UnilensError, match="injected"):
+        run(case, model, images)
+    assert_same(before, state(model))
+    assert torch.equal(images, given)
+
+
+@cases
+def test_a_batch_is_a_loop(case, small_net, images):
+    together = run(case, small_net.float(), images.float())
+    for i in (0, 5):
+        alone = run(case, small_net, images.float()[i : i + 1])
+        assert torch.equal(alone.values[0], together.values[i])
+
+
+@cases
+def test_the_same_seed_gives_the_same_map(case, small_net, images):
+    first = run(case, small_net, images[:2], seed=3).values
+    assert torch.equal(run(case, small_net, images[:2], seed=3).values, first)
+
+
+@cases
+def test_hooks_of_the_model_are_part_of_it(case, small_net, images):
+    def tripled(module, args, output):
+        return 3 * output
+
+    small_net.head.register_forward_hook(tripled)
+    expected = small_net(images[:2]).softmax(-1).amax(-1).detach()
+    assert torch.allclose(run(case, small_net, images[:2]).score, expected)
+
+
+class Counting(nn.Module):
+    """Counts the points that come forward and the gradients that go back."""
+
+    forward_points = 0
+    backward_points = 0
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs):
+        return self.inner(_Count.apply(inputs))
+
+
+class _Count(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs):
+        Counting.forward_points += len(inputs)
+        return inputs.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        Counting.backward_points += len(gradient)
+        return gradient
+
+
+@cases
+def test_it_costs_what_its_passes_say(case, images):
+    name, settings = CASES[case]
+    model = Counting(randomise(SmallNet().double())).eval()
+    evaluator = unilens.Evaluator(model)
+    evaluator(images)
+    explainer = methods[name](**settings)
+    Counting.forward_points = Counting.backward_points = 0
+    explainer(evaluator, images)
+    forward, backward = explainer.passes
+    # The gradient in the weights ends at the weights: it does not come back to the inputs.
+    unlearned = int(getattr(getattr(explainer, "baseline", None), "matching_steps", 0) > 0)
+    assert Counting.forward_points == 8 * forward
+    assert Counting.backward_points == 8 * (backward - unlearned)
+
+
+@cases
+def test_methods_and_results_pickle(case, small_net, images):
+    name, settings = CASES[case]
+    explainer = methods[name](**settings)
+    again = pickle.loads(pickle.dumps(explainer))
+    first, second = explainer(small_net, images[:1]), again(small_net, images[:1])
+    assert torch.equal(first.values, second.values)
+    assert torch.equal(pickle.loads(pickle.dumps(first)).values, first.values)
+
+
+@cases
+@pytest.mark.parametrize("n_steps", [1, 4])
+def test_a_linear_model_is_explained_exactly(case, n_steps):
+    name, settings = CASES[case]
+    model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(3 * 13 * 11, 4)).double())
+    inputs = torch.rand(2, 3, 13, 11).double()
+    if isinstance(methods[name](**settings), PathAttribution):
+        found = explain(model, inputs, name, 1, **settings, score="logit", n_steps=n_steps)
+        expected = model[1].weight[1].view(3, 13, 11) * (inputs - found.baseline)
+        assert found.completeness_gap.abs().max() < 1e-10
+    else:
+        found = explain(model, inputs, name, 1, **settings, score="logit")
+        expected = model[1].weight[1].view(1, 3, 13, 11).expand_as(inputs)
+        expected = expected * inputs if name == "input_x_gradient" else expected
+    assert float((found.values - expected).abs().max()) < 1e-12
+
+
+@cases
+def test_a_value_without_influence_gets_nothing(case):
+    name, settings = CASES[case]
+
+    class Blind(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = randomise(SmallNet().double())
+
+        def forward(self, inputs):
+            return self.inner(torch.cat([inputs[:, :2], inputs[:, :1]], dim=1))
+
+    found = explain(Blind().eval(), torch.rand(2, 3, 13, 11).double(), name, **settings)
+    assert float(found.values[:, 2].abs().max()) == 0
+    assert float(found.values[:, 0].abs().max()) > 0
+
+
+@cases
+def test_many_steps_complete_the_sum(case, small_net, images):
+    name, settings = CASES[case]
+    if not isinstance(methods[name](**settings), PathAttribution):
+        assert explain(small_net, images, name, **settings).completeness_gap.isnan().all()
+        return
+    found = explain(small_net, images, name, **settings, n_steps=600, rule="midpoint")
+    assert float(found.completeness_gap.abs().max()) < 2e-4
+
+
+@pytest.mark.parametrize("kind", ["table", "signal"])
+@pytest.mark.parametrize("case", [name for name in CASES if "dataset" not in name])
+def test_tables_and_signals(case, kind):
+    torch.manual_seed(0)
+    shape = (6,) if kind == "table" else (2, 9)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(int(torch.Size(shape).numel()), 5), nn.Tanh())
+    model = nn.Sequential(model, nn.Linear(5, 3)).eval()
+    if case == "ig from blur" and kind == "table":
+        with pytest.raises(UnilensError, match="a table has no neighbourhoods"):
+            run(case, model, torch.rand(4, *shape))
+        return
+    found = run(case, model, torch.rand(4, *shape))
+    assert found.values.shape == (4, *shape)
+    assert float(found.values.abs().max()) > 0
+
+
+def all_registries():
+    found = {}
+    for module in pkgutil.walk_packages(unilens.__path__, "unilens."):
+        for name, value in vars(import_module(module.name)).items():
+            if isinstance(value, Registry):
+                found[id(value)] = (name, value)
+    return list(found.values())
+
+
+def test_every_card_is_complete_and_every_registry_filled():
+    registries = dict(all_registries())
+    assert {"methods", "baselines", "paths", "rules", "scores", "models", "samples"} <= set(registries)
+    for registry in registries.values():
+        assert len(registry) > 0
+        for name, entry in registry.items():
+            card = entry.card
+            assert card.name == name
+            assert name == name.lower()
+            assert all((card.family, card.summary, card.reference))
+
+
+def test_every_baseline_and_path_class_is_registered():
+    for registry, package in ((baselines, unilens.baselines), (paths, unilens.paths)):
+        module = import_module(f"unilens.{registry.kind}s")
+        made = {type(registry[n](**NEEDED.get(n, {}))).__name__ for n in registry}
+        classes = {
+            name
+            for name in module.__all__
+            if inspect.isclass(getattr(module, name)) and "__call__" in vars(getattr(module, name))
+        }
+        assert classes - {"Baseline", "Path"} == made, package
+    assert set(scores) == {"probability", "logit", "log_probability", "margin"}
+    assert set(rules) == {"right", "left", "midpoint", "trapezoid", "gauss_legendre"}
+
+
+def test_public_functions_list_the_cards():
+    assert unilens.methods().keys() == set(methods)
+    assert unilens.baselines().keys() == set(baselines)
+    assert len(unilens.__all__) <= 15
+    assert all(getattr(unilens, name) is not None for name in unilens.__all__)

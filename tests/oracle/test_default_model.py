@@ -1,0 +1,50 @@
+"""The default model against the package that its weights were published for."""
+
+import contextlib
+import io
+
+import pytest
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+
+from unilens import Evaluator, explain, load_model
+from unilens.models import samples
+from unilens.models.loading import _lite_weights
+
+NAMES = ("chelsea", "coffee", "rocket")
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    model = load_model()
+    return torch.stack([model.preprocess(samples[name]()) for name in NAMES])
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_logits(number):
+    model = load_model(f"efficientnet_lite{number}")
+    pixels = torch.stack([model.preprocess(samples[name]()) for name in NAMES])
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = EfficientNet.from_pretrained(
+            f"efficientnet-lite{number}", weights_path=_lite_weights(number)
+        ).eval()
+    with torch.no_grad():
+        expected = theirs((pixels * 255 - 127) / 128)
+        assert float((model(pixels) - expected).abs().max()) < 1e-4
+
+
+def test_it_knows_what_it_sees(photographs):
+    model = load_model()
+    seen = [model.label(int(index)) for index in model(photographs).argmax(-1)]
+    assert seen == ["tiger cat", "espresso", "missile"]
+
+
+def test_uni_does_not_depend_on_batch_mates(photographs):
+    model = load_model()
+    batch = torch.cat([photographs, photographs.flip(-1), photographs.flip(-2)[:2]])
+    evaluator = Evaluator(model)
+    settings = {"n_steps": 3, "matching_steps": 5}
+    together = explain(evaluator, batch, "uni", **settings).values
+    for i in (0, 4):
+        alone = explain(Evaluator(model), batch[i : i + 1], "uni", **settings).values[0]
+        assert float((alone - together[i]).abs().max()) <= 1e-5 * float(alone.abs().max())

@@ -1,0 +1,135 @@
+"""UNI against algorithm 1 of the paper, written out slowly."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unilens import explain
+from unilens.baselines import Unlearned
+from unilens.gradients import Evaluator
+
+
+def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15):
+    """One image (1, C, H, W); weights are unlearned by an ordinary optimiser step on a copy."""
+    unlearned = copy.deepcopy(model)
+    loss = F.cross_entropy(unlearned(x), torch.tensor([c]))
+    loss.backward()
+    norm = sum((p.grad**2).sum() for p in unlearned.parameters()) ** 0.5
+    with torch.no_grad():
+        for p in unlearned.parameters():
+            p += eta * p.grad / norm
+        wanted = torch.softmax(unlearned(x), dim=1)
+    delta = torch.zeros_like(x)
+    for _ in range(T):
+        delta.requires_grad_(True)
+        found = torch.softmax(model(x + delta), dim=1)
+        cost = (wanted * (wanted / found).log()).sum()
+        (step,) = torch.autograd.grad(cost, delta)
+        delta = (delta - mu * step).detach()
+        delta = eps * delta / (delta**2).sum() ** 0.5
+    baseline = x + delta
+    total = torch.zeros_like(x)
+    for k in range(1, B + 1):
+        point = (baseline + k / B * (x - baseline)).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(torch.softmax(model(point), dim=1)[0, c], point)
+        total += gradient
+    return (x - baseline) / B * total, baseline
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_steps": 4, "matching_steps": 3, "budget": 1.5}])
+def test_uni_paper_is_algorithm_1(settings, small_net, images):
+    names = {"n_steps": "B", "matching_steps": "T", "budget": "eps"}
+    slow = {names[name]: value for name, value in settings.items()}
+    attribution = explain(small_net, images, "uni_paper", **settings)
+    for i, x in enumerate(images):
+        expected, baseline = algorithm_1(small_net, x[None], int(attribution.target[i]), **slow)
+        assert attribution.baseline[i].numpy() == pytest.approx(baseline[0].numpy(), abs=1e-10)
+        scale = float(expected.abs().max())
+        difference = float((attribution.values[i] - expected[0]).abs().max())
+        assert difference <= 1e-8 * scale
+
+
+def test_a_given_target_is_unlearned_and_explained(small_net, images):
+    attribution = explain(small_net, images[:1], "uni_paper", target=3)
+    expected, _ = algorithm_1(small_net, images[:1], 3)
+    assert attribution.values.numpy() == pytest.approx(expected.numpy(), abs=1e-12)
+
+
+def kl(first, second):
+    return float((first * (first / second).log()).sum())
+
+
+def find(baseline, model, inputs, target=None):
+    evaluator = Evaluator(model)
+    target = evaluator(inputs).argmax(-1) if target is None else target
+    generator = torch.Generator().manual_seed(0)
+    return baseline(evaluator, inputs, target, generator=generator)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"start": "gaussian"}, {"start": "sphere"}, {"gradient": "normalised"}, {"budget": 2.0}],
+)
+def test_the_baseline_lies_on_the_sphere(settings, small_net, images):
+    found = find(Unlearned(**settings), small_net, images)
+    distance = (found.values - images).flatten(1).norm(dim=1)
+    assert distance.tolist() == pytest.approx([settings.get("budget", 0.25)] * 8, abs=1e-12)
+
+
+def test_the_ball_admits_what_is_nearer(small_net, images):
+    found = find(
+        Unlearned(projection="ball", budget=5.0, matching_step_size=0.01), small_net, images
+    )
+    distance = (found.values - images).flatten(1).norm(dim=1)
+    assert float(distance.max()) < 4.9
+    tight = find(
+        Unlearned(projection="ball", budget=0.01, matching_step_size=1.0), small_net, images
+    )
+    assert (tight.values - images).flatten(1).norm(dim=1).tolist() == pytest.approx([0.01] * 8)
+
+
+def test_clamp_keeps_the_baseline_in_the_box(small_net, images):
+    free = find(Unlearned(budget=3.0), small_net, images).values
+    assert float(free.min()) < 0
+    boxed = find(Unlearned(budget=3.0, clamp=True), small_net, images).values
+    assert float(boxed.min()) >= 0
+    assert float(boxed.max()) <= 1
+
+
+@pytest.mark.parametrize("matching_target", ["uniform", "prior"])
+def test_other_targets_of_the_match(matching_target, small_net, images):
+    prior = torch.tensor([0.0, 2.0, 2.0, 4.0, 2.0]).double()
+    given = {"class_prior": prior} if matching_target == "prior" else {}
+    found = find(Unlearned(matching_target=matching_target, **given), small_net, images)
+    wanted = prior / prior.sum() if given else torch.full((5,), 0.2, dtype=torch.float64)
+    keep = wanted > 0
+    for losses, x, y in zip(found.record["matching_loss"], images, found.values, strict=True):
+        for point, loss in ((x, losses[0]), (y, losses[-1])):
+            output = small_net(point[None]).softmax(-1)[0].detach()
+            assert float(loss) == pytest.approx(kl(wanted[keep], output[keep]), abs=1e-12)
+
+
+def test_the_record_says_how_the_search_went(small_net, images):
+    attribution = explain(small_net, images, "uni")
+    losses = attribution.record["matching_loss"]
+    assert losses.shape == (8, 11)
+    assert bool((losses[:, -1] < losses[:, 0]).all())
+    fall = attribution.diagnostics["matching_loss_fall"]
+    assert fall.tolist() == (losses[:, 0] - losses[:, -1]).tolist()
+
+
+def test_a_prior_of_the_wrong_length_is_refused(small_net, images):
+    baseline = Unlearned(matching_target="prior", class_prior=torch.ones(3))
+    with pytest.raises(ValueError, match=r"class_prior of shape \(5,\), none negative, got \(3,\)"):
+        find(baseline, small_net, images)
+
+
+def test_where_there_is_nothing_to_unlearn_the_baseline_is_the_input_and_says_so(images):
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 13 * 11, 4)).double().eval()
+    torch.nn.init.zeros_(flat[1].weight)
+    attribution = explain(flat, images, "uni_paper")
+    assert torch.equal(attribution.baseline, images)
+    assert all("baseline_is_input" in names for names in attribution.warnings)
+    assert float(attribution.values.abs().max()) == 0

@@ -1,0 +1,171 @@
+"""What a user reads when something does not fit; and what works although it might not."""
+
+import pytest
+import torch
+from torch import nn
+
+from unilens import UnknownNameError, explain
+from unilens.errors import UnilensError
+
+
+class Head(nn.Module):
+    """A linear model whose result is passed through a function."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.linear = nn.Linear(6, 4)
+        self.change = change
+
+    def forward(self, inputs):
+        return self.change(self.linear(inputs.flatten(1)))
+
+
+def model(change=lambda outputs: outputs):
+    torch.manual_seed(0)
+    return Head(change).eval()
+
+
+def inputs():
+    return torch.rand(2, 2, 3, generator=torch.Generator().manual_seed(0))
+
+
+NAN = inputs()
+NAN[1, 0, 0] = float("nan")
+CASES = {
+    "method": (model(), inputs(), {"method": "unii"}, "unknown method 'unii'; did you mean uni"),
+    "setting": (model(), inputs(), {"budgets": 1}, "setting of uni 'budgets'; did you mean budget"),
+    "score": (model(), inputs(), {"score": "prob"}, "unknown score 'prob'; did you mean prob"),
+    "no module": (lambda x: x, inputs(), {}, "expected model to be a torch.nn.Module, got funct"),
+    "training": (
+        model().train(),
+        inputs(),
+        {},
+        "expected a model in eval mode, but the model is in training mode; call model.eval",
+    ),
+    "a part in training": (
+        nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Dropout().train()).requires_grad_(),
+        inputs(),
+        {},
+        "in training mode; call model.eval",
+    ),
+    "tuple": (
+        model(lambda outputs: (outputs, 1)),
+        inputs(),
+        {},
+        "expected the model to return a tensor of logits, got tuple of 2; wrap it",
+    ),
+    "dict": (
+        model(lambda outputs: {"logits": outputs}),
+        inputs(),
+        {},
+        "expected the model to return a tensor of logits, got dict with keys logits; wrap it",
+    ),
+    "outputs of three dimensions": (
+        model(lambda outputs: outputs[..., None]),
+        inputs(),
+        {},
+        r"expected outputs of shape \(1, classes\), got \(1, 4, 1\)",
+    ),
+    "detached": (
+        model(torch.detach),
+        inputs(),
+        {"method": "ig"},
+        "expected a model that is differentiable in its inputs, got outputs without a gradient",
+    ),
+    "not dependent": (
+        model(lambda outputs: outputs.detach() + torch.zeros(1, requires_grad=True)),
+        inputs(),
+        {"method": "gradient"},
+        "expected a model that is differentiable in its inputs, got outputs that do not depend",
+    ),
+    "NaN outputs": (
+        model(lambda outputs: outputs * float("nan")),
+        inputs(),
+        {},
+        "expected finite logits at the inputs, got NaN or infinity",
+    ),
+    "wrong shape": (
+        model(),
+        torch.rand(2, 7),
+        {},
+        r"the model could not take an input of shape \(7,\), torch.float32: mat1 and mat2",
+    ),
+    "NaN": (model(), NAN, {}, "expected finite inputs, got NaN or infinity in input 1 of 2"),
+    "no batch": (model(), torch.rand(6), {}, r"expected inputs of shape \(B, \*S\).*got \(6,\)"),
+    "none at all": (model(), torch.rand(0, 6), {}, r"at least one input, got \(0, 6\)"),
+    "integers": (model(), torch.ones(2, 6, dtype=torch.uint8), {}, "floating-point inputs, got"),
+    "a list": (model(), [[1.0]], {}, r"expected inputs to be a tensor \(B, \*S\), got list"),
+    "target too large": (model(), inputs(), {"target": 4}, r"between 0 and 3.*\(2, 4\); got 4"),
+    "target negative": (model(), inputs(), {"target": -1}, "between 0 and 3.*got -1"),
+    "targets too many": (
+        model(),
+        inputs(),
+        {"target": [1, 2, 3]},
+        r"expected `target` of shape \(2,\), one per input, got \(3,\)",
+    ),
+    "target a float": (
+        model(),
+        inputs(),
+        {"target": torch.ones(2)},
+        "class indices as integers, got torch.float32",
+    ),
+    "target a label": (model(), inputs(), {"target": "cat"}, "class index, got the label 'cat'"),
+    "target nothing": (model(), inputs(), {"target": [None, None]}, "a class index or a label, got"),
+    "no weights": (
+        nn.Flatten().eval(),
+        torch.rand(2, 2, 2),
+        {},
+        "expected a model with weights to unlearn",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_clear_line(case):
+    broken, given, arguments, message = CASES[case]
+    with pytest.raises(UnilensError, match=message) as caught:
+        explain(broken, given, **arguments)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_names_are_suggested_and_listed():
+    with pytest.raises(UnknownNameError, match="Valid: uni, uni_paper, ig, gradient"):
+        explain(model(), inputs(), "zzz")
+
+
+def test_a_model_that_cannot_be_copied_is_refused():
+    import threading
+
+    broken = model()
+    broken.lock = threading.Lock()
+    with pytest.raises(UnilensError, match=r"copy.deepcopy can copy, got TypeError: cannot pickle"):
+        explain(broken, inputs())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_works_where_gradients_are_switched_off(mode):
+    expected = explain(model(), inputs(), "uni").values
+    with mode():
+        assert torch.equal(explain(model(), inputs(), "uni").values, expected)
+    with torch.inference_mode():
+        made_there = inputs()
+    assert torch.equal(explain(model(), made_there, "uni").values, expected)
+
+
+def test_targets_in_every_form():
+    wanted = explain(model(), inputs(), "ig", [2, 2]).values
+    for target in (2, torch.tensor(2), torch.tensor([2, 2]), (2, 2), "2"):
+        if target == "2":
+            continue
+        assert torch.equal(explain(model(), inputs(), "ig", target).values, wanted)
+
+
+def test_a_single_output_is_explained_by_its_logit():
+    torch.manual_seed(0)
+    single = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)).eval()
+    with pytest.raises(UnilensError, match="at least 2 classes"):
+        explain(single, inputs(), "ig")
+    found = explain(single, inputs(), "ig", score="logit", n_steps=2)
+    assert torch.allclose(found.values.flatten(1), single[1].weight * inputs().flatten(1))
+    assert found.confidence.isnan().all()

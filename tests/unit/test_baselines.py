@@ -1,0 +1,142 @@
+import numpy
+import pytest
+import torch
+from scipy import ndimage
+
+from unilens.baselines import (
+    Blur,
+    Constant,
+    DatasetSample,
+    GaussianNoise,
+    ImageMean,
+    MaxDistance,
+    UniformNoise,
+    baselines,
+    gaussian_blur,
+)
+from unilens.errors import UnilensError
+
+
+def find(baseline, inputs, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return baseline(None, inputs, torch.zeros(len(inputs), dtype=torch.long), generator=generator)
+
+
+@pytest.mark.parametrize(("name", "value"), [("black", 0.0), ("white", 1.0), ("grey", 0.5)])
+def test_constants(name, value, images):
+    assert torch.equal(find(baselines[name](), images), torch.full_like(images, value))
+
+
+def test_one_value_per_channel(images):
+    found = find(Constant([0.1, 0.2, 0.3]), images)
+    for channel, value in enumerate((0.1, 0.2, 0.3)):
+        assert bool((found[:, channel] == value).all())
+
+
+@pytest.mark.parametrize("value", [[0.1, 0.2], "dark", [[0.0]]])
+def test_a_wrong_constant_is_refused(value, images):
+    with pytest.raises(UnilensError, match="expected value to be a number or"):
+        find(Constant(value), images)
+
+
+def test_image_mean_of_images_and_of_rows(images):
+    found = find(ImageMean(), images)
+    for i in range(len(images)):
+        for c in range(3):
+            expected = numpy.mean(images[i, c].numpy())
+            assert found[i, c].numpy() == pytest.approx(expected)
+    rows = torch.tensor([[1.0, 3.0], [5.0, 5.0]])
+    assert find(ImageMean(), rows).tolist() == [[2.0, 2.0], [5.0, 5.0]]
+
+
+def test_max_distance_is_the_farthest_corner():
+    inputs = torch.tensor([[0.2, 0.9, 0.6]])
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)
+    farthest = corners[(corners - inputs).norm(dim=1).argmax()]
+    assert torch.equal(find(MaxDistance(), inputs)[0], farthest)
+    assert find(MaxDistance((-1.0, 2.0)), inputs).tolist() == [[2.0, -1.0, -1.0]]
+
+
+@pytest.mark.parametrize("sigma", [0.7, 2.0, 6.0])
+def test_blur_against_scipy(sigma, images):
+    for dims, inputs in (((0, 1), images), ((0,), images[:, :, :, 0])):
+        found = find(Blur(sigma), inputs)
+        for got, one in zip(found.flatten(0, 1), inputs.flatten(0, 1), strict=True):
+            expected = ndimage.gaussian_filter(
+                one.numpy(), sigma, mode="nearest", radius=int(numpy.ceil(4 * sigma)), axes=dims
+            )
+            assert got.numpy() == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_table_cannot_be_blurred():
+    with pytest.raises(UnilensError, match=r"to blur, got \(2, 5\); a table has no neighbourhoods"):
+        gaussian_blur(torch.rand(2, 5), 1.0)
+
+
+def test_noise_has_the_moments_it_says():
+    inputs = torch.rand(2, 3, 100, 100, generator=torch.Generator().manual_seed(4))
+    uniform = find(UniformNoise((-1.0, 3.0)), inputs)
+    assert float(uniform.mean()) == pytest.approx(1, abs=0.03)
+    assert float(uniform.std()) == pytest.approx(4 / 12**0.5, abs=0.03)
+    normal = find(GaussianNoise(std=0.1, mean=0.4, bounds=(-9.0, 9.0)), inputs)
+    assert float(normal.mean()) == pytest.approx(0.4, abs=0.003)
+    assert float(normal.std()) == pytest.approx(0.1, abs=0.003)
+    around = find(GaussianNoise(std=0.1, mean=None, bounds=(-9.0, 9.0)), inputs) - inputs
+    assert float(around.mean()) == pytest.approx(0, abs=0.003)
+    clipped = find(GaussianNoise(std=3.0), inputs)
+    assert float(clipped.min()) == 0
+    assert float(clipped.max()) == 1
+
+
+RANDOM = {
+    "uniform_noise": UniformNoise(),
+    "gaussian_noise": GaussianNoise(),
+    "dataset_sample": DatasetSample(torch.arange(50.0).view(50, 1, 1, 1).expand(50, 3, 13, 11)),
+}
+
+
+def test_every_random_baseline_is_tested_here():
+    assert set(RANDOM) == {n for n, e in baselines.items() if not e.card.deterministic}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_draw_depends_on_seed_and_input_alone(name, images):
+    together = find(RANDOM[name], images)
+    assert torch.equal(find(RANDOM[name], images), together)
+    assert torch.equal(find(RANDOM[name], images.flip(0)), together.flip(0))
+    assert torch.equal(find(RANDOM[name], images[2:3]), together[2:3])
+    assert not torch.equal(find(RANDOM[name], images, seed=1), together)
+    assert not torch.equal(together[0], together[1])
+
+
+def test_dataset_sample_takes_the_references(images):
+    references = torch.rand(4, 3, 13, 11).double()
+    found = find(DatasetSample(references), images)
+    assert all(any(torch.equal(one, reference) for reference in references) for one in found)
+    with pytest.raises(UnilensError, match=r"references of shape \(R, 3, 13, 11\), got \(4, 3, 5\)"):
+        find(DatasetSample(references[..., 0][:, :, :5]), images)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("blur", {"sigma": 0}, "sigma to be a number above 0, got 0"),
+        ("blur", {"sigma": "wide"}, "sigma to be a number above 0, got 'wide'"),
+        ("gaussian_noise", {"std": -1}, "std to be a number above 0"),
+        ("gaussian_noise", {"mean": "x"}, "mean to be a number"),
+        ("uniform_noise", {"bounds": (1, 0)}, r"bounds to be \(lowest, highest\), got \(1, 0\)"),
+        ("max_distance", {"bounds": 3}, "bounds to be"),
+        ("dataset_sample", {"references": None}, r"references to be a tensor \(R, \*S\)"),
+        ("dataset_sample", {}, "dataset_sample needs the setting 'references'"),
+        ("unlearned", {"budget": 0}, "budget to be a number above 0"),
+        ("unlearned", {"matching_steps": 0}, "matching_steps to be a whole number"),
+        ("unlearned", {"start": "ones"}, "start to be one of zeros, gaussian, sphere, got 'ones'"),
+        ("unlearned", {"projection": "cube"}, "projection to be one of sphere, ball"),
+        ("unlearned", {"clamp": "yes"}, "clamp true or false"),
+        ("unlearned", {"matching_target": "prior"}, r"class_prior \(K,\)"),
+        ("unlearned", {"class_prior": torch.ones(3)}, r"class_prior \(K,\)"),
+    ],
+)
+def test_wrong_settings_are_refused_when_they_are_given(name, settings, message):
+    with pytest.raises(UnilensError, match=message):
+        baselines[name](**settings)

@@ -1,0 +1,278 @@
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from unilens import gradients
+from unilens.errors import UnilensError
+from unilens.gradients import Evaluator, ScoreGradient
+from unilens.scores import probability
+
+
+def by_autograd(model, points, target):
+    """Gradients of probabilities, one point at a time."""
+    rows = []
+    for point, c in zip(points, target, strict=True):
+        leaf = point[None].clone().requires_grad_()
+        rows.append(torch.autograd.grad(model(leaf).softmax(-1)[0, c], leaf)[0][0])
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3, 100])
+@pytest.mark.parametrize("independent", [True, False])
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+@pytest.mark.parametrize("fold", [True, False])
+def test_every_way_of_running_gives_the_same(small_net, images, chunk, independent, layout, fold):
+    evaluator = Evaluator(
+        small_net, chunk=chunk, independent=independent, layout=layout, fold=fold
+    )
+    target = torch.arange(8) % 5
+    points = torch.stack([images, images * 0.5, 1 - images, images**2])
+    outputs, values, found = ScoreGradient(evaluator, probability, target)(points)
+    expected = torch.stack([by_autograd(small_net, one, target) for one in points])
+    assert found.shape == points.shape
+    assert float((found - expected).abs().max()) < 1e-12
+    logits = torch.stack([small_net(one) for one in points]).detach()
+    assert float((outputs - logits).abs().max()) < 1e-12
+    assert float((evaluator.outputs(points) - logits).abs().max()) < 1e-12
+    expected = logits.softmax(-1)[:, torch.arange(8), target]
+    assert float((values - expected).abs().max()) < 1e-12
+
+
+def test_an_input_comes_out_the_same_alone_and_in_a_batch_to_the_last_bit(small_net, images):
+    model, inputs = small_net.float(), images.float()
+    target = torch.arange(8) % 5
+    points = torch.stack([inputs, inputs * 0.5, inputs * 0.1])
+    together = ScoreGradient(Evaluator(model, chunk=2), probability, target)(points)
+    for i in range(8):
+        gradient = ScoreGradient(Evaluator(model, chunk=2), probability, target[i : i + 1])
+        alone = gradient(points[:, i : i + 1])
+        assert torch.equal(alone.gradients[:, 0], together.gradients[:, i])
+
+
+def test_blocks_share_passes_in_the_same_way_for_every_batch_size(small_net, images):
+    fractions = torch.linspace(0, 1, 23)
+    sizes = {}
+    for count in (1, 2, 8):
+        gradient = ScoreGradient(Evaluator(small_net, chunk=3), probability, torch.zeros(count))
+        blocks = [len(block) for (block,) in gradient.blocks(images[:count], fractions)]
+        sizes[count] = [min(3, size - i) for size in blocks for i in range(0, size, 3)]
+    assert sizes[1] == sizes[2] == sizes[8] == [3] * 7 + [2]
+
+
+def test_the_chunk_comes_from_what_a_pass_saves(images):
+    class Saving(nn.Module):
+        def forward(self, inputs):
+            big = inputs.flatten(1).mean(1, keepdim=True).expand(-1, 2**20).exp()  # 8 MiB saved
+            return torch.cat([big.mean(1, keepdim=True), inputs[:, 0, 0, :1]], dim=1)
+
+    chunk = Evaluator(Saving().eval()).points_at_once(images[:100].repeat(100, 1, 1, 1))
+    assert 10 <= chunk <= 16  # 128 MiB / 8 MiB, and what else it saves
+
+
+def test_running_out_of_memory_halves_the_chunk_and_tries_again(small_net, images, monkeypatch):
+    largest = []
+
+    class Tight(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = small_net
+
+        def forward(self, inputs):
+            largest.append(len(inputs))
+            if len(inputs) > 3:
+                raise torch.OutOfMemoryError("out of memory")
+            return self.inner(inputs)
+
+    evaluator = Evaluator(Tight().eval(), chunk=16, fold=False)
+    points = images[:, None]
+    target = torch.tensor([2])
+    found = ScoreGradient(evaluator, probability, target)(points).gradients
+    assert max(largest) == 8
+    expected = by_autograd(small_net, images, [2] * 8)
+    assert float((found[:, 0] - expected).abs().max()) < 1e-12
+    assert evaluator.points_at_once(images[:1].repeat(100, 1, 1, 1)) == 2
+
+
+def test_no_memory_for_a_single_point_is_said(images):
+    class Hungry(nn.Module):
+        def forward(self, inputs):
+            if inputs.requires_grad:
+                raise MemoryError("can't allocate memory")
+            return inputs.flatten(1)
+
+    evaluator = Evaluator(Hungry().eval(), chunk=4)
+    with pytest.raises(UnilensError, match=r"not enough memory on cpu for one point of shape \(3,"):
+        evaluator.differentiate(images[None, :1], lambda outputs, rows: outputs[:, 0])
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(small_net, images):
+    def broken(outputs, rows):
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        Evaluator(small_net).differentiate(images[None], broken)
+
+
+class Stateful(nn.Module):
+    """Keeps the input between two lines of its forward, as real models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, inputs):
+        self.calls += 1
+        self.kept = inputs
+        out = self.linear(inputs)
+        for _ in range(50):  # give other threads their turn
+            out = out + 0
+        if self.kept is not inputs:
+            raise RuntimeError("another pass came between")
+        return out
+
+
+def test_passes_side_by_side_do_not_share_state():
+    torch.manual_seed(0)
+    model = Stateful().eval()
+    evaluator = Evaluator(model, chunk=1)
+    points = torch.rand(40, 4, 6)
+    found = evaluator.differentiate(points, lambda outputs, rows: outputs[:, 1])
+    assert torch.allclose(found.gradients, model.linear.weight[1].expand_as(points))
+    assert float(model.calls) == 0
+    assert not hasattr(model, "kept")
+
+
+def test_threads_of_the_caller_are_left_as_they_are(small_net, images):
+    before = torch.get_num_threads()
+    Evaluator(small_net)(images)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert torch.get_num_threads() == before
+    assert seen == [before]
+
+
+def test_a_first_layer_in_place_does_not_overwrite_the_points():
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)).eval()
+    points = torch.randn(2, 5, 4)
+    before = points.clone()
+    found = Evaluator(model).differentiate(points, lambda outputs, rows: outputs[:, 0])
+    assert torch.equal(points, before)
+    assert torch.allclose(found.gradients, model[1].weight[0] * (points > 0))
+
+
+class Quadratic(nn.Module):
+    """One output, x^T A x / 2 + b x: its Hessian is A."""
+
+    def __init__(self, size):
+        super().__init__()
+        drawn = torch.randn(size, size, generator=torch.Generator().manual_seed(2)).double()
+        self.register_buffer("matrix", drawn + drawn.T)
+
+    def forward(self, inputs):
+        return 0.5 * ((inputs @ self.matrix) * inputs).sum(1, keepdim=True) + inputs[:, :1]
+
+
+def test_hessian_vector_products_of_a_quadratic():
+    model = Quadratic(7).eval()
+    points, vectors = torch.randn(2, 3, 2, 7).double()
+    found = Evaluator(model).hessian_vector(points, vectors, lambda outputs, rows: outputs[:, 0])
+    assert torch.allclose(found, vectors @ model.matrix)
+
+
+class Attention(nn.Module):
+    """Fused attention, which has neither a forward mode nor a second derivative."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 12)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, inputs):
+        q, k, v = self.inner(inputs).chunk(3, -1)
+        mixed = nn.functional.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])
+        return self.head(mixed[:, 0].mean(1))
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "attention"])
+def test_hessian_vector_products_against_autograd(kind, small_net, images):
+    model = small_net if kind == "convolutions" else Attention().double().eval()
+    points = images[:2] if kind == "convolutions" else torch.rand(2, 5, 4).double()
+    vectors = torch.randn(points.shape, generator=torch.Generator().manual_seed(0)).double()
+    target = torch.tensor([1, 2])
+    gradient = ScoreGradient(Evaluator(model), probability, target)
+    found = gradient.hessian_vector(points[None], vectors[None])[0]
+    for i, (point, vector) in enumerate(zip(points, vectors, strict=True)):
+        with sdpa_kernel(SDPBackend.MATH):  # autograd alone cannot differentiate the fused one twice
+            hessian = torch.autograd.functional.hessian(
+                lambda x, i=i: model(x[None]).softmax(-1)[0, target[i]], point
+            ).reshape(point.numel(), -1)
+        expected = (hessian @ vector.flatten()).view(point.shape)
+        assert float(expected.abs().max()) > 1e-3
+        assert float((found[i] - expected).abs().max()) < 1e-10
+
+
+def test_a_score_without_curvature_has_zero_products(linear):
+    points = torch.rand(1, 2, 2, 3).double()
+    gradient = ScoreGradient(Evaluator(linear), lambda outputs, target: outputs[:, 0], None)
+    gradient.target = torch.zeros(2, dtype=torch.long)
+    assert float(gradient.hessian_vector(points, points).abs().max()) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_dtypes(dtype, small_net, images):
+    model = small_net.to(dtype)
+    points = images.float() if dtype is torch.bfloat16 else images.to(dtype)
+    outputs, values, found = Evaluator(model).differentiate(
+        points[None], lambda outputs, rows: outputs[:, 0]
+    )
+    wide = torch.float64 if dtype is torch.float64 else torch.float32
+    assert outputs.dtype == values.dtype == found.dtype == wide
+
+
+def test_autocast_computes_in_bfloat16_and_sums_in_float32(small_net, images):
+    model = small_net.float()
+    points = images.float()[None]
+    exact = Evaluator(model).differentiate(points, lambda outputs, rows: outputs[:, 0])
+    coarse = Evaluator(model, precision=torch.bfloat16).differentiate(
+        points, lambda outputs, rows: outputs[:, 0]
+    )
+    assert coarse.gradients.dtype == torch.float32
+    difference = float((coarse.gradients - exact.gradients).norm() / exact.gradients.norm())
+    assert 1e-5 < difference < 0.1
+
+
+def test_the_peak_of_memory_does_not_grow_with_the_steps(small_net, images, monkeypatch):
+    made = []
+    original = gradients.Evaluator._in_passes
+
+    def spy(self, points, *args, **kwargs):
+        made.append(points.numel())
+        return original(self, points, *args, **kwargs)
+
+    monkeypatch.setattr(gradients.Evaluator, "_in_passes", spy)
+    from unilens import PathAttribution
+
+    largest = {}
+    for n_steps in (40, 400):
+        made.clear()
+        PathAttribution(n_steps=n_steps)(Evaluator(small_net, chunk=2), images)
+        largest[n_steps] = max(made)
+    assert largest[400] == largest[40]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"chunk": 0}, "chunk to be a whole number of at least 1, got 0"),
+        ({"layout": "rows"}, "layout 'auto', 'channels_last' or 'contiguous', got 'rows'"),
+    ],
+)
+def test_wrong_settings(settings, message, small_net):
+    with pytest.raises(UnilensError, match=message):
+        Evaluator(small_net, **settings)

@@ -1,0 +1,43 @@
+import math
+
+import pytest
+import torch
+
+from unilens.errors import UnilensError
+from unilens.scores import resolve, scores
+
+LOGITS = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]], dtype=torch.float64)
+TARGET = torch.tensor([0, 2])
+
+
+def by_hand(name, row, target):
+    total = sum(math.exp(value) for value in row)
+    return {
+        "probability": math.exp(row[target]) / total,
+        "logit": row[target],
+        "log_probability": row[target] - math.log(total),
+        "margin": row[target] - max(v for i, v in enumerate(row) if i != target),
+    }[name]
+
+
+@pytest.mark.parametrize("name", scores)
+def test_values_and_gradients_by_hand(name):
+    values = resolve(name)(LOGITS, TARGET)
+    expected = [by_hand(name, row, t) for row, t in zip(LOGITS.tolist(), [0, 2], strict=True)]
+    assert values.tolist() == pytest.approx(expected, abs=1e-12)
+    assert torch.autograd.gradcheck(
+        lambda outputs: resolve(name)(outputs, TARGET), LOGITS.clone().requires_grad_()
+    )
+
+
+@pytest.mark.parametrize("name", ["probability", "log_probability", "margin"])
+def test_one_output_is_refused_where_classes_are_compared(name):
+    with pytest.raises(UnilensError, match=r"at least 2 classes.*\(3, 1\).*use score='logit'"):
+        resolve(name)(torch.zeros(3, 1), torch.zeros(3, dtype=torch.long))
+
+
+def test_a_function_is_a_score():
+    def doubled(outputs, target):
+        return 2 * outputs[:, 0]
+
+    assert resolve(doubled) is doubled
