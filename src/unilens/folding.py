@@ -21,8 +21,9 @@ def fold_batch_norms(module: nn.Module, sample: Tensor) -> nn.Module:
     """Return an equivalent module with its batch norms folded, or `module` itself.
 
     `module` comes back where there is nothing to fold, where it cannot be traced (control flow
-    that depends on data, for example), and where the folded copy's outputs at `sample` differ by
-    more than rounding, as they do for convolutions that change their weights on the fly.
+    that depends on data, for example), where it has gradients of its own that a trace would lose
+    (custom autograd functions, backward hooks), and where the folded copy's outputs at `sample`
+    differ by more than rounding, as they do for convolutions that change their weights on the fly.
 
     Args:
         module: in eval mode; it is not changed.
@@ -31,21 +32,37 @@ def fold_batch_norms(module: nn.Module, sample: Tensor) -> nn.Module:
     if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
         return module
     try:
+        with torch.enable_grad():
+            expected = module(sample.detach().clone().requires_grad_())
+        if _has_own_gradients(module, expected):
+            return module
         folded = _folded(module)
+        return folded if folded is not None and _gives(folded, expected, sample) else module
     except Exception as error:  # tracing runs the user's forward: it can raise anything
         _log.debug("batch norms not folded, the model cannot be traced: %s", error)
         return module
-    if folded is None:
-        return module
+
+
+def _has_own_gradients(module: nn.Module, outputs: Tensor) -> bool:
+    if any(part._backward_hooks or part._backward_pre_hooks for part in module.modules()):
+        return True
+    seen: set[Any] = set()
+    left = [outputs.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        seen.add(node)
+        left += [following for following, _ in node.next_functions]
+    return False
+
+
+def _gives(folded: nn.Module, expected: Tensor, sample: Tensor) -> bool:
     with torch.no_grad():
-        expected, got = module(sample), folded(sample)
-    same = (
-        isinstance(got, Tensor)
-        and isinstance(expected, Tensor)
-        and got.shape == expected.shape
-        and bool((got - expected).abs().max() <= 1e-4 * expected.abs().max())
-    )
-    return folded if same else module
+        got = folded(sample)
+        return bool((got - expected).abs().max() <= 1e-4 * expected.abs().max())
 
 
 class _Tracer(fx.Tracer):

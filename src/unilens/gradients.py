@@ -491,17 +491,24 @@ class _Reweighted(nn.Module):
 
 def _working_copy(model: nn.Module) -> nn.Module:
     """Return a copy with frozen parameters that share the model's storage, and its own buffers."""
-    memo: dict[int, object] = {
-        id(value): nn.Parameter(value.detach(), requires_grad=False) for value in model.parameters()
-    }
     try:
-        return copy.deepcopy(model, memo)
+        with torch.inference_mode(False):
+            memo: dict[int, object] = {
+                id(value): nn.Parameter(_shared(value), requires_grad=False)
+                for value in model.parameters()
+            }
+            return copy.deepcopy(model, memo)
     except Exception as error:  # a user's module can hold anything: locks, streams, handles
         raise UnilensError(
             f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
             f"{_first_line(error)}; replace what cannot be copied (old-style weight_norm: use "
             "torch.nn.utils.parametrizations.weight_norm)"
         ) from error
+
+
+def _shared(value: Tensor) -> Tensor:
+    """Return a tensor on the same storage; a copy where autograd could not use it."""
+    return value.clone() if value.is_inference() else value.detach()
 
 
 def _check_model(model: object) -> None:

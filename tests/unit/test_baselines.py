@@ -113,7 +113,9 @@ def test_dataset_sample_takes_the_references(images):
     references = torch.rand(4, 3, 13, 11).double()
     found = find(DatasetSample(references), images)
     assert all(any(torch.equal(one, reference) for reference in references) for one in found)
-    with pytest.raises(UnilensError, match=r"references of shape \(R, 3, 13, 11\), got \(4, 3, 5\)"):
+    with pytest.raises(
+        UnilensError, match=r"references of shape \(R, 3, 13, 11\), got \(4, 3, 5\)"
+    ):
         find(DatasetSample(references[..., 0][:, :, :5]), images)
 
 

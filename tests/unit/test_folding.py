@@ -102,9 +102,44 @@ class DataDependent(nn.Module):
         return hidden.mean((2, 3)) if hidden.sum() > 0 else -hidden.mean((2, 3))
 
 
+class _Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs):
+        return inputs.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+class OwnGradient(nn.Module):
+    """A trace would go through the custom function and lose its backward."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, inputs):
+        return _Reversed.apply(self.norm(self.conv(inputs)).mean((2, 3)))
+
+
+class Hooked(Branching):
+    """A backward hook on a part with children, which a trace would lose."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+        self.inner.register_full_backward_hook(lambda part, given, taken: (2 * given[0],))
+
+    def forward(self, inputs):
+        return self.inner(inputs).mean((2, 3))
+
+
 @pytest.mark.parametrize(
     "model",
     [
+        OwnGradient(),
+        Hooked(),
         Shared(),
         Branching(),
         BatchStatistics(),

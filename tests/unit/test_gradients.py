@@ -25,9 +25,7 @@ def by_autograd(model, points, target):
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
 @pytest.mark.parametrize("fold", [True, False])
 def test_every_way_of_running_gives_the_same(small_net, images, chunk, independent, layout, fold):
-    evaluator = Evaluator(
-        small_net, chunk=chunk, independent=independent, layout=layout, fold=fold
-    )
+    evaluator = Evaluator(small_net, chunk=chunk, independent=independent, layout=layout, fold=fold)
     target = torch.arange(8) % 5
     points = torch.stack([images, images * 0.5, 1 - images, images**2])
     outputs, values, found = ScoreGradient(evaluator, probability, target)(points)
@@ -208,7 +206,9 @@ def test_hessian_vector_products_against_autograd(kind, small_net, images):
     gradient = ScoreGradient(Evaluator(model), probability, target)
     found = gradient.hessian_vector(points[None], vectors[None])[0]
     for i, (point, vector) in enumerate(zip(points, vectors, strict=True)):
-        with sdpa_kernel(SDPBackend.MATH):  # autograd alone cannot differentiate the fused one twice
+        with sdpa_kernel(
+            SDPBackend.MATH
+        ):  # autograd alone cannot differentiate the fused one twice
             hessian = torch.autograd.functional.hessian(
                 lambda x, i=i: model(x[None]).softmax(-1)[0, target[i]], point
             ).reshape(point.numel(), -1)

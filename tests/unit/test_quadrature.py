@@ -13,7 +13,7 @@ def test_weights_sum_to_one_and_nodes_ascend_in_the_unit_interval(rule, n_steps)
     assert len(nodes) == len(weights) == n_steps
     assert abs(float(weights.sum()) - 1) < 1e-12
     assert bool((nodes.diff() > 0).all())
-    assert 0 <= float(nodes[0])
+    assert float(nodes[0]) >= 0
     assert float(nodes[-1]) <= 1
 
 
