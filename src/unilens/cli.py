@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -103,7 +103,7 @@ def explain(
         raise UnknownNameError("style", style, STYLES)
     specs = _specs(method or ["uni"], {**_settings(set_ or []), "score": score})
     require(seed >= 0, f"expected --seed to be 0 or more, got {seed}")
-    with _err.status(f"loading {escape(model)}"):
+    with _waiting(f"loading {model}"):
         classifier = load_model(model, pretrained=not random_weights, device=_device(device))
         explainers = {name: spec.build(classifier) for name, spec in specs.items()}
         index = None if target is None else _class_index(classifier, target)
@@ -199,18 +199,18 @@ def main() -> None:
     debug = "--debug" in arguments
     try:
         code = app([one for one in arguments if one != "--debug"], standalone_mode=False)
-    except UnilensError as error:
-        _fail(error, 2, debug)
     except KeyboardInterrupt:
-        _fail("interrupted", 130, debug)
+        _fail("interrupted", 130)
     except Exception as error:
+        if debug:
+            raise
         show = getattr(error, "format_message", None)
-        if show is not None:  # a usage error of the argument parser
-            _fail(f"{show()} (see unilens --help)", 2, debug)
-        elif type(error).__name__ in ("Abort", "NoArgsIsHelpError"):
-            sys.exit(1)
+        if isinstance(error, UnilensError):
+            _fail(error, 2)
+        elif show is not None:  # a usage error of the argument parser
+            _fail(f"{' '.join(show().split())} (see unilens --help)", 2)
         else:
-            _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1, debug)
+            _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     else:
         sys.exit(code)
 
@@ -367,6 +367,10 @@ def _summarise(recorded: Mapping[str, Any], path: Path) -> None:
     _out.print(f"  written: {escape(str(path))}.png, .safetensors, .json", soft_wrap=True)
 
 
+def _waiting(text: str) -> AbstractContextManager[object]:
+    return _err.status(escape(text)) if _err.is_terminal else nullcontext()
+
+
 @contextmanager
 def _progress(total: int) -> Iterator[Progress]:
     columns = (
@@ -375,7 +379,8 @@ def _progress(total: int) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=_err, transient=True) as progress:
+    hidden = not _err.is_terminal
+    with Progress(*columns, console=_err, transient=True, disable=hidden) as progress:
         progress.add_task("", total=total)
         yield progress
 
@@ -403,8 +408,6 @@ def _complain(error: object) -> None:
     _err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
 
 
-def _fail(error: object, code: int, debug: bool) -> None:
-    if debug and isinstance(error, BaseException):
-        raise error
+def _fail(error: object, code: int) -> None:
     _complain(error)
     sys.exit(code)

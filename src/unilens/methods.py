@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import Parameter
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from .attribution import Attribution, Case, Explainer, PathAttribution, Target
 from .baselines import baselines
 from .gradients import Evaluator, Passes, ScoreGradient
 from .paths import paths
-from .registry import Card, Entry, Registry, check_settings
+from .registry import Card, Entry, Registry, check_known
 from .scores import Score
 from .scores import resolve as resolve_score
 
@@ -131,14 +132,15 @@ class PathMethod(Entry[Explainer]):
         """Build the method; settings beside its own go to the chosen baseline and path."""
         chosen = {name: settings.pop(name) for name in self.offers if name in settings}
         valid = self._valid(chosen)
-        check_settings(self.card.name, settings, dict.fromkeys(self.offers) | valid)
+        check_known(self.card.name, settings, dict.fromkeys(self.offers) | valid)
         values = {**valid, **settings}
         built = {name: values[name] for name in _OWN}
         for kind, registry in _PARTS.items():
             part = chosen.get(kind, self._part(kind))
             if isinstance(part, str):
                 entry = registry[part]
-                part = entry(**{name: values[name] for name in entry.settings})
+                given = {name: values[name] for name in entry.settings}
+                part = entry(**{k: v for k, v in given.items() if v is not Parameter.empty})
             built[kind] = part
         return self.build(**built)
 

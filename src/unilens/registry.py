@@ -40,18 +40,18 @@ class Entry(Generic[T]):
 
     def __call__(self, **settings: Any) -> T:
         """Build the thing, naming the valid settings where one is unknown or missing."""
-        check_settings(self.card.name, settings, self.settings)
+        check_known(self.card.name, settings, self.settings)
+        for name, default in self.settings.items():
+            if default is inspect.Parameter.empty and name not in settings:
+                raise UnilensError(f"{self.card.name} needs the setting {name!r}; pass {name}=...")
         return self.build(**settings)
 
 
-def check_settings(owner: str, given: Mapping[str, Any], valid: Mapping[str, Any]) -> None:
-    """Raise where a given setting is not among the valid ones, or a required one is missing."""
+def check_known(owner: str, given: Mapping[str, Any], valid: Mapping[str, Any]) -> None:
+    """Raise where a given setting is not among the valid ones."""
     for name in given:
         if name not in valid:
             raise UnknownNameError(f"setting of {owner}", name, valid)
-    for name, default in valid.items():
-        if default is inspect.Parameter.empty and name not in given:
-            raise UnilensError(f"{owner} needs the setting {name!r}; pass {name}=...")
 
 
 class Registry(Mapping[str, Entry[T]]):

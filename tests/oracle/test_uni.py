@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import cross_entropy
 
 from unilens import explain
 from unilens.baselines import Unlearned
@@ -14,7 +14,7 @@ from unilens.gradients import Evaluator
 def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15):
     """One image (1, C, H, W); weights are unlearned by an ordinary optimiser step on a copy."""
     unlearned = copy.deepcopy(model)
-    loss = F.cross_entropy(unlearned(x), torch.tensor([c]))
+    loss = cross_entropy(unlearned(x), torch.tensor([c]))
     loss.backward()
     norm = sum((p.grad**2).sum() for p in unlearned.parameters()) ** 0.5
     with torch.no_grad():

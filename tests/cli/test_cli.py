@@ -1,0 +1,300 @@
+"""The command line as a user meets it: what it writes, what it prints, how it refuses."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from unilens import cli
+from unilens.methods import methods
+
+FAST = ("--quick", "--set", "n_steps=2")
+HERE = __name__
+
+
+def small_model():
+    """A classifier that takes no time, for `--model py:`."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(3 * 49, 5))
+
+
+def broken_model():
+    return nn.Sequential(nn.Flatten(), nn.Linear(7, 5))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["unilens", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    path = tmp_path / "photo.png"
+    random = numpy.random.default_rng(0)
+    Image.fromarray(random.integers(0, 256, (240, 300, 3), dtype=numpy.uint8)).save(path)
+    return path
+
+
+def explain_small(run, *arguments):
+    return run("explain", "--model", f"py:{HERE}:small_model", *arguments)
+
+
+def test_the_default_command_on_a_sample(run, tmp_path):
+    code, out, err = run("explain", "--sample", "chelsea", *FAST, "--set", "matching_steps=1")
+    assert (code, err) == (0, "")
+    assert "tiger cat (class 282), probability 0.39" in out
+    folder = tmp_path / "unilens-out"
+    assert sorted(os.listdir(folder)) == ["chelsea.json", "chelsea.png", "chelsea.safetensors"]
+    record = json.loads((folder / "chelsea.json").read_text())
+    assert record["target"] == {"index": 282, "label": "tiger cat"}
+    assert record["model"]["size"] == [224, 224]
+    one = record["methods"]["uni"]
+    assert one["diagnostics"]["proximity"] == pytest.approx(0.25, abs=1e-4)
+    assert one["given"] == {"n_steps": 2, "matching_steps": 1, "score": "probability"}
+    assert one["seed"] == 0
+    assert one["seconds"] > 0
+    maps = load_file(folder / "chelsea.safetensors")
+    assert maps["uni/values"].shape == maps["uni/baseline"].shape == (3, 224, 224)
+    total = float(maps["uni/values"].double().sum())
+    change = one["score"] - one["baseline_score"]
+    assert total + one["diagnostics"]["completeness_gap"] == pytest.approx(change, abs=1e-6)
+    picture = Image.open(folder / "chelsea.png")
+    assert picture.width > 1000
+
+
+def test_all_diagnostics_without_quick(run, photograph):
+    code, out, _ = explain_small(run, photograph, "--method", "ig", "--json")
+    assert code == 0
+    measured = json.loads(out)["methods"]["ig"]["diagnostics"]
+    assert {
+        "completeness_gap",
+        "confidence_change",
+        "proximity",
+        "monotonicity",
+        "flat_fraction",
+        "riemann_error_bound",
+        "stability_1_30",
+        "stability_15_30",
+        "curvature_input",
+        "curvature_baseline",
+    } <= measured.keys()
+
+
+def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
+    chosen = [part for name in methods for part in ("--method", name)]
+    chosen += ["--method", "ig:baseline=blur,sigma=3"]
+    code, out, _ = explain_small(
+        run, photograph, "--sample", "coffee", *chosen, *FAST, "--json", "--target", "3"
+    )
+    assert code == 0
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["source"] for record in records] == [str(photograph), "coffee"]
+    for record in records:
+        assert set(record["methods"]) == {*methods, "ig:baseline=blur,sigma=3"}
+        assert record["target"] == {"index": 3, "label": "class 3"}
+    blurred = records[0]["methods"]["ig:baseline=blur,sigma=3"]
+    assert blurred["settings"]["baseline"] == {"type": "Blur", "sigma": 3}
+    assert blurred["settings"]["n_steps"] == 2
+    black = records[0]["methods"]["ig"]
+    assert black["settings"]["baseline"] == {"type": "Constant", "value": 0.0}
+
+
+def test_the_same_command_twice_gives_the_same_maps(run, photograph, tmp_path):
+    for out in ("first", "second"):
+        explain_small(run, photograph, "--out", out, *FAST, "--method", "ig:baseline=uniform_noise")
+    name = "ig:baseline=uniform_noise/values"
+    first, second = (
+        load_file(tmp_path / o / "photo.safetensors")[name] for o in ("first", "second")
+    )
+    assert torch.equal(first, second)
+    explain_small(
+        run,
+        photograph,
+        "--out",
+        "third",
+        *FAST,
+        "--method",
+        "ig:baseline=uniform_noise",
+        "--seed",
+        1,
+    )
+    assert not torch.equal(load_file(tmp_path / "third" / "photo.safetensors")[name], first)
+
+
+def test_references_are_read_from_a_folder(run, photograph, tmp_path):
+    folder = tmp_path / "others"
+    folder.mkdir()
+    Image.new("RGB", (250, 250), (51, 102, 153)).save(folder / "one.png")
+    code, _, err = explain_small(
+        run, photograph, *FAST, "--method", f"ig:baseline=dataset_sample,references={folder}"
+    )
+    assert (code, err) == (0, "")
+    maps = load_file(tmp_path / "unilens-out" / "photo.safetensors")
+    (baseline,) = (value for name, value in maps.items() if name.endswith("baseline"))
+    assert baseline[:, 5, 5].tolist() == pytest.approx([0.2, 0.4, 0.6], abs=1e-3)
+
+
+def test_nothing_is_overwritten_unless_asked(run, photograph, tmp_path):
+    folder = tmp_path / "unilens-out"
+    folder.mkdir()
+    (folder / "photo.json").write_text("mine")
+    code, out, err = explain_small(run, photograph, *FAST)
+    assert (code, out) == (2, "")
+    assert "photo.json exists already; choose another folder with --out, or replace" in err
+    assert (folder / "photo.json").read_text() == "mine"
+    code, _, _ = explain_small(run, photograph, *FAST, "--overwrite")
+    assert code == 0
+    assert json.loads((folder / "photo.json").read_text())["source"] == str(photograph)
+
+
+def test_images_of_one_name_do_not_collide(run, photograph, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.open(photograph).save(other / "photo.jpg")
+    code, _, _ = explain_small(run, photograph, other / "photo.jpg", *FAST)
+    assert code == 0
+    names = {name.split(".")[0] for name in os.listdir(tmp_path / "unilens-out")}
+    assert names == {"photo", "photo-2"}
+
+
+def test_a_broken_image_costs_itself_alone(run, photograph, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    code, out, err = explain_small(run, broken, photograph, *FAST)
+    assert code == 1
+    assert err.startswith("error: expected an image")
+    assert "broken.jpg is none that can be read" in err
+    assert "photo.png" in out
+    assert "photo.png" in os.listdir(tmp_path / "unilens-out")
+    assert not any(name.startswith("broken") for name in os.listdir(tmp_path / "unilens-out"))
+
+
+NO_DEVICE = "meta" if torch.cuda.is_available() else "cuda"
+BAD = {
+    "no image": ((), "expected an image or --sample NAME; try: unilens list samples"),
+    "sample": (("--sample", "chelsae"), "unknown sample 'chelsae'; did you mean chelsea?"),
+    "method": (("--method", "gradeint"), "unknown method 'gradeint'; did you mean gradient?"),
+    "model": (("--model", "efficientnet"), "unknown model 'efficientnet'; did you mean effic"),
+    "style": (("--style", "red"), "unknown style 'red'. Valid: signed, unsigned, green."),
+    "score": (("--score", "logits"), "unknown score 'logits'; did you mean logit"),
+    "setting": (("--set", "nsteps=3"), "unknown setting of uni 'nsteps'; did you mean n_steps"),
+    "setting of one": (("--method", "uni:budgt=3"), "setting of uni 'budgt'; did you mean budget"),
+    "no value": (("--set", "n_steps"), "expected a setting as key=value, got 'n_steps'"),
+    "wrong value": (
+        ("--set", "n_steps=many"),
+        "n_steps to be a whole number of at least 1, got 'm",
+    ),
+    "wrong baseline": (
+        ("--method", "ig:baseline=blurr"),
+        "unknown baseline 'blurr'; did you mean b",
+    ),
+    "seed": (("--seed", "-1"), "expected --seed to be 0 or more, got -1"),
+    "device": (("--device", "gpu"), "expected --device cpu, cuda, cuda:0 or mps, got 'gpu'"),
+    "device not there": (("--device", NO_DEVICE), f"could not use the device '{NO_DEVICE}'"),
+    "target": (("--target", "5000"), "expected --target between 0 and 999, or a label, got 5000"),
+    "label": (("--target", "tigre cat"), "unknown label 'tigre cat'; did you mean tiger cat"),
+    "label of two": (("--target", "crane"), "the label 'crane' names classes 134, 517"),
+    "option": (("--colour", "red"), "No such option: --colour"),
+    "no number": (("--seed", "x"), "Invalid value for '--seed': Input should be a valid integer"),
+    "references": (
+        ("--method", "ig:baseline=dataset_sample,references=nowhere"),
+        "expected references to be an image or a folder of images, got nowhere",
+    ),
+    "references missing": (
+        ("--method", "ig:baseline=dataset_sample"),
+        "dataset_sample needs the setting 'references'",
+    ),
+    "model fails": (
+        ("--model", f"py:{HERE}:broken_model"),
+        r"the model could not take an input of shape \(3, 224, 224\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_use_is_one_clear_line_and_a_non_zero_exit(case, run, tmp_path):
+    arguments, message = BAD[case]
+    given = () if case == "no image" or "--sample" in arguments else ("--sample", "chelsea")
+    code, out, err = run("explain", *given, *arguments, *FAST[:1])
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert re.search(message if "\\" in message else re.escape(message), err)
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("unilens-out/*"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc/version"), reason="needs /proc")
+def test_an_output_folder_that_cannot_be_written(run, photograph):
+    code, _, err = explain_small(run, photograph, *FAST, "--out", "/proc/unilens")
+    assert code == 2
+    assert "expected an output folder that can be written, got /proc/unilens" in err
+    code, _, err = explain_small(run, photograph, *FAST, "--out", photograph)
+    assert code == 2
+    assert "expected an output folder that can be written" in err
+    assert photograph.stat().st_size > 1000
+
+
+def test_a_traceback_only_with_debug(run, monkeypatch):
+    monkeypatch.setattr(cli, "samples", None)
+    code, _, err = run("explain", "--sample", "chelsea")
+    assert code == 1
+    assert "Traceback" not in err
+    assert err.startswith("error: TypeError: ")
+    assert "(--debug shows where)" in err
+    monkeypatch.setattr(sys, "argv", ["unilens", "explain", "--sample", "chelsea", "--debug"])
+    with pytest.raises(TypeError):
+        cli.main()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("methods", ["uni_paper", "matching_step_size=0.1", "input_x_gradient"]),
+        ("baselines", ["gaussian_noise", "std=0.25", "(random)"]),
+        ("models", ["efficientnet_lite2", "timm:NAME", "hf:REPO"]),
+        ("samples", ["grace_hopper", "chelsea"]),
+    ],
+)
+def test_lists(run, kind, expected):
+    code, out, _ = run("list", kind)
+    assert code == 0
+    for text in expected:
+        assert text in out
+
+
+def test_doctor(run):
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "sees a tiger cat in chelsea" in out
+    assert "cuda" in out
+    assert "extra zoo" in out
+
+
+def test_the_installed_command_in_a_process_of_its_own(tmp_path):
+    command = [sys.executable, "-c", "from unilens.cli import main; main()"]
+    done = subprocess.run([*command, "explain"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: expected an image or --sample NAME; try: unilens list samples\n"
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "explain" in done.stdout

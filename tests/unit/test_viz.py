@@ -1,0 +1,71 @@
+import numpy
+import pytest
+import torch
+from torch import nn
+
+from unilens import UnilensError, explain
+from unilens.viz import STYLES, colour_scale, flatten, heatmap, overlay, panel
+
+
+def test_a_signed_map_is_white_at_zero_and_opposite_at_its_ends():
+    values = torch.zeros(3, 8, 8)
+    values[:, 0, 0], values[:, 7, 7] = 1.0, -1.0
+    colours = heatmap(values)
+    assert colours[3, 3].min() > 0.95
+    red, _, blue = colours[0, 0]
+    assert red > blue
+    red, _, blue = colours[7, 7]
+    assert blue > red
+
+
+def test_the_green_style_is_green_on_black():
+    values = torch.zeros(1, 8, 8)
+    values[0, 2, 2] = -3.0
+    colours = heatmap(values, "green")
+    assert colours[2, 2].tolist() == pytest.approx([0, 1, 0], abs=0.01)
+    assert colours[5, 5].max() == 0
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_maps_of_zeros_and_of_nan_can_be_drawn(style):
+    for values in (torch.zeros(3, 8, 8), torch.full((3, 8, 8), torch.nan)):
+        colours = heatmap(values, style)
+        assert numpy.isfinite(colours).all()
+        assert (colours == colours[0, 0]).all()
+        assert numpy.isfinite(overlay(torch.rand(3, 8, 8), values, style)).all()
+
+
+def test_channels_are_summed_signed_or_not():
+    values = torch.tensor([1.0, -2.0, 0.5]).view(3, 1, 1)
+    assert flatten(values, "signed").item() == -0.5
+    assert flatten(values, "unsigned").item() == 3.5
+
+
+def test_the_scale_leaves_out_the_last_half_per_cent():
+    flat = numpy.ones((100, 100))
+    flat[0, 0] = 1000
+    assert colour_scale(flat) == 1
+
+
+def test_a_panel_has_a_row_for_each_method():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4)).eval()
+    image = torch.rand(3, 8, 8)
+    found = {name: explain(model, image[None], name) for name in ("uni", "gradient")}
+    figure = panel(image, found, title="why?")
+    assert len(figure.axes) == 10
+    assert figure.axes[0].get_ylabel() == "uni"
+    assert "distance 0.25" in figure.axes[1].get_xlabel()
+    assert figure.get_suptitle() == "why?"
+
+
+@pytest.mark.parametrize(
+    ("values", "style", "message"),
+    [
+        (torch.zeros(3, 8, 8), "red", "unknown style 'red'"),
+        (torch.zeros(8), "signed", r"shape \(C, H, W\), got \(8,\)"),
+    ],
+)
+def test_wrong_maps_are_refused(values, style, message):
+    with pytest.raises(UnilensError, match=message):
+        heatmap(values, style)
