@@ -19,6 +19,7 @@ from .baselines import Baseline, Constant, Found
 from .diagnostics import Trace
 from .errors import UnilensError
 from .gradients import Evaluator, Passes, ScoreGradient
+from .numerics import wide
 from .paths import Path, StraightLine
 from .quadrature import Rule, quadrature
 from .scores import Score
@@ -59,9 +60,9 @@ class Attribution:
     def completeness_gap(self) -> Tensor:
         """f(x) - f(x') - sum(values), `(B,)`, in units of the score; NaN without a baseline."""
         if self.baseline_score is None:
-            return torch.full_like(self.score, torch.nan, dtype=torch.float64)
-        change = self.score.double() - self.baseline_score.double()
-        return change - self.values.double().flatten(1).sum(1)
+            return torch.full_like(wide(self.score), torch.nan)
+        change = wide(self.score) - wide(self.baseline_score)
+        return change - wide(self.values).flatten(1).sum(1)
 
     @property
     def confidence(self) -> Tensor:
@@ -77,7 +78,7 @@ class Attribution:
     def diagnostics(self) -> dict[str, Tensor]:
         """Every diagnostic measured for this attribution, by name, each `(B,)`."""
         finite = self.values.flatten(1).isfinite().all(1)
-        return {"values_finite": finite.double(), **self.measured}
+        return {"values_finite": wide(finite), **self.measured}
 
     @property
     def warnings(self) -> list[list[str]]:
@@ -336,10 +337,10 @@ class _Recorder:
         self._last: tuple[Tensor, Tensor] | None = None
 
     def end(self, fraction: float, outputs: Tensor, score: Tensor) -> None:
-        self._add(torch.tensor([fraction], dtype=torch.float64), outputs[None], score[None])
+        self._add(torch.tensor([fraction]), outputs[None], score[None])
 
     def leg(self, fraction: Tensor, points: Tensor, evaluation: Any) -> None:
-        self._add(fraction.double().cpu(), evaluation.outputs, evaluation.values)
+        self._add(fraction.cpu(), evaluation.outputs, evaluation.values)
         gradients = evaluation.gradients
         if self._last is not None:
             points = torch.cat([self._last[0], points])
@@ -362,7 +363,7 @@ class _Recorder:
         largest = changes.nan_to_num(-torch.inf).amax(0)
         scores = torch.cat(self._scores)
         return Trace(
-            fraction=torch.cat(self._fractions).to(scores.device),
+            fraction=torch.cat(self._fractions).to(scores.device, scores.dtype),
             score=scores,
             confidence=torch.cat(self._confidences),
             gradient_change=largest.masked_fill(largest == -torch.inf, torch.nan),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .numerics import wide
+
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
     """Return the Pearson correlation along the last dimension; NaN where a side is constant.
@@ -16,7 +18,7 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         `(...)` in float64, in [-1, 1].
     """
-    a, b = torch.broadcast_tensors(first.double(), second.double())
+    a, b = torch.broadcast_tensors(wide(first), wide(second))
     constant = (a == a[..., :1]).all(-1) | (b == b[..., :1]).all(-1)
     a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
     value = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
@@ -26,8 +28,8 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Return the Spearman rank correlation along the last dimension; tied values share a rank.
 
-    >>> spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 9.0]))
-    tensor(1., dtype=torch.float64)
+    >>> round(float(spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 9.0]))), 6)
+    1.0
     """
     return pearson(ranks(first), ranks(second))
 
@@ -42,4 +44,4 @@ def ranks(values: Tensor) -> Tensor:
     ascending = values.sort(dim=-1).values
     below = torch.searchsorted(ascending, values, right=False)
     up_to = torch.searchsorted(ascending, values, right=True)
-    return (below + up_to + 1).double() / 2
+    return wide(below + up_to + 1) / 2

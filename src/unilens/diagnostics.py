@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .correlation import spearman
+from .numerics import l2_norm, per_item, wide
 
 FLAT_SLOPE = 0.1
 """A stretch of the path is flat where the score climbs at less than this share of its mean rate."""
@@ -41,7 +42,7 @@ def confidence_change(trace: Trace) -> Tensor:
 
 def proximity(inputs: Tensor, baseline: Tensor) -> Tensor:
     """Return the l2 distance of each baseline from its input `(B,)`, in the inputs' units."""
-    return (inputs - baseline).double().flatten(1).norm(dim=1)
+    return l2_norm(inputs - baseline)
 
 
 def monotonicity(trace: Trace) -> Tensor:
@@ -73,11 +74,10 @@ def gradient_change(points: Tensor, gradients: Tensor) -> Tensor:
 
     Neighbours at the same point do not count; NaN where there is no pair.
     """
-    change = gradients.diff(dim=0).flatten(2).double().norm(dim=2)
-    distance = points.diff(dim=0).flatten(2).double().norm(dim=2)
+    change, distance = (l2_norm(values.diff(dim=0), 2) for values in (gradients, points))
     rate = torch.where(distance > 0, change / distance, -torch.inf)
     if not len(rate):
-        return torch.full(points.shape[1:2], torch.nan, dtype=torch.float64, device=points.device)
+        return l2_norm(points[0]).fill_(torch.nan)
     largest = rate.amax(0)
     return largest.masked_fill(largest == -torch.inf, torch.nan)
 
@@ -111,18 +111,13 @@ def top_curvature(
         start: `(N, B, *S)`, the vectors to begin with; not zero.
         iterations: products taken. The value approaches the eigenvalue from below in magnitude.
     """
-    vectors, value = start, torch.zeros(start.shape[:2], dtype=torch.float64, device=start.device)
+    vectors, value = start, torch.zeros_like(l2_norm(start, 2))
     for _ in range(iterations):
-        vectors = vectors / _norm(vectors)
+        vectors = vectors / per_item(l2_norm(vectors, 2), vectors)
         image = product(vectors)
-        value = (vectors * image).flatten(2).double().sum(2)
-        vectors = torch.where(_norm(image) > 0, image, vectors)
+        value = wide(vectors * image).flatten(2).sum(2)
+        vectors = torch.where(per_item(l2_norm(image, 2), image) > 0, image, vectors)
     return value
-
-
-def _norm(vectors: Tensor) -> Tensor:
-    norm = vectors.double().flatten(2).norm(dim=2).to(vectors.dtype)
-    return norm.view(*norm.shape, *(1 for _ in vectors.shape[2:]))
 
 
 def _unsigned(values: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import UnilensError, require
 from .folding import fold_batch_norms
+from .numerics import l2_norm
 
 T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -225,7 +226,7 @@ class Evaluator:
                 gradients = torch.autograd.grad(
                     objective(outputs, rows).sum(), list(own.values()), materialize_grads=True
                 )
-            norm = torch.stack([gradient.double().norm() for gradient in gradients]).norm()
+            norm = torch.stack([l2_norm(gradient, 0) for gradient in gradients]).norm()
             if not norm > 0:
                 return (outputs.detach(),)
             with torch.no_grad():
@@ -440,7 +441,7 @@ class ScoreGradient:
         """
         shape = (-1, *(1 for _ in inputs.shape))
         size = self.evaluator.points_at_once(inputs)
-        cast = [value.to(inputs.device, inputs.dtype).view(shape) for value in values]
+        cast = [value.to(inputs.dtype).to(inputs.device).view(shape) for value in values]
         yield from zip(*(value.split(size) for value in cast), strict=True)
 
     def hessian_vector(self, points: Tensor, vectors: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def per_input(
     """
     seed = generator.initial_seed()
     draws = [draw(torch.Generator().manual_seed(_seed(seed, one))) for one in inputs]
-    return torch.stack(draws).to(device=inputs.device, dtype=inputs.dtype)
+    return torch.stack(draws).to(inputs.dtype).to(inputs.device)
 
 
 def _seed(seed: int, one: Tensor) -> int:

@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unilens import gradients
 from unilens.errors import UnilensError
 from unilens.gradients import Evaluator, ScoreGradient
+from unilens.methods import methods
+from unilens.quadrature import Quadrature, quadrature
 from unilens.scores import probability
 
 
@@ -276,3 +279,34 @@ def test_the_peak_of_memory_does_not_grow_with_the_steps(small_net, images, monk
 def test_wrong_settings(settings, message, small_net):
     with pytest.raises(UnilensError, match=message):
         Evaluator(small_net, **settings)
+
+
+class NoFloat64(TorchDispatchMode):
+    """What a device without float64 does: it raises."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        for value in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(value, torch.Tensor) and value.dtype == torch.float64:
+                raise TypeError(f"{function} made float64")
+        return result
+
+
+@pytest.mark.parametrize("method", ["uni", "ig"])
+def test_devices_without_float64_can_be_used(method, small_net, images, monkeypatch):
+    monkeypatch.setattr("unilens.numerics._WITHOUT_FLOAT64", {"cpu"})
+    # Nodes and weights are made on the CPU in float64, and arrive on the device in float32.
+    single = quadrature("midpoint", 7)
+    halved = Quadrature(single.nodes.float(), single.weights.float())
+    monkeypatch.setattr("unilens.attribution.quadrature", lambda rule, n_steps: halved)
+    evaluator = Evaluator(small_net.float())
+    monkeypatch.setattr(evaluator._workers, "map", lambda work, parts: [work(one) for one in parts])
+    explainer = methods[method]()
+    inputs = images.float()
+    evaluator(inputs)
+    with NoFloat64():
+        found = explainer(evaluator, inputs)
+        assert found.warnings
+        stable = explainer.stability(evaluator, inputs, found, steps=(1, 3))
+    assert found.values.isfinite().all()
+    assert stable["stability_1_3"].dtype == torch.float32

@@ -95,9 +95,7 @@ class DatasetSample:
                 f"{tuple(self.references.shape)}; preprocess them as the inputs are"
             )
         count = len(self.references)
-        chosen = per_input(
-            inputs, generator, lambda g: torch.randint(count, (), generator=g).double()
-        )
+        chosen = per_input(inputs, generator, lambda g: torch.randint(count, (), generator=g))
         return self.references.to(inputs)[chosen.long()]
 
 

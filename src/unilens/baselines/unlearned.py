@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from ..errors import UnilensError, require
 from ..gradients import Evaluator, Objective, Passes
+from ..numerics import l2_norm, per_item
 from ..randomness import per_input
 from ..registry import Card
 from .base import Found, baselines, check_bounds, check_number
@@ -143,7 +144,9 @@ class Unlearned:
     def _project(self, inputs: Tensor, shift: Tensor) -> Tensor:
         on_sphere = _to_length(shift, self.budget)
         if self.projection == "ball":
-            on_sphere = torch.where(_length(shift) <= self.budget, shift, on_sphere)
+            on_sphere = torch.where(
+                per_item(l2_norm(shift), shift) <= self.budget, shift, on_sphere
+            )
         if self.clamp:
             return (inputs + on_sphere).clamp(*self.bounds) - inputs
         return on_sphere
@@ -160,17 +163,10 @@ def _divergence(wanted: Tensor) -> Objective:
     return divergence
 
 
-def _length(values: Tensor) -> Tensor:
-    """Return the l2 norm of each input, shaped to scale it."""
-    # In float64, so that how the sum is split over a batch or over threads does not show.
-    norm = values.double().flatten(1).norm(dim=1).to(values.dtype)
-    return norm.view(-1, *(1 for _ in values.shape[1:]))
-
-
 def _to_length(values: Tensor, length: float) -> Tensor:
     """Scale each input to an l2 norm; one that is zero has no direction and stays zero."""
-    norm = _length(values)
-    return values * torch.where(norm > 0, length / norm, 0.0)
+    norm = l2_norm(values)
+    return values * per_item(torch.where(norm > 0, length / norm, 0.0), values)
 
 
 baselines.add(

@@ -1,0 +1,82 @@
+"""How far rounding alone moves UNI's baseline and map: noise of 1e-6 per pixel on the input.
+
+Run:    python benchmarks/sensitivity.py [FOLDER]
+
+Noise of one millionth is four thousand times below what an 8-bit pixel can hold. A map that it
+changes is not a map of the image. Without FOLDER the installed samples are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from unilens import Evaluator, explain, load_model
+from unilens.correlation import spearman
+from unilens.models import read_image, samples
+
+NOISE = 1e-6
+SETTINGS = {
+    "paper: raw, μ 0.1": ("uni_paper", {}),
+    "raw, μ 0.03": ("uni_paper", {"matching_step_size": 0.03}),
+    "raw, μ 0.01, T 30": ("uni_paper", {"matching_step_size": 0.01, "matching_steps": 30}),
+    "normalised, μ 0.4 ε": ("uni", {"matching_step_size": 0.4}),
+    "normalised, μ 0.2 ε": ("uni", {"matching_step_size": 0.2}),
+    "uni: normalised, μ 0.12 ε": ("uni", {}),
+    "normalised, μ 0.06 ε, T 20": ("uni", {"matching_step_size": 0.06, "matching_steps": 20}),
+    "ig from black, 15 steps": ("ig", {"n_steps": 15}),
+    "ig from blur, 15 steps": ("ig", {"n_steps": 15, "baseline": "blur"}),
+    "gradient": ("gradient", {}),
+}
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path)
+    folder = parser.parse_args().folder
+    model = load_model()
+    loaded = (
+        [samples[name]() for name in samples]
+        if folder is None
+        else [read_image(path) for path in sorted(folder.glob("*.JPEG"))[::8]]
+    )
+    images = torch.stack([model.preprocess(image) for image in loaded])
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    evaluator = Evaluator(model)
+    table = Table(title=f"{len(images)} photographs, noise {NOISE:g} per pixel, means")
+    for heading in ("settings", "map moves", "baseline moves", "Spearman", "confidence", "loss"):
+        table.add_column(heading, justify="left" if heading == "settings" else "right")
+    for name, (method, settings) in SETTINGS.items():
+        first = explain(evaluator, images, method, **settings)
+        second = explain(evaluator, images + NOISE * noise, method, first.target, **settings)
+        shifts = "–"
+        loss = change = "–"
+        if "matching_loss" in first.record:
+            moved = (second.baseline - first.baseline - NOISE * noise).flatten(1).norm(dim=1)
+            shifts = f"{float((moved / first.diagnostics['proximity']).mean()):.3f} ε"
+            loss = f"{float(first.record['matching_loss'][:, -1].mean()):.2f}"
+        if "confidence_change" in first.diagnostics:
+            change = f"{float(first.diagnostics['confidence_change'].mean()):+.0%}"
+        difference = (second.values - first.values).flatten(1).norm(dim=1)
+        relative = float((difference / first.values.flatten(1).norm(dim=1)).mean())
+        table.add_row(name, f"{relative:.3f}", shifts, f"{alike(first, second):.3f}", change, loss)
+    Console(width=110).print(table)
+
+
+def alike(first, second) -> float:
+    """Return the mean rank correlation of the unsigned maps, summed over channels."""
+
+    def flat(values: Tensor) -> Tensor:
+        return values.abs().sum(1).flatten(1)
+
+    return float(spearman(flat(first.values), flat(second.values)).mean())
+
+
+if __name__ == "__main__":
+    main()

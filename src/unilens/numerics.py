@@ -1,0 +1,28 @@
+"""Sums in float64, where the device has it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_WITHOUT_FLOAT64 = {"mps"}
+
+
+def wide(values: Tensor) -> Tensor:
+    """Return the values in float64; in float32 on devices that know no other."""
+    narrow = values.device.type in _WITHOUT_FLOAT64
+    return values.to(torch.float32 if narrow else torch.float64)
+
+
+def l2_norm(values: Tensor, batch_dims: int = 1) -> Tensor:
+    """Return the l2 norm over all dimensions after the first `batch_dims`, which are kept.
+
+    In float64, so that how the sum is split over a batch or over threads does not show when the
+    norm is rounded to float32.
+    """
+    return wide(values).flatten(batch_dims).norm(dim=-1)
+
+
+def per_item(factors: Tensor, like: Tensor) -> Tensor:
+    """Return factors of the first dimensions in a shape and dtype that scale `like`."""
+    return factors.to(like.dtype).view(*factors.shape, *(1 for _ in like.shape[factors.ndim :]))

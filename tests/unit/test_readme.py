@@ -1,0 +1,48 @@
+"""The README tells the truth: its code runs, its tables are the registries, CI runs its test."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from unilens.baselines import baselines
+from unilens.methods import methods
+from unilens.scores import scores
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_blocks_run_one_after_the_other(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "torch.Size([1, 3, 224, 224])" in printed
+    assert names["attribution"].target.tolist() == [285]  # Egyptian cat
+
+
+def test_the_table_of_methods_is_the_registry():
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\d+) \+ (\d+) \|", README, re.MULTILINE)
+    assert [row[0] for row in rows] == list(methods)
+    for name, forward, backward in rows:
+        assert (int(forward), int(backward)) == methods[name]().passes
+
+
+@pytest.mark.parametrize(("heading", "registry"), [("Baselines", baselines), ("Scores", scores)])
+def test_the_lists_of_names_are_the_registries(heading, registry):
+    (sentence,) = re.findall(rf"{heading}: ((?:`\w+`,?\s+)+`\w+`)\.", README)
+    assert set(re.findall(r"`(\w+)`", sentence)) == set(registry)
+
+
+def test_pictures_and_pages_it_points_to_exist():
+    for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_ci_runs_the_command_of_the_readme():
+    command = next(line for line in README.splitlines() if line.endswith("pytest"))
+    assert command == ".venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
+    assert "grep -m1 'pytest$' README.md" in (ROOT / ".ci/run").read_text(encoding="utf-8")
