@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any, Protocol, cast
 
 import torch
@@ -16,16 +14,16 @@ from torch import Tensor, nn
 
 from . import diagnostics
 from .baselines import Baseline, Constant, Found
+from .checks import Target, check_baseline, check_inputs, check_target
 from .diagnostics import Trace
 from .errors import UnilensError
 from .gradients import Evaluator, Passes, ScoreGradient
 from .numerics import wide
 from .paths import Path, StraightLine
+from .provenance import describe, versions
 from .quadrature import Rule, quadrature
 from .scores import Score
 from .scores import resolve as resolve_score
-
-Target = int | str | Sequence[int | str] | Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +190,7 @@ class PathAttribution:
         generator = torch.Generator().manual_seed(case.seed)
         found = self.baseline(case.evaluator, case.inputs, case.target, generator=generator)
         baseline, record = (found.values, found.record) if isinstance(found, Found) else (found, {})
-        _check_baseline(baseline, case.inputs)
+        check_baseline(baseline, case.inputs)
         gradient = ScoreGradient(case.evaluator, score, case.target)
         rule = quadrature(self.rule, self.n_steps)
         total = torch.zeros_like(case.inputs)
@@ -301,14 +299,14 @@ class Case:
         """Check everything that comes from the user, and run the model once at the inputs."""
         began = time.perf_counter()
         evaluator = Evaluator.of(model)
-        inputs = _check_inputs(inputs, evaluator)
+        inputs = check_inputs(inputs, evaluator.device)
         outputs = evaluator(inputs)
         if not outputs.isfinite().all():
             raise UnilensError(
                 "expected finite logits at the inputs, got NaN or infinity; check the model's "
                 "weights and the range of the inputs"
             )
-        target = _check_target(target, outputs, evaluator.model)
+        target = check_target(target, outputs, evaluator.model)
         return cls(evaluator, inputs, outputs, target, seed, began)
 
     def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
@@ -385,110 +383,3 @@ def _confidence(outputs: Tensor, target: Tensor) -> Tensor:
     if outputs.shape[-1] < 2:
         return torch.full_like(outputs[..., 0], torch.nan)
     return outputs.softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
-
-
-def _check_inputs(inputs: Tensor, evaluator: Evaluator) -> Tensor:
-    if not isinstance(inputs, Tensor):
-        raise UnilensError(
-            f"expected inputs to be a tensor (B, *S), got {type(inputs).__name__}; "
-            "stack the inputs with torch.stack or wrap them with torch.as_tensor"
-        )
-    if inputs.ndim < 2 or not inputs.numel():
-        raise UnilensError(
-            f"expected inputs of shape (B, *S) with at least one input, got "
-            f"{tuple(inputs.shape)}; add the batch dimension with inputs.unsqueeze(0)"
-        )
-    if not inputs.is_floating_point():
-        raise UnilensError(
-            f"expected floating-point inputs, got {inputs.dtype}; convert them with .float() "
-            "(and divide 8-bit images by 255)"
-        )
-    if evaluator.device is not None and inputs.device != evaluator.device:
-        raise UnilensError(
-            f"expected inputs on the model's device {evaluator.device}, got {inputs.device}; "
-            "move one of them with .to(...)"
-        )
-    bad = (~inputs.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-    if bad:
-        raise UnilensError(
-            f"expected finite inputs, got NaN or infinity in input {', '.join(map(str, bad[:5]))}"
-            f"{', ...' if len(bad) > 5 else ''} of {len(inputs)}; clean them first"
-        )
-    return inputs.detach().clone().to(torch.promote_types(inputs.dtype, torch.float32))
-
-
-def _check_target(target: Target, outputs: Tensor, model: nn.Module) -> Tensor:
-    """Return the target `(B,)`: one per input, the predicted class where none is given."""
-    count, classes = outputs.shape
-    if target is None:
-        return outputs.argmax(-1)
-    if isinstance(target, (str, int)):
-        target = [target] * count
-    if not isinstance(target, Tensor):
-        target = torch.as_tensor([_class_index(one, model) for one in target])
-    if target.ndim == 0:
-        target = target.expand(count)
-    if target.shape != (count,):
-        raise UnilensError(
-            f"expected `target` of shape ({count},), one per input, got {tuple(target.shape)}"
-        )
-    if target.is_floating_point() or target.dtype == torch.bool:
-        raise UnilensError(
-            f"expected `target` to hold class indices as integers, got {target.dtype}"
-        )
-    wrong = [int(one) for one in target if not 0 <= int(one) < classes]
-    if wrong:
-        raise UnilensError(
-            f"expected `target` between 0 and {classes - 1}, since the model's outputs have shape "
-            f"{tuple(outputs.shape)}; got {wrong[0]}"
-        )
-    return target.to(outputs.device, torch.long)
-
-
-def _class_index(one: object, model: nn.Module) -> int:
-    if isinstance(one, str):
-        find = getattr(model, "class_index", None)
-        if find is None:
-            raise UnilensError(
-                f"expected `target` as a class index, got the label {one!r}; only models with "
-                "labels (unilens.load_model) know names"
-            )
-        return int(find(one))
-    try:
-        return int(cast(Any, one))
-    except (TypeError, ValueError):
-        raise UnilensError(
-            f"expected `target` to be a class index or a label, got {type(one).__name__}"
-        ) from None
-
-
-def _check_baseline(baseline: object, inputs: Tensor) -> None:
-    if not isinstance(baseline, Tensor) or baseline.shape != inputs.shape:
-        came = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
-        raise UnilensError(
-            f"expected the baseline to have the inputs' shape {tuple(inputs.shape)}, got {came}"
-        )
-
-
-def describe(thing: object) -> object:
-    """Return a setting as plain data: dataclasses by their fields, tensors by their shape."""
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
-        return {"type": type(thing).__name__, **fields}
-    if isinstance(thing, Tensor):
-        return f"Tensor{tuple(thing.shape)}"
-    if isinstance(thing, (tuple, list)):
-        return [describe(one) for one in thing]
-    if isinstance(thing, (str, int, float, bool, type(None))):
-        return thing
-    return getattr(thing, "__qualname__", type(thing).__name__)
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    return {
-        "unilens": metadata.version("unilens"),
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }

@@ -8,31 +8,30 @@ happens on the way.
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
-import psutil
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .checks import check_model, check_outputs
 from .errors import UnilensError, require
 from .folding import fold_batch_norms
 from .numerics import l2_norm
+from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
 
-T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
 
 _BYTES_PER_PASS = {"cpu": 128 * 2**20, "other": 2 * 2**30}
 _SHARE_OF_FREE_MEMORY = 0.25
 _LARGEST_CHUNK = 4096
+_TRIM_AFTER = 4 * 2**30
+"""Saved bytes after which free memory is given back: without it the peak grows with the passes."""
 
 
 class Passes(NamedTuple):
@@ -91,7 +90,7 @@ class Evaluator:
         layout: str = "auto",
         precision: torch.dtype | None = None,
     ) -> None:
-        _check_model(model)
+        check_model(model)
         require(
             chunk is None or (isinstance(chunk, int) and chunk >= 1),
             f"expected chunk to be a whole number of at least 1, got {chunk!r}",
@@ -104,9 +103,11 @@ class Evaluator:
         self._chunk_wanted, self._independent = chunk, independent
         self._fold, self._precision = fold, precision
         self._chunks: dict[torch.Size, int] = {}
+        self._saved_bytes: dict[torch.Size, int] = {}
+        self._saved_since = 0
         convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
         self._channels_last = layout == "channels_last" or (layout == "auto" and convolutional)
-        self._module = _working_copy(model)
+        self._module = working_copy(model)
         if self._channels_last:
             self._module.to(memory_format=torch.channels_last)
         self._fast: nn.Module | None = None
@@ -114,7 +115,7 @@ class Evaluator:
         floating = [tensor for tensor in tensors if tensor.is_floating_point()]
         self.dtype = floating[0].dtype if floating else None
         self.device = tensors[0].device if tensors else None
-        self._workers = _Workers(self.device)
+        self._workers = Workers(self.device)
 
     @classmethod
     def of(cls, model: nn.Module | Evaluator) -> Evaluator:
@@ -257,13 +258,13 @@ class Evaluator:
             with self._autocast(points.device):
                 outputs = run(given)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            if isinstance(error, UnilensError) or _out_of_memory(error):
+            if isinstance(error, UnilensError) or out_of_memory(error):
                 raise
             raise UnilensError(
                 f"the model could not take an input of shape {tuple(points.shape[1:])}, "
-                f"{points.dtype}: {_first_line(error)}; check the shape it expects"
+                f"{points.dtype}: {first_line(error)}; check the shape it expects"
             ) from error
-        _check_outputs(outputs, len(points))
+        check_outputs(outputs, len(points))
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
     def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -293,27 +294,30 @@ class Evaluator:
         flat = points.flatten(0, 1)
         numbers = torch.arange(steps * batch, device=points.device).view(steps, batch)
 
-        def one(index: Tensor) -> tuple[Tensor, ...]:
-            part = flat[index]
-            given = part if beside is None else torch.stack([part, beside[index]])
-            return work(given, index % batch)
-
         while True:
+            results = Results(steps * batch)
+
+            def one(index: Tensor, into: Results = results) -> None:
+                part = flat[index]
+                given = part if beside is None else torch.stack([part, beside[index]])
+                into.put(index, work(given, index % batch))
+
             together = size or self._chunks.get(points.shape[2:], 1)
             if self._independent:
                 indices = [part for column in numbers.T for part in column.split(together)]
             else:
                 indices = list(numbers.flatten().split(together))
             try:
-                done = self._workers.map(one, indices)
-                break
+                self._workers.run(one, indices)
             except (RuntimeError, MemoryError) as error:
                 self._halve(points, error)
-        back = torch.cat(indices).argsort()
-        return [
-            torch.cat(column)[back].unflatten(0, (steps, batch))
-            for column in zip(*done, strict=True)
-        ]
+            else:
+                break
+        self._saved_since += self._saved_bytes.get(points.shape[2:], 0) * len(flat)
+        if self._saved_since > _TRIM_AFTER and flat.device.type == "cpu":
+            self._saved_since = 0
+            trim()
+        return [column.unflatten(0, (steps, batch)) for column in results.columns]
 
     def _prepared(self, points: Tensor) -> nn.Module:
         """Return the fast copy; at the first points of a shape, choose the chunk for it."""
@@ -325,15 +329,19 @@ class Evaluator:
             given = sample.to(self.dtype)
             self._fast = fold_batch_norms(self._module, given) if self._fold else self._module
         if shape not in self._chunks:
-            self._chunks[shape] = self._chunk_wanted or self._choose_chunk(points[0, :1])
+            try:
+                self._saved_bytes[shape] = self._measure(self._fast, points[0, :1])
+            except (RuntimeError, MemoryError) as error:
+                self._halve(points, error)
+            self._chunks[shape] = self._chunk_wanted or self._choose_chunk(
+                points.device, self._saved_bytes[shape]
+            )
         return self._fast
 
-    def _choose_chunk(self, sample: Tensor) -> int:
-        """Return how many points a pass should take, from what autograd saves for one."""
-        assert self._fast is not None
+    def _measure(self, run: nn.Module, sample: Tensor) -> int:
+        """Return how many bytes autograd saves for one point, weights not counted."""
         weights = {
-            value.untyped_storage().data_ptr()
-            for value in (*self._fast.parameters(), *self._fast.buffers())
+            value.untyped_storage().data_ptr() for value in (*run.parameters(), *run.buffers())
         }
         saved: dict[int, int] = {}
 
@@ -344,15 +352,19 @@ class Evaluator:
             return tensor
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            self._forward(self._fast, sample.detach().clone().requires_grad_())
-        kind = "cpu" if sample.device.type == "cpu" else "other"
-        free = _SHARE_OF_FREE_MEMORY * _free_memory(sample.device) / self._workers.count
-        fitting = min(_BYTES_PER_PASS[kind], free) / max(sum(saved.values()), 1)
+            self._forward(run, sample.detach().clone().requires_grad_())
+        return sum(saved.values())
+
+    def _choose_chunk(self, device: torch.device, saved: int) -> int:
+        """Return how many points a pass should take, from what is saved for one."""
+        kind = "cpu" if device.type == "cpu" else "other"
+        free = _SHARE_OF_FREE_MEMORY * free_memory(device) / self._workers.count
+        fitting = min(_BYTES_PER_PASS[kind], free) / max(saved, 1)
         return int(min(max(fitting, 1), _LARGEST_CHUNK))
 
     def _halve(self, points: Tensor, error: RuntimeError | MemoryError) -> None:
         """Take smaller passes after running out of memory; raise where that is not the trouble."""
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise error
         shape = points.shape[2:]
         if self._chunks.get(shape, 1) == 1:
@@ -363,57 +375,6 @@ class Evaluator:
         self._chunks[shape] = max(1, min(self._chunks[shape], len(points)) // 2)
         if points.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-class _Workers:
-    """Runs passes side by side: on the CPU one thread each, elsewhere one after the other."""
-
-    def __init__(self, device: torch.device | None) -> None:
-        on_cpu = device is None or device.type == "cpu"
-        self.count = torch.get_num_threads() if on_cpu else 1
-        self._on_cpu = on_cpu
-        self._pool: ThreadPoolExecutor | None = None
-        self._local = threading.local()
-        self._lock = threading.Lock()
-
-    def map(self, work: Callable[[Tensor], T], parts: Sequence[Tensor]) -> list[T]:
-        """Return the work done on every part, in their order."""
-        if not self._on_cpu:
-            return [work(part) for part in parts]
-        if self._pool is None:
-            self._pool = _single_threaded_pool(self.count)
-        return list(self._pool.map(work, parts))
-
-    def own(self, module: nn.Module) -> nn.Module:
-        """Return the calling thread's own copy of a module, since a forward may keep state.
-
-        A traced module is a graph of functions, which keeps none.
-        """
-        if not self._on_cpu or isinstance(module, fx.GraphModule):
-            return module
-        copies: dict[int, nn.Module] = self._local.__dict__.setdefault("copies", {})
-        if id(module) not in copies:
-            with self._lock:
-                copies[id(module)] = _working_copy(module)
-        return copies[id(module)]
-
-
-def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
-    """Return a pool whose threads each run torch on themselves alone."""
-    before = torch.get_num_threads()
-    ready = threading.Barrier(count + 1)
-
-    def begin() -> None:
-        torch.set_num_threads(1)
-        ready.wait()
-
-    pool = ThreadPoolExecutor(count, thread_name_prefix="unilens")
-    for _ in range(count):
-        pool.submit(begin)
-    ready.wait()
-    # The number is each thread's own, but new threads take the last one that was set.
-    torch.set_num_threads(before)
-    return pool
 
 
 class ScoreGradient:
@@ -488,77 +449,3 @@ class _Reweighted(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         module, weights = self._call
         return torch.func.functional_call(module, weights, (inputs,))
-
-
-def _working_copy(model: nn.Module) -> nn.Module:
-    """Return a copy with frozen parameters that share the model's storage, and its own buffers."""
-    try:
-        with torch.inference_mode(False):
-            memo: dict[int, object] = {
-                id(value): nn.Parameter(_shared(value), requires_grad=False)
-                for value in model.parameters()
-            }
-            return copy.deepcopy(model, memo)
-    except Exception as error:  # a user's module can hold anything: locks, streams, handles
-        raise UnilensError(
-            f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
-            f"{_first_line(error)}; replace what cannot be copied (old-style weight_norm: use "
-            "torch.nn.utils.parametrizations.weight_norm)"
-        ) from error
-
-
-def _shared(value: Tensor) -> Tensor:
-    """Return a tensor on the same storage; a copy where autograd could not use it."""
-    return value.clone() if value.is_inference() else value.detach()
-
-
-def _check_model(model: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise UnilensError(
-            f"expected model to be a torch.nn.Module, got {type(model).__name__}; "
-            "wrap a function in a module whose forward calls it"
-        )
-    for name, part in model.named_modules():
-        if part.training:
-            raise UnilensError(
-                f"expected a model in eval mode, but {name or 'the model'} is in training mode; "
-                "call model.eval() first"
-            )
-
-
-def _check_outputs(outputs: object, count: int) -> None:
-    if not isinstance(outputs, Tensor):
-        raise UnilensError(
-            f"expected the model to return a tensor of logits, got {_describe(outputs)}; "
-            "wrap it in a module whose forward returns the logits alone"
-        )
-    if outputs.ndim != 2 or len(outputs) != count:
-        raise UnilensError(
-            f"expected outputs of shape ({count}, classes), got {tuple(outputs.shape)}; "
-            "wrap the model in a module that returns one row of logits per input"
-        )
-
-
-def _describe(outputs: object) -> str:
-    if isinstance(outputs, Mapping):
-        return f"{type(outputs).__name__} with keys {', '.join(map(str, outputs))}"
-    if isinstance(outputs, (tuple, list)):
-        return f"{type(outputs).__name__} of {len(outputs)}"
-    return type(outputs).__name__
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
-    )
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)

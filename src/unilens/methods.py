@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attribution import Attribution, Case, Explainer, PathAttribution, Target
+from .attribution import Attribution, Case, Explainer, PathAttribution
 from .baselines import baselines
+from .checks import Target
 from .gradients import Evaluator, Passes, ScoreGradient
 from .paths import paths
 from .registry import Card, Entry, Registry, check_known

@@ -147,6 +147,20 @@ def test_passes_side_by_side_do_not_share_state():
     assert not hasattr(model, "kept")
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+def test_models_that_keep_tensors_with_a_graph_can_be_copied():
+    torch.manual_seed(0)
+    normed = nn.utils.weight_norm(nn.Linear(6, 3)).eval()
+    keeping = nn.Sequential(normed, nn.Tanh())
+    keeping.kept = {"activations": [normed(torch.rand(2, 6))]}
+    keeping.eval()
+    points = torch.rand(1, 2, 6)
+    found = Evaluator(keeping).differentiate(points, lambda outputs, rows: outputs[:, 1])
+    leaf = points.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(keeping(leaf[0])[:, 1].sum(), leaf)
+    assert torch.allclose(found.gradients, expected, atol=1e-6)
+
+
 def test_threads_of_the_caller_are_left_as_they_are(small_net, images):
     before = torch.get_num_threads()
     Evaluator(small_net)(images)
@@ -300,7 +314,7 @@ def test_devices_without_float64_can_be_used(method, small_net, images, monkeypa
     halved = Quadrature(single.nodes.float(), single.weights.float())
     monkeypatch.setattr("unilens.attribution.quadrature", lambda rule, n_steps: halved)
     evaluator = Evaluator(small_net.float())
-    monkeypatch.setattr(evaluator._workers, "map", lambda work, parts: [work(one) for one in parts])
+    monkeypatch.setattr(evaluator._workers, "_on_cpu", False)
     explainer = methods[method]()
     inputs = images.float()
     evaluator(inputs)

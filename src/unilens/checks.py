@@ -1,0 +1,135 @@
+"""What comes from the user, checked: what was expected, what came, and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .errors import UnilensError
+
+Target = int | str | Sequence[int | str] | Tensor | None
+
+
+def check_model(model: object) -> None:
+    """Raise unless the model is a module, all of it in eval mode."""
+    if not isinstance(model, nn.Module):
+        raise UnilensError(
+            f"expected model to be a torch.nn.Module, got {type(model).__name__}; "
+            "wrap a function in a module whose forward calls it"
+        )
+    for name, part in model.named_modules():
+        if part.training:
+            raise UnilensError(
+                f"expected a model in eval mode, but {name or 'the model'} is in training mode; "
+                "call model.eval() first"
+            )
+
+
+def check_outputs(outputs: object, count: int) -> None:
+    """Raise unless the model gave logits, one row for each of `count` inputs."""
+    if not isinstance(outputs, Tensor):
+        raise UnilensError(
+            f"expected the model to return a tensor of logits, got {_describe(outputs)}; "
+            "wrap it in a module whose forward returns the logits alone"
+        )
+    if outputs.ndim != 2 or len(outputs) != count:
+        raise UnilensError(
+            f"expected outputs of shape ({count}, classes), got {tuple(outputs.shape)}; "
+            "wrap the model in a module that returns one row of logits per input"
+        )
+
+
+def _describe(outputs: object) -> str:
+    if isinstance(outputs, Mapping):
+        return f"{type(outputs).__name__} with keys {', '.join(map(str, outputs))}"
+    if isinstance(outputs, (tuple, list)):
+        return f"{type(outputs).__name__} of {len(outputs)}"
+    return type(outputs).__name__
+
+
+def check_inputs(inputs: Tensor, device: torch.device | None) -> Tensor:
+    """Return the inputs, detached, in float32 or wider; raise where they cannot be explained."""
+    if not isinstance(inputs, Tensor):
+        raise UnilensError(
+            f"expected inputs to be a tensor (B, *S), got {type(inputs).__name__}; "
+            "stack the inputs with torch.stack or wrap them with torch.as_tensor"
+        )
+    if inputs.ndim < 2 or not inputs.numel():
+        raise UnilensError(
+            f"expected inputs of shape (B, *S) with at least one input, got "
+            f"{tuple(inputs.shape)}; add the batch dimension with inputs.unsqueeze(0)"
+        )
+    if not inputs.is_floating_point():
+        raise UnilensError(
+            f"expected floating-point inputs, got {inputs.dtype}; convert them with .float() "
+            "(and divide 8-bit images by 255)"
+        )
+    if device is not None and inputs.device != device:
+        raise UnilensError(
+            f"expected inputs on the model's device {device}, got {inputs.device}; "
+            "move one of them with .to(...)"
+        )
+    bad = (~inputs.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise UnilensError(
+            f"expected finite inputs, got NaN or infinity in input {', '.join(map(str, bad[:5]))}"
+            f"{', ...' if len(bad) > 5 else ''} of {len(inputs)}; clean them first"
+        )
+    return inputs.detach().clone().to(torch.promote_types(inputs.dtype, torch.float32))
+
+
+def check_target(target: Target, outputs: Tensor, model: nn.Module) -> Tensor:
+    """Return the target `(B,)`: one per input, the predicted class where none is given."""
+    count, classes = outputs.shape
+    if target is None:
+        return outputs.argmax(-1)
+    if isinstance(target, (str, int)):
+        target = [target] * count
+    if not isinstance(target, Tensor):
+        target = torch.as_tensor([_class_index(one, model) for one in target])
+    if target.ndim == 0:
+        target = target.expand(count)
+    if target.shape != (count,):
+        raise UnilensError(
+            f"expected `target` of shape ({count},), one per input, got {tuple(target.shape)}"
+        )
+    if target.is_floating_point() or target.dtype == torch.bool:
+        raise UnilensError(
+            f"expected `target` to hold class indices as integers, got {target.dtype}"
+        )
+    wrong = [int(one) for one in target if not 0 <= int(one) < classes]
+    if wrong:
+        raise UnilensError(
+            f"expected `target` between 0 and {classes - 1}, since the model's outputs have shape "
+            f"{tuple(outputs.shape)}; got {wrong[0]}"
+        )
+    return target.to(outputs.device, torch.long)
+
+
+def _class_index(one: object, model: nn.Module) -> int:
+    if isinstance(one, str):
+        find = getattr(model, "class_index", None)
+        if find is None:
+            raise UnilensError(
+                f"expected `target` as a class index, got the label {one!r}; only models with "
+                "labels (unilens.load_model) know names"
+            )
+        return int(find(one))
+    try:
+        return int(cast(Any, one))
+    except (TypeError, ValueError):
+        raise UnilensError(
+            f"expected `target` to be a class index or a label, got {type(one).__name__}"
+        ) from None
+
+
+def check_baseline(baseline: object, inputs: Tensor) -> None:
+    """Raise unless the baseline is a tensor of the inputs' shape."""
+    if not isinstance(baseline, Tensor) or baseline.shape != inputs.shape:
+        came = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
+        raise UnilensError(
+            f"expected the baseline to have the inputs' shape {tuple(inputs.shape)}, got {came}"
+        )

@@ -1,0 +1,35 @@
+"""How a result was made, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import platform
+from importlib import metadata
+
+import torch
+from torch import Tensor
+
+
+def describe(thing: object) -> object:
+    """Return a setting as plain data: dataclasses by their fields, tensors by their shape."""
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        return {"type": type(thing).__name__, **fields}
+    if isinstance(thing, Tensor):
+        return f"Tensor{tuple(thing.shape)}"
+    if isinstance(thing, (tuple, list)):
+        return [describe(one) for one in thing]
+    if isinstance(thing, (str, int, float, bool, type(None))):
+        return thing
+    return getattr(thing, "__qualname__", type(thing).__name__)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "unilens": metadata.version("unilens"),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
