@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from . import diagnostics
 from .baselines import Baseline, Constant, Found
-from .checks import Target, check_baseline, check_inputs, check_target
+from .checks import Target, check_baseline, check_inputs, check_seed, check_target
 from .diagnostics import Trace
 from .errors import UnilensError
 from .gradients import Evaluator, Passes, ScoreGradient
@@ -188,9 +188,10 @@ class PathAttribution:
     def _integrate(self, case: Case) -> Attribution:
         score = resolve_score(self.score)
         generator = torch.Generator().manual_seed(case.seed)
-        found = self.baseline(case.evaluator, case.inputs, case.target, generator=generator)
+        found = self.baseline(case.evaluator, case.inputs.clone(), case.target, generator=generator)
         baseline, record = (found.values, found.record) if isinstance(found, Found) else (found, {})
         check_baseline(baseline, case.inputs)
+        baseline = baseline.detach()
         gradient = ScoreGradient(case.evaluator, score, case.target)
         rule = quadrature(self.rule, self.n_steps)
         total = torch.zeros_like(case.inputs)
@@ -298,6 +299,7 @@ class Case:
     def begin(cls, model: nn.Module | Evaluator, inputs: Tensor, target: Target, seed: int) -> Case:
         """Check everything that comes from the user, and run the model once at the inputs."""
         began = time.perf_counter()
+        check_seed(seed)
         evaluator = Evaluator.of(model)
         inputs = check_inputs(inputs, evaluator.device)
         outputs = evaluator(inputs)
@@ -339,12 +341,10 @@ class _Recorder:
 
     def leg(self, fraction: Tensor, points: Tensor, evaluation: Any) -> None:
         self._add(fraction.cpu(), evaluation.outputs, evaluation.values)
-        gradients = evaluation.gradients
-        if self._last is not None:
-            points = torch.cat([self._last[0], points])
-            gradients = torch.cat([self._last[1], gradients])
-        self._last = points[-1:], gradients[-1:]
-        self._changes.append(diagnostics.gradient_change(points, gradients))
+        for here in zip(points, evaluation.gradients, strict=True):
+            if self._last is not None:
+                self._changes.append(diagnostics.gradient_change(*self._last, *here))
+            self._last = here
 
     def _add(self, fraction: Tensor, outputs: Tensor, score: Tensor) -> None:
         if self._fractions and fraction[0] == self._fractions[-1][-1]:
@@ -357,9 +357,9 @@ class _Recorder:
         self._confidences.append(confidence if outputs.shape[-1] > 1 else score)
 
     def trace(self) -> Trace:
-        changes = torch.stack(self._changes)
-        largest = changes.nan_to_num(-torch.inf).amax(0)
         scores = torch.cat(self._scores)
+        changes = torch.stack([torch.full_like(wide(scores[0]), -torch.inf), *self._changes])
+        largest = changes.amax(0)
         return Trace(
             fraction=torch.cat(self._fractions).to(scores.device, scores.dtype),
             score=scores,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -86,10 +87,10 @@ def check_target(target: Target, outputs: Tensor, model: nn.Module) -> Tensor:
     count, classes = outputs.shape
     if target is None:
         return outputs.argmax(-1)
-    if isinstance(target, (str, int)):
-        target = [target] * count
     if not isinstance(target, Tensor):
-        target = torch.as_tensor([_class_index(one, model) for one in target])
+        several = isinstance(target, Iterable) and not isinstance(target, str)
+        each = list(cast(Any, target)) if several else [target] * count
+        target = torch.as_tensor([_class_index(one, model) for one in each])
     if target.ndim == 0:
         target = target.expand(count)
     if target.shape != (count,):
@@ -119,11 +120,20 @@ def _class_index(one: object, model: nn.Module) -> int:
             )
         return int(find(one))
     try:
-        return int(cast(Any, one))
-    except (TypeError, ValueError):
+        index = operator.index(cast(Any, one))
+        if isinstance(one, bool) or abs(index) >= 2**63:
+            raise TypeError
+    except TypeError:
         raise UnilensError(
-            f"expected `target` to be a class index or a label, got {type(one).__name__}"
+            f"expected `target` to be a class index or a label, got {type(one).__name__} {one}"
         ) from None
+    return index
+
+
+def check_seed(seed: object) -> None:
+    """Raise unless the seed is a whole number that a generator can take."""
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise UnilensError(f"expected seed to be a whole number from 0 to 2^63 - 1, got {seed!r}")
 
 
 def check_baseline(baseline: object, inputs: Tensor) -> None:
@@ -132,4 +142,8 @@ def check_baseline(baseline: object, inputs: Tensor) -> None:
         came = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
         raise UnilensError(
             f"expected the baseline to have the inputs' shape {tuple(inputs.shape)}, got {came}"
+        )
+    if not baseline.isfinite().all():
+        raise UnilensError(
+            "expected a finite baseline, got NaN or infinity; check the baseline's settings"
         )

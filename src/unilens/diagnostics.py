@@ -69,17 +69,14 @@ def riemann_error_bound(trace: Trace, distance: Tensor, n_steps: int) -> Tensor:
     return trace.gradient_change * distance**2 / (2 * n_steps)
 
 
-def gradient_change(points: Tensor, gradients: Tensor) -> Tensor:
-    """Return the largest `|dg| / |dp|` between neighbours `(B,)`, from `(n, B, *S)` each.
+def gradient_change(point: Tensor, gradient: Tensor, next_: Tensor, then: Tensor) -> Tensor:
+    """Return `|dg| / |dp|` between two points `(B, *S)` and their gradients `(B, *S)`.
 
-    Neighbours at the same point do not count; NaN where there is no pair.
+    Returns:
+        `(B,)`; minus infinity where the points are the same.
     """
-    change, distance = (l2_norm(values.diff(dim=0), 2) for values in (gradients, points))
-    rate = torch.where(distance > 0, change / distance, -torch.inf)
-    if not len(rate):
-        return l2_norm(points[0]).fill_(torch.nan)
-    largest = rate.amax(0)
-    return largest.masked_fill(largest == -torch.inf, torch.nan)
+    distance = l2_norm(next_ - point)
+    return torch.where(distance > 0, l2_norm(then - gradient) / distance, -torch.inf)
 
 
 def stability(maps: Mapping[int, Tensor]) -> dict[str, Tensor]:
@@ -160,8 +157,8 @@ WARNINGS: dict[str, Warned] = {
     "high_path_curvature": Warned(
         "riemann_error_bound",
         lambda value, all_: value > abs(all_["score_change"]),
-        "the gradient turns so fast along the path that the sum could be off by as much as the "
-        "whole change of the score",
+        "the gradient turns so fast along the path that a plain sum of as many steps could be off "
+        "by as much as the whole change of the score",
     ),
     "informative_baseline": Warned(
         "confidence_change",

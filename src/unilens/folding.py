@@ -20,9 +20,11 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def fold_batch_norms(module: nn.Module, sample: Tensor) -> nn.Module:
     """Return an equivalent module with its batch norms folded, or `module` itself.
 
+    What comes back folded is a graph of functions: it keeps no state, and threads can share it.
+
     `module` comes back where there is nothing to fold, where it cannot be traced (control flow
     that depends on data, for example), where it has gradients of its own that a trace would lose
-    (custom autograd functions, backward hooks), and where the folded copy's outputs at `sample`
+    (custom autograd functions), where it has hooks, and where the folded copy's outputs at `sample`
     differ by more than rounding, as they do for convolutions that change their weights on the fly.
 
     Args:
@@ -32,9 +34,11 @@ def fold_batch_norms(module: nn.Module, sample: Tensor) -> nn.Module:
     if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
         return module
     try:
+        if any(_has_hooks(part) for part in module.modules()):
+            return module
         with torch.enable_grad():
             expected = module(sample.detach().clone().requires_grad_())
-        if _has_own_gradients(module, expected):
+        if _has_own_gradients(expected):
             return module
         folded = _folded(module)
         return folded if folded is not None and _gives(folded, expected, sample) else module
@@ -43,9 +47,16 @@ def fold_batch_norms(module: nn.Module, sample: Tensor) -> nn.Module:
         return module
 
 
-def _has_own_gradients(module: nn.Module, outputs: Tensor) -> bool:
-    if any(part._backward_hooks or part._backward_pre_hooks for part in module.modules()):
-        return True
+def _has_hooks(part: nn.Module) -> bool:
+    return bool(
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+    )
+
+
+def _has_own_gradients(outputs: Tensor) -> bool:
     seen: set[Any] = set()
     left = [outputs.grad_fn]
     while left:

@@ -28,6 +28,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
 
 _BYTES_PER_PASS = {"cpu": 128 * 2**20, "other": 2 * 2**30}
+_POINTS_PER_PASS = 16 * 2**20
 _SHARE_OF_FREE_MEMORY = 0.25
 _LARGEST_CHUNK = 4096
 _TRIM_AFTER = 4 * 2**30
@@ -63,7 +64,8 @@ class Evaluator:
     CPU it is the faster way. It matters because a search for a baseline amplifies differences of
     rounding.
 
-    Making one costs a copy of the model without its weights, and two passes at the first point.
+    Making one costs a copy of the model, which shares the weights that keep their layout, and a few
+    passes at the first point.
     Keep it as long as the model's weights stay as they are, and no longer.
 
     Args:
@@ -92,8 +94,12 @@ class Evaluator:
     ) -> None:
         check_model(model)
         require(
-            chunk is None or (isinstance(chunk, int) and chunk >= 1),
+            chunk is None or (type(chunk) is int and chunk >= 1),
             f"expected chunk to be a whole number of at least 1, got {chunk!r}",
+        )
+        require(
+            precision in (None, torch.bfloat16, torch.float16),
+            f"expected precision torch.bfloat16, torch.float16 or None, got {precision!r}",
         )
         require(
             layout in ("auto", "channels_last", "contiguous"),
@@ -126,16 +132,18 @@ class Evaluator:
         """Return the logits `(B, K)` at inputs `(B, *S)`, without gradient."""
         return self.outputs(inputs.unsqueeze(0))[0]
 
+    @torch.inference_mode(False)
     def outputs(self, points: Tensor) -> Tensor:
         """Return the logits `(N, B, K)` at points `(N, B, *S)`, in float32 or wider."""
         fast = self._prepared(points)
 
         def work(part: Tensor, rows: Tensor) -> tuple[Tensor]:
             with torch.no_grad():
-                return (self._forward(self._workers.own(fast), part),)
+                return (self._forward(self._own(fast), part),)
 
         return self._in_passes(points, work)[0]
 
+    @torch.inference_mode(False)
     def differentiate(self, points: Tensor, objective: Objective) -> Evaluation:
         """Return the model's outputs, an objective of them, and its gradients.
 
@@ -149,13 +157,14 @@ class Evaluator:
         def work(part: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
             leaf = part.detach().requires_grad_()
             with torch.enable_grad():
-                outputs = self._forward(self._workers.own(fast), leaf)
+                outputs = self._forward(self._own(fast), leaf)
                 values = objective(outputs, rows)
                 (gradient,) = _gradient(values, leaf)
             return outputs.detach(), values.detach(), gradient
 
         return Evaluation(*self._in_passes(points, work))
 
+    @torch.inference_mode(False)
     def hessian_vector(self, points: Tensor, vectors: Tensor, objective: Objective) -> Tensor:
         """Return the products `(N, B, *S)` of the objective's Hessians at points with vectors.
 
@@ -177,16 +186,14 @@ class Evaluator:
             leaf, vector = part[0].detach().requires_grad_(), part[1]
             with torch.enable_grad():
                 dual = forward_ad.make_dual(leaf, vector)
-                outputs, along = forward_ad.unpack_dual(
-                    self._forward(self._workers.own(fast), dual)
-                )
+                outputs, along = forward_ad.unpack_dual(self._forward(self._own(fast), dual))
                 (inner,) = _gradient(objective(outputs, rows), outputs, create_graph=True)
                 return _second(inner * along, leaf)
 
         def twice(part: Tensor, rows: Tensor) -> tuple[Tensor]:
             leaf, vector = part[0].detach().requires_grad_(), part[1]
             with torch.enable_grad():
-                values = objective(self._forward(self._workers.own(fast), leaf), rows)
+                values = objective(self._forward(self._own(fast), leaf), rows)
                 (gradient,) = _gradient(values, leaf, create_graph=True)
                 return _second(gradient * vector, leaf)
 
@@ -198,6 +205,7 @@ class Evaluator:
             except (RuntimeError, NotImplementedError, UnilensError, TypeError):
                 return self._in_passes(points, twice, beside, size=1)[0]
 
+    @torch.inference_mode(False)
     def outputs_after_ascent(self, inputs: Tensor, objective: Objective, rate: float) -> Tensor:
         """Return the logits `(B, K)` at each input after an ascent step taken for it alone.
 
@@ -224,8 +232,11 @@ class Evaluator:
             }
             with torch.enable_grad():
                 outputs = self._forward(_Reweighted(module, own), part)
+                values = objective(outputs, rows)
+                if not values.requires_grad:
+                    raise UnilensError(_NOT_DIFFERENTIABLE.format("outputs without a gradient"))
                 gradients = torch.autograd.grad(
-                    objective(outputs, rows).sum(), list(own.values()), materialize_grads=True
+                    values.sum(), list(own.values()), materialize_grads=True
                 )
             norm = torch.stack([l2_norm(gradient, 0) for gradient in gradients]).norm()
             if not norm > 0:
@@ -239,6 +250,7 @@ class Evaluator:
 
         return self._in_passes(inputs.unsqueeze(0), work)[0][0]
 
+    @torch.inference_mode(False)
     def points_at_once(self, inputs: Tensor) -> int:
         """Return how many points of each of the inputs `(B, *S)` keep all workers busy.
 
@@ -247,6 +259,9 @@ class Evaluator:
         self._prepared(inputs.unsqueeze(0))
         passes = math.ceil(4 * self._workers.count / len(inputs))
         return self._chunks[inputs.shape[1:]] * passes
+
+    def _own(self, fast: nn.Module) -> nn.Module:
+        return self._workers.own(fast) if fast is self._module else fast
 
     def _forward(self, run: nn.Module, points: Tensor) -> Tensor:
         last = self._channels_last and points.ndim == 4
@@ -262,7 +277,7 @@ class Evaluator:
                 raise
             raise UnilensError(
                 f"the model could not take an input of shape {tuple(points.shape[1:])}, "
-                f"{points.dtype}: {first_line(error)}; check the shape it expects"
+                f"{points.dtype}: {first_line(error)}"
             ) from error
         check_outputs(outputs, len(points))
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
@@ -323,7 +338,7 @@ class Evaluator:
         """Return the fast copy; at the first points of a shape, choose the chunk for it."""
         shape = points.shape[2:]
         if self._fast is None:
-            sample = points[0, :1].detach()
+            sample = points[0, :1].detach().clone()
             with torch.no_grad():
                 self._forward(self._module, sample)
             given = sample.to(self.dtype)
@@ -334,7 +349,7 @@ class Evaluator:
             except (RuntimeError, MemoryError) as error:
                 self._halve(points, error)
             self._chunks[shape] = self._chunk_wanted or self._choose_chunk(
-                points.device, self._saved_bytes[shape]
+                points.device, self._saved_bytes[shape], points[0, 0].nbytes
             )
         return self._fast
 
@@ -355,11 +370,12 @@ class Evaluator:
             self._forward(run, sample.detach().clone().requires_grad_())
         return sum(saved.values())
 
-    def _choose_chunk(self, device: torch.device, saved: int) -> int:
-        """Return how many points a pass should take, from what is saved for one."""
+    def _choose_chunk(self, device: torch.device, saved: int, point: int) -> int:
+        """Return how many points a pass should take, from what is saved for one and its size."""
         kind = "cpu" if device.type == "cpu" else "other"
         free = _SHARE_OF_FREE_MEMORY * free_memory(device) / self._workers.count
         fitting = min(_BYTES_PER_PASS[kind], free) / max(saved, 1)
+        fitting = min(fitting, _POINTS_PER_PASS / point)
         return int(min(max(fitting, 1), _LARGEST_CHUNK))
 
     def _halve(self, points: Tensor, error: RuntimeError | MemoryError) -> None:
@@ -413,21 +429,20 @@ class ScoreGradient:
         return self.score(outputs, self.target[rows])
 
 
+_NOT_DIFFERENTIABLE = (
+    "expected a model that is differentiable in its inputs, got {}; remove detach(), argmax, numpy "
+    "or no_grad from its forward"
+)
+
+
 def _gradient(values: Tensor, leaf: Tensor, create_graph: bool = False) -> tuple[Tensor]:
-    remedy = "remove detach(), argmax, numpy or no_grad from its forward"
     if not values.requires_grad:
-        raise UnilensError(
-            "expected a model that is differentiable in its inputs, got outputs without a "
-            f"gradient; {remedy}"
-        )
+        raise UnilensError(_NOT_DIFFERENTIABLE.format("outputs without a gradient"))
     (gradient,) = torch.autograd.grad(
         values.sum(), leaf, create_graph=create_graph, allow_unused=True
     )
     if gradient is None:
-        raise UnilensError(
-            "expected a model that is differentiable in its inputs, got outputs that do not "
-            f"depend on them; {remedy}"
-        )
+        raise UnilensError(_NOT_DIFFERENTIABLE.format("outputs that do not depend on them"))
     return (gradient,)
 
 

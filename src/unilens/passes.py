@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from .errors import UnilensError
 
@@ -41,6 +42,7 @@ class Workers:
         self.count = torch.get_num_threads() if on_cpu else 1
         self._on_cpu = on_cpu
         self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
         self._local = threading.local()
         self._lock = threading.Lock()
 
@@ -50,17 +52,14 @@ class Workers:
             for part in parts:
                 work(part)
             return
-        if self._pool is None:
-            self._pool = _single_threaded_pool(self.count)
+        if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
+            self._pool, self._process = _single_threaded_pool(self.count), os.getpid()
         for _ in self._pool.map(work, parts):
             pass
 
     def own(self, module: nn.Module) -> nn.Module:
-        """Return the calling thread's own copy of a module, since a forward may keep state.
-
-        A traced module is a graph of functions, which keeps none.
-        """
-        if not self._on_cpu or isinstance(module, fx.GraphModule):
+        """Return the calling thread's own copy of a module, since a forward may keep state."""
+        if not self._on_cpu:
             return module
         copies: dict[int, nn.Module] = self._local.__dict__.setdefault("copies", {})
         if id(module) not in copies:
@@ -89,6 +88,7 @@ def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
 
 def working_copy(model: nn.Module) -> nn.Module:
     """Return a copy with frozen parameters that share the model's storage, and its own buffers."""
+    _refuse_closures(model)
     try:
         with torch.inference_mode(False):
             memo: dict[int, object] = {
@@ -105,6 +105,20 @@ def working_copy(model: nn.Module) -> nn.Module:
             f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
             f"{first_line(error)}; take out of it what cannot be copied"
         ) from error
+
+
+def _refuse_closures(model: nn.Module) -> None:
+    """Raise where a function that the model keeps holds the model: copies would still run it."""
+    parts = {id(part) for part in model.modules()}
+    for name, part in model.named_modules():
+        for key, value in vars(part).items():
+            for cell in getattr(value, "__closure__", None) or ():
+                held = cell.cell_contents
+                if id(held) in parts or id(getattr(held, "__self__", None)) in parts:
+                    raise UnilensError(
+                        f"expected a model that can be copied, but {name or 'the model'}.{key} is "
+                        "a function that holds the model itself; make it a method of a module"
+                    )
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -54,8 +55,17 @@ def trapezoid(n_steps: int) -> Quadrature:
     return Quadrature(torch.linspace(0, 1, n_steps, dtype=torch.float64), weights)
 
 
+_MOST_GAUSS_NODES = 1000
+
+
+@functools.cache
 def gauss_legendre(n_steps: int) -> Quadrature:
     """Return the n-point Gauss-Legendre rule; exact for polynomials of degree 2n - 1."""
+    if n_steps > _MOST_GAUSS_NODES:
+        raise UnilensError(
+            f"expected at most {_MOST_GAUSS_NODES} steps of gauss_legendre, whose nodes take "
+            f"n_steps^3 to find, got {n_steps}; use rule='midpoint'"
+        )
     nodes, weights = numpy.polynomial.legendre.leggauss(n_steps)
     return Quadrature(torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2))
 
@@ -82,4 +92,6 @@ def quadrature(rule: str | Rule, n_steps: int) -> Quadrature:
     """Return nodes and weights of a rule, given by name or as a function of `n_steps`."""
     if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
         raise UnilensError(f"expected n_steps to be a whole number of at least 1, got {n_steps!r}")
-    return (rules[rule].build() if isinstance(rule, str) else rule)(n_steps)
+    if not isinstance(rule, str) and not callable(rule):
+        raise UnilensError(f"expected rule to be a name or a function of n_steps, got {rule!r}")
+    return Quadrature(*(rules[rule].build() if isinstance(rule, str) else rule)(n_steps))

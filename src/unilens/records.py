@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from .models import PixelClassifier
 from .viz import panel
 
 SCHEMA = 1
+_LONGEST_NAME = 160
+"""Bytes of an input's name that its files keep: file systems allow 255 with all that is added."""
 SUFFIXES = (".png", ".safetensors", ".json")
 
 
@@ -47,6 +50,8 @@ def record(
             "name": model.name,
             "origin": model.origin,
             "size": list(model.preprocessing.size),
+            "resize": model.preprocessing.resize,
+            "interpolation": model.preprocessing.interpolation,
             "mean": list(model.preprocessing.mean),
             "std": list(model.preprocessing.std),
         },
@@ -78,7 +83,10 @@ def _of_method(attribution: Attribution, index: int) -> dict[str, Any]:
             "score": [_number(one) for one in trace.score[:, index]],
             "confidence": [_number(one) for one in trace.confidence[:, index]],
         },
-        "record": {name: values[index].tolist() for name, values in attribution.record.items()},
+        "record": {
+            name: [_number(one) for one in values[index].flatten()]
+            for name, values in attribution.record.items()
+        },
         **attribution.provenance,
     }
 
@@ -120,9 +128,10 @@ def _distinct(names: Sequence[str]) -> list[str]:
     taken: set[str] = set()
     stems = []
     for name in names:
-        stem, number = name, 2
+        short = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
+        stem, number = short, 2
         while stem in taken:
-            stem, number = f"{name}-{number}", number + 1
+            stem, number = f"{short}-{number}", number + 1
         taken.add(stem)
         stems.append(stem)
     return stems
@@ -145,7 +154,9 @@ def write(
     shown = "" if confidence is None else f", probability {confidence:.2f}"
     title = f"{path.name}: why “{target['label']}”{shown}?"
     figure = panel(image, attributions, title=title, style=style, index=index)
-    _whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks
+        _whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
     maps = {"image": image.detach().cpu().contiguous()}
     for name, attribution in attributions.items():
         maps[f"{name}/values"] = attribution.values[index].cpu().contiguous()
@@ -156,6 +167,12 @@ def write(
     _whole(path, ".json", lambda name: Path(name).write_text(text, encoding="utf-8"))
 
 
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def _whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
     """Write to a temporary name beside the file, then rename: nobody ever sees half a file."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=suffix)
@@ -163,7 +180,7 @@ def _whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
     temporary = Path(name)
     try:
         write_to(name)
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path.parent / (path.name + suffix))
     except OSError as error:
         raise UnilensError(f"could not write {path}{suffix}: {error.strerror or error}") from error

@@ -81,4 +81,8 @@ for _name, _score, _summary in (
 
 def resolve(score: str | Score) -> Score:
     """Return the score of a registered name, or the function itself."""
+    if not isinstance(score, str) and not callable(score):
+        raise UnilensError(
+            f"expected score to be a name or a function of logits and target, got {score!r}"
+        )
     return scores[score].build() if isinstance(score, str) else score

@@ -97,7 +97,7 @@ def panel(
     rows = len(attributions)
     figure = Figure(figsize=(15, 3.1 * rows + 0.75), layout="constrained", facecolor="white")
     if title:
-        figure.suptitle(title, fontsize=15)
+        figure.suptitle(printable(title), fontsize=15, parse_math=False)
     grid = figure.subplots(rows, 5, squeeze=False)
     for axes, (name, attribution) in zip(grid, attributions.items(), strict=True):
         _draw_row(axes, image, name, attribution, style, index)
@@ -116,7 +116,7 @@ def _draw_row(
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
     axes[0].imshow(pixels(image))
-    axes[0].set_ylabel(name, fontsize=13)
+    axes[0].set_ylabel(name, fontsize=13, parse_math=False)
     values = attribution.values[index]
     if attribution.baseline is None:
         _say(axes[1], "no baseline")
@@ -155,6 +155,11 @@ def _draw_path(ax: Axes, attribution: Attribution, index: int) -> None:
     gap = float(attribution.completeness_gap[index])
     ax.text(0.03, 0.96, f"gap {gap:+.4f}", transform=ax.transAxes, va="top", fontsize=9)
     ax.grid(alpha=0.3)
+
+
+def printable(text: str) -> str:
+    """Return a text with what cannot be shown (bytes of file names, mostly) replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _say(ax: Axes, text: str) -> None:

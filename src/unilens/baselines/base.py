@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -40,17 +41,22 @@ baselines: Registry[Baseline] = Registry("baseline")
 
 def check_bounds(bounds: tuple[float, float]) -> None:
     """Raise unless bounds are a pair of numbers, the lower first."""
+    pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
     require(
-        isinstance(bounds, (tuple, list)) and len(bounds) == 2 and bounds[0] < bounds[1],
+        pair and all(_is_finite(one) for one in bounds) and bounds[0] < bounds[1],
         f"expected bounds to be (lowest, highest), got {bounds!r}",
     )
 
 
 def check_number(name: str, value: object, above: float | None = None) -> None:
     """Raise unless the value is a number, and larger than `above` where that is given."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    expected = "a number" if above is None else f"a number above {above:g}"
+    number = _is_finite(value)
+    expected = "a finite number" if above is None else f"a finite number above {above:g}"
     require(
         number and (above is None or value > above),  # type: ignore[operator]
         f"expected {name} to be {expected}, got {value!r}",
     )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

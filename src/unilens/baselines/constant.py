@@ -74,8 +74,8 @@ class MaxDistance:
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        low, high = self.bounds
-        return torch.where(inputs < (low + high) / 2, high, low).to(inputs.dtype)
+        low, high = inputs.new_tensor(self.bounds)
+        return torch.where(inputs < (low + high) / 2, high, low)
 
 
 _IG = "Sundararajan et al. 2017, arXiv 1703.01365"

@@ -81,6 +81,11 @@ class Unlearned:
             )
         require(isinstance(self.clamp, bool), f"expected clamp true or false, got {self.clamp!r}")
         check_bounds(self.bounds)
+        prior = self.class_prior
+        require(
+            prior is None or isinstance(prior, Tensor),
+            f"expected class_prior to be a tensor (K,), got {type(prior).__name__}",
+        )
         require(
             (self.matching_target == "prior") == (self.class_prior is not None),
             "expected class_prior (K,) with matching_target='prior', and only with it",
@@ -97,6 +102,11 @@ class Unlearned:
     ) -> Found:
         """Return the baseline with the record `matching_loss` `(B, T + 1)`, in nats."""
         wanted = self._wanted(model, inputs, target)
+        if wanted.shape[-1] < 2:
+            raise UnilensError(
+                "expected at least 2 classes to unlearn one of, but the model has a single output; "
+                "use method='ig' with score='logit'"
+            )
         divergence = _divergence(wanted)
         shift = self._start(inputs, generator)
         losses = []
@@ -125,10 +135,11 @@ class Unlearned:
         if self.class_prior is None:
             return torch.full_like(outputs, -math.log(outputs.shape[-1]))
         prior = torch.as_tensor(self.class_prior, dtype=outputs.dtype, device=outputs.device)
-        if prior.shape != outputs.shape[1:] or prior.lt(0).any():
+        valid = bool(prior.isfinite().all() and prior.ge(0).all() and prior.sum() > 0)
+        if prior.shape != outputs.shape[1:] or not valid:
             raise UnilensError(
-                f"expected class_prior of shape ({outputs.shape[1]},), none negative, got "
-                f"{tuple(prior.shape)}"
+                f"expected class_prior of shape ({outputs.shape[1]},), none negative and not all "
+                f"zero, got {tuple(prior.shape)}"
             )
         return (prior / prior.sum()).log().expand_as(outputs)
 

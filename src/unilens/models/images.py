@@ -15,6 +15,8 @@ MAX_PIXELS = 89_000_000
 """Images with more pixels are refused before they are decoded: they are mistakes or bombs."""
 MIN_SIDE = 8
 """Pixels; a shorter side holds nothing to attribute to."""
+MAX_ASPECT = 50
+"""Long side over short side; resizing the short side of a thinner image takes gigabytes."""
 
 
 def read_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -46,9 +48,9 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
         ) from None
     except Image.DecompressionBombError:
         raise UnilensError(_too_large(path, "far more ")) from None
-    except (OSError, SyntaxError, EOFError, ValueError) as error:
-        if isinstance(error, UnilensError):
-            raise
+    except UnilensError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on broken files
         raise UnilensError(f"could not read {path}: {error}; is the file whole?") from error
 
 
@@ -58,7 +60,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         values = numpy.asarray(image).astype(numpy.float64)
         image = Image.fromarray((values.clip(0, 65535) / 257).round().astype(numpy.uint8))
     elif image.mode == "F":
-        values = numpy.asarray(image)
+        values = numpy.nan_to_num(numpy.asarray(image))
         scale = 255.0 if values.max(initial=0) <= 1 else 1.0
         image = Image.fromarray((values * scale).clip(0, 255).round().astype(numpy.uint8))
     if image.has_transparency_data:
@@ -76,6 +78,11 @@ def _check_size(image: Image.Image, path: Path) -> None:
         raise UnilensError(
             f"expected an image of at least {MIN_SIDE} pixels a side, got {width} x {height} in "
             f"{path}"
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UnilensError(
+            f"expected an image at most {MAX_ASPECT} times as long as it is wide, got {width} x "
+            f"{height} in {path}; cut it first"
         )
 
 

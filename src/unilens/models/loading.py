@@ -45,6 +45,8 @@ def load_model(
         model.name = name
     else:
         raise UnknownNameError("kind of model", prefix, _PREFIXES, "Expected KIND:NAME.")
+    if not pretrained and prefix != "py":
+        model.origin = "random weights"
     try:
         return model if device is None else model.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -73,7 +75,7 @@ def _efficientnet_lite(number: int, size: int, *, pretrained: bool = True) -> Pi
         preprocessing,
         _imagenet_labels(),
         name=f"efficientnet_lite{number}",
-        origin=_LITE_ORIGIN.format(number) if pretrained else "random weights",
+        origin=_LITE_ORIGIN.format(number),
     )
 
 
@@ -171,6 +173,11 @@ def _hugging_face(repo: str, pretrained: bool) -> PixelClassifier:
 
 
 def _processing(processor: Any, repo: str) -> Preprocessing:
+    if getattr(processor, "do_flip_channel_order", False) or not processor.do_rescale:
+        raise UnilensError(
+            f"the processor of hf:{repo} flips channels or does not rescale, which is not "
+            "supported; wrap the model yourself and load it by py:"
+        )
     size = processor.size or {}
     resize: int | tuple[int, int]
     if "shortest_edge" in size:
@@ -188,6 +195,9 @@ def _processing(processor: Any, repo: str) -> Preprocessing:
         final = (crop["height"], crop["width"])
     else:
         final = (resize, resize) if isinstance(resize, int) else resize
+    share = getattr(processor, "crop_pct", None)
+    if share and isinstance(resize, int) and resize < _NO_CROP_FROM:
+        resize = int(resize / share)
     normalised = processor.do_normalize
     return Preprocessing(
         size=final,
@@ -198,6 +208,10 @@ def _processing(processor: Any, repo: str) -> Preprocessing:
             int(processor.resample), "bilinear"
         ),
     )
+
+
+_NO_CROP_FROM = 384
+"""From this size on, processors with a `crop_pct` stretch in place of cropping."""
 
 
 class _Logits(nn.Module):
