@@ -3,8 +3,8 @@
 Run:    unilens explain FOLDER/*.JPEG --out OUT
         python benchmarks/photographs.py OUT FOLDER/labels.csv
 
-`labels.csv` has the columns file and imagenet_index. Printed are the model's top-1 accuracy, and for
-each method the mean, mean magnitude and extremes of every diagnostic.
+`labels.csv` has the columns file and imagenet_index. Printed are the model's top-1 accuracy, and
+for each method the mean, mean magnitude and extremes of every diagnostic.
 """
 
 from __future__ import annotations

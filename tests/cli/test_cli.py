@@ -71,7 +71,7 @@ def test_the_default_command_on_a_sample(run, tmp_path):
     assert record["model"]["size"] == [224, 224]
     one = record["methods"]["uni"]
     assert one["diagnostics"]["proximity"] == pytest.approx(0.25, abs=1e-4)
-    assert one["given"] == {"n_steps": 2, "matching_steps": 1, "score": "probability"}
+    assert one["given"] == {"n_steps": 2, "matching_steps": 1}
     assert one["seed"] == 0
     assert one["seconds"] > 0
     maps = load_file(folder / "chelsea.safetensors")
@@ -168,6 +168,59 @@ def test_nothing_is_overwritten_unless_asked(run, photograph, tmp_path):
     assert json.loads((folder / "photo.json").read_text())["source"] == str(photograph)
 
 
+@pytest.mark.parametrize("name", ["cost$_$x", "猫", "caf\udce9", "n" * 240])
+def test_file_names_of_every_kind(run, photograph, tmp_path, name):
+    path = photograph.rename(tmp_path / f"{name}.png")
+    code, _, err = explain_small(run, path, *FAST)
+    assert (code, err) == (0, "")
+    assert len(written(tmp_path / "unilens-out")) == 3
+
+
+def test_the_score_can_be_set_in_three_ways(run, photograph):
+    for given in (("--score", "logit"), ("--set", "score=logit"), ("--method", "uni:score=logit")):
+        _, out, _ = explain_small(run, photograph, *FAST, *given, "--json", "--overwrite")
+        (made,) = json.loads(out)["methods"].values()
+        assert made["settings"]["score"] == "logit"
+
+
+def test_a_list_can_be_a_setting_of_one_method(run, photograph):
+    text = "ig:baseline=constant,value=[0.1,0.2,0.3],n_steps=1"
+    code, out, _ = explain_small(run, photograph, "--method", text, "--quick", "--json")
+    assert code == 0
+    made = json.loads(out)["methods"][text]["settings"]
+    assert made["baseline"]["value"] == [0.1, 0.2, 0.3]
+    assert made["n_steps"] == 1
+
+
+def test_random_weights_are_on_the_record(run, photograph):
+    _, out, _ = run(
+        "explain",
+        photograph,
+        "--model",
+        "torchvision:resnet18",
+        "--random-weights",
+        "--json",
+        *FAST,
+    )
+    assert json.loads(out)["model"]["origin"] == "random weights"
+
+
+def test_a_model_in_the_current_folder(tmp_path, photograph):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def make(): return nn.Sequential(nn.AvgPool2d(56), nn.Flatten(), nn.Linear(48, 3))\n"
+    )
+    command = [sys.executable, "-P", "-c", "from unilens.cli import main; main()", "explain"]
+    done = subprocess.run(
+        [*command, photograph, "--model", "py:mine:make", "--json", *FAST],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["model"]["name"] == "py:mine:make"
+
+
 def test_images_of_one_name_do_not_collide(run, photograph, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
@@ -208,12 +261,18 @@ BAD = {
         ("--method", "ig:baseline=blurr"),
         "unknown baseline 'blurr'; did you mean b",
     ),
-    "seed": (("--seed", "-1"), "expected --seed to be 0 or more, got -1"),
+    "seed": (("--seed", "-1"), "expected seed to be a whole number from 0 to 2^63 - 1, got -1"),
     "device": (("--device", "gpu"), "expected --device cpu, cuda, cuda:0 or mps, got 'gpu'"),
     "device not there": (("--device", NO_DEVICE), f"could not use the device '{NO_DEVICE}'"),
     "target": (("--target", "5000"), "expected --target between 0 and 999, or a label, got 5000"),
     "label": (("--target", "tigre cat"), "unknown label 'tigre cat'; did you mean tiger cat"),
     "label of two": (("--target", "crane"), "the label 'crane' names classes 134, 517"),
+    "not finite": (
+        ("--method", "ig:baseline=constant,value=NaN"),
+        "expected a finite baseline, got NaN or infinity",
+    ),
+    "rule": (("--set", "rule=3"), "expected rule to be a name or a function of n_steps, got 3"),
+    "gauss": (("--method", "ig:n_steps=2000"), "expected at most 1000 steps of gauss_legendre"),
     "option": (("--colour", "red"), "No such option: --colour"),
     "no number": (("--seed", "x"), "Invalid value for '--seed': Input should be a valid integer"),
     "references": (

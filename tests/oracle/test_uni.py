@@ -122,7 +122,9 @@ def test_the_record_says_how_the_search_went(small_net, images):
 
 def test_a_prior_of_the_wrong_length_is_refused(small_net, images):
     baseline = Unlearned(matching_target="prior", class_prior=torch.ones(3))
-    with pytest.raises(ValueError, match=r"class_prior of shape \(5,\), none negative, got \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"class_prior of shape \(5,\), none negative and not all zero, got \(3,\)"
+    ):
         find(baseline, small_net, images)
 
 

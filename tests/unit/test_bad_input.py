@@ -1,5 +1,6 @@
 """What a user reads when something does not fit; and what works although it might not."""
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -116,6 +117,34 @@ CASES = {
         {"target": [None, None]},
         "a class index or a label, got",
     ),
+    "target true": (model(), inputs(), {"target": True}, "a class index or a label, got bool"),
+    "target 1.5": (
+        model(),
+        inputs(),
+        {"target": [1.5, 2.0]},
+        "a class index or a label, got float",
+    ),
+    "target huge": (model(), inputs(), {"target": 10**30}, "a class index or a label, got int"),
+    "seed": (model(), inputs(), {"seed": 1.5}, "seed to be a whole number from 0 to"),
+    "score a number": (model(), inputs(), {"score": 3}, "score to be a name or a function"),
+    "detached, by the default method": (
+        model(torch.detach),
+        inputs(),
+        {},
+        "expected a model that is differentiable in its inputs, got outputs without a gradient",
+    ),
+    "baseline not finite": (
+        model(),
+        inputs(),
+        {"method": "ig", "baseline": "constant", "value": float("nan")},
+        "expected a finite baseline",
+    ),
+    "one class to unlearn": (
+        model(lambda outputs: outputs[:, :1]),
+        inputs(),
+        {"score": "logit"},
+        "expected at least 2 classes to unlearn one of",
+    ),
     "no weights": (
         nn.Flatten().eval(),
         torch.rand(2, 2, 2),
@@ -148,6 +177,14 @@ def test_a_model_that_cannot_be_copied_is_refused():
         explain(broken, inputs())
 
 
+def test_a_model_whose_function_holds_the_model_is_refused():
+    closed = model()
+    plain = closed.forward
+    closed.forward = lambda given: plain(given) * 2
+    with pytest.raises(UnilensError, match=r"the model.forward is a function that holds the model"):
+        explain(closed, inputs())
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_it_works_where_gradients_are_switched_off(mode):
     expected = explain(model(), inputs(), "uni").values
@@ -160,9 +197,8 @@ def test_it_works_where_gradients_are_switched_off(mode):
 
 def test_targets_in_every_form():
     wanted = explain(model(), inputs(), "ig", [2, 2]).values
-    for target in (2, torch.tensor(2), torch.tensor([2, 2]), (2, 2), "2"):
-        if target == "2":
-            continue
+    forms = (2, numpy.int64(2), numpy.array([2, 2]), torch.tensor(2), torch.tensor([2, 2]), (2, 2))
+    for target in forms:
         assert torch.equal(explain(model(), inputs(), "ig", target).values, wanted)
 
 

@@ -55,6 +55,7 @@ def test_max_distance_is_the_farthest_corner():
     farthest = corners[(corners - inputs).norm(dim=1).argmax()]
     assert torch.equal(find(MaxDistance(), inputs)[0], farthest)
     assert find(MaxDistance((-1.0, 2.0)), inputs).tolist() == [[2.0, -1.0, -1.0]]
+    assert find(MaxDistance((-0.3, 0.7)), inputs.double())[0, 0].item() == 0.7
 
 
 @pytest.mark.parametrize("sigma", [0.7, 2.0, 6.0])
@@ -122,15 +123,20 @@ def test_dataset_sample_takes_the_references(images):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("blur", {"sigma": 0}, "sigma to be a number above 0, got 0"),
-        ("blur", {"sigma": "wide"}, "sigma to be a number above 0, got 'wide'"),
-        ("gaussian_noise", {"std": -1}, "std to be a number above 0"),
-        ("gaussian_noise", {"mean": "x"}, "mean to be a number"),
+        ("blur", {"sigma": 0}, "sigma to be a finite number above 0, got 0"),
+        ("blur", {"sigma": "wide"}, "sigma to be a finite number above 0, got 'wide'"),
+        ("gaussian_noise", {"std": -1}, "std to be a finite number above 0"),
+        ("gaussian_noise", {"mean": "x"}, "mean to be a finite number"),
         ("uniform_noise", {"bounds": (1, 0)}, r"bounds to be \(lowest, highest\), got \(1, 0\)"),
         ("max_distance", {"bounds": 3}, "bounds to be"),
+        ("max_distance", {"bounds": (None, 1)}, "bounds to be"),
+        ("uniform_noise", {"bounds": (0, float("inf"))}, "bounds to be"),
+        ("blur", {"sigma": float("inf")}, "sigma to be a finite number above 0, got inf"),
+        ("unlearned", {"unlearning_rate": float("nan")}, "unlearning_rate to be a finite number"),
+        ("unlearned", {"class_prior": "x"}, r"class_prior to be a tensor \(K,\), got str"),
         ("dataset_sample", {"references": None}, r"references to be a tensor \(R, \*S\)"),
         ("dataset_sample", {}, "dataset_sample needs the setting 'references'"),
-        ("unlearned", {"budget": 0}, "budget to be a number above 0"),
+        ("unlearned", {"budget": 0}, "budget to be a finite number above 0"),
         ("unlearned", {"matching_steps": 0}, "matching_steps to be a whole number"),
         ("unlearned", {"start": "ones"}, "start to be one of zeros, gaussian, sphere, got 'ones'"),
         ("unlearned", {"projection": "cube"}, "projection to be one of sphere, ball"),

@@ -155,6 +155,12 @@ def test_what_cannot_be_folded_is_left_alone(model, images):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def test_a_hook_on_a_part_keeps_its_effect_whenever_it_has_one(small_net, images):
+    small_net.bn1.register_forward_hook(lambda part, given, output: output.clamp(max=1.0))
+    inputs = torch.cat([images[:1] * 0, images * 9])
+    assert torch.allclose(Evaluator(small_net)(inputs), small_net(inputs))
+
+
 def test_a_hook_on_the_whole_model_is_not_lost(small_net, images):
     small_net.register_forward_hook(lambda module, inputs, output: output * 3)
     plain = small_net(images)

@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 
 import pytest
@@ -159,6 +161,42 @@ def test_models_that_keep_tensors_with_a_graph_can_be_copied():
     leaf = points.clone().requires_grad_()
     (expected,) = torch.autograd.grad(keeping(leaf[0])[:, 1].sum(), leaf)
     assert torch.allclose(found.gradients, expected, atol=1e-6)
+
+
+def test_a_traced_model_is_not_shared_between_threads(small_net, images):
+    traced = torch.fx.symbolic_trace(small_net).eval()
+    expected = Evaluator(small_net, fold=False)
+    for _ in range(5):
+        evaluator = Evaluator(traced, fold=False)
+        found, wanted = (
+            one.outputs_after_ascent(images, lambda outputs, rows: outputs[:, 0], 5.0)
+            for one in (evaluator, expected)
+        )
+        assert torch.equal(found, wanted)
+    assert not torch.allclose(wanted, small_net(images))
+
+
+def test_an_evaluator_made_in_inference_mode_works_outside(small_net, images):
+    with torch.inference_mode():
+        evaluator = Evaluator(small_net)
+        made_there = images.clone()
+        evaluator(made_there)
+    target = torch.zeros(8, dtype=torch.long)
+    found = ScoreGradient(evaluator, probability, target)(made_there[None]).gradients[0]
+    assert torch.allclose(found, by_autograd(small_net, images, target))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_an_evaluator_works_after_a_fork(linear):
+    evaluator = Evaluator(linear)
+    inputs = torch.rand(2, 2, 3).double()
+    evaluator(inputs)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os._exit(0 if evaluator(inputs).shape == (2, 4) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_threads_of_the_caller_are_left_as_they_are(small_net, images):

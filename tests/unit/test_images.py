@@ -120,6 +120,10 @@ def png_that_claims(width, height):
             "at least 8 pixels a side, got 1 x 1 in",
         ),
         (
+            lambda tmp_path: saved(tmp_path, Image.new("RGB", (8, 4000))),
+            "at most 50 times as long as it is wide, got 8 x 4000 in",
+        ),
+        (
             write("big.png", png_that_claims(10_000, 10_000)),
             "at most 89 megapixels, but .*big.png has 100 megapixels; scale it down",
         ),
