@@ -82,6 +82,7 @@ class Evaluator:
         UnilensError: the model is in training mode, or cannot be copied.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         model: nn.Module,
