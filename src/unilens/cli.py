@@ -124,7 +124,9 @@ def explain(
                 continue
             attributions: dict[str, Attribution] = {}
             for name, explainer in explainers.items():
-                progress.update(progress.task_ids[0], description=escape(f"{source.name}: {name}"))
+                progress.update(
+                    progress.task_ids[0], description=escape(printable(f"{source.name}: {name}"))
+                )
                 attribution = explainer(evaluator, pixels[None], index, seed=seed)
                 attributions[name] = _examine(
                     explainer, evaluator, pixels[None], attribution, quick
@@ -373,7 +375,9 @@ def _summarise(recorded: Mapping[str, Any], path: Path) -> None:
             _out.print(
                 f"    [yellow]{warning}[/]: {escape(WARNINGS[warning].meaning)}", soft_wrap=True
             )
-    _out.print(f"  written: {escape(str(path))}.png, .safetensors, .json", soft_wrap=True)
+    _out.print(
+        f"  written: {escape(printable(str(path)))}.png, .safetensors, .json", soft_wrap=True
+    )
 
 
 def _waiting(text: str) -> AbstractContextManager[object]:

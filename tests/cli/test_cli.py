@@ -79,8 +79,8 @@ def test_the_default_command_on_a_sample(run, tmp_path):
     total = float(maps["uni/values"].double().sum())
     change = one["score"] - one["baseline_score"]
     assert total + one["diagnostics"]["completeness_gap"] == pytest.approx(change, abs=1e-6)
-    picture = Image.open(folder / "chelsea.png")
-    assert picture.width > 1000
+    with Image.open(folder / "chelsea.png") as picture:
+        assert picture.width > 1000
 
 
 def test_all_diagnostics_without_quick(run, photograph):
