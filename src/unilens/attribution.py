@@ -103,6 +103,12 @@ class Explainer(Protocol):
     def passes(self) -> Passes:
         """Forward and backward passes per input."""
 
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the method cannot explain this model at these inputs.
+
+        It costs a pass at the most, so that a comparison can leave the method out before it runs.
+        """
+
     def __call__(
         self,
         model: nn.Module | Evaluator,
@@ -158,6 +164,13 @@ class PathAttribution:
         along = Passes(self.n_steps, self.n_steps)
         return cast(Passes, search) + along + Passes(2, 0)
 
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the baseline or the path needs other inputs."""
+        for part in (self.baseline, self.path):
+            check = getattr(part, "check", None)
+            if check is not None:
+                check(model, inputs)
+
     def __call__(
         self,
         model: nn.Module | Evaluator,
@@ -182,7 +195,7 @@ class PathAttribution:
             UnilensError: the inputs, target or model do not fit; the message says how.
         """
         with torch.inference_mode(False):
-            case = Case.begin(model, inputs, target, seed)
+            case = Case.begin(self, model, inputs, target, seed)
             return case.finish(self, self._integrate(case))
 
     def _integrate(self, case: Case) -> Attribution:
@@ -296,7 +309,14 @@ class Case:
     began: float
 
     @classmethod
-    def begin(cls, model: nn.Module | Evaluator, inputs: Tensor, target: Target, seed: int) -> Case:
+    def begin(
+        cls,
+        explainer: Explainer,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target,
+        seed: int,
+    ) -> Case:
         """Check everything that comes from the user, and run the model once at the inputs."""
         began = time.perf_counter()
         check_seed(seed)
@@ -309,6 +329,7 @@ class Case:
                 "weights and the range of the inputs"
             )
         target = check_target(target, outputs, evaluator.model)
+        explainer.check(evaluator, inputs)
         return cls(evaluator, inputs, outputs, target, seed, began)
 
     def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:

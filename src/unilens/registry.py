@@ -14,13 +14,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a reader should know before choosing a registered thing."""
+    """What a reader should know before choosing a registered thing.
+
+    Attributes:
+        name: in the registry.
+        family: what it is like.
+        summary: one line.
+        reference: where it comes from.
+        deterministic: whether it is without randomness of its own.
+        higher_precision: whether float64 is advised, since rounding decides much of the result.
+    """
 
     name: str
     family: str
     summary: str
     reference: str
     deterministic: bool = True
+    higher_precision: bool = False
 
 
 @dataclass(frozen=True, slots=True)

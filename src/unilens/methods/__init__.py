@@ -1,0 +1,9 @@
+"""The named methods, and the function that runs one."""
+
+# The order of these imports is the order in which methods are listed.
+# ruff: isort: off
+from .base import explain, methods
+from .path import PathMethod
+from .gradient import Gradient
+
+__all__ = ["Gradient", "PathMethod", "explain", "methods"]

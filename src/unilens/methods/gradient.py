@@ -1,0 +1,79 @@
+"""The plain gradients: no baseline and no path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..attribution import Attribution, Case
+from ..checks import Target
+from ..gradients import Evaluator, Passes, ScoreGradient
+from ..registry import Card
+from ..scores import Score
+from ..scores import resolve as resolve_score
+from .base import methods
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of the score at the input, or input times gradient; no baseline.
+
+    Args:
+        score: what is explained, by name or as a function of logits and target.
+        times_input: multiply by the input: exact for a linear model without bias, against black.
+
+    References:
+        Simonyan et al. 2014, arXiv 1312.6034; Shrikumar et al. 2016, arXiv 1605.01713.
+    """
+
+    score: str | Score = "probability"
+    times_input: bool = False
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        return Passes(2, 1)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Do nothing: the gradient fits every model that has one."""
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+        with torch.inference_mode(False):
+            case = Case.begin(self, model, inputs, target, seed)
+            gradient = ScoreGradient(case.evaluator, resolve_score(self.score), case.target)
+            _, scores, gradients = gradient(case.inputs.unsqueeze(0))
+            values = gradients[0] * case.inputs if self.times_input else gradients[0]
+            return case.finish(self, Attribution(values, case.target, scores[0], case.outputs))
+
+
+methods.add(
+    Card(
+        "gradient",
+        "gradient",
+        "the gradient of the score at the input",
+        "Simonyan et al. 2014, arXiv 1312.6034",
+    ),
+    lambda score="probability": Gradient(score),
+)
+methods.add(
+    Card(
+        "input_x_gradient",
+        "gradient",
+        "input times gradient",
+        "Shrikumar et al. 2016, arXiv 1605.01713",
+    ),
+    lambda score="probability": Gradient(score, times_input=True),
+)
