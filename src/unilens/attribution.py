@@ -5,25 +5,27 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from . import diagnostics
 from .baselines import Baseline, Constant, Found
+from .baselines.base import found_baselines
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
-from .diagnostics import Trace
-from .errors import UnilensError
+from .errors import UnilensError, require
 from .gradients import Evaluator, Passes, ScoreGradient
-from .numerics import wide
-from .paths import Path, StraightLine
+from .numerics import per_item, wide
+from .paths import Leg, Path, StraightLine
 from .provenance import describe, versions
-from .quadrature import Rule, quadrature
+from .quadrature import Quadrature, Rule, quadrature
 from .scores import Score
 from .scores import resolve as resolve_score
+from .trace import Recorder, Trace, confidence, mean_trace
+from .weightings import DecisionGradients, Riemann, Weighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,11 @@ class Attribution:
         target: `(B,)`, the class indices explained.
         score: `(B,)`, f(x).
         outputs: `(B, K)`, the model's logits at the inputs.
-        baseline: `(B, *S)`, or None for methods without one.
-        baseline_score: `(B,)`, f(x'), or None.
-        trace: scores along the path, or None.
-        record: what the search for the baseline wrote down, each entry `(B, ...)`.
+        baseline: `(B, *S)`, or None for methods without one; of several, the weighted mean.
+        baseline_score: `(B,)`, f(x'), or None; of several baselines, the weighted mean.
+        trace: scores along the path, or None; from several baselines, the weighted mean.
+        record: what the search for the baseline wrote down, each entry `(B, ...)`; of several
+            baselines, `(B, R, ...)`.
         measured: diagnostics known for this attribution, each `(B,)`.
         provenance: method, settings, seed, versions, device, dtype, seconds, passes.
     """
@@ -65,7 +68,7 @@ class Attribution:
     @property
     def confidence(self) -> Tensor:
         """The softmax probability of the target at the inputs, `(B,)`; NaN for one output."""
-        return _confidence(self.outputs, self.target)
+        return confidence(self.outputs, self.target)
 
     @property
     def saliency(self) -> Tensor:
@@ -127,11 +130,15 @@ class PathAttribution:
     A_i = sum_k w_k df/dx_i(gamma(t_k)) gamma_i'(t_k), with the target held fixed at x.
 
     Args:
-        baseline: what the input is compared with.
+        baseline: what the input is compared with; None for black, or for the path's own.
         path: the way from there.
+        weighting: how much the gradient at each step counts.
         rule: quadrature, by name or as a function of n_steps.
         n_steps: nodes on the path.
         score: what is explained, by name or as a function of logits and target.
+        create_graph: whether the attribution can be differentiated, in inputs that require it, in
+            the model's weights and in the baseline; what a search has found is held fixed. All
+            passes are kept in memory, and rounding depends on the batch.
 
     Example:
         >>> model = nn.Linear(2, 2, bias=False).eval()
@@ -141,28 +148,50 @@ class PathAttribution:
         tensor([[3., 6.]])
     """
 
-    baseline: Baseline = field(default_factory=Constant)
+    baseline: Baseline | None = None
     path: Path = field(default_factory=StraightLine)
+    weighting: Weighting = field(default_factory=Riemann)
     rule: str | Rule = "gauss_legendre"
     n_steps: int = 50
     score: str | Score = "probability"
+    create_graph: bool = False
 
     def __post_init__(self) -> None:
         quadrature(self.rule, self.n_steps)
         resolve_score(self.score)
-        for name in ("baseline", "path"):
+        own = getattr(self.path, "baseline", None)
+        if self.baseline is None:
+            object.__setattr__(self, "baseline", Constant() if own is None else own)
+        for name in ("baseline", "path", "weighting"):
             if not callable(getattr(self, name)):
                 raise UnilensError(
-                    f"expected {name} to be a function or an object such as unilens.baselines() "
+                    f"expected {name} to be a function or an object such as unilens.{name}s() "
                     f"builds, got {getattr(self, name)!r}"
                 )
+        require(
+            own is None or self.baseline == own,
+            f"expected no baseline with {type(self.path).__name__}, which starts from its own, "
+            f"got {self.baseline!r}; leave it out, or use path='straight'",
+        )
+        require(
+            isinstance(self.create_graph, bool),
+            f"expected create_graph true or false, got {self.create_graph!r}",
+        )
 
     @property
     def passes(self) -> Passes:
         """Forward and backward passes per input, with those at both ends of the path."""
-        search = getattr(self.baseline, "passes", Passes(0, 0))
-        along = Passes(self.n_steps, self.n_steps)
-        return cast(Passes, search) + along + Passes(2, 0)
+        search = cast(Passes, getattr(self.baseline, "passes", Passes(0, 0)))
+        placing = self.n_steps - 1 if self._places else 0
+        count = getattr(self.baseline, "count", 1)
+        each = Passes(1 + placing + self.n_steps, self.n_steps)
+        return search + Passes(count * each.forward, count * each.backward) + Passes(1, 0)
+
+    @property
+    def _places(self) -> bool:
+        """Whether the weighting chooses the nodes; only a straight line lets it."""
+        adaptive = isinstance(self.weighting, DecisionGradients) and self.weighting.adaptive
+        return adaptive and isinstance(self.path, StraightLine)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the baseline or the path needs other inputs."""
@@ -199,44 +228,76 @@ class PathAttribution:
             return case.finish(self, self._integrate(case))
 
     def _integrate(self, case: Case) -> Attribution:
-        score = resolve_score(self.score)
-        generator = torch.Generator().manual_seed(case.seed)
-        found = self.baseline(case.evaluator, case.inputs.clone(), case.target, generator=generator)
-        baseline, record = (found.values, found.record) if isinstance(found, Found) else (found, {})
-        check_baseline(baseline, case.inputs)
-        baseline = baseline.detach()
-        gradient = ScoreGradient(case.evaluator, score, case.target)
-        rule = quadrature(self.rule, self.n_steps)
-        total = torch.zeros_like(case.inputs)
-        recorder = _Recorder(case.target)
-        start_outputs = case.evaluator(baseline)
-        start_score = score(start_outputs, case.target)
-        recorder.end(0.0, start_outputs, start_score)
-        for leg in self.path(gradient, baseline, case.inputs, rule):
-            displacement = leg.displacement.expand_as(leg.evaluation.gradients)
-            for one, way in zip(leg.evaluation.gradients, displacement, strict=True):
-                total.addcmul_(one, way)  # one by one: no sum whose rounding depends on the batch
-            recorder.leg(leg.fraction, leg.points, leg.evaluation)
-        end_score = score(case.outputs, case.target)
-        recorder.end(1.0, case.outputs, end_score)
+        parts: list[_Part] = []
+        values = baseline = torch.zeros_like(case.inputs)
+        for found in self._found(case):
+            total, part = self._from_one(case, found)
+            weight = per_item(part.weight.expand(len(total)), total)
+            values, baseline = values + weight * total, baseline + weight * found.values
+            parts.append(part)
+        weights = [part.weight for part in parts]
         attribution = Attribution(
-            values=total,
+            values=values,
             target=case.target,
-            score=end_score,
+            score=resolve_score(self.score)(case.outputs, case.target),
             outputs=case.outputs,
             baseline=baseline,
-            baseline_score=start_score,
-            trace=recorder.trace(),
-            record=record,
+            baseline_score=_mean([part.score for part in parts], weights),
+            trace=mean_trace([part.trace for part in parts], weights),
+            record=_records([part.record for part in parts]),
         )
-        return attribution.with_measured(**self._free_diagnostics(attribution, case.inputs))
+        with torch.no_grad():
+            distance = _mean([part.distance for part in parts], weights)
+            return attribution.with_measured(**self._free_diagnostics(attribution, distance))
 
-    def _free_diagnostics(self, attribution: Attribution, inputs: Tensor) -> dict[str, Tensor]:
-        trace, baseline = attribution.trace, attribution.baseline
+    def _found(self, case: Case) -> Iterable[Found]:
+        assert self.baseline is not None
+        generator = torch.Generator().manual_seed(case.seed)
+        inputs = case.inputs.clone()
+        return found_baselines(
+            self.baseline(case.evaluator, inputs, case.target, generator=generator)
+        )
+
+    def _from_one(self, case: Case, found: Found) -> tuple[Tensor, _Part]:
+        """Return the attribution from one baseline, and what is known of it."""
+        check_baseline(found.values, case.inputs)
+        score, graph = resolve_score(self.score), self.create_graph
+        gradient = ScoreGradient(case.evaluator, score, case.target, create_graph=graph)
+        outputs = case.evaluator.outputs(found.values.unsqueeze(0), create_graph=graph)[0]
+        start, end = score(outputs, case.target), score(case.outputs, case.target)
+        recorder = Recorder(case.target)
+        recorder.end(0.0, outputs, start)
+        rule = self._rule(gradient, found, case.inputs, start, end)
+        legs = _noted(self.path(gradient, found, case.inputs, rule), recorder)
+        total = torch.zeros_like(case.inputs)
+        for first, second in self.weighting(legs, rule, start, end):
+            total.addcmul_(first, second)  # one by one: no sum whose rounding depends on the batch
+        recorder.end(1.0, case.outputs, end)
+        return total, _Part(
+            score=start,
+            trace=recorder.trace(),
+            distance=diagnostics.proximity(case.inputs.detach(), found.values.detach()),
+            record=found.record,
+            weight=torch.as_tensor(found.weight, dtype=start.dtype, device=start.device),
+        )
+
+    def _rule(
+        self, gradient: ScoreGradient, found: Found, inputs: Tensor, start: Tensor, end: Tensor
+    ) -> Quadrature:
+        if not self._places:
+            return quadrature(self.rule, self.n_steps)
+        assert isinstance(self.weighting, DecisionGradients)
+        between = torch.arange(1, self.n_steps, dtype=torch.float64) / self.n_steps
+        scores = [start.detach().unsqueeze(0)]
+        for (fraction,) in gradient.blocks(inputs, between):
+            points = found.values + fraction * (inputs - found.values)
+            scores.append(gradient.scores(points.detach()))
+        return self.weighting.place(torch.cat([*scores, end.detach().unsqueeze(0)]))
+
+    def _free_diagnostics(self, attribution: Attribution, distance: Tensor) -> dict[str, Tensor]:
+        trace = attribution.trace
         assert trace is not None
-        assert baseline is not None
         assert attribution.baseline_score is not None
-        distance = diagnostics.proximity(inputs, baseline)
         measured = {
             "completeness_gap": attribution.completeness_gap,
             "score_change": attribution.score - attribution.baseline_score,
@@ -248,7 +309,8 @@ class PathAttribution:
         }
         if "matching_loss" in attribution.record:
             losses = attribution.record["matching_loss"]
-            measured["matching_loss_fall"] = losses[:, 0] - losses[:, -1]
+            fall = losses[..., 0] - losses[..., -1]
+            measured["matching_loss_fall"] = fall.view(len(fall), -1).mean(1)
         return measured
 
     def stability(
@@ -264,13 +326,24 @@ class PathAttribution:
             By name `stability_<few>_<most>`, Spearman correlations `(B,)` of unsigned maps.
         """
         evaluator = Evaluator.of(model)
-        fixed = dataclasses.replace(self, baseline=_Known(attribution.baseline))
-        maps = {self.n_steps: attribution.values}
+        fixed = dataclasses.replace(self, create_graph=False)
+        if getattr(self.path, "baseline", None) is None:
+            seed = cast(int, attribution.provenance.get("seed", 0))
+            case = Case.begin(fixed, evaluator, inputs, attribution.target, seed)
+            fixed = dataclasses.replace(fixed, baseline=self._known(case, attribution))
+        maps = {self.n_steps: attribution.values.detach()}
         for n_steps in steps:
             if n_steps not in maps:
                 again = dataclasses.replace(fixed, n_steps=n_steps)
                 maps[n_steps] = again(evaluator, inputs, attribution.target).values
         return diagnostics.stability({n_steps: maps[n_steps] for n_steps in steps})
+
+    def _known(self, case: Case, attribution: Attribution) -> _Known:
+        """Return the baseline of an attribution; of several or one with a walk, found again."""
+        assert attribution.baseline is not None
+        if getattr(self.baseline, "count", None) is None:
+            return _Known((Found(attribution.baseline.detach()),))
+        return _Known(tuple(self._found(case)))
 
     def curvature(
         self,
@@ -287,7 +360,7 @@ class PathAttribution:
         """
         gradient = ScoreGradient(Evaluator.of(model), resolve_score(self.score), attribution.target)
         assert attribution.baseline is not None
-        ends = torch.stack([attribution.baseline, inputs])
+        ends = torch.stack([attribution.baseline, inputs]).detach()
         start = torch.randn(inputs.shape[1:], generator=torch.Generator().manual_seed(0))
         top = diagnostics.top_curvature(
             functools.partial(gradient.hessian_vector, ends),
@@ -321,8 +394,10 @@ class Case:
         began = time.perf_counter()
         check_seed(seed)
         evaluator = Evaluator.of(model)
-        inputs = check_inputs(inputs, evaluator.device)
-        outputs = evaluator(inputs)
+        create_graph = bool(getattr(explainer, "create_graph", False))
+        checked = check_inputs(inputs, evaluator.device)
+        inputs = inputs.to(checked.dtype) if create_graph else checked
+        outputs = evaluator.outputs(inputs.unsqueeze(0), create_graph=create_graph)[0]
         if not outputs.isfinite().all():
             raise UnilensError(
                 "expected finite logits at the inputs, got NaN or infinity; check the model's "
@@ -346,61 +421,40 @@ class Case:
         )
 
 
-class _Recorder:
-    """Collects the trace while a path is walked."""
+class _Part(NamedTuple):
+    """What is known of the attribution from one of several baselines."""
 
-    def __init__(self, target: Tensor) -> None:
-        self._target = target
-        self._fractions: list[Tensor] = []
-        self._scores: list[Tensor] = []
-        self._confidences: list[Tensor] = []
-        self._changes: list[Tensor] = []
-        self._last: tuple[Tensor, Tensor] | None = None
+    score: Tensor
+    trace: Trace
+    distance: Tensor
+    record: Mapping[str, Tensor]
+    weight: Tensor
 
-    def end(self, fraction: float, outputs: Tensor, score: Tensor) -> None:
-        self._add(torch.tensor([fraction]), outputs[None], score[None])
 
-    def leg(self, fraction: Tensor, points: Tensor, evaluation: Any) -> None:
-        self._add(fraction.cpu(), evaluation.outputs, evaluation.values)
-        for here in zip(points, evaluation.gradients, strict=True):
-            if self._last is not None:
-                self._changes.append(diagnostics.gradient_change(*self._last, *here))
-            self._last = here
+def _noted(legs: Iterable[Leg], recorder: Recorder) -> Iterator[Leg]:
+    for leg in legs:
+        recorder.leg(leg.fraction, leg.points, leg.evaluation)
+        yield leg
 
-    def _add(self, fraction: Tensor, outputs: Tensor, score: Tensor) -> None:
-        if self._fractions and fraction[0] == self._fractions[-1][-1]:
-            fraction, outputs, score = fraction[1:], outputs[1:], score[1:]
-        if not len(fraction):
-            return
-        self._fractions.append(fraction)
-        self._scores.append(score)
-        confidence = _confidence(outputs, self._target.expand(outputs.shape[:-1]))
-        self._confidences.append(confidence if outputs.shape[-1] > 1 else score)
 
-    def trace(self) -> Trace:
-        scores = torch.cat(self._scores)
-        changes = torch.stack([torch.full_like(wide(scores[0]), -torch.inf), *self._changes])
-        largest = changes.amax(0)
-        return Trace(
-            fraction=torch.cat(self._fractions).to(scores.device, scores.dtype),
-            score=scores,
-            confidence=torch.cat(self._confidences),
-            gradient_change=largest.masked_fill(largest == -torch.inf, torch.nan),
-        )
+def _mean(columns: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    weighted = [column * weight for column, weight in zip(columns, weights, strict=True)]
+    return torch.stack(weighted).sum(0)
+
+
+def _records(records: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Return the records of several searches side by side, where all have the same entries."""
+    if len(records) == 1:
+        return records[0]
+    names = [name for name in records[0] if all(name in one for one in records)]
+    return {name: torch.stack([one[name] for one in records], dim=1) for name in names}
 
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """A baseline that was found before."""
+    """Baselines that were found before."""
 
-    values: Tensor | None
+    found: tuple[Found, ...]
 
-    def __call__(self, *_: object, **__: object) -> Tensor:
-        assert self.values is not None
-        return self.values
-
-
-def _confidence(outputs: Tensor, target: Tensor) -> Tensor:
-    if outputs.shape[-1] < 2:
-        return torch.full_like(outputs[..., 0], torch.nan)
-    return outputs.softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    def __call__(self, *_: object, **__: object) -> Iterable[Found]:
+        return self.found

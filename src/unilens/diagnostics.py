@@ -10,29 +10,10 @@ from torch import Tensor
 
 from .correlation import spearman
 from .numerics import l2_norm, per_item, wide
+from .trace import Trace
 
 FLAT_SLOPE = 0.1
 """A stretch of the path is flat where the score climbs at less than this share of its mean rate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """What the passes along a path have shown, both ends included.
-
-    Attributes:
-        fraction: `(P,)`, ascending from 0 (the baseline) to 1 (the input).
-        score: `(P, B)`, in units of the score.
-        confidence: `(P, B)`, the softmax probability of the target; the score itself where the
-            model has a single output.
-        gradient_change: `(B,)`, M: the largest change of the gradient per l2 distance between
-            neighbouring steps, a finite-difference estimate of the curvature along the path; NaN
-            with a single step.
-    """
-
-    fraction: Tensor
-    score: Tensor
-    confidence: Tensor
-    gradient_change: Tensor
 
 
 def confidence_change(trace: Trace) -> Tensor:
@@ -47,7 +28,7 @@ def proximity(inputs: Tensor, baseline: Tensor) -> Tensor:
 
 def monotonicity(trace: Trace) -> Tensor:
     """Return the Spearman correlation of fraction and confidence `(B,)`; NaN where constant."""
-    return spearman(trace.fraction, trace.confidence.T)
+    return spearman(trace.fraction.T, trace.confidence.T)
 
 
 def flat_fraction(trace: Trace) -> Tensor:
@@ -55,7 +36,7 @@ def flat_fraction(trace: Trace) -> Tensor:
 
     A stretch counts where the score changes at less than `FLAT_SLOPE` of the path's mean rate.
     """
-    lengths = trace.fraction.diff().unsqueeze(1)
+    lengths = trace.fraction.diff(dim=0)
     mean_change = (trace.score[-1] - trace.score[0]).abs()
     flat = trace.score.diff(dim=0).abs() < FLAT_SLOPE * mean_change * lengths
     return (flat * lengths).sum(0)
@@ -67,16 +48,6 @@ def riemann_error_bound(trace: Trace, distance: Tensor, n_steps: int) -> Tensor:
     It bounds the error of a right or left Riemann sum where M bounds the change of the gradient.
     """
     return trace.gradient_change * distance**2 / (2 * n_steps)
-
-
-def gradient_change(point: Tensor, gradient: Tensor, next_: Tensor, then: Tensor) -> Tensor:
-    """Return `|dg| / |dp|` between two points `(B, *S)` and their gradients `(B, *S)`.
-
-    Returns:
-        `(B,)`; minus infinity where the points are the same.
-    """
-    distance = l2_norm(next_ - point)
-    return torch.where(distance > 0, l2_norm(then - gradient) / distance, -torch.inf)
 
 
 def stability(maps: Mapping[int, Tensor]) -> dict[str, Tensor]:

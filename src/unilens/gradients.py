@@ -134,8 +134,13 @@ class Evaluator:
         return self.outputs(inputs.unsqueeze(0))[0]
 
     @torch.inference_mode(False)
-    def outputs(self, points: Tensor) -> Tensor:
-        """Return the logits `(N, B, K)` at points `(N, B, *S)`, in float32 or wider."""
+    def outputs(self, points: Tensor, *, create_graph: bool = False) -> Tensor:
+        """Return the logits `(N, B, K)` at points `(N, B, *S)`, in float32 or wider.
+
+        With `create_graph` they can be differentiated, in the points and the model's weights.
+        """
+        if create_graph:
+            return self._with_graph(points).unflatten(0, points.shape[:2])
         fast = self._prepared(points)
 
         def work(part: Tensor, rows: Tensor) -> tuple[Tensor]:
@@ -145,14 +150,29 @@ class Evaluator:
         return self._in_passes(points, work)[0]
 
     @torch.inference_mode(False)
-    def differentiate(self, points: Tensor, objective: Objective) -> Evaluation:
+    def differentiate(
+        self, points: Tensor, objective: Objective, *, create_graph: bool = False
+    ) -> Evaluation:
         """Return the model's outputs, an objective of them, and its gradients.
 
         Args:
             points: `(N, B, *S)`.
             objective: from outputs `(m, K)` and the inputs' numbers `(m,)`, in 0..B-1, to values
                 `(m,)`; the value of a row may depend on that row's outputs only.
+            create_graph: whether all three can be differentiated again, in the points and in the
+                model's weights. One pass then takes all points, and the memory is that of them
+                all; fused attention, which has no second derivative, gives way to the plain kernel.
         """
+        if create_graph:
+            with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+                flat = points.flatten(0, 1)
+                leaf = flat if flat.requires_grad else flat.detach().requires_grad_()
+                outputs = self._with_graph(leaf.unflatten(0, points.shape[:2]))
+                numbers = torch.arange(points.shape[1], device=points.device)
+                values = objective(outputs, numbers.repeat(len(points)))
+                (gradient,) = _gradient(values, leaf, create_graph=True)
+            found = (outputs, values, gradient)
+            return Evaluation(*(one.unflatten(0, points.shape[:2]) for one in found))
         fast = self._prepared(points)
 
         def work(part: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
@@ -260,6 +280,12 @@ class Evaluator:
         self._prepared(inputs.unsqueeze(0))
         passes = math.ceil(4 * self._workers.count / len(inputs))
         return self._chunks[inputs.shape[1:]] * passes
+
+    def _with_graph(self, points: Tensor) -> Tensor:
+        """Return the logits `(N * B, K)` in one pass of the user's own weights, with its graph."""
+        weights = dict(self.model.named_parameters())
+        with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+            return self._forward(_Reweighted(self._module, weights), points.flatten(0, 1))
 
     def _own(self, fast: nn.Module) -> nn.Module:
         return self._workers.own(fast) if fast is self._module else fast
@@ -401,25 +427,44 @@ class ScoreGradient:
         evaluator: runs the model.
         score: from logits `(M, K)` and targets `(M,)` to values `(M,)`.
         target: `(B,)`, fixed.
+        create_graph: whether what it returns can be differentiated again.
     """
 
     def __init__(
-        self, evaluator: Evaluator, score: Callable[[Tensor, Tensor], Tensor], target: Tensor
+        self,
+        evaluator: Evaluator,
+        score: Callable[[Tensor, Tensor], Tensor],
+        target: Tensor,
+        *,
+        create_graph: bool = False,
     ) -> None:
         self.evaluator, self.score, self.target = evaluator, score, target
+        self._create_graph = create_graph
 
     def __call__(self, points: Tensor) -> Evaluation:
         """Return outputs `(N, B, K)`, scores `(N, B)` and gradients `(N, B, *S)`."""
-        return self.evaluator.differentiate(points, self._objective)
+        return self.evaluator.differentiate(
+            points, self._objective, create_graph=self._create_graph
+        )
+
+    def scores(self, points: Tensor) -> Tensor:
+        """Return the scores alone `(N, B)` at points `(N, B, *S)`, without gradient."""
+        outputs = self.evaluator.outputs(points)
+        target = self.target.expand(outputs.shape[:2])
+        return self.score(outputs.flatten(0, 1), target.flatten()).view(outputs.shape[:2])
 
     def blocks(self, inputs: Tensor, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Yield per-step values `(n_steps,)` in blocks, each shaped to scale the inputs.
+        """Yield per-step values `(n_steps,)` or `(n_steps, B)` in blocks, shaped to scale inputs.
 
         Blocks bound the memory: what is in use does not grow with the number of steps.
         """
-        shape = (-1, *(1 for _ in inputs.shape))
         size = self.evaluator.points_at_once(inputs)
-        cast = [value.to(inputs.dtype).to(inputs.device).view(shape) for value in values]
+        cast = [
+            value.to(inputs.dtype)
+            .to(inputs.device)
+            .view(len(value), -1, *(1 for _ in inputs.shape[1:]))
+            for value in values
+        ]
         yield from zip(*(value.split(size) for value in cast), strict=True)
 
     def hessian_vector(self, points: Tensor, vectors: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def _of_method(attribution: Attribution, index: int) -> dict[str, Any]:
         "path": None
         if trace is None
         else {
-            "fraction": [_number(one) for one in trace.fraction],
+            "fraction": [_number(one) for one in trace.fraction[:, index]],
             "score": [_number(one) for one in trace.score[:, index]],
             "confidence": [_number(one) for one in trace.confidence[:, index]],
         },

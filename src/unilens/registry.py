@@ -48,6 +48,10 @@ class Entry(Generic[T]):
             for name, parameter in inspect.signature(self.build).parameters.items()
         }
 
+    def valid(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the settings there are once some are given, and their defaults."""
+        return self.settings
+
     def __call__(self, **settings: Any) -> T:
         """Build the thing, naming the valid settings where one is unknown or missing."""
         check_known(self.card.name, settings, self.settings)

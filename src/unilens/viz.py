@@ -147,7 +147,8 @@ def _draw_path(ax: Axes, attribution: Attribution, index: int) -> None:
     if trace is None:
         _say(ax, "no path")
         return
-    fraction, confidence = trace.fraction.cpu().numpy(), trace.confidence[:, index].cpu().numpy()
+    fraction = trace.fraction[:, index].cpu().numpy()
+    confidence = trace.confidence[:, index].cpu().numpy()
     ax.plot(fraction, confidence, color="#1f5fa8", marker="o", markersize=3)
     ax.set_xlim(-0.03, 1.03)
     ax.set_ylim(-0.03, max(1.03, float(confidence.max()) * 1.05))

@@ -46,7 +46,7 @@ def test_values_worked_out_by_hand(cubic):
 def test_diagnostics_worked_out_by_hand(cubic):
     result = PathAttribution(score="logit", n_steps=2, rule="right")(cubic, X, 0)
     sigmoid = [1 / (1 + math.exp(-value)) for value in (0.0, 1.0 + 0.5, 9.0)]
-    assert result.trace.fraction.tolist() == [0, 0.5, 1]
+    assert result.trace.fraction.T.tolist() == [[0, 0.5, 1]] * 2
     assert result.trace.score[:, 0].tolist() == pytest.approx([0.0, 1.5, 9.0])
     assert result.trace.confidence[:, 0].tolist() == pytest.approx(sigmoid)
     measured = {name: float(value[0]) for name, value in result.diagnostics.items()}
@@ -81,7 +81,7 @@ def test_monotonicity_of_a_path_that_peaks_in_the_middle():
 
 
 def test_flat_fraction_of_a_step():
-    fraction = torch.tensor([0.0, 0.7, 0.8, 1.0])
+    fraction = torch.tensor([[0.0], [0.7], [0.8], [1.0]])
     score = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
     trace = Trace(fraction, score, score, torch.zeros(1))
     assert float(flat_fraction(trace)[0]) == pytest.approx(0.9)

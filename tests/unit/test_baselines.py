@@ -1,4 +1,3 @@
-import numpy
 import pytest
 import torch
 from scipy import ndimage
@@ -12,6 +11,7 @@ from unilens.baselines import (
     MaxDistance,
     UniformNoise,
     baselines,
+    blur,
     gaussian_blur,
 )
 from unilens.errors import UnilensError
@@ -58,20 +58,23 @@ def test_max_distance_is_the_farthest_corner():
     assert find(MaxDistance((-0.3, 0.7)), torch.zeros(1, 1).double()).item() == 0.7
 
 
-@pytest.mark.parametrize("sigma", [0.7, 2.0, 6.0])
-def test_blur_against_scipy(sigma, images):
+@pytest.mark.parametrize("largest_matrix", [4, 1024])
+@pytest.mark.parametrize(
+    ("boundary", "mode"), [("replicate", "nearest"), ("reflect", "reflect"), ("zero", "constant")]
+)
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0, 6.0])
+def test_blur_against_scipy(sigma, boundary, mode, largest_matrix, images, monkeypatch):
+    monkeypatch.setattr(blur, "_LARGEST_MATRIX", largest_matrix)
     for dims, inputs in (((0, 1), images), ((0,), images[:, :, :, 0])):
-        found = find(Blur(sigma), inputs)
+        found = find(Blur(sigma, boundary), inputs)
         for got, one in zip(found.flatten(0, 1), inputs.flatten(0, 1), strict=True):
-            expected = ndimage.gaussian_filter(
-                one.numpy(), sigma, mode="nearest", radius=int(numpy.ceil(4 * sigma)), axes=dims
-            )
+            expected = ndimage.gaussian_filter(one.numpy(), sigma, mode=mode, axes=dims)
             assert got.numpy() == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_table_cannot_be_blurred():
     with pytest.raises(UnilensError, match=r"to blur, got \(2, 5\); a table has no neighbourhoods"):
-        gaussian_blur(torch.rand(2, 5), 1.0)
+        gaussian_blur(torch.rand(2, 5), torch.tensor([1.0]))
 
 
 def test_noise_has_the_moments_it_says():
@@ -97,7 +100,8 @@ RANDOM = {
 
 
 def test_every_random_baseline_is_tested_here():
-    assert set(RANDOM) == {n for n, e in baselines.items() if not e.card.deterministic}
+    tested = {*RANDOM, "adversarial"}  # in tests/oracle/test_paths.py
+    assert tested == {n for n, e in baselines.items() if not e.card.deterministic}
 
 
 @pytest.mark.parametrize("name", RANDOM)

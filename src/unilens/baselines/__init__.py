@@ -1,12 +1,15 @@
 """Baselines: what an input is compared with."""
 
+from .adversarial import Adversarial
 from .base import Baseline, Found, baselines
 from .blur import Blur, gaussian_blur
 from .constant import Constant, ImageMean, MaxDistance
 from .noise import DatasetSample, GaussianNoise, UniformNoise
 from .unlearned import Unlearned
+from .weighed import Weighed
 
 __all__ = [
+    "Adversarial",
     "Baseline",
     "Blur",
     "Constant",
@@ -17,6 +20,7 @@ __all__ = [
     "MaxDistance",
     "UniformNoise",
     "Unlearned",
+    "Weighed",
     "baselines",
     "gaussian_blur",
 ]

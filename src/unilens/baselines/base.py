@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,10 +17,19 @@ from ..registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A baseline `(B, *S)` with the record of the search for it, each entry `(B, ...)`."""
+    """A baseline, and what the search for it has left.
+
+    Attributes:
+        values: `(B, *S)`.
+        record: what the search wrote down, each entry `(B, ...)`.
+        weight: of this baseline among several, one for all inputs or `(B,)`; they sum to one.
+        walk: `(P, B, *S)`, the points of the search from the baseline to the input, both included.
+    """
 
     values: Tensor
     record: Mapping[str, Tensor] = field(default_factory=dict)
+    weight: float | Tensor = 1.0
+    walk: Tensor | None = None
 
 
 class Baseline(Protocol):
@@ -28,15 +37,25 @@ class Baseline(Protocol):
 
     A plain function of this shape will do. `model` gives logits when called and gradients by its
     methods; the generator's initial seed is the run's seed (see `unilens.randomness`).
+
+    Optional: `passes`, what the search costs per input; `count`, how many baselines there are for
+    an input; `check(model, inputs)`, which raises `NotApplicableError`.
     """
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> Tensor | Found:
-        """Return the baseline `(B, *S)`, on the inputs' device and in their dtype."""
+    ) -> Tensor | Found | Iterable[Found]:
+        """Return the baseline `(B, *S)`, on the inputs' device and in their dtype, or several."""
 
 
 baselines: Registry[Baseline] = Registry("baseline")
+
+
+def found_baselines(found: Tensor | Found | Iterable[Found]) -> Iterable[Found]:
+    """Return what a baseline gave, one by one."""
+    if isinstance(found, Tensor):
+        return [Found(found)]
+    return [found] if isinstance(found, Found) else found
 
 
 def check_bounds(bounds: tuple[float, float]) -> None:
@@ -46,6 +65,20 @@ def check_bounds(bounds: tuple[float, float]) -> None:
         pair and all(_is_finite(one) for one in bounds) and bounds[0] < bounds[1],
         f"expected bounds to be (lowest, highest), got {bounds!r}",
     )
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raise unless the value is a whole number of at least `least`."""
+    require(
+        type(value) is int and value >= least,
+        f"expected {name} to be a whole number of at least {least}, got {value!r}",
+    )
+
+
+def check_choice(name: str, value: object, valid: Iterable[str]) -> None:
+    """Raise unless the value is one of the valid names."""
+    names = list(valid)
+    require(value in names, f"expected {name} to be one of {', '.join(names)}, got {value!r}")
 
 
 def check_number(name: str, value: object, above: float | None = None) -> None:

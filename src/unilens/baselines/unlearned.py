@@ -14,7 +14,7 @@ from ..gradients import Evaluator, Objective, Passes
 from ..numerics import l2_norm, per_item
 from ..randomness import per_input
 from ..registry import Card
-from .base import Found, baselines, check_bounds, check_number
+from .base import Found, baselines, check_bounds, check_choice, check_count, check_number
 
 _CHOICES = {
     "start": ("zeros", "gaussian", "sphere"),
@@ -69,16 +69,9 @@ class Unlearned:
     def __post_init__(self) -> None:
         for name in ("unlearning_rate", "matching_step_size", "budget"):
             check_number(name, getattr(self, name), above=0)
-        steps = self.matching_steps
-        require(
-            isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1,
-            f"expected matching_steps to be a whole number of at least 1, got {steps!r}",
-        )
+        check_count("matching_steps", self.matching_steps)
         for name, valid in _CHOICES.items():
-            value = getattr(self, name)
-            require(
-                value in valid, f"expected {name} to be one of {', '.join(valid)}, got {value!r}"
-            )
+            check_choice(name, getattr(self, name), valid)
         require(isinstance(self.clamp, bool), f"expected clamp true or false, got {self.clamp!r}")
         check_bounds(self.bounds)
         prior = self.class_prior

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..baselines.base import Found
 from ..gradients import ScoreGradient
 from ..quadrature import Quadrature
 from ..registry import Card
@@ -15,16 +16,20 @@ from .base import Leg, paths
 
 @dataclass(frozen=True)
 class StraightLine:
-    """Walk along start + t (end - start), t in [0, 1]."""
+    """Walk along start + t (end - start), t in [0, 1].
+
+    It takes nodes and weights `(n_steps, B)` of every input's own as well.
+    """
 
     def __call__(
-        self, gradient: ScoreGradient, start: Tensor, end: Tensor, quadrature: Quadrature
+        self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
     ) -> Iterator[Leg]:
         """Yield the legs from start to end; see `Path`."""
-        direction = end - start
-        for fraction, weight in gradient.blocks(start, quadrature.nodes, quadrature.weights):
-            points = start + fraction * direction
-            yield Leg(fraction.flatten(), points, gradient(points), weight * direction)
+        direction = end - start.values
+        for fraction, weight in gradient.blocks(end, quadrature.nodes, quadrature.weights):
+            points = start.values + fraction * direction
+            where = fraction.flatten(1).squeeze(1)
+            yield Leg(where, points, gradient(points), weight * direction)
 
 
 paths.add(

@@ -1,0 +1,147 @@
+"""AGI: the inputs at which other classes win, found by walking towards them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UnilensError, require
+from ..gradients import Evaluator, Objective, Passes
+from ..randomness import per_input
+from ..registry import Card
+from .base import Found, baselines, check_bounds, check_choice, check_count, check_number
+
+_CHOICES = ("random", "top")
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """Compare with the inputs at which the model sees another class, one for each such class.
+
+    For class i: x_0 = x, x_{j+1} = x_j + (epsilon / m) sign(grad log F_i(x_j)), until class i wins
+    or m steps are taken; the last point is the baseline, and the points are its walk. All classes
+    weigh the same: with path='walked' the attribution is the paper's divided by their number, so
+    that it adds up to f(x) less the mean score at the baselines.
+
+    The authors' public code departs from the paper: every step starts from x again, so that no
+    point is farther than one step from it, and points are clipped to [0, 1]. This follows the
+    paper; `clamp` clips.
+
+    Args:
+        classes: how many other classes, or which (indices); all others where there are fewer.
+        choice: "random" (paper) or "top", those that the model finds likeliest.
+        iterations: m, steps at the most.
+        budget: epsilon, how far a value can get from the input's (l-infinity), in the inputs'
+            units; the paper's step of 0.05 is its 20th part.
+        clamp: whether to clip every point to `bounds`.
+        bounds: the input box.
+
+    References:
+        Pan, Li, Zhu, "Explaining Deep Neural Network Models with Adversarial Gradient
+        Integration", IJCAI 2021, algorithms 1 and 2, doi 10.24963/ijcai.2021/396.
+    """
+
+    classes: int | Sequence[int] = 20
+    choice: str = "random"
+    iterations: int = 20
+    budget: float = 1.0
+    clamp: bool = False
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, (list, tuple)):
+            require(
+                len(set(self.classes)) == len(self.classes) > 0
+                and all(type(one) is int and one >= 0 for one in self.classes),
+                f"expected classes to be a number or different class indices, got {self.classes!r}",
+            )
+        else:
+            check_count("classes", self.classes)
+        check_choice("choice", self.choice, _CHOICES)
+        check_count("iterations", self.iterations)
+        check_number("budget", self.budget, above=0)
+        require(isinstance(self.clamp, bool), f"expected clamp true or false, got {self.clamp!r}")
+        check_bounds(self.bounds)
+
+    @property
+    def count(self) -> int:
+        """Baselines per input, at the most."""
+        return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input, at the most: walks end where the class wins."""
+        steps = self.count * self.iterations
+        return Passes(1 + steps, steps)
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Iterable[Found]:
+        """Yield the baselines, each with its walk; see `Baseline`."""
+        others = self._others(model(inputs), inputs, target, generator)
+        for other in others:
+            walk = self._walk(model, inputs, other)
+            yield Found(walk[0], weight=1 / len(others), walk=walk)
+
+    def _others(
+        self, outputs: Tensor, inputs: Tensor, target: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return the classes `(R, B)` to walk to, never the target."""
+        known = outputs.shape[1]
+        if known < 2:
+            raise UnilensError(
+                "expected at least 2 classes to walk from one to another, but the model has a "
+                "single output; use another baseline"
+            )
+        if not isinstance(self.classes, int):
+            named = torch.tensor(self.classes, device=target.device).unsqueeze(1)
+            wrong = [one for one in self.classes if one >= known or bool((target == one).any())]
+            if wrong:
+                raise UnilensError(
+                    f"expected classes below {known} other than the one explained, got {wrong[0]}"
+                )
+            return named.expand(-1, len(target))
+        order = outputs
+        if self.choice == "random":
+            order = per_input(inputs, generator, lambda g: torch.rand(known, generator=g))
+        order = order.scatter(1, target.unsqueeze(1), -torch.inf)
+        return order.topk(min(self.classes, known - 1), dim=1).indices.T
+
+    def _walk(self, model: Evaluator, inputs: Tensor, other: Tensor) -> Tensor:
+        """Return the points `(m + 1, B, *S)` of the walks, the last first."""
+        points = [inputs]
+        left = torch.arange(len(inputs), device=inputs.device)
+        for _ in range(self.iterations):
+            here = points[-1].clone()
+            if len(left):
+                aim = other[left]
+                evaluation = model.differentiate(here[left].unsqueeze(0), _log_probability(aim))
+                on = evaluation.outputs[0].argmax(-1) != aim
+                left = left[on]
+                step = evaluation.gradients[0][on].sign() * (self.budget / self.iterations)
+                moved = here[left] + step
+                here[left] = moved.clamp(*self.bounds) if self.clamp else moved
+            points.append(here)
+        return torch.stack(points[::-1])
+
+
+def _log_probability(classes: Tensor) -> Objective:
+    def objective(outputs: Tensor, rows: Tensor) -> Tensor:
+        return outputs.log_softmax(-1).gather(1, classes[rows].unsqueeze(1)).squeeze(1)
+
+    return objective
+
+
+baselines.add(
+    Card(
+        "adversarial",
+        "adversarial",
+        "the inputs at which other classes win (AGI)",
+        "Pan et al. 2021, IJCAI, doi 10.24963/ijcai.2021/396",
+        deterministic=False,
+    ),
+    Adversarial,
+)

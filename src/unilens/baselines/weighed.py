@@ -1,0 +1,140 @@
+"""Several baselines at once, weighed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..errors import UnilensError, require
+from ..gradients import Evaluator, Passes
+from ..numerics import wide
+from ..registry import Card
+from .base import Baseline, Found, baselines, check_choice, found_baselines
+
+_WEIGHTS = ("equal", "confidence")
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Compare with several baselines, and weigh what comes out.
+
+    Args:
+        baselines: names of registered baselines with their defaults, or baselines.
+        weights: "equal"; "confidence", by how much of the target's probability is gone at the
+            baseline (equal where none takes any away); or a number for each.
+
+    References:
+        Erion et al. 2021, arXiv 1906.10670, for the mean over baselines. "Weighted Integrated
+        Gradients", arXiv 2505.03201, weighs them by a fitness; the fall of confidence as the
+        weight is ours.
+    """
+
+    baselines: Sequence[str | Baseline] = ("black", "white", "blur")
+    weights: str | Sequence[float] = "equal"
+
+    def __post_init__(self) -> None:
+        several = isinstance(self.baselines, (list, tuple)) and len(self.baselines) > 0
+        require(several, f"expected baselines to be a list of names, got {self.baselines!r}")
+        for one in self.baselines:
+            if isinstance(one, str):
+                baselines[one]
+        if isinstance(self.weights, str):
+            check_choice("weights", self.weights, _WEIGHTS)
+            return
+        numbers = all(isinstance(one, (int, float)) and one >= 0 for one in self.weights)
+        require(
+            numbers and len(self.weights) == len(self.baselines) and sum(self.weights) > 0,
+            f"expected weights to be {' or '.join(_WEIGHTS)} or {len(self.baselines)} numbers, "
+            f"none negative and not all zero, got {self.weights!r}",
+        )
+
+    @property
+    def _parts(self) -> list[Baseline]:
+        return [baselines[one]() if isinstance(one, str) else one for one in self.baselines]
+
+    @property
+    def count(self) -> int:
+        """Baselines per input."""
+        return sum(getattr(part, "count", 1) for part in self._parts)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        total = Passes(1 + self.count if self.weights == "confidence" else 0, 0)
+        for part in self._parts:
+            total += cast(Passes, getattr(part, "passes", Passes(0, 0)))
+        return total
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where one of the baselines does not fit."""
+        for part in self._parts:
+            check = getattr(part, "check", None)
+            if check is not None:
+                check(model, inputs)
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Iterable[Found]:
+        """Return the baselines with their weights; see `Baseline`."""
+        groups = [
+            list(found_baselines(part(model, inputs, target, generator=generator)))
+            for part in self._parts
+        ]
+        shares = self._shares(model, inputs, target, groups)
+        return [
+            dataclasses.replace(found, weight=found.weight * share)
+            for group, share in zip(groups, shares, strict=True)
+            for found in group
+        ]
+
+    def _shares(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[Found]]
+    ) -> Iterator[float | Tensor]:
+        if self.weights == "confidence":
+            gone = self._confidence_gone(model, inputs, target, groups)
+            return iter(gone)
+        given = [1.0] * len(groups) if isinstance(self.weights, str) else self.weights
+        return (float(one) / sum(given) for one in given)
+
+    def _confidence_gone(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[Found]]
+    ) -> Tensor:
+        """Return the weights `(R, B)`."""
+
+        def confidence(points: Tensor) -> Tensor:
+            outputs = model(points)
+            if outputs.shape[-1] < 2:
+                raise UnilensError(
+                    "expected at least 2 classes to weigh by confidence, but the model has a "
+                    "single output; use weights='equal'"
+                )
+            return wide(outputs).softmax(-1).gather(1, target.unsqueeze(1)).squeeze(1)
+
+        at_input = confidence(inputs)
+        gone = torch.stack(
+            [
+                sum(
+                    (found.weight * (at_input - confidence(found.values)) for found in group),
+                    start=torch.zeros_like(at_input),
+                )
+                for group in groups
+            ]
+        ).clamp_min(0)
+        total = gone.sum(0)
+        return torch.where(total > 0, gone / total, 1 / len(groups)).to(inputs.dtype)
+
+
+baselines.add(
+    Card(
+        "weighed",
+        "several",
+        "several baselines, weighed",
+        "Erion et al. 2021, arXiv 1906.10670",
+    ),
+    Weighed,
+)

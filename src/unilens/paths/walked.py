@@ -1,0 +1,61 @@
+"""The way that the search for the baseline took, walked back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..baselines.base import Found
+from ..errors import UnilensError
+from ..gradients import ScoreGradient
+from ..quadrature import Quadrature
+from ..registry import Card
+from .base import Leg, along, paths
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Walk back from the baseline to the input over the points of the search for the baseline.
+
+    The corners lie at equal fractions. With as many steps as the search took and the right rule,
+    the gradient at each of its points is multiplied by the step taken from there.
+
+    References:
+        Pan, Li, Zhu, "Explaining Deep Neural Network Models with Adversarial Gradient
+        Integration", IJCAI 2021.
+    """
+
+    def __call__(
+        self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
+    ) -> Iterator[Leg]:
+        """Yield the legs from start to end; see `Path`."""
+        walk = start.walk
+        if walk is None:
+            raise UnilensError(
+                "expected a baseline that keeps its walk for path='walked', such as "
+                "baseline='adversarial'; use path='straight'"
+            )
+        segments = len(walk) - 1
+
+        def curve(fraction: Tensor) -> Tensor:
+            at = fraction.double() * segments
+            at = torch.where((at - at.round()).abs() < 1e-9 * segments, at.round(), at)
+            first = (at.ceil().long() - 1).clamp_min(0)
+            rest = (at - first).to(end).view(-1, *(1 for _ in end.shape))
+            return walk[first] + rest * (walk[first + 1] - walk[first])
+
+        return along(gradient, curve, end, quadrature)
+
+
+paths.add(
+    Card(
+        "walked",
+        "adversarial",
+        "the way that the search for the baseline took (AGI)",
+        "Pan et al. 2021, IJCAI, doi 10.24963/ijcai.2021/396",
+    ),
+    Walked,
+)

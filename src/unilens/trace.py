@@ -1,0 +1,111 @@
+"""What the passes along a path have shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .gradients import Evaluation
+from .numerics import l2_norm, wide
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the passes along a path have shown, both ends included.
+
+    Attributes:
+        fraction: `(P, B)`, ascending from 0 (the baseline) to 1 (the input).
+        score: `(P, B)`, in units of the score.
+        confidence: `(P, B)`, the softmax probability of the target; the score itself where the
+            model has a single output.
+        gradient_change: `(B,)`, M: the largest change of the gradient per l2 distance between
+            neighbouring steps, a finite-difference estimate of the curvature along the path; NaN
+            with a single step.
+    """
+
+    fraction: Tensor
+    score: Tensor
+    confidence: Tensor
+    gradient_change: Tensor
+
+
+def mean_trace(traces: Sequence[Trace], weights: Sequence[Tensor]) -> Trace:
+    """Return the weighted mean of the traces from several baselines; the largest change of all."""
+
+    def mean(columns: Sequence[Tensor]) -> Tensor:
+        weighted = [one * weight for one, weight in zip(columns, weights, strict=True)]
+        return torch.stack(weighted).sum(0)
+
+    if len(traces) == 1:
+        return traces[0]
+    return Trace(
+        mean([trace.fraction for trace in traces]),
+        mean([trace.score for trace in traces]),
+        mean([trace.confidence for trace in traces]),
+        torch.stack([trace.gradient_change for trace in traces]).amax(0),
+    )
+
+
+class Recorder:
+    """Collects the trace while a path is walked."""
+
+    def __init__(self, target: Tensor) -> None:
+        self._target = target
+        self._fractions: list[Tensor] = []
+        self._scores: list[Tensor] = []
+        self._confidences: list[Tensor] = []
+        self._changes: list[Tensor] = []
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def end(self, fraction: float, outputs: Tensor, score: Tensor) -> None:
+        """Note the outputs `(B, K)` and scores `(B,)` at the baseline or at the input."""
+        self._add(torch.tensor([fraction]), outputs.unsqueeze(0), score.unsqueeze(0))
+
+    def leg(self, fraction: Tensor, points: Tensor, evaluation: Evaluation) -> None:
+        """Note what the passes at some points `(n, B, *S)` have shown."""
+        self._add(fraction, evaluation.outputs, evaluation.values)
+        for here in zip(points.detach(), evaluation.gradients.detach(), strict=True):
+            if self._last is not None:
+                self._changes.append(_gradient_change(*self._last, *here))
+            self._last = here
+
+    def _add(self, fraction: Tensor, outputs: Tensor, score: Tensor) -> None:
+        columns = fraction if fraction.ndim == 2 else fraction.unsqueeze(1)
+        fraction = columns.to(score.device, score.dtype).expand_as(score)
+        if self._fractions and torch.equal(fraction[0], self._fractions[-1][-1]):
+            fraction, outputs, score = fraction[1:], outputs[1:], score[1:]
+        if not len(fraction):
+            return
+        self._fractions.append(fraction)
+        self._scores.append(score.detach())
+        several = outputs.shape[-1] > 1
+        shown = confidence(outputs, self._target.expand(outputs.shape[:-1])) if several else score
+        self._confidences.append(shown.detach())
+
+    def trace(self) -> Trace:
+        """Return everything noted so far."""
+        scores = torch.cat(self._scores)
+        changes = torch.stack([torch.full_like(wide(scores[0]), -torch.inf), *self._changes])
+        largest = changes.amax(0)
+        return Trace(
+            fraction=torch.cat(self._fractions),
+            score=scores,
+            confidence=torch.cat(self._confidences),
+            gradient_change=largest.masked_fill(largest == -torch.inf, torch.nan),
+        )
+
+
+def confidence(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the target's softmax probability; NaN where the model has a single output."""
+    if outputs.shape[-1] < 2:
+        return torch.full_like(outputs[..., 0], torch.nan)
+    return outputs.softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+
+
+def _gradient_change(point: Tensor, gradient: Tensor, next_: Tensor, then: Tensor) -> Tensor:
+    """Return `|dg| / |dp|` between two points `(B, *S)`; minus infinity where they are the same."""
+    distance = l2_norm(next_ - point)
+    return torch.where(distance > 0, l2_norm(then - gradient) / distance, -torch.inf)
