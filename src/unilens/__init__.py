@@ -10,7 +10,9 @@ from .errors import UnilensError, UnknownNameError
 from .gradients import Evaluator
 from .methods import explain
 from .methods import methods as _methods
+from .paths.base import paths as _paths
 from .registry import Card
+from .weightings import weightings as _weightings
 
 if TYPE_CHECKING:
     from .models import PixelClassifier, load_model
@@ -27,6 +29,8 @@ __all__ = [
     "explain",
     "load_model",
     "methods",
+    "paths",
+    "weightings",
 ]
 _LAZY = {"PixelClassifier", "load_model"}
 
@@ -39,6 +43,16 @@ def methods() -> dict[str, Card]:
 def baselines() -> dict[str, Card]:
     """Return the cards of all baselines, by name."""
     return {name: entry.card for name, entry in _baselines.items()}
+
+
+def paths() -> dict[str, Card]:
+    """Return the cards of all paths, by name."""
+    return {name: entry.card for name, entry in _paths.items()}
+
+
+def weightings() -> dict[str, Card]:
+    """Return the cards of all weightings, by name."""
+    return {name: entry.card for name, entry in _weightings.items()}
 
 
 def __getattr__(name: str) -> Any:

@@ -165,8 +165,8 @@ class PathAttribution:
         for name in ("baseline", "path", "weighting"):
             if not callable(getattr(self, name)):
                 raise UnilensError(
-                    f"expected {name} to be a function or an object such as unilens.{name}s() "
-                    f"builds, got {getattr(self, name)!r}"
+                    f"expected {name} to be a function or an object such as those of unilens.{name}s, "
+                    f"got {getattr(self, name)!r}"
                 )
         require(
             own is None or self.baseline == own,

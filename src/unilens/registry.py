@@ -48,6 +48,14 @@ class Entry(Generic[T]):
             for name, parameter in inspect.signature(self.build).parameters.items()
         }
 
+    @property
+    def cost(self) -> tuple[int, int] | None:
+        """Forward and backward passes per input with the defaults; None where it needs settings."""
+        if inspect.Parameter.empty in self.settings.values():
+            return None
+        forward, backward = getattr(self(), "passes", (0, 0))
+        return forward, backward
+
     def valid(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the settings there are once some are given, and their defaults."""
         return self.settings

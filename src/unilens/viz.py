@@ -108,6 +108,51 @@ def panel(
     return figure
 
 
+def comparison(
+    image: Tensor,
+    attributions: Mapping[str, Attribution],
+    *,
+    title: str = "",
+    style: str = "signed",
+    index: int = 0,
+    columns: int = 8,
+) -> Figure:
+    """Draw one column per method, the image first: heatmap above overlay, in rows of columns.
+
+    Args:
+        image: `(C, H, W)`, in [0, 1].
+        attributions: by the name to be shown.
+        title: above everything.
+        style: one of `STYLES`; each map on its own colour scale.
+        index: which input of the attributions.
+        columns: in a row.
+    """
+    names = list(attributions)
+    blocks = -(-(len(names) + 1) // columns)
+    figure = Figure(figsize=(2.1 * columns, 4.9 * blocks + 0.7), layout="constrained")
+    figure.set_facecolor("white")
+    if title:
+        figure.suptitle(printable(title), fontsize=15, parse_math=False)
+    grid = figure.subplots(2 * blocks, columns, squeeze=False)
+    for ax in grid.flat:
+        ax.set_axis_off()
+    grid[0, 0].imshow(pixels(image))
+    grid[0, 0].set_title("image", fontsize=11)
+    for place, name in enumerate(names, start=1):
+        block, column = divmod(place, columns)
+        values = attributions[name].values[index]
+        above, below = grid[2 * block : 2 * block + 2, column]
+        above.imshow(heatmap(values, style))
+        above.set_title(name, fontsize=11, parse_math=False, wrap=True)
+        below.imshow(overlay(image, values, style))
+        below.set_title(_verdict(attributions[name], index), fontsize=8, color="#b03000")
+    return figure
+
+
+def _verdict(attribution: Attribution, index: int) -> str:
+    return "\n".join(name.replace("_", " ") for name in attribution.warnings[index])
+
+
 def _draw_row(
     axes: Any, image: Tensor, name: str, attribution: Attribution, style: str, index: int
 ) -> None:

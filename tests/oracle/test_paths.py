@@ -1,5 +1,6 @@
 """Paths and weightings against PAIR's library, and against their papers written out slowly."""
 
+import itertools
 import math
 
 import numpy
@@ -298,7 +299,7 @@ def slow_idg(model, image, target, n_steps):
     scores = [
         gradient_of(model, image * k / n_steps, target, probability)[1] for k in range(n_steps + 1)
     ]
-    slopes = [b - a for a, b in zip(scores, scores[1:], strict=False)]
+    slopes = [b - a for a, b in itertools.pairwise(scores)]
     above = [slope - min(slopes) for slope in slopes]
     shares = [n_steps * one / sum(above) for one in above]
     counts = [math.floor(one) for one in shares]

@@ -1,3 +1,4 @@
+import numpy
 import pytest
 import torch
 from scipy import ndimage
