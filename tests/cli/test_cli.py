@@ -22,7 +22,8 @@ HERE = __name__
 def small_model():
     """A classifier that takes no time, for `--model py:`."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(3 * 49, 5))
+    hidden = nn.Linear(3 * 49, 8), nn.ReLU(), nn.Linear(8, 5)
+    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), *hidden)
 
 
 def broken_model():
