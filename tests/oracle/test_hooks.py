@@ -42,8 +42,8 @@ def relative(ours, theirs):
 def distinct():
     """A model as captum wants it: every activation a module that runs once, and none after another.
 
-    Where a max pooling follows a ReLU, captum's hooks share a tensor: the ReLU takes what comes back
-    before the rule of the max pooling has changed it.
+    Where a max pooling follows a ReLU, captum's hooks share a tensor: the ReLU takes what comes
+    back before the rule of the max pooling has changed it.
     """
     layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.MaxPool2d(2)]
     layers += [nn.Conv2d(8, 8, 3), nn.ELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 8)]
