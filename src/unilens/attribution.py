@@ -230,7 +230,8 @@ class PathAttribution:
     def _integrate(self, case: Case) -> Attribution:
         parts: list[_Part] = []
         values = baseline = torch.zeros_like(case.inputs)
-        for found in self._found(case):
+        assert self.baseline is not None
+        for found in case.baselines(self.baseline):
             total, part = self._from_one(case, found)
             weight = per_item(part.weight.expand(len(total)), total)
             values, baseline = values + weight * total, baseline + weight * found.values
@@ -250,17 +251,8 @@ class PathAttribution:
             distance = _mean([part.distance for part in parts], weights)
             return attribution.with_measured(**self._free_diagnostics(attribution, distance))
 
-    def _found(self, case: Case) -> Iterable[Found]:
-        assert self.baseline is not None
-        generator = torch.Generator().manual_seed(case.seed)
-        inputs = case.inputs.clone()
-        return found_baselines(
-            self.baseline(case.evaluator, inputs, case.target, generator=generator)
-        )
-
     def _from_one(self, case: Case, found: Found) -> tuple[Tensor, _Part]:
         """Return the attribution from one baseline, and what is known of it."""
-        check_baseline(found.values, case.inputs)
         score, graph = resolve_score(self.score), self.create_graph
         gradient = ScoreGradient(case.evaluator, score, case.target, create_graph=graph)
         outputs = case.evaluator.outputs(found.values.unsqueeze(0), create_graph=graph)[0]
@@ -343,7 +335,8 @@ class PathAttribution:
         assert attribution.baseline is not None
         if getattr(self.baseline, "count", None) is None:
             return _Known((Found(attribution.baseline.detach()),))
-        return _Known(tuple(self._found(case)))
+        assert self.baseline is not None
+        return _Known(tuple(case.baselines(self.baseline)))
 
     def curvature(
         self,
@@ -406,6 +399,24 @@ class Case:
         target = check_target(target, outputs, evaluator.model)
         explainer.check(evaluator, inputs)
         return cls(evaluator, inputs, outputs, target, seed, began)
+
+    def baselines(self, baseline: Baseline) -> Iterator[Found]:
+        """Yield what the inputs are compared with, checked."""
+        generator = torch.Generator().manual_seed(self.seed)
+        given = baseline(self.evaluator, self.inputs.clone(), self.target, generator=generator)
+        for found in found_baselines(given):
+            check_baseline(found.values, self.inputs)
+            yield found
+
+    def found(self, baseline: Baseline) -> Found:
+        """Return the one baseline, for a method that has no use for several."""
+        several = list(self.baselines(baseline))
+        if len(several) != 1:
+            raise UnilensError(
+                f"expected one baseline per input, got {len(several)}; several are for path "
+                "methods, such as method='ig'"
+            )
+        return several[0]
 
     def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
         """Return the attribution with its provenance."""

@@ -271,6 +271,13 @@ class Evaluator:
 
         return self._in_passes(inputs.unsqueeze(0), work)[0][0]
 
+    def run(self, module: nn.Module, points: Tensor) -> Tensor:
+        """Return the logits `(m, K)` of a variant of the model at points `(m, *S)`, in one pass.
+
+        Its errors become `UnilensError`, as the model's own do.
+        """
+        return self._forward(module, points)
+
     @torch.inference_mode(False)
     def points_at_once(self, inputs: Tensor) -> int:
         """Return how many points of each of the inputs `(B, *S)` keep all workers busy.

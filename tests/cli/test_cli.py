@@ -22,7 +22,8 @@ HERE = __name__
 def small_model():
     """A classifier that takes no time, for `--model py:`."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(3 * 49, 5))
+    hidden = nn.Linear(3 * 49, 8), nn.ReLU(), nn.Linear(8, 5)
+    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), *hidden)
 
 
 def broken_model():
@@ -102,8 +103,9 @@ def test_all_diagnostics_without_quick(run, photograph):
 
 
 def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
-    chosen = [part for name in methods for part in ("--method", name)]
-    chosen += ["--method", "ig:baseline=blur,sigma=3"]
+    needed = {"deeplift_shap": f"deeplift_shap:references={photograph}"}
+    names = [*(needed.get(name, name) for name in methods), "ig:baseline=blur,sigma=3"]
+    chosen = [part for name in names for part in ("--method", name)]
     code, out, _ = explain_small(
         run, photograph, "--sample", "coffee", *chosen, *FAST, "--json", "--target", "3"
     )
@@ -111,7 +113,7 @@ def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
     records = [json.loads(line) for line in out.splitlines()]
     assert [record["source"] for record in records] == [str(photograph), "coffee"]
     for record in records:
-        assert set(record["methods"]) == {*methods, "ig:baseline=blur,sigma=3"}
+        assert set(record["methods"]) == set(names)
         assert record["target"] == {"index": 3, "label": "class 3"}
     blurred = records[0]["methods"]["ig:baseline=blur,sigma=3"]
     assert blurred["settings"]["baseline"] == {"type": "Blur", "sigma": 3}

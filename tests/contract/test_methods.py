@@ -18,16 +18,29 @@ from unilens.methods import methods
 from unilens.paths import paths
 from unilens.quadrature import rules
 from unilens.registry import Registry
-from unilens.scores import scores
+from unilens.scores import resolve, scores
 
 from ..conftest import SmallNet, randomise
 
-# Settings that a baseline cannot do without; inputs here are (B, 3, 13, 11).
-NEEDED = {"dataset_sample": {"references": torch.rand(5, 3, 13, 11).double()}}
-CASES = {name: (name, {}) for name in methods} | {
+# Settings that a baseline or method cannot do without; inputs here are (B, 3, 13, 11).
+NEEDED = {
+    "dataset_sample": {"references": torch.rand(5, 3, 13, 11).double()},
+    "deeplift_shap": {"references": torch.rand(3, 3, 13, 11).double()},
+}
+CASES = {name: (name, NEEDED.get(name, {})) for name in methods} | {
     f"ig from {name}": ("ig", {"baseline": name, **NEEDED.get(name, {})}) for name in baselines
 }
 cases = pytest.mark.parametrize("case", CASES)
+
+
+NEED_RELU = ("guided_backprop", "deconvolution")
+"""They say no to a model without ReLU, where they would be the gradient."""
+
+
+def expected_score(case, logits):
+    """What the case explains: the logit where its method can explain nothing else."""
+    name, settings = CASES[case]
+    return resolve(methods[name](**settings).score)(logits, logits.argmax(-1)).detach()
 
 
 def run(case, model, inputs, **more):
@@ -47,8 +60,7 @@ def test_shape_dtype_device_and_what_is_recorded(case, small_net, images):
         assert not found.values.requires_grad
         assert float(found.values.abs().max()) > 0
         assert torch.equal(found.target, small_net(inputs).argmax(-1))
-        expected = small_net(inputs).softmax(-1).amax(-1).detach()
-        assert torch.allclose(found.score, expected)
+        assert torch.allclose(found.score, expected_score(case, small_net(inputs)))
         for name, measured in found.diagnostics.items():
             assert measured.shape == (8,), name
         assert len(found.warnings) == 8
@@ -156,7 +168,7 @@ def test_hooks_of_the_model_are_part_of_it(case, small_net, images):
         return 3 * output
 
     small_net.head.register_forward_hook(tripled)
-    expected = small_net(images[:2]).softmax(-1).amax(-1).detach()
+    expected = expected_score(case, small_net(images[:2]))
     assert torch.allclose(run(case, small_net, images[:2]).score, expected)
 
 
@@ -194,6 +206,10 @@ def test_it_costs_what_its_passes_say(case, images):
     evaluator(images)
     explainer = methods[name](**settings)
     Counting.forward_points = Counting.backward_points = 0
+    explainer.check(evaluator, images)
+    assert Counting.forward_points <= 1  # one input, once per evaluator: the call asks again
+    assert Counting.backward_points == 0
+    Counting.forward_points = 0
     explainer(evaluator, images)
     forward, backward = explainer.passes
     # The gradient in the weights ends at the weights: it does not come back to the inputs.
@@ -217,15 +233,19 @@ def test_methods_and_results_pickle(case, small_net, images):
 def test_a_linear_model_is_explained_exactly(case, n_steps):
     name, settings = CASES[case]
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(3 * 13 * 11, 4)).double())
+    if name in NEED_RELU:  # one that is open at every input, so that the model stays linear
+        model[1].bias.data += 100
+        model = model.append(nn.ReLU().eval())
     inputs = torch.rand(2, 3, 13, 11).double()
     if isinstance(methods[name](**settings), PathAttribution):
-        found = explain(model, inputs, name, 1, **settings, score="logit", n_steps=n_steps)
-        expected = model[1].weight[1].view(3, 13, 11) * (inputs - found.baseline)
+        settings = {**settings, "n_steps": n_steps}
+    found = explain(model, inputs, name, 1, **settings, score="logit")
+    expected = model[1].weight[1].view(1, 3, 13, 11).expand_as(inputs)
+    if found.baseline is not None:
+        expected = expected * (inputs - found.baseline)
         assert found.completeness_gap.abs().max() < 1e-10
-    else:
-        found = explain(model, inputs, name, 1, **settings, score="logit")
-        expected = model[1].weight[1].view(1, 3, 13, 11).expand_as(inputs)
-        expected = expected * inputs if name == "input_x_gradient" else expected
+    elif name == "input_x_gradient":
+        expected = expected * inputs
     assert float((found.values - expected).detach().abs().max()) < 1e-12
 
 
@@ -250,7 +270,11 @@ def test_a_value_without_influence_gets_nothing(case):
 def test_many_steps_complete_the_sum(case, small_net, images):
     name, settings = CASES[case]
     if not isinstance(methods[name](**settings), PathAttribution):
-        assert explain(small_net, images, name, **settings).completeness_gap.isnan().all()
+        found = explain(small_net, images, name, **settings)
+        if found.baseline is None:
+            assert found.completeness_gap.isnan().all()
+        else:  # it has no steps: the sum is complete as it is
+            assert float(found.completeness_gap.abs().max()) < 1e-10
         return
     found = explain(small_net, images, name, **settings, n_steps=600, rule="midpoint")
     assert float(found.completeness_gap.abs().max()) < 1e-3
@@ -267,7 +291,14 @@ def test_tables_and_signals(case, kind):
         with pytest.raises(UnilensError, match="a table has no neighbourhoods"):
             run(case, model, torch.rand(4, *shape))
         return
-    found = run(case, model, torch.rand(4, *shape))
+    if case in NEED_RELU:
+        with pytest.raises(UnilensError, match=f"{case} needs ReLU .*its activations: Tanh"):
+            run(case, model, torch.rand(4, *shape))
+        model[0][2] = nn.ReLU().eval()
+    if case == "deeplift_shap":
+        found = explain(model, torch.rand(4, *shape), case, references=torch.rand(3, *shape))
+    else:
+        found = run(case, model, torch.rand(4, *shape))
     assert found.values.shape == (4, *shape)
     assert float(found.values.abs().max()) > 0
 

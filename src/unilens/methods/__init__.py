@@ -5,5 +5,15 @@
 from .base import explain, methods
 from .path import PathMethod
 from .gradient import Gradient
+from .hooks import Deconvolution, DeepLift, DeepLiftShap, GuidedBackprop
 
-__all__ = ["Gradient", "PathMethod", "explain", "methods"]
+__all__ = [
+    "Deconvolution",
+    "DeepLift",
+    "DeepLiftShap",
+    "Gradient",
+    "GuidedBackprop",
+    "PathMethod",
+    "explain",
+    "methods",
+]

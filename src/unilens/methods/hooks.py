@@ -1,0 +1,439 @@
+"""Methods that put rules of their own in place of the derivatives of activations; by captum."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu6
+
+from ..attribution import Attribution, Case, Explainer
+from ..baselines import Baseline, Constant, baselines
+from ..checks import Target
+from ..diagnostics import proximity
+from ..errors import NotApplicableError, UnilensError, require
+from ..gradients import Evaluator, Passes
+from ..registry import Card, Entry, check_known
+from ..scores import Score, logit
+from ..scores import resolve as resolve_score
+from ..surgery import Alone, Call, Clipped, Separated, StandIns, Windows, separate_activations
+from .base import methods
+
+
+@dataclass(frozen=True)
+class DeepLift:
+    """DeepLIFT by the rescale rule: every activation hands on its difference from the baseline.
+
+    The map adds up to f(x) - f(x'). Where the rule is not defined (GELU, layer norms, products of
+    two activations) the method does not apply.
+
+    Args:
+        baseline: what the input is compared with.
+        score: "logit", the only one: the rule ends at the model's outputs.
+
+    References:
+        Shrikumar et al. 2017, arXiv 1704.02685; Ancona et al. 2018, arXiv 1711.06104.
+    """
+
+    baseline: Baseline = field(default_factory=Constant)
+    score: str = "logit"
+
+    def __post_init__(self) -> None:
+        _check_logit(self.score)
+        require(
+            callable(self.baseline),
+            "expected baseline to be a function or an object such as unilens.baselines() builds, "
+            f"got {self.baseline!r}",
+        )
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input: both ends go together, there and back.
+
+        Beside them, one pass at one input looks over the model once per evaluator.
+        """
+        search: Passes = getattr(self.baseline, "passes", Passes(0, 0))
+        return search + Passes(3, 2)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the model does something that has no rescale rule."""
+        check = getattr(self.baseline, "check", None)
+        if check is not None:
+            check(model, inputs)
+        _check_rescale(model, inputs)
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+        with torch.inference_mode(False):
+            case = Case.begin(self, model, inputs, target, seed)
+            found = case.found(self.baseline)
+            pairs = [_rescale(case, row, found.values[row]) for row in range(len(inputs))]
+            values, start = (torch.stack(column) for column in zip(*pairs, strict=True))
+            attribution = _compared(case, values, found.values, start, found.record)
+            return case.finish(self, attribution)
+
+
+@dataclass(frozen=True, eq=False)
+class DeepLiftShap:
+    """The mean of DeepLIFT over references: Shapley values where the model is linear in between.
+
+    `baseline` and `baseline_score` of the attribution are the means over the references; the map
+    adds up to f(x) less the mean score.
+
+    Args:
+        references: `(R, *S)`, in the inputs' units.
+        score: "logit", the only one: the rule ends at the model's outputs.
+
+    References:
+        Lundberg and Lee 2017, arXiv 1705.07874.
+    """
+
+    references: Tensor | None = None
+    score: str = "logit"
+
+    def __post_init__(self) -> None:
+        _check_logit(self.score)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input; for one reference where none are given."""
+        count = 1 if self.references is None else len(self.references)
+        return Passes(1 + 2 * count, 2 * count)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise where the references do not fit, or something has no rescale rule."""
+        self._fitting(inputs)
+        _check_rescale(model, inputs)
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+        with torch.inference_mode(False):
+            case = Case.begin(self, model, inputs, target, seed)
+            references = self._fitting(case.inputs).to(case.inputs)
+            values, start = torch.zeros_like(case.inputs), torch.zeros_like(case.outputs[:, 0])
+            for row in range(len(inputs)):
+                for reference in references:
+                    one, score = _rescale(case, row, reference)
+                    values[row] += one / len(references)
+                    start[row] += score / len(references)
+            mean = references.mean(0).expand_as(case.inputs).clone()
+            return case.finish(self, _compared(case, values, mean, start))
+
+    def _fitting(self, inputs: Tensor) -> Tensor:
+        references = self.references
+        if references is None:
+            raise UnilensError("deeplift_shap needs references=..., a tensor (R, *S)")
+        came = tuple(references.shape) if isinstance(references, Tensor) else type(references)
+        require(
+            isinstance(references, Tensor)
+            and len(references) > 0
+            and references.shape[1:] == inputs.shape[1:]
+            and bool(references.isfinite().all()),
+            f"expected finite references of shape (R, {', '.join(map(str, inputs.shape[1:]))}), "
+            f"got {came}; preprocess them as the inputs are",
+        )
+        return references.detach()
+
+
+@dataclass(frozen=True)
+class GuidedBackprop:
+    """The gradient, with what is negative left out on the way back through every ReLU.
+
+    Args:
+        score: what is explained, by name or as a function of logits and target.
+
+    References:
+        Springenberg et al. 2015, arXiv 1412.6806.
+    """
+
+    score: str | Score = "probability"
+
+    _name: ClassVar[str] = "guided_backprop"
+    _rule: ClassVar[str] = "GuidedBackprop"
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        return Passes(2, 1)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the model has no ReLU to which the rule applies."""
+        _captum()
+        separated = _separated(model, inputs, _RELUS)
+        if not separated.rules:
+            others = dict.fromkeys(filter(None, map(_activation, separated.calls)))
+            raise NotApplicableError(
+                f"{self._name} needs ReLU activations, the model has none (its activations: "
+                f"{', '.join(others) or 'none'}); use method='gradient'"
+            )
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+        with torch.inference_mode(False):
+            score = resolve_score(self.score)
+            case = Case.begin(self, model, inputs, target, seed)
+            rows = range(len(inputs))
+            values = torch.stack(
+                [_captured(case, self._rule, row, _RELUS, score)[0] for row in rows]
+            )
+            explained = score(case.outputs, case.target)
+            return case.finish(self, Attribution(values, case.target, explained, case.outputs))
+
+
+@dataclass(frozen=True)
+class Deconvolution(GuidedBackprop):
+    """The gradient, with a ReLU of what comes back in place of every ReLU's derivative.
+
+    Args:
+        score: what is explained, by name or as a function of logits and target.
+
+    References:
+        Zeiler and Fergus 2014, arXiv 1311.2901.
+    """
+
+    _name: ClassVar[str] = "deconvolution"
+    _rule: ClassVar[str] = "Deconvolution"
+
+
+class _ReLU6(nn.ReLU):
+    """ReLU6 for hooks that look for a ReLU; its derivative stays its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return relu6(input)
+
+
+def _pooling(one: Any) -> nn.Module:
+    plain = one.stride == one.kernel_size and not one.ceil_mode
+    borders = torch.as_tensor(one.padding).any() or (torch.as_tensor(one.dilation) != 1).any()
+    return Windows(one) if borders or not plain else Alone(type(one)(one.kernel_size))
+
+
+_RELUS: StandIns = {
+    nn.ReLU: lambda _: Alone(nn.ReLU()),
+    nn.ReLU6: lambda _: Alone(_ReLU6()),
+}
+_RESCALED: StandIns = {
+    nn.ReLU: lambda _: Alone(nn.ReLU()),
+    nn.ELU: lambda one: Alone(nn.ELU(one.alpha)),
+    nn.LeakyReLU: lambda one: Alone(nn.LeakyReLU(one.negative_slope)),
+    nn.Sigmoid: lambda _: Alone(nn.Sigmoid()),
+    nn.Tanh: lambda _: Alone(nn.Tanh()),
+    nn.Softplus: lambda one: Alone(nn.Softplus(one.beta, one.threshold)),
+    nn.ReLU6: lambda _: Clipped(0.0, 6.0),
+    nn.Hardtanh: lambda one: Clipped(one.min_val, one.max_val),
+    nn.MaxPool1d: _pooling,
+    nn.MaxPool2d: _pooling,
+    nn.MaxPool3d: _pooling,
+}
+
+
+def _captum() -> Any:
+    try:
+        return import_module("captum.attr")
+    except ImportError as error:
+        raise UnilensError(
+            "expected captum 0.9 or newer, which is not installed; run "
+            "pip install 'unilens[compare]'"
+        ) from error
+
+
+class _Kept(threading.local):
+    """The copies with rules, one per evaluator and thread, since hooks are put on them."""
+
+    def __init__(self) -> None:
+        self.of: WeakKeyDictionary[Evaluator, dict[object, Separated]] = WeakKeyDictionary()
+
+
+_kept = _Kept()
+
+
+def _separated(model: Evaluator, inputs: Tensor, stand_ins: StandIns) -> Separated:
+    kept = _kept.of.setdefault(model, {})
+    key = (id(stand_ins), inputs.shape[1:])
+    if key not in kept:
+        kept[key] = separate_activations(model, inputs[:1], stand_ins)
+    return kept[key]
+
+
+def _check_logit(score: object) -> None:
+    require(
+        score == "logit",
+        f"expected score='logit', the only one that the rescale rule explains, got {score!r}",
+    )
+
+
+def _check_rescale(model: Evaluator, inputs: Tensor) -> None:
+    _captum()
+    for call in _separated(model, inputs, _RESCALED).calls:
+        if not call.linear:
+            raise NotApplicableError(
+                f"deeplift has no rule for {call.function} in {call.place}; use method='ig'"
+            )
+
+
+_OTHERS = frozenset(
+    (
+        *("celu", "clamp", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu"),
+        *("mish", "prelu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh"),
+    )
+)
+
+
+def _activation(call: Call) -> str | None:
+    """Return the name of the activation that a call is, if it is one."""
+    if call.linear:
+        return None
+    if call.module.__module__ == "torch.nn.modules.activation":
+        return call.module.__name__
+    return call.function if call.function in _OTHERS else None
+
+
+class _Scores(nn.Module):
+    """What captum explains: from inputs to scores; its children are the modules with a rule."""
+
+    def __init__(self, case: Case, row: int, separated: Separated, score: Score) -> None:
+        super().__init__()
+        self.rules = nn.ModuleList(separated.rules)
+        self._call = (case, row, separated.module, score)
+        self.outputs = case.outputs[row : row + 1]
+
+    def forward(self, points: Tensor) -> Tensor:
+        case, row, module, score = self._call
+        outputs = case.evaluator.run(module, points)
+        self.outputs = outputs.detach()
+        return score(outputs, case.target[row].expand(len(points)))
+
+
+def _captured(
+    case: Case, rule: str, row: int, stand_ins: StandIns, score: Score, **settings: Any
+) -> tuple[Tensor, Tensor]:
+    """Return what a rule of captum gives for one input `(*S)`, and the outputs on the way."""
+    scores = _Scores(case, row, _separated(case.evaluator, case.inputs, stand_ins), score)
+    point = case.inputs[row : row + 1].clone().requires_grad_()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Setting (forward, )?backward hooks", UserWarning)
+        values = getattr(_captum(), rule)(scores).attribute(point, **settings)
+    expected = case.outputs[row]
+    if not (scores.outputs[0] - expected).abs().max() <= 1e-2 * expected.abs().max():
+        raise NotApplicableError(
+            "expected a model whose activations can work out of place, but its outputs change when "
+            "they do: an input of one is used again; make it inplace=False"
+        )
+    return values[0].detach(), scores.outputs
+
+
+def _rescale(case: Case, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what one input's values add to the score of a baseline `(*S)`, and that score."""
+    values, outputs = _captured(
+        case, "DeepLift", row, _RESCALED, logit, baselines=baseline.unsqueeze(0)
+    )
+    return values, logit(outputs[1:], case.target[row : row + 1])[0]
+
+
+def _compared(
+    case: Case, values: Tensor, baseline: Tensor, start: Tensor, record: Mapping[str, Tensor] = {}
+) -> Attribution:
+    score = logit(case.outputs, case.target)
+    attribution = Attribution(
+        values=values,
+        target=case.target,
+        score=score,
+        outputs=case.outputs,
+        baseline=baseline,
+        baseline_score=start,
+        record=record,
+    )
+    return attribution.with_measured(
+        completeness_gap=attribution.completeness_gap,
+        score_change=score - start,
+        proximity=proximity(case.inputs, baseline),
+    )
+
+
+class _Compared(Entry[Explainer]):
+    """An explainer whose settings are in one flat namespace with those of its baseline."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The names of the settings and their defaults, with those of the default baseline."""
+        return {"baseline": "black", "score": "logit"} | baselines["black"].settings
+
+    def __call__(self, **settings: Any) -> Explainer:
+        """Build the explainer; settings beside its own go to the chosen baseline."""
+        own = {name: settings.pop(name) for name in ("score",) if name in settings}
+        chosen = settings.pop("baseline", "black")
+        valid = baselines[chosen].settings if isinstance(chosen, str) else {}
+        check_known(self.card.name, settings, {"baseline": None, "score": None} | valid)
+        baseline = baselines[chosen](**settings) if isinstance(chosen, str) else chosen
+        return self.build(baseline, **own)
+
+
+methods.register(
+    _Compared(
+        Card(
+            "deeplift",
+            "rules",
+            "DeepLIFT, the rescale rule; of the logit, from any baseline",
+            "Shrikumar et al. 2017, arXiv 1704.02685",
+        ),
+        DeepLift,
+    )
+)
+methods.add(
+    Card(
+        "deeplift_shap",
+        "rules",
+        "the mean of DeepLIFT over references=(R, *S); of the logit",
+        "Lundberg and Lee 2017, arXiv 1705.07874",
+    ),
+    DeepLiftShap,
+)
+methods.add(
+    Card(
+        "guided_backprop",
+        "rules",
+        "the gradient without what is negative on the way back through ReLUs",
+        "Springenberg et al. 2015, arXiv 1412.6806",
+    ),
+    GuidedBackprop,
+)
+methods.add(
+    Card(
+        "deconvolution",
+        "rules",
+        "the gradient with a ReLU of what comes back in place of ReLUs",
+        "Zeiler and Fergus 2014, arXiv 1311.2901",
+    ),
+    Deconvolution,
+)
