@@ -5,5 +5,6 @@
 from .base import explain, methods
 from .path import PathMethod
 from .gradient import Gradient
+from .black_box import Occlusion, Rise, Sobol
 
-__all__ = ["Gradient", "PathMethod", "explain", "methods"]
+__all__ = ["Gradient", "Occlusion", "PathMethod", "Rise", "Sobol", "explain", "methods"]
