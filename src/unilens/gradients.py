@@ -11,7 +11,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from .folding import fold_batch_norms
 from .numerics import l2_norm
 from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
 
+T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
 
@@ -260,6 +261,25 @@ class Evaluator:
         self._prepared(inputs.unsqueeze(0))
         passes = math.ceil(4 * self._workers.count / len(inputs))
         return self._chunks[inputs.shape[1:]] * passes
+
+    def run(self, module: nn.Module, points: Tensor) -> Tensor:
+        """Return the logits `(M, K)` of another form of the model, with their graph where it is on.
+
+        Args:
+            module: such as a copy with hooks; it gets the model's dtype, layout and precision.
+            points: `(M, *S)`.
+        """
+        return self._forward(module, points)
+
+    def for_each(self, count: int, work: Callable[[int], T]) -> list[T]:
+        """Return what the work gives for 0 ... count - 1, done as passes are: one thread each."""
+        results: dict[int, T] = {}
+
+        def one(index: Tensor) -> None:
+            results[int(index)] = work(int(index))
+
+        self._workers.run(one, list(torch.arange(count)))
+        return [results[index] for index in range(count)]
 
     def _own(self, fast: nn.Module) -> nn.Module:
         return self._workers.own(fast) if fast is self._module else fast

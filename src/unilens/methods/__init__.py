@@ -5,6 +5,7 @@
 from .base import explain, methods
 from .path import PathMethod
 from .gradient import Gradient
+from .cam import GradCAM
 from .black_box import Occlusion, Rise, Sobol
 
-__all__ = ["Gradient", "Occlusion", "PathMethod", "Rise", "Sobol", "explain", "methods"]
+__all__ = ["GradCAM", "Gradient", "Occlusion", "PathMethod", "Rise", "Sobol", "explain", "methods"]
