@@ -200,11 +200,8 @@ class PathAttribution:
 
     def _integrate(self, case: Case) -> Attribution:
         score = resolve_score(self.score)
-        generator = torch.Generator().manual_seed(case.seed)
-        found = self.baseline(case.evaluator, case.inputs.clone(), case.target, generator=generator)
-        baseline, record = (found.values, found.record) if isinstance(found, Found) else (found, {})
-        check_baseline(baseline, case.inputs)
-        baseline = baseline.detach()
+        found = case.found(self.baseline)
+        baseline, record = found.values, found.record
         gradient = ScoreGradient(case.evaluator, score, case.target)
         rule = quadrature(self.rule, self.n_steps)
         total = torch.zeros_like(case.inputs)
@@ -331,6 +328,14 @@ class Case:
         target = check_target(target, outputs, evaluator.model)
         explainer.check(evaluator, inputs)
         return cls(evaluator, inputs, outputs, target, seed, began)
+
+    def found(self, baseline: Baseline) -> Found:
+        """Return what the inputs are compared with, checked."""
+        generator = torch.Generator().manual_seed(self.seed)
+        found = baseline(self.evaluator, self.inputs.clone(), self.target, generator=generator)
+        values, record = (found.values, found.record) if isinstance(found, Found) else (found, {})
+        check_baseline(values, self.inputs)
+        return Found(values.detach(), record)
 
     def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
         """Return the attribution with its provenance."""

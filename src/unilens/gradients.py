@@ -252,6 +252,13 @@ class Evaluator:
 
         return self._in_passes(inputs.unsqueeze(0), work)[0][0]
 
+    def run(self, module: nn.Module, points: Tensor) -> Tensor:
+        """Return the logits `(m, K)` of a variant of the model at points `(m, *S)`, in one pass.
+
+        Its errors become `UnilensError`, as the model's own do.
+        """
+        return self._forward(module, points)
+
     @torch.inference_mode(False)
     def points_at_once(self, inputs: Tensor) -> int:
         """Return how many points of each of the inputs `(B, *S)` keep all workers busy.
@@ -261,15 +268,6 @@ class Evaluator:
         self._prepared(inputs.unsqueeze(0))
         passes = math.ceil(4 * self._workers.count / len(inputs))
         return self._chunks[inputs.shape[1:]] * passes
-
-    def run(self, module: nn.Module, points: Tensor) -> Tensor:
-        """Return the logits `(M, K)` of another form of the model, with their graph where it is on.
-
-        Args:
-            module: such as a copy with hooks; it gets the model's dtype, layout and precision.
-            points: `(M, *S)`.
-        """
-        return self._forward(module, points)
 
     def for_each(self, count: int, work: Callable[[int], T]) -> list[T]:
         """Return what the work gives for 0 ... count - 1, done as passes are: one thread each."""

@@ -7,8 +7,10 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 from torch.nn.functional import interpolate
 
-from unilens import UnknownNameError, explain
+from unilens import Evaluator, UnknownNameError, explain
 from unilens.errors import NotApplicableError
+from unilens.methods import Gradient, GuidedGradCAM, methods
+from unilens.registry import Card, Entry
 
 from ..conftest import randomise
 
@@ -184,3 +186,38 @@ def test_layers_that_do_not_fit_are_named(small_net, images):
     small_net.unused = nn.Conv2d(3, 3, 1).eval()
     with pytest.raises(NotApplicableError, match="'unused' gave nothing: it did not run"):
         explain(small_net, images, "gradcam", layer="unused")
+
+
+class Refusing(Gradient):
+    def check(self, model, inputs):
+        raise NotApplicableError("no ReLU")
+
+
+def in_place_of_guided_backprop(monkeypatch, build):
+    entry = Entry(Card("guided_backprop", "gradient", "a stand-in", "none"), build)
+    monkeypatch.setitem(methods._entries, "guided_backprop", entry)
+
+
+def test_guided_gradcam_is_the_product_of_two_methods(monkeypatch, small_net, images):
+    in_place_of_guided_backprop(monkeypatch, lambda score: Gradient(score))
+    guided = GuidedGradCAM(layer="conv2", score="margin")
+    found = guided(small_net, images)
+    cam = explain(small_net, images, "gradcam", layer="conv2", score="margin")
+    gradient = explain(small_net, images, "gradient", score="margin")
+    expected = gradient.values * 3 * cam.values[:, :1]
+    assert torch.allclose(found.values, expected, rtol=1e-12, atol=0)
+    assert float(found.values.abs().max()) > 0
+    assert guided.passes == (4, 2)
+    assert found.provenance["passes"] == {"forward": 4, "backward": 2}
+    assert found.provenance["method"] == "GuidedGradCAM"
+    assert found.provenance["layers"] == ["conv2"] * 8
+    assert found.provenance["settings"]["layer"] == "conv2"
+
+
+def test_guided_gradcam_applies_where_both_do(monkeypatch, small_net, images):
+    in_place_of_guided_backprop(monkeypatch, lambda score: Refusing(score))
+    with pytest.raises(NotApplicableError, match="no ReLU"):
+        GuidedGradCAM().check(Evaluator(small_net), images)
+    in_place_of_guided_backprop(monkeypatch, lambda score: Gradient(score))
+    with pytest.raises(NotApplicableError, match="this model has none"):
+        GuidedGradCAM().check(Evaluator(mlp()), images.float())

@@ -5,7 +5,17 @@
 from .base import explain, methods
 from .path import PathMethod
 from .gradient import Gradient
-from .cam import GradCAM
+from .cam import GradCAM, GuidedGradCAM
 from .black_box import Occlusion, Rise, Sobol
 
-__all__ = ["GradCAM", "Gradient", "Occlusion", "PathMethod", "Rise", "Sobol", "explain", "methods"]
+__all__ = [
+    "GradCAM",
+    "Gradient",
+    "GuidedGradCAM",
+    "Occlusion",
+    "PathMethod",
+    "Rise",
+    "Sobol",
+    "explain",
+    "methods",
+]

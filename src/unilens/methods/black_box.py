@@ -18,9 +18,9 @@ from torch.nn.functional import interpolate
 from torch.quasirandom import SobolEngine
 
 from ..attribution import Attribution, Case, Explainer
-from ..baselines import Baseline, Constant, Found, baselines
+from ..baselines import Baseline, Constant, baselines
 from ..baselines.base import check_number
-from ..checks import Target, check_baseline
+from ..checks import Target
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
@@ -80,7 +80,7 @@ class Hiding(ABC):
         """Explain the model at the inputs; see `PathAttribution.__call__`."""
         with torch.inference_mode(False):
             case = Case.begin(self, model, inputs, target, seed)
-            found = self._found(case)
+            found = case.found(self.baseline)
             hidden = _Hidden(case, found.values, resolve_score(self.score))
             attribution = Attribution(
                 values=_spread(self._map(hidden), case.inputs),
@@ -93,13 +93,6 @@ class Hiding(ABC):
             )
             passes = self._passes(case.inputs.shape[1:])
             return case.finish(self, attribution).with_provenance(passes=passes._asdict())
-
-    def _found(self, case: Case) -> Found:
-        generator = torch.Generator().manual_seed(case.seed)
-        found = self.baseline(case.evaluator, case.inputs.clone(), case.target, generator=generator)
-        found = found if isinstance(found, Found) else Found(found)
-        check_baseline(found.values, case.inputs)
-        return Found(found.values.detach(), found.record)
 
     def _passes(self, shape: torch.Size) -> Passes:
         search = cast(Passes, getattr(self.baseline, "passes", Passes(0, 0)))

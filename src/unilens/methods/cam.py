@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..attribution import Attribution, Case
+from ..attribution import Attribution, Case, Explainer
 from ..checks import Target
 from ..errors import NotApplicableError, UnilensError, UnknownNameError
 from ..gradients import Evaluator, Passes
 from ..passes import working_copy
+from ..provenance import describe
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -107,6 +110,66 @@ class GradCAM:
         weights = slopes.mean(tuple(range(2, slopes.ndim)), keepdim=True)
         cam = (weights * channels).sum(1, keepdim=True)
         return name, cam.relu() if self.relu else cam
+
+
+@dataclass(frozen=True)
+class GuidedGradCAM:
+    """Guided Grad-CAM: guided backpropagation, scaled at every place by the Grad-CAM map.
+
+    Args:
+        layer: of the Grad-CAM map; see `GradCAM`.
+        score: what is explained, by name or as a function of logits and target.
+
+    References:
+        Selvaraju et al. 2017, arXiv 1610.02391.
+    """
+
+    layer: str | None = None
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input: those of both methods."""
+        return self._cam.passes + self._guided.passes
+
+    @property
+    def _cam(self) -> GradCAM:
+        return GradCAM(self.layer, score=self.score)
+
+    @property
+    def _guided(self) -> Explainer:
+        return methods["guided_backprop"](score=self.score)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where one of the two methods does."""
+        self._guided.check(model, inputs)
+        self._cam.check(model, inputs)
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+        began = time.perf_counter()
+        with torch.inference_mode(False):
+            evaluator = Evaluator.of(model)
+            cam = self._cam(evaluator, inputs, target, seed=seed)
+            guided = self._guided(evaluator, inputs, target, seed=seed)
+            scaled = guided.values * cam.values.sum(1, keepdim=True)
+        return dataclasses.replace(guided, values=scaled).with_provenance(
+            method=type(self).__name__,
+            settings=describe(self),
+            passes=self.passes._asdict(),
+            seconds=time.perf_counter() - began,
+            layers=cam.provenance["layers"],
+        )
 
 
 class _Grid(NamedTuple):
