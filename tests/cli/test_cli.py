@@ -104,6 +104,7 @@ def test_all_diagnostics_without_quick(run, photograph):
 def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
     chosen = [part for name in methods for part in ("--method", name)]
     chosen += ["--method", "ig:baseline=blur,sigma=3"]
+    chosen += ["--set", "n_masks=9", "--set", "designs=2", "--set", "cells=2"]
     code, out, _ = explain_small(
         run, photograph, "--sample", "coffee", *chosen, *FAST, "--json", "--target", "3"
     )
