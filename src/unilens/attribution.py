@@ -165,7 +165,7 @@ class PathAttribution:
         for name in ("baseline", "path", "weighting"):
             if not callable(getattr(self, name)):
                 raise UnilensError(
-                    f"expected {name} to be a function or an object such as those of unilens.{name}s, "
+                    f"expected {name} to be a function, or one of the classes in unilens.{name}s, "
                     f"got {getattr(self, name)!r}"
                 )
         require(

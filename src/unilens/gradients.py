@@ -11,7 +11,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from .folding import fold_batch_norms
 from .numerics import l2_norm
 from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
 
+T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
 
@@ -287,6 +288,16 @@ class Evaluator:
         self._prepared(inputs.unsqueeze(0))
         passes = math.ceil(4 * self._workers.count / len(inputs))
         return self._chunks[inputs.shape[1:]] * passes
+
+    def for_each(self, count: int, work: Callable[[int], T]) -> list[T]:
+        """Return what the work gives for 0 ... count - 1, done as passes are: one thread each."""
+        results: dict[int, T] = {}
+
+        def one(index: Tensor) -> None:
+            results[int(index)] = work(int(index))
+
+        self._workers.run(one, list(torch.arange(count)))
+        return [results[index] for index in range(count)]
 
     def _with_graph(self, points: Tensor) -> Tensor:
         """Return the logits `(N * B, K)` in one pass of the user's own weights, with its graph."""

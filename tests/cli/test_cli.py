@@ -106,6 +106,7 @@ def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
     needed = {"deeplift_shap": f"deeplift_shap:references={photograph}"}
     names = [*(needed.get(name, name) for name in methods), "ig:baseline=blur,sigma=3"]
     chosen = [part for name in names for part in ("--method", name)]
+    chosen += ["--set", "n_masks=9", "--set", "designs=2", "--set", "cells=2"]
     code, out, _ = explain_small(
         run, photograph, "--sample", "coffee", *chosen, *FAST, "--json", "--target", "3"
     )

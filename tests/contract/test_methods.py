@@ -8,12 +8,13 @@ from importlib import import_module
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d, conv_transpose2d
 
 import unilens
 from unilens import explain
 from unilens.attribution import PathAttribution
 from unilens.baselines import baselines
-from unilens.errors import UnilensError
+from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
 from unilens.paths import paths
 from unilens.quadrature import rules
@@ -22,15 +23,33 @@ from unilens.scores import resolve, scores
 
 from ..conftest import SmallNet, randomise
 
-# Settings that a baseline or method cannot do without; inputs here are (B, 3, 13, 11).
+# Settings that a baseline or method cannot do without, or is slow without; inputs here are
+# (B, 3, 13, 11).
 NEEDED = {
     "dataset_sample": {"references": torch.rand(5, 3, 13, 11).double()},
     "deeplift_shap": {"references": torch.rand(3, 3, 13, 11).double()},
+    "rise": {"n_masks": 40, "cells": 4},
+    "sobol": {"designs": 4, "cells": 3},
+    "agi": {"classes": 2, "iterations": 5, "n_steps": 5},
+    "adversarial": {"classes": 2, "iterations": 5},
 }
 CASES = {name: (name, NEEDED.get(name, {})) for name in methods} | {
     f"ig from {name}": ("ig", {"baseline": name, **NEEDED.get(name, {})}) for name in baselines
 }
 cases = pytest.mark.parametrize("case", CASES)
+IN_A_LAYER = {"gradcam"}
+"""Methods that explain the places of a layer's output: they need one, and channels of the input
+are nothing to them."""
+ESTIMATES = {"rise", "sobol"}
+"""Methods that draw a sample: of a linear model too (tests/oracle says what they converge to)."""
+AS_MANY_AS_FIT = {"occlusion", "sobol"}
+"""Methods whose passes depend on the size of the input: `passes` says those of a photograph."""
+OF_PLACES = {"occlusion", "sobol"}
+"""Methods that hide places in all channels at once."""
+
+
+def cases_but(*left_out):
+    return pytest.mark.parametrize("case", [name for name in CASES if name not in left_out])
 
 
 NEED_RELU = ("guided_backprop", "deconvolution")
@@ -207,15 +226,21 @@ def test_it_costs_what_its_passes_say(case, images):
     explainer = methods[name](**settings)
     Counting.forward_points = Counting.backward_points = 0
     explainer.check(evaluator, images)
-    assert Counting.forward_points <= 1  # one input, once per evaluator: the call asks again
+    assert Counting.forward_points <= 1  # "a pass at the most", for all inputs together
     assert Counting.backward_points == 0
     Counting.forward_points = 0
-    explainer(evaluator, images)
-    forward, backward = explainer.passes
-    # The gradient in the weights ends at the weights: it does not come back to the inputs.
+    explainer.check(evaluator, images)
+    checked = Counting.forward_points  # none where the first check is remembered
+    Counting.forward_points = 0
+    found = explainer(evaluator, images)
+    forward, backward = found.provenance["passes"].values()
+    # A gradient in the weights or in a layer ends there: it does not come back to the inputs.
     unlearned = int(getattr(getattr(explainer, "baseline", None), "matching_steps", 0) > 0)
-    assert Counting.forward_points == 8 * forward
-    assert Counting.backward_points == 8 * (backward - unlearned)
+    inside = unlearned + (name in IN_A_LAYER)
+    assert Counting.forward_points == 8 * forward + checked
+    assert Counting.backward_points == 8 * (backward - inside)
+    if name not in AS_MANY_AS_FIT:
+        assert explainer.passes == (forward, backward)
 
 
 @cases
@@ -228,7 +253,24 @@ def test_methods_and_results_pickle(case, small_net, images):
     assert torch.equal(pickle.loads(pickle.dumps(first)).values, first.values)
 
 
-@cases
+def mean_of_windows(falls):
+    """Return for each place the mean sum over the windows of 2 x 2, stride 1, that cover it."""
+    sums = avg_pool2d(falls.sum(1, keepdim=True), 2, stride=1, divisor_override=1)
+    total, times = (
+        conv_transpose2d(one, torch.ones(1, 1, 2, 2).double())
+        for one in (sums, torch.ones_like(sums))
+    )
+    return (total / times / falls.shape[1]).expand_as(falls)
+
+
+LINEAR = {
+    "gradient": lambda weight, inputs: weight,
+    "input_x_gradient": lambda weight, inputs: weight * inputs,
+    "occlusion": lambda weight, inputs: mean_of_windows(weight * inputs),
+}
+
+
+@cases_but(*IN_A_LAYER, *ESTIMATES)
 @pytest.mark.parametrize("n_steps", [1, 4])
 def test_a_linear_model_is_explained_exactly(case, n_steps):
     name, settings = CASES[case]
@@ -244,12 +286,13 @@ def test_a_linear_model_is_explained_exactly(case, n_steps):
     if found.baseline is not None:
         expected = expected * (inputs - found.baseline)
         assert found.completeness_gap.abs().max() < 1e-10
-    elif name == "input_x_gradient":
-        expected = expected * inputs
+    elif name in LINEAR:
+        weight = model[1].weight[1].view(1, 3, 13, 11).expand_as(inputs)
+        expected = LINEAR[name](weight, inputs)
     assert float((found.values - expected).detach().abs().max()) < 1e-12
 
 
-@cases
+@cases_but(*IN_A_LAYER, *OF_PLACES, "rise")
 def test_a_value_without_influence_gets_nothing(case):
     name, settings = CASES[case]
 
@@ -264,6 +307,24 @@ def test_a_value_without_influence_gets_nothing(case):
     found = explain(Blind().eval(), torch.rand(2, 3, 13, 11).double(), name, **settings)
     assert float(found.values[:, 2].abs().max()) == 0
     assert float(found.values[:, 0].abs().max()) > 0
+
+
+@pytest.mark.parametrize("name", sorted(OF_PLACES))
+def test_a_place_without_influence_gets_nothing(name):
+    # Not RISE: its map has the mean score everywhere, and noise around it.
+    class Blind(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = randomise(SmallNet().double())
+
+        def forward(self, inputs):
+            return self.inner(torch.cat([inputs[..., :5], inputs[..., :6]], dim=-1))
+
+    found = explain(Blind().eval(), torch.rand(2, 3, 13, 11).double(), name, **NEEDED.get(name, {}))
+    nothing = found.values[..., 9:].abs().max()
+    # Points share a pass, and how a pass rounds depends on how many there are.
+    assert float(nothing) < 1e-12 * float(found.values.abs().max())
+    assert float(found.values[..., 0].abs().max()) > 0
 
 
 @cases
@@ -295,6 +356,10 @@ def test_tables_and_signals(case, kind):
         with pytest.raises(UnilensError, match=f"{case} needs ReLU .*its activations: Tanh"):
             run(case, model, torch.rand(4, *shape))
         model[0][2] = nn.ReLU().eval()
+    if case in IN_A_LAYER:
+        with pytest.raises(NotApplicableError, match="Grad-CAM"):
+            run(case, model, torch.rand(4, *shape))
+        return
     if case == "deeplift_shap":
         found = explain(model, torch.rand(4, *shape), case, references=torch.rand(3, *shape))
     else:

@@ -1,0 +1,350 @@
+"""Class activation maps: which places of a layer's output the score leans on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ..attribution import Attribution, Case, Explainer
+from ..checks import Target
+from ..errors import NotApplicableError, UnilensError, UnknownNameError
+from ..gradients import Evaluator, Passes
+from ..passes import working_copy
+from ..provenance import describe
+from ..registry import Card
+from ..scores import Score
+from ..scores import resolve as resolve_score
+from .base import methods
+
+_MOST_PREFIX_TOKENS = 5
+"""Class token, distillation token, registers: where the model does not say how many it has."""
+_MOST_DISTORTION = math.log(2)
+"""Between the aspect ratios of input and grid: convolutions without padding cut at the sides."""
+
+
+@dataclass(frozen=True)
+class GradCAM:
+    """Grad-CAM: a layer's channels, each weighed by the mean gradient of the score in it.
+
+    The map has the layer's resolution; it is enlarged (bi)linearly to the input and spread evenly
+    over the channels, so that their sum is the map.
+
+    Args:
+        layer: its name in `model.named_modules()`; None for the last one, in the order in which
+            they run, whose output is a grid of places that the score depends on. In a vision
+            transformer that pools by the class token this lies before the last attention.
+        relu: keep only what speaks for the target.
+        score: what is explained, by name or as a function of logits and target.
+
+    References:
+        Selvaraju et al. 2017, arXiv 1610.02391.
+    """
+
+    layer: str | None = None
+    relu: bool = True
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input; the check takes one more, at the first input."""
+        return Passes(2, 1)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the layer, or every layer, gives no grid of places."""
+        _watch(model, self.layer, inputs[:1])
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`.
+
+        The provenance names the layer of every input.
+        """
+        with torch.inference_mode(False):
+            case = Case.begin(self, model, inputs, target, seed)
+            score = resolve_score(self.score)
+            found = case.evaluator.for_each(
+                len(case.inputs), functools.partial(self._explain_one, case, score)
+            )
+            attribution = Attribution(
+                torch.cat([_enlarge(cam, case.inputs) for _, cam in found]),
+                case.target,
+                score(case.outputs, case.target),
+                case.outputs,
+            )
+            layers = [name for name, _ in found]
+            return case.finish(self, attribution).with_provenance(layers=layers)
+
+    def _explain_one(self, case: Case, score: Score, index: int) -> tuple[str, Tensor]:
+        """Return the layer's name and the map `(1, 1, *grid)` of one input."""
+        here = slice(index, index + 1)
+        outputs, grids = _watch(case.evaluator, self.layer, case.inputs[here])
+        with torch.enable_grad():
+            value = score(outputs, case.target[here]).sum()
+        if not value.requires_grad:
+            raise UnilensError(
+                "expected a model that is differentiable in its layers, got outputs without a "
+                "gradient; remove detach(), argmax, numpy or no_grad from its forward"
+            )
+        gradients = torch.autograd.grad(
+            value, [grid.output for grid in grids], materialize_grads=True
+        )
+        name, channels, slopes = _last_with_influence(grids, gradients)
+        weights = slopes.mean(tuple(range(2, slopes.ndim)), keepdim=True)
+        cam = (weights * channels).sum(1, keepdim=True)
+        return name, cam.relu() if self.relu else cam
+
+
+@dataclass(frozen=True)
+class GuidedGradCAM:
+    """Guided Grad-CAM: guided backpropagation, scaled at every place by the Grad-CAM map.
+
+    Args:
+        layer: of the Grad-CAM map; see `GradCAM`.
+        score: what is explained, by name or as a function of logits and target.
+
+    References:
+        Selvaraju et al. 2017, arXiv 1610.02391.
+    """
+
+    layer: str | None = None
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input: those of both methods."""
+        return self._cam.passes + self._guided.passes
+
+    @property
+    def _cam(self) -> GradCAM:
+        return GradCAM(self.layer, score=self.score)
+
+    @property
+    def _guided(self) -> Explainer:
+        return methods["guided_backprop"](score=self.score)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where one of the two methods does."""
+        self._guided.check(model, inputs)
+        self._cam.check(model, inputs)
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+        began = time.perf_counter()
+        with torch.inference_mode(False):
+            evaluator = Evaluator.of(model)
+            cam = self._cam(evaluator, inputs, target, seed=seed)
+            guided = self._guided(evaluator, inputs, target, seed=seed)
+            scaled = guided.values * cam.values.sum(1, keepdim=True)
+        return dataclasses.replace(guided, values=scaled).with_provenance(
+            method=type(self).__name__,
+            settings=describe(self),
+            passes=self.passes._asdict(),
+            seconds=time.perf_counter() - began,
+            layers=cam.provenance["layers"],
+        )
+
+
+class _Grid(NamedTuple):
+    """An output of a layer that can be read as a grid of places.
+
+    Attributes:
+        name: of the layer.
+        output: `(1, ...)`.
+        sides: of the grid.
+        channels: the dimension of the channels, 1 or -1.
+        prefix: tokens before those of the grid, which have no place.
+    """
+
+    name: str
+    output: Tensor
+    sides: Sequence[int]
+    channels: int = 1
+    prefix: int = 0
+
+    def read(self, values: Tensor) -> Tensor:
+        """Return values of the output's shape as `(1, D, *sides)`."""
+        if values.ndim < len(self.sides) + 2:
+            values = values[:, self.prefix :].unflatten(1, tuple(self.sides))
+        return values.movedim(self.channels, 1)
+
+
+def _last_with_influence(
+    grids: Sequence[_Grid], gradients: Sequence[Tensor]
+) -> tuple[str, Tensor, Tensor]:
+    """Return name, channels and gradients `(1, D, *sides)` of the last grid that the score needs.
+
+    Where the score is flat in all of them it is the last one: the map is zero.
+    """
+    for grid, gradient in zip(reversed(grids), reversed(gradients), strict=True):
+        slopes = grid.read(gradient)
+        if slopes.any():
+            return grid.name, grid.read(grid.output.detach()), slopes
+    last = grids[-1]
+    return last.name, last.read(last.output.detach()), last.read(gradients[-1])
+
+
+def _enlarge(cam: Tensor, inputs: Tensor) -> Tensor:
+    """Return a map `(1, 1, *grid)` at the inputs' size, spread over the channels, `(1, *S)`."""
+    mode = "linear" if cam.ndim == 3 else "bilinear"
+    large = interpolate(cam.to(inputs.dtype), inputs.shape[2:], mode=mode)
+    return (large / inputs.shape[1]).expand(-1, *inputs.shape[1:]).contiguous()
+
+
+def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, list[_Grid]]:
+    """Run a copy of the model at one input, and note its layers' outputs that are grids.
+
+    Args:
+        model: it is not changed.
+        layer: the only one to look at, or None for all.
+        one: `(1, *S)`.
+
+    Returns:
+        The logits `(1, K)`, and the grids in the order in which they came, at least one; all with
+        their graph.
+
+    Raises:
+        UnknownNameError: the model has no such layer.
+        NotApplicableError: no grid came.
+    """
+    if one.ndim not in (3, 4):
+        raise NotApplicableError(
+            f"Grad-CAM expects images (B, C, H, W) or signals (B, C, L), got {tuple(one.shape)}; "
+            "use method='ig'"
+        )
+    copy = working_copy(model.model)
+    layers = {name: part for name, part in copy.named_modules(remove_duplicate=False) if name}
+    if layer is not None and layer not in layers:
+        raise UnknownNameError("layer", layer, layers)
+    notes = _Notes(one.shape[2:], _prefix_tokens(copy), chosen=layer is not None)
+    for name, part in copy.named_modules() if layer is None else [(layer, layers[layer])]:
+        part.register_forward_hook(functools.partial(notes.take, name))
+    with torch.enable_grad():
+        outputs = model.run(copy, one.clone().requires_grad_())
+    if not notes.grids:
+        raise NotApplicableError(notes.complaint(layer))
+    return outputs, notes.grids
+
+
+def _prefix_tokens(model: nn.Module) -> int | None:
+    for part in model.modules():
+        count = getattr(part, "num_prefix_tokens", None)
+        if isinstance(count, int):
+            return count
+    return None
+
+
+class _Notes:
+    """Collects the outputs that are grids of places while a model runs.
+
+    Args:
+        sides: of the input.
+        prefix: how many tokens have no place; None for any number up to five.
+        chosen: whether the user named the layer. Otherwise, outputs are left out that look like
+            grids and are none: the projections inside an attention, which change the tokens' shape,
+            and maps of attention, which are finer than the grid they come from.
+    """
+
+    def __init__(self, sides: torch.Size, prefix: int | None, *, chosen: bool) -> None:
+        self.grids: list[_Grid] = []
+        self._sides, self._prefix, self._chosen = sides, prefix, chosen
+        self._came = "nothing: it did not run"
+
+    def take(self, name: str, part: nn.Module, given: Any, output: Any) -> Tensor | None:
+        """Note an output; the model goes on with a copy, which it may overwrite."""
+        if not isinstance(output, Tensor):
+            self._came = f"a {type(output).__name__}"
+            return None
+        self._came = f"shape {tuple(output.shape)}"
+        grid = self._read(name, output) if len(output) == 1 and output.requires_grad else None
+        if grid is None or not (self._chosen or self._fits(grid, given)):
+            return None
+        self.grids.append(grid)
+        return output.clone()
+
+    def complaint(self, layer: str | None) -> str:
+        """Return what to say where there are no grids."""
+        if layer is None:
+            return (
+                "Grad-CAM needs a layer whose output is a grid of places, such as a convolution's "
+                "or a vision transformer's, and this model has none; use method='ig' or 'occlusion'"
+            )
+        return (
+            f"Grad-CAM needs a layer whose output is a grid of places, but {layer!r} gave "
+            f"{self._came}; name another, or leave layer out"
+        )
+
+    def _read(self, name: str, output: Tensor) -> _Grid | None:
+        if len(self._sides) == 2 and output.ndim == 3:
+            return self._read_tokens(name, output)
+        if output.ndim != len(self._sides) + 2:
+            return None
+        readings = [_Grid(name, output, output.shape[2:])]
+        if len(self._sides) == 2:
+            readings.append(_Grid(name, output, output.shape[1:3], channels=-1))
+        best = min(readings, key=lambda one: _distortion(one.sides, self._sides))
+        plausible = _distortion(best.sides, self._sides) <= _MOST_DISTORTION
+        return best if plausible and math.prod(best.sides) > 1 else None
+
+    def _read_tokens(self, name: str, output: Tensor) -> _Grid | None:
+        height, width = self._sides
+        known = self._prefix is not None
+        for prefix in [self._prefix] if known else range(_MOST_PREFIX_TOKENS + 1):
+            count = output.shape[1] - (prefix or 0)
+            rows = round(math.sqrt(max(count, 0) * height / width))
+            if count > 1 and rows and count % rows == 0:
+                sides = (rows, count // rows)
+                if rows == round(sides[1] * height / width):
+                    return _Grid(name, output, sides, channels=-1, prefix=prefix or 0)
+        return None
+
+    def _fits(self, grid: _Grid, given: Any) -> bool:
+        kept = any(isinstance(one, Tensor) and one.shape == grid.output.shape for one in given)
+        tokens = grid.output.ndim < len(grid.sides) + 2
+        coarser = all(math.prod(grid.sides) <= math.prod(one.sides) for one in self.grids)
+        return coarser and (kept or not tokens)
+
+
+def _distortion(sides: Sequence[int], input_sides: Sequence[int]) -> float:
+    """Return by how much the aspect ratio differs from the input's, as a logarithm."""
+    if len(sides) < 2:
+        return 0.0
+    return abs(math.log(sides[0] * input_sides[1] / (sides[1] * input_sides[0])))
+
+
+methods.add(
+    Card(
+        "gradcam",
+        "activation",
+        "Grad-CAM: the last grid's channels, weighed by their mean gradient",
+        "Selvaraju et al. 2017, arXiv 1610.02391",
+    ),
+    GradCAM,
+)
