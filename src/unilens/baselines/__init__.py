@@ -3,6 +3,7 @@
 from .base import Baseline, Found, baselines
 from .blur import Blur, gaussian_blur
 from .constant import Constant, ImageMean, MaxDistance
+from .max_entropy import MaxEntropy
 from .noise import DatasetSample, GaussianNoise, UniformNoise
 from .unlearned import Unlearned
 
@@ -15,6 +16,7 @@ __all__ = [
     "GaussianNoise",
     "ImageMean",
     "MaxDistance",
+    "MaxEntropy",
     "UniformNoise",
     "Unlearned",
     "baselines",
