@@ -274,7 +274,7 @@ def _specs(given: list[str], shared: Mapping[str, Any]) -> dict[str, _Spec]:
     for text in given:
         name, _, tail = text.partition(":")
         own = _settings(re.split(r",(?![^\[]*\])", tail) if tail else [])
-        valid = _valid_settings(name, {**shared, **own})
+        valid = set(methods[name].settings_with({**shared, **own}))
         used |= valid & set(shared)
         mine = {key: value for key, value in shared.items() if key in valid}
         specs[text] = _Spec(name, {**mine, **own})
@@ -283,15 +283,6 @@ def _specs(given: list[str], shared: Mapping[str, Any]) -> dict[str, _Spec]:
             known = {name for spec in specs.values() for name in methods[spec.method].settings}
             raise UnknownNameError(f"setting of {', '.join(specs)}", key, sorted(known))
     return specs
-
-
-def _valid_settings(name: str, settings: Mapping[str, Any]) -> set[str]:
-    """Return the settings a method has, with those of the baseline that was chosen for it."""
-    valid = set(methods[name].settings)
-    chosen = settings.get("baseline")
-    if "baseline" in valid and isinstance(chosen, str):
-        valid |= set(baselines[chosen].settings)
-    return valid
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

@@ -48,6 +48,10 @@ class Entry(Generic[T]):
             for name, parameter in inspect.signature(self.build).parameters.items()
         }
 
+    def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that are valid beside those given: a choice may bring its own."""
+        return self.settings
+
     def __call__(self, **settings: Any) -> T:
         """Build the thing, naming the valid settings where one is unknown or missing."""
         check_known(self.card.name, settings, self.settings)

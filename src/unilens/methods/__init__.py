@@ -5,5 +5,15 @@
 from .base import explain, methods
 from .path import PathMethod
 from .gradient import Gradient
+from .smoothing import Smoothed
+from .expected import ExpectedGradients
 
-__all__ = ["Gradient", "PathMethod", "explain", "methods"]
+__all__ = [
+    "ExpectedGradients",
+    "Gradient",
+    "Neutral",
+    "PathMethod",
+    "Smoothed",
+    "explain",
+    "methods",
+]

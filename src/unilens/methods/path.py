@@ -42,6 +42,11 @@ class PathMethod(Entry[Explainer]):
         """The names of the settings and their defaults, with the default baseline and path."""
         return {name: self._part(name) for name in self.offers} | self._valid({})
 
+    def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that are valid with the baseline and path that are given."""
+        chosen = {name: given[name] for name in self.offers if name in given}
+        return dict.fromkeys(self.offers) | self._valid(chosen)
+
     def __call__(self, **settings: Any) -> Explainer:
         """Build the method; settings beside its own go to the chosen baseline and path."""
         chosen = {name: settings.pop(name) for name in self.offers if name in settings}
