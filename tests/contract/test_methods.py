@@ -11,9 +11,8 @@ from torch import nn
 
 import unilens
 from unilens import explain
-from unilens.attribution import PathAttribution
 from unilens.baselines import baselines
-from unilens.errors import UnilensError
+from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
 from unilens.paths import paths
 from unilens.quadrature import rules
@@ -22,12 +21,35 @@ from unilens.scores import scores
 
 from ..conftest import SmallNet, randomise
 
-# Settings that a baseline cannot do without; inputs here are (B, 3, 13, 11).
-NEEDED = {"dataset_sample": {"references": torch.rand(5, 3, 13, 11).double()}}
-CASES = {name: (name, {}) for name in methods} | {
+# Settings that a method or baseline cannot do without; inputs here are (B, 3, 13, 11), or (B, 6).
+_REFERENCES = {"references": torch.rand(5, 3, 13, 11).double()}
+NEEDED = {
+    "dataset_sample": _REFERENCES,
+    "expected_gradients": _REFERENCES,
+    "neutral": {"references": torch.rand(20, 6).double()},
+}
+CASES = {name: (name, NEEDED.get(name, {})) for name in methods} | {
     f"ig from {name}": ("ig", {"baseline": name, **NEEDED.get(name, {})}) for name in baselines
 }
-cases = pytest.mark.parametrize("case", CASES)
+# Methods for one kind of model: they refuse the network here, and any module wrapped around theirs.
+MODELS = {
+    "neutral": lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)),
+}
+# What they explain, of outputs at which the larger is the target's; elsewhere the probability.
+EXPLAINED = {"neutral": lambda outputs: outputs.diff().abs().squeeze(-1)}
+every_case = pytest.mark.parametrize("case", CASES)
+cases = pytest.mark.parametrize("case", [name for name in CASES if name not in MODELS])
+
+
+@pytest.fixture
+def net(case):
+    return randomise(MODELS.get(case, SmallNet)().double())
+
+
+@pytest.fixture
+def given(case):
+    shape = (8, 6) if case in MODELS else (8, 3, 13, 11)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1)).double()
 
 
 def run(case, model, inputs, **more):
@@ -35,20 +57,21 @@ def run(case, model, inputs, **more):
     return explain(model, inputs, name, **settings, **more)
 
 
-@cases
-def test_shape_dtype_device_and_what_is_recorded(case, small_net, images):
+@every_case
+def test_shape_dtype_device_and_what_is_recorded(case, net, given):
     for dtype in (torch.float64, torch.float32):
-        inputs = images.to(dtype)
-        found = run(case, small_net.to(dtype), inputs)
+        inputs = given.to(dtype)
+        found = run(case, net.to(dtype), inputs)
         assert found.values.shape == inputs.shape
         assert found.values.dtype == dtype
         assert found.values.device == inputs.device
         assert found.values.isfinite().all()
         assert not found.values.requires_grad
         assert float(found.values.abs().max()) > 0
-        assert torch.equal(found.target, small_net(inputs).argmax(-1))
-        expected = small_net(inputs).softmax(-1).amax(-1).detach()
-        assert torch.allclose(found.score, expected)
+        outputs = net(inputs).detach()
+        assert torch.equal(found.target, outputs.argmax(-1))
+        explained = EXPLAINED.get(case, lambda outputs: outputs.softmax(-1).amax(-1))
+        assert torch.allclose(found.score, explained(outputs), atol=1e-6)
         for name, measured in found.diagnostics.items():
             assert measured.shape == (8,), name
         assert len(found.warnings) == 8
@@ -80,22 +103,33 @@ def assert_same(before, after):
 
 
 @pytest.fixture
-def watched(small_net):
+def watched(net):
     """A model with hooks, a frozen weight and a gradient: all of it must stay."""
-    small_net.conv1.weight.requires_grad_(False)
-    small_net.head.weight.grad = torch.ones_like(small_net.head.weight)
-    small_net.conv2.register_forward_hook(lambda module, args, output: None)
-    small_net.head.register_full_backward_hook(lambda module, given, taken: None)
-    return small_net
+    first, *_, last = net.children()
+    first.weight.requires_grad_(False)
+    last.weight.grad = torch.ones_like(last.weight)
+    first.register_forward_hook(lambda module, args, output: None)
+    last.register_full_backward_hook(lambda module, given, taken: None)
+    return net
 
 
-@cases
-def test_the_model_and_the_inputs_stay_as_they_were(case, watched, images):
-    before, given = state(watched), images.clone()
-    run(case, watched, images)
+@every_case
+def test_the_model_and_the_inputs_stay_as_they_were(case, watched, given):
+    before, inputs = state(watched), given.clone()
+    run(case, watched, inputs)
     assert_same(before, state(watched))
-    assert torch.equal(images, given)
-    assert not images.requires_grad
+    assert torch.equal(inputs, given)
+    assert not inputs.requires_grad
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_methods_for_one_kind_of_model_refuse_the_others(name, small_net, images):
+    before, shape = state(small_net), tuple(images.shape[1:])
+    settings = {"references": torch.rand(5, *shape)} if name in NEEDED else {}
+    with pytest.raises(NotApplicableError, match="expected a model") as raised:
+        explain(small_net, images, name, **settings)
+    assert "\n" not in str(raised.value)
+    assert_same(before, state(small_net))
 
 
 class FailsLater(nn.Module):
@@ -136,18 +170,31 @@ def test_they_stay_so_when_the_model_fails_on_the_way(case, passes, watched, ima
     assert torch.equal(images, given)
 
 
-@cases
-def test_a_batch_is_a_loop(case, small_net, images):
-    together = run(case, small_net.float(), images.float())
+@every_case
+def test_a_batch_is_a_loop(case, net, given):
+    together = run(case, net.float(), given.float())
     for i in (0, 5):
-        alone = run(case, small_net, images.float()[i : i + 1])
+        alone = run(case, net, given.float()[i : i + 1])
         assert torch.equal(alone.values[0], together.values[i])
+        if together.baseline_score is not None:
+            assert torch.equal(alone.baseline[0], together.baseline[i])
+            assert torch.equal(alone.baseline_score[0], together.baseline_score[i])
 
 
-@cases
-def test_the_same_seed_gives_the_same_map(case, small_net, images):
-    first = run(case, small_net, images[:2], seed=3).values
-    assert torch.equal(run(case, small_net, images[:2], seed=3).values, first)
+@every_case
+def test_the_same_seed_gives_the_same_map(case, net, given):
+    first = run(case, net, given[:2], seed=3).values
+    assert torch.equal(run(case, net, given[:2], seed=3).values, first)
+
+
+@every_case
+def test_another_seed_gives_another_map_where_the_card_says_so(case, net, given):
+    name, settings = CASES[case]
+    cards = [methods[name].card]
+    if "baseline" in settings:
+        cards.append(baselines[settings["baseline"]].card)
+    first, other = (run(case, net, given[:1], seed=seed).values for seed in (3, 4))
+    assert torch.equal(first, other) == all(card.deterministic for card in cards)
 
 
 @cases
@@ -202,14 +249,24 @@ def test_it_costs_what_its_passes_say(case, images):
     assert Counting.backward_points == 8 * (backward - unlearned)
 
 
-@cases
-def test_methods_and_results_pickle(case, small_net, images):
+@every_case
+def test_methods_and_results_pickle(case, net, given):
     name, settings = CASES[case]
     explainer = methods[name](**settings)
     again = pickle.loads(pickle.dumps(explainer))
-    first, second = explainer(small_net, images[:1]), again(small_net, images[:1])
+    first, second = explainer(net, given[:1]), again(net, given[:1])
     assert torch.equal(first.values, second.values)
     assert torch.equal(pickle.loads(pickle.dumps(first)).values, first.values)
+
+
+# From the target's weights and the inputs; with a baseline it is weight times distance.
+ON_A_LINEAR_MODEL = {
+    "gradient": lambda weight, inputs: weight,
+    "input_x_gradient": lambda weight, inputs: weight * inputs,
+    "smoothgrad": lambda weight, inputs: weight,
+    "vargrad": lambda weight, inputs: 0 * weight,  # all samples have the same gradient
+    "squaregrad": lambda weight, inputs: weight**2,
+}
 
 
 @cases
@@ -218,15 +275,15 @@ def test_a_linear_model_is_explained_exactly(case, n_steps):
     name, settings = CASES[case]
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(3 * 13 * 11, 4)).double())
     inputs = torch.rand(2, 3, 13, 11).double()
-    if isinstance(methods[name](**settings), PathAttribution):
-        found = explain(model, inputs, name, 1, **settings, score="logit", n_steps=n_steps)
-        expected = model[1].weight[1].view(3, 13, 11) * (inputs - found.baseline)
-        assert found.completeness_gap.abs().max() < 1e-10
+    steps = {"n_steps": n_steps} if "n_steps" in methods[name].settings else {}
+    found = explain(model, inputs, name, 1, **settings, score="logit", **steps)
+    weight = model[1].weight[1].view(3, 13, 11).detach()
+    if name in ON_A_LINEAR_MODEL:
+        expected = ON_A_LINEAR_MODEL[name](weight, inputs)
     else:
-        found = explain(model, inputs, name, 1, **settings, score="logit")
-        expected = model[1].weight[1].view(1, 3, 13, 11).expand_as(inputs)
-        expected = expected * inputs if name == "input_x_gradient" else expected
-    assert float((found.values - expected).detach().abs().max()) < 1e-12
+        expected = weight * (inputs - found.baseline)
+        assert found.completeness_gap.abs().max() < 1e-10
+    assert float((found.values - expected).abs().max()) < 1e-12
 
 
 @cases
@@ -249,15 +306,17 @@ def test_a_value_without_influence_gets_nothing(case):
 @cases
 def test_many_steps_complete_the_sum(case, small_net, images):
     name, settings = CASES[case]
-    if not isinstance(methods[name](**settings), PathAttribution):
+    if name in ON_A_LINEAR_MODEL:
         assert explain(small_net, images, name, **settings).completeness_gap.isnan().all()
         return
-    found = explain(small_net, images, name, **settings, n_steps=600, rule="midpoint")
+    many = {"n_steps": 600, "rule": "midpoint"}
+    many = {key: value for key, value in many.items() if key in methods[name].settings}
+    found = explain(small_net, images, name, **settings, **many)
     assert float(found.completeness_gap.abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["table", "signal"])
-@pytest.mark.parametrize("case", [name for name in CASES if "dataset" not in name])
+@pytest.mark.parametrize("case", [name for name in CASES if "references" not in CASES[name][1]])
 def test_tables_and_signals(case, kind):
     torch.manual_seed(0)
     shape = (6,) if kind == "table" else (2, 9)

@@ -7,6 +7,7 @@ from .path import PathMethod
 from .gradient import Gradient
 from .smoothing import Smoothed
 from .expected import ExpectedGradients
+from .neutral import Neutral
 
 __all__ = [
     "ExpectedGradients",
