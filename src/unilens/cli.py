@@ -295,7 +295,7 @@ def _specs(given: list[str], shared: Mapping[str, Any]) -> dict[str, _Spec]:
     for text in given:
         name, _, tail = text.partition(":")
         own = _settings(re.split(r",(?![^\[]*\])", tail) if tail else [])
-        valid = set(methods[name].valid({**shared, **own}))
+        valid = set(methods[name].settings_with({**shared, **own}))
         used |= valid & set(shared)
         mine = {key: value for key, value in shared.items() if key in valid}
         specs[text] = _Spec(name, {**mine, **own})

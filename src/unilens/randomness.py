@@ -25,9 +25,14 @@ def per_input(
     Returns:
         `(B, ...)`, the draws stacked, on the inputs' device and in their dtype.
     """
-    seed = generator.initial_seed()
-    draws = [draw(torch.Generator().manual_seed(_seed(seed, one))) for one in inputs]
+    draws = [draw(own) for own in generators(inputs, generator)]
     return torch.stack(draws).to(inputs.dtype).to(inputs.device)
+
+
+def generators(inputs: Tensor, generator: torch.Generator) -> list[torch.Generator]:
+    """Return the generator of each input, for draws that are too many to be kept all at once."""
+    seed = generator.initial_seed()
+    return [torch.Generator().manual_seed(_seed(seed, one)) for one in inputs]
 
 
 def _seed(seed: int, one: Tensor) -> int:

@@ -56,8 +56,8 @@ class Entry(Generic[T]):
         forward, backward = getattr(self(), "passes", (0, 0))
         return forward, backward
 
-    def valid(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the settings there are once some are given, and their defaults."""
+    def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that are valid beside those given: a choice may bring its own."""
         return self.settings
 
     def __call__(self, **settings: Any) -> T:

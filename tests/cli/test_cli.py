@@ -103,9 +103,13 @@ def test_all_diagnostics_without_quick(run, photograph):
 
 
 def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
-    needed = {"deeplift_shap": f"deeplift_shap:references={photograph}"}
-    names = [*(needed.get(name, name) for name in methods), "ig:baseline=blur,sigma=3"]
+    needed = {
+        "deeplift_shap": f":references={photograph}",
+        "expected_gradients": f":references={photograph}",
+    }
+    names = [name + needed.get(name, "") for name in methods if name != "neutral"]
     chosen = [part for name in names for part in ("--method", name)]
+    chosen += ["--method", "ig:baseline=blur,sigma=3"]
     chosen += ["--set", "n_masks=9", "--set", "designs=2", "--set", "cells=2"]
     code, out, _ = explain_small(
         run, photograph, "--sample", "coffee", *chosen, *FAST, "--json", "--target", "3"
@@ -114,7 +118,7 @@ def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
     records = [json.loads(line) for line in out.splitlines()]
     assert [record["source"] for record in records] == [str(photograph), "coffee"]
     for record in records:
-        assert set(record["methods"]) == set(names)
+        assert set(record["methods"]) == {*names, "ig:baseline=blur,sigma=3"}
         assert record["target"] == {"index": 3, "label": "class 3"}
     blurred = records[0]["methods"]["ig:baseline=blur,sigma=3"]
     assert blurred["settings"]["baseline"] == {"type": "Blur", "sigma": 3}
@@ -193,6 +197,23 @@ def test_a_list_can_be_a_setting_of_one_method(run, photograph):
     made = json.loads(out)["methods"][text]["settings"]
     assert made["baseline"]["value"] == [0.1, 0.2, 0.3]
     assert made["n_steps"] == 1
+
+
+def test_settings_reach_the_method_that_another_one_smooths(run, photograph):
+    text = "smoothgrad:inner=ig,baseline=blur,n_samples=2"
+    shared = ("--set", "n_steps=3", "--set", "sigma=4")
+    code, out, _ = explain_small(run, photograph, "--method", text, *shared, "--quick", "--json")
+    assert code == 0
+    made = json.loads(out)["methods"][text]["settings"]
+    assert made["explainer"]["baseline"] == {"type": "Blur", "sigma": 4}
+    assert (made["explainer"]["n_steps"], made["n_samples"]) == (3, 2)
+
+
+def test_a_method_that_does_not_apply_says_so_in_one_line(run, photograph):
+    code, out, err = explain_small(run, photograph, "--method", "neutral", "--quick")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: expected a model that is a chain of Linear")
+    assert err.count("\n") == 1
 
 
 def test_random_weights_are_on_the_record(run, photograph):

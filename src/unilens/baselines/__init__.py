@@ -4,6 +4,7 @@ from .adversarial import Adversarial
 from .base import Baseline, Found, baselines
 from .blur import Blur, gaussian_blur
 from .constant import Constant, ImageMean, MaxDistance
+from .max_entropy import MaxEntropy
 from .noise import DatasetSample, GaussianNoise, UniformNoise
 from .unlearned import Unlearned
 from .weighed import Weighed
@@ -18,6 +19,7 @@ __all__ = [
     "GaussianNoise",
     "ImageMean",
     "MaxDistance",
+    "MaxEntropy",
     "UniformNoise",
     "Unlearned",
     "Weighed",

@@ -10,6 +10,7 @@ from torch.nn.functional import conv1d, pad
 
 from ..errors import NotApplicableError
 from ..gradients import Evaluator
+from ..numerics import wide
 from ..registry import Card
 from .base import baselines, check_choice, check_number
 
@@ -65,6 +66,8 @@ def gaussian_blur(
 ) -> Tensor:
     """Blur along the dimensions of space, one after the other, by several widths.
 
+    It is computed in float64: rounded products would depend on how many there are.
+
     Args:
         inputs: `(B, C, L)` signals or `(B, C, H, W)` images.
         sigmas: `(N,)`, standard deviations of the gaussian, in pixels; 0 leaves the input.
@@ -78,7 +81,7 @@ def gaussian_blur(
         NotApplicableError: the inputs have no dimension of space.
     """
     check_space(inputs)
-    blurred = inputs.expand(len(sigmas), *inputs.shape)
+    blurred = wide(inputs).expand(len(sigmas), *inputs.shape)
     slopes = torch.zeros_like(blurred)
     for dim in range(3, blurred.ndim):
         size = blurred.shape[dim]
@@ -88,7 +91,7 @@ def gaussian_blur(
                 blurred, changes, dim, boundary
             )
         blurred = _along(blurred, kernels, dim, boundary)
-    return slopes if slope else blurred
+    return (slopes if slope else blurred).to(inputs.dtype)
 
 
 def _kernels(sigmas: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import UnilensError, require
 from ..gradients import Evaluator
 from ..randomness import per_input
+from ..references import check_references, references_for
 from ..registry import Card
 from .base import baselines, check_bounds, check_number
 
@@ -80,23 +80,16 @@ class DatasetSample:
     references: Tensor
 
     def __post_init__(self) -> None:
-        require(
-            isinstance(self.references, Tensor) and len(self.references) > 0,
-            f"expected references to be a tensor (R, *S), got {type(self.references).__name__}",
-        )
+        check_references(self.references)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        if self.references.shape[1:] != inputs.shape[1:]:
-            raise UnilensError(
-                f"expected references of shape (R, {', '.join(map(str, inputs.shape[1:]))}), got "
-                f"{tuple(self.references.shape)}; preprocess them as the inputs are"
-            )
-        count = len(self.references)
+        references = references_for("dataset_sample", self.references, inputs)
+        count = len(references)
         chosen = per_input(inputs, generator, lambda g: torch.randint(count, (), generator=g))
-        return self.references.to(inputs)[chosen.long()]
+        return references[chosen.long()]
 
 
 _STURMFELS = "Sturmfels et al. 2020, doi 10.23915/distill.00022"

@@ -5,6 +5,9 @@
 from .base import explain, methods
 from .path import PathMethod
 from .gradient import Gradient
+from .smoothing import Smoothed
+from .expected import ExpectedGradients
+from .neutral import Neutral
 from .cam import GradCAM, GuidedGradCAM
 from .hooks import Deconvolution, DeepLift, DeepLiftShap, GuidedBackprop
 from .black_box import Occlusion, Rise, Sobol
@@ -13,13 +16,16 @@ __all__ = [
     "Deconvolution",
     "DeepLift",
     "DeepLiftShap",
+    "ExpectedGradients",
     "GradCAM",
     "Gradient",
     "GuidedBackprop",
     "GuidedGradCAM",
+    "Neutral",
     "Occlusion",
     "PathMethod",
     "Rise",
+    "Smoothed",
     "Sobol",
     "explain",
     "methods",

@@ -46,9 +46,9 @@ class PathMethod(Entry[Explainer]):
     @property
     def settings(self) -> dict[str, Any]:
         """The names of the settings and their defaults, with those of the default parts."""
-        return self.valid({})
+        return self.settings_with({})
 
-    def valid(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings there are, and their defaults, with those of the chosen parts."""
         known = dict(_OWN)
         for kind, part in self._chosen(given).items():
@@ -59,7 +59,7 @@ class PathMethod(Entry[Explainer]):
 
     def __call__(self, **settings: Any) -> Explainer:
         """Build the method; settings beside its own go to the chosen parts."""
-        valid = self.valid(settings)
+        valid = self.settings_with(settings)
         check_known(self.card.name, settings, valid)
         values = {**valid, **settings}
         built = {name: values[name] for name in _OWN}

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..baselines.base import Found, check_choice
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator, ScoreGradient
+from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
 from .base import Leg, along, paths
@@ -62,7 +63,7 @@ class SpectralPath:
     ) -> Iterator[Leg]:
         """Yield the legs from start to end; see `Path`."""
         left, singular, right = torch.linalg.svd(
-            self._matrices(end - start.values), full_matrices=False
+            self._matrices(wide(end - start.values)), full_matrices=False
         )
         largest = singular[..., :1]
         strength = torch.where(largest > 0, singular / largest, 0.0)
@@ -72,7 +73,7 @@ class SpectralPath:
             at = fraction.to(singular).view(-1, *(1 for _ in singular.shape))
             entered = ((at - enters) / self.overlap).clamp(0, 1)
             way = (left * (singular * entered).unsqueeze(-2)) @ right
-            return start.values + way.view(len(at), *end.shape)
+            return start.values + way.view(len(at), *end.shape).to(end.dtype)
 
         return along(gradient, curve, end, quadrature)
 

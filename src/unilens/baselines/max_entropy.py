@@ -1,0 +1,133 @@
+"""The input at which the model knows least: its output is as near to uniform as can be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UnilensError, require
+from ..gradients import Evaluator, Passes
+from ..randomness import per_input
+from ..registry import Card
+from .base import Found, baselines, check_bounds, check_number
+
+_STARTS = ("input", "black", "noise")
+
+
+@dataclass(frozen=True)
+class MaxEntropy:
+    """Compare with an input whose softmax output a search has brought near to uniform.
+
+    Adam minimises KL(softmax || uniform) = log K - entropy, in nats, for every input alone.
+    Only the paper's abstract could be read: the objective is its, while the optimiser, where it
+    starts, its rate and its number of iterations are our choices.
+
+    Args:
+        start: where the search begins: "input"; "black", 0 everywhere; "noise", uniform draws from
+            `bounds`.
+        learning_rate: of Adam: about the most that a value moves per iteration, in the inputs'
+            units.
+        iterations: Adam's steps; every one costs a forward and a backward pass.
+        clamp: whether to clip to `bounds` after each step.
+        bounds: the input box, in the inputs' units, used by `clamp` and the start "noise".
+
+    References:
+        Tan, "Maximum Entropy Baseline for Integrated Gradients", 2022, arXiv 2204.05948;
+        Kingma, Ba, "Adam", ICLR 2015, arXiv 1412.6980.
+    """
+
+    start: str = "input"
+    learning_rate: float = 0.01
+    iterations: int = 50
+    clamp: bool = False
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        require(
+            self.start in _STARTS,
+            f"expected start to be one of {', '.join(_STARTS)}, got {self.start!r}",
+        )
+        check_number("learning_rate", self.learning_rate, above=0)
+        require(
+            type(self.iterations) is int and self.iterations >= 1,
+            f"expected iterations to be a whole number of at least 1, got {self.iterations!r}",
+        )
+        require(isinstance(self.clamp, bool), f"expected clamp true or false, got {self.clamp!r}")
+        check_bounds(self.bounds)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input: one per iteration, and one more entropy."""
+        return Passes(self.iterations + 1, self.iterations)
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Found:
+        """Return the baseline with the record `entropy_gap` `(B, iterations + 1)`, in nats."""
+        values = self._start(inputs, generator)
+        adam = _Adam(self.learning_rate, values)
+        gaps = []
+        for _ in range(self.iterations):
+            evaluation = model.differentiate(values.unsqueeze(0), _entropy_gap)
+            gaps.append(evaluation.values[0])
+            values = values - adam.step(evaluation.gradients[0])
+            if self.clamp:
+                values = values.clamp(*self.bounds)
+        gaps.append(_entropy_gap(model(values)))
+        return Found(values, {"entropy_gap": torch.stack(gaps, dim=1)})
+
+    def _start(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        if self.start == "input":
+            return inputs
+        if self.start == "black":
+            return torch.zeros_like(inputs)
+        low, high = self.bounds
+        shape = inputs.shape[1:]
+        noise = per_input(inputs, generator, lambda g: torch.rand(shape, generator=g))
+        return noise * (high - low) + low
+
+
+class _Adam:
+    """Adam's steps, in operations that round the same for an input alone and in any batch.
+
+    `torch.optim.Adam` takes fused ones, which need not, and nearly three seconds to import.
+    """
+
+    def __init__(self, rate: float, like: Tensor) -> None:
+        self._rate, self._count = rate, 0
+        self._mean, self._square = torch.zeros_like(like), torch.zeros_like(like)
+
+    def step(self, gradient: Tensor) -> Tensor:
+        """Return what to subtract."""
+        self._count += 1
+        self._mean = 0.9 * self._mean + 0.1 * gradient
+        self._square = 0.999 * self._square + 0.001 * (gradient * gradient)
+        mean = self._mean / (1 - 0.9**self._count)
+        deviation = (self._square / (1 - 0.999**self._count)).sqrt()
+        return self._rate * mean / (deviation + 1e-8)
+
+
+def _entropy_gap(outputs: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Return log K - entropy of the softmax, in nats: 0 where it is uniform."""
+    classes = outputs.shape[-1]
+    if classes < 2:
+        raise UnilensError(
+            "expected at least 2 classes, whose entropy can be raised, but the model has a single "
+            "output; use another baseline, such as baseline='black'"
+        )
+    logs = outputs.log_softmax(-1)
+    return math.log(classes) + (logs.exp() * logs).sum(-1)
+
+
+baselines.add(
+    Card(
+        "max_entropy",
+        "entropy",
+        "an input at which the model's output is nearly uniform",
+        "Tan 2022, arXiv 2204.05948",
+    ),
+    MaxEntropy,
+)

@@ -1,0 +1,184 @@
+"""Expected gradients: integrated gradients averaged over many references, by sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..attribution import Attribution, Case
+from ..checks import Target
+from ..errors import require
+from ..gradients import Evaluator, Passes, ScoreGradient
+from ..numerics import per_item
+from ..quadrature import quadrature
+from ..randomness import per_input
+from ..references import check_references, references_for
+from ..registry import Card
+from ..scores import Score
+from ..scores import resolve as resolve_score
+from .base import methods
+
+_SAMPLING = ("stratified", "independent")
+
+
+class _Draws(NamedTuple):
+    """What each input was compared with, `(n_steps, B)` both: reference and place on the line."""
+
+    chosen: Tensor
+    places: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedGradients:
+    """Average (x_i - r_i) df/dx_i(r + t (x - r)) over draws of a reference r and a place t.
+
+    The baseline of the result is the mean of the references drawn, and its score the mean of
+    theirs, so the completeness gap is the error of the sampling.
+
+    Args:
+        references: `(R, *S)`, in the inputs' units, of their shape after the first dimension;
+            needed.
+        n_steps: draws per input, each of one reference and one place.
+        sampling: "stratified": the k-th place is uniform in [k/n, (k+1)/n), and the references
+            are used equally often, give or take one, each round in a random order; "independent":
+            the paper's plain draws.
+        score: what is explained, by name or as a function of logits and target.
+
+    References:
+        Erion et al. 2021, "Improving performance of deep learning models with axiomatic
+        attribution priors and expected gradients", arXiv 1906.10670. The stratification is ours.
+
+    Example:
+        >>> model = nn.Linear(2, 2, bias=False).eval()
+        >>> _ = nn.init.constant_(model.weight, 3.0)
+        >>> explain = ExpectedGradients(torch.tensor([[0.0, 0.0], [1.0, 2.0]]), 2, score="logit")
+        >>> explain(model, torch.tensor([[1.0, 2.0]]), 0).values
+        tensor([[1.5000, 3.0000]])
+    """
+
+    references: Tensor | None = None
+    n_steps: int = 200
+    sampling: str = "stratified"
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        quadrature("midpoint", self.n_steps)
+        resolve_score(self.score)
+        require(
+            self.sampling in _SAMPLING,
+            f"expected sampling to be one of {', '.join(_SAMPLING)}, got {self.sampling!r}",
+        )
+        check_references(self.references, optional=True)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input, with the references' scores."""
+        return Passes(self.n_steps + min(self._count, self.n_steps) + 1, self.n_steps)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `UnilensError` where references are missing or have another shape."""
+        references_for("expected_gradients", self.references, inputs)
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+        with torch.inference_mode(False):
+            case = Case.begin(self, model, inputs, target, seed)
+            references = references_for("expected_gradients", self.references, case.inputs)
+            return case.finish(self, self._sample(case, references))
+
+    @property
+    def _count(self) -> int:
+        return 0 if self.references is None else len(self.references)
+
+    def _sample(self, case: Case, references: Tensor) -> Attribution:
+        score = resolve_score(self.score)
+        gradient = ScoreGradient(case.evaluator, score, case.target)
+        draws = self._draw(case)
+        total = torch.zeros_like(case.inputs)
+        baseline = torch.zeros_like(case.inputs)
+        for chosen, places in self._blocks(case, *draws):
+            start = references[chosen]
+            direction = case.inputs - start
+            points = start + per_item(places, start) * direction
+            for one, way, from_ in zip(
+                gradient(points).gradients, direction, start, strict=True
+            ):  # one by one: no sum whose rounding depends on the batch
+                total += one * way
+                baseline += from_
+        attribution = Attribution(
+            values=total / self.n_steps,
+            target=case.target,
+            score=score(case.outputs, case.target),
+            outputs=case.outputs,
+            baseline=baseline / self.n_steps,
+            baseline_score=self._mean_score(case, references, draws.chosen),
+        )
+        assert attribution.baseline_score is not None
+        return attribution.with_measured(
+            completeness_gap=attribution.completeness_gap,
+            score_change=attribution.score - attribution.baseline_score,
+        )
+
+    def _draw(self, case: Case) -> _Draws:
+        def draw(own: torch.Generator) -> Tensor:
+            uniform = torch.rand(self.n_steps, generator=own, dtype=torch.float64)
+            if self.sampling == "independent":
+                chosen = torch.randint(self._count, (self.n_steps,), generator=own)
+                return torch.stack([chosen, uniform])
+            rounds = -(-self.n_steps // self._count)
+            orders = [torch.randperm(self._count, generator=own) for _ in range(rounds)]
+            places = (torch.arange(self.n_steps) + uniform) / self.n_steps
+            return torch.stack([torch.cat(orders)[: self.n_steps], places])
+
+        drawn = per_input(case.inputs, torch.Generator().manual_seed(case.seed), draw)
+        chosen, places = drawn.permute(1, 2, 0)
+        return _Draws(chosen.long(), places)
+
+    def _mean_score(self, case: Case, references: Tensor, chosen: Tensor) -> Tensor:
+        """Return the mean score `(B,)` of the references drawn, each evaluated once if it can."""
+        if self._count <= self.n_steps:
+            every = torch.arange(self._count, device=chosen.device).unsqueeze(1)
+            known = self._scores(case, references, every.expand(-1, len(case.inputs)))
+            scores = known.gather(0, chosen)
+        else:
+            scores = self._scores(case, references, chosen)
+        total = torch.zeros_like(scores[0])
+        for one in scores:
+            total += one
+        return total / self.n_steps
+
+    def _scores(self, case: Case, references: Tensor, chosen: Tensor) -> Tensor:
+        score = resolve_score(self.score)
+        target = case.target
+        found = []
+        for (block,) in self._blocks(case, chosen):
+            outputs = case.evaluator.outputs(references[block])
+            found += [score(one, target) for one in outputs]
+        return torch.stack(found)
+
+    def _blocks(self, case: Case, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        size = case.evaluator.points_at_once(case.inputs)
+        return zip(*(value.split(size) for value in values), strict=True)
+
+
+methods.add(
+    Card(
+        "expected_gradients",
+        "path",
+        "integrated gradients averaged over references=(R, *S)",
+        "Erion et al. 2021, arXiv 1906.10670",
+        False,
+    ),
+    ExpectedGradients,
+)

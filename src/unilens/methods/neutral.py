@@ -1,0 +1,269 @@
+"""Neutral baselines of multi-layer perceptrons: a baseline of its own for every path of neurons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..attribution import Attribution, Case, PathAttribution
+from ..baselines.base import check_number
+from ..checks import Target
+from ..errors import NotApplicableError, require
+from ..gradients import Evaluator, Passes
+from ..numerics import wide
+from ..perceptron import Layer, perceptron
+from ..quadrature import Rule
+from ..references import check_references, references_for
+from ..registry import Card
+from ..scores import margin
+from .base import methods
+
+_MOST_COPIES = 200_000
+_HALVINGS = 60
+
+
+def log_odds(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the log odds of a binary classifier `(M,)`: its logit, or the target's margin."""
+    return outputs[..., 0] if outputs.shape[-1] == 1 else margin(outputs, target)
+
+
+@dataclass(frozen=True, eq=False)
+class Neutral:
+    """Integrated gradients of a binary MLP from where every neuron is as neutral as its reader.
+
+    A neuron's baseline c(p) takes of each of its inputs, over the references, the quantile p where
+    its weight is positive and 1 - p where it is negative, so that the neuron rises with p. For the
+    output neuron p is such that its value is the neutral one; the baseline's entries are then what
+    the neurons before it should give, and so on down to the inputs. Neurons of one layer need not
+    agree on their inputs. So the MLP is rewritten with a copy of the inputs for every path of
+    neurons, and integrated gradients from the copies' baselines are summed over the copies.
+
+    It explains the logit of a model with one output, and with two the target's minus the other's.
+    The result's `baseline` is the mean over the copies, for a picture; its `baseline_score` is that
+    of the copies themselves: the neutral value's log odds, or the closest that quantiles reach.
+
+    Where several p do (a ReLU at rest), it is the one closest to the median. This, the
+    interpolation of quantiles and the logit in place of the probability are ours.
+
+    Args:
+        references: `(R, *S)`, the training inputs or a sample of them; needed.
+        neutral_value: the target's probability at which a decision could fall either way.
+        n_steps: nodes on the path.
+        rule: quadrature, by name or as a function of n_steps.
+
+    References:
+        Izzo, Lipani, Okhrati, Medda, "A Baseline for Shapley Values in MLPs: from Missingness to
+        Neutrality", 2020, arXiv 2006.04896.
+    """
+
+    references: Tensor | None = None
+    neutral_value: float = 0.5
+    n_steps: int = 50
+    rule: str | Rule = "gauss_legendre"
+
+    def __post_init__(self) -> None:
+        check_references(self.references, optional=True)
+        check_number("neutral_value", self.neutral_value)
+        require(
+            0 < self.neutral_value < 1,
+            f"expected neutral_value to be a probability between 0 and 1, got {self.neutral_value}",
+        )
+        self._along(None)
+
+    @property
+    def score(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """What is explained: the log odds of the target."""
+        return log_odds
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input: two of the model, the others of its rewriting."""
+        return self._along(None).passes + Passes(2, 0)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` unless the model is a binary MLP of moderate size.
+
+        A pass shows whether the layers are all that the model does.
+        """
+        outputs = wide(model(inputs))
+        layers = _binary(model.model, inputs)
+        found = wide(inputs).flatten(1)
+        for layer in layers:
+            found = layer(found)
+        coarse = max(torch.finfo(dtype).eps for dtype in (model.dtype, inputs.dtype) if dtype)
+        if not torch.allclose(found, outputs, rtol=coarse**0.5, atol=coarse**0.5):
+            raise NotApplicableError(
+                "expected a model that does what its layers do, got other outputs; hooks that "
+                "change them are not supported"
+            )
+        references_for("neutral", self.references, inputs)
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+        with torch.inference_mode(False):
+            case = Case.begin(self, model, inputs, target, seed)
+            references = references_for("neutral", self.references, case.inputs)
+            layers = _binary(case.evaluator.model, case.inputs)
+            score = log_odds(case.outputs, case.target)
+            values, baseline = torch.empty_like(case.inputs), torch.empty_like(case.inputs)
+            baseline_score = torch.empty_like(score)
+            for one in case.target.unique().tolist():
+                rows = case.target == one
+                towards = [*layers[:-1], _towards(layers[-1], one)]
+                values[rows], baseline[rows], baseline_score[rows] = self._explain(
+                    towards, wide(references).flatten(1), case.inputs[rows]
+                )
+            attribution = Attribution(
+                values, case.target, score, case.outputs, baseline, baseline_score
+            )
+            measured = {
+                "completeness_gap": attribution.completeness_gap,
+                "score_change": score - baseline_score,
+            }
+            return case.finish(self, attribution.with_measured(**measured))
+
+    def _explain(
+        self, layers: list[Layer], references: Tensor, inputs: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values `(B, *S)`, the mean baseline `(*S)` and the score there, for one target."""
+        logit = math.log(self.neutral_value / (1 - self.neutral_value))
+        copies = neutral_copies(layers, references, logit).to(inputs.dtype)
+        middle = (1,) * (copies.ndim - 1)
+        tiled = inputs.view(len(inputs), *middle, -1).expand(-1, *copies.shape)
+        found = self._along(copies)(sparse(layers).to(inputs.dtype), tiled, 0)
+        assert found.baseline_score is not None
+        # One by one: no sum whose rounding depends on the batch.
+        summed = torch.stack([one.flatten(0, -2).sum(0) for one in found.values])
+        mean = copies.flatten(0, -2).mean(0)
+        return summed.view_as(inputs), mean.view_as(inputs[0]), found.baseline_score
+
+    def _along(self, copies: Tensor | None) -> PathAttribution:
+        def known(model: Evaluator, inputs: Tensor, target: Tensor, **_: object) -> Tensor:
+            assert copies is not None
+            return copies.expand_as(inputs).clone()
+
+        return PathAttribution(known, rule=self.rule, n_steps=self.n_steps, score="logit")
+
+
+def neutral_copies(layers: list[Layer], references: Tensor, wanted: float) -> Tensor:
+    """Return the baseline `(1, n, ..., m, F)` of every path of neurons, from the output down.
+
+    Args:
+        layers: the MLP, with one output.
+        references: `(R, F)`.
+        wanted: the output at the baseline.
+    """
+    known = [references]
+    for layer in layers[:-1]:
+        known.append(layer(known[-1]))
+    values = references.new_full((1,), wanted)
+    for layer, inputs in zip(reversed(layers), reversed(known), strict=True):
+        values = _search(layer, inputs, values)
+    return values
+
+
+def sparse(layers: list[Layer]) -> nn.Module:
+    """Return the MLP in which every neuron has inputs of its own: `(M, 1, ..., F)` to `(M, 1)`."""
+    parts = [part for layer in layers for part in (_Apart(layer), layer.link)]
+    return nn.Sequential(*parts).eval()
+
+
+class _Apart(nn.Module):
+    """A linear layer whose neurons do not share inputs: `(..., n, m)` to `(..., n)`."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(layer.weight, requires_grad=False)
+        self.bias = nn.Parameter(layer.bias, requires_grad=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.einsum("...nm,nm->...n", inputs, self.weight) + self.bias
+
+
+def _binary(model: nn.Module, inputs: Tensor) -> list[Layer]:
+    layers = perceptron(model, math.prod(inputs.shape[1:]))
+    outputs = len(layers[-1].weight)
+    if outputs > 2:
+        raise NotApplicableError(
+            f"expected a binary classifier, with one output or two, got {outputs} outputs"
+        )
+    copies = math.prod(layer.weight.shape[1] for layer in layers)
+    if copies > _MOST_COPIES:
+        raise NotApplicableError(
+            f"expected an MLP with at most {_MOST_COPIES} copied inputs, got "
+            f"{' x '.join(str(layer.weight.shape[1]) for layer in layers)} = {copies}"
+        )
+    return layers
+
+
+def _towards(last: Layer, target: int) -> Layer:
+    """Return the output layer with a single neuron: the log odds of the target."""
+    if len(last.weight) == 1:
+        return last
+    other = 1 - target
+    weight, bias = last.weight[target] - last.weight[other], last.bias[target] - last.bias[other]
+    return Layer(weight.unsqueeze(0), bias.unsqueeze(0), last.link)
+
+
+def _search(layer: Layer, known: Tensor, wanted: Tensor) -> Tensor:
+    """Return each neuron's baseline `(*C, n, m)`, at which it is closest to what is wanted.
+
+    Args:
+        layer: n neurons with m inputs.
+        known: `(R, m)`, those inputs at the references.
+        wanted: `(*C, n)`, the neurons' values in each of their copies.
+    """
+    ordered = known.sort(0).values
+
+    def baseline(place: Tensor) -> Tensor:
+        place = place.unsqueeze(-1)
+        return _quantile(ordered, torch.where(layer.weight >= 0, place, 1 - place))
+
+    def value(place: Tensor) -> Tensor:
+        sums = torch.einsum("...nm,nm->...n", baseline(place), layer.weight)
+        return layer.link(sums + layer.bias)
+
+    lowest = _first(lambda place: value(place) >= wanted, wanted)
+    highest = _first(lambda place: value(place) > wanted, wanted)
+    return baseline(torch.full_like(wanted, 0.5).clamp(lowest, highest))
+
+
+def _first(holds: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """Return the first place in [0, 1] from which on something holds; 1 where there is none."""
+    low, high = torch.zeros_like(like), torch.ones_like(like)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        found = holds(middle)
+        low, high = torch.where(found, low, middle), torch.where(found, middle, high)
+    return high
+
+
+def _quantile(ordered: Tensor, share: Tensor) -> Tensor:
+    """Return the quantiles of sorted columns `(R, m)` at shares `(..., m)`, interpolated."""
+    place = (share * (len(ordered) - 1)).flatten(0, -2)
+    below = place.long()
+    above = (below + 1).clamp(max=len(ordered) - 1)
+    values = torch.lerp(ordered.gather(0, below), ordered.gather(0, above), place - below)
+    return values.view_as(share)
+
+
+methods.add(
+    Card(
+        "neutral",
+        "path",
+        "a binary MLP against inputs that leave it undecided; references=(R, *S)",
+        "Izzo et al. 2020, arXiv 2006.04896",
+    ),
+    Neutral,
+)

@@ -1,0 +1,184 @@
+"""Another method's maps at noisy copies of the input: their mean, variance or mean square."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..attribution import Attribution, Case, Explainer
+from ..baselines.base import check_number
+from ..checks import Target
+from ..errors import require
+from ..gradients import Evaluator, Passes
+from ..randomness import generators
+from ..registry import Card, Entry, check_known
+from ..scores import Score
+from ..scores import resolve as resolve_score
+from .base import methods
+
+_AGGREGATES = ("mean", "variance", "square")
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """Explain noisy copies of the input by any method, and aggregate the maps.
+
+    The target is the one at the clean input. There is no baseline, so the completeness gap is NaN:
+    the values explain the noisy copies.
+
+    Args:
+        explainer: the method that explains each copy.
+        n_samples: noisy copies per input.
+        std: standard deviation of the gaussian noise, in the inputs' units. The SmoothGrad paper
+            gives it as a share, 0.10 to 0.20, of the input's range (largest minus smallest value).
+        aggregate: "mean" (SmoothGrad) in units of the score; "variance" over the samples, divided
+            by n_samples (VarGrad), or "square", the mean of the squares (SmoothGrad-Squared), in
+            squared units of the score and never negative.
+
+    References:
+        Smilkov et al. 2017, arXiv 1706.03825; Adebayo et al. 2018, arXiv 1810.03292;
+        Hooker et al. 2019, arXiv 1806.10758.
+
+    Example:
+        >>> from unilens.methods import Gradient
+        >>> model = nn.Linear(2, 2, bias=False).eval()
+        >>> _ = nn.init.constant_(model.weight, 3.0)
+        >>> Smoothed(Gradient("logit"), n_samples=2)(model, torch.ones(1, 2), 0).values
+        tensor([[3., 3.]])
+    """
+
+    explainer: Explainer
+    n_samples: int = 50
+    std: float = 0.15
+    aggregate: str = "mean"
+
+    def __post_init__(self) -> None:
+        require(
+            callable(self.explainer) and hasattr(self.explainer, "score"),
+            "expected explainer to be a method with a score, such as Gradient() or "
+            f"PathAttribution(), got {self.explainer!r}",
+        )
+        require(
+            self.aggregate in _AGGREGATES,
+            f"expected aggregate to be one of {', '.join(_AGGREGATES)}, got {self.aggregate!r}",
+        )
+        least = 2 if self.aggregate == "variance" else 1
+        require(
+            type(self.n_samples) is int and self.n_samples >= least,
+            f"expected n_samples to be a whole number of at least {least}, got {self.n_samples!r}",
+        )
+        check_number("std", self.std, above=0)
+
+    @property
+    def score(self) -> str | Score:
+        """What is explained: the explainer's score."""
+        return self.explainer.score  # type: ignore[attr-defined]
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input: the explainer's for every sample, and one more."""
+        forward, backward = self.explainer.passes
+        return Passes(self.n_samples * forward + 1, self.n_samples * backward)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the explainer does not apply."""
+        self.explainer.check(model, inputs)
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `PathAttribution.__call__`."""
+        with torch.inference_mode(False):
+            case = Case.begin(self, model, inputs, target, seed)
+            score = resolve_score(self.score)(case.outputs, case.target)
+            values = self._aggregate(case)
+            return case.finish(self, Attribution(values, case.target, score, case.outputs))
+
+    def _aggregate(self, case: Case) -> Tensor:
+        """Return the aggregate of the samples' maps, by Welford's updates: none of them is kept."""
+        mean = torch.zeros_like(case.inputs)
+        spread = torch.zeros_like(case.inputs)
+        for count, values in enumerate(self._maps(case), start=1):
+            value = values.square() if self.aggregate == "square" else values
+            before = value - mean
+            mean = mean + before / count
+            spread = spread + before * (value - mean)
+        return spread / self.n_samples if self.aggregate == "variance" else mean
+
+    def _maps(self, case: Case) -> Iterator[Tensor]:
+        """Yield each sample's map `(B, *S)`; as many are made at once as keep the workers busy."""
+        own = generators(case.inputs, torch.Generator().manual_seed(case.seed))
+        at_once = _samples_at_once(len(case.inputs))
+        for done in range(0, self.n_samples, at_once):
+            count = min(at_once, self.n_samples - done)
+            noisy = torch.stack([self._noisy(case.inputs, own) for _ in range(count)])
+            found = self.explainer(
+                case.evaluator, noisy.flatten(0, 1), case.target.repeat(count), seed=case.seed
+            )
+            yield from found.values.unflatten(0, (count, -1))
+
+    def _noisy(self, inputs: Tensor, own: list[torch.Generator]) -> Tensor:
+        noise = torch.stack([torch.randn(inputs.shape[1:], generator=one) for one in own])
+        return inputs + self.std * noise.to(inputs.dtype).to(inputs.device)
+
+
+def _samples_at_once(batch: int) -> int:
+    """Return how many samples of each input keep all workers busy with inputs of their own."""
+    return math.ceil(4 * torch.get_num_threads() / batch)
+
+
+_INNER = "gradient"
+_OWN = {
+    name: parameter.default
+    for name, parameter in signature(Smoothed).parameters.items()
+    if name not in ("explainer", "aggregate")
+}
+
+
+@dataclass(frozen=True)
+class SmoothedMethod(Entry[Explainer]):
+    """A named `Smoothed`; the inner method's settings lie in the same flat namespace."""
+
+    build: Callable[..., Explainer] = Smoothed
+    aggregate: str = "mean"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The names of the settings and their defaults, with those of the default inner method."""
+        return {"inner": _INNER, **_OWN, **methods[_INNER].settings}
+
+    def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that are valid with the inner method that is given."""
+        inner = methods[given.get("inner", _INNER)]
+        return {"inner": _INNER, **_OWN, **inner.settings_with(given)}
+
+    def __call__(self, **settings: Any) -> Explainer:
+        """Build the method; settings beside its own go to the inner method."""
+        check_known(self.card.name, settings, self.settings_with(settings))
+        own = {name: settings.pop(name) for name in _OWN if name in settings}
+        inner = methods[settings.pop("inner", _INNER)]
+        return self.build(inner(**settings), **own, aggregate=self.aggregate)
+
+
+for _name, _aggregate, _summary, _reference in (
+    ("smoothgrad", "mean", "the mean map", "Smilkov et al. 2017, arXiv 1706.03825"),
+    ("vargrad", "variance", "the variance of the maps", "Adebayo et al. 2018, arXiv 1810.03292"),
+    ("squaregrad", "square", "the mean squared map", "Hooker et al. 2019, arXiv 1806.10758"),
+):
+    methods.register(
+        SmoothedMethod(
+            Card(_name, "smoothing", f"{_summary} of `inner` at noisy inputs", _reference, False),
+            aggregate=_aggregate,
+        )
+    )
