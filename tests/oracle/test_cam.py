@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import GuidedGradCam, LayerAttribution, LayerGradCam
 from torch import nn
 from torch.nn.functional import interpolate
 
@@ -221,3 +221,18 @@ def test_guided_gradcam_applies_where_both_do(monkeypatch, small_net, images):
     in_place_of_guided_backprop(monkeypatch, lambda score: Gradient(score))
     with pytest.raises(NotApplicableError, match="this model has none"):
         GuidedGradCAM().check(Evaluator(mlp()), images.float())
+
+
+@pytest.mark.filterwarnings("ignore:Setting .*hooks")
+def test_guided_gradcam_is_captums():
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), *head)
+    model = randomise(model.double())
+    inputs = torch.rand(2, 3, 12, 10).double()
+    found = explain(model, inputs, "guided_gradcam", layer="2", score="logit")
+    theirs = GuidedGradCam(model, model[2]).attribute(
+        inputs.clone().requires_grad_(), target=found.target, interpolate_mode="bilinear"
+    )
+    theirs = theirs.detach()
+    assert float(theirs.abs().max()) > 0
+    assert torch.allclose(found.values, theirs, rtol=1e-9, atol=1e-15)

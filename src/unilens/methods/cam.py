@@ -348,3 +348,12 @@ methods.add(
     ),
     GradCAM,
 )
+methods.add(
+    Card(
+        "guided_gradcam",
+        "activation",
+        "guided backpropagation, scaled at every place by the Grad-CAM map",
+        "Selvaraju et al. 2017, arXiv 1610.02391",
+    ),
+    GuidedGradCAM,
+)
