@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from .errors import UnilensError, UnknownNameError
@@ -67,6 +67,70 @@ class Entry(Generic[T]):
             if default is inspect.Parameter.empty and name not in settings:
                 raise UnilensError(f"{self.card.name} needs the setting {name!r}; pass {name}=...")
         return self.build(**settings)
+
+
+@dataclass(frozen=True)
+class Composed(Entry[T]):
+    """An entry some of whose settings are registered things, whose own settings lie beside its own.
+
+    Attributes:
+        kinds: the registries from which these settings are chosen, by the setting's name.
+        parts: their defaults, by name.
+        offers: which of them can be chosen; None for all.
+        preset: settings in which the entry departs from what it builds and from its parts.
+    """
+
+    kinds: Mapping[str, Registry[Any]] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    offers: tuple[str, ...] | None = None
+    preset: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The names of the settings and their defaults, with those of the default parts."""
+        return self.settings_with({})
+
+    def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that are valid with the parts that are given, and their defaults."""
+        known = self._own
+        for kind, part in self._chosen(given).items():
+            if isinstance(part, str):
+                known |= self.kinds[kind][part].settings
+        known |= {name: value for name, value in self.preset.items() if name in known}
+        return {kind: self.parts[kind] for kind in self._offered} | known
+
+    def __call__(self, **settings: Any) -> T:
+        """Build the thing; settings beside its own go to the chosen parts."""
+        valid = self.settings_with(settings)
+        check_known(self.card.name, settings, valid)
+        values = {**valid, **settings}
+        built = {name: values[name] for name in self._own}
+        for kind, part in self._chosen(settings).items():
+            built[kind] = self._part(kind, part, values) if isinstance(part, str) else part
+        return self.build(**built)
+
+    def _part(self, kind: str, name: str, values: Mapping[str, Any]) -> object:
+        entry = self.kinds[kind][name]
+        own = {name: values[name] for name in entry.settings}
+        return entry(**{k: v for k, v in own.items() if v is not inspect.Parameter.empty})
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        parameters = inspect.signature(self.build).parameters
+        return {
+            name: parameter.default
+            for name, parameter in parameters.items()
+            if name not in self.kinds
+        }
+
+    @property
+    def _offered(self) -> tuple[str, ...]:
+        return tuple(self.kinds) if self.offers is None else self.offers
+
+    def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parts, chosen or default, by name or as objects."""
+        chosen = {kind: given[kind] for kind in self._offered if kind in given}
+        return {kind: chosen.get(kind, self.parts[kind]) for kind in self.kinds}
 
 
 def check_known(owner: str, given: Mapping[str, Any], valid: Mapping[str, Any]) -> None:

@@ -121,7 +121,11 @@ def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
         assert set(record["methods"]) == {*names, "ig:baseline=blur,sigma=3"}
         assert record["target"] == {"index": 3, "label": "class 3"}
     blurred = records[0]["methods"]["ig:baseline=blur,sigma=3"]
-    assert blurred["settings"]["baseline"] == {"type": "Blur", "sigma": 3}
+    assert blurred["settings"]["baseline"] == {
+        "type": "Blur",
+        "sigma": 3,
+        "boundary": "replicate",
+    }
     assert blurred["settings"]["n_steps"] == 2
     black = records[0]["methods"]["ig"]
     assert black["settings"]["baseline"] == {"type": "Constant", "value": 0.0}
@@ -205,7 +209,11 @@ def test_settings_reach_the_method_that_another_one_smooths(run, photograph):
     code, out, _ = explain_small(run, photograph, "--method", text, *shared, "--quick", "--json")
     assert code == 0
     made = json.loads(out)["methods"][text]["settings"]
-    assert made["explainer"]["baseline"] == {"type": "Blur", "sigma": 4}
+    assert made["explainer"]["baseline"] == {
+        "type": "Blur",
+        "sigma": 4,
+        "boundary": "replicate",
+    }
     assert (made["explainer"]["n_steps"], made["n_samples"]) == (3, 2)
 
 

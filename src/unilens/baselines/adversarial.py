@@ -142,6 +142,7 @@ baselines.add(
         "the inputs at which other classes win (AGI)",
         "Pan et al. 2021, IJCAI, doi 10.24963/ijcai.2021/396",
         deterministic=False,
+        higher_precision=True,
     ),
     Adversarial,
 )

@@ -10,14 +10,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.quasirandom import SobolEngine
 
-from ..attribution import Attribution, Case, Explainer
+from ..attribution import Attribution, Case
 from ..baselines import Baseline, Constant, baselines
 from ..baselines.base import check_number
 from ..checks import Target
@@ -25,7 +25,7 @@ from ..diagnostics import proximity
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..numerics import per_item, wide
-from ..registry import Card, Entry, check_known
+from ..registry import Card, Composed
 from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import methods
@@ -426,26 +426,6 @@ def _check_count(name: str, value: object) -> None:
     )
 
 
-@dataclass(frozen=True)
-class HidingMethod(Entry[Explainer]):
-    """A named method that hides; settings beside its own go to the baseline chosen by name."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The names of the settings and their defaults, with the default baseline's name."""
-        return {**super().settings, "baseline": "black"}
-
-    def __call__(self, **settings: Any) -> Explainer:
-        """Build the method."""
-        baseline = settings.pop("baseline", "black")
-        theirs = baselines[baseline].settings if isinstance(baseline, str) else {}
-        check_known(self.card.name, settings, self.settings | theirs)
-        if isinstance(baseline, str):
-            given = {name: settings.pop(name) for name in theirs if name in settings}
-            baseline = baselines[baseline](**given)
-        return self.build(baseline=baseline, **settings)
-
-
 for _card, _build in (
     (
         Card(
@@ -477,4 +457,4 @@ for _card, _build in (
         Sobol,
     ),
 ):
-    methods.register(HidingMethod(_card, _build))
+    methods.register(Composed(_card, _build, {"baseline": baselines}, {"baseline": "black"}))

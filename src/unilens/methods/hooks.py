@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu6
 
-from ..attribution import Attribution, Case, Explainer
+from ..attribution import Attribution, Case
 from ..baselines import Baseline, Constant, baselines
 from ..checks import Target
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
-from ..registry import Card, Entry, check_known
+from ..registry import Card, Composed
 from ..scores import Score, logit
 from ..scores import resolve as resolve_score
 from ..surgery import Alone, Call, Clipped, Separated, StandIns, Windows, separate_activations
@@ -381,26 +381,8 @@ def _compared(
     )
 
 
-class _Compared(Entry[Explainer]):
-    """An explainer whose settings are in one flat namespace with those of its baseline."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The names of the settings and their defaults, with those of the default baseline."""
-        return {"baseline": "black", "score": "logit"} | baselines["black"].settings
-
-    def __call__(self, **settings: Any) -> Explainer:
-        """Build the explainer; settings beside its own go to the chosen baseline."""
-        own = {name: settings.pop(name) for name in ("score",) if name in settings}
-        chosen = settings.pop("baseline", "black")
-        valid = baselines[chosen].settings if isinstance(chosen, str) else {}
-        check_known(self.card.name, settings, {"baseline": None, "score": None} | valid)
-        baseline = baselines[chosen](**settings) if isinstance(chosen, str) else chosen
-        return self.build(baseline, **own)
-
-
 methods.register(
-    _Compared(
+    Composed(
         Card(
             "deeplift",
             "rules",
@@ -408,6 +390,8 @@ methods.register(
             "Shrikumar et al. 2017, arXiv 1704.02685",
         ),
         DeepLift,
+        {"baseline": baselines},
+        {"baseline": "black"},
     )
 )
 methods.add(

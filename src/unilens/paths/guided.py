@@ -117,6 +117,7 @@ paths.add(
         "guided",
         "features with small gradients first, near the straight line (Guided IG)",
         "Kapishnikov et al. 2021, arXiv 2106.09788",
+        higher_precision=True,
     ),
     GuidedPath,
 )

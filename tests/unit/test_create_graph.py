@@ -1,0 +1,164 @@
+"""Attributions that can be differentiated, against finite differences."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from unilens import PathAttribution, explain
+from unilens.baselines import Blur, Constant
+from unilens.errors import UnilensError
+
+from ..conftest import randomise
+
+
+class Smooth(nn.Module):
+    """Two convolutions with tanh and a batch norm: twice differentiable everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, inputs):
+        return self.head(torch.tanh(self.norm(self.conv(inputs))).mean((2, 3)))
+
+
+@pytest.fixture
+def smooth():
+    return randomise(Smooth().double())
+
+
+@pytest.fixture
+def small():
+    return torch.rand(2, 2, 4, 5, generator=torch.Generator().manual_seed(2)).double()
+
+
+CASES = {
+    "ig": {},
+    "ig from blur": {"baseline": "blur", "sigma": 1.0},
+    "ig from several": {"baseline": "weighed", "baselines": ["white", "image_mean"]},
+    "blur_ig": {"max_sigma": 2.0},
+    "sig": {},
+    "guided_ig": {"fraction": 0.3},
+    "idgi": {},
+    "idg": {"adaptive": False},
+    "uni": {},
+    "agi": {"classes": 2, "iterations": 3},
+}
+
+
+def differentiable(case, model, inputs, **more):
+    name = case.split()[0]
+    return explain(model, inputs, name, 0, n_steps=4, **CASES[case], create_graph=True, **more)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_the_same_map(case, smooth, small):
+    found = differentiable(case, smooth, small)
+    plain = explain(smooth, small, case.split()[0], 0, n_steps=4, **CASES[case])
+    assert torch.allclose(found.values, plain.values, rtol=1e-8, atol=1e-12)
+    assert torch.allclose(found.score, plain.score)
+    assert torch.allclose(found.baseline_score, plain.baseline_score)
+    for name, value in plain.diagnostics.items():
+        assert torch.allclose(found.diagnostics[name], value, atol=1e-8, equal_nan=True), name
+        assert not found.diagnostics[name].requires_grad
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("uni", "agi")])
+def test_its_derivative_in_the_inputs(case, smooth, small):
+    """Those left out hold fixed what their search has found, which differences move."""
+    assert torch.autograd.gradcheck(
+        lambda inputs: differentiable(case, smooth, inputs).values,
+        small[:1].clone().requires_grad_(),
+        fast_mode=True,
+    )
+
+
+def test_a_search_is_held_fixed(smooth, small):
+    """UNI's baseline moves with its input as if the way between them were a constant."""
+    leaf = small[:1].clone().requires_grad_()
+    (got,) = torch.autograd.grad(differentiable("uni", smooth, leaf).values.sin().sum(), leaf)
+    way = small[:1] - explain(smooth, small[:1], "uni", 0).baseline
+
+    def shifted(model, inputs, target, *, generator):
+        return inputs - way
+
+    method = PathAttribution(shifted, rule="midpoint", n_steps=4, create_graph=True)
+    (expected,) = torch.autograd.grad(method(smooth, leaf, 0).values.sin().sum(), leaf)
+    assert torch.allclose(got, expected)
+
+
+def test_its_derivative_in_the_weights_is_left_in_the_users_model(smooth, small):
+    def loss():
+        return differentiable("ig", smooth, small).values.square().sum()
+
+    loss().backward()
+    got = smooth.conv.weight.grad[1, 0, 2, 1].item()
+    with torch.no_grad():
+        place = smooth.conv.weight.data[1, 0, 2]
+        place[1] += 1e-6
+        above = loss().item()
+        place[1] -= 2e-6
+        below = loss().item()
+    assert got == pytest.approx((above - below) / 2e-6, rel=1e-5)
+    assert all(value.grad is not None for value in smooth.parameters())
+
+
+def test_its_derivative_in_the_baseline(smooth, small):
+    base = torch.full_like(small[:1], 0.3).requires_grad_()
+
+    def values(baseline):
+        method = PathAttribution(lambda *_, **__: baseline, n_steps=4, create_graph=True)
+        return method(smooth, small[:1], 0).values
+
+    assert torch.autograd.gradcheck(values, base, fast_mode=True)
+
+
+class Attention(nn.Module):
+    """One head of fused attention over the columns of a signal."""
+
+    def __init__(self, fused):
+        super().__init__()
+        self.embed = nn.Linear(3, 12)
+        self.head = nn.Linear(4, 2)
+        self.fused = fused
+
+    def forward(self, inputs):
+        q, k, v = self.embed(inputs.mT).unsqueeze(1).chunk(3, dim=-1)
+        if self.fused:
+            mixed = scaled_dot_product_attention(q, k, v)
+        else:
+            mixed = ((q @ k.mT) / 2).softmax(-1) @ v
+        return self.head(mixed.squeeze(1).mean(1))
+
+
+def test_fused_attention_gives_way_to_the_plain_kernel():
+    inputs = torch.rand(2, 3, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    slopes = []
+    for fused in (True, False):
+        model = randomise(Attention(fused))
+        found = explain(model, inputs, "ig", 0, n_steps=3, create_graph=True)
+        slopes.append(torch.autograd.grad(found.values.square().sum(), inputs)[0])
+    assert float(slopes[0].norm()) > 0
+    assert torch.allclose(slopes[0], slopes[1], rtol=1e-4, atol=1e-7)
+
+
+def test_the_model_stays_as_it_was(smooth, small):
+    before = {name: value.clone() for name, value in smooth.state_dict().items()}
+    found = differentiable("ig", smooth, small)
+    assert found.values.requires_grad
+    assert all(value.grad is None for value in smooth.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in smooth.state_dict().items())
+
+
+def test_it_works_where_gradients_are_switched_off(smooth, small):
+    with torch.no_grad():
+        assert differentiable("ig", smooth, small).values.requires_grad
+
+
+def test_settings_are_checked():
+    with pytest.raises(UnilensError, match="create_graph true or false, got 1"):
+        PathAttribution(Constant(), create_graph=1)
+    assert PathAttribution(Blur()).create_graph is False
