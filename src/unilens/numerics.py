@@ -14,6 +14,13 @@ def wide(values: Tensor) -> Tensor:
     return values.to(torch.float32 if narrow else torch.float64)
 
 
+def l1_norm(values: Tensor) -> Tensor:
+    """Return the l1 norm of each item `(B,)`, summed in float64 where the device has it."""
+    narrow = values.device.type in _WITHOUT_FLOAT64
+    summed = torch.float32 if narrow else torch.float64
+    return values.abs().flatten(1).sum(1, dtype=summed)
+
+
 def l2_norm(values: Tensor, batch_dims: int = 1) -> Tensor:
     """Return the l2 norm over all dimensions after the first `batch_dims`, which are kept.
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy
 import torch
 from torch import Tensor
 
 from ..baselines.base import Found
 from ..errors import require
 from ..gradients import ScoreGradient
-from ..numerics import per_item, wide
+from ..numerics import l1_norm, wide
 from ..quadrature import Quadrature
 from ..registry import Card
 from .base import Leg, edges, paths
@@ -53,7 +54,7 @@ class GuidedPath:
     ) -> Iterator[Leg]:
         """Yield the legs from start to end; see `Path`."""
         direction = end - start.values
-        total = _l1(direction)
+        total = l1_norm(direction.detach())
         here = start.values
         for begins, ends in pairwise(edges(quadrature).tolist()):
             evaluation = gradient(here.unsqueeze(0))
@@ -80,6 +81,8 @@ class GuidedPath:
     ) -> Tensor:
         """Move features up to `ahead`, the lowest ranks first, until the l1 distance is as wanted.
 
+        Features move in blocks, all of a block by the same share of what is ahead of them.
+
         Args:
             here: `(B, *S)`.
             ahead: `(B, *S)`, how far each may go.
@@ -87,28 +90,42 @@ class GuidedPath:
             wanted: `(B,)`, the l1 distance to the end that is to be left.
             rank: `(B, *S)`, gradients in magnitude.
         """
-        together = int(self.fraction * (rank[0].numel() - 1)) + 1
-        tolerance = 4 * torch.finfo(here.dtype).eps * wide(end - here).abs().flatten(1).amax(1)
-        moved = here
-        rows = torch.arange(len(here), device=here.device)
-        while len(rows):
-            now, goal = moved[rows], ahead[rows]
-            order = torch.where(now == goal, torch.inf, rank[rows])
-            missing = _l1(end[rows] - now) - wanted[rows]
-            last = order.flatten(1).kthvalue(together, dim=1).values
-            chosen = (order <= per_item(last, order)) & order.isfinite()
-            reach = torch.where(chosen, goal - now, 0.0)
-            share = missing / _l1(reach)
-            part = now + per_item(share.clamp(0, 1), now) * reach
-            step = torch.where(chosen & per_item(share >= 1, now).bool(), goal, part)
-            open_ = (missing > tolerance[rows]) & chosen.flatten(1).any(1)
-            moved = moved.index_put((rows,), torch.where(per_item(open_, now).bool(), step, now))
-            rows = rows[open_ & (share > 1)]
-        return moved
+        reach = ahead - here
+        order = torch.where(reach == 0, torch.inf, rank).flatten(1)
+        together = int(self.fraction * (order.shape[1] - 1)) + 1
+        block = torch.searchsorted(_last_of_blocks(order, together), order)
+        length = wide(reach.detach().abs().flatten(1))
+        in_block = length.new_zeros(len(here), int(block.max()) + 1).scatter_add_(1, block, length)
+        left = (end - here).detach()
+        rounding = 4 * torch.finfo(left.dtype).eps * left.abs().flatten(1).amax(1)
+        missing = l1_norm(left) - wanted
+        missing = torch.where(missing > rounding, missing, 0.0).unsqueeze(1)
+        share = (missing - in_block.cumsum(1) + in_block) / in_block
+        share = torch.where(in_block > 0, share.clamp(0, 1), 0.0).to(here.dtype)
+        step = share.gather(1, block).view(here.shape)
+        return torch.where(step == 1, ahead, here + step * reach)
 
 
-def _l1(values: Tensor) -> Tensor:
-    return wide(values.detach()).abs().flatten(1).sum(1)
+def _last_of_blocks(order: Tensor, together: int) -> Tensor:
+    """Return the largest value of each block `(B, blocks)`: so many together, and their equals.
+
+    Values that are infinite belong to no block; the last of all is infinity.
+    """
+    ranks = _sorted(order)
+    last: list[Tensor] = []
+    taken = torch.zeros(len(order), 1, dtype=torch.long, device=order.device)
+    while not last or bool(last[-1].isfinite().any()):
+        largest = ranks.gather(1, (taken + together - 1).clamp_max(order.shape[1] - 1))
+        last.append(torch.where(taken + together > order.shape[1], torch.inf, largest))
+        taken = torch.searchsorted(ranks, last[-1], right=True)
+    return torch.cat(last, dim=1)
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Return the values `(B, n)` in ascending order; numpy's sort is by far the fastest on CPUs."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(numpy.sort(values.numpy(), axis=1))
+    return values.sort(1).values
 
 
 paths.add(
