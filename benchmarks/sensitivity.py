@@ -1,6 +1,8 @@
-"""How far rounding alone moves UNI's baseline and map: noise of 1e-6 per pixel on the input.
+"""How far rounding alone moves baselines and maps: noise of 1e-6 per pixel on the input.
 
-Run:    python benchmarks/sensitivity.py [FOLDER]
+Run:    python benchmarks/sensitivity.py [FOLDER] [--others]
+
+With --others the methods beside UNI are measured, in place of UNI's settings.
 
 Noise of one millionth is four thousand times below what an 8-bit pixel can hold. A map that it
 changes is not a map of the image. Without FOLDER the installed samples are used.
@@ -33,13 +35,32 @@ SETTINGS = {
     "ig from blur, 15 steps": ("ig", {"n_steps": 15, "baseline": "blur"}),
     "gradient": ("gradient", {}),
 }
+OTHERS = {
+    "ig": ("ig", {}),
+    "blur_ig": ("blur_ig", {}),
+    "sig": ("sig", {}),
+    "idgi": ("idgi", {}),
+    "idg": ("idg", {}),
+    "guided_ig": ("guided_ig", {}),
+    "guided_ig, from blur": ("guided_ig", {"baseline": "blur"}),
+    "guided_ig, unanchored": ("guided_ig", {"max_distance": 1.0}),
+    "agi, towards the 3 likeliest": ("agi", {"classes": 3, "choice": "top"}),
+    "ig from max_entropy": ("ig", {"baseline": "max_entropy"}),
+    "gradient": ("gradient", {}),
+    "deeplift": ("deeplift", {}),
+    "guided_backprop": ("guided_backprop", {}),
+    "gradcam": ("gradcam", {}),
+    "occlusion": ("occlusion", {}),
+}
 
 
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("--others", action="store_true")
+    options = parser.parse_args()
+    folder = options.folder
     model = load_model()
     loaded = (
         [samples[name]() for name in samples]
@@ -52,7 +73,7 @@ def main() -> None:
     table = Table(title=f"{len(images)} photographs, noise {NOISE:g} per pixel, means")
     for heading in ("settings", "map moves", "baseline moves", "Spearman", "confidence", "loss"):
         table.add_column(heading, justify="left" if heading == "settings" else "right")
-    for name, (method, settings) in SETTINGS.items():
+    for name, (method, settings) in (OTHERS if options.others else SETTINGS).items():
         first = explain(evaluator, images, method, **settings)
         second = explain(evaluator, images + NOISE * noise, method, first.target, **settings)
         shifts = "–"

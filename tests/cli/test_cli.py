@@ -391,3 +391,74 @@ def test_the_installed_command_in_a_process_of_its_own(tmp_path):
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0
     assert "explain" in done.stdout
+
+
+SMALL_COSTS = (
+    ("--set", "n_masks=9"),
+    ("--set", "designs=2"),
+    ("--set", "cells=2"),
+    ("--set", "classes=1"),
+    ("--set", "n_samples=2"),
+)
+
+
+def test_all_methods_that_fit_and_why_the_others_do_not(run, photograph, tmp_path):
+    small = [word for pair in SMALL_COSTS for word in pair]
+    code, out, err = explain_small(run, photograph, "--method", "all", *FAST, *small)
+    assert (code, err) == (0, "")
+    record = json.loads((tmp_path / "unilens-out" / "photo.json").read_text())
+    assert set(record["methods"]) | set(record["left_out"]) == set(methods)
+    assert set(record["left_out"]) == {"expected_gradients", "deeplift_shap", "neutral"}
+    assert "left out: expected_gradients: expected_gradients needs references=(R, 3" in out
+    assert "stability" not in record["methods"]["uni"]["diagnostics"]
+    assert record["methods"]["agi"]["settings"]["baseline"]["classes"] == 1
+    maps = load_file(tmp_path / "unilens-out" / "photo.safetensors")
+    assert {f"{name}/values" for name in record["methods"]} <= set(maps)
+
+
+def test_a_method_that_does_not_fit_is_refused_by_name_before_anything_runs(
+    run, photograph, tmp_path
+):
+    code, out, err = explain_small(
+        run, photograph, *FAST, "--method", "uni", "--method", "expected_gradients"
+    )
+    assert (code, out) == (2, "")
+    assert err.startswith("error: expected_gradients needs references=")
+    assert written(tmp_path / "unilens-out") == []
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("ig:path=blur,baseline=black", "expected no baseline with BlurPath"),
+        ("ig:path=walked", "expected a baseline that keeps its walk"),
+        ("ig:path=curly", "unknown path 'curly'. Valid: blur, guided"),
+        ("ig:weighting=heavy", "unknown weighting 'heavy'"),
+        ("blur_ig:sigma=3", "unknown setting of blur_ig 'sigma'; did you mean max_sigma"),
+        ("guided_ig:fraction=2", "expected fraction to be above 0 and at most 1, got 2"),
+        ("agi:classes=[1,1]", "expected classes to be a number or different class indices"),
+        ("ig:baseline=weighed,baselines=black", "expected baselines to be a list of names"),
+    ],
+)
+def test_combinations_that_make_no_sense(method, message, run, photograph):
+    code, out, err = explain_small(run, photograph, *FAST, "--method", method)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("methods", ("guided_ig", "float64 advised", "822 + 800", "max_sigma=50.0")),
+        ("baselines", ("adversarial", "by its settings", "13 + 11")),
+        ("paths", ("spectral", "overlap=0.4")),
+        ("weightings", ("idgi", "adaptive=True")),
+    ],
+)
+def test_what_is_listed_says_what_it_costs(kind, words, run):
+    code, out, _ = run("list", kind)
+    assert code == 0
+    flat = " ".join(out.split())
+    for word in words:
+        assert word in flat, word

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from unilens import UnilensError, explain
-from unilens.viz import STYLES, colour_scale, flatten, heatmap, overlay, panel
+from unilens.viz import STYLES, colour_scale, comparison, flatten, heatmap, overlay, panel
 
 
 def test_a_signed_map_is_white_at_zero_and_opposite_at_its_ends():
@@ -69,3 +69,17 @@ def test_a_panel_has_a_row_for_each_method():
 def test_wrong_maps_are_refused(values, style, message):
     with pytest.raises(UnilensError, match=message):
         heatmap(values, style)
+
+
+def test_a_comparison_has_a_column_for_each_method():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4)).eval()
+    image = torch.rand(3, 8, 8)
+    names = ("ig", "gradient", "input_x_gradient", "guided_ig")
+    found = {name: explain(model, image[None], name) for name in names}
+    figure = comparison(image, found, title="$why$?", columns=3)
+    shown = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title() for ax in figure.axes[:3]] == ["image", "ig", "gradient"]
+    assert [ax.get_title() for ax in figure.axes[6:8]] == ["input_x_gradient", "guided_ig"]
+    assert len(shown) == 1 + 2 * len(names)
+    drawn = figure.axes[1].images[0].get_array()
+    assert numpy.allclose(drawn, heatmap(found["ig"].values[0]))

@@ -1,0 +1,96 @@
+"""Draw the pictures of these pages: the methods of each family on installed photographs.
+
+Run:    python docs/pictures.py [NAME ...]
+
+Needs the extra `compare`. Every picture is what `unilens explain` writes, made smaller.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from unilens import Evaluator, explain, load_model
+from unilens.models import samples
+from unilens.viz import comparison
+
+HERE = Path(__file__).parent / "images"
+REFERENCES = ("coffee", "rocket", "astronaut", "motorcycle", "grace_hopper")
+NAMES = {
+    "paths": {
+        "ig": {},
+        "blur_ig": {},
+        "guided_ig": {},
+        "sig": {},
+        "agi": {"classes": 10},
+        "idgi": {},
+        "idg": {},
+    },
+    "baselines": {
+        f"ig: {name}": {"method": "ig", "baseline": name}
+        for name in (
+            "black",
+            "white",
+            "image_mean",
+            "blur",
+            "uniform_noise",
+            "max_distance",
+            "max_entropy",
+            "adversarial",
+            "weighed",
+        )
+    }
+    | {"uni": {}},
+    "gradients": {
+        "gradient": {},
+        "input_x_gradient": {},
+        "smoothgrad": {},
+        "vargrad": {},
+        "squaregrad": {},
+        "expected_gradients": {},
+    },
+    "rules": {"deeplift": {}, "deeplift_shap": {}, "guided_backprop": {}, "deconvolution": {}},
+    "activations": {"gradcam": {}, "guided_gradcam": {}},
+    "perturbation": {
+        "occlusion": {},
+        "rise": {"n_masks": 1000},
+        "rise, centred": {"method": "rise", "n_masks": 1000, "centred": True},
+        "sobol": {},
+    },
+}
+
+
+def draw(name: str, model, evaluator: Evaluator) -> None:
+    """Write one picture."""
+    image = model.preprocess(samples["chelsea"]())
+    references = torch.stack([model.preprocess(samples[one]()) for one in REFERENCES])
+    found = {}
+    for shown, given in NAMES[name].items():
+        settings = dict(given)
+        method = settings.pop("method", shown)
+        if method in ("expected_gradients", "deeplift_shap"):
+            settings["references"] = references
+        found[shown] = explain(evaluator, image[None], method, **settings)
+        print(f"{name}: {shown}: {found[shown].provenance['seconds']:.1f} s")
+    target = model.label(int(next(iter(found.values())).target))
+    columns = min(len(found) + 1, 6)
+    figure = comparison(image, found, title=f"why “{target}”?", columns=columns)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    Image.open(buffer).convert("RGB").save(HERE / f"{name}.jpg", quality=82)
+
+
+def main() -> None:
+    """Draw the pictures named on the command line, or all."""
+    model = load_model()
+    evaluator = Evaluator(model)
+    for name in sys.argv[1:] or NAMES:
+        draw(name, model, evaluator)
+
+
+if __name__ == "__main__":
+    main()
