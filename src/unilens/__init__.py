@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .attribution import Attribution, PathAttribution
+from .attribution import Attribution
 from .baselines.base import baselines as _baselines
 from .errors import UnilensError, UnknownNameError
 from .gradients import Evaluator
+from .integration import PathAttribution
 from .methods import explain
 from .methods import methods as _methods
 from .paths.base import paths as _paths

@@ -25,12 +25,13 @@ from rich.table import Table
 from torch import Tensor
 
 from . import records
-from .attribution import Attribution, Explainer, PathAttribution
+from .attribution import Attribution, Explainer
 from .baselines import baselines
 from .checks import check_seed
 from .diagnostics import WARNINGS
 from .errors import UnilensError, UnknownNameError, require
 from .gradients import Evaluator
+from .integration import PathAttribution
 from .methods import methods
 from .models import DEFAULT_MODEL, PixelClassifier, load_model, models, read_image, samples
 from .paths import paths

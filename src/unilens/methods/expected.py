@@ -175,7 +175,7 @@ class ExpectedGradients:
 methods.add(
     Card(
         "expected_gradients",
-        "path",
+        "references",
         "integrated gradients averaged over references=(R, *S)",
         "Erion et al. 2021, arXiv 1906.10670",
         False,

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Case, PathAttribution
+from ..attribution import Attribution, Case
 from ..baselines.base import check_number
 from ..checks import Target
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator, Passes
+from ..integration import PathAttribution
 from ..numerics import wide
 from ..perceptron import Layer, perceptron
 from ..quadrature import Rule
@@ -261,7 +262,7 @@ def _quantile(ordered: Tensor, share: Tensor) -> Tensor:
 methods.add(
     Card(
         "neutral",
-        "path",
+        "references",
         "a binary MLP against inputs that leave it undecided; references=(R, *S)",
         "Izzo et al. 2020, arXiv 2006.04896",
     ),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..attribution import Explainer, PathAttribution
+from ..attribution import Explainer
 from ..baselines import baselines
+from ..integration import PathAttribution
 from ..paths import paths
 from ..registry import Card, Composed
 from ..weightings import weightings

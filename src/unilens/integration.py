@@ -1,0 +1,305 @@
+"""Score x Baseline x Path x Weighting x Quadrature."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from . import diagnostics
+from .attribution import Attribution, Case
+from .baselines import Baseline, Constant, Found
+from .checks import Target
+from .errors import UnilensError, require
+from .gradients import Evaluator, Passes, ScoreGradient
+from .numerics import per_item
+from .paths import Leg, Path, StraightLine
+from .quadrature import Quadrature, Rule, quadrature
+from .scores import Score
+from .scores import resolve as resolve_score
+from .trace import Recorder, Trace, mean_trace
+from .weightings import DecisionGradients, Riemann, Weighting
+
+
+@dataclass(frozen=True)
+class PathAttribution:
+    """Sum the gradient of a score along a path from a baseline to the input.
+
+    A_i = sum_k w_k df/dx_i(gamma(t_k)) gamma_i'(t_k), with the target held fixed at x.
+
+    Args:
+        baseline: what the input is compared with; None for black, or for the path's own.
+        path: the way from there.
+        weighting: how much the gradient at each step counts.
+        rule: quadrature, by name or as a function of n_steps.
+        n_steps: nodes on the path.
+        score: what is explained, by name or as a function of logits and target.
+        create_graph: whether the attribution can be differentiated, in inputs that require it, in
+            the model's weights and in the baseline; what a search has found is held fixed. All
+            passes are kept in memory, and rounding depends on the batch.
+
+    Example:
+        >>> model = nn.Linear(2, 2, bias=False).eval()
+        >>> _ = nn.init.constant_(model.weight, 3.0)
+        >>> explain = PathAttribution(score="logit", n_steps=1)
+        >>> explain(model, torch.tensor([[1.0, 2.0]]), 0).values
+        tensor([[3., 6.]])
+    """
+
+    baseline: Baseline | None = None
+    path: Path = field(default_factory=StraightLine)
+    weighting: Weighting = field(default_factory=Riemann)
+    rule: str | Rule = "gauss_legendre"
+    n_steps: int = 50
+    score: str | Score = "probability"
+    create_graph: bool = False
+
+    def __post_init__(self) -> None:
+        quadrature(self.rule, self.n_steps)
+        resolve_score(self.score)
+        own = getattr(self.path, "baseline", None)
+        if self.baseline is None:
+            object.__setattr__(self, "baseline", Constant() if own is None else own)
+        for name in ("baseline", "path", "weighting"):
+            if not callable(getattr(self, name)):
+                raise UnilensError(
+                    f"expected {name} to be a function, or one of the classes in unilens.{name}s, "
+                    f"got {getattr(self, name)!r}"
+                )
+        require(
+            own is None or self.baseline == own,
+            f"expected no baseline with {type(self.path).__name__}, which starts from its own, "
+            f"got {self.baseline!r}; leave it out, or use path='straight'",
+        )
+        require(
+            isinstance(self.create_graph, bool),
+            f"expected create_graph true or false, got {self.create_graph!r}",
+        )
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input, with those at both ends of the path."""
+        search = cast(Passes, getattr(self.baseline, "passes", Passes(0, 0)))
+        placing = self.n_steps - 1 if self._places else 0
+        count = getattr(self.baseline, "count", 1)
+        each = Passes(1 + placing + self.n_steps, self.n_steps)
+        return search + Passes(count * each.forward, count * each.backward) + Passes(1, 0)
+
+    @property
+    def _places(self) -> bool:
+        """Whether the weighting chooses the nodes; only a straight line lets it."""
+        adaptive = isinstance(self.weighting, DecisionGradients) and self.weighting.adaptive
+        return adaptive and isinstance(self.path, StraightLine)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the baseline or the path needs other inputs."""
+        for part in (self.baseline, self.path):
+            check = getattr(part, "check", None)
+            if check is not None:
+                check(model, inputs)
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs.
+
+        Args:
+            model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
+            inputs: `(B, *S)`, floating point.
+            target: class index or label, one for all or one per input; None for the class that
+                the model predicts at each input.
+            seed: of everything random; the draw for an input depends on it and the input alone.
+
+        Returns:
+            The attribution, with the diagnostics that cost no further passes.
+
+        Raises:
+            UnilensError: the inputs, target or model do not fit; the message says how.
+        """
+        with torch.inference_mode(False):
+            case = Case.begin(self, model, inputs, target, seed)
+            return case.finish(self, self._integrate(case))
+
+    def _integrate(self, case: Case) -> Attribution:
+        parts: list[_Part] = []
+        values = baseline = torch.zeros_like(case.inputs)
+        assert self.baseline is not None
+        for found in case.baselines(self.baseline):
+            total, part = self._from_one(case, found)
+            weight = per_item(part.weight.expand(len(total)), total)
+            values, baseline = values + weight * total, baseline + weight * found.values
+            parts.append(part)
+        weights = [part.weight for part in parts]
+        attribution = Attribution(
+            values=values,
+            target=case.target,
+            score=resolve_score(self.score)(case.outputs, case.target),
+            outputs=case.outputs,
+            baseline=baseline,
+            baseline_score=_mean([part.score for part in parts], weights),
+            trace=mean_trace([part.trace for part in parts], weights),
+            record=_records([part.record for part in parts]),
+        )
+        with torch.no_grad():
+            distance = _mean([part.distance for part in parts], weights)
+            return attribution.with_measured(**self._free_diagnostics(attribution, distance))
+
+    def _from_one(self, case: Case, found: Found) -> tuple[Tensor, _Part]:
+        """Return the attribution from one baseline, and what is known of it."""
+        score, graph = resolve_score(self.score), self.create_graph
+        gradient = ScoreGradient(case.evaluator, score, case.target, create_graph=graph)
+        outputs = case.evaluator.outputs(found.values.unsqueeze(0), create_graph=graph)[0]
+        start, end = score(outputs, case.target), score(case.outputs, case.target)
+        recorder = Recorder(case.target)
+        recorder.end(0.0, outputs, start)
+        rule = self._rule(gradient, found, case.inputs, start, end)
+        legs = _noted(self.path(gradient, found, case.inputs, rule), recorder)
+        total = torch.zeros_like(case.inputs)
+        for first, second in self.weighting(legs, rule, start, end):
+            total.addcmul_(first, second)  # one by one: no sum whose rounding depends on the batch
+        recorder.end(1.0, case.outputs, end)
+        return total, _Part(
+            score=start,
+            trace=recorder.trace(),
+            distance=diagnostics.proximity(case.inputs.detach(), found.values.detach()),
+            record=found.record,
+            weight=torch.as_tensor(found.weight, dtype=start.dtype, device=start.device),
+        )
+
+    def _rule(
+        self, gradient: ScoreGradient, found: Found, inputs: Tensor, start: Tensor, end: Tensor
+    ) -> Quadrature:
+        if not self._places:
+            return quadrature(self.rule, self.n_steps)
+        assert isinstance(self.weighting, DecisionGradients)
+        between = torch.arange(1, self.n_steps, dtype=torch.float64) / self.n_steps
+        scores = [start.detach().unsqueeze(0)]
+        for (fraction,) in gradient.blocks(inputs, between):
+            points = found.values + fraction * (inputs - found.values)
+            scores.append(gradient.scores(points.detach()))
+        return self.weighting.place(torch.cat([*scores, end.detach().unsqueeze(0)]))
+
+    def _free_diagnostics(self, attribution: Attribution, distance: Tensor) -> dict[str, Tensor]:
+        trace = attribution.trace
+        assert trace is not None
+        assert attribution.baseline_score is not None
+        measured = {
+            "completeness_gap": attribution.completeness_gap,
+            "score_change": attribution.score - attribution.baseline_score,
+            "confidence_change": diagnostics.confidence_change(trace),
+            "proximity": distance,
+            "monotonicity": diagnostics.monotonicity(trace),
+            "flat_fraction": diagnostics.flat_fraction(trace),
+            "riemann_error_bound": diagnostics.riemann_error_bound(trace, distance, self.n_steps),
+        }
+        if "matching_loss" in attribution.record:
+            losses = attribution.record["matching_loss"]
+            fall = losses[..., 0] - losses[..., -1]
+            measured["matching_loss_fall"] = fall.view(len(fall), -1).mean(1)
+        return measured
+
+    def stability(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        attribution: Attribution,
+        steps: Sequence[int] = (1, 15, 30),
+    ) -> dict[str, Tensor]:
+        """Return how stable the map is in n_steps, from the same baseline (more passes).
+
+        Returns:
+            By name `stability_<few>_<most>`, Spearman correlations `(B,)` of unsigned maps.
+        """
+        evaluator = Evaluator.of(model)
+        fixed = dataclasses.replace(self, create_graph=False)
+        if getattr(self.path, "baseline", None) is None:
+            seed = cast(int, attribution.provenance.get("seed", 0))
+            case = Case.begin(fixed, evaluator, inputs, attribution.target, seed)
+            fixed = dataclasses.replace(fixed, baseline=self._known(case, attribution))
+        maps = {self.n_steps: attribution.values.detach()}
+        for n_steps in steps:
+            if n_steps not in maps:
+                again = dataclasses.replace(fixed, n_steps=n_steps)
+                maps[n_steps] = again(evaluator, inputs, attribution.target).values
+        return diagnostics.stability({n_steps: maps[n_steps] for n_steps in steps})
+
+    def _known(self, case: Case, attribution: Attribution) -> _Known:
+        """Return the baseline of an attribution; of several or one with a walk, found again."""
+        assert attribution.baseline is not None
+        if getattr(self.baseline, "count", None) is None:
+            return _Known((Found(attribution.baseline.detach()),))
+        assert self.baseline is not None
+        return _Known(tuple(case.baselines(self.baseline)))
+
+    def curvature(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        attribution: Attribution,
+        iterations: int = 10,
+    ) -> dict[str, Tensor]:
+        """Return the score's top Hessian eigenvalue at baseline and input (more passes).
+
+        Returns:
+            `curvature_baseline` and `curvature_input`, each `(B,)`, in score per squared unit of
+            the inputs.
+        """
+        gradient = ScoreGradient(Evaluator.of(model), resolve_score(self.score), attribution.target)
+        assert attribution.baseline is not None
+        ends = torch.stack([attribution.baseline, inputs]).detach()
+        start = torch.randn(inputs.shape[1:], generator=torch.Generator().manual_seed(0))
+        top = diagnostics.top_curvature(
+            functools.partial(gradient.hessian_vector, ends),
+            start.to(ends).expand_as(ends),
+            iterations,
+        )
+        return {"curvature_baseline": top[0], "curvature_input": top[1]}
+
+
+class _Part(NamedTuple):
+    """What is known of the attribution from one of several baselines."""
+
+    score: Tensor
+    trace: Trace
+    distance: Tensor
+    record: Mapping[str, Tensor]
+    weight: Tensor
+
+
+def _noted(legs: Iterable[Leg], recorder: Recorder) -> Iterator[Leg]:
+    for leg in legs:
+        recorder.leg(leg.fraction, leg.points, leg.evaluation)
+        yield leg
+
+
+def _mean(columns: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    weighted = [column * weight for column, weight in zip(columns, weights, strict=True)]
+    return torch.stack(weighted).sum(0)
+
+
+def _records(records: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Return the records of several searches side by side, where all have the same entries."""
+    if len(records) == 1:
+        return records[0]
+    names = [name for name in records[0] if all(name in one for one in records)]
+    return {name: torch.stack([one[name] for one in records], dim=1) for name in names}
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Baselines that were found before."""
+
+    found: tuple[Found, ...]
+
+    def __call__(self, *_: object, **__: object) -> Iterable[Found]:
+        return self.found

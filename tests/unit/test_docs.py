@@ -1,0 +1,53 @@
+"""The pages name everything that is registered, and point to what exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from unilens.baselines import baselines
+from unilens.methods import methods
+from unilens.paths import paths
+from unilens.weightings import weightings
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
+PAGE_OF_FAMILY = {
+    "unlearning": "uni.md",
+    "path": "paths.md",
+    "gradient": "gradients.md",
+    "smoothing": "gradients.md",
+    "references": "gradients.md",
+    "activation": "activations.md",
+    "rules": "rules.md",
+    "perturbation": "perturbation.md",
+}
+
+
+@pytest.mark.parametrize("name", methods)
+def test_every_method_is_on_the_page_of_its_family(name):
+    page = PAGES[PAGE_OF_FAMILY[methods[name].card.family]]
+    assert f"`{name}`" in page
+
+
+@pytest.mark.parametrize(
+    ("page", "registry"),
+    [("baselines.md", baselines), ("paths.md", paths), ("paths.md", weightings)],
+)
+def test_every_part_is_on_its_page(page, registry):
+    missing = [name for name in registry if f"`{name}`" not in PAGES[page]]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_exist(page):
+    targets = re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", PAGES[page])
+    for target in targets:
+        assert (DOCS / target).exists(), target
+
+
+@pytest.mark.parametrize("page", sorted(set(PAGE_OF_FAMILY.values())))
+def test_every_page_of_a_family_has_a_picture_with_words_for_it(page):
+    if page != "uni.md":  # its picture is the README's
+        (words,) = re.findall(r"!\[([^\]]+)\]\(images/", PAGES[page])
+        assert len(words) > 40
