@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from . import diagnostics
 from .baselines import Baseline, Found
-from .baselines.base import found_baselines
+from .baselines.base import check_single, found_baselines
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
 from .errors import UnilensError
 from .gradients import Evaluator, Passes
@@ -38,6 +38,8 @@ class Attribution:
             baselines, `(B, R, ...)`.
         measured: diagnostics known for this attribution, each `(B,)`.
         provenance: method, settings, seed, versions, device, dtype, seconds, passes.
+        complete: whether the values add up to the change of the score in theory; where not, as for
+            IDG, they are in units of their own.
     """
 
     values: Tensor
@@ -50,11 +52,12 @@ class Attribution:
     record: Mapping[str, Tensor] = field(default_factory=dict)
     measured: Mapping[str, Tensor] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
+    complete: bool = True
 
     @property
     def completeness_gap(self) -> Tensor:
-        """f(x) - f(x') - sum(values), `(B,)`, in units of the score; NaN without a baseline."""
-        if self.baseline_score is None:
+        """f(x) - f(x') - sum(values), `(B,)`, in units of the score; NaN where undefined."""
+        if self.baseline_score is None or not self.complete:
             return torch.full_like(wide(self.score), torch.nan)
         change = wide(self.score) - wide(self.baseline_score)
         return change - wide(self.values).flatten(1).sum(1)
@@ -164,13 +167,9 @@ class Case:
 
     def found(self, baseline: Baseline) -> Found:
         """Return the one baseline, for a method that has no use for several."""
-        several = list(self.baselines(baseline))
-        if len(several) != 1:
-            raise UnilensError(
-                f"expected one baseline per input, got {len(several)}; several are for path "
-                "methods, such as method='ig'"
-            )
-        return several[0]
+        check_single(baseline)
+        (found,) = self.baselines(baseline)
+        return found
 
     def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
         """Return the attribution with its provenance."""

@@ -111,6 +111,10 @@ def explain(
         raise UnknownNameError("style", style, STYLES)
     shared = _settings(set_ or []) | ({} if score is None else {"score": score})
     everything = method == [_ALL]
+    require(
+        everything or _ALL not in (method or []),
+        f"expected --method {_ALL} alone, got {', '.join(method or [])}",
+    )
     specs = _specs(list(methods) if everything else method or ["uni"], shared)
     check_seed(seed)
     with _waiting(f"loading {model}"):
@@ -135,13 +139,18 @@ def explain(
                 raise next(iter(left_out.values()))
             attributions: dict[str, Attribution] = {}
             for name, explainer in explainers.items():
-                if name not in left_out:
-                    shown = escape(printable(f"{source.name}: {name}"))
-                    progress.update(task, description=shown)
-                    attribution = explainer(evaluator, pixels[None], index, seed=seed)
-                    attributions[name] = _examine(
-                        explainer, evaluator, pixels[None], attribution, quick or everything
-                    ).with_provenance(**specs[name].provenance)
+                shown = escape(printable(f"{source.name}: {name}"))
+                progress.update(task, description=shown)
+                try:
+                    if name not in left_out:
+                        attribution = explainer(evaluator, pixels[None], index, seed=seed)
+                        attributions[name] = _examine(
+                            explainer, evaluator, pixels[None], attribution, quick or everything
+                        ).with_provenance(**specs[name].provenance)
+                except UnilensError as error:
+                    if not everything:
+                        raise
+                    left_out[name] = error
                 progress.advance(task)
             reasons = {name: str(error) for name, error in left_out.items()}
             recorded = records.record(source.shown, classifier, attributions, reasons)

@@ -39,7 +39,7 @@ def flat_fraction(trace: Trace) -> Tensor:
     lengths = trace.fraction.diff(dim=0)
     mean_change = (trace.score[-1] - trace.score[0]).abs()
     flat = trace.score.diff(dim=0).abs() < FLAT_SLOPE * mean_change * lengths
-    return (flat * lengths).sum(0)
+    return wide(flat * lengths).T.contiguous().sum(1)
 
 
 def riemann_error_bound(trace: Trace, distance: Tensor, n_steps: int) -> Tensor:

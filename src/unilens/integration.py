@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from . import diagnostics
 from .attribution import Attribution, Case
 from .baselines import Baseline, Constant, Found
+from .baselines.base import check_part, check_switch
 from .checks import Target
-from .errors import UnilensError, require
+from .errors import require
 from .gradients import Evaluator, Passes, ScoreGradient
 from .numerics import per_item
 from .paths import Leg, Path, StraightLine
@@ -66,20 +67,16 @@ class PathAttribution:
         if self.baseline is None:
             object.__setattr__(self, "baseline", Constant() if own is None else own)
         for name in ("baseline", "path", "weighting"):
-            if not callable(getattr(self, name)):
-                raise UnilensError(
-                    f"expected {name} to be a function, or one of the classes in unilens.{name}s, "
-                    f"got {getattr(self, name)!r}"
-                )
+            check_part(name, getattr(self, name))
         require(
             own is None or self.baseline == own,
             f"expected no baseline with {type(self.path).__name__}, which starts from its own, "
             f"got {self.baseline!r}; leave it out, or use path='straight'",
         )
-        require(
-            isinstance(self.create_graph, bool),
-            f"expected create_graph true or false, got {self.create_graph!r}",
-        )
+        accepts = getattr(self.path, "accepts", None)
+        if accepts is not None:
+            accepts(self.baseline)
+        check_switch("create_graph", self.create_graph)
 
     @property
     def passes(self) -> Passes:
@@ -94,7 +91,7 @@ class PathAttribution:
     def _places(self) -> bool:
         """Whether the weighting chooses the nodes; only a straight line lets it."""
         adaptive = isinstance(self.weighting, DecisionGradients) and self.weighting.adaptive
-        return adaptive and isinstance(self.path, StraightLine)
+        return adaptive and isinstance(self.path, StraightLine) and self.n_steps > 1
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the baseline or the path needs other inputs."""
@@ -149,6 +146,7 @@ class PathAttribution:
             baseline_score=_mean([part.score for part in parts], weights),
             trace=mean_trace([part.trace for part in parts], weights),
             record=_records([part.record for part in parts]),
+            complete=getattr(self.weighting, "complete", True),
         )
         with torch.no_grad():
             distance = _mean([part.distance for part in parts], weights)
@@ -193,8 +191,9 @@ class PathAttribution:
         trace = attribution.trace
         assert trace is not None
         assert attribution.baseline_score is not None
+        gap = {"completeness_gap": attribution.completeness_gap} if attribution.complete else {}
         measured = {
-            "completeness_gap": attribution.completeness_gap,
+            **gap,
             "score_change": attribution.score - attribution.baseline_score,
             "confidence_change": diagnostics.confidence_change(trace),
             "proximity": distance,
@@ -291,7 +290,11 @@ def _records(records: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     """Return the records of several searches side by side, where all have the same entries."""
     if len(records) == 1:
         return records[0]
-    names = [name for name in records[0] if all(name in one for one in records)]
+    names = [
+        name
+        for name, value in records[0].items()
+        if all(name in one and one[name].shape == value.shape for one in records)
+    ]
     return {name: torch.stack([one[name] for one in records], dim=1) for name in names}
 
 
@@ -300,6 +303,11 @@ class _Known:
     """Baselines that were found before."""
 
     found: tuple[Found, ...]
+
+    @property
+    def walks(self) -> bool:
+        """Whether every one of them has its walk."""
+        return all(found.walk is not None for found in self.found)
 
     def __call__(self, *_: object, **__: object) -> Iterable[Found]:
         return self.found

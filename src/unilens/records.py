@@ -98,7 +98,7 @@ def _of_method(attribution: Attribution, index: int) -> dict[str, Any]:
 
 def _number(value: Tensor) -> float | None:
     """Return a scalar as JSON knows it: what is not finite is null."""
-    number = float(value)
+    number = float(value.detach())
     return number if math.isfinite(number) else None
 
 

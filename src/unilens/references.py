@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor
 
 from .errors import UnilensError, require
@@ -15,6 +17,11 @@ def check_references(references: object, optional: bool = False) -> None:
     require(
         isinstance(references, Tensor) and references.ndim > 0 and references.numel() > 0,
         f"expected references to be a tensor (R, *S), R at least 1, got {came}",
+    )
+    require(
+        bool(cast(Tensor, references).isfinite().all()),
+        f"expected finite references, got NaN or infinity in references of shape {came}; clean "
+        "them first",
     )
 
 
@@ -35,4 +42,4 @@ def references_for(owner: str, references: Tensor | None, inputs: Tensor) -> Ten
             f"expected references of shape (R, {shape}), got {tuple(references.shape)}; preprocess "
             "them as the inputs are"
         )
-    return references.to(inputs)
+    return references.detach().to(inputs)

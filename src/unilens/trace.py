@@ -33,7 +33,10 @@ class Trace:
 
 
 def mean_trace(traces: Sequence[Trace], weights: Sequence[Tensor]) -> Trace:
-    """Return the weighted mean of the traces from several baselines; the largest change of all."""
+    """Return the weighted mean of the traces from several baselines; the largest change of all.
+
+    Traces whose points lie elsewhere than the first one's are read there by linear interpolation.
+    """
 
     def mean(columns: Sequence[Tensor]) -> Tensor:
         weighted = [one * weight for one, weight in zip(columns, weights, strict=True)]
@@ -42,11 +45,23 @@ def mean_trace(traces: Sequence[Trace], weights: Sequence[Tensor]) -> Trace:
     if len(traces) == 1:
         return traces[0]
     return Trace(
-        mean([trace.fraction for trace in traces]),
-        mean([trace.score for trace in traces]),
-        mean([trace.confidence for trace in traces]),
+        traces[0].fraction,
+        mean([_at(traces[0].fraction, trace, trace.score) for trace in traces]),
+        mean([_at(traces[0].fraction, trace, trace.confidence) for trace in traces]),
         torch.stack([trace.gradient_change for trace in traces]).amax(0),
     )
+
+
+def _at(fraction: Tensor, trace: Trace, values: Tensor) -> Tensor:
+    """Return values `(P, B)` of a trace at other fractions `(Q, B)`."""
+    if torch.equal(fraction, trace.fraction):
+        return values
+    known, wanted = trace.fraction.T.contiguous(), fraction.T.contiguous()
+    after = torch.searchsorted(known, wanted).clamp(1, known.shape[1] - 1)
+    ends = [column.gather(1, after + step) for column in (known, values.T) for step in (-1, 0)]
+    first, last, low, high = ends
+    share = torch.where(last > first, (wanted - first) / (last - first), 1.0)
+    return (low + share * (high - low)).T
 
 
 class Recorder:
@@ -59,6 +74,7 @@ class Recorder:
         self._confidences: list[Tensor] = []
         self._changes: list[Tensor] = []
         self._last: tuple[Tensor, Tensor] | None = None
+        self._common = False
 
     def end(self, fraction: float, outputs: Tensor, score: Tensor) -> None:
         """Note the outputs `(B, K)` and scores `(B,)` at the baseline or at the input."""
@@ -73,9 +89,12 @@ class Recorder:
             self._last = here
 
     def _add(self, fraction: Tensor, outputs: Tensor, score: Tensor) -> None:
-        columns = fraction if fraction.ndim == 2 else fraction.unsqueeze(1)
+        common = fraction.ndim == 1  # nodes of every input's own are kept, whatever they are
+        columns = fraction.unsqueeze(1) if common else fraction
         fraction = columns.to(score.device, score.dtype).expand_as(score)
-        if self._fractions and torch.equal(fraction[0], self._fractions[-1][-1]):
+        again = self._common and common and bool(fraction[0, 0] == self._fractions[-1][-1, 0])
+        self._common = common
+        if again:
             fraction, outputs, score = fraction[1:], outputs[1:], score[1:]
         if not len(fraction):
             return

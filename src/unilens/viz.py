@@ -25,6 +25,8 @@ STYLES = ("signed", "unsigned", "green")
 _GREEN = LinearSegmentedColormap.from_list("unilens_green", ["black", "lime"])
 _QUANTILE = 0.995
 _GREY = "#666666"
+_RED = "#b03000"
+_WARNED: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": _RED}
 
 
 def heatmap(values: Tensor, style: str = "signed") -> Array:
@@ -145,12 +147,9 @@ def comparison(
         above.imshow(heatmap(values, style))
         above.set_title(name, fontsize=11, parse_math=False, wrap=True)
         below.imshow(overlay(image, values, style))
-        below.set_title(_verdict(attributions[name], index), fontsize=8, color="#b03000")
+        warned = "\n".join(attributions[name].warnings[index])
+        below.text(0.5, -0.03, warned, transform=below.transAxes, **_WARNED)
     return figure
-
-
-def _verdict(attribution: Attribution, index: int) -> str:
-    return "\n".join(name.replace("_", " ") for name in attribution.warnings[index])
 
 
 def _draw_row(
@@ -177,7 +176,7 @@ def _draw_row(
     axes[2].imshow(heatmap(values, style))
     axes[2].set_xlabel(_legend(style, scale), fontsize=8, color=_GREY)
     axes[3].imshow(overlay(image, values, style))
-    axes[3].set_xlabel("\n".join(attribution.warnings[index]), fontsize=8, color="#b03000")
+    axes[3].set_xlabel("\n".join(attribution.warnings[index]), fontsize=8, color=_RED)
     _draw_path(axes[4], attribution, index)
 
 
@@ -198,8 +197,9 @@ def _draw_path(ax: Axes, attribution: Attribution, index: int) -> None:
     ax.set_xlim(-0.03, 1.03)
     ax.set_ylim(-0.03, max(1.03, float(confidence.max()) * 1.05))
     ax.set_xlabel("baseline → image", fontsize=9)
-    gap = float(attribution.completeness_gap[index])
-    ax.text(0.03, 0.96, f"gap {gap:+.4f}", transform=ax.transAxes, va="top", fontsize=9)
+    if attribution.complete:
+        gap = float(attribution.completeness_gap[index])
+        ax.text(0.03, 0.96, f"gap {gap:+.4f}", transform=ax.transAxes, va="top", fontsize=9)
     ax.grid(alpha=0.3)
 
 

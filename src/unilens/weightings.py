@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from .baselines.base import check_switch
 from .numerics import per_item, wide
 from .paths import Leg
 from .quadrature import Quadrature
@@ -16,7 +17,10 @@ from .registry import Card, Registry
 
 
 class Weighting(Protocol):
-    """From the legs of a path to what is added up."""
+    """From the legs of a path to what is added up.
+
+    Optional: `complete`, whether that is the change of the score in theory; true by default.
+    """
 
     def __call__(
         self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
@@ -80,11 +84,11 @@ class ImportantDirection:
 class DecisionGradients:
     """Count a gradient by how fast the score changes along the path where it is taken.
 
-    A_i = int df/dx_i (dx_i/dt) (df/dt) dt: gradients on stretches where the score has saturated
-    count little. Not complete. On a straight path the steps are placed where the score changes:
-    as many intervals as steps are tried, and each gets steps in proportion to its slope less the
-    smallest slope. In the authors' public code an interval without steps moves all later ones
-    towards the baseline; here it does not.
+    A_i = int df/dx_i (dx_i/dt) (df/dt) dt, in squared units of the score: gradients on stretches
+    where the score has saturated count little. Not complete. On a straight path the steps are
+    placed where the score changes, whatever the rule: as many intervals as steps are tried, and
+    each gets steps in proportion to its slope less the smallest slope. In the authors' public code
+    an interval without steps moves all later ones towards the baseline; here it does not.
 
     Args:
         adaptive: whether to place the steps, for n_steps - 1 forward passes more.
@@ -95,6 +99,11 @@ class DecisionGradients:
     """
 
     adaptive: bool = True
+
+    complete: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_switch("adaptive", self.adaptive)
 
     def __call__(
         self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor

@@ -138,7 +138,11 @@ def test_dataset_sample_takes_the_references(images):
         ("uniform_noise", {"bounds": (0, float("inf"))}, "bounds to be"),
         ("blur", {"sigma": float("inf")}, "sigma to be a finite number above 0, got inf"),
         ("unlearned", {"unlearning_rate": float("nan")}, "unlearning_rate to be a finite number"),
-        ("unlearned", {"class_prior": "x"}, r"class_prior to be a tensor \(K,\), got str"),
+        (
+            "unlearned",
+            {"class_prior": "x"},
+            r"class_prior to be a tensor \(K,\) or a list of numbers",
+        ),
         ("dataset_sample", {"references": None}, r"references to be a tensor \(R, \*S\)"),
         ("dataset_sample", {}, "dataset_sample needs the setting 'references'"),
         ("unlearned", {"budget": 0}, "budget to be a finite number above 0"),

@@ -66,9 +66,9 @@ def test_it_is_the_same_map(case, smooth, small):
         assert not found.diagnostics[name].requires_grad
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case not in ("uni", "agi")])
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("uni", "agi", "sig")])
 def test_its_derivative_in_the_inputs(case, smooth, small):
-    """Those left out hold fixed what their search has found, which differences move."""
+    """Those left out hold fixed what they have found, which differences move."""
     assert torch.autograd.gradcheck(
         lambda inputs: differentiable(case, smooth, inputs).values,
         small[:1].clone().requires_grad_(),
@@ -88,6 +88,16 @@ def test_a_search_is_held_fixed(smooth, small):
     method = PathAttribution(shifted, rule="midpoint", n_steps=4, create_graph=True)
     (expected,) = torch.autograd.grad(method(smooth, leaf, 0).values.sin().sum(), leaf)
     assert torch.allclose(got, expected)
+
+
+def test_singular_vectors_are_held_fixed(smooth, small):
+    """With full overlap SIG is the straight line, and so is its derivative."""
+    slopes = []
+    for name, more in (("sig", {"overlap": 1}), ("ig", {"rule": "midpoint"})):
+        leaf = small[:1].clone().requires_grad_()
+        found = explain(smooth, leaf, name, 0, n_steps=4, create_graph=True, **more)
+        slopes.append(torch.autograd.grad(found.values.sin().sum(), leaf)[0])
+    assert torch.allclose(slopes[0], slopes[1])
 
 
 def test_its_derivative_in_the_weights_is_left_in_the_users_model(smooth, small):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +13,15 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator, Objective, Passes
 from ..randomness import per_input
 from ..registry import Card
-from .base import Found, baselines, check_bounds, check_choice, check_count, check_number
+from .base import (
+    Found,
+    baselines,
+    check_bounds,
+    check_choice,
+    check_count,
+    check_number,
+    check_switch,
+)
 
 _CHOICES = ("random", "top")
 
@@ -63,8 +72,10 @@ class Adversarial:
         check_choice("choice", self.choice, _CHOICES)
         check_count("iterations", self.iterations)
         check_number("budget", self.budget, above=0)
-        require(isinstance(self.clamp, bool), f"expected clamp true or false, got {self.clamp!r}")
+        check_switch("clamp", self.clamp)
         check_bounds(self.bounds)
+
+    walks: ClassVar[bool] = True
 
     @property
     def count(self) -> int:

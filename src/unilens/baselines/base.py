@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..errors import require
+from ..errors import UnilensError, require
 from ..gradients import Evaluator
 from ..registry import Registry
 
@@ -39,7 +39,8 @@ class Baseline(Protocol):
     methods; the generator's initial seed is the run's seed (see `unilens.randomness`).
 
     Optional: `passes`, what the search costs per input; `count`, how many baselines there are for
-    an input; `check(model, inputs)`, which raises `NotApplicableError`.
+    an input; `walks`, whether it keeps its walk; `check(model, inputs)`, which raises
+    `NotApplicableError`.
     """
 
     def __call__(
@@ -72,6 +73,35 @@ def check_count(name: str, value: object, least: int = 1) -> None:
     require(
         type(value) is int and value >= least,
         f"expected {name} to be a whole number of at least {least}, got {value!r}",
+    )
+
+
+def check_switch(name: str, value: object) -> None:
+    """Raise unless the value is true or false."""
+    require(isinstance(value, bool), f"expected {name} true or false, got {value!r}")
+
+
+def check_part(name: str, value: object) -> None:
+    """Raise unless the value is a function or an object that can be called like one."""
+    if isinstance(value, type):
+        raise UnilensError(
+            f"expected {name} to be an object, got the class {value.__name__}; "
+            f"write {value.__name__}(...)"
+        )
+    require(
+        callable(value),
+        f"expected {name} to be a function or an object of unilens.{name}s, got "
+        f"{type(value).__name__}",
+    )
+
+
+def check_single(baseline: object) -> None:
+    """Raise where a baseline is several."""
+    count = getattr(baseline, "count", 1)
+    require(
+        count == 1,
+        f"expected one baseline per input, got {count}; several are for path methods, such as "
+        "method='ig'",
     )
 
 

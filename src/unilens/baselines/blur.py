@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
-from ..errors import NotApplicableError
+from ..errors import NotApplicableError, UnilensError
 from ..gradients import Evaluator
 from ..numerics import wide
 from ..registry import Card
@@ -19,6 +19,8 @@ BOUNDARIES = ("replicate", "reflect", "zero")
 
 _TRUNCATE = 4.0
 """Where the kernel ends, in standard deviations."""
+_WIDEST = 16
+"""The widest blur, in sizes of the input: beyond it a kernel is nothing but memory."""
 _LARGEST_MATRIX = 1024
 """Pixels along a dimension up to which a blur is a product with a matrix."""
 
@@ -81,67 +83,63 @@ def gaussian_blur(
         NotApplicableError: the inputs have no dimension of space.
     """
     check_space(inputs)
-    blurred = wide(inputs).expand(len(sigmas), *inputs.shape)
-    slopes = torch.zeros_like(blurred)
-    for dim in range(3, blurred.ndim):
-        size = blurred.shape[dim]
-        kernels, changes = _kernels(sigmas.double().cpu(), size)
+    largest, size = float(sigmas.max()), max(inputs.shape[2:])
+    if largest > _WIDEST * size:
+        raise UnilensError(
+            f"expected a blur of at most {_WIDEST * size} pixels for inputs of {size}, got "
+            f"{largest:g}; nothing is left to blur"
+        )
+    each = [_blurred(wide(inputs), sigma, boundary, slope) for sigma in sigmas.tolist()]
+    return torch.stack([one.to(inputs.dtype) for one in each])
+
+
+def _blurred(values: Tensor, sigma: float, boundary: str, slope: bool) -> Tensor:
+    """Return values `(B, C, ...)` after one blur, or the derivative of that in sigma."""
+    kernel, change = _kernel(sigma)
+    slopes = torch.zeros_like(values)
+    for dim in range(2, values.ndim):
         if slope:
-            slopes = _along(slopes, kernels, dim, boundary) + _along(
-                blurred, changes, dim, boundary
-            )
-        blurred = _along(blurred, kernels, dim, boundary)
-    return (slopes if slope else blurred).to(inputs.dtype)
+            slopes = _along(slopes, kernel, dim, boundary) + _along(values, change, dim, boundary)
+        values = _along(values, kernel, dim, boundary)
+    return slopes if slope else values
 
 
-def _kernels(sigmas: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return gaussian kernels `(N, 2 R + 1)` that sum to one, and their derivatives in sigma."""
-    radii = (_TRUNCATE * sigmas + 0.5).floor()
-    offsets = torch.arange(-int(radii.max()), int(radii.max()) + 1, dtype=sigmas.dtype)
-    width = sigmas.unsqueeze(1)
-    squares = offsets**2
-    inside = offsets.abs() <= radii.unsqueeze(1)
-    kernels = torch.where(
-        width > 0, (-0.5 * squares / width.clamp_min(1e-12) ** 2).exp() * inside, offsets == 0
-    ).double()
-    kernels = kernels / kernels.sum(1, keepdim=True)
-    spread = squares - (kernels * squares).sum(1, keepdim=True)
-    changes = torch.where(width > 0, kernels * spread / width.clamp_min(1e-12) ** 3, 0.0)
-    return kernels, changes
+def _kernel(sigma: float) -> tuple[Tensor, Tensor]:
+    """Return a gaussian kernel `(2 R + 1,)` that sums to one, and its derivative in sigma."""
+    radius = int(_TRUNCATE * sigma + 0.5)
+    squares = torch.arange(-radius, radius + 1, dtype=torch.float64) ** 2
+    if not radius:
+        return torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    kernel = (-0.5 * squares / sigma**2).exp()
+    kernel = kernel / kernel.sum()
+    return kernel, kernel * (squares - (kernel * squares).sum()) / sigma**3
 
 
-def _along(values: Tensor, kernels: Tensor, dim: int, boundary: str) -> Tensor:
-    """Convolve values `(N, B, C, ...)` with a kernel `(N, 2 R + 1)` each along a dimension."""
+def _along(values: Tensor, kernel: Tensor, dim: int, boundary: str) -> Tensor:
+    """Convolve values `(B, C, ...)` with a kernel `(2 R + 1,)` along a dimension."""
     lines = values.movedim(dim, -1)
-    if lines.shape[-1] <= _LARGEST_MATRIX:
-        matrices = _matrices(kernels, lines.shape[-1], boundary).to(values)
-        shape = (len(kernels), *(1 for _ in lines.shape[1:-2]), *matrices.shape[1:])
-        return (lines @ matrices.view(shape).mT).movedim(-1, dim)
-    radius = kernels.shape[1] // 2
-    indices = _reflected(torch.arange(-radius, lines.shape[-1] + radius), lines.shape[-1])
-    each = []
-    for one, kernel in zip(lines, kernels.to(values), strict=True):
-        flat = one.reshape(-1, 1, one.shape[-1])
-        if boundary == "reflect":
-            flat = flat[..., indices.to(values.device)]
-        else:
-            mode = "replicate" if boundary == "replicate" else "constant"
-            flat = pad(flat, (radius, radius), mode=mode)
-        each.append(conv1d(flat, kernel.view(1, 1, -1)).view(one.shape))
-    return torch.stack(each).movedim(-1, dim)
+    size = lines.shape[-1]
+    if size <= _LARGEST_MATRIX:
+        return (lines @ _matrix(kernel, size, boundary).to(values).mT).movedim(-1, dim)
+    radius = len(kernel) // 2
+    flat = lines.reshape(-1, 1, size)
+    if boundary == "reflect":
+        flat = flat[..., _reflected(torch.arange(-radius, size + radius), size).to(values.device)]
+    else:
+        mode = "replicate" if boundary == "replicate" else "constant"
+        flat = pad(flat, (radius, radius), mode=mode)
+    blurred = conv1d(flat, kernel.to(values).view(1, 1, -1))
+    return blurred.view(lines.shape).movedim(-1, dim)
 
 
-def _matrices(kernels: Tensor, size: int, boundary: str) -> Tensor:
-    """Return `(N, size, size)` matrices: the kernels' convolutions along `size` pixels."""
-    radius = kernels.shape[1] // 2
+def _matrix(kernel: Tensor, size: int, boundary: str) -> Tensor:
+    """Return the matrix `(size, size)` of the convolution with a kernel along `size` pixels."""
+    radius = len(kernel) // 2
     taken = torch.arange(size).unsqueeze(1) + torch.arange(-radius, radius + 1)
     inside = (taken >= 0) & (taken < size)
     taken = _reflected(taken, size) if boundary == "reflect" else taken.clamp(0, size - 1)
-    weights = kernels.unsqueeze(1).expand(-1, size, -1)
-    if boundary == "zero":
-        weights = weights * inside
-    matrices = kernels.new_zeros(len(kernels), size, size)
-    return matrices.scatter_add_(2, taken.expand(len(kernels), -1, -1), weights.contiguous())
+    weights = kernel.expand(size, -1) * (inside if boundary == "zero" else 1)
+    return kernel.new_zeros(size, size).scatter_add_(1, taken, weights)
 
 
 def _reflected(indices: Tensor, size: int) -> Tensor:

@@ -8,11 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import UnilensError, require
+from ..errors import UnilensError
 from ..gradients import Evaluator, Passes
 from ..randomness import per_input
 from ..registry import Card
-from .base import Found, baselines, check_bounds, check_number
+from .base import (
+    Found,
+    baselines,
+    check_bounds,
+    check_choice,
+    check_count,
+    check_number,
+    check_switch,
+)
 
 _STARTS = ("input", "black", "noise")
 
@@ -46,16 +54,10 @@ class MaxEntropy:
     bounds: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        require(
-            self.start in _STARTS,
-            f"expected start to be one of {', '.join(_STARTS)}, got {self.start!r}",
-        )
+        check_choice("start", self.start, _STARTS)
         check_number("learning_rate", self.learning_rate, above=0)
-        require(
-            type(self.iterations) is int and self.iterations >= 1,
-            f"expected iterations to be a whole number of at least 1, got {self.iterations!r}",
-        )
-        require(isinstance(self.clamp, bool), f"expected clamp true or false, got {self.clamp!r}")
+        check_count("iterations", self.iterations)
+        check_switch("clamp", self.clamp)
         check_bounds(self.bounds)
 
     @property
@@ -128,6 +130,7 @@ baselines.add(
         "entropy",
         "an input at which the model's output is nearly uniform",
         "Tan 2022, arXiv 2204.05948",
+        higher_precision=True,
     ),
     MaxEntropy,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,15 @@ from ..gradients import Evaluator, Objective, Passes
 from ..numerics import l2_norm, per_item
 from ..randomness import per_input
 from ..registry import Card
-from .base import Found, baselines, check_bounds, check_choice, check_count, check_number
+from .base import (
+    Found,
+    baselines,
+    check_bounds,
+    check_choice,
+    check_count,
+    check_number,
+    check_switch,
+)
 
 _CHOICES = {
     "start": ("zeros", "gaussian", "sphere"),
@@ -47,7 +56,7 @@ class Unlearned:
         clamp: whether to clip the baseline to `bounds`; its distance can then be below epsilon.
         bounds: the input box, used by `clamp` alone.
         matching_target: "unlearned" (paper); "uniform" or "prior" skip the unlearning.
-        class_prior: `(K,)` probabilities, for `matching_target="prior"`.
+        class_prior: `(K,)` probabilities, a tensor or a list, for `matching_target="prior"`.
 
     References:
         Choi, Duplessis, Belongie, "Unlearning-based Neural Interpretations", ICLR 2025,
@@ -64,7 +73,7 @@ class Unlearned:
     clamp: bool = False
     bounds: tuple[float, float] = (0.0, 1.0)
     matching_target: str = "unlearned"
-    class_prior: Tensor | None = None
+    class_prior: Tensor | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("unlearning_rate", "matching_step_size", "budget"):
@@ -72,13 +81,11 @@ class Unlearned:
         check_count("matching_steps", self.matching_steps)
         for name, valid in _CHOICES.items():
             check_choice(name, getattr(self, name), valid)
-        require(isinstance(self.clamp, bool), f"expected clamp true or false, got {self.clamp!r}")
+        check_switch("clamp", self.clamp)
         check_bounds(self.bounds)
         prior = self.class_prior
-        require(
-            prior is None or isinstance(prior, Tensor),
-            f"expected class_prior to be a tensor (K,), got {type(prior).__name__}",
-        )
+        if prior is not None and not isinstance(prior, Tensor):
+            object.__setattr__(self, "class_prior", _as_prior(prior))
         require(
             (self.matching_target == "prior") == (self.class_prior is not None),
             "expected class_prior (K,) with matching_target='prior', and only with it",
@@ -154,6 +161,15 @@ class Unlearned:
         if self.clamp:
             return (inputs + on_sphere).clamp(*self.bounds) - inputs
         return on_sphere
+
+
+def _as_prior(given: object) -> Tensor:
+    try:
+        return torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise UnilensError(
+            f"expected class_prior to be a tensor (K,) or a list of numbers, got {given!r}"
+        ) from None
 
 
 def _divergence(wanted: Tensor) -> Objective:

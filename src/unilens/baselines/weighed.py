@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -14,7 +15,7 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..numerics import wide
 from ..registry import Card
-from .base import Baseline, Found, baselines, check_choice, found_baselines
+from .base import Baseline, Found, baselines, check_choice, check_part, found_baselines
 
 _WEIGHTS = ("equal", "confidence")
 
@@ -43,12 +44,18 @@ class Weighed:
         for one in self.baselines:
             if isinstance(one, str):
                 baselines[one]
+            else:
+                check_part("baseline", one)
         if isinstance(self.weights, str):
             check_choice("weights", self.weights, _WEIGHTS)
             return
-        numbers = all(isinstance(one, (int, float)) and one >= 0 for one in self.weights)
+        given = self.weights if isinstance(self.weights, (list, tuple)) else ()
+        numbers = all(
+            isinstance(one, (int, float)) and not isinstance(one, bool) and 0 <= one < math.inf
+            for one in given
+        )
         require(
-            numbers and len(self.weights) == len(self.baselines) and sum(self.weights) > 0,
+            numbers and len(given) == len(self.baselines) and sum(given) > 0,
             f"expected weights to be {' or '.join(_WEIGHTS)} or {len(self.baselines)} numbers, "
             f"none negative and not all zero, got {self.weights!r}",
         )
@@ -61,6 +68,11 @@ class Weighed:
     def count(self) -> int:
         """Baselines per input."""
         return sum(getattr(part, "count", 1) for part in self._parts)
+
+    @property
+    def walks(self) -> bool:
+        """Whether every one of them keeps its walk."""
+        return all(getattr(part, "walks", False) for part in self._parts)
 
     @property
     def passes(self) -> Passes:

@@ -19,10 +19,10 @@ from torch.quasirandom import SobolEngine
 
 from ..attribution import Attribution, Case
 from ..baselines import Baseline, Constant, baselines
-from ..baselines.base import check_number
+from ..baselines.base import check_count, check_number, check_part, check_single, check_switch
 from ..checks import Target
 from ..diagnostics import proximity
-from ..errors import NotApplicableError, UnilensError, require
+from ..errors import NotApplicableError, require
 from ..gradients import Evaluator, Passes
 from ..numerics import per_item, wide
 from ..registry import Card, Composed
@@ -47,11 +47,7 @@ class Hiding(ABC):
 
     def __post_init__(self) -> None:
         resolve_score(self.score)
-        if not callable(self.baseline):
-            raise UnilensError(
-                "expected baseline to be a function or an object such as unilens.baselines() "
-                f"builds, got {self.baseline!r}"
-            )
+        check_part("baseline", self.baseline)
 
     @property
     def passes(self) -> Passes:
@@ -65,6 +61,7 @@ class Hiding(ABC):
                 f"{type(self).__name__} expects images (B, C, H, W), signals (B, C, L) or tables "
                 f"(B, F), got {tuple(inputs.shape)}; use method='ig'"
             )
+        check_single(self.baseline)
         check = getattr(self.baseline, "check", None)
         if check is not None:
             check(model, inputs)
@@ -198,7 +195,7 @@ class Occlusion(Hiding):
         super().__post_init__()
         for name in ("window", "stride"):
             if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name))
+                check_count(name, getattr(self, name))
         require(
             self.window is None or self.stride is None or self.stride <= self.window,
             f"expected stride to be at most the window {self.window}, so that every place is "
@@ -276,8 +273,9 @@ class Rise(Hiding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_count("n_masks", self.n_masks)
-        _check_count("cells", self.cells)
+        check_count("n_masks", self.n_masks)
+        check_count("cells", self.cells)
+        check_switch("centred", self.centred)
         check_number("keep", self.keep, above=0)
         require(self.keep < 1, f"expected keep to be a number below 1, got {self.keep!r}")
 
@@ -350,8 +348,8 @@ class Sobol(Hiding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_count("cells", self.cells)
-        _check_count("designs", self.designs)
+        check_count("cells", self.cells)
+        check_count("designs", self.designs)
         require(
             self.designs & (self.designs - 1) == 0,
             f"expected designs to be a power of two, for which a Sobol sequence is balanced, got "
@@ -417,13 +415,6 @@ def _enlarge(cells: Tensor, places: torch.Size) -> Tensor:
         cell = torch.arange(side, device=cells.device) * cells.shape[dim] // side
         cells = cells.index_select(dim, cell)
     return cells
-
-
-def _check_count(name: str, value: object) -> None:
-    require(
-        type(value) is int and value >= 1,
-        f"expected {name} to be a whole number of at least 1, got {value!r}",
-    )
 
 
 for _card, _build in (

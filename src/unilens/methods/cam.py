@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..attribution import Attribution, Case, Explainer
+from ..baselines.base import check_switch
 from ..checks import Target
-from ..errors import NotApplicableError, UnilensError, UnknownNameError
+from ..errors import NotApplicableError, UnilensError, UnknownNameError, require
 from ..gradients import Evaluator, Passes
 from ..passes import working_copy
 from ..provenance import describe
@@ -55,6 +56,11 @@ class GradCAM:
 
     def __post_init__(self) -> None:
         resolve_score(self.score)
+        require(
+            self.layer is None or isinstance(self.layer, str),
+            f"expected layer to be the name of a module, got {self.layer!r}",
+        )
+        check_switch("relu", self.relu)
 
     @property
     def passes(self) -> Passes:

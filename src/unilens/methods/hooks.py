@@ -16,10 +16,12 @@ from torch.nn.functional import relu6
 
 from ..attribution import Attribution, Case
 from ..baselines import Baseline, Constant, baselines
+from ..baselines.base import check_part, check_single
 from ..checks import Target
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
+from ..references import check_references, references_for
 from ..registry import Card, Composed
 from ..scores import Score, logit
 from ..scores import resolve as resolve_score
@@ -47,11 +49,7 @@ class DeepLift:
 
     def __post_init__(self) -> None:
         _check_logit(self.score)
-        require(
-            callable(self.baseline),
-            "expected baseline to be a function or an object such as unilens.baselines() builds, "
-            f"got {self.baseline!r}",
-        )
+        check_part("baseline", self.baseline)
 
     @property
     def passes(self) -> Passes:
@@ -64,6 +62,7 @@ class DeepLift:
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model does something that has no rescale rule."""
+        check_single(self.baseline)
         check = getattr(self.baseline, "check", None)
         if check is not None:
             check(model, inputs)
@@ -106,6 +105,7 @@ class DeepLiftShap:
     score: str = "logit"
 
     def __post_init__(self) -> None:
+        check_references(self.references, optional=True)
         _check_logit(self.score)
 
     @property
@@ -116,7 +116,7 @@ class DeepLiftShap:
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise where the references do not fit, or something has no rescale rule."""
-        self._fitting(inputs)
+        references_for("deeplift_shap", self.references, inputs)
         _check_rescale(model, inputs)
 
     def __call__(
@@ -130,7 +130,7 @@ class DeepLiftShap:
         """Explain the model at the inputs; see `PathAttribution.__call__`."""
         with torch.inference_mode(False):
             case = Case.begin(self, model, inputs, target, seed)
-            references = self._fitting(case.inputs).to(case.inputs)
+            references = references_for("deeplift_shap", self.references, case.inputs)
             values, start = torch.zeros_like(case.inputs), torch.zeros_like(case.outputs[:, 0])
             for row in range(len(inputs)):
                 for reference in references:
@@ -139,21 +139,6 @@ class DeepLiftShap:
                     start[row] += score / len(references)
             mean = references.mean(0).expand_as(case.inputs).clone()
             return case.finish(self, _compared(case, values, mean, start))
-
-    def _fitting(self, inputs: Tensor) -> Tensor:
-        references = self.references
-        if references is None:
-            raise UnilensError("deeplift_shap needs references=..., a tensor (R, *S)")
-        came = tuple(references.shape) if isinstance(references, Tensor) else type(references)
-        require(
-            isinstance(references, Tensor)
-            and len(references) > 0
-            and references.shape[1:] == inputs.shape[1:]
-            and bool(references.isfinite().all()),
-            f"expected finite references of shape (R, {', '.join(map(str, inputs.shape[1:]))}), "
-            f"got {came}; preprocess them as the inputs are",
-        )
-        return references.detach()
 
 
 @dataclass(frozen=True)
@@ -295,6 +280,10 @@ def _check_logit(score: object) -> None:
 
 def _check_rescale(model: Evaluator, inputs: Tensor) -> None:
     _captum()
+    if model.dtype == torch.float16:
+        raise NotApplicableError(
+            "deeplift divides by differences that vanish in float16; use model.float()"
+        )
     for call in _separated(model, inputs, _RESCALED).calls:
         if not call.linear:
             raise NotApplicableError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..attribution import Explainer
 from ..baselines import baselines
+from ..errors import UnilensError
 from ..integration import PathAttribution
 from ..paths import paths
 from ..registry import Card, Composed
@@ -23,8 +24,14 @@ class PathMethod(Composed[Explainer]):
         chosen = super()._chosen(given)
         path = chosen["path"]
         own = hasattr(paths[path].build if isinstance(path, str) else path, "baseline")
-        free = "baseline" not in given and self.parts["baseline"] == _DEFAULTS["baseline"]
-        return chosen | {"baseline": None} if own and free else chosen
+        if not own or "baseline" in given:
+            return chosen
+        if self.parts["baseline"] != _DEFAULTS["baseline"]:
+            raise UnilensError(
+                f"{self.card.name} starts from its own baseline, and path={path!r} from its own as "
+                "well; use another path, or method='ig'"
+            )
+        return chosen | {"baseline": None}
 
 
 def _add(

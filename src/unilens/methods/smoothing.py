@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attribution import Attribution, Case, Explainer
-from ..baselines.base import check_number
+from ..baselines.base import check_choice, check_count, check_number
 from ..checks import Target
 from ..errors import require
 from ..gradients import Evaluator, Passes
@@ -65,14 +65,11 @@ class Smoothed:
             f"PathAttribution(), got {self.explainer!r}",
         )
         require(
-            self.aggregate in _AGGREGATES,
-            f"expected aggregate to be one of {', '.join(_AGGREGATES)}, got {self.aggregate!r}",
+            not getattr(self.explainer, "create_graph", False),
+            "expected an explainer without create_graph: the mean over noisy copies keeps no graph",
         )
-        least = 2 if self.aggregate == "variance" else 1
-        require(
-            type(self.n_samples) is int and self.n_samples >= least,
-            f"expected n_samples to be a whole number of at least {least}, got {self.n_samples!r}",
-        )
+        check_choice("aggregate", self.aggregate, _AGGREGATES)
+        check_count("n_samples", self.n_samples, 2 if self.aggregate == "variance" else 1)
         check_number("std", self.std, above=0)
 
     @property
@@ -160,14 +157,30 @@ class SmoothedMethod(Entry[Explainer]):
 
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that are valid with the inner method that is given."""
+        inner = self._inner(given)
+        return {"inner": _INNER, **inner.settings_with(given), **_OWN}
+
+    def _inner(self, given: Mapping[str, Any]) -> Entry[Explainer]:
         inner = methods[given.get("inner", _INNER)]
-        return {"inner": _INNER, **_OWN, **inner.settings_with(given)}
+        require(
+            not isinstance(inner, SmoothedMethod),
+            f"expected inner to be a method that does not smooth itself, got {inner.card.name!r}; "
+            "nest unilens.methods.Smoothed in Python",
+        )
+        return inner
 
     def __call__(self, **settings: Any) -> Explainer:
         """Build the method; settings beside its own go to the inner method."""
         check_known(self.card.name, settings, self.settings_with(settings))
+        shared = set(_OWN) & set(self._inner(settings).settings_with(settings)) & set(settings)
+        require(
+            not shared,
+            f"the setting {', '.join(sorted(shared))} is one of {self.card.name} and of its inner "
+            "method; build unilens.methods.Smoothed in Python",
+        )
         own = {name: settings.pop(name) for name in _OWN if name in settings}
-        inner = methods[settings.pop("inner", _INNER)]
+        inner = self._inner(settings)
+        settings.pop("inner", None)
         return self.build(inner(**settings), **own, aggregate=self.aggregate)
 
 

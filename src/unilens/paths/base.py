@@ -38,8 +38,8 @@ class Path(Protocol):
     returned, so that memory does not grow with the number of steps, and so that a path may choose
     its next point by the gradient at the last.
 
-    Optional: `baseline`, the only baseline that the path can start from; `check(model, inputs)`,
-    which raises `NotApplicableError`.
+    Optional: `baseline`, the only baseline that the path can start from; `accepts(baseline)`, which
+    raises for baselines that it cannot; `check(model, inputs)`, which raises `NotApplicableError`.
     """
 
     def __call__(

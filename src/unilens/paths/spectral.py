@@ -25,7 +25,8 @@ class SpectralPath:
 
     With x - x' = U diag(s) V^T, gamma(t) = x' + U diag(s a(t)) V^T. Component i enters linearly:
     a_i(t) = clip((t - t_i) / w, 0, 1), t_i = (1 - w)(1 - s_i / s_1): the largest at once, those
-    near zero last. Coarse structure thus comes before fine detail.
+    near zero last. Coarse structure thus comes before fine detail. When the attribution is
+    differentiated, the singular vectors and the times of entry are held fixed.
 
     Args:
         overlap: w in (0, 1], the share of the path that a component takes to enter; with 1 the
@@ -62,18 +63,23 @@ class SpectralPath:
         self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
     ) -> Iterator[Leg]:
         """Yield the legs from start to end; see `Path`."""
-        left, singular, right = torch.linalg.svd(
-            self._matrices(wide(end - start.values)), full_matrices=False
-        )
+        whole = self._matrices(wide(end - start.values))
+        left, singular, right = torch.linalg.svd(whole.detach(), full_matrices=False)
+        if whole.shape[-2] <= whole.shape[-1]:
+            right = left.mT @ whole
+        else:
+            left = whole @ right.mT
         largest = singular[..., :1]
         strength = torch.where(largest > 0, singular / largest, 0.0)
         enters = (1 - self.overlap) * (1 - strength)
 
         def curve(fraction: Tensor) -> Tensor:
-            at = fraction.to(singular).view(-1, *(1 for _ in singular.shape))
-            entered = ((at - enters) / self.overlap).clamp(0, 1)
-            way = (left * (singular * entered).unsqueeze(-2)) @ right
-            return start.values + way.view(len(at), *end.shape).to(end.dtype)
+            points = []
+            for at in fraction.to(singular):
+                entered = ((at - enters) / self.overlap).clamp(0, 1)
+                way = (left * entered.unsqueeze(-2)) @ right
+                points.append(start.values + way.view(end.shape).to(end.dtype))
+            return torch.stack(points)
 
         return along(gradient, curve, end, quadrature)
 

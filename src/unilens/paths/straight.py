@@ -28,7 +28,8 @@ class StraightLine:
         direction = end - start.values
         for fraction, weight in gradient.blocks(end, quadrature.nodes, quadrature.weights):
             points = start.values + fraction * direction
-            where = fraction.flatten(1).squeeze(1)
+            where = fraction.flatten(1)
+            where = where if quadrature.nodes.ndim == 2 else where.squeeze(1)
             yield Leg(where, points, gradient(points), weight * direction)
 
 

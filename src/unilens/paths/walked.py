@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,11 @@ from ..gradients import ScoreGradient
 from ..quadrature import Quadrature
 from ..registry import Card
 from .base import Leg, along, paths
+
+_NO_WALK = (
+    "expected a baseline that keeps its walk for path='walked', such as baseline='adversarial'; "
+    "use path='straight'"
+)
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,18 @@ class Walked:
         Integration", IJCAI 2021.
     """
 
+    def accepts(self, baseline: object) -> None:
+        """Raise unless a baseline keeps its walk; of a plain function that is seen later."""
+        if not (getattr(baseline, "walks", False) or inspect.isroutine(baseline)):
+            raise UnilensError(_NO_WALK)
+
     def __call__(
         self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
     ) -> Iterator[Leg]:
         """Yield the legs from start to end; see `Path`."""
         walk = start.walk
         if walk is None:
-            raise UnilensError(
-                "expected a baseline that keeps its walk for path='walked', such as "
-                "baseline='adversarial'; use path='straight'"
-            )
+            raise UnilensError(_NO_WALK)
         segments = len(walk) - 1
 
         def curve(fraction: Tensor) -> Tensor:
