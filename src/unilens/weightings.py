@@ -109,7 +109,7 @@ class DecisionGradients:
         self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield gradients, and displacements times slopes; see `Weighting`."""
-        lengths = iter(quadrature.weights.to(start.device))
+        lengths = iter(quadrature.weights.to(start.dtype).to(start.device))
         for leg in legs:
             gradients = leg.evaluation.gradients
             displacements = leg.displacement.expand_as(gradients)

@@ -215,7 +215,11 @@ def test_another_seed_draws_other_masks(small_net, images, name):
 
 def test_settings_of_the_baseline_reach_it(small_net, images):
     found = explain(small_net, images[:1], "occlusion", baseline="blur", sigma=2.0)
-    assert found.provenance["settings"]["baseline"] == {"type": "Blur", "sigma": 2.0}
+    assert found.provenance["settings"]["baseline"] == {
+        "type": "Blur",
+        "sigma": 2.0,
+        "boundary": "replicate",
+    }
     with pytest.raises(UnilensError, match="unknown setting of occlusion 'sigma'"):
         methods["occlusion"](sigma=2.0)
 

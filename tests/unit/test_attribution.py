@@ -175,8 +175,8 @@ def test_a_plain_function_is_a_baseline_and_another_a_path(linear):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"baseline": 3}, "baseline to be a function, or one of the classes in unilens.baselines"),
-        ({"path": None}, "path to be a function, or one of the classes in unilens.paths"),
+        ({"baseline": 3}, "baseline to be a function or an object of unilens.baselines, got int"),
+        ({"path": None}, "path to be a function or an object of unilens.paths, got NoneType"),
         ({"n_steps": 0}, "n_steps to be a whole number"),
         ({"rule": "simpson"}, "unknown rule 'simpson'"),
         ({"score": "logits"}, "unknown score 'logits'; did you mean logit"),

@@ -344,13 +344,13 @@ class NoFloat64(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("method", ["uni", "ig"])
+@pytest.mark.parametrize("method", ["uni", "ig", "guided_ig", "sig", "idgi"])
 def test_devices_without_float64_can_be_used(method, small_net, images, monkeypatch):
     monkeypatch.setattr("unilens.numerics._WITHOUT_FLOAT64", {"cpu"})
     # Nodes and weights are made on the CPU in float64, and arrive on the device in float32.
     single = quadrature("midpoint", 7)
     halved = Quadrature(single.nodes.float(), single.weights.float())
-    monkeypatch.setattr("unilens.attribution.quadrature", lambda rule, n_steps: halved)
+    monkeypatch.setattr("unilens.integration.quadrature", lambda rule, n_steps: halved)
     evaluator = Evaluator(small_net.float())
     monkeypatch.setattr(evaluator._workers, "_on_cpu", False)
     explainer = methods[method]()

@@ -38,7 +38,7 @@ def test_the_lists_of_names_are_the_registries(heading, registry):
 
 
 def test_pictures_and_pages_it_points_to_exist():
-    for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
+    for target in re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", README):
         assert (ROOT / target).exists(), target
 
 

@@ -83,7 +83,7 @@ class BlurPath:
             yield Leg(fraction.flatten(), points, gradient(points), step * slope)
 
     def _sigma(self, fraction: Tensor) -> Tensor:
-        left = (1 - fraction.double()).clamp_min(0)
+        left = (1 - fraction.detach().cpu().double()).clamp_min(0)
         return self.max_sigma * (left if self.schedule == "linear" else left.sqrt())
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..baselines.base import Found
 from ..errors import UnilensError
 from ..gradients import ScoreGradient
+from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
 from .base import Leg, along, paths
@@ -49,8 +50,8 @@ class Walked:
         segments = len(walk) - 1
 
         def curve(fraction: Tensor) -> Tensor:
-            at = fraction.double() * segments
-            at = torch.where((at - at.round()).abs() < 1e-9 * segments, at.round(), at)
+            at = wide(fraction) * segments
+            at = torch.where((at - at.round()).abs() < 1e-6 * segments, at.round(), at)
             first = (at.ceil().long() - 1).clamp_min(0)
             rest = (at - first).to(end).view(-1, *(1 for _ in end.shape))
             return walk[first] + rest * (walk[first + 1] - walk[first])
