@@ -31,8 +31,8 @@ def explain(
         method: a name in `unilens.methods()`.
         target: class index or label, one for all or one per input; None for the predicted class.
         seed: of everything random.
-        **settings: of the method, its baseline and its path, by name: `n_steps=30`,
-            `budget=0.5`, `baseline="blur"`, `sigma=10`.
+        **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
+            `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`.
 
     Returns:
         The attribution, with its diagnostics and the record of how it was made.
