@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -117,7 +118,7 @@ class Explainer(Protocol):
         *,
         seed: int = 0,
     ) -> Attribution:
-        """Explain the model at the inputs; see `unilens.PathAttribution`."""
+        """Explain the model at the inputs; see `Method.__call__`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +173,58 @@ class Case:
         return found
 
     def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
-        """Return the attribution with its provenance."""
-        return attribution.with_provenance(
-            method=type(explainer).__name__,
-            settings=describe(explainer),
-            seed=self.seed,
-            versions=versions(),
-            device=str(self.inputs.device),
-            dtype=str(self.inputs.dtype).removeprefix("torch."),
-            passes=explainer.passes._asdict(),
-            seconds=time.perf_counter() - self.began,
-        )
+        """Return the attribution with its provenance; what it says of its own is kept."""
+        made = {
+            "method": type(explainer).__name__,
+            "settings": describe(explainer),
+            "seed": self.seed,
+            "versions": versions(),
+            "device": str(self.inputs.device),
+            "dtype": str(self.inputs.dtype).removeprefix("torch."),
+            "passes": explainer.passes._asdict(),
+            "seconds": time.perf_counter() - self.began,
+        }
+        return attribution.with_provenance(**{**made, **attribution.provenance})
+
+
+class Method(ABC):
+    """What methods are built from: their authors write `_explain`, the rest is done here."""
+
+    @property
+    @abstractmethod
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+
+    @abstractmethod
+    def _explain(self, case: Case) -> Attribution:
+        """Return the attribution; what it says of its own provenance is kept."""
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:  # noqa: B027
+        """Raise `NotApplicableError` where the method does not fit; see `Explainer`."""
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs.
+
+        Args:
+            model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
+            inputs: `(B, *S)`, floating point.
+            target: class index or label, one for all or one per input; None for the class that
+                the model predicts at each input.
+            seed: of everything random; the draw for an input depends on it and the input alone.
+
+        Returns:
+            The attribution, with the diagnostics that cost no further passes.
+
+        Raises:
+            UnilensError: the inputs, target or model do not fit; the message says how.
+        """
+        with torch.inference_mode(False):
+            case = Case.begin(self, model, inputs, target, seed)
+            return case.finish(self, self._explain(case))

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from . import diagnostics
-from .attribution import Attribution, Case
+from .attribution import Attribution, Case, Method
 from .baselines import Baseline, Constant, Found
 from .baselines.base import check_part, check_switch
-from .checks import Target
 from .errors import require
 from .gradients import Evaluator, Passes, ScoreGradient
 from .numerics import per_item
@@ -28,7 +27,7 @@ from .weightings import DecisionGradients, Riemann, Weighting
 
 
 @dataclass(frozen=True)
-class PathAttribution:
+class PathAttribution(Method):
     """Sum the gradient of a score along a path from a baseline to the input.
 
     A_i = sum_k w_k df/dx_i(gamma(t_k)) gamma_i'(t_k), with the target held fixed at x.
@@ -100,34 +99,7 @@ class PathAttribution:
             if check is not None:
                 check(model, inputs)
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs.
-
-        Args:
-            model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
-            inputs: `(B, *S)`, floating point.
-            target: class index or label, one for all or one per input; None for the class that
-                the model predicts at each input.
-            seed: of everything random; the draw for an input depends on it and the input alone.
-
-        Returns:
-            The attribution, with the diagnostics that cost no further passes.
-
-        Raises:
-            UnilensError: the inputs, target or model do not fit; the message says how.
-        """
-        with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            return case.finish(self, self._integrate(case))
-
-    def _integrate(self, case: Case) -> Attribution:
+    def _explain(self, case: Case) -> Attribution:
         parts: list[_Part] = []
         values = baseline = torch.zeros_like(case.inputs)
         assert self.baseline is not None

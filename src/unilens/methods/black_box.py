@@ -7,20 +7,19 @@ once. A map of places is spread evenly over the channels: their sum is the map.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.quasirandom import SobolEngine
 
-from ..attribution import Attribution, Case
+from ..attribution import Attribution, Case, Method
 from ..baselines import Baseline, Constant, baselines
 from ..baselines.base import check_count, check_number, check_part, check_single, check_switch
-from ..checks import Target
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator, Passes
@@ -34,7 +33,7 @@ _PHOTOGRAPH = torch.Size((3, 224, 224))
 
 
 @dataclass(frozen=True)
-class Hiding(ABC):
+class Hiding(Method):
     """What methods share that hide places of the input and watch the score.
 
     Args:
@@ -66,30 +65,20 @@ class Hiding(ABC):
         if check is not None:
             check(model, inputs)
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`."""
-        with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            found = case.found(self.baseline)
-            hidden = _Hidden(case, found.values, resolve_score(self.score))
-            attribution = Attribution(
-                values=_spread(self._map(hidden), case.inputs),
-                target=case.target,
-                score=hidden.score_of(case.outputs),
-                outputs=case.outputs,
-                baseline=found.values,
-                record=found.record,
-                measured={"proximity": proximity(case.inputs, found.values)},
-            )
-            passes = self._passes(case.inputs.shape[1:])
-            return case.finish(self, attribution).with_provenance(passes=passes._asdict())
+    def _explain(self, case: Case) -> Attribution:
+        found = case.found(self.baseline)
+        hidden = _Hidden(case, found.values, resolve_score(self.score))
+        attribution = Attribution(
+            values=_spread(self._map(hidden), case.inputs),
+            target=case.target,
+            score=hidden.score_of(case.outputs),
+            outputs=case.outputs,
+            baseline=found.values,
+            record=found.record,
+            measured={"proximity": proximity(case.inputs, found.values)},
+        )
+        passes = self._passes(case.inputs.shape[1:])
+        return attribution.with_provenance(passes=passes._asdict())
 
     def _passes(self, shape: torch.Size) -> Passes:
         search = cast(Passes, getattr(self.baseline, "passes", Passes(0, 0)))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..attribution import Attribution, Case, Explainer
+from ..attribution import Attribution, Case, Explainer, Method
 from ..baselines.base import check_switch
 from ..checks import Target
 from ..errors import NotApplicableError, UnilensError, UnknownNameError, require
@@ -33,11 +33,11 @@ _MOST_DISTORTION = math.log(2)
 
 
 @dataclass(frozen=True)
-class GradCAM:
+class GradCAM(Method):
     """Grad-CAM: a layer's channels, each weighed by the mean gradient of the score in it.
 
     The map has the layer's resolution; it is enlarged (bi)linearly to the input and spread evenly
-    over the channels, so that their sum is the map.
+    over the channels, so that their sum is the map. The provenance names the layer of every input.
 
     Args:
         layer: its name in `model.named_modules()`; None for the last one, in the order in which
@@ -71,32 +71,18 @@ class GradCAM:
         """Raise `NotApplicableError` where the layer, or every layer, gives no grid of places."""
         _watch(model, self.layer, inputs[:1])
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`.
-
-        The provenance names the layer of every input.
-        """
-        with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            score = resolve_score(self.score)
-            found = case.evaluator.for_each(
-                len(case.inputs), functools.partial(self._explain_one, case, score)
-            )
-            attribution = Attribution(
-                torch.cat([_enlarge(cam, case.inputs) for _, cam in found]),
-                case.target,
-                score(case.outputs, case.target),
-                case.outputs,
-            )
-            layers = [name for name, _ in found]
-            return case.finish(self, attribution).with_provenance(layers=layers)
+    def _explain(self, case: Case) -> Attribution:
+        score = resolve_score(self.score)
+        found = case.evaluator.for_each(
+            len(case.inputs), functools.partial(self._explain_one, case, score)
+        )
+        attribution = Attribution(
+            torch.cat([_enlarge(cam, case.inputs) for _, cam in found]),
+            case.target,
+            score(case.outputs, case.target),
+            case.outputs,
+        )
+        return attribution.with_provenance(layers=[name for name, _ in found])
 
     def _explain_one(self, case: Case, score: Score, index: int) -> tuple[str, Tensor]:
         """Return the layer's name and the map `(1, 1, *grid)` of one input."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..attribution import Attribution, Case
-from ..checks import Target
+from ..attribution import Attribution, Case, Method
 from ..errors import require
 from ..gradients import Evaluator, Passes, ScoreGradient
 from ..numerics import per_item
@@ -33,7 +32,7 @@ class _Draws(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class ExpectedGradients:
+class ExpectedGradients(Method):
     """Average (x_i - r_i) df/dx_i(r + t (x - r)) over draws of a reference r and a place t.
 
     The baseline of the result is the mean of the references drawn, and its score the mean of
@@ -83,19 +82,9 @@ class ExpectedGradients:
         """Raise `UnilensError` where references are missing or have another shape."""
         references_for("expected_gradients", self.references, inputs)
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`."""
-        with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            references = references_for("expected_gradients", self.references, case.inputs)
-            return case.finish(self, self._sample(case, references))
+    def _explain(self, case: Case) -> Attribution:
+        references = references_for("expected_gradients", self.references, case.inputs)
+        return self._sample(case, references)
 
     @property
     def _count(self) -> int:

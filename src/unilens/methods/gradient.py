@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-
-from ..attribution import Attribution, Case
-from ..checks import Target
-from ..gradients import Evaluator, Passes, ScoreGradient
+from ..attribution import Attribution, Case, Method
+from ..gradients import Passes, ScoreGradient
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -17,7 +13,7 @@ from .base import methods
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(Method):
     """The gradient of the score at the input, or input times gradient; no baseline.
 
     Args:
@@ -39,24 +35,11 @@ class Gradient:
         """Forward and backward passes per input."""
         return Passes(2, 1)
 
-    def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Do nothing: the gradient fits every model that has one."""
-
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`."""
-        with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            gradient = ScoreGradient(case.evaluator, resolve_score(self.score), case.target)
-            _, scores, gradients = gradient(case.inputs.unsqueeze(0))
-            values = gradients[0] * case.inputs if self.times_input else gradients[0]
-            return case.finish(self, Attribution(values, case.target, scores[0], case.outputs))
+    def _explain(self, case: Case) -> Attribution:
+        gradient = ScoreGradient(case.evaluator, resolve_score(self.score), case.target)
+        _, scores, gradients = gradient(case.inputs.unsqueeze(0))
+        values = gradients[0] * case.inputs if self.times_input else gradients[0]
+        return Attribution(values, case.target, scores[0], case.outputs)
 
 
 methods.add(

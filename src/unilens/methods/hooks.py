@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu6
 
-from ..attribution import Attribution, Case
+from ..attribution import Attribution, Case, Method
 from ..baselines import Baseline, Constant, baselines
 from ..baselines.base import check_part, check_single
-from ..checks import Target
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
@@ -30,7 +29,7 @@ from .base import methods
 
 
 @dataclass(frozen=True)
-class DeepLift:
+class DeepLift(Method):
     """DeepLIFT by the rescale rule: every activation hands on its difference from the baseline.
 
     The map adds up to f(x) - f(x'). Where the rule is not defined (GELU, layer norms, products of
@@ -68,26 +67,15 @@ class DeepLift:
             check(model, inputs)
         _check_rescale(model, inputs)
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`."""
-        with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            found = case.found(self.baseline)
-            pairs = [_rescale(case, row, found.values[row]) for row in range(len(inputs))]
-            values, start = (torch.stack(column) for column in zip(*pairs, strict=True))
-            attribution = _compared(case, values, found.values, start, found.record)
-            return case.finish(self, attribution)
+    def _explain(self, case: Case) -> Attribution:
+        found = case.found(self.baseline)
+        pairs = [_rescale(case, row, found.values[row]) for row in range(len(case.inputs))]
+        values, start = (torch.stack(column) for column in zip(*pairs, strict=True))
+        return _compared(case, values, found.values, start, found.record)
 
 
 @dataclass(frozen=True, eq=False)
-class DeepLiftShap:
+class DeepLiftShap(Method):
     """The mean of DeepLIFT over references: Shapley values where the model is linear in between.
 
     `baseline` and `baseline_score` of the attribution are the means over the references; the map
@@ -119,30 +107,20 @@ class DeepLiftShap:
         references_for("deeplift_shap", self.references, inputs)
         _check_rescale(model, inputs)
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`."""
-        with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            references = references_for("deeplift_shap", self.references, case.inputs)
-            values, start = torch.zeros_like(case.inputs), torch.zeros_like(case.outputs[:, 0])
-            for row in range(len(inputs)):
-                for reference in references:
-                    one, score = _rescale(case, row, reference)
-                    values[row] += one / len(references)
-                    start[row] += score / len(references)
-            mean = references.mean(0).expand_as(case.inputs).clone()
-            return case.finish(self, _compared(case, values, mean, start))
+    def _explain(self, case: Case) -> Attribution:
+        references = references_for("deeplift_shap", self.references, case.inputs)
+        values, start = torch.zeros_like(case.inputs), torch.zeros_like(case.outputs[:, 0])
+        for row in range(len(case.inputs)):
+            for reference in references:
+                one, score = _rescale(case, row, reference)
+                values[row] += one / len(references)
+                start[row] += score / len(references)
+        mean = references.mean(0).expand_as(case.inputs).clone()
+        return _compared(case, values, mean, start)
 
 
 @dataclass(frozen=True)
-class GuidedBackprop:
+class GuidedBackprop(Method):
     """The gradient, with what is negative left out on the way back through every ReLU.
 
     Args:
@@ -176,24 +154,12 @@ class GuidedBackprop:
                 f"{', '.join(others) or 'none'}); use method='gradient'"
             )
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`."""
-        with torch.inference_mode(False):
-            score = resolve_score(self.score)
-            case = Case.begin(self, model, inputs, target, seed)
-            rows = range(len(inputs))
-            values = torch.stack(
-                [_captured(case, self._rule, row, _RELUS, score)[0] for row in rows]
-            )
-            explained = score(case.outputs, case.target)
-            return case.finish(self, Attribution(values, case.target, explained, case.outputs))
+    def _explain(self, case: Case) -> Attribution:
+        score = resolve_score(self.score)
+        rows = range(len(case.inputs))
+        values = torch.stack([_captured(case, self._rule, row, _RELUS, score)[0] for row in rows])
+        explained = score(case.outputs, case.target)
+        return Attribution(values, case.target, explained, case.outputs)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Case
+from ..attribution import Attribution, Case, Method
 from ..baselines.base import check_number
-from ..checks import Target
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator, Passes
 from ..integration import PathAttribution
@@ -33,7 +32,7 @@ def log_odds(outputs: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Neutral:
+class Neutral(Method):
     """Integrated gradients of a binary MLP from where every neuron is as neutral as its reader.
 
     A neuron's baseline c(p) takes of each of its inputs, over the references, the quantile p where
@@ -103,38 +102,28 @@ class Neutral:
             )
         references_for("neutral", self.references, inputs)
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`."""
-        with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            references = references_for("neutral", self.references, case.inputs)
-            layers = _binary(case.evaluator.model, case.inputs)
-            score = log_odds(case.outputs, case.target)
-            values, baseline = torch.empty_like(case.inputs), torch.empty_like(case.inputs)
-            baseline_score = torch.empty_like(score)
-            for one in case.target.unique().tolist():
-                rows = case.target == one
-                towards = [*layers[:-1], _towards(layers[-1], one)]
-                values[rows], baseline[rows], baseline_score[rows] = self._explain(
-                    towards, wide(references).flatten(1), case.inputs[rows]
-                )
-            attribution = Attribution(
-                values, case.target, score, case.outputs, baseline, baseline_score
+    def _explain(self, case: Case) -> Attribution:
+        references = references_for("neutral", self.references, case.inputs)
+        layers = _binary(case.evaluator.model, case.inputs)
+        score = log_odds(case.outputs, case.target)
+        values, baseline = torch.empty_like(case.inputs), torch.empty_like(case.inputs)
+        baseline_score = torch.empty_like(score)
+        for one in case.target.unique().tolist():
+            rows = case.target == one
+            towards = [*layers[:-1], _towards(layers[-1], one)]
+            values[rows], baseline[rows], baseline_score[rows] = self._from_copies(
+                towards, wide(references).flatten(1), case.inputs[rows]
             )
-            measured = {
-                "completeness_gap": attribution.completeness_gap,
-                "score_change": score - baseline_score,
-            }
-            return case.finish(self, attribution.with_measured(**measured))
+        attribution = Attribution(
+            values, case.target, score, case.outputs, baseline, baseline_score
+        )
+        measured = {
+            "completeness_gap": attribution.completeness_gap,
+            "score_change": score - baseline_score,
+        }
+        return attribution.with_measured(**measured)
 
-    def _explain(
+    def _from_copies(
         self, layers: list[Layer], references: Tensor, inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return values `(B, *S)`, the mean baseline `(*S)` and the score there, for one target."""

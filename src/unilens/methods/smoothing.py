@@ -9,11 +9,10 @@ from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..attribution import Attribution, Case, Explainer
+from ..attribution import Attribution, Case, Explainer, Method
 from ..baselines.base import check_choice, check_count, check_number
-from ..checks import Target
 from ..errors import require
 from ..gradients import Evaluator, Passes
 from ..randomness import generators
@@ -26,7 +25,7 @@ _AGGREGATES = ("mean", "variance", "square")
 
 
 @dataclass(frozen=True)
-class Smoothed:
+class Smoothed(Method):
     """Explain noisy copies of the input by any method, and aggregate the maps.
 
     The target is the one at the clean input. There is no baseline, so the completeness gap is NaN:
@@ -87,20 +86,10 @@ class Smoothed:
         """Raise `NotApplicableError` where the explainer does not apply."""
         self.explainer.check(model, inputs)
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`."""
-        with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            score = resolve_score(self.score)(case.outputs, case.target)
-            values = self._aggregate(case)
-            return case.finish(self, Attribution(values, case.target, score, case.outputs))
+    def _explain(self, case: Case) -> Attribution:
+        score = resolve_score(self.score)(case.outputs, case.target)
+        values = self._aggregate(case)
+        return Attribution(values, case.target, score, case.outputs)
 
     def _aggregate(self, case: Case) -> Tensor:
         """Return the aggregate of the samples' maps, by Welford's updates: none of them is kept."""
