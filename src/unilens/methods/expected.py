@@ -52,8 +52,8 @@ class ExpectedGradients(Method):
         attribution priors and expected gradients", arXiv 1906.10670. The stratification is ours.
 
     Example:
-        >>> model = nn.Linear(2, 2, bias=False).eval()
-        >>> _ = nn.init.constant_(model.weight, 3.0)
+        >>> model = torch.nn.Linear(2, 2, bias=False).eval()
+        >>> _ = torch.nn.init.constant_(model.weight, 3.0)
         >>> explain = ExpectedGradients(torch.tensor([[0.0, 0.0], [1.0, 2.0]]), 2, score="logit")
         >>> explain(model, torch.tensor([[1.0, 2.0]]), 0).values
         tensor([[1.5000, 3.0000]])

@@ -46,8 +46,8 @@ class Smoothed(Method):
 
     Example:
         >>> from unilens.methods import Gradient
-        >>> model = nn.Linear(2, 2, bias=False).eval()
-        >>> _ = nn.init.constant_(model.weight, 3.0)
+        >>> model = torch.nn.Linear(2, 2, bias=False).eval()
+        >>> _ = torch.nn.init.constant_(model.weight, 3.0)
         >>> Smoothed(Gradient("logit"), n_samples=2)(model, torch.ones(1, 2), 0).values
         tensor([[3., 3.]])
     """
