@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -36,6 +35,7 @@ from .methods import methods
 from .models import DEFAULT_MODEL, PixelClassifier, load_model, models, read_image, samples
 from .paths import paths
 from .registry import Card, Entry
+from .specs import read_settings, read_specs
 from .viz import STYLES, printable
 from .weightings import weightings
 
@@ -109,13 +109,13 @@ def explain(
     sources = _sources(images or [], sample or [])
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
-    shared = _settings(set_ or []) | ({} if score is None else {"score": score})
+    shared = read_settings(set_ or []) | ({} if score is None else {"score": score})
     everything = method == [_ALL]
     require(
         everything or _ALL not in (method or []),
         f"expected --method {_ALL} alone, got {', '.join(method or [])}",
     )
-    specs = _specs(list(methods) if everything else method or ["uni"], shared)
+    specs = read_specs(list(methods) if everything else method or ["uni"], shared)
     check_seed(seed)
     with _waiting(f"loading {model}"):
         classifier = load_model(model, pretrained=not random_weights, device=_device(device))
@@ -270,25 +270,6 @@ class _Source:
         return samples[self.shown]() if self.path is None else read_image(self.path)
 
 
-@dataclass(frozen=True)
-class _Spec:
-    """A method and its settings, as the command line gives them."""
-
-    method: str
-    settings: Mapping[str, Any]
-
-    @property
-    def provenance(self) -> dict[str, object]:
-        return {"method": self.method, "given": dict(self.settings)}
-
-    def build(self, classifier: PixelClassifier) -> Explainer:
-        settings = dict(self.settings)
-        references = settings.get("references")
-        if isinstance(references, str):
-            settings["references"] = _read_folder(Path(references), classifier)
-        return methods[self.method](**settings)
-
-
 def _sources(images: list[Path], names: list[str]) -> list[_Source]:
     for name in names:
         samples[name]
@@ -296,36 +277,6 @@ def _sources(images: list[Path], names: list[str]) -> list[_Source]:
     sources += [_Source(name, name) for name in names]
     require(bool(sources), "expected an image or --sample NAME; try: unilens list samples")
     return sources
-
-
-def _specs(given: list[str], shared: Mapping[str, Any]) -> dict[str, _Spec]:
-    """Return the methods by what they are called on the command line, settings checked."""
-    specs: dict[str, _Spec] = {}
-    used: set[str] = set()
-    for text in given:
-        name, _, tail = text.partition(":")
-        own = _settings(re.split(r",(?![^\[]*\])", tail) if tail else [])
-        valid = set(methods[name].settings_with({**shared, **own}))
-        used |= valid & set(shared)
-        mine = {key: value for key, value in shared.items() if key in valid}
-        specs[text] = _Spec(name, {**mine, **own})
-    for key in shared:
-        if key not in used:
-            known = {name for spec in specs.values() for name in methods[spec.method].settings}
-            raise UnknownNameError(f"setting of {', '.join(specs)}", key, sorted(known))
-    return specs
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        require(bool(equals and key), f"expected a setting as key=value, got {pair!r}")
-        try:
-            settings[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            settings[key.strip()] = value
-    return settings
 
 
 def _left_out(
@@ -354,15 +305,6 @@ def _cost(entry: Entry[Any]) -> str:
 
 def _setting(name: str, default: object) -> str:
     return name if default is Parameter.empty else f"{name}={default}"
-
-
-def _read_folder(path: Path, classifier: PixelClassifier) -> Tensor:
-    """Return an image, or all images of a folder, as the model's pixels `(R, 3, H, W)`."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    known = Image.registered_extensions()
-    wanted = [file for file in files if file.suffix.lower() in known]
-    require(bool(wanted), f"expected references to be an image or a folder of images, got {path}")
-    return torch.stack([classifier.preprocess(read_image(file)) for file in wanted])
 
 
 def _class_index(classifier: PixelClassifier, target: str) -> int:

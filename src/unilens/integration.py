@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from . import diagnostics
 from .attribution import Attribution, Case, Method
 from .baselines import Baseline, Constant, Found
-from .baselines.base import check_part, check_switch
+from .baselines.base import check_fits, check_part, check_switch, passes_of
 from .errors import require
-from .gradients import Evaluator, Passes, ScoreGradient
+from .gradients import Evaluator, Passes
 from .numerics import per_item
 from .paths import Leg, Path, StraightLine
 from .quadrature import Quadrature, Rule, quadrature
+from .score_gradient import ScoreGradient
 from .scores import Score
 from .scores import resolve as resolve_score
 from .trace import Recorder, Trace, mean_trace
@@ -80,11 +81,10 @@ class PathAttribution(Method):
     @property
     def passes(self) -> Passes:
         """Forward and backward passes per input, with those at both ends of the path."""
-        search = cast(Passes, getattr(self.baseline, "passes", Passes(0, 0)))
         placing = self.n_steps - 1 if self._places else 0
         count = getattr(self.baseline, "count", 1)
-        each = Passes(1 + placing + self.n_steps, self.n_steps)
-        return search + Passes(count * each.forward, count * each.backward) + Passes(1, 0)
+        forward, backward = 1 + placing + self.n_steps, self.n_steps
+        return passes_of(self.baseline) + Passes(1 + count * forward, count * backward)
 
     @property
     def _places(self) -> bool:
@@ -95,9 +95,7 @@ class PathAttribution(Method):
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the baseline or the path needs other inputs."""
         for part in (self.baseline, self.path):
-            check = getattr(part, "check", None)
-            if check is not None:
-                check(model, inputs)
+            check_fits(part, model, inputs)
 
     def _explain(self, case: Case) -> Attribution:
         parts: list[_Part] = []

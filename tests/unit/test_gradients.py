@@ -10,9 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unilens import gradients
 from unilens.errors import UnilensError
-from unilens.gradients import Evaluator, ScoreGradient
+from unilens.gradients import Evaluator
 from unilens.methods import methods
 from unilens.quadrature import Quadrature, quadrature
+from unilens.score_gradient import ScoreGradient
 from unilens.scores import probability
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
 from ..errors import UnilensError, require
-from ..gradients import Evaluator
+from ..gradients import Evaluator, Passes
 from ..registry import Registry
 
 
@@ -74,6 +74,18 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         type(value) is int and value >= least,
         f"expected {name} to be a whole number of at least {least}, got {value!r}",
     )
+
+
+def passes_of(baseline: object) -> Passes:
+    """Return what the search for a baseline costs per input: nothing where it does not say."""
+    return cast(Passes, getattr(baseline, "passes", Passes(0, 0)))
+
+
+def check_fits(part: object, model: Evaluator, inputs: Tensor) -> None:
+    """Raise `NotApplicableError` where a baseline or a path says that it does not fit."""
+    check = getattr(part, "check", None)
+    if check is not None:
+        check(model, inputs)
 
 
 def check_switch(name: str, value: object) -> None:

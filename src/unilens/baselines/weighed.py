@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,7 +14,16 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..numerics import wide
 from ..registry import Card
-from .base import Baseline, Found, baselines, check_choice, check_part, found_baselines
+from .base import (
+    Baseline,
+    Found,
+    baselines,
+    check_choice,
+    check_fits,
+    check_part,
+    found_baselines,
+    passes_of,
+)
 
 _WEIGHTS = ("equal", "confidence")
 
@@ -79,15 +87,13 @@ class Weighed:
         """Forward and backward passes per input."""
         total = Passes(1 + self.count if self.weights == "confidence" else 0, 0)
         for part in self._parts:
-            total += cast(Passes, getattr(part, "passes", Passes(0, 0)))
+            total += passes_of(part)
         return total
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where one of the baselines does not fit."""
         for part in self._parts:
-            check = getattr(part, "check", None)
-            if check is not None:
-                check(model, inputs)
+            check_fits(part, model, inputs)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator

@@ -8,9 +8,11 @@ from .gradient import Gradient
 from .smoothing import Smoothed
 from .expected import ExpectedGradients
 from .neutral import Neutral
-from .cam import GradCAM, GuidedGradCAM
 from .hooks import Deconvolution, DeepLift, DeepLiftShap, GuidedBackprop
-from .black_box import Occlusion, Rise, Sobol
+from .cam import GradCAM, GuidedGradCAM
+from .occlusion import Occlusion
+from .rise import Rise
+from .sobol import Sobol
 
 __all__ = [
     "Deconvolution",

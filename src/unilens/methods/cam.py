@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,17 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..attribution import Attribution, Case, Explainer, Method
+from ..attribution import Attribution, Case, Method
 from ..baselines.base import check_switch
-from ..checks import Target
 from ..errors import NotApplicableError, UnilensError, UnknownNameError, require
 from ..gradients import Evaluator, Passes
 from ..passes import working_copy
-from ..provenance import describe
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import methods
+from .hooks import GuidedBackprop
 
 _MOST_PREFIX_TOKENS = 5
 """Class token, distillation token, registers: where the model does not say how many it has."""
@@ -105,8 +103,10 @@ class GradCAM(Method):
 
 
 @dataclass(frozen=True)
-class GuidedGradCAM:
+class GuidedGradCAM(Method):
     """Guided Grad-CAM: guided backpropagation, scaled at every place by the Grad-CAM map.
+
+    The provenance names the layer of every input.
 
     Args:
         layer: of the Grad-CAM map; see `GradCAM`.
@@ -120,48 +120,26 @@ class GuidedGradCAM:
     score: str | Score = "probability"
 
     def __post_init__(self) -> None:
-        resolve_score(self.score)
+        GradCAM(self.layer, score=self.score)  # checks the settings
 
     @property
     def passes(self) -> Passes:
-        """Forward and backward passes per input: those of both methods."""
-        return self._cam.passes + self._guided.passes
+        """Forward and backward passes per input; the check takes more, at the first input."""
+        return Passes(3, 2)
 
     @property
-    def _cam(self) -> GradCAM:
-        return GradCAM(self.layer, score=self.score)
-
-    @property
-    def _guided(self) -> Explainer:
-        return methods["guided_backprop"](score=self.score)
+    def _parts(self) -> tuple[GradCAM, GuidedBackprop]:
+        return GradCAM(self.layer, score=self.score), GuidedBackprop(self.score)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where one of the two methods does."""
-        self._guided.check(model, inputs)
-        self._cam.check(model, inputs)
+        for part in self._parts:
+            part.check(model, inputs)
 
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `PathAttribution.__call__`."""
-        began = time.perf_counter()
-        with torch.inference_mode(False):
-            evaluator = Evaluator.of(model)
-            cam = self._cam(evaluator, inputs, target, seed=seed)
-            guided = self._guided(evaluator, inputs, target, seed=seed)
-            scaled = guided.values * cam.values.sum(1, keepdim=True)
-        return dataclasses.replace(guided, values=scaled).with_provenance(
-            method=type(self).__name__,
-            settings=describe(self),
-            passes=self.passes._asdict(),
-            seconds=time.perf_counter() - began,
-            layers=cam.provenance["layers"],
-        )
+    def _explain(self, case: Case) -> Attribution:
+        cam, guided = (part._explain(case) for part in self._parts)
+        scaled = guided.values * cam.values.sum(1, keepdim=True)
+        return dataclasses.replace(cam, values=scaled)
 
 
 class _Grid(NamedTuple):

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution, Case, Method
-from ..errors import require
-from ..gradients import Evaluator, Passes, ScoreGradient
+from ..baselines.base import check_choice
+from ..gradients import Evaluator, Passes
 from ..numerics import per_item
 from ..quadrature import quadrature
 from ..randomness import per_input
 from ..references import check_references, references_for
 from ..registry import Card
+from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import methods
@@ -67,10 +68,7 @@ class ExpectedGradients(Method):
     def __post_init__(self) -> None:
         quadrature("midpoint", self.n_steps)
         resolve_score(self.score)
-        require(
-            self.sampling in _SAMPLING,
-            f"expected sampling to be one of {', '.join(_SAMPLING)}, got {self.sampling!r}",
-        )
+        check_choice("sampling", self.sampling, _SAMPLING)
         check_references(self.references, optional=True)
 
     @property
@@ -84,13 +82,6 @@ class ExpectedGradients(Method):
 
     def _explain(self, case: Case) -> Attribution:
         references = references_for("expected_gradients", self.references, case.inputs)
-        return self._sample(case, references)
-
-    @property
-    def _count(self) -> int:
-        return 0 if self.references is None else len(self.references)
-
-    def _sample(self, case: Case, references: Tensor) -> Attribution:
         score = resolve_score(self.score)
         gradient = ScoreGradient(case.evaluator, score, case.target)
         draws = self._draw(case)
@@ -118,6 +109,10 @@ class ExpectedGradients(Method):
             completeness_gap=attribution.completeness_gap,
             score_change=attribution.score - attribution.baseline_score,
         )
+
+    @property
+    def _count(self) -> int:
+        return 0 if self.references is None else len(self.references)
 
     def _draw(self, case: Case) -> _Draws:
         def draw(own: torch.Generator) -> Tensor:

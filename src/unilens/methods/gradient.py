@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..attribution import Attribution, Case, Method
-from ..gradients import Passes, ScoreGradient
+from ..gradients import Passes
 from ..registry import Card
+from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import methods

@@ -16,7 +16,7 @@ from torch.nn.functional import relu6
 
 from ..attribution import Attribution, Case, Method
 from ..baselines import Baseline, Constant, baselines
-from ..baselines.base import check_part, check_single
+from ..baselines.base import check_fits, check_part, check_single, passes_of
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
@@ -24,7 +24,8 @@ from ..references import check_references, references_for
 from ..registry import Card, Composed
 from ..scores import Score, logit
 from ..scores import resolve as resolve_score
-from ..surgery import Alone, Call, Clipped, Separated, StandIns, Windows, separate_activations
+from ..surgery import Alone, Clipped, Separated, StandIns, Windows, separate_activations
+from ..survey import Call
 from .base import methods
 
 
@@ -56,15 +57,12 @@ class DeepLift(Method):
 
         Beside them, one pass at one input looks over the model once per evaluator.
         """
-        search: Passes = getattr(self.baseline, "passes", Passes(0, 0))
-        return search + Passes(3, 2)
+        return passes_of(self.baseline) + Passes(3, 2)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model does something that has no rescale rule."""
         check_single(self.baseline)
-        check = getattr(self.baseline, "check", None)
-        if check is not None:
-            check(model, inputs)
+        check_fits(self.baseline, model, inputs)
         _check_rescale(model, inputs)
 
     def _explain(self, case: Case) -> Attribution:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..baselines.base import Found
-from ..gradients import Evaluation, ScoreGradient
+from ..gradients import Evaluation
 from ..quadrature import Quadrature
 from ..registry import Registry
+from ..score_gradient import ScoreGradient
 
 
 class Leg(NamedTuple):

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..baselines.base import Found, check_choice, check_number
 from ..baselines.blur import BOUNDARIES, Blur, check_space, gaussian_blur
-from ..gradients import Evaluator, ScoreGradient
+from ..gradients import Evaluator
 from ..quadrature import Quadrature
 from ..registry import Card
+from ..score_gradient import ScoreGradient
 from .base import Leg, along, edges, paths
 
 _SCHEDULES = ("linear", "sqrt")

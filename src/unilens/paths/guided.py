@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..baselines.base import Found
 from ..errors import require
-from ..gradients import ScoreGradient
 from ..numerics import l1_norm, wide
 from ..quadrature import Quadrature
 from ..registry import Card
+from ..score_gradient import ScoreGradient
 from .base import Leg, edges, paths
 
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ..baselines.base import Found, check_choice
 from ..errors import NotApplicableError, require
-from ..gradients import Evaluator, ScoreGradient
+from ..gradients import Evaluator
 from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
+from ..score_gradient import ScoreGradient
 from .base import Leg, along, paths
 
 _CHANNELS = ("separate", "joint")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..baselines.base import Found
-from ..gradients import ScoreGradient
 from ..quadrature import Quadrature
 from ..registry import Card
+from ..score_gradient import ScoreGradient
 from .base import Leg, paths
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..baselines.base import Found
 from ..errors import UnilensError
-from ..gradients import ScoreGradient
 from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
+from ..score_gradient import ScoreGradient
 from .base import Leg, along, paths
 
 _NO_WALK = (
