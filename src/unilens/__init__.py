@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .attribution import Attribution
 from .baselines.base import baselines as _baselines
@@ -11,6 +11,9 @@ from .gradients import Evaluator
 from .integration import PathAttribution
 from .methods import explain
 from .methods import methods as _methods
+from .metrics import Measurement, evaluate
+from .metrics import metrics as _metrics
+from .metrics.base import MetricCard
 from .paths.base import paths as _paths
 from .registry import Card
 from .weightings import weightings as _weightings
@@ -22,14 +25,17 @@ __all__ = [
     "Attribution",
     "Card",
     "Evaluator",
+    "Measurement",
     "PathAttribution",
     "PixelClassifier",
     "UnilensError",
     "UnknownNameError",
     "baselines",
+    "evaluate",
     "explain",
     "load_model",
     "methods",
+    "metrics",
     "paths",
     "weightings",
 ]
@@ -44,6 +50,11 @@ def methods() -> dict[str, Card]:
 def baselines() -> dict[str, Card]:
     """Return the cards of all baselines, by name."""
     return {name: entry.card for name, entry in _baselines.items()}
+
+
+def metrics() -> dict[str, MetricCard]:
+    """Return the cards of all metrics, by name."""
+    return {name: cast(MetricCard, entry.card) for name, entry in _metrics.items()}
 
 
 def paths() -> dict[str, Card]:

@@ -1,0 +1,312 @@
+"""What a metric is, what it is given, and the registry of metrics."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..attribution import Attribution, Explainer
+from ..checks import Target, check_inputs, check_seed, check_target
+from ..errors import NotApplicableError, UnilensError, require
+from ..gradients import Evaluator, Passes
+from ..methods import methods
+from ..numerics import wide
+from ..provenance import describe, versions
+from ..randomness import generators
+from ..registry import Card, Registry
+from ..scores import Score
+from .maps import check_map, check_mask, places, relevance_of
+
+MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""From a model, inputs `(B, *S)` and target `(B,)` to maps `(B, *S)`: any library's method."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricCard(Card):
+    """What a reader should know before believing a metric.
+
+    Attributes:
+        higher_is_better: the direction; None where neither end is good.
+        bounds: the lowest and highest value it can take; None where there is no bound.
+        needs: what it takes beside the map: "method", to explain again; "path", an `Attribution`
+            with a baseline; "mask", where the object is.
+    """
+
+    higher_is_better: bool | None = True
+    bounds: tuple[float | None, float | None] = (None, None)
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a metric found.
+
+    Attributes:
+        values: `(B,)` in float64; NaN where the metric is undefined.
+        parts: what the values are made of, by name (one per fill, for example), each `(B,)`.
+        details: curves, changed inputs, maps and the like, by name, each `(B, ...)`.
+        provenance: metric, settings, seed, versions, device, dtype, seconds.
+    """
+
+    values: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    details: Mapping[str, Tensor] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def undefined(self) -> int:
+        """How many inputs the metric is undefined for."""
+        return int(self.values.isnan().sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is judged: a map of a model's decision at each input, and how to make another.
+
+    Attributes:
+        evaluator: runs the model.
+        inputs: `(B, *S)`.
+        target: `(B,)`, the classes that the maps explain.
+        outputs: `(B, K)`, the model's logits at the inputs.
+        values: `(B, *S)`, the maps, signed; finite.
+        seed: of everything random; what is drawn for an input depends on it and the input alone.
+        attribution: the maps with all that is known of them, where they are unilens's own.
+        method: what makes the maps, where it was given.
+        mask: `(B, *places)`, true where the object is, where it was given.
+    """
+
+    evaluator: Evaluator
+    inputs: Tensor
+    target: Tensor
+    outputs: Tensor
+    values: Tensor
+    seed: int
+    attribution: Attribution | None = None
+    method: Explainer | MapFunction | None = None
+    mask: Tensor | None = None
+
+    def relevance(self, relevance: str) -> Tensor:
+        """Return what each place counts `(B, *places)`; see `unilens.metrics.maps.relevance_of`."""
+        return relevance_of(self.values, relevance)
+
+    @property
+    def places(self) -> torch.Size:
+        """The shape of the places of one input: pixels, samples of a signal, features."""
+        return places(self.inputs.shape[1:])
+
+    def generators(self) -> list[torch.Generator]:
+        """Return the generator of each input."""
+        return generators(self.inputs, torch.Generator().manual_seed(self.seed))
+
+    def score_of(self, score: Score, outputs: Tensor) -> Tensor:
+        """Return the scores `(..., B)` of outputs `(..., B, K)`, in float64."""
+        target = self.target.expand(outputs.shape[:-1])
+        return wide(score(outputs.flatten(0, -2), target.flatten())).view(outputs.shape[:-1])
+
+    def explain(
+        self, inputs: Tensor, model: nn.Module | Evaluator | None = None, **changed: Any
+    ) -> Tensor:
+        """Return the maps `(B, *S)` that the method makes of other inputs, or of another model.
+
+        Args:
+            inputs: `(B, *S)`, as many as the subject's.
+            model: in place of the subject's.
+            **changed: `target=`, in place of the subject's.
+        """
+        require(self.method is not None, "expected method=, to explain again; got None")
+        target = changed.get("target", self.target)
+        if hasattr(self.method, "passes"):
+            explainer = cast(Explainer, self.method)
+            found = explainer(model or self.evaluator, inputs, target, seed=self.seed)
+            return found.values.detach()
+        bare = self.evaluator.model if model is None else model
+        bare = bare.model if isinstance(bare, Evaluator) else bare
+        made = cast(MapFunction, self.method)(bare, inputs.detach().clone(), target)
+        return check_map(made, inputs)
+
+    def blocks(self, count: int) -> list[range]:
+        """Return the numbers 0 ... count - 1 in blocks: as many points as fit into memory."""
+        size = self.evaluator.points_at_once(self.inputs)
+        return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+class Metric(ABC):
+    """What metrics are built from: their authors write `_measure`, the rest is done here."""
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input, besides those of explanations."""
+        return Passes(1, 0)
+
+    @property
+    def explanations(self) -> int:
+        """How many maps are made anew per input."""
+        return 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it takes beside the map; see `MetricCard`."""
+        return ()
+
+    @abstractmethod
+    def _measure(self, subject: Subject) -> Measurement:
+        """Return values, parts and details; the provenance is added."""
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        attribution: Attribution | Tensor,
+        *,
+        method: str | Explainer | MapFunction | None = None,
+        target: Target = None,
+        mask: Tensor | None = None,
+        seed: int = 0,
+    ) -> Measurement:
+        """Measure how good the maps are; see `unilens.evaluate` for the arguments.
+
+        Returns:
+            The values with their parts, details and provenance.
+        """
+        began = time.perf_counter()
+        with torch.inference_mode(False):
+            evaluator = Evaluator.of(model)
+            inputs = check_inputs(inputs, evaluator.device)
+            outputs = evaluator(inputs)
+            known = attribution if isinstance(attribution, Attribution) else None
+            values = check_map(attribution if known is None else known.values, inputs)
+            finite = values.flatten(1).isfinite().all(1)
+            subject = Subject(
+                evaluator,
+                inputs,
+                _target(known, target, outputs, evaluator.model),
+                outputs,
+                values.masked_fill(~finite.view(-1, *(1,) * (values.ndim - 1)), 0.0),
+                _checked_seed(seed),
+                known,
+                methods[method]() if isinstance(method, str) else method,
+                None if mask is None else check_mask(mask, inputs),
+            )
+            self._check(subject)
+            with torch.no_grad():
+                found = self._measure(subject)
+        made = {
+            "metric": type(self).__name__,
+            "settings": describe(self),
+            "method": None if method is None else describe(method),
+            "seed": seed,
+            "versions": versions(),
+            "device": str(inputs.device),
+            "dtype": str(inputs.dtype).removeprefix("torch."),
+            "seconds": time.perf_counter() - began,
+        }
+        return Measurement(
+            wide(found.values).masked_fill(~finite, torch.nan),
+            {
+                name: wide(part).masked_fill(~finite, torch.nan)
+                for name, part in found.parts.items()
+            },
+            found.details,
+            {**made, **found.provenance},
+        )
+
+    def _check(self, subject: Subject) -> None:
+        """Raise where something is missing that the metric needs beside the map."""
+        name = type(self).__name__
+        has = {
+            "method": (callable(subject.method), "explains again; pass method='ig' or a function"),
+            "mask": (subject.mask is not None, "needs to know where the object is; pass mask="),
+            "path": (
+                subject.attribution is not None and subject.attribution.baseline is not None,
+                "judges the way from a baseline; pass the Attribution of a path method, "
+                "not its values",
+            ),
+        }
+        for need in self.needs:
+            there, remedy = has[need]
+            if not there:
+                raise NotApplicableError(f"{name} {remedy}")
+
+
+metrics: Registry[Metric] = Registry("metric")
+
+
+def evaluate(
+    model: nn.Module | Evaluator,
+    inputs: Tensor,
+    attribution: Attribution | Tensor,
+    metric: str = "mu_fidelity",
+    *,
+    method: str | Explainer | MapFunction | None = None,
+    target: Target = None,
+    mask: Tensor | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Tensor:
+    """Measure how good maps are; from unilens, captum or anywhere.
+
+    Args:
+        model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
+        inputs: `(B, *S)`, floating point.
+        attribution: what `unilens.explain` gave, or maps `(B, *S)`; a map of pixels `(B, H, W)` or
+            `(B, 1, H, W)` will do for images `(B, C, H, W)`.
+        metric: a name in `unilens.metrics()`.
+        method: what made the maps, for metrics that explain again: a name, a method with its
+            settings, or a function from model, inputs and target to maps.
+        target: the classes that the maps explain; None for the attribution's own, or for the
+            predicted ones.
+        mask: where the object is, for metrics of localisation: `(B, *places)`, true inside, or
+            boxes `(B, 4)` as left, top, right, bottom in pixels.
+        seed: of everything random.
+        **settings: of the metric, by name: `fill="blur"`, `relevance="saliency"`.
+
+    Returns:
+        `(B,)` in float64, one number per input; NaN where the metric is undefined.
+        `unilens.metrics()[metric]` says which direction is good.
+
+    Raises:
+        UnknownNameError: no such metric or setting.
+        NotApplicableError: the metric needs a method, mask or path.
+        UnilensError: a setting, the inputs, the maps or the model do not fit.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
+        >>> inputs = torch.rand(3, 1, 4, 4)
+        >>> maps = model[1].weight[0].view(1, 1, 4, 4) * inputs
+        >>> evaluate(model, inputs, maps.detach(), target=0, cells=4, score="logit").mean() > 0.99
+        tensor(True)
+    """
+    measure = metrics[metric](**settings)
+    found = measure(model, inputs, attribution, method=method, target=target, mask=mask, seed=seed)
+    return found.values
+
+
+def _only(finite: Tensor, values: Tensor) -> Tensor:
+    return wide(values).masked_fill(~finite, torch.nan)
+
+
+def _target(
+    attribution: Attribution | None, target: Target, outputs: Tensor, model: nn.Module
+) -> Tensor:
+    """Return the classes that the maps explain; raise where two are named."""
+    if attribution is None:
+        return check_target(target, outputs, model)
+    if target is not None and not torch.equal(
+        check_target(target, outputs, model), attribution.target
+    ):
+        raise UnilensError(
+            "expected no target beside an Attribution, which has its own, got another; explain "
+            "that target, or pass attribution.values"
+        )
+    return check_target(attribution.target, outputs, model)
+
+
+def _checked_seed(seed: int) -> int:
+    check_seed(seed)
+    return seed

@@ -1,0 +1,101 @@
+"""Maps as metrics read them: what each place counts, and in which order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..baselines.base import check_choice
+from ..errors import UnilensError
+from ..numerics import wide
+
+RELEVANCE = ("attribution", "saliency")
+"""attribution: values summed over channels, with their sign; saliency: their absolute values."""
+
+
+def places(shape: torch.Size) -> torch.Size:
+    """Return the shape of the places of an input `*S`: without the channels."""
+    return shape[1:] if len(shape) > 1 else shape
+
+
+def check_map(values: object, inputs: Tensor) -> Tensor:
+    """Return maps as `(B, *S)`, detached; a map of places is spread evenly over the channels."""
+    if not isinstance(values, Tensor):
+        raise UnilensError(
+            f"expected maps as a tensor or an Attribution, got {type(values).__name__}; "
+            "convert them with torch.as_tensor"
+        )
+    values = values.detach().to(inputs.device)
+    if values.shape == inputs.shape:
+        return values.to(inputs.dtype)
+    grid = places(inputs.shape[1:])
+    if inputs.ndim > 2 and values.shape in ((len(inputs), *grid), (len(inputs), 1, *grid)):
+        spread = values.to(inputs.dtype).view(len(inputs), 1, *grid) / inputs.shape[1]
+        return spread.expand_as(inputs).clone()
+    raise UnilensError(
+        f"expected maps of the inputs' shape {tuple(inputs.shape)}"
+        + (f" or {(len(inputs), *grid)}" if inputs.ndim > 2 else "")
+        + f", got {tuple(values.shape)}"
+    )
+
+
+def check_mask(mask: object, inputs: Tensor) -> Tensor:
+    """Return where the object is `(B, *places)`, from a mask or from boxes `(B, 4)` in pixels."""
+    grid, count = places(inputs.shape[1:]), len(inputs)
+    if isinstance(mask, Tensor):
+        if mask.shape in ((count, *grid), (count, 1, *grid)):
+            return mask.to(inputs.device).view(count, *grid) > 0
+        if mask.shape == (count, 4) and len(grid) == 2:
+            return _inside(mask.to(inputs.device), grid)
+    came = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+    raise UnilensError(
+        f"expected mask of shape {(count, *grid)}, true inside the object, or boxes ({count}, 4) "
+        f"as left, top, right, bottom in pixels; got {came}"
+    )
+
+
+def _inside(boxes: Tensor, grid: torch.Size) -> Tensor:
+    rows = torch.arange(grid[0], device=boxes.device)[None, :, None]
+    columns = torch.arange(grid[1], device=boxes.device)[None, None, :]
+    left, top, right, bottom = (side[:, None, None] for side in boxes.unbind(1))
+    return (columns >= left) & (columns < right) & (rows >= top) & (rows < bottom)
+
+
+def check_relevance(relevance: object) -> None:
+    """Raise unless it is one of `RELEVANCE`."""
+    check_choice("relevance", relevance, RELEVANCE)
+
+
+def relevance_of(values: Tensor, relevance: str) -> Tensor:
+    """Return what each place counts `(B, *places)` in float64.
+
+    Args:
+        values: maps `(B, *S)`.
+        relevance: one of `RELEVANCE`.
+    """
+    counted = wide(values.abs() if relevance == "saliency" else values)
+    return counted.sum(1) if values.ndim > 2 else counted
+
+
+def constant(relevance: Tensor) -> Tensor:
+    """Return which maps `(B, *places)` have the same value everywhere, and so no order `(B,)`."""
+    flat = relevance.flatten(1)
+    return (flat == flat[:, :1]).all(1)
+
+
+def ranking(relevance: Tensor, generators: list[torch.Generator]) -> Tensor:
+    """Return the rank of each place `(B, *places)`, 0 for what counts most.
+
+    Places that count the same come in random order: any fixed one would favour a corner.
+
+    Args:
+        relevance: `(B, *places)`.
+        generators: one per input.
+    """
+    flat = relevance.flatten(1)
+    ranks = torch.empty_like(flat, dtype=torch.long)
+    for row, (values, generator) in enumerate(zip(flat, generators, strict=True)):
+        shuffled = torch.randperm(len(values), generator=generator).to(flat.device)
+        order = shuffled[values[shuffled].argsort(descending=True, stable=True)]
+        ranks[row, order] = torch.arange(len(values), device=flat.device)
+    return ranks.view(relevance.shape)
