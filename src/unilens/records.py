@@ -50,19 +50,11 @@ def record(
     return {
         "schema": SCHEMA,
         "source": source,
-        "model": {
-            "name": model.name,
-            "origin": model.origin,
-            "size": list(model.preprocessing.size),
-            "resize": model.preprocessing.resize,
-            "interpolation": model.preprocessing.interpolation,
-            "mean": list(model.preprocessing.mean),
-            "std": list(model.preprocessing.std),
-        },
+        "model": of_model(model),
         "target": {"index": target, "label": model.label(target)},
-        "confidence": _number(first.confidence[index]),
+        "confidence": number(first.confidence[index]),
         "predictions": [
-            {"index": int(i), "label": model.label(int(i)), "probability": _number(p)}
+            {"index": int(i), "label": model.label(int(i)), "probability": number(p)}
             for p, i in zip(top.values, top.indices, strict=True)
         ],
         "methods": {
@@ -72,37 +64,52 @@ def record(
     }
 
 
+def of_model(model: PixelClassifier) -> dict[str, Any]:
+    """Return which model it is, and how it takes images, as plain data."""
+    return {
+        "name": model.name,
+        "origin": model.origin,
+        "size": list(model.preprocessing.size),
+        "resize": model.preprocessing.resize,
+        "interpolation": model.preprocessing.interpolation,
+        "mean": list(model.preprocessing.mean),
+        "std": list(model.preprocessing.std),
+    }
+
+
 def _of_method(attribution: Attribution, index: int) -> dict[str, Any]:
     trace, baseline_score = attribution.trace, attribution.baseline_score
     return {
-        "score": _number(attribution.score[index]),
-        "baseline_score": None if baseline_score is None else _number(baseline_score[index]),
+        "score": number(attribution.score[index]),
+        "baseline_score": None if baseline_score is None else number(baseline_score[index]),
         "diagnostics": {
-            name: _number(values[index]) for name, values in attribution.diagnostics.items()
+            name: number(values[index]) for name, values in attribution.diagnostics.items()
         },
         "warnings": attribution.warnings[index],
         "path": None
         if trace is None
         else {
-            "fraction": [_number(one) for one in trace.fraction[:, index]],
-            "score": [_number(one) for one in trace.score[:, index]],
-            "confidence": [_number(one) for one in trace.confidence[:, index]],
+            "fraction": [number(one) for one in trace.fraction[:, index]],
+            "score": [number(one) for one in trace.score[:, index]],
+            "confidence": [number(one) for one in trace.confidence[:, index]],
         },
         "record": {
-            name: [_number(one) for one in values[index].flatten()]
+            name: [number(one) for one in values[index].flatten()]
             for name, values in attribution.record.items()
         },
         **attribution.provenance,
     }
 
 
-def _number(value: Tensor) -> float | None:
+def number(value: Tensor) -> float | None:
     """Return a scalar as JSON knows it: what is not finite is null."""
     number = float(value.detach())
     return number if math.isfinite(number) else None
 
 
-def free_paths(folder: Path, names: Sequence[str], overwrite: bool) -> list[Path]:
+def free_paths(
+    folder: Path, names: Sequence[str], overwrite: bool, suffixes: Sequence[str] = SUFFIXES
+) -> list[Path]:
     """Return the path, without suffix, that each name's files will have.
 
     Raises:
@@ -119,7 +126,7 @@ def free_paths(folder: Path, names: Sequence[str], overwrite: bool) -> list[Path
         ) from error
     stems = _distinct(names)
     for stem in stems:
-        for suffix in SUFFIXES:
+        for suffix in suffixes:
             path = folder / (stem + suffix)
             if path.exists() and not overwrite:
                 raise UnilensError(
@@ -169,6 +176,11 @@ def write(
         if attribution.baseline is not None:
             maps[f"{name}/baseline"] = attribution.baseline[index].cpu().contiguous()
     _whole(path, ".safetensors", lambda name: save_file(maps, name))
+    write_json(path, recorded)
+
+
+def write_json(path: Path, recorded: Mapping[str, Any]) -> None:
+    """Write `<path>.json`, whole or not at all."""
     text = json.dumps(recorded, indent=2, allow_nan=False) + "\n"
     _whole(path, ".json", lambda name: Path(name).write_text(text, encoding="utf-8"))
 

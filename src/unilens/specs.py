@@ -1,4 +1,4 @@
-"""Methods and their settings as text: `ig:baseline=blur,sigma=10`, and `key=value`."""
+"""Methods, metrics and their settings as text: `ig:baseline=blur,sigma=10`."""
 
 from __future__ import annotations
 
@@ -17,49 +17,55 @@ from .attribution import Explainer
 from .errors import UnknownNameError, require
 from .methods import methods
 from .models import PixelClassifier, read_image
+from .registry import Registry
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A method and its settings, as the command line gives them."""
+    """A registered thing and its settings, as the command line gives them."""
 
-    method: str
+    name: str
     settings: Mapping[str, Any]
 
-    @property
-    def provenance(self) -> dict[str, object]:
-        """What is recorded: the name, and the settings as they were given."""
-        return {"method": self.method, "given": dict(self.settings)}
 
-    def build(self, classifier: PixelClassifier) -> Explainer:
-        """Build the method; `references` may be the path of an image or a folder of images."""
-        settings = dict(self.settings)
-        references = settings.get("references")
-        if isinstance(references, str):
-            settings["references"] = _read_folder(Path(references), classifier)
-        return methods[self.method](**settings)
+def read_specs(
+    registry: Registry[Any], given: list[str], shared: Mapping[str, Any] | None = None
+) -> dict[str, Spec]:
+    """Return things by what they are called on the command line, settings checked.
 
-
-def read_specs(given: list[str], shared: Mapping[str, Any]) -> dict[str, Spec]:
-    """Return the methods by what they are called on the command line, settings checked."""
+    Args:
+        registry: of the things.
+        given: each `NAME` or `NAME:key=value,key=value`.
+        shared: settings for every one of them that has this setting.
+    """
     specs: dict[str, Spec] = {}
     used: set[str] = set()
+    shared = shared or {}
     for text in given:
         name, _, tail = text.partition(":")
         own = read_settings(re.split(r",(?![^\[]*\])", tail) if tail else [])
-        valid = set(methods[name].settings_with({**shared, **own}))
+        valid = set(registry[name].settings_with({**shared, **own}))
         used |= valid & set(shared)
         mine = {key: value for key, value in shared.items() if key in valid}
         specs[text] = Spec(name, {**mine, **own})
     for key in shared:
         if key not in used:
-            known = {name for spec in specs.values() for name in methods[spec.method].settings}
+            known = {name for spec in specs.values() for name in registry[spec.name].settings}
             raise UnknownNameError(f"setting of {', '.join(specs)}", key, sorted(known))
     return specs
 
 
+def build_method(spec: Spec, classifier: PixelClassifier) -> Explainer:
+    """Build a method; `references` may be the path of an image or a folder of images."""
+    settings = dict(spec.settings)
+    references = settings.get("references")
+    if isinstance(references, str):
+        settings["references"] = _read_folder(Path(references), classifier)
+    return methods[spec.name](**settings)
+
+
 def read_settings(pairs: list[str]) -> dict[str, Any]:
-    """Read settings given as `key=value`: values that are no JSON are text."""
+    """Read settings given as `key=value`: what is no JSON is text, `[a,b]` a list."""
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -67,7 +73,8 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
         try:
             settings[key.strip()] = json.loads(value)
         except json.JSONDecodeError:
-            settings[key.strip()] = value
+            listed = value.startswith("[") and value.endswith("]")
+            settings[key.strip()] = value[1:-1].split(",") if listed else value
     return settings
 
 

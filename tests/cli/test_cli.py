@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unilens import cli
+from unilens.cli import photographs
 from unilens.methods import methods
 
 FAST = ("--quick", "--set", "n_steps=2")
@@ -347,7 +348,7 @@ def test_an_output_folder_that_cannot_be_written(run, photograph):
 
 
 def test_a_traceback_only_with_debug(run, monkeypatch):
-    monkeypatch.setattr(cli, "samples", None)
+    monkeypatch.setattr(photographs, "samples", None)
     code, _, err = run("explain", "--sample", "chelsea")
     assert code == 1
     assert "Traceback" not in err

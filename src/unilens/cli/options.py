@@ -1,0 +1,36 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Images = Annotated[list[Path] | None, typer.Argument(help="Photographs.")]
+Sample = Annotated[
+    list[str] | None, typer.Option(help="An installed photograph; see `list samples`.")
+]
+Model = Annotated[
+    str, typer.Option(help="See `list models`; or timm:, torchvision:, hf:, py: and a name.")
+]
+Target = Annotated[
+    str | None, typer.Option(help="Label or index to explain; by default the predicted class.")
+]
+Score = Annotated[
+    str | None, typer.Option(help="What is explained: probability, logit, log_probability, margin.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value, for every method that has this setting."),
+]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ...")]
+Out = Annotated[Path, typer.Option(help="The folder to write to.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+RandomWeights = Annotated[
+    bool, typer.Option("--random-weights", help="Use untrained weights: no download.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the records, one line each, and nothing else.")
+]
