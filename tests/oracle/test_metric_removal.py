@@ -1,0 +1,309 @@
+"""MuFidelity, insertion and deletion: by hand, slowly, and against Quantus."""
+
+import warnings
+
+import numpy
+import pytest
+import torch
+from scipy.stats import pearsonr, spearmanr
+from torch import nn
+
+from unilens import UnilensError, UnknownNameError, evaluate, explain
+from unilens.baselines import Constant
+from unilens.metrics import Deletion, Insertion, MuFidelity, Replacement, fills, metrics
+from unilens.metrics.maps import ranking
+from unilens.metrics.removal import cell_of, sum_by_cell
+
+
+class Remembering:
+    """A fill that puts -1 where places are removed, and remembers which were kept."""
+
+    def __init__(self):
+        self.kept = []
+
+    def __call__(self, subject):
+        def filled(kept):
+            self.kept.append(kept.clone())
+            points = subject.inputs.expand(len(kept), *subject.inputs.shape).clone()
+            for n in range(len(kept)):
+                for b in range(kept.shape[1]):
+                    points[n, b, :, ~kept[n, b]] = -1
+            return points
+
+        return filled
+
+
+def slowly(net, inputs, target, kept, maps):
+    """Return what each subset counts and what the probability loses without it, (n, B) each."""
+    counted, fell = torch.zeros(kept.shape[:2]).double(), torch.zeros(kept.shape[:2]).double()
+    for n in range(len(kept)):
+        for b in range(kept.shape[1]):
+            changed = inputs[b].clone()
+            for row, column in (~kept[n, b]).nonzero().tolist():
+                changed[:, row, column] = -1
+                counted[n, b] += maps[b, row, column]
+            logits = net(torch.stack([inputs[b], changed]))
+            before, after = logits.softmax(-1)[:, target[b]].tolist()
+            fell[n, b] = before - after
+    return counted, fell
+
+
+@pytest.mark.parametrize("cells", [4, None])
+@pytest.mark.parametrize("relevance", ["attribution", "saliency"])
+def test_mu_fidelity_slowly(small_net, images, cells, relevance):
+    images, fill = images[:3], Remembering()
+    attribution = explain(small_net, images, "gradient")
+    settings = {"fill": fill, "cells": cells, "subsets": 12, "relevance": relevance}
+    found = MuFidelity(**settings, fraction=0.25)(small_net, images, attribution)
+    kept = torch.cat(fill.kept)
+    assert kept.shape == (12, 3, 13, 11)
+    maps = attribution.values
+    maps = (maps.abs() if relevance == "saliency" else maps).sum(1)
+    counted, fell = slowly(small_net, images, attribution.target, kept, maps)
+    assert torch.allclose(found.details["counted"].T, counted, rtol=1e-9, atol=1e-15)
+    assert torch.allclose(found.details["fell"].T, fell, rtol=1e-9, atol=1e-13)
+    for b in range(3):
+        expected = spearmanr(counted[:, b], fell[:, b]).statistic
+        assert float(found.values[b]) == pytest.approx(expected, abs=1e-9)
+    removed = (~kept).flatten(2).sum(2)
+    if cells is None:
+        assert (removed == round(0.25 * 143)).all()
+    else:  # 4 of 16 cells, each of 3 or 4 by 2 or 3 places
+        assert ((removed >= 4 * 6) & (removed <= 4 * 12)).all()
+    assert len({tuple(one.flatten().tolist()) for one in kept[:, 0]}) > 8
+
+
+def test_mu_fidelity_by_pearson_and_its_absolute_value(small_net, images):
+    maps = -explain(small_net, images[:2], "ig", n_steps=4).values
+    settings = {"correlation": "pearson", "subsets": 30, "cells": 4}
+    found = MuFidelity(**settings)(small_net, images[:2], maps)
+    for b in range(2):
+        counted, fell = (found.details[name][b].numpy() for name in ("counted", "fell"))
+        assert float(found.values[b]) == pytest.approx(pearsonr(counted, fell).statistic)
+    absolute = evaluate(small_net, images[:2], maps, "mu_fidelity_abs", **settings)
+    assert torch.equal(absolute, found.values.abs())
+    assert (found.values < 0).any()
+
+
+def test_every_map_is_asked_the_same_questions(small_net, images):
+    maps = torch.randn(images.shape, generator=torch.Generator().manual_seed(2)).double()
+    measure = MuFidelity(subsets=9, cells=4)
+    first, second = (measure(small_net, images, one) for one in (maps, maps.flip(0)))
+    assert torch.equal(first.details["fell"], second.details["fell"])
+    other = measure(small_net, images, maps, seed=1)
+    assert not torch.equal(first.details["fell"], other.details["fell"])
+
+
+def test_cells_differ_by_one_place_at_the_most():
+    cell = cell_of(torch.Size((13, 7)), 4)
+    assert torch.equal(cell.unique(), torch.arange(16))
+    rows, columns = (cell // 4)[:, 0], (cell % 4)[0]
+    assert rows.bincount().tolist() == [4, 3, 3, 3]
+    assert columns.bincount().tolist() == [2, 2, 2, 1]
+    assert cell_of(torch.Size((3,)), 9).tolist() == [0, 1, 2]
+    sums = sum_by_cell(torch.ones(2, 13, 7), cell)
+    assert sums[1].view(4, 4)[0].tolist() == [8, 8, 8, 4]
+
+
+def row_model():
+    """Logit 0 of a row of four is 1 x0 + 2 x1 + 3 x2 + 4 x3."""
+    model = nn.Linear(4, 2, bias=False).double().eval()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, 2, 3, 4], [0, 0, 0, 0]]))
+    return model
+
+
+def test_curves_by_hand():
+    inputs, maps = torch.ones(1, 4).double(), torch.tensor([[1.0, 2, 3, 4]]).double()
+    settings = {"score": "logit", "step": 0.25}
+    found = Deletion(**settings)(row_model(), inputs, maps, target=0)
+    assert found.details["curve"].tolist() == [[10, 6, 3, 1, 0]]
+    assert found.details["fractions"].tolist() == [[0, 0.25, 0.5, 0.75, 1]]
+    assert float(found.values) == pytest.approx((5 + 6 + 3 + 1 + 0) / 4)
+    found = Insertion(**settings)(row_model(), inputs, maps, target=0)
+    assert found.details["curve"].tolist() == [[0, 4, 7, 9, 10]]
+    assert float(found.values) == pytest.approx((0 + 4 + 7 + 9 + 5) / 4)
+    worst = Insertion(**settings)(row_model(), inputs, -maps, target=0)
+    assert worst.details["curve"].tolist() == [[0, 1, 3, 6, 10]]
+
+
+def test_the_order_is_of_the_attribution_or_of_the_saliency():
+    inputs, maps = torch.ones(1, 4).double(), torch.tensor([[-9.0, 2, 3, 4]]).double()
+    signed = Deletion(score="logit", step=0.25)(row_model(), inputs, maps, target=0)
+    assert signed.details["curve"].tolist() == [[10, 6, 3, 1, 0]]
+    unsigned = Deletion(score="logit", step=0.25, relevance="saliency")(
+        row_model(), inputs, maps, target=0
+    )
+    assert unsigned.details["curve"].tolist() == [[10, 9, 5, 2, 0]]
+
+
+def test_a_step_that_does_not_divide_ends_at_everything():
+    inputs, maps = torch.ones(1, 4).double(), torch.tensor([[1.0, 2, 3, 4]]).double()
+    found = Deletion(score="logit", step=0.4)(row_model(), inputs, maps, target=0)
+    assert found.details["fractions"].tolist() == [[0, 0.4, 0.8, 1]]
+    assert found.details["curve"].tolist() == [[10, 3, 1, 0]]
+    assert float(found.values) == pytest.approx(0.4 * 6.5 + 0.4 * 2 + 0.2 * 0.5)
+
+
+def test_whole_pixels_go():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).double().eval()
+    inputs = torch.rand(1, 3, 2, 2).double() + 0.1
+    seen = []
+    model.register_forward_pre_hook(lambda module, given: seen.append(given[0].clone()))
+    Deletion(step=0.25)(model, inputs, torch.rand(1, 3, 2, 2).double())
+    for point in torch.cat(seen):
+        gone = point == 0
+        assert (gone.all(0) == gone.any(0)).all()
+    assert sum(int((point == 0).all(0).sum()) for point in torch.cat(seen)) >= 1 + 2 + 3 + 4
+
+
+def test_ties_come_in_random_order():
+    relevance = torch.tensor([[5.0, 1, 1, 1, 1, 9]])
+    orders = {
+        tuple(ranking(relevance, [torch.Generator().manual_seed(seed)])[0].tolist())
+        for seed in range(200)
+    }
+    assert len(orders) == 24  # every order of the four that tie
+    assert {(order[0], order[5]) for order in orders} == {(1, 0)}
+
+
+def test_several_fills_are_reported_each_and_their_mean(small_net, images):
+    maps = explain(small_net, images, "gradient").values
+    names = ["black", "grey", "image_mean", "blur", "noise"]
+    for measure in (MuFidelity, Deletion, Insertion):
+        together = measure(fill=names)(small_net, images, maps)
+        assert list(together.parts) == names
+        for name in names:
+            alone = measure(fill=name)(small_net, images, maps)
+            assert torch.equal(together.parts[name], alone.values)
+            assert alone.parts == {}
+        assert torch.equal(together.values, torch.stack(list(together.parts.values())).mean(0))
+        assert len({tuple(part.tolist()) for part in together.parts.values()}) == 5
+
+
+def test_fills_by_hand(images):
+    class Subject:
+        evaluator, inputs, target, seed = None, images, None, 0
+
+    kept = torch.rand(5, 8, 13, 11, generator=torch.Generator().manual_seed(0)) > 0.5
+    expected = {
+        "black": 0.0,
+        "grey": 0.5,
+        "image_mean": images.mean((2, 3), keepdim=True),
+    }
+    for name, value in expected.items():
+        points = fills[name]()(Subject)(kept)
+        by_hand = kept[:, :, None] * images + ~kept[:, :, None] * value
+        assert torch.allclose(points, by_hand, rtol=0, atol=1e-15)
+    for name in ("blur", "noise"):
+        points = fills[name]()(Subject)(kept)
+        stays = kept[:, :, None].expand_as(points)
+        assert torch.equal(points[stays], images.expand_as(points)[stays])
+        assert float((points != images)[~stays].double().mean()) > 0.99
+        assert 0 <= float(points.min()) < float(points.max()) <= 1
+
+
+def test_a_fill_can_be_any_baseline(small_net, images):
+    maps = explain(small_net, images, "gradient").values
+    given = Deletion(fill=Replacement(Constant(0.5)))(small_net, images, maps)
+    assert torch.equal(given.values, evaluate(small_net, images, maps, "deletion_auc", fill="grey"))
+    both = Deletion(fill=[Replacement(Constant(0.5)), Replacement(Constant(0.1))])
+    assert list(both(small_net, images, maps).parts) == ["Replacement", "Replacement 1"]
+
+
+@pytest.mark.parametrize("name", ["mu_fidelity", "insertion_auc", "deletion_auc"])
+def test_perfect_beats_random_beats_worst(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 143, 3)).double().eval()
+    inputs = torch.rand(6, 3, 13, 11).double()
+    perfect = model[1].weight[1].detach().view(3, 13, 11) * inputs
+    maps = (perfect, torch.randn_like(inputs), -perfect)
+    means = [
+        float(evaluate(model, inputs, one, name, target=1, score="logit").mean()) for one in maps
+    ]
+    assert means == sorted(means, reverse=metrics[name].card.higher_is_better)
+    assert len(set(means)) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["mu_fidelity", "mu_fidelity_abs", "insertion_auc", "deletion_auc"]
+)
+def test_what_is_undefined_is_nan(name, small_net, images):
+    images, maps = images[:4], torch.rand(4, 3, 13, 11).double()
+    maps[0], maps[1], maps[2, 0, 0, 0] = 0, 3, torch.nan
+    found = evaluate(small_net, images, maps, name)
+    assert found.isnan().tolist() == [True, True, True, False]
+    constant = nn.Sequential(nn.Flatten(), nn.Linear(429, 3)).double().eval()
+    nn.init.zeros_(constant[1].weight)
+    assert evaluate(constant, images, torch.rand_like(images), name).isnan().all()
+    measured = metrics[name]()(small_net, images, maps)
+    assert measured.undefined == 3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_deletion_curve_is_quantuss_pixel_flipping():
+    """Of images with one channel: of more, Quantus flips single values and not whole pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantus = pytest.importorskip("quantus")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 80, 5)).eval()
+    inputs = torch.rand(8, 1, 12, 10)
+    maps = explain(model, inputs, "gradient").values
+    target = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
+    theirs = quantus.PixelFlipping(
+        features_in_step=12,
+        perturb_baseline=0.0,
+        normalise=False,
+        abs=False,
+        disable_warnings=True,
+        display_progressbar=False,
+    )(
+        model=model,
+        x_batch=inputs.numpy(),
+        y_batch=target.numpy(),
+        a_batch=maps.numpy(),
+        softmax=True,
+        channel_first=True,
+    )
+    ours = Deletion(step=0.1)(model, inputs, maps, target=target)
+    theirs = numpy.asarray(theirs)
+    assert theirs.shape == (8, 10)  # without the point at which nothing is gone
+    assert numpy.allclose(ours.details["curve"][:, 1:].numpy(), theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("metric", "settings", "message"),
+    [
+        ("mu_fidelity", {"cells": 1}, "cells to be a whole number of at least 2, got 1"),
+        ("mu_fidelity", {"fraction": 1}, "fraction below 1, got 1"),
+        ("mu_fidelity", {"fraction": -0.1}, "fraction to be a finite number above 0"),
+        ("mu_fidelity", {"subsets": 1}, "subsets to be a whole number of at least 2"),
+        ("mu_fidelity", {"correlation": "kendall"}, "correlation to be one of spearman, pearson"),
+        ("mu_fidelity", {"absolute": 1}, "absolute true or false, got 1"),
+        ("mu_fidelity", {"relevance": "both"}, "relevance to be one of attribution, saliency"),
+        ("mu_fidelity", {"fill": []}, "fill to be one of black, grey"),
+        ("mu_fidelity", {"fill": 3}, "fill to be one of black, grey"),
+        ("mu_fidelity", {"fill": Constant}, "got the class Constant"),
+        ("deletion_auc", {"step": 0}, "step to be a finite number above 0, got 0"),
+        ("deletion_auc", {"step": float("nan")}, "step to be a finite number above 0, got nan"),
+    ],
+)
+def test_wrong_settings(metric, settings, message, small_net, images):
+    with pytest.raises(UnilensError, match=message) as caught:
+        evaluate(small_net, images, images, metric, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_are_not_there(small_net, images):
+    with pytest.raises(UnknownNameError, match="unknown fill 'blak'; did you mean black"):
+        evaluate(small_net, images, images, fill="blak")
+    with pytest.raises(UnknownNameError, match="unknown metric 'mufidelity'; did you mean"):
+        evaluate(small_net, images, images, "mufidelity")
+    with pytest.raises(UnknownNameError, match="setting of deletion_auc 'cells'"):
+        evaluate(small_net, images, images, "deletion_auc", cells=3)
+
+
+def test_a_fraction_that_removes_every_cell(small_net, images):
+    with pytest.raises(UnilensError, match=r"fraction to leave one of 4 cells, got 0\.9"):
+        evaluate(small_net, images, images, cells=2, fraction=0.9)
