@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -127,7 +128,7 @@ class MuFidelity(Removal):
         counted = sums.gather(1, removed.movedim(1, 0).flatten(1)).view(
             len(sums), *removed.shape[::2]
         )
-        fell = torch.cat(falls).T
+        fell = torch.cat(falls).T.contiguous()
         value = CORRELATIONS[self.correlation](counted.sum(-1), fell)
         value = value.masked_fill(constant(relevance), torch.nan)
         return value.abs() if self.absolute else value, {"counted": counted.sum(-1), "fell": fell}
@@ -198,13 +199,12 @@ class Curve(Removal):
         super().__post_init__()
         check_fraction("step", self.step)
 
+    comes_in: ClassVar[bool]
+    """Whether places come in, and do not go."""
+
     @property
     def _points(self) -> int:
         return math.ceil(1 / self.step - 1e-9)
-
-    @abstractmethod
-    def _kept(self, ranks: Tensor, count: Tensor) -> Tensor:
-        """Return the places that are left `(n, B, *places)` where `count` `(n, 1, ...)` went."""
 
     def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
         score = resolve_score(self.score)
@@ -212,13 +212,14 @@ class Curve(Removal):
         ranks = ranking(relevance, subject.generators())
         fractions = (torch.arange(self._points + 1, dtype=torch.float64) * self.step).clamp(max=1)
         counts = (fractions * subject.places.numel()).round().to(ranks)
-        counts = counts.view(-1, *(1,) * ranks.ndim)
+        counts = (counts[:-1] if self.comes_in else counts[1:]).view(-1, *(1,) * ranks.ndim)
+        whole = [subject.score_of(score, subject.outputs.unsqueeze(0))]
         curve = []
         for block in subject.blocks(len(counts)):
-            kept = self._kept(ranks, counts[block.start : block.stop])
-            outputs = subject.evaluator.outputs(filled(kept))
+            went = ranks < counts[block.start : block.stop]
+            outputs = subject.evaluator.outputs(filled(went if self.comes_in else ~went))
             curve.append(subject.score_of(score, outputs))
-        values = torch.cat(curve).T
+        values = torch.cat(curve + whole if self.comes_in else whole + curve).T.contiguous()
         area = torch.trapezoid(values, fractions.to(values.device))
         undefined = constant(relevance) | constant(values)
         shown = {"curve": values, "fractions": fractions.expand_as(values)}
@@ -232,8 +233,7 @@ class Insertion(Curve):
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
 
-    def _kept(self, ranks: Tensor, count: Tensor) -> Tensor:
-        return ranks < count
+    comes_in = True
 
 
 class Deletion(Curve):
@@ -243,8 +243,7 @@ class Deletion(Curve):
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
 
-    def _kept(self, ranks: Tensor, count: Tensor) -> Tensor:
-        return ranks >= count
+    comes_in = False
 
 
 _BHATT = "Bhatt et al. 2020, arXiv 2005.00631"

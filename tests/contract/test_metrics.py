@@ -1,0 +1,252 @@
+"""What every registered metric, fill and similarity must keep, whichever it is."""
+
+import inspect
+import math
+import pickle
+import pkgutil
+from importlib import import_module
+
+import pytest
+import torch
+
+import unilens
+from unilens import UnknownNameError
+from unilens.errors import NotApplicableError, UnilensError
+from unilens.gradients import Evaluator, Passes
+from unilens.methods import methods
+from unilens.metrics import Measurement, Metric, MetricCard, fills, metrics, similarities
+from unilens.randomness import generators
+
+from ..conftest import SmallNet, randomise
+from .test_methods import Counting
+
+# Settings without which a metric is slow, or does not fit inputs of (B, 3, 13, 11).
+NEEDED = {
+    "mu_fidelity": {"subsets": 20, "cells": 4},
+    "mu_fidelity_abs": {"subsets": 20, "cells": 4},
+}
+every_metric = pytest.mark.parametrize("name", metrics)
+
+
+def card_of(name):
+    return metrics[name].card
+
+
+def build(name):
+    return metrics[name](**NEEDED.get(name, {}))
+
+
+def method():
+    return methods["ig"](n_steps=3, score="logit")
+
+
+def mask_of(images):
+    mask = torch.zeros(len(images), 13, 11, dtype=torch.bool)
+    mask[:, 3:9, 2:8] = True
+    return mask
+
+
+def measure(name, model, inputs, seed=0, values=None):
+    """Return what a metric says of IG's maps, given all that any metric needs."""
+    attribution = method()(model, inputs)
+    given = attribution if values is None else values
+    known = {} if values is None else {"target": attribution.target}
+    return build(name)(
+        model, inputs, given, method=method(), mask=mask_of(inputs), seed=seed, **known
+    )
+
+
+@pytest.fixture
+def few(images):
+    return images[:3]
+
+
+@every_metric
+def test_one_number_per_input(name, small_net, few):
+    found = measure(name, small_net, few)
+    assert isinstance(found, Measurement)
+    assert found.values.shape == (3,)
+    assert found.values.dtype == torch.float64
+    assert not found.values.requires_grad
+    low, high = card_of(name).bounds
+    defined = found.values[~found.values.isnan()]
+    assert len(defined), "undefined everywhere: the contract shows nothing"
+    assert (defined >= (-math.inf if low is None else low) - 1e-9).all()
+    assert (defined <= (math.inf if high is None else high) + 1e-9).all()
+    for part in found.parts.values():
+        assert part.shape == (3,)
+        assert part.dtype == torch.float64
+    for detail in found.details.values():
+        assert len(detail) == 3
+    made = found.provenance
+    assert made["metric"] == type(build(name)).__name__
+    assert {"settings", "seed", "versions", "device", "dtype", "seconds"} <= set(made)
+
+
+def same(first, second):
+    return torch.equal(first.nan_to_num(-77), second.nan_to_num(-77))
+
+
+@every_metric
+def test_a_batch_is_a_loop(name, small_net, few):
+    together = measure(name, small_net, few)
+    alone = [measure(name, small_net, few[i : i + 1]) for i in range(3)]
+    assert same(together.values, torch.cat([one.values for one in alone]))
+    for key, part in together.parts.items():
+        assert same(part, torch.cat([one.parts[key] for one in alone])), key
+
+
+@every_metric
+def test_seeds(name, small_net, few):
+    first, again, other = (measure(name, small_net, few, seed=seed) for seed in (3, 3, 4))
+    assert same(first.values, again.values)
+    if card_of(name).deterministic:
+        assert same(first.values, other.values)
+
+
+@every_metric
+def test_the_model_stays_as_it_is(name, few):
+    model = randomise(SmallNet().double())
+    next(model.parameters()).requires_grad_(False)
+    model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    flags = [value.requires_grad for value in model.parameters()]
+    inputs = few.clone()
+    measure(name, model, inputs)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert flags == [value.requires_grad for value in model.parameters()]
+    assert torch.equal(model.conv1.weight.grad, torch.ones_like(model.conv1.weight))
+    assert not any(part.training or part._forward_hooks for part in model.modules())
+    assert torch.equal(inputs, few)
+
+
+@every_metric
+def test_maps_that_are_not_finite_are_undefined(name, small_net, few):
+    if "path" in card_of(name).needs:
+        return
+    values = method()(small_net, few).values
+    values[1, 0, 2, 2] = torch.nan
+    found = measure(name, small_net, few, values=values)
+    assert found.values[1].isnan()
+    clean = measure(name, small_net, few, values=values.nan_to_num(0))
+    assert same(found.values[[0, 2]], clean.values[[0, 2]])
+
+
+@every_metric
+def test_what_it_needs_is_asked_for(name, small_net, few):
+    card = card_of(name)
+    assert card.needs == build(name).needs
+    assert set(card.needs) <= {"method", "mask", "path"}
+    attribution = method()(small_net, few)
+    for need in card.needs:
+        given = {"method": method(), "mask": mask_of(few)}
+        given.pop(need, None)
+        maps = attribution.values if need == "path" else attribution
+        with pytest.raises(NotApplicableError) as caught:
+            build(name)(small_net, few, maps, **given)
+        assert "\n" not in str(caught.value)
+
+
+@every_metric
+def test_metrics_and_measurements_pickle(name, small_net, few):
+    again = pickle.loads(pickle.dumps(build(name)))
+    assert again == build(name)
+    found = measure(name, small_net, few[:1])
+    assert same(pickle.loads(pickle.dumps(found)).values, found.values)
+
+
+@every_metric
+def test_it_costs_no_more_than_it_says(name, few):
+    model = Counting(randomise(SmallNet().double())).eval()
+    attribution, explainer = method()(model, few), method()
+    of_map = explainer.passes
+    evaluator = Evaluator(model)
+    evaluator(few)
+    Counting.forward_points = Counting.backward_points = 0
+    measuring = build(name)
+    measuring(evaluator, few, attribution, method=explainer, mask=mask_of(few))
+    own, maps = measuring.passes, measuring.explanations
+    assert isinstance(own, Passes)
+    assert Counting.forward_points <= 3 * (own.forward + maps * of_map.forward)
+    assert Counting.backward_points <= 3 * (own.backward + maps * of_map.backward)
+    if not maps and not own.backward:
+        assert Counting.forward_points > 3 * (own.forward - 1) / 2, "it claims too much"
+
+
+@every_metric
+def test_the_card_says_what_a_reader_needs(name):
+    card = card_of(name)
+    assert isinstance(card, MetricCard)
+    assert card.summary
+    assert len(card.summary) < 90
+    assert "\n" not in card.summary
+    assert len(card.reference) > 10
+    assert card.higher_is_better in (True, False, None)
+    assert unilens.metrics()[name] is card
+
+
+@every_metric
+def test_settings_that_are_not_there(name, small_net, few):
+    with pytest.raises(UnknownNameError, match="'no_such_setting'"):
+        metrics[name](no_such_setting=1)
+
+
+@every_metric
+def test_maps_of_another_shape_are_refused(name, small_net, few):
+    with pytest.raises(UnilensError, match=r"expected maps of the inputs' shape \(3, 3, 13, 11\)"):
+        build(name)(small_net, few, torch.rand(3, 3, 13, 10), method=method(), mask=mask_of(few))
+
+
+@pytest.mark.parametrize("name", fills)
+def test_a_fill_leaves_what_is_kept(name, small_net, few):
+    class Subject:
+        evaluator, inputs, target, seed = Evaluator(small_net), few, torch.zeros(3).long(), 0
+
+        @staticmethod
+        def generators():
+            return generators(few, torch.Generator().manual_seed(0))
+
+    kept = torch.rand(4, 3, 13, 11, generator=torch.Generator().manual_seed(0)) > 0.4
+    kept[1], kept[2] = True, False
+    points = fills[name]()(Subject)(kept)
+    assert points.shape == (4, 3, 3, 13, 11)
+    assert points.dtype == few.dtype
+    stays = kept[:, :, None].expand_as(points)
+    assert torch.equal(points[stays], few.expand_as(points)[stays])
+    assert points.isfinite().all()
+    assert torch.equal(points, fills[name]()(Subject)(kept))
+    Subject.inputs = few[1:2]
+    assert name == "noise" or torch.equal(fills[name]()(Subject)(kept[:, 1:2]), points[:, 1:2])
+
+
+@pytest.mark.parametrize("name", similarities)
+@pytest.mark.parametrize("relevance", ["attribution", "saliency"])
+@pytest.mark.parametrize("per", ["pixel", "channel"])
+def test_a_similarity_is_one_for_the_same_map(name, relevance, per):
+    settings = {"k": 9} if "k" in similarities[name].settings else {}
+    alike = similarities[name](relevance=relevance, per=per, **settings)
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 4, 3, 13, 11, generator=generator).double()
+    assert torch.allclose(alike(first, first), torch.ones(4).double())
+    different = alike(first, second)
+    assert (different < 0.7).all()
+    assert torch.allclose(alike(3 * first, 5 * second), different, rtol=0, atol=1e-9)
+    second[0] = 0
+    assert alike(first, second).isnan().tolist() == [True, False, False, False]
+    one = torch.cat([alike(first[i : i + 1], second[i : i + 1]) for i in range(4)])
+    assert same(one, alike(first, second))
+    negative = alike(first, -first)
+    assert torch.allclose(negative, torch.ones(4).double()) == (relevance == "saliency")
+
+
+def test_every_metric_class_is_registered():
+    registered = {type(build(name)) for name in metrics}
+    found = set()
+    for module in pkgutil.walk_packages(
+        import_module("unilens.metrics").__path__, "unilens.metrics."
+    ):
+        for thing in vars(import_module(module.name)).values():
+            if inspect.isclass(thing) and issubclass(thing, Metric):
+                found.add(thing)
+    concrete = {one for one in found if not inspect.isabstract(one)}
+    assert concrete == registered
