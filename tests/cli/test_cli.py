@@ -12,9 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from unilens import cli
+from unilens import cli, evaluate, explain, load_model
 from unilens.cli import photographs
 from unilens.methods import methods
+from unilens.metrics import fills, metrics, similarities
+from unilens.models import read_image
 
 FAST = ("--quick", "--set", "n_steps=2")
 HERE = __name__
@@ -463,3 +465,138 @@ def test_what_is_listed_says_what_it_costs(kind, words, run):
     flat = " ".join(out.split())
     for word in words:
         assert word in flat, word
+
+
+def evaluate_small(run, *arguments):
+    return run("evaluate", "--model", f"py:{HERE}:small_model", *arguments)
+
+
+QUICK_METRICS = ("--metric", "mu_fidelity:subsets=8,cells=4", "--metric", "deletion_auc:step=0.5")
+
+
+def test_evaluate_writes_a_table_and_every_value(run, photograph, tmp_path):
+    other = tmp_path / "other.png"
+    Image.new("RGB", (240, 240), (200, 30, 90)).save(other)
+    code, out, err = evaluate_small(
+        run, photograph, other, "--method", "gradient", "--method", "ig:n_steps=3", *QUICK_METRICS
+    )
+    assert (code, err) == (0, "")
+    head, first, second, written_to = out.splitlines()
+    assert head.split() == [
+        "method", "mu_fidelity:subsets=8,cells=4", "↑", "deletion_auc:step=0.5", "↓"
+    ]  # fmt: skip
+    assert first.startswith("gradient ")
+    assert second.startswith("ig:n_steps=3 ")
+    assert written_to.strip() == "written: unilens-out/evaluation.json"
+    recorded = json.loads((tmp_path / "unilens-out/evaluation.json").read_text())
+    assert len(recorded["rows"]) == 2 * 2 * 2
+    assert recorded["methods"]["ig:n_steps=3"] == {"method": "ig", "given": {"n_steps": 3}}
+    assert recorded["metrics"]["deletion_auc:step=0.5"]["higher_is_better"] is False
+    assert recorded["metrics"]["mu_fidelity:subsets=8,cells=4"]["settings"]["subsets"] == 8
+    model = small_model().eval()
+    pixels = torch.stack([load_model_pixels(path) for path in (photograph, other)])
+    attribution = explain(model, pixels, "gradient")
+    expected = evaluate(model, pixels, attribution, "deletion_auc", step=0.5)
+    rows = [
+        row
+        for row in recorded["rows"]
+        if (row["method"], row["metric"]) == ("gradient", "deletion_auc:step=0.5")
+    ]
+    assert [row["source"] for row in rows] == [str(photograph), str(other)]
+    assert [row["value"] for row in rows] == pytest.approx(expected.tolist(), rel=1e-5)
+    assert len(rows[0]["details"]["curve"]) == 3
+    summary = recorded["summary"]["gradient"]["deletion_auc:step=0.5"]
+    assert summary["mean"] == pytest.approx(float(expected.mean()), rel=1e-5)
+    assert summary["sd"] == pytest.approx(float(expected.std()), rel=1e-4)
+    assert (summary["defined"], summary["undefined"], summary["failed"]) == (2, 0, 0)
+    assert f"{summary['mean']:.3f} ± {summary['sd']:.3f}" in first
+
+
+def load_model_pixels(path):
+    return load_model(f"py:{HERE}:small_model").preprocess(read_image(path))
+
+
+def test_evaluate_as_json(run, photograph):
+    code, out, _ = evaluate_small(run, photograph, "--method", "gradient", *QUICK_METRICS, "--json")
+    assert code == 0
+    recorded = json.loads(out)
+    assert {row["method"] for row in recorded["rows"]} == {"gradient"}
+
+
+def test_evaluate_counts_what_is_undefined(run, photograph):
+    code, out, _ = evaluate_small(
+        run, photograph, "--method", "gradient", *QUICK_METRICS[2:], "--target", "0", "--model",
+        f"py:{HERE}:constant_model",
+    )  # fmt: skip
+    assert code == 0
+    assert "undefined" in out.splitlines()[1]
+
+
+def constant_model():
+    model = small_model()
+    nn.init.zeros_(model[-1].weight)
+    return model
+
+
+def test_evaluate_says_why_there_is_no_value(run, photograph, tmp_path):
+    code, out, _ = evaluate_small(
+        run, photograph, "--method", "gradient", "--method", "gradcam:layer=2", *QUICK_METRICS[2:]
+    )
+    assert code == 1
+    assert "gradcam:layer=2, deletion_auc:step=0.5: Grad-CAM needs a layer" in out
+    recorded = json.loads((tmp_path / "unilens-out/evaluation.json").read_text())
+    assert [row["value"] is None for row in recorded["rows"]] == [False, True]
+    assert recorded["summary"]["gradcam:layer=2"]["deletion_auc:step=0.5"]["failed"] == 1
+
+
+def test_evaluate_does_not_overwrite(run, photograph, tmp_path):
+    arguments = (photograph, "--method", "gradient", *QUICK_METRICS[2:])
+    assert evaluate_small(run, *arguments)[0] == 0
+    path = tmp_path / "unilens-out/evaluation.json"
+    before = path.read_bytes()
+    code, _, err = evaluate_small(run, *arguments)
+    assert code == 2
+    assert "evaluation.json exists already" in err
+    assert path.read_bytes() == before
+    assert evaluate_small(run, *arguments, "--overwrite")[0] == 0
+
+
+def test_evaluate_goes_on_after_a_broken_photograph(run, photograph, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    code, out, err = evaluate_small(
+        run, broken, photograph, "--method", "gradient", *QUICK_METRICS[2:]
+    )
+    assert code == 1
+    assert "broken.png" in err
+    assert len(err.splitlines()) == 1
+    assert "gradient" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--metric", "mufidelity"), "unknown metric 'mufidelity'; did you mean mu_fidelity"),
+        (("--metric", "mu_fidelity:cell=3"), "unknown setting of mu_fidelity 'cell'"),
+        (("--metric", "mu_fidelity:fill=[black,blu]"), "unknown fill 'blu'; did you mean"),
+        (("--metric", "deletion_auc:step=2"), "expected step below 1, got 2"),
+        (("--mask", "a.png", "--mask", "b.png"), "expected one --mask per photograph (1), got 2"),
+        (("--method", "uno"), "unknown method 'uno'; did you mean uni"),
+        (("--seed", "-1"), "expected seed"),
+    ],
+)
+def test_evaluate_refuses_in_one_line(run, photograph, tmp_path, arguments, message):
+    code, out, err = evaluate_small(run, photograph, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "unilens-out").exists()
+
+
+def test_lists_of_metrics_fills_and_similarities(run):
+    for kind, registry in (("metrics", metrics), ("fills", fills), ("similarities", similarities)):
+        code, out, _ = run("list", kind)
+        assert code == 0
+        names = {line.split()[0] for line in out.splitlines()[1:] if line and line[0] != " "}
+        assert set(registry) <= names
+    assert "higher is better" in run("list", "metrics")[1]
