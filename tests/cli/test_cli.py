@@ -540,13 +540,19 @@ def constant_model():
 
 def test_evaluate_says_why_there_is_no_value(run, photograph, tmp_path):
     code, out, _ = evaluate_small(
-        run, photograph, "--method", "gradient", "--method", "gradcam:layer=2", *QUICK_METRICS[2:]
+        run,
+        photograph,
+        "--method",
+        "gradient",
+        "--method",
+        "gradcam:layer=network.2",
+        *QUICK_METRICS[2:],
     )
     assert code == 1
-    assert "gradcam:layer=2, deletion_auc:step=0.5: Grad-CAM needs a layer" in out
+    assert "gradcam:layer=network.2, deletion_auc:step=0.5: Grad-CAM needs a layer" in out
     recorded = json.loads((tmp_path / "unilens-out/evaluation.json").read_text())
     assert [row["value"] is None for row in recorded["rows"]] == [False, True]
-    assert recorded["summary"]["gradcam:layer=2"]["deletion_auc:step=0.5"]["failed"] == 1
+    assert recorded["summary"]["gradcam:layer=network.2"]["deletion_auc:step=0.5"]["failed"] == 1
 
 
 def test_evaluate_does_not_overwrite(run, photograph, tmp_path):
