@@ -7,6 +7,7 @@ from .fills import Fill, Replacement, fills
 from .similarities import Similarity, Spearman, TopK, similarities
 from .corruptions import Corruption, corruptions
 from .removal import Deletion, Insertion, MuFidelity
+from .localisation import PointingGame, RelevanceMass, RelevanceRank
 
 __all__ = [
     "Corruption",
@@ -17,6 +18,9 @@ __all__ = [
     "Metric",
     "MetricCard",
     "MuFidelity",
+    "PointingGame",
+    "RelevanceMass",
+    "RelevanceRank",
     "Replacement",
     "Similarity",
     "Spearman",
