@@ -8,8 +8,12 @@ from .similarities import Similarity, Spearman, TopK, similarities
 from .corruptions import Corruption, corruptions
 from .removal import Deletion, Insertion, MuFidelity
 from .localisation import PointingGame, RelevanceMass, RelevanceRank
+from .sanity import RandomLogit, Randomisation
+from .picture import PictureSimilarity
+from .consistency import Consistency
 
 __all__ = [
+    "Consistency",
     "Corruption",
     "Deletion",
     "Fill",
@@ -18,7 +22,10 @@ __all__ = [
     "Metric",
     "MetricCard",
     "MuFidelity",
+    "PictureSimilarity",
     "PointingGame",
+    "RandomLogit",
+    "Randomisation",
     "RelevanceMass",
     "RelevanceRank",
     "Replacement",
