@@ -116,12 +116,12 @@ def changes_of(change: ChangeNames) -> dict[str, Corruption]:
         f"expected change to be one of {', '.join(corruptions)}, or several of them, got "
         f"{change!r}",
     )
-    return {
-        one if isinstance(one, str) else getattr(one.change, "__name__", f"change {number}"): (
-            corruptions[one]() if isinstance(one, str) else one
-        )
-        for number, one in enumerate(several)
-    }
+    found: dict[str, Corruption] = {}
+    for one in several:
+        corruption = corruptions[one]() if isinstance(one, str) else one
+        name = one if isinstance(one, str) else getattr(one.change, "__name__", "change")
+        found[name if name not in found else f"{name} ({len(found)})"] = corruption
+    return found
 
 
 def _add(name: str, summary: str, change: Any, deterministic: bool = True) -> None:
