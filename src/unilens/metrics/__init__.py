@@ -5,9 +5,16 @@
 from .base import Measurement, Metric, MetricCard, Subject, evaluate, metrics
 from .fills import Fill, Replacement, fills
 from .similarities import Similarity, Spearman, TopK, similarities
+from .corruptions import Corruption, corruptions
 from .removal import Deletion, Insertion, MuFidelity
+from .localisation import PointingGame, RelevanceMass, RelevanceRank
+from .sanity import RandomLogit, Randomisation
+from .picture import PictureSimilarity
+from .consistency import Consistency
 
 __all__ = [
+    "Consistency",
+    "Corruption",
     "Deletion",
     "Fill",
     "Insertion",
@@ -15,11 +22,18 @@ __all__ = [
     "Metric",
     "MetricCard",
     "MuFidelity",
+    "PictureSimilarity",
+    "PointingGame",
+    "RandomLogit",
+    "Randomisation",
+    "RelevanceMass",
+    "RelevanceRank",
     "Replacement",
     "Similarity",
     "Spearman",
     "Subject",
     "TopK",
+    "corruptions",
     "evaluate",
     "fills",
     "metrics",

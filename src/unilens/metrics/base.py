@@ -127,7 +127,8 @@ class Subject:
             return found.values.detach()
         bare = self.evaluator.model if model is None else model
         bare = bare.model if isinstance(bare, Evaluator) else bare
-        made = cast(MapFunction, self.method)(bare, inputs.detach().clone(), target)
+        with torch.enable_grad():
+            made = cast(MapFunction, self.method)(bare, inputs.detach().clone(), target)
         return check_map(made, inputs)
 
     def blocks(self, count: int) -> list[range]:

@@ -1,0 +1,169 @@
+"""Localisation: does the map lie where the object is? For inputs whose object is known."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..baselines.base import check_number
+from ..errors import NotApplicableError, require
+from ..numerics import wide
+from .base import Measurement, Metric, MetricCard, Subject, metrics
+from .maps import check_relevance, constant
+from .similarities import _top_shares
+
+
+@dataclass(frozen=True)
+class Localisation(Metric):
+    """What metrics of localisation share: the mask, and where there is no question.
+
+    NaN where the mask is empty or full, and where the map is constant. `details` has `chance`, what
+    a map in random order gets on average: the share of the places that are inside.
+
+    Args:
+        relevance: "attribution", values summed over channels, or "saliency", absolute values.
+    """
+
+    relevance: str = "attribution"
+
+    def __post_init__(self) -> None:
+        check_relevance(self.relevance)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The mask."""
+        return ("mask",)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        assert subject.mask is not None
+        relevance, mask = subject.relevance(self.relevance), self._inside(subject.mask)
+        inside = mask.flatten(1).sum(1)
+        chance = wide(inside) / subject.places.numel()
+        undefined = (chance == 0) | (chance == 1) | constant(relevance)
+        rows = zip(relevance.flatten(1), mask.flatten(1), strict=True)
+        nothing = relevance.new_full((), torch.nan)
+        values = [
+            nothing if skip else self._of_one(values, within)
+            for skip, (values, within) in zip(undefined.tolist(), rows, strict=True)
+        ]
+        return Measurement(torch.stack(values), details={"chance": chance})
+
+    def _inside(self, mask: Tensor) -> Tensor:
+        """Return where the map should lie `(B, *places)`."""
+        return mask
+
+    @abstractmethod
+    def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
+        """Return the value `()` of one map `(n,)` that is not constant."""
+
+
+@dataclass(frozen=True)
+class PointingGame(Localisation):
+    """Ask whether the strongest place lies inside the mask: 1 or 0.
+
+    1[ argmax_i A_i in M ]. Where several places tie for the strongest, the value is the share of
+    them that lies inside: Quantus counts a hit if any does, which a map of two values profits from.
+
+    Args:
+        relevance: see `Localisation`.
+        tolerance: how far outside, in pixels (samples of a signal), is near enough. The mask grows
+            by it in every direction; the paper takes 15 for photographs.
+
+    References:
+        Zhang et al. 2016, arXiv 1608.00507.
+    """
+
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("tolerance", self.tolerance)
+        require(self.tolerance >= 0, f"expected tolerance of at least 0, got {self.tolerance!r}")
+
+    def _check(self, subject: Subject) -> None:
+        super()._check(subject)
+        if self.tolerance and subject.inputs.ndim < 3:
+            raise NotApplicableError(
+                f"expected images or signals for tolerance={self.tolerance:g}, got inputs "
+                f"{tuple(subject.inputs.shape)}; features have no distance, use tolerance=0"
+            )
+
+    def _inside(self, mask: Tensor) -> Tensor:
+        return grown(mask, self.tolerance)
+
+    def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
+        strongest = relevance == relevance.max()
+        return wide(strongest & inside).sum() / strongest.sum()
+
+
+@dataclass(frozen=True)
+class RelevanceMass(Localisation):
+    """Return the share of the positive relevance that lies inside the mask.
+
+    sum_{i in M} max(A_i, 0) / sum_i max(A_i, 0). NaN where nothing is positive. Negative values
+    count nothing: in a sum with them the share could be any number.
+
+    Args:
+        relevance: see `Localisation`.
+
+    References:
+        Arras et al. 2022, arXiv 2003.07258 (relevance mass accuracy).
+    """
+
+    def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
+        positive = relevance.clamp(min=0)
+        return (positive * inside).sum() / positive.sum()
+
+
+@dataclass(frozen=True)
+class RelevanceRank(Localisation):
+    """Return the share of the K strongest places that lies inside the mask, K its size.
+
+    |top_K(A) and M| / K, K = |M|. Where places tie for the last of the K, each counts with its
+    share: the order in memory decides nothing.
+
+    Args:
+        relevance: see `Localisation`.
+
+    References:
+        Arras et al. 2022, arXiv 2003.07258 (relevance rank accuracy).
+    """
+
+    def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
+        size = int(inside.sum())
+        return (_top_shares(relevance.unsqueeze(0), size)[0] * inside).sum() / size
+
+
+def grown(mask: Tensor, distance: float) -> Tensor:
+    """Return the places `(B, *places)` at most so far from a place that is inside."""
+    grid, reach = mask.shape[1:], min(math.floor(distance), max(mask.shape[1:]))
+    around = pad(mask, (reach,) * 2 * len(grid))
+    near = mask.clone()
+    for offset in product(range(-reach, reach + 1), repeat=len(grid)):
+        if math.hypot(*offset) <= distance:
+            moved = (slice(reach + o, reach + o + n) for o, n in zip(offset, grid, strict=True))
+            near |= around[(slice(None), *moved)]
+    return near
+
+
+_ARRAS = "Arras et al. 2022, arXiv 2003.07258"
+for _name, _summary, _reference, _build in (
+    (
+        "pointing_game",
+        "whether the strongest place lies inside the mask",
+        "Zhang et al. 2016, arXiv 1608.00507",
+        PointingGame,
+    ),
+    ("relevance_mass", "share of the positive relevance inside the mask", _ARRAS, RelevanceMass),
+    ("relevance_rank", "share of the strongest places inside the mask", _ARRAS, RelevanceRank),
+):
+    metrics.add(
+        MetricCard(_name, "localisation", _summary, _reference, bounds=(0, 1), needs=("mask",)),
+        _build,
+    )

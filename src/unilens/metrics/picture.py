@@ -1,0 +1,100 @@
+"""Is the map only the picture? Its likeness to what needs no model at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..baselines.base import check_choice
+from ..errors import NotApplicableError
+from ..numerics import wide
+from ..registry import Composed
+from .base import Measurement, MetricCard, Subject, metrics
+from .comparison import Comparison
+from .similarities import Similarity, Spearman, similarities
+
+_LUMINANCE = (0.2125, 0.7154, 0.0721)
+"""What red, green and blue count (ITU-R BT.709)."""
+
+
+def grey(inputs: Tensor) -> Tensor:
+    """Return the luminance of pictures `(B, H, W)` in float64."""
+    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
+        raise NotApplicableError(
+            f"expected pictures (B, 3, H, W) or (B, 1, H, W), got {tuple(inputs.shape)}; what has "
+            "no grey copy and no edges needs another metric of sanity, such as random_logit"
+        )
+    if inputs.shape[1] == 1:
+        return wide(inputs)[:, 0]
+    red, green, blue = wide(inputs).unbind(1)
+    return _LUMINANCE[0] * red + _LUMINANCE[1] * green + _LUMINANCE[2] * blue
+
+
+def edges(inputs: Tensor) -> Tensor:
+    """Return the Sobel magnitude of the luminance `(B, H, W)`, the border continued outwards."""
+    around = pad(grey(inputs).unsqueeze(1), (1, 1, 1, 1), mode="replicate")[:, 0]
+    down = around[:, 2:] - around[:, :-2]
+    across = around[:, :, 2:] - around[:, :, :-2]
+    down = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
+    across = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
+    return ((down.square() + across.square()) / 32).sqrt()
+
+
+PICTURES: dict[str, Callable[[Tensor], Tensor]] = {"edges": edges, "grey": grey}
+
+
+@dataclass(frozen=True)
+class PictureSimilarity(Comparison):
+    """Compare the map with the edges of the picture, or with its grey copy.
+
+    |similarity( A(x), picture(x) )|. Low is good, but no proof: a model that looks at edges has
+    maps with edges. The absolute value, since a map that is strong where the picture is dark or
+    flat is the picture just as well; `parts` has the value with its sign. NaN for a picture
+    without contrast. Pictures are in pixels; the normalisation belongs inside the model.
+
+    Args:
+        similarity: how alike two maps are; by default rank correlation of absolute values.
+        picture: "edges", the Sobel magnitude of the luminance, or "grey", the luminance itself.
+
+    References:
+        Adebayo et al. 2018, arXiv 1810.03292 (the comparison with an edge detector).
+    """
+
+    similarity: Similarity = Spearman("saliency")  # noqa: RUF009 - it is frozen
+    picture: str = "edges"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("picture", self.picture, PICTURES)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        picture = PICTURES[self.picture](subject.inputs)
+        lowest = picture.flatten(1).amin(1).view(-1, 1, 1)
+        over_channels = (picture - lowest).unsqueeze(1).expand_as(subject.inputs)
+        signed = self._alike(subject.values, over_channels)
+        return Measurement(signed.abs(), {"signed": signed}, {"picture": picture})
+
+
+for _name, _picture, _summary in (
+    ("edge_similarity", "edges", "likeness to the edges of the picture"),
+    ("grey_similarity", "grey", "likeness to a grey copy of the picture"),
+):
+    metrics.register(
+        Composed(
+            MetricCard(
+                _name,
+                "sanity",
+                f"{_summary}, whatever its sign",
+                "Adebayo et al. 2018, arXiv 1810.03292",
+                higher_is_better=False,
+                bounds=(0, 1),
+            ),
+            PictureSimilarity,
+            kinds={"similarity": similarities},
+            parts={"similarity": "spearman"},
+            preset={"picture": _picture, "relevance": "saliency"},
+        )
+    )
