@@ -6,22 +6,47 @@ from .base import Measurement, Metric, MetricCard, Subject, evaluate, metrics
 from .fills import Fill, Replacement, fills
 from .similarities import Similarity, Spearman, TopK, similarities
 from .removal import Deletion, Insertion, MuFidelity
+from .inpaint import Inpaint
+from .road import Road, SensitivityN
+from .perturbations import Gaussian, Perturbation, Square, Subset, perturbations
+from .infidelity import Infidelity
+from .information import InformationCurve, accuracy
+from .path import CompletenessGap, ConfidenceChange, Monotonicity, PathCurvature, Stability
+from .geometry import Lpips, TopEigenvalue
 
 __all__ = [
+    "CompletenessGap",
+    "ConfidenceChange",
     "Deletion",
     "Fill",
+    "Gaussian",
+    "Infidelity",
+    "InformationCurve",
+    "Inpaint",
     "Insertion",
+    "Lpips",
     "Measurement",
     "Metric",
     "MetricCard",
+    "Monotonicity",
     "MuFidelity",
+    "PathCurvature",
+    "Perturbation",
     "Replacement",
+    "Road",
+    "SensitivityN",
     "Similarity",
     "Spearman",
+    "Square",
+    "Stability",
     "Subject",
+    "Subset",
+    "TopEigenvalue",
     "TopK",
+    "accuracy",
     "evaluate",
     "fills",
     "metrics",
+    "perturbations",
     "similarities",
 ]
