@@ -88,6 +88,43 @@ def top_curvature(
     return value
 
 
+def lanczos_curvature(
+    product: Callable[[Tensor], Tensor], start: Tensor, iterations: int = 20
+) -> Tensor:
+    """Return each Hessian's eigenvalue of largest magnitude `(N, B)`, by Lanczos iteration.
+
+    At equal cost never worse than `top_curvature` from the same start, and mostly much better: it
+    looks at all vectors that the products have spanned, which are kept in memory. Each new one is
+    made orthogonal to all before it, twice.
+
+    Args:
+        product: from vectors `(N, B, *S)` to Hessian-vector products `(N, B, *S)`.
+        start: `(N, B, *S)`, the vectors to begin with; not zero.
+        iterations: products taken, and vectors kept.
+    """
+    size = min(iterations, start[0, 0].numel())
+    vector, basis = wide(start) / per_item(l2_norm(start, 2), wide(start)), []
+    matrix = vector.new_zeros(*start.shape[:2], size, size)
+    for step in range(size):
+        basis.append(vector)
+        image = wide(product(vector.to(start.dtype)))
+        for _ in range(2):
+            for row, known in enumerate(basis):
+                share = (known * image).flatten(2).sum(2)
+                image = image - per_item(share, image) * known
+                if row == step:
+                    matrix[..., step, step] += share
+        length = l2_norm(image, 2)
+        going = length > 1e-10 * matrix.abs().amax((2, 3))
+        if step + 1 < size:
+            matrix[..., step, step + 1] = matrix[..., step + 1, step] = length * going
+        vector = per_item(torch.where(going, 1 / length, 0.0), image) * image
+    values = torch.linalg.eigvalsh(matrix)
+    return torch.where(
+        values[..., -1].abs() >= values[..., 0].abs(), values[..., -1], values[..., 0]
+    )
+
+
 def _unsigned(values: Tensor) -> Tensor:
     return values.abs().sum(1) if values.ndim == 4 else values.abs()
 

@@ -189,6 +189,16 @@ class PathAttribution(Method):
         Returns:
             By name `stability_<few>_<most>`, Spearman correlations `(B,)` of unsigned maps.
         """
+        return diagnostics.stability(self.maps_at(model, inputs, attribution, steps))
+
+    def maps_at(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        attribution: Attribution,
+        steps: Sequence[int],
+    ) -> dict[int, Tensor]:
+        """Return the maps `(B, *S)` by n_steps, from the attribution's own baseline."""
         evaluator = Evaluator.of(model)
         fixed = dataclasses.replace(self, create_graph=False)
         if getattr(self.path, "baseline", None) is None:
@@ -200,7 +210,7 @@ class PathAttribution(Method):
             if n_steps not in maps:
                 again = dataclasses.replace(fixed, n_steps=n_steps)
                 maps[n_steps] = again(evaluator, inputs, attribution.target).values
-        return diagnostics.stability({n_steps: maps[n_steps] for n_steps in steps})
+        return {n_steps: maps[n_steps] for n_steps in steps}
 
     def _known(self, case: Case, attribution: Attribution) -> _Known:
         """Return the baseline of an attribution; of several or one with a walk, found again."""

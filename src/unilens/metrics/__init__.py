@@ -11,17 +11,34 @@ from .localisation import PointingGame, RelevanceMass, RelevanceRank
 from .sanity import RandomLogit, Randomisation
 from .picture import PictureSimilarity
 from .consistency import Consistency
+from .inpaint import Inpaint
+from .road import Road, SensitivityN
+from .disturbances import Gaussian, Disturbance, Square, Subset, disturbances
+from .infidelity import Infidelity
+from .information import InformationCurve, accuracy
+from .path import CompletenessGap, ConfidenceChange, Monotonicity, PathCurvature, Stability
+from .geometry import Lpips, TopEigenvalue
 
 __all__ = [
+    "CompletenessGap",
+    "ConfidenceChange",
     "Consistency",
     "Corruption",
     "Deletion",
+    "Disturbance",
     "Fill",
+    "Gaussian",
+    "Infidelity",
+    "InformationCurve",
+    "Inpaint",
     "Insertion",
+    "Lpips",
     "Measurement",
     "Metric",
     "MetricCard",
+    "Monotonicity",
     "MuFidelity",
+    "PathCurvature",
     "PictureSimilarity",
     "PointingGame",
     "RandomLogit",
@@ -29,11 +46,19 @@ __all__ = [
     "RelevanceMass",
     "RelevanceRank",
     "Replacement",
+    "Road",
+    "SensitivityN",
     "Similarity",
     "Spearman",
+    "Square",
+    "Stability",
     "Subject",
+    "Subset",
+    "TopEigenvalue",
     "TopK",
+    "accuracy",
     "corruptions",
+    "disturbances",
     "evaluate",
     "fills",
     "metrics",

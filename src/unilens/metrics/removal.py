@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,6 +58,16 @@ class Removal(Metric):
     @abstractmethod
     def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the values `(B,)` with one fill, and the details."""
+
+    def _watch(
+        self, subject: Subject, filled: Filled, count: int, kept: Callable[[range], Tensor]
+    ) -> Tensor:
+        """Return the scores `(B, count)`; `kept` gives the places left `(n, B, *places)`."""
+        score, found = resolve_score(self.score), []
+        for block in subject.blocks(count):
+            outputs = subject.evaluator.outputs(filled(kept(block)))
+            found.append(subject.score_of(score, outputs))
+        return torch.cat(found).T.contiguous()
 
     def _measure(self, subject: Subject) -> Measurement:
         chosen = fills_of(self.fill)
@@ -114,42 +125,46 @@ class MuFidelity(Removal):
         return self.subsets
 
     def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        score = resolve_score(self.score)
         cell = cell_of(subject.places, self.cells).to(subject.inputs.device)
-        removed = self._draw(subject, int(cell.max()) + 1)
-        before = subject.score_of(score, subject.outputs)
-        falls = []
-        for block in subject.blocks(self.subsets):
-            kept = ~_members(removed[block.start : block.stop], int(cell.max()) + 1)[..., cell]
-            outputs = subject.evaluator.outputs(filled(kept))
-            falls.append(before - subject.score_of(score, outputs))
+        count = int(cell.max()) + 1
+        removed = draw_subsets(subject, self.subsets, count, self.fraction)
+        before = subject.score_of(resolve_score(self.score), subject.outputs)
+
+        def kept(block: range) -> Tensor:
+            return ~members(removed[block.start : block.stop], count)[..., cell]
+
+        fell = before.unsqueeze(1) - self._watch(subject, filled, self.subsets, kept)
         relevance = subject.relevance(self.relevance)
         sums = sum_by_cell(relevance, cell)
         counted = sums.gather(1, removed.movedim(1, 0).flatten(1)).view(
             len(sums), *removed.shape[::2]
         )
-        fell = torch.cat(falls).T.contiguous()
         value = CORRELATIONS[self.correlation](counted.sum(-1), fell)
         value = value.masked_fill(constant(relevance), torch.nan)
         return value.abs() if self.absolute else value, {"counted": counted.sum(-1), "fell": fell}
 
-    def _draw(self, subject: Subject, count: int) -> Tensor:
-        """Return which of the cells each subset removes `(subsets, B, size)`."""
-        size = max(1, round(self.fraction * count))
-        require(
-            size < count, f"expected fraction to leave one of {count} cells, got {self.fraction}"
-        )
-        draws = [
-            torch.rand(self.subsets, count, generator=generator).topk(size).indices
-            for generator in subject.generators()
-        ]
-        return torch.stack(draws, dim=1).to(subject.inputs.device)
+
+def draw_subsets(subject: Subject, subsets: int, count: int, fraction: float) -> Tensor:
+    """Return which of `count` cells each random subset holds `(subsets, B, size)`."""
+    size = max(1, round(fraction * count))
+    require(size < count, f"expected fraction to leave one of {count} cells, got {fraction}")
+    draws = [
+        torch.rand(subsets, count, generator=generator).topk(size).indices
+        for generator in subject.generators()
+    ]
+    return torch.stack(draws, dim=1).to(subject.inputs.device)
 
 
 def check_fraction(name: str, value: object) -> None:
     """Raise unless the value is a number above 0 and below 1."""
     check_number(name, value, above=0)
     require(value < 1, f"expected {name} below 1, got {value!r}")  # type: ignore[operator]
+
+
+def counts_of(fractions: Tensor, ranks: Tensor) -> Tensor:
+    """Return how many places fractions `(n,)` are, shaped to compare with ranks `(B, *places)`."""
+    counts = (fractions * ranks[0].numel()).round().to(ranks)
+    return counts.view(-1, *(1,) * ranks.ndim)
 
 
 def cell_of(places: torch.Size, cells: int | None) -> Tensor:
@@ -172,7 +187,7 @@ def sum_by_cell(values: Tensor, cell: Tensor) -> Tensor:
     return sums.index_add_(1, cell.flatten(), values.flatten(1))
 
 
-def _members(chosen: Tensor, count: int) -> Tensor:
+def members(chosen: Tensor, count: int) -> Tensor:
     """Return which of the cells are chosen `(n, B, cells)`, from their numbers `(n, B, size)`."""
     return torch.zeros(*chosen.shape[:2], count, dtype=torch.bool, device=chosen.device).scatter_(
         2, chosen, True
@@ -207,19 +222,19 @@ class Curve(Removal):
         return math.ceil(1 / self.step - 1e-9)
 
     def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        score = resolve_score(self.score)
         relevance = subject.relevance(self.relevance)
         ranks = ranking(relevance, subject.generators())
         fractions = (torch.arange(self._points + 1, dtype=torch.float64) * self.step).clamp(max=1)
-        counts = (fractions * subject.places.numel()).round().to(ranks)
-        counts = (counts[:-1] if self.comes_in else counts[1:]).view(-1, *(1,) * ranks.ndim)
-        whole = [subject.score_of(score, subject.outputs.unsqueeze(0))]
-        curve = []
-        for block in subject.blocks(len(counts)):
+        counts = counts_of(fractions, ranks)
+        counts = counts[:-1] if self.comes_in else counts[1:]
+
+        def kept(block: range) -> Tensor:
             went = ranks < counts[block.start : block.stop]
-            outputs = subject.evaluator.outputs(filled(went if self.comes_in else ~went))
-            curve.append(subject.score_of(score, outputs))
-        values = torch.cat(curve + whole if self.comes_in else whole + curve).T.contiguous()
+            return went if self.comes_in else ~went
+
+        curve = self._watch(subject, filled, len(counts), kept)
+        whole = subject.score_of(resolve_score(self.score), subject.outputs).unsqueeze(1)
+        values = torch.cat([curve, whole] if self.comes_in else [whole, curve], dim=1)
         area = torch.trapezoid(values, fractions.to(values.device))
         undefined = constant(relevance) | constant(values)
         shown = {"curve": values, "fractions": fractions.expand_as(values)}

@@ -1,0 +1,168 @@
+"""What the baseline is like: how far it looks from the input, how curved the score is there."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import diagnostics
+from ..baselines.base import check_choice, check_count
+from ..errors import NotApplicableError, UnilensError
+from ..gradients import Passes
+from ..numerics import wide
+from ..passes import first_line
+from ..score_gradient import ScoreGradient
+from ..scores import Score
+from ..scores import resolve as resolve_score
+from .base import Measurement, Metric, MetricCard, Subject, metrics
+
+_SOLVERS = {"lanczos": diagnostics.lanczos_curvature, "power": diagnostics.top_curvature}
+_NETWORKS = ("alex", "vgg", "squeeze")
+
+
+@dataclass(frozen=True)
+class TopEigenvalue(Metric):
+    """Say how curved the score is at the baseline: the largest magnitude of an eigenvalue.
+
+    |lambda|_max of the Hessian of f at x', in score per squared unit of the inputs. The parts
+    `baseline` and `input` have the eigenvalue itself, with its sign, at both ends. Networks of ReLU
+    alone are flat between their kinks: what is seen there is the softmax. 0 where f is linear.
+
+    Args:
+        score: f, by name or as a function of logits and target.
+        iterations: Hessian-vector products at each end. Both solvers approach the value from below.
+        solver: "lanczos", or "power" for power iteration, which keeps a single vector in memory.
+
+    References:
+        Choi et al. 2025, arXiv 2410.08069: a path of low curvature.
+    """
+
+    score: str | Score = "probability"
+    iterations: int = 10
+    solver: str = "lanczos"
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+        check_count("iterations", self.iterations)
+        check_choice("solver", self.solver, _SOLVERS)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """An attribution with a baseline."""
+        return ("path",)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input; a product counts as two of each."""
+        return Passes(1 + 4 * self.iterations, 4 * self.iterations)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        ends = torch.stack([_baseline(subject), subject.inputs])
+        rows = range(len(subject.inputs))
+        found = torch.cat([self._of_one(subject, ends[:, row : row + 1], row) for row in rows], 1)
+        return Measurement(found[0].abs(), {"baseline": found[0], "input": found[1]})
+
+    def _of_one(self, subject: Subject, ends: Tensor, row: int) -> Tensor:
+        """Return the eigenvalues `(2, 1)` of one input; alone, so that no sum has company."""
+        gradient = ScoreGradient(
+            subject.evaluator, resolve_score(self.score), subject.target[row : row + 1]
+        )
+        start = torch.randn(ends.shape[2:], generator=subject.generators()[row])
+        product = functools.partial(gradient.hessian_vector, ends)
+        return _SOLVERS[self.solver](product, start.to(ends).expand_as(ends), self.iterations)
+
+
+@dataclass(frozen=True)
+class Lpips(Metric):
+    """Say how different the baseline looks from the input: the LPIPS distance.
+
+    d(x, x') of Zhang et al., by the package `lpips`, which is not installed with unilens. Values of
+    the baseline outside [0, 1] are handed over as they are.
+
+    Args:
+        network: whose features are compared: "alex" (the authors' advice), "vgg" or "squeeze".
+
+    References:
+        Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric",
+        arXiv 1801.03924; Choi et al. 2025, arXiv 2410.08069, table 7.
+    """
+
+    network: str = "alex"
+
+    def __post_init__(self) -> None:
+        check_choice("network", self.network, _NETWORKS)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """An attribution with a baseline."""
+        return ("path",)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        inputs, baseline = subject.inputs, _baseline(subject)
+        if inputs.ndim != 4 or inputs.shape[1] != 3 or inputs.amin() < 0 or inputs.amax() > 1:
+            raise NotApplicableError(
+                f"LPIPS expects images (B, 3, H, W) from 0 to 1, got {tuple(inputs.shape)} from "
+                f"{float(inputs.amin()):.3g} to {float(inputs.amax()):.3g}; put the normalisation "
+                "into the model"
+            )
+        distance = _distance(self.network, str(inputs.device))
+        pairs = zip(inputs.float().split(1), baseline.float().split(1), strict=True)
+        found = [distance(first, second, normalize=True).view(1) for first, second in pairs]
+        return Measurement(wide(torch.cat(found)))
+
+
+@functools.lru_cache(maxsize=3)
+def _distance(network: str, device: str) -> Any:
+    """Return the LPIPS network on a device."""
+    try:
+        package = importlib.import_module("lpips")
+    except ImportError:
+        raise NotApplicableError(
+            "the metric lpips needs the package lpips, which is not installed; pip install lpips"
+        ) from None
+    try:
+        return package.LPIPS(net=network, verbose=False).to(device).eval()
+    except (OSError, RuntimeError) as error:
+        raise UnilensError(
+            f"lpips could not load the weights of {network!r}: {first_line(error)}; connect to the "
+            "network once, or put them into torch.hub's cache"
+        ) from error
+
+
+def _baseline(subject: Subject) -> Tensor:
+    assert subject.attribution is not None
+    assert subject.attribution.baseline is not None
+    return subject.attribution.baseline.detach().to(subject.inputs)
+
+
+_CHOI = "Choi et al. 2025, arXiv 2410.08069"
+metrics.add(
+    MetricCard(
+        "top_eigenvalue",
+        "path",
+        "how curved the score is at the baseline: the top Hessian eigenvalue's magnitude",
+        _CHOI,
+        deterministic=False,
+        higher_is_better=False,
+        bounds=(0, None),
+        needs=("path",),
+    ),
+    TopEigenvalue,
+)
+metrics.add(
+    MetricCard(
+        "lpips",
+        "path",
+        "how different the baseline looks from the input (the package lpips)",
+        "Zhang et al. 2018, arXiv 1801.03924",
+        higher_is_better=False,
+        bounds=(0, None),
+        needs=("path",),
+    ),
+    Lpips,
+)
