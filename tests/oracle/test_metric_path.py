@@ -144,7 +144,11 @@ def test_a_batch_gives_what_a_loop_gives(name, small_net, images):
     for i in (0, 5):
         one = images[i : i + 1]
         alone = explain(small_net, one, "ig", n_steps=6)
-        assert torch.equal(evaluate(small_net, one, alone, name, **settings), together[i : i + 1])
+        value = evaluate(small_net, one, alone, name, **settings)
+        if name == "top_eigenvalue":  # Hessian-vector products differ by rounding from run to run
+            assert torch.allclose(value, together[i : i + 1], rtol=1e-9)
+        else:
+            assert torch.equal(value, together[i : i + 1])
 
 
 @pytest.mark.parametrize("name", ["monotonicity", "confidence_change", "stability"])
