@@ -79,7 +79,7 @@ class Distance(nn.Module):
     def __init__(self, **_):
         super().__init__()
 
-    def forward(self, first, second):
+    def forward(self, first, second, normalize):
         return (first - second).abs().mean((1, 2, 3), keepdim=True)
 
 
