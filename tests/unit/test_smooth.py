@@ -147,6 +147,7 @@ def test_it_is_folded_and_stays_smooth(inside, images):
         whole = nn.Sequential(nn.BatchNorm2d(3).double(), smooth).eval() if inside else smooth
         folded = fold_batch_norms(whole, images)
         assert inside or folded is not whole
+        assert any(isinstance(part, Smooth) for part in folded.modules())
         assert torch.allclose(folded(images), whole(images), atol=1e-10)
         point = torch.zeros(1, 3, 13, 11).double()
         vectors = torch.ones_like(point)
