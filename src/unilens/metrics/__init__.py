@@ -5,9 +5,11 @@
 from .base import Measurement, Metric, MetricCard, Subject, evaluate, metrics
 from .fills import Fill, Replacement, fills
 from .similarities import Similarity, Spearman, TopK, similarities
+from .corruptions import Corruption, corruptions
 from .removal import Deletion, Insertion, MuFidelity
 
 __all__ = [
+    "Corruption",
     "Deletion",
     "Fill",
     "Insertion",
@@ -20,6 +22,7 @@ __all__ = [
     "Spearman",
     "Subject",
     "TopK",
+    "corruptions",
     "evaluate",
     "fills",
     "metrics",

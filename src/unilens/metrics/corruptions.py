@@ -1,0 +1,208 @@
+"""Changes of pictures that a person looks past: light, colour, blur and noise.
+
+After ImageNet-C (Hendrycks & Dietterich 2019, arXiv 1903.12261), with the strength as one number in
+a unit of its own: 0 leaves the picture, and nothing jumps on the way to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..baselines.base import check_number
+from ..baselines.blur import gaussian_blur
+from ..errors import NotApplicableError, require
+from ..numerics import wide
+from ..registry import Card, Registry
+
+Change = Callable[[Tensor, float, list[torch.Generator]], Tensor]
+"""From pictures `(B, C, H, W)`, a strength and a generator per picture to changed pictures."""
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A change of pictures, of any strength.
+
+    Args:
+        change: what it does; what leaves the range of pictures is cut off afterwards.
+        unit: of the strength, in words.
+        severities: the five strengths of ImageNet-C, for pictures of 224 pixels by side.
+        lowest: the lowest strength that has a meaning.
+    """
+
+    change: Change
+    unit: str
+    severities: tuple[float, ...]
+    lowest: float = 0.0
+
+    def check(self, strength: object) -> None:
+        """Raise unless the strength is one that the change can have."""
+        check_number("the strength", strength)
+        require(
+            strength >= self.lowest,  # type: ignore[operator]
+            f"expected a strength of at least {self.lowest:g} ({self.unit}), got {strength!r}",
+        )
+
+    def __call__(
+        self, inputs: Tensor, strength: float, generators: list[torch.Generator]
+    ) -> Tensor:
+        """Return changed pictures.
+
+        Args:
+            inputs: `(B, C, H, W)` in [0, 1], C either 1 or 3.
+            strength: in `unit`; 0 leaves the pictures.
+            generators: one per picture, on the CPU; used where the change is random.
+
+        Returns:
+            `(B, C, H, W)` in [0, 1], on the inputs' device and in their dtype.
+
+        Raises:
+            NotApplicableError: the inputs are no pictures in [0, 1].
+            UnilensError: there is no such strength.
+        """
+        self.check(strength)
+        check_pictures(inputs)
+        if strength == 0:
+            return inputs.clone()
+        return self.change(inputs, strength, generators).clamp(0, 1)
+
+
+corruptions: Registry[Corruption] = Registry("corruption")
+
+
+def check_pictures(inputs: Tensor) -> None:
+    """Raise `NotApplicableError` unless inputs are grey or colour pictures in [0, 1]."""
+    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
+        raise NotApplicableError(
+            f"expected pictures (B, 3, H, W) or (B, 1, H, W), got {tuple(inputs.shape)}; light, "
+            "colour and focus are those of pictures"
+        )
+    low, high = float(inputs.min()), float(inputs.max())
+    if low < 0 or high > 1:
+        raise NotApplicableError(
+            f"expected pictures in [0, 1], got values from {low:.3g} to {high:.3g}; put the "
+            "normalisation inside the model (unilens.PixelClassifier does)"
+        )
+
+
+def brightness(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Add the strength to each pixel's value (HSV); hue and saturation stay: x V' / V."""
+    value = inputs.amax(1, keepdim=True)
+    wanted = (value + strength).clamp(0, 1)
+    return torch.where(value > 0, inputs * (wanted / value.clamp(min=1e-12)), wanted)
+
+
+def contrast(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Scale each channel about its mean by 1 + strength."""
+    mean = wide(inputs).mean((2, 3), keepdim=True).to(inputs.dtype)
+    return mean + (1 + strength) * (inputs - mean)
+
+
+def saturation(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Scale each pixel's saturation (HSV) by 1 + strength, up to 1; hue and value stay."""
+    if inputs.shape[1] != 3:
+        raise NotApplicableError(
+            f"expected pictures in colour (B, 3, H, W), got {tuple(inputs.shape)}; grey ones have "
+            "no saturation to change, take another change"
+        )
+    value = inputs.amax(1, keepdim=True)
+    spread = value - inputs.amin(1, keepdim=True)
+    most = value / spread.clamp(min=1e-12)
+    return value - (value - inputs) * most.clamp(max=1 + strength)
+
+
+def blurred(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Convolve with a gaussian; beyond the border lies the border."""
+    return gaussian_blur(inputs, torch.tensor([strength], dtype=torch.float64))[0]
+
+
+def defocused(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Convolve with a disk whose rim is smooth: weights clip(radius + 1/2 - distance, 0, 1)."""
+    reach = math.ceil(strength)
+    along = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    disk = (strength + 0.5 - (along[:, None] ** 2 + along**2).sqrt()).clamp(0, 1)
+    disk = disk / disk.sum()
+    height, width = inputs.shape[2:]
+    around = pad(wide(inputs), (reach,) * 4, mode="replicate")
+    total = torch.zeros_like(wide(inputs))
+    for row, column in disk.nonzero().tolist():
+        moved = around[..., row : row + height, column : column + width]
+        total.add_(moved, alpha=float(disk[row, column]))
+    return total.to(inputs.dtype)
+
+
+def gaussian_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Add normal noise, the same for every value whatever its brightness."""
+    drawn = [
+        torch.randn(inputs.shape[1:], generator=one, dtype=torch.float64) for one in generators
+    ]
+    return inputs + strength * torch.stack(drawn).to(inputs)
+
+
+def shot_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Count photons, 1 / strength^2 of them at white: Poisson noise."""
+    photons = strength**-2
+    counted = [
+        torch.poisson(one.detach().cpu().double() * photons, generator=generator)
+        for one, generator in zip(inputs, generators, strict=True)
+    ]
+    return (torch.stack(counted) / photons).to(inputs)
+
+
+def _add(
+    name: str, family: str, summary: str, corruption: Corruption, deterministic: bool = True
+) -> None:
+    reference = "Hendrycks & Dietterich 2019, arXiv 1903.12261"
+    card = Card(name, family, f"{summary}; strength: {corruption.unit}", reference, deterministic)
+    corruptions.add_value(card, corruption)
+
+
+_add(
+    "brightness",
+    "light",
+    "lighter or darker",
+    Corruption(brightness, "added to the HSV value", (0.1, 0.2, 0.3, 0.4, 0.5), -1),
+)
+_add(
+    "contrast",
+    "light",
+    "steeper or flatter about the mean",
+    Corruption(contrast, "added to the factor 1", (-0.6, -0.7, -0.8, -0.9, -0.95), -1),
+)
+_add(
+    "saturation",
+    "colour",
+    "more or less colour",
+    Corruption(saturation, "added to the factor 1", (-0.7, -0.9, 1, 4, 19), -1),
+)
+_add(
+    "gaussian_blur",
+    "blur",
+    "blur by a gaussian",
+    Corruption(blurred, "standard deviation in pixels", (1, 2, 3, 4, 6)),
+)
+_add(
+    "defocus_blur",
+    "blur",
+    "blur by a disk, as a lens out of focus",
+    Corruption(defocused, "radius in pixels", (3, 4, 6, 8, 10)),
+)
+_add(
+    "gaussian_noise",
+    "noise",
+    "normal noise",
+    Corruption(gaussian_noise, "standard deviation", (0.08, 0.12, 0.18, 0.26, 0.38)),
+    deterministic=False,
+)
+_add(
+    "shot_noise",
+    "noise",
+    "noise of counted photons",
+    Corruption(shot_noise, "standard deviation at white", (0.13, 0.2, 0.29, 0.45, 0.58)),
+    deterministic=False,
+)

@@ -1,0 +1,128 @@
+"""Changes of pictures against skimage, scipy and moments worked out by hand."""
+
+import numpy
+import pytest
+import torch
+from scipy import ndimage, stats
+from skimage import color
+
+from unilens import UnilensError
+from unilens.errors import NotApplicableError
+from unilens.metrics.corruptions import corruptions
+from unilens.randomness import generators
+
+
+def change(name, inputs, strength, seed=0):
+    own = generators(inputs, torch.Generator().manual_seed(seed))
+    return corruptions[name]()(inputs, strength, own)
+
+
+def in_hsv(image, edit):
+    hsv = color.rgb2hsv(image.permute(1, 2, 0).numpy())
+    edit(hsv)
+    return color.hsv2rgb(hsv.clip(0, 1)).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("strength", [-0.4, -0.05, 0.1, 0.5])
+def test_brightness_is_added_to_the_value(images, strength):
+    found = change("brightness", images, strength)
+
+    def edit(hsv):
+        hsv[..., 2] += strength
+
+    for image, one in zip(images, found, strict=True):
+        assert one.numpy() == pytest.approx(in_hsv(image, edit), abs=1e-12)
+
+
+@pytest.mark.parametrize("strength", [-1, -0.7, 1, 4])
+def test_saturation_is_scaled(images, strength):
+    found = change("saturation", images, strength)
+
+    def edit(hsv):
+        hsv[..., 1] *= 1 + strength
+
+    for image, one in zip(images, found, strict=True):
+        assert one.numpy() == pytest.approx(in_hsv(image, edit), abs=1e-12)
+
+
+def test_black_gets_grey_and_grey_stays_grey():
+    black = torch.zeros(1, 3, 2, 2)
+    assert torch.equal(change("brightness", black, 0.25), black + 0.25)
+    grey = torch.full((1, 3, 2, 2), 0.5)
+    assert torch.equal(change("saturation", grey, 4), grey)
+    assert torch.equal(change("saturation", black, 4), black)
+
+
+def test_contrast_scales_about_the_mean(images):
+    found = change("contrast", images, -0.6)
+    mean = images.mean((2, 3), keepdim=True)
+    assert torch.allclose(found, 0.4 * images + 0.6 * mean)
+    assert float(change("contrast", images, 3).amax()) == 1.0
+
+
+def test_gaussian_blur_is_scipys(images):
+    found = change("gaussian_blur", images, 1.7)
+    for i, c in ((0, 0), (3, 2)):
+        expected = ndimage.gaussian_filter(images[i, c].numpy(), 1.7, mode="nearest")
+        assert found[i, c].numpy() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("radius", [0.4, 1, 2.3, 5])
+def test_defocus_is_a_convolution_with_a_disk(images, radius):
+    size = int(numpy.ceil(radius))
+    disk = numpy.zeros((2 * size + 1, 2 * size + 1))
+    for row in range(-size, size + 1):
+        for column in range(-size, size + 1):
+            disk[row + size, column + size] = min(
+                1, max(0, radius + 0.5 - numpy.hypot(row, column))
+            )
+    found = change("defocus_blur", images, radius)
+    for i, c in ((0, 0), (3, 2)):
+        expected = ndimage.convolve(images[i, c].numpy(), disk / disk.sum(), mode="nearest")
+        assert found[i, c].numpy() == pytest.approx(expected, abs=1e-12)
+
+
+def test_noise_has_the_spread_that_it_says():
+    grey = torch.full((1, 3, 80, 80), 0.5, dtype=torch.float64)
+    normal = (change("gaussian_noise", grey, 0.1) - 0.5) / 0.1
+    assert stats.kstest(normal.flatten().numpy(), "norm").pvalue > 0.01
+    counted = change("shot_noise", grey, 0.2) * 25
+    assert torch.allclose(counted, counted.round(), atol=1e-9)
+    assert float(counted.mean()) == pytest.approx(12.5, abs=0.1)
+    assert float(counted.var()) == pytest.approx(12.5, rel=0.05)
+
+
+@pytest.mark.parametrize("name", corruptions)
+def test_every_change(name, images):
+    corruption = corruptions[name]()
+    assert len(corruption.severities) == 5
+    assert torch.equal(change(name, images, 0), images)
+    slightly = change(name, images, 1e-4)
+    assert float((slightly - images).abs().max()) < 2e-3
+    for dtype in (torch.float32, torch.float64):
+        given = images.to(dtype)
+        before = given.clone()
+        found = change(name, given, 0.7)
+        assert found.dtype == dtype
+        assert found.shape == images.shape
+        assert 0 <= float(found.min()) <= float(found.max()) <= 1
+        assert not torch.equal(found, given)
+        assert torch.equal(given, before)
+        for i in range(len(given)):
+            assert torch.equal(change(name, given[i : i + 1], 0.7)[0], found[i])
+        random = not corruptions[name].card.deterministic
+        assert torch.equal(change(name, given, 0.7, seed=1), found) != random
+    with pytest.raises(UnilensError, match="expected a strength of at least"):
+        change(name, images, corruption.lowest - 0.1)
+    with pytest.raises(UnilensError, match="the strength to be a finite number"):
+        change(name, images, "strong")
+    with pytest.raises(NotApplicableError, match="expected pictures in"):
+        change(name, images * 2 - 1, 0.4)
+    with pytest.raises(NotApplicableError, match="expected pictures"):
+        change(name, images[:, :2], 0.4)
+
+
+def test_grey_pictures_have_no_saturation(images):
+    with pytest.raises(NotApplicableError, match="expected pictures in colour"):
+        change("saturation", images[:, :1], 0.4)
+    assert change("brightness", images[:, :1], 0.4).shape == images[:, :1].shape
