@@ -108,7 +108,7 @@ def _top_shares(rows: Tensor, k: int) -> Tensor:
     """Return how much each value of `(B, n)` belongs to the k largest: 1, 0, or a share."""
     last = rows.topk(k, dim=1).values[:, -1:]
     above, tied = rows > last, rows == last
-    share = (k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
+    share = wide(k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
     return wide(above) + share * wide(tied)
 
 
