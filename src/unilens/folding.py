@@ -12,6 +12,8 @@ from torch import Tensor, fx, nn
 from torch.nn.functional import batch_norm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from .smooth import Smooth
+
 _log = logging.getLogger(__name__)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -31,6 +33,9 @@ def fold_batch_norms(module: nn.Module, sample: Tensor) -> nn.Module:
         module: in eval mode; it is not changed.
         sample: inputs `(m, *S)` at which the two are compared.
     """
+    if isinstance(module, Smooth):
+        inner = fold_batch_norms(module.model, sample)
+        return module if inner is module.model else Smooth(inner, module.beta)
     if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
         return module
     try:
@@ -78,7 +83,7 @@ def _gives(folded: nn.Module, expected: Tensor, sample: Tensor) -> bool:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        own = isinstance(m, (*_CONVOLUTIONS, nn.MultiheadAttention))
+        own = isinstance(m, (*_CONVOLUTIONS, nn.MultiheadAttention, Smooth))
         return own or super().is_leaf_module(m, module_qualified_name)
 
 

@@ -23,6 +23,7 @@ from .errors import UnilensError, require
 from .folding import fold_batch_norms
 from .numerics import l2_norm
 from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
+from .smooth import twice_differentiable
 
 T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -194,7 +195,7 @@ class Evaluator:
         the gradient of u . Jv. Jv comes from forward mode, which is exact and spares the second
         derivative of convolutions (fifty times a pass, where they are grouped); where an operation
         has no forward mode, the gradient is differentiated again. Fused attention has neither, so
-        the plain kernel is used.
+        the plain kernel is used; nor has the hard sigmoid, which is computed by way of ReLU6.
 
         Args:
             points: `(N, B, *S)`.
@@ -206,7 +207,7 @@ class Evaluator:
 
         def forward_mode(part: Tensor, rows: Tensor) -> tuple[Tensor]:
             leaf, vector = part[0].detach().requires_grad_(), part[1]
-            with torch.enable_grad():
+            with torch.enable_grad(), twice_differentiable():
                 dual = forward_ad.make_dual(leaf, vector)
                 outputs, along = forward_ad.unpack_dual(self._forward(self._own(fast), dual))
                 (inner,) = _gradient(objective(outputs, rows), outputs, create_graph=True)
@@ -214,7 +215,7 @@ class Evaluator:
 
         def twice(part: Tensor, rows: Tensor) -> tuple[Tensor]:
             leaf, vector = part[0].detach().requires_grad_(), part[1]
-            with torch.enable_grad():
+            with torch.enable_grad(), twice_differentiable():
                 values = objective(self._forward(self._own(fast), leaf), rows)
                 (gradient,) = _gradient(values, leaf, create_graph=True)
                 return _second(gradient * vector, leaf)
@@ -302,7 +303,7 @@ class Evaluator:
     def _with_graph(self, points: Tensor) -> Tensor:
         """Return the logits `(N * B, K)` in one pass of the user's own weights, with its graph."""
         weights = dict(self.model.named_parameters())
-        with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        with sdpa_kernel(SDPBackend.MATH), torch.enable_grad(), twice_differentiable():
             return self._forward(_Reweighted(self._module, weights), points.flatten(0, 1))
 
     def _own(self, fast: nn.Module) -> nn.Module:

@@ -4,41 +4,56 @@
 # ruff: isort: off
 from .base import Measurement, Metric, MetricCard, Subject, evaluate, metrics
 from .fills import Fill, Replacement, fills
-from .similarities import Similarity, Spearman, TopK, similarities
+from .inpaint import Inpaint
+from .similarities import LensRecall, Similarity, Spearman, StructuralSimilarity, TopK, similarities
 from .corruptions import Corruption, corruptions
+from .disturbances import Disturbance, Gaussian, Square, Subset, disturbances
 from .removal import Deletion, Insertion, MuFidelity
-from .localisation import PointingGame, RelevanceMass, RelevanceRank
+from .road import Road, SensitivityN
+from .infidelity import Infidelity
+from .information import InformationCurve, accuracy
+from .perturbations import Corrupted, LabelAttack, Noise, Perturbation, Perturbed, perturbations
+from .attack import Attack, FastAttack
+from .robustness import Robustness
+from .sensitivity import LocalLipschitz, MaxSensitivity, MeanSensitivity
+from .path import CompletenessGap, ConfidenceChange, Monotonicity, PathCurvature, Stability
+from .geometry import Lpips, TopEigenvalue
 from .sanity import RandomLogit, Randomisation
 from .picture import PictureSimilarity
 from .consistency import Consistency
-from .inpaint import Inpaint
-from .road import Road, SensitivityN
-from .disturbances import Gaussian, Disturbance, Square, Subset, disturbances
-from .infidelity import Infidelity
-from .information import InformationCurve, accuracy
-from .path import CompletenessGap, ConfidenceChange, Monotonicity, PathCurvature, Stability
-from .geometry import Lpips, TopEigenvalue
+from .localisation import PointingGame, RelevanceMass, RelevanceRank
 
 __all__ = [
+    "Attack",
     "CompletenessGap",
     "ConfidenceChange",
     "Consistency",
+    "Corrupted",
     "Corruption",
     "Deletion",
     "Disturbance",
+    "FastAttack",
     "Fill",
     "Gaussian",
     "Infidelity",
     "InformationCurve",
     "Inpaint",
     "Insertion",
+    "LabelAttack",
+    "LensRecall",
+    "LocalLipschitz",
     "Lpips",
+    "MaxSensitivity",
+    "MeanSensitivity",
     "Measurement",
     "Metric",
     "MetricCard",
     "Monotonicity",
     "MuFidelity",
+    "Noise",
     "PathCurvature",
+    "Perturbation",
+    "Perturbed",
     "PictureSimilarity",
     "PointingGame",
     "RandomLogit",
@@ -47,11 +62,13 @@ __all__ = [
     "RelevanceRank",
     "Replacement",
     "Road",
+    "Robustness",
     "SensitivityN",
     "Similarity",
     "Spearman",
     "Square",
     "Stability",
+    "StructuralSimilarity",
     "Subject",
     "Subset",
     "TopEigenvalue",
@@ -62,5 +79,6 @@ __all__ = [
     "evaluate",
     "fills",
     "metrics",
+    "perturbations",
     "similarities",
 ]

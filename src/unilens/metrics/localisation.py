@@ -16,7 +16,7 @@ from ..errors import NotApplicableError, require
 from ..numerics import wide
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .maps import check_relevance, constant
-from .similarities import _top_shares
+from .similarities import top_shares
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class RelevanceRank(Localisation):
 
     def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
         size = int(inside.sum())
-        return (_top_shares(relevance.unsqueeze(0), size)[0] * inside).sum() / size
+        return (top_shares(relevance.unsqueeze(0), size)[0] * inside).sum() / size
 
 
 def grown(mask: Tensor, distance: float) -> Tensor:

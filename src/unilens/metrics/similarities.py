@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 
-from ..baselines.base import check_choice, check_number
+from ..baselines.base import check_choice, check_count, check_number
 from ..correlation import spearman
-from ..errors import require
-from ..numerics import wide
+from ..errors import NotApplicableError, require
+from ..numerics import per_item, wide
 from ..registry import Card, Registry
 from .maps import check_relevance, relevance_of
 
@@ -86,32 +88,179 @@ class TopK(Compared):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("k", self.k, above=0)
-        require(
-            self.k < 1 or self.k == int(self.k),
-            f"expected k to be a whole number, or a fraction below 1, got {self.k!r}",
-        )
+        check_top(self.k)
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         """Return how alike the maps are; see `Similarity`."""
         rows = [self._read(values).flatten(1) for values in (first, second)]
-        count = rows[0].shape[1]
-        k = max(1, round(self.k * count)) if self.k < 1 else int(self.k)
-        require(k < count, f"expected k below the map's {count} places, got {self.k}")
-        shares = [_top_shares(row, k) for row in rows]
-        value = torch.minimum(*shares).sum(1) / k
-        undefined = torch.stack([(row == row[:, :1]).all(1) for row in rows]).any(0)
-        return value.masked_fill(undefined, torch.nan)
+        k = top_count(self.k, rows[0].shape[1])
+        value = torch.minimum(*(top_shares(row, k) for row in rows)).sum(1) / k
+        return value.masked_fill(_either_constant(*rows), torch.nan)
 
 
-def _top_shares(rows: Tensor, k: int) -> Tensor:
-    """Return how much each value of `(B, n)` belongs to the k largest: 1, 0, or a share."""
+@dataclass(frozen=True)
+class LensRecall(TopK):
+    """The share of the second map's top k that lie near a place of the first map's top k.
+
+    LENS-recall@k: near is within a square window about it, so that a map which moves by a pixel is
+    not called another. With a window of 1 it is `top_k`.
+
+    Args:
+        relevance: see `Compared`.
+        per: see `Compared`; windows do not reach into other channels.
+        k: see `TopK`.
+        window: the side of the window, in places; odd.
+
+    References:
+        Kamath et al. 2024, arXiv 2312.10534; their public code has windows of 3, 5 and 7.
+    """
+
+    window: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("window", self.window)
+        require(self.window % 2 == 1, f"expected an odd window, got {self.window}")
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return how alike the maps are; see `Similarity`."""
+        check_neighbours(first)
+        maps = [self._read(values) for values in (first, second)]
+        rows = [one.flatten(1) for one in maps]
+        k = top_count(self.k, rows[0].shape[1])
+        shares = [top_shares(row, k) for row in rows]
+        dimensions = first.ndim - 2
+        grid = shares[0].view(-1, 1, *maps[0].shape[-dimensions:])
+        pool = {1: max_pool1d, 2: max_pool2d, 3: max_pool3d}[dimensions]
+        near = pool(grid, self.window, stride=1, padding=self.window // 2).view_as(shares[0])
+        value = torch.minimum(near, shares[1]).sum(1) / k
+        return value.masked_fill(_either_constant(*rows), torch.nan)
+
+
+@dataclass(frozen=True)
+class StructuralSimilarity(Compared):
+    """The structural similarity of the maps as pictures, from -1 to 1.
+
+    SSIM = (2 m1 m2 + c1) (2 s12 + c2) / ((m1^2 + m2^2 + c1) (s1^2 + s2^2 + c2)) from means,
+    variances and covariance under a gaussian window, averaged over all windows that lie within the
+    map. Maps have no scale of their own: each is first divided by its largest absolute value, and
+    c1, c2 are those of the range that this leaves, 2 for "attribution" and 1 for "saliency".
+
+    Args:
+        relevance: see `Compared`.
+        per: see `Compared`; "channel" is the mean over channels.
+        sigma: standard deviation of the window, in places; it is cut off at 3.5 of them.
+
+    References:
+        Wang et al. 2004, doi 10.1109/TIP.2003.819861.
+    """
+
+    sigma: float = 1.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("sigma", self.sigma, above=0)
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return how alike the maps are; see `Similarity`."""
+        check_neighbours(first)
+        maps = [self._read(values) for values in (first, second)]
+        spread = 2.0 if self.relevance == "attribution" else 1.0
+        undefined = _either_constant(*(one.flatten(1) for one in maps))
+        kernel, dimensions = _gaussian(self.sigma), first.ndim - 2
+        require(
+            min(first.shape[2:]) >= len(kernel),
+            f"expected maps of at least {len(kernel)} places by side for sigma={self.sigma:g}, got "
+            f"{tuple(first.shape[2:])}; lower sigma",
+        )
+        a, b = (one / per_item(one.abs().flatten(1).amax(1), one) for one in maps)
+        mean_a, mean_b, square_a, square_b, product = (
+            _windowed(one, kernel, dimensions) for one in (a, b, a * a, b * b, a * b)
+        )
+        c1, c2 = (0.01 * spread) ** 2, (0.03 * spread) ** 2
+        variances = square_a - mean_a**2 + square_b - mean_b**2
+        alike = (2 * mean_a * mean_b + c1) * (2 * (product - mean_a * mean_b) + c2)
+        alike = alike / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))
+        return torch.stack([one.mean() for one in alike]).masked_fill(undefined, torch.nan)
+
+
+def check_neighbours(values: Tensor) -> None:
+    """Raise `NotApplicableError` unless maps are of images, signals or volumes."""
+    if not 3 <= values.ndim <= 5:
+        raise NotApplicableError(
+            f"expected maps of images (B, C, H, W) or signals (B, C, L), got "
+            f"{tuple(values.shape)}; a table has no neighbours, use similarity='spearman'"
+        )
+
+
+def _gaussian(sigma: float) -> list[float]:
+    radius = int(3.5 * sigma + 0.5)
+    weights = [math.exp(-0.5 * (place / sigma) ** 2) for place in range(-radius, radius + 1)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _windowed(values: Tensor, kernel: list[float], dimensions: int) -> Tensor:
+    """Return weighted means over all windows that lie within the last dimensions."""
+    for dim in range(-dimensions, 0):
+        count = values.shape[dim] - len(kernel) + 1
+        values = sum(
+            (weight * values.narrow(dim, at, count) for at, weight in enumerate(kernel)),
+            values.new_zeros(()),
+        )
+    return values
+
+
+def _either_constant(first: Tensor, second: Tensor) -> Tensor:
+    """Return where one of two rows `(B, n)` has the same value everywhere `(B,)`."""
+    return (first == first[:, :1]).all(1) | (second == second[:, :1]).all(1)
+
+
+def top_count(k: float, count: int) -> int:
+    """Return how many of so many places are the top k; below 1, k is a fraction of them."""
+    number = max(1, round(k * count)) if k < 1 else int(k)
+    require(number < count, f"expected k below the map's {count} places, got {k}")
+    return number
+
+
+def top_shares(rows: Tensor, k: int) -> Tensor:
+    """Return how much each value of `(B, n)` belongs to the k largest: 1, 0, or a share.
+
+    >>> top_shares(torch.tensor([[3.0, 1.0, 1.0, 0.0]]), 2)
+    tensor([[1.0000, 0.5000, 0.5000, 0.0000]], dtype=torch.float64)
+    """
     last = rows.topk(k, dim=1).values[:, -1:]
     above, tied = rows > last, rows == last
     share = wide(k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
     return wide(above) + share * wide(tied)
 
 
+def check_top(k: object) -> None:
+    """Raise unless k is a whole number of places, or a fraction of them."""
+    check_number("k", k, above=0)
+    require(
+        k < 1 or k == int(k),  # type: ignore[operator, call-overload]
+        f"expected k to be a whole number, or a fraction below 1, got {k!r}",
+    )
+
+
 _GHORBANI = "Ghorbani et al. 2019, arXiv 1710.10547"
 similarities.add(Card("spearman", "rank", "rank correlation", _GHORBANI), Spearman)
 similarities.add(Card("top_k", "rank", "share of the k strongest in common", _GHORBANI), TopK)
+similarities.add(
+    Card(
+        "lens_recall",
+        "rank",
+        "share of the k strongest that lie near one of the other's",
+        "Kamath et al. 2024, arXiv 2312.10534",
+    ),
+    LensRecall,
+)
+similarities.add(
+    Card(
+        "ssim",
+        "picture",
+        "structural similarity",
+        "Wang et al. 2004, doi 10.1109/TIP.2003.819861",
+    ),
+    StructuralSimilarity,
+)
