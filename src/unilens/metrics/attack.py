@@ -37,9 +37,9 @@ class FastAttack(Bounded):
     the model still predicts what it predicted, else x' = x and the maps are the same.
 
     The gradient is J^T v with v the slope of D at the map itself and J the map's Jacobian, taken on
-    a softplus stand-in of the network (ReLU has no second derivative), with the baseline held
-    fixed. Labels and maps are always those of the network itself; a method that searches for its
-    baseline searches again at every step.
+    a softplus stand-in of the network (ReLU has no second derivative). In it a baseline stays where
+    it is, and one that was searched for moves with the input; see `pull_back`. Labels and maps are
+    always those of the network itself, and a baseline is searched for again at every step.
 
     Args:
         norm: see `Bounded`; in "l2" the gradient is scaled to length 1 in place of its sign.
@@ -56,6 +56,8 @@ class FastAttack(Bounded):
         via: the method through whose map the direction is found: a name, or a method with its
             settings. None for the one that is judged, and for "gradient" where that has no way
             back.
+        nodes: of the path, at which the gradient is taken: it says where to go, and a few will do.
+            None for as many as the method has.
 
     References:
         Ghorbani et al. 2019, arXiv 1710.10547; Dombrowski et al. 2019, arXiv 1906.07983 (softplus);
@@ -67,6 +69,7 @@ class FastAttack(Bounded):
     relevance: str = "attribution"
     beta: float | None = 30.0
     via: str | Explainer | None = None
+    nodes: int | None = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,6 +78,8 @@ class FastAttack(Bounded):
         check_relevance(self.relevance)
         if self.beta is not None:
             check_number("beta", self.beta, above=0)
+        if self.nodes is not None:
+            check_count("nodes", self.nodes)
         via = methods[self.via]() if isinstance(self.via, str) else self.via
         require(
             via is None or pulls_back(via),
@@ -129,7 +134,8 @@ class FastAttack(Bounded):
         model = subject.evaluator
         stand_in = model if self.beta is None else Evaluator(Smooth(model.model, self.beta))
         first = subject.values if own else _attribution(subject, explainer, subject.inputs).values
-        return _Guide(subject, explainer, own, stand_in, self._goal(subject, first))
+        goal = self._goal(subject, first)
+        return _Guide(subject, explainer, own, stand_in, goal, self.nodes)
 
     def _goal(self, subject: Subject, first: Tensor) -> Goal:
         aim = Aim(first, self.relevance, self.k, subject.generators())
@@ -161,6 +167,7 @@ class Attack(FastAttack):
         relevance: see `FastAttack`.
         beta: see `FastAttack`.
         via: see `FastAttack`.
+        nodes: see `FastAttack`.
         step: s, the length of a step; None for an eighth of the radius.
         iterations: how many steps.
 
@@ -201,6 +208,7 @@ class _Guide:
     own: bool
     stand_in: Evaluator
     goal: Goal
+    nodes: int | None
 
     def see(self, points: Tensor) -> _Seen:
         """Return the maps at points `(B, *S)`."""
@@ -211,7 +219,9 @@ class _Guide:
     def direction(self, points: Tensor, seen: _Seen) -> Tensor:
         """Return the gradient of the goal in the inputs, at points `(B, *S)`."""
         vectors = slope(self.goal, seen.attribution.values)
-        return pull_back(self.explainer, self.stand_in, points, seen.attribution, vectors)
+        return pull_back(
+            self.explainer, self.stand_in, points, seen.attribution, vectors, self.nodes
+        )
 
 
 def _attribution(subject: Subject, explainer: Explainer, points: Tensor) -> Attribution:

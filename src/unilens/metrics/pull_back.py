@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..gradients import Evaluator
+from ..baselines.base import passes_of
+from ..gradients import Evaluator, Passes
 from ..integration import PathAttribution
 from ..methods import Gradient
 from ..paths import StraightLine
@@ -30,14 +31,18 @@ def pull_back(
     points: Tensor,
     found: Attribution,
     vectors: Tensor,
+    nodes: int | None = None,
 ) -> Tensor:
-    """Return J^T v, J = dA/dx the Jacobian of the map A in the input x, the baseline held fixed.
+    """Return J^T v, J = dA/dx the Jacobian of the map A in the input x.
 
     With g the gradient of the score and H its Hessian, the map g has J^T v = H v; input times
-    gradient has v g + H (v x); a straight line from x' has, with nodes t_k and weights w_k,
-    sum_k w_k (v g + t_k H ((x - x') v)) at x' + t_k (x - x'). H comes as products with vectors,
-    fifty times as fast as differentiating the map where convolutions are grouped; that is left for
-    other paths and weightings, one input at a time.
+    gradient has v g + H (v x); a straight line from a baseline x' that stays where it is has, with
+    nodes t_k and weights w_k, sum_k w_k (v g + t_k H ((x - x') v)) at x' + t_k (x - x'). A baseline
+    that was searched for, such as UNI's, lies near its input and moves with it: there the way
+    x - x' is what is held fixed, and the sum is that of w_k H ((x - x') v).
+
+    H comes as products with vectors, fifty times as fast as differentiating the map where
+    convolutions are grouped; that is left for other paths and weightings, one input at a time.
 
     Args:
         explainer: of which `pulls_back` is true.
@@ -46,6 +51,7 @@ def pull_back(
         found: what the explainer gave there, of this model or one it stands in for: the target and
             the baseline.
         vectors: v, `(B, *S)`.
+        nodes: on the straight line, at most; None for the method's own.
 
     Returns:
         `(B, *S)`.
@@ -55,7 +61,7 @@ def pull_back(
     assert isinstance(explainer, PathAttribution)
     line = isinstance(explainer.path, StraightLine) and isinstance(explainer.weighting, Riemann)
     if line and getattr(explainer.baseline, "count", 1) == 1:
-        return _along_line(explainer, evaluator, points, found, vectors)
+        return _along_line(explainer, evaluator, points, found, vectors, nodes)
     return _through_graph(explainer, evaluator, points, found, vectors)
 
 
@@ -76,15 +82,19 @@ def _along_line(
     points: Tensor,
     found: Attribution,
     vectors: Tensor,
+    nodes: int | None,
 ) -> Tensor:
     gradient = ScoreGradient(evaluator, resolve_score(explainer.score), found.target)
-    rule = quadrature(explainer.rule, explainer.n_steps)
+    rule = quadrature(explainer.rule, min(nodes or explainer.n_steps, explainer.n_steps))
+    searched = passes_of(explainer.baseline) != Passes(0, 0)
     assert found.baseline is not None
     way, total = points - found.baseline, torch.zeros_like(points)
     for place, weight in gradient.blocks(points, rule.nodes, rule.weights):
         at = found.baseline + place * way
-        second = gradient.hessian_vector(at, (way * vectors).expand_as(at))
-        for one in weight * (vectors * gradient(at).gradients + place * second):
+        rows = gradient.hessian_vector(at, (way * vectors).expand_as(at))
+        if not searched:
+            rows = vectors * gradient(at).gradients + place * rows
+        for one in weight * rows:
             total += one  # one by one: no sum whose rounding depends on the batch
     return total
 
