@@ -28,11 +28,12 @@ def pictures():
 
 @pytest.fixture
 def model():
-    """A net that is not sure of anything at the blurred pictures, and more so at the whole."""
+    """A net that is unsure of blurred pictures, and more and less sure on the way."""
 
     class Fine(nn.Module):
         def forward(self, inputs):
-            fine = (inputs.diff(dim=2).abs().mean((1, 2, 3)) - 0.03) * 60
+            fine = inputs.diff(dim=2).abs().mean((1, 2, 3))
+            fine = (fine - 0.03) * 60 + (600 * fine).sin()
             return torch.stack([fine, torch.zeros_like(fine), 0.5 * inputs.mean((1, 2, 3))], 1)
 
     return Fine().eval()
@@ -68,6 +69,8 @@ def test_it_is_the_public_codes(name, monotonic, model, pictures, monkeypatch):
     relevance = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(3)).double()
     measure = metrics[name](fractions=FRACTIONS, shown=0.05, monotonic=monotonic)
     found = measure(model, pictures, relevance, target=0)
+    if name == "sic_auc":
+        assert bool((found.details["scores"].diff(dim=1) < 0).any())
     from unilens.metrics import Subject
 
     evaluator = Evaluator(model)
@@ -96,7 +99,7 @@ def test_it_is_the_public_codes(name, monotonic, model, pictures, monkeypatch):
             [float(one) for one in result.predictions], abs=1e-12
         )
         assert float(found.values[i]) == pytest.approx(result.auc, abs=2e-4)
-    assert compared == 3
+    assert compared >= 2
 
 
 def test_the_curve_by_hand():
