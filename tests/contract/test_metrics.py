@@ -30,7 +30,15 @@ def against(outputs, target):
 
 
 # Settings without which a metric is slow, or says nothing of inputs (B, 3, 13, 11).
+_TOP = {"k": 9}
 NEEDED = {
+    "attack_spearman": {**_TOP, "iterations": 3},
+    "attack_top_k": {**_TOP, "iterations": 3},
+    "robustness": {**_TOP, "iterations": 3},
+    "fgsm_spearman": _TOP,
+    "fgsm_top_k": _TOP,
+    "fgsm_label_top_k": _TOP,
+    "noise_top_k": _TOP,
     "sic_auc": {"score": against},
     "aic_auc": {"score": against},
     "mu_fidelity": {"subsets": 20, "cells": 4},

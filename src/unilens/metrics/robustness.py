@@ -112,7 +112,7 @@ for _change, _words in _CHANGES.items():
         f"{_change}_top_k",
         _change,
         "top_k",
-        f"share of the strongest places that stay so under {_words}",
+        f"share of the strongest places that stay under {_words}",
         _reference,
     )
 _add(
