@@ -400,3 +400,12 @@ def test_cost_and_needs(small_net, images):
 
     evaluate(small_net, images, images, MODES[0], method=counted, layers=3)
     assert calls == [8, 8, 8]
+
+
+def test_a_new_map_with_a_hole_is_no_map(small_net, images):
+    def holed(model, inputs, target):
+        return gradient(model, inputs, target).index_fill(3, torch.tensor([4]), torch.nan)
+
+    for similarity in (Spearman(), TopK(k=10)):
+        found = RandomLogit(similarity)(small_net, images[:2], images[:2], method=holed)
+        assert found.values.isnan().all()
