@@ -110,7 +110,7 @@ class Evaluator:
         )
         self.model = model
         self._chunk_wanted, self._independent = chunk, independent
-        self._fold, self._precision = fold, precision
+        self._fold, self._layout, self._precision = fold, layout, precision
         self._chunks: dict[torch.Size, int] = {}
         self._saved_bytes: dict[torch.Size, int] = {}
         self._saved_since = 0
@@ -130,6 +130,17 @@ class Evaluator:
     def of(cls, model: nn.Module | Evaluator) -> Evaluator:
         """Return the evaluator itself, or one made for the model."""
         return model if isinstance(model, Evaluator) else cls(model)
+
+    def with_model(self, model: nn.Module) -> Evaluator:
+        """Return an evaluator of another model with the settings of this one."""
+        return Evaluator(
+            model,
+            chunk=self._chunk_wanted,
+            independent=self._independent,
+            fold=self._fold,
+            layout=self._layout,
+            precision=self._precision,
+        )
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the logits `(B, K)` at inputs `(B, *S)`, without gradient."""

@@ -137,7 +137,7 @@ def test_an_attribution_that_kept_no_trace_is_judged_on_the_straight_line(name, 
 def test_a_batch_gives_what_a_loop_gives(name, small_net, images):
     found = explain(small_net, images, "ig", n_steps=6)
     few = {"top_eigenvalue": {"iterations": 3}, "stability": {"steps": (1, 3), "against": 5}}
-    settings = {"method": "ig", **few.get(name, {})}
+    settings = {"method": methods["ig"](n_steps=6), **few.get(name, {})}
     together = evaluate(small_net, images, found, name, **settings)
     assert together.isfinite().all()
     assert together.dtype == torch.float64
@@ -156,7 +156,7 @@ def test_a_model_that_never_changes(name, images):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(429, 3)).double().eval()
     nn.init.zeros_(flat[1].weight)
     found = explain(flat, images, "ig", n_steps=4)
-    value = evaluate(flat, images, found, name, method="ig")
+    value = evaluate(flat, images, found, name, method=methods["ig"](n_steps=4))
     assert value.isnan().all() if name != "confidence_change" else (value == 0).all()
 
 
@@ -186,8 +186,10 @@ def test_stability_of_another_methods_map_is_the_methods_own(small_net, images):
     ig, uni = (explain(small_net, images, name, n_steps=5) for name in ("ig", "uni"))
     settings = {"method": methods["ig"](n_steps=5), "steps": (2,), "against": 5}
     own = evaluate(small_net, images, ig, "stability", **settings)
-    for other in (uni, images, explain(small_net, images, "gradient")):
+    for other in (uni.values, images, explain(small_net, images, "gradient").values):
         assert torch.equal(evaluate(small_net, images, other, "stability", **settings), own)
+    with pytest.raises(UnilensError, match="what made the maps, but baseline, rule differ"):
+        evaluate(small_net, images, uni, "stability", **settings)
 
 
 def test_stability_of_other_methods_with_steps(small_net, images):

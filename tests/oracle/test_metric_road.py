@@ -205,7 +205,7 @@ def test_signals_and_tables():
     rows, of_rows = signals[:, 0, :6], maps[:, 0, :6]
     assert evaluate(tables, rows, of_rows, "road", fill="black").isfinite().all()
     assert evaluate(tables, rows, of_rows, "sensitivity_n", fractions=(0.5,)).isfinite().all()
-    for name, remedy in (("road", "fill='image_mean'"), ("infidelity", "perturbation='subset'")):
+    for name, remedy in (("road", "fill='image_mean'"), ("infidelity", "disturbance='subset'")):
         with pytest.raises(NotApplicableError, match=remedy):
             evaluate(tables, rows, of_rows, name)
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from unilens import Evaluator, UnilensError, UnknownNameError, evaluate, explain, metrics
 from unilens.errors import NotApplicableError
+from unilens.methods import methods
 from unilens.metrics import PictureSimilarity, Randomisation, RandomLogit, Spearman, TopK
 from unilens.metrics import metrics as registry
 from unilens.metrics.layers import layers_of, randomised, spread
@@ -233,7 +234,7 @@ def test_stages_without_a_map_are_left_out_and_counted(small_net, images):
 
 def test_random_logit_is_the_map_of_another_class(small_net, images):
     maps = explain(small_net, images, "ig", n_steps=3)
-    found = RandomLogit(draws=2)(small_net, images, maps, method="ig", seed=2)
+    found = RandomLogit(draws=2)(small_net, images, maps, method=methods["ig"](n_steps=3), seed=2)
     classes = found.details["classes"]
     assert classes.shape == (8, 2)
     assert (classes != maps.target.unsqueeze(1)).all()
@@ -241,7 +242,9 @@ def test_random_logit_is_the_map_of_another_class(small_net, images):
     ours = explain(small_net, images, "ig", maps.target, n_steps=3).values
     expected = [
         [alike(*pair, absolute=False) for pair in zip(ours, theirs, strict=True)]
-        for theirs in (explain(small_net, images, "ig", other).values for other in classes.T)
+        for theirs in (
+            explain(small_net, images, "ig", other, n_steps=3).values for other in classes.T
+        )
     ]
     assert torch.allclose(found.details["similarities"].T, torch.tensor(expected))
     assert torch.allclose(found.values, torch.tensor(expected).mean(0))

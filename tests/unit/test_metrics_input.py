@@ -6,6 +6,7 @@ from captum.attr import Saliency
 from torch import nn
 
 from unilens import Evaluator, UnilensError, evaluate, explain
+from unilens.methods import methods
 from unilens.metrics import Measurement, Metric, MetricCard, metrics
 from unilens.metrics.maps import check_map, check_mask, relevance_of
 from unilens.metrics.similarities import Spearman, TopK
@@ -133,6 +134,18 @@ def test_a_model_in_place_of_the_subjects(small_net, images, linear):
     probe(small_net, images, images, method="gradient")
     found = probe.subject.explain(images, other)
     assert torch.equal(found, explain(other, images, "gradient", probe.subject.target).values)
+
+
+def test_a_method_that_did_not_make_the_maps_is_refused(small_net, images):
+    maps = explain(small_net, images, "ig", n_steps=4)
+    probe = Probe("method")
+    probe(small_net, images, maps, method=methods["ig"](n_steps=4))
+    probe(small_net, images, maps.values, method="ig")
+    probe(small_net, images, maps, method=captums)  # a function says nothing of its settings
+    with pytest.raises(UnilensError, match="what made the maps, but n_steps differ") as caught:
+        probe(small_net, images, maps, method="ig")
+    assert "\n" not in str(caught.value)
+    Probe()(small_net, images, maps, method="ig")  # nothing is explained again
 
 
 def test_maps_in_half_precision_are_read(small_net, images):

@@ -25,6 +25,7 @@ from ..diagnostics import proximity
 from ..errors import NotApplicableError
 from ..gradients import Evaluator, Passes
 from ..numerics import wide
+from ..places import places_of, spread
 from ..registry import Card, Composed
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -68,7 +69,7 @@ class Hiding(Method):
         found = case.found(self.baseline)
         hidden = Hidden(case, found.values, resolve_score(self.score))
         attribution = Attribution(
-            values=_spread(self._map(hidden), case.inputs),
+            values=spread(self._map(hidden), case.inputs),
             target=case.target,
             score=hidden.score_of(case.outputs),
             outputs=case.outputs,
@@ -128,18 +129,6 @@ class Hidden:
         share = kept.to(inputs).view(len(kept), 1, *channels, *kept.shape[1:])
         points = share * inputs + (1 - share) * self.baseline
         return self.score_of(self.case.evaluator.outputs(points))
-
-
-def places_of(shape: torch.Size) -> torch.Size:
-    """Return the shape of the places of an input `*S`: without the channels."""
-    return shape[1:] if len(shape) > 1 else shape
-
-
-def _spread(maps: Tensor, inputs: Tensor) -> Tensor:
-    """Return maps `(B, *places)` as values `(B, *S)` whose sum over channels is the map."""
-    if inputs.ndim > 2:
-        maps = (maps / inputs.shape[1]).unsqueeze(1)
-    return maps.to(inputs.dtype).expand_as(inputs).clone()
 
 
 def hides(card: Card, build: Callable[..., Explainer]) -> None:

@@ -16,8 +16,9 @@ from ..baselines.base import (
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator
 from ..numerics import per_item
+from ..places import places_of
 from ..registry import Card
-from .hiding import Hidden, Hiding, hides, places_of
+from .hiding import Hidden, Hiding, hides
 
 
 class _Slide(NamedTuple):

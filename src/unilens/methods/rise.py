@@ -17,8 +17,9 @@ from ..baselines.base import (
 )
 from ..errors import require
 from ..numerics import per_item, wide
+from ..places import places_of
 from ..registry import Card
-from .hiding import Hidden, Hiding, hides, places_of
+from .hiding import Hidden, Hiding, hides
 
 
 @dataclass(frozen=True)

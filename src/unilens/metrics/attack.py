@@ -132,7 +132,7 @@ class FastAttack(Bounded):
         own = given is None and pulls_back(subject.method)
         explainer = cast(Explainer, subject.method) if own else given or methods["gradient"]()
         model = subject.evaluator
-        stand_in = model if self.beta is None else Evaluator(Smooth(model.model, self.beta))
+        stand_in = model if self.beta is None else model.with_model(Smooth(model.model, self.beta))
         first = subject.values if own else _attribution(subject, explainer, subject.inputs).values
         goal = self._goal(subject, first)
         return _Guide(subject, explainer, own, stand_in, goal, self.nodes)

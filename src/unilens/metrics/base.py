@@ -17,11 +17,12 @@ from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..methods import methods
 from ..numerics import wide
+from ..places import places_of
 from ..provenance import describe, versions
 from ..randomness import generators
 from ..registry import Card, Registry
 from ..scores import Score
-from .maps import check_map, check_mask, places, relevance_of
+from .maps import check_map, check_mask, relevance_of
 
 MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """From a model, inputs `(B, *S)` and target `(B,)` to maps `(B, *S)`: any library's method."""
@@ -98,7 +99,7 @@ class Subject:
     @property
     def places(self) -> torch.Size:
         """The shape of the places of one input: pixels, samples of a signal, features."""
-        return places(self.inputs.shape[1:])
+        return places_of(self.inputs.shape[1:])
 
     def generators(self) -> list[torch.Generator]:
         """Return the generator of each input."""
@@ -208,11 +209,8 @@ class Metric(ABC):
             "seconds": time.perf_counter() - began,
         }
         return Measurement(
-            wide(found.values).masked_fill(~finite, torch.nan),
-            {
-                name: wide(part).masked_fill(~finite, torch.nan)
-                for name, part in found.parts.items()
-            },
+            _only(finite, found.values),
+            {name: _only(finite, part) for name, part in found.parts.items()},
             found.details,
             {**made, **found.provenance},
         )
@@ -233,6 +231,8 @@ class Metric(ABC):
             there, remedy = has[need]
             if not there:
                 raise NotApplicableError(f"{name} {remedy}")
+        if "method" in self.needs:
+            _check_made_by(subject.attribution, subject.method)
 
 
 metrics: Registry[Metric] = Registry("metric")
@@ -286,6 +286,19 @@ def evaluate(
     measure = metrics[metric](**settings)
     found = measure(model, inputs, attribution, method=method, target=target, mask=mask, seed=seed)
     return found.values
+
+
+def _check_made_by(attribution: Attribution | None, method: object) -> None:
+    """Raise where an attribution says that another method made it, or with other settings."""
+    made = None if attribution is None else attribution.provenance.get("settings")
+    given = describe(method)
+    if not isinstance(made, Mapping) or not isinstance(given, Mapping) or made == given:
+        return
+    differ = [name for name in {**made, **given} if made.get(name) != given.get(name)]
+    raise UnilensError(
+        f"expected method to be what made the maps, but {', '.join(differ)} differ; pass the "
+        "method with the same settings, or attribution.values to compare all the same"
+    )
 
 
 def _only(finite: Tensor, values: Tensor) -> Tensor:

@@ -8,14 +8,10 @@ from torch import Tensor
 from ..baselines.base import check_choice
 from ..errors import UnilensError
 from ..numerics import wide
+from ..places import places_of, spread
 
 RELEVANCE = ("attribution", "saliency")
 """attribution: values summed over channels, with their sign; saliency: their absolute values."""
-
-
-def places(shape: torch.Size) -> torch.Size:
-    """Return the shape of the places of an input `*S`: without the channels."""
-    return shape[1:] if len(shape) > 1 else shape
 
 
 def check_map(values: object, inputs: Tensor) -> Tensor:
@@ -28,10 +24,9 @@ def check_map(values: object, inputs: Tensor) -> Tensor:
     values = values.detach().to(inputs.device)
     if values.shape == inputs.shape:
         return values.to(inputs.dtype)
-    grid = places(inputs.shape[1:])
+    grid = places_of(inputs.shape[1:])
     if inputs.ndim > 2 and values.shape in ((len(inputs), *grid), (len(inputs), 1, *grid)):
-        spread = values.to(inputs.dtype).view(len(inputs), 1, *grid) / inputs.shape[1]
-        return spread.expand_as(inputs).clone()
+        return spread(values.to(inputs.dtype).view(len(inputs), *grid), inputs)
     raise UnilensError(
         f"expected maps of the inputs' shape {tuple(inputs.shape)}"
         + (f" or {(len(inputs), *grid)}" if inputs.ndim > 2 else "")
@@ -41,7 +36,7 @@ def check_map(values: object, inputs: Tensor) -> Tensor:
 
 def check_mask(mask: object, inputs: Tensor) -> Tensor:
     """Return where the object is `(B, *places)`, from a mask or from boxes `(B, 4)` in pixels."""
-    grid, count = places(inputs.shape[1:]), len(inputs)
+    grid, count = places_of(inputs.shape[1:]), len(inputs)
     if isinstance(mask, Tensor):
         if mask.shape in ((count, *grid), (count, 1, *grid)):
             return mask.to(inputs.device).view(count, *grid) > 0

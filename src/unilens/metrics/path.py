@@ -17,7 +17,6 @@ from ..errors import NotApplicableError, require
 from ..gradients import Passes
 from ..integration import PathAttribution
 from ..numerics import wide
-from ..provenance import describe
 from ..registry import Composed
 from ..scores import Score
 from ..trace import Trace
@@ -267,9 +266,7 @@ def _maps_at(subject: Subject, steps: tuple[int, ...]) -> dict[int, Tensor]:
     if not isinstance(method, PathAttribution):
         changed: Any = dataclasses.replace
         return {n: explain(changed(method, n_steps=n)).values.detach() for n in steps}
-    known = subject.attribution
-    if known is None or known.provenance.get("settings") != describe(method):
-        known = explain(method)
+    known = explain(method) if subject.attribution is None else subject.attribution
     return method.maps_at(subject.evaluator, subject.inputs, known, steps)
 
 

@@ -81,7 +81,7 @@ class Randomisation(Comparison):
         stages = self._stages(layers_of(subject.evaluator, subject.inputs[:1]))
         parts = {}
         for name, layers in stages.items():
-            changed = Evaluator(randomised(model, layers, subject.seed))
+            changed = subject.evaluator.with_model(randomised(model, layers, subject.seed))
             maps = _explained(subject, changed, name, failures)
             parts[name or type(model).__name__] = self._alike(subject.values, maps)
         curve = torch.stack(list(parts.values()), 1)

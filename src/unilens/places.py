@@ -1,0 +1,18 @@
+"""Places of an input: pixels, samples of a signal, features; all channels of one are one place."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def places_of(shape: torch.Size) -> torch.Size:
+    """Return the shape of the places of an input `*S`: without the channels."""
+    return shape[1:] if len(shape) > 1 else shape
+
+
+def spread(maps: Tensor, inputs: Tensor) -> Tensor:
+    """Return maps `(B, *places)` as values `(B, *S)` whose sum over the channels is the map."""
+    if inputs.ndim > 2:
+        maps = (maps / inputs.shape[1]).unsqueeze(1)
+    return maps.to(inputs.dtype).expand_as(inputs).clone()
