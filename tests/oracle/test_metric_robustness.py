@@ -259,7 +259,7 @@ def test_it_stays_within_radius_and_box_and_keeps_the_label(objective, norm, sma
 def test_it_aims_at_what_it_says(small_net, images):
     """Each objective is raised by the attack on it more than by the others, and than by noise."""
     method = methods["gradient"]()
-    first = method(small_net, images).values
+    first = method(small_net, images, 0).values
     moved = {"noise": attacked(small_net, images, Noise(), method).details["after"]}
     for name in ("top_k", "mass_centre"):
         attack = Attack(objective=name, k=20)
@@ -275,7 +275,7 @@ def test_the_other_objectives_are_raised_more_than_by_noise(name, small_net, ima
     method = methods["gradient"]()
     found = attacked(small_net, images, Attack(objective=name, k=20), method)
     noise = attacked(small_net, images, Noise(), method).details["after"]
-    first = method(small_net, images).values
+    first = method(small_net, images, 0).values
     goal = OBJECTIVES[name](Aim(first, "attribution", 20, own_generators(images)))
     assert bool((found.details["objective"] > goal(noise)).all())
 

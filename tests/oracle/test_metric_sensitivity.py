@@ -51,9 +51,7 @@ def test_captum_gives_the_same_from_the_same_neighbours(small_net, images):
     for row in range(len(images)):
         labels, near = target[row].repeat(4), torch.stack([one[row] for one in neighbours])
         expected = sensitivity_max(
-            lambda given, label=label: (
-                gradient(small_net, given[0], label.repeat(len(given[0]))),
-            ),
+            lambda given, labels=labels: (gradient(small_net, given[0], labels[: len(given[0])]),),
             (images[row : row + 1],),
             perturb_func=lambda *given, near=near: (near,),
             n_perturb_samples=4,
