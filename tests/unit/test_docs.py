@@ -7,6 +7,7 @@ import pytest
 
 from unilens.baselines import baselines
 from unilens.methods import methods
+from unilens.metrics import corruptions, disturbances, fills, metrics, perturbations, similarities
 from unilens.paths import paths
 from unilens.weightings import weightings
 
@@ -32,11 +33,57 @@ def test_every_method_is_on_the_page_of_its_family(name):
 
 @pytest.mark.parametrize(
     ("page", "registry"),
-    [("baselines.md", baselines), ("paths.md", paths), ("paths.md", weightings)],
+    [
+        ("baselines.md", baselines),
+        ("paths.md", paths),
+        ("paths.md", weightings),
+        *(
+            ("metrics.md", registry)
+            for registry in (
+                metrics,
+                fills,
+                similarities,
+                perturbations,
+                disturbances,
+                corruptions,
+            )
+        ),
+    ],
 )
 def test_every_part_is_on_its_page(page, registry):
     missing = [name for name in registry if f"`{name}`" not in PAGES[page]]
     assert missing == []
+
+
+def test_the_table_of_metrics_is_the_registry():
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \| (\w+) \| (.*?) \| (.*?) \| (\d+) \+ (\d+)(?:, (\d+) maps?)? \|$",
+        PAGES["metrics.md"],
+        re.MULTILINE,
+    )
+    assert [row[0] for row in rows] == list(metrics)
+    for name, family, better, bounds, needs, forward, backward, maps in rows:
+        card, built = metrics[name].card, metrics[name]()
+        assert (family, needs) == (card.family, ", ".join(card.needs))
+        assert better == {True: "higher", False: "lower"}[card.higher_is_better]
+        low, _, high = bounds.replace("−", "-").partition("…")
+        assert tuple(float(one) if one.strip() else None for one in (low, high)) == card.bounds
+        assert (int(forward), int(backward)) == built.passes
+        assert int(maps or 0) == built.explanations
+
+
+def test_every_metric_has_a_section_with_its_reference():
+    sections = re.split(r"^##+ ", PAGES["metrics.md"], flags=re.MULTILINE)
+    for name in metrics:
+        (section,) = (one for one in sections if f"`{name}`" in one.splitlines()[0])
+        assert len(section) > 300, name
+
+
+def test_the_code_of_the_metrics_page_runs():
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGES["metrics.md"], re.DOTALL):
+        exec(compile(block, "metrics.md", "exec"), names)
+    assert names["found"].undefined == 0
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -119,7 +119,10 @@ def _remarks(card: Card) -> str:
 
 def _cost(entry: Entry[Any]) -> str:
     cost = entry.cost
-    return "by its settings" if cost is None else f"{cost[0]} + {cost[1]}"
+    if cost is None:
+        return "by its settings"
+    maps = getattr(entry(), "explanations", 0)
+    return f"{cost[0]} + {cost[1]}" + (f", {maps} maps" if maps else "")
 
 
 def _setting(name: str, default: object) -> str:
