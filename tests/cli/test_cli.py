@@ -532,6 +532,15 @@ def test_evaluate_counts_what_is_undefined(run, photograph):
     assert "undefined" in out.splitlines()[1]
 
 
+def test_many_metrics_of_few_methods_are_rows(run, photograph):
+    code, out, _ = evaluate_small(run, photograph, "--method", "gradient", *QUICK_METRICS)
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["metric", "gradient"]
+    assert lines[1][:2] == ["mu_fidelity:subsets=8,cells=4", "↑"]
+    assert lines[2][:2] == ["deletion_auc:step=0.5", "↓"]
+
+
 def constant_model():
     model = small_model()
     nn.init.zeros_(model[-1].weight)

@@ -7,6 +7,7 @@ import pytest
 
 from unilens.baselines import baselines
 from unilens.methods import methods
+from unilens.metrics import metrics
 from unilens.scores import scores
 
 ROOT = Path(__file__).parents[2]
@@ -15,13 +16,19 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_python_blocks_run_one_after_the_other(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     printed = capsys.readouterr().out
     assert "torch.Size([1, 3, 224, 224])" in printed
     assert names["attribution"].target.tolist() == [285]  # Egyptian cat
+    assert names["faithful"].shape == (1,)
+
+
+def test_the_number_of_metrics():
+    (count,) = re.findall(r"asks (\d+) metrics", README)
+    assert int(count) == len(metrics)
 
 
 def test_the_table_of_methods_is_the_registry():

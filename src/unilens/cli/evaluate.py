@@ -241,14 +241,19 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _show(
     recorded: Mapping[str, Any], names: Sequence[str], texts: Sequence[str], path: Path
 ) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("method", overflow="fold")
-    for text in texts:
-        arrow = _ARROWS[recorded["metrics"][text]["higher_is_better"]]
-        table.add_column(escape(text) + arrow, overflow="fold", justify="right")
-    for name in names:
-        cells = [_cell(recorded["summary"][name][text]) for text in texts]
-        table.add_row(escape(name), *cells)
+    headings = {
+        text: text + _ARROWS[recorded["metrics"][text]["higher_is_better"]] for text in texts
+    }
+    cells = {
+        (name, text): _cell(recorded["summary"][name][text]) for name in names for text in texts
+    }
+    wide = len(texts) <= len(names)
+    table = Table("method" if wide else "metric", box=None, pad_edge=False)
+    for heading in headings.values() if wide else names:
+        table.add_column(escape(heading), overflow="fold", justify="right")
+    for row in names if wide else texts:
+        shown = [cells[row, text] for text in texts] if wide else [cells[n, row] for n in names]
+        table.add_row(escape(row if wide else headings[row]), *shown)
     console.print(table)
     reasons = {
         (row["method"], row["metric"], row["reason"]): None
