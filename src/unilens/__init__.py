@@ -11,7 +11,7 @@ from .gradients import Evaluator
 from .integration import PathAttribution
 from .methods import explain
 from .methods import methods as _methods
-from .metrics import Measurement, evaluate
+from .metrics import evaluate
 from .metrics import metrics as _metrics
 from .metrics.base import MetricCard
 from .paths.base import paths as _paths
@@ -25,7 +25,6 @@ __all__ = [
     "Attribution",
     "Card",
     "Evaluator",
-    "Measurement",
     "PathAttribution",
     "PixelClassifier",
     "UnilensError",
