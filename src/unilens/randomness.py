@@ -29,6 +29,14 @@ def per_input(
     return torch.stack(draws).to(inputs.dtype).to(inputs.device)
 
 
+def seed_for(purpose: str, seed: int) -> int:
+    """Return the seed of one purpose, so that what is drawn for another has nothing to do with it.
+
+    A metric's noise must not be the very noise from which a method has explained.
+    """
+    return _digest(f"{purpose}:{seed}".encode())
+
+
 def generators(inputs: Tensor, generator: torch.Generator) -> list[torch.Generator]:
     """Return the generator of each input, for draws that are too many to be kept all at once."""
     seed = generator.initial_seed()
@@ -37,5 +45,8 @@ def generators(inputs: Tensor, generator: torch.Generator) -> list[torch.Generat
 
 def _seed(seed: int, one: Tensor) -> int:
     content = one.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes()
-    digest = hashlib.sha256(str(seed).encode() + b":" + content).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return _digest(str(seed).encode() + b":" + content)
+
+
+def _digest(content: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1

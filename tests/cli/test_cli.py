@@ -591,6 +591,10 @@ def test_evaluate_goes_on_after_a_broken_photograph(run, photograph, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ("--metric", "pointing_game"),
+            "pointing_game needs to know where the object is; pass --mask",
+        ),
         (("--metric", "mufidelity"), "unknown metric 'mufidelity'; did you mean mu_fidelity"),
         (("--metric", "mu_fidelity:cell=3"), "unknown setting of mu_fidelity 'cell'"),
         (("--metric", "mu_fidelity:fill=[black,blu]"), "unknown fill 'blu'; did you mean"),

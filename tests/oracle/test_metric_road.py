@@ -117,12 +117,12 @@ class SubsetsOf:
     """The documented draw: the largest of uniform numbers, seeded by the input's content."""
 
     def __init__(self, image):
-        from unilens.randomness import generators
+        from unilens.randomness import generators, seed_for
 
-        self._image, self._generators = image, generators
+        self._image, self._generators, self._seed = image, generators, seed_for("metric", 0)
 
     def draw(self, subsets, count, size):
-        (own,) = self._generators(self._image[None], torch.Generator().manual_seed(0))
+        (own,) = self._generators(self._image[None], torch.Generator().manual_seed(self._seed))
         return torch.rand(subsets, count, generator=own).argsort(1, descending=True)[:, :size]
 
 

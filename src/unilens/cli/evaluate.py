@@ -82,6 +82,11 @@ def evaluate(
     specs = read_specs(methods, method or ["uni"], shared)
     wanted = read_specs(metrics, metric or list(_DEFAULT_METRICS))
     measures = {text: metrics[spec.name](**spec.settings) for text, spec in wanted.items()}
+    for text, measure in measures.items():
+        require(
+            bool(masks) or "mask" not in measure.needs,
+            f"{text} needs to know where the object is; pass --mask FILE, white inside",
+        )
     check_seed(seed)
     with waiting(f"loading {model}"):
         classifier = load_model(model, pretrained=not random_weights, device=read_device(device))

@@ -49,7 +49,8 @@ class FastAttack(Bounded):
             of mass of the absolute values, "random" moves the map in a direction drawn at random,
             "difference" anyhow. "mass_centre" and "difference" have no slope at x: the search
             begins at random signs of an eighth of the radius.
-        k: how many places "top_k" pushes down; below 1 it is a fraction of them.
+        k: how many places "top_k" pushes down; below 1 a fraction of them; None for 1000, or a
+            tenth of the places where that is less.
         relevance: how "top_k" reads maps: "attribution", values summed over channels, or
             "saliency", absolute values.
         beta: sharpness of the stand-in; None for the network itself.
@@ -65,7 +66,7 @@ class FastAttack(Bounded):
     """
 
     objective: str = "top_k"
-    k: float = 1000
+    k: float | None = None
     relevance: str = "attribution"
     beta: float | None = 30.0
     via: str | Explainer | None = None

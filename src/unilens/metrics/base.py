@@ -19,8 +19,8 @@ from ..methods import methods
 from ..numerics import wide
 from ..places import places_of
 from ..provenance import describe, versions
-from ..randomness import generators
-from ..registry import Card, Registry
+from ..randomness import generators, seed_for
+from ..registry import Card, Entry, Registry
 from ..scores import Score
 from .maps import check_map, check_mask, relevance_of
 
@@ -102,8 +102,9 @@ class Subject:
         return places_of(self.inputs.shape[1:])
 
     def generators(self) -> list[torch.Generator]:
-        """Return the generator of each input."""
-        return generators(self.inputs, torch.Generator().manual_seed(self.seed))
+        """Return the generator of each input: others than those of methods of the same seed."""
+        seed = seed_for("metric", self.seed)
+        return generators(self.inputs, torch.Generator().manual_seed(seed))
 
     def score_of(self, score: Score, outputs: Tensor) -> Tensor:
         """Return the scores `(..., B)` of outputs `(..., B, K)`, in float64."""
@@ -177,6 +178,14 @@ class Metric(ABC):
             The values with their parts, details and provenance.
         """
         began = time.perf_counter()
+        require(
+            method is None
+            or isinstance(method, str)
+            or (callable(method) and not isinstance(method, (type, Entry))),
+            "expected method to be a name, a method with its settings or a function, got "
+            f"{getattr(method, '__name__', type(method).__name__)}; build it first, as by "
+            "methods['ig']()",
+        )
         with torch.inference_mode(False):
             evaluator = Evaluator.of(model)
             inputs = check_inputs(inputs, evaluator.device)
@@ -224,7 +233,7 @@ class Metric(ABC):
             "path": (
                 subject.attribution is not None and subject.attribution.baseline is not None,
                 "judges the way from a baseline; pass the Attribution of a path method, "
-                "not its values",
+                "such as 'ig', not its values",
             ),
         }
         for need in self.needs:

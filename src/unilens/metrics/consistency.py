@@ -16,6 +16,7 @@ from ..scores import resolve as resolve_score
 from .base import Measurement, MetricCard, Subject, metrics
 from .comparison import Comparison
 from .corruptions import Corruption, check_pictures, corruptions
+from .perturbations import labels
 from .similarities import similarities
 
 ChangeNames = str | Corruption | Sequence[str | Corruption]
@@ -89,7 +90,7 @@ class Consistency(Comparison):
         for name, corruption, strength in self._changes:
             changed = corruption(subject.inputs, strength, subject.generators())
             outputs = subject.evaluator(changed)
-            kept.append(outputs.argmax(1) == subject.outputs.argmax(1))
+            kept.append(labels(outputs) == labels(subject.outputs))
             differences.append(subject.score_of(score, outputs) - before)
             found = torch.full_like(before, torch.nan)
             rows = kept[-1]

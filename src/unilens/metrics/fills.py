@@ -15,6 +15,7 @@ from torch import Tensor
 from ..baselines import Baseline, baselines
 from ..baselines.base import check_fits, check_part, check_single, found_baselines
 from ..errors import require
+from ..randomness import seed_for
 from ..registry import Card, Registry
 from .base import Subject
 
@@ -49,7 +50,7 @@ class Replacement:
     def __call__(self, subject: Subject) -> Filled:
         """Return the function that removes places; see `Fill`."""
         check_fits(self.baseline, subject.evaluator, subject.inputs)
-        generator = torch.Generator().manual_seed(subject.seed)
+        generator = torch.Generator().manual_seed(seed_for("fill", subject.seed))
         (found,) = found_baselines(
             self.baseline(subject.evaluator, subject.inputs, subject.target, generator=generator)
         )

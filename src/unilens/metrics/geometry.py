@@ -65,7 +65,9 @@ class TopEigenvalue(Metric):
         ends = torch.stack([_baseline(subject), subject.inputs])
         rows = range(len(subject.inputs))
         found = torch.cat([self._of_one(subject, ends[:, row : row + 1], row) for row in rows], 1)
-        return Measurement(found[0].abs(), {"baseline": found[0], "input": found[1]})
+        still = (found == 0).all(0) & (subject.values == 0).flatten(1).all(1)
+        value = found[0].abs().masked_fill(still, torch.nan)
+        return Measurement(value, {"baseline": found[0], "input": found[1]})
 
     def _of_one(self, subject: Subject, ends: Tensor, row: int) -> Tensor:
         """Return the eigenvalues `(2, 1)` of one input; alone, so that no sum has company."""

@@ -12,7 +12,7 @@ from ..baselines.base import check_switch
 from ..errors import NotApplicableError
 from ..numerics import wide
 from ..registry import Composed
-from .base import MetricCard, Subject, metrics
+from .base import Measurement, MetricCard, Subject, metrics
 from .fills import Filled, FillNames
 from .inpaint import Inpaint
 from .maps import constant, ranking
@@ -66,8 +66,11 @@ class InformationCurve(Removal):
     def _points(self) -> int:
         return len(self.fractions) + 2
 
-    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+    def _measure(self, subject: Subject) -> Measurement:
         _check_pictures(subject.inputs)
+        return super()._measure(subject)
+
+    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
         relevance = subject.relevance(self.relevance)
         ranks = ranking(relevance, subject.generators())
         fractions = torch.tensor([0, *sorted(self.fractions), 1], dtype=torch.float64)

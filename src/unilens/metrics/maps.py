@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..baselines.base import check_choice
-from ..errors import UnilensError
+from ..errors import UnilensError, require
 from ..numerics import wide
 from ..places import places_of, spread
 
@@ -39,13 +39,25 @@ def check_mask(mask: object, inputs: Tensor) -> Tensor:
     grid, count = places_of(inputs.shape[1:]), len(inputs)
     if isinstance(mask, Tensor):
         if mask.shape in ((count, *grid), (count, 1, *grid)):
-            return mask.to(inputs.device).view(count, *grid) > 0
+            require(not mask.is_complex(), f"expected a mask of real numbers, got {mask.dtype}")
+            return mask.to(inputs.device).view(count, *grid) > 0.5
         if mask.shape == (count, 4) and len(grid) == 2:
+            _check_boxes(mask)
             return _inside(mask.to(inputs.device), grid)
     came = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
     raise UnilensError(
         f"expected mask of shape {(count, *grid)}, true inside the object, or boxes ({count}, 4) "
         f"as left, top, right, bottom in pixels; got {came}"
+    )
+
+
+def _check_boxes(boxes: Tensor) -> None:
+    left, top, right, bottom = boxes.unbind(1)
+    bad = ((left >= right) | (top >= bottom) | ~boxes.isfinite().all(1)).nonzero().flatten()
+    require(
+        not len(bad),
+        f"expected boxes as left, top, right, bottom with left < right and top < bottom, got "
+        f"{boxes[bad[:1]].flatten().tolist()}",
     )
 
 
@@ -76,6 +88,12 @@ def constant(relevance: Tensor) -> Tensor:
     """Return which maps `(B, *places)` have the same value everywhere, and so no order `(B,)`."""
     flat = relevance.flatten(1)
     return (flat == flat[:, :1]).all(1)
+
+
+def unchanged(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return which rows `(B, n)` of scores differ by the rounding of a dtype at the most `(B,)`."""
+    span = scores.amax(1) - scores.amin(1)
+    return span <= 8 * torch.finfo(dtype).eps * scores.abs().amax(1)
 
 
 def ranking(relevance: Tensor, generators: list[torch.Generator]) -> Tensor:

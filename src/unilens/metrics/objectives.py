@@ -30,7 +30,7 @@ class Aim:
 
     first: Tensor
     relevance: str
-    k: float
+    k: float | None
     generators: list[torch.Generator]
 
 

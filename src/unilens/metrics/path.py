@@ -86,12 +86,18 @@ def _at(baseline: Tensor | None) -> Baseline:
     return cast(Baseline, lambda *_, **__: baseline)
 
 
+def _nothing_moves(trace: Trace, subject: Subject) -> Tensor:
+    """Return where the score is the same all the way and the map is zero `(B,)`."""
+    still = (trace.score == trace.score[:1]).all(0)
+    return still & (subject.values == 0).flatten(1).all(1)
+
+
 @dataclass(frozen=True)
 class CompletenessGap(OfPath):
     """Say how much of the change of the score the map does not account for.
 
     |f(x) - f(x') - sum_i A_i|, in units of the score. NaN for maps that are not meant to add up
-    (`Attribution.complete`).
+    (`Attribution.complete`), and where map and score change by nothing at all.
 
     Args:
         baseline: see `OfPath`; its score takes the place of f(x').
@@ -121,9 +127,10 @@ class CompletenessGap(OfPath):
         gap = (change - torch.stack([one.sum() for one in added])).abs()
         if self.relative:
             gap = torch.where(change == 0, torch.nan, gap / change.abs())
-        incomplete = known is not None and not known.complete
-        value = torch.full_like(gap, torch.nan) if incomplete else gap
-        return Measurement(value, {"score_change": change})
+        undefined = (change == 0) & (added == 0).all(1)
+        if known is not None and not known.complete:
+            undefined = torch.ones_like(undefined)
+        return Measurement(gap.masked_fill(undefined, torch.nan), {"score_change": change})
 
 
 @dataclass(frozen=True)
@@ -153,11 +160,12 @@ class ConfidenceChange(OfPath):
     """Say how much less sure the model is at the baseline, relative to the input.
 
     (F(x') - F(x)) / F(x), F the softmax probability of the target: -1 where the baseline says
-    nothing about it, 0 where the model is as sure as at the input.
+    nothing about it, 0 where the model is as sure as at the input. NaN for a model of one output,
+    whose score is no probability, and where neither score nor map says anything.
 
     Args:
         baseline: see `OfPath`.
-        score: see `OfPath`; of no use here unless the model has a single output.
+        score: see `OfPath`; of no use here.
         n_steps: see `OfPath`; of no use here.
 
     References:
@@ -171,7 +179,10 @@ class ConfidenceChange(OfPath):
         before, at_input = wide(trace.confidence[0]), wide(trace.confidence[-1])
         change = (before - at_input) / at_input
         parts = {"confidence_baseline": before, "confidence_input": at_input}
-        return Measurement(torch.where(at_input == 0, torch.nan, change), parts)
+        undefined = (at_input == 0) | _nothing_moves(trace, subject)
+        if subject.outputs.shape[-1] < 2:
+            undefined = torch.ones_like(undefined)
+        return Measurement(change.masked_fill(undefined, torch.nan), parts)
 
 
 @dataclass(frozen=True)
@@ -194,7 +205,8 @@ class PathCurvature(OfPath):
 
     def _measure(self, subject: Subject) -> Measurement:
         found = self._walked(subject)
-        value = wide(cast(Trace, found.trace).gradient_change)
+        trace = cast(Trace, found.trace)
+        value = wide(trace.gradient_change).masked_fill(_nothing_moves(trace, subject), torch.nan)
         bound = found.measured.get("riemann_error_bound", torch.full_like(value, torch.nan))
         return Measurement(value, {"riemann_error_bound": bound})
 

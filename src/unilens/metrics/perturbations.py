@@ -167,6 +167,7 @@ class LabelAttack(Bounded):
 
     x' = x + r sign(grad_x CE(F(x), c)), c the predicted class; r is the radius, halved until the
     label is kept. So the map is judged where the model is least sure that still sees the same.
+    Where the loss has no slope nothing moves, and there is no value.
 
     Args:
         norm: see `Bounded`.
@@ -196,6 +197,7 @@ class LabelAttack(Bounded):
         radius = self._length(inputs)
         direction = self._towards(_rise_of_loss(subject, label))
         found, kept = inputs, torch.zeros_like(label, dtype=torch.bool)
+        sloped = (direction != 0).flatten(1).any(1)
         for halving in range(self.halvings + 1):
             moved = self._inside(inputs, inputs + radius / 2**halving * direction, radius)
             same = labels(subject.evaluator(moved)) == label
@@ -203,7 +205,7 @@ class LabelAttack(Bounded):
             kept = kept | same
             if kept.all():
                 break
-        return Perturbed(found, kept)
+        return Perturbed(found, kept & sloped)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .fills import Filled, FillNames, fills_of
-from .maps import check_relevance, constant, ranking
+from .maps import check_relevance, constant, ranking, unchanged
 
 CORRELATIONS = {"spearman": spearman, "pearson": pearson}
 
@@ -133,14 +133,16 @@ class MuFidelity(Removal):
         def kept(block: range) -> Tensor:
             return ~members(removed[block.start : block.stop], count)[..., cell]
 
-        fell = before.unsqueeze(1) - self._watch(subject, filled, self.subsets, kept)
+        scores = self._watch(subject, filled, self.subsets, kept)
+        fell = before.unsqueeze(1) - scores
         relevance = subject.relevance(self.relevance)
         sums = sum_by_cell(relevance, cell)
         counted = sums.gather(1, removed.movedim(1, 0).flatten(1)).view(
             len(sums), *removed.shape[::2]
         )
         value = CORRELATIONS[self.correlation](counted.sum(-1), fell)
-        value = value.masked_fill(constant(relevance), torch.nan)
+        undefined = constant(relevance) | unchanged(scores, subject.inputs.dtype)
+        value = value.masked_fill(undefined, torch.nan)
         return value.abs() if self.absolute else value, {"counted": counted.sum(-1), "fell": fell}
 
 
@@ -236,7 +238,7 @@ class Curve(Removal):
         whole = subject.score_of(resolve_score(self.score), subject.outputs).unsqueeze(1)
         values = torch.cat([curve, whole] if self.comes_in else [whole, curve], dim=1)
         area = torch.trapezoid(values, fractions.to(values.device))
-        undefined = constant(relevance) | constant(values)
+        undefined = constant(relevance) | unchanged(values, subject.inputs.dtype)
         shown = {"curve": values, "fractions": fractions.expand_as(values)}
         return area.masked_fill(undefined, torch.nan), shown
 

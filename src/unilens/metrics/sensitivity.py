@@ -12,6 +12,7 @@ from ..baselines.base import check_count, check_number
 from ..gradients import Passes
 from ..numerics import l2_norm, wide
 from .base import Measurement, Metric, MetricCard, Subject, metrics
+from .maps import constant
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Sampled(Metric):
             columns.append((moved, l2_norm(neighbours - subject.inputs)))
         moved, distance = (torch.stack(one, dim=1) for one in zip(*columns, strict=True))
         details = {"moved": moved, "distance": distance}
-        return Measurement(self._value(subject, moved, distance), {}, details)
+        value = self._value(subject, moved, distance)
+        return Measurement(value.masked_fill(constant(subject.values), torch.nan), {}, details)
 
     def _draw(self, subject: Subject, generators: list[torch.Generator]) -> Tensor:
         shape = subject.inputs.shape[1:]
@@ -77,7 +79,7 @@ class Sampled(Metric):
 class MaxSensitivity(Sampled):
     """The farthest that the map moves, in its own lengths: max |A(x + d) - A(x)| / |A(x)|.
 
-    Norms are l2 over all values. NaN where the map at x is zero.
+    Norms are l2 over all values. NaN where the map at x is constant.
 
     References:
         Yeh et al. 2019, arXiv 1901.09392, who do not divide by |A(x)|; their public code does.
@@ -90,7 +92,7 @@ class MaxSensitivity(Sampled):
 class MeanSensitivity(Sampled):
     """How far the map moves on average, in its own lengths: mean |A(x + d) - A(x)| / |A(x)|.
 
-    Norms are l2 over all values. NaN where the map at x is zero.
+    Norms are l2 over all values. NaN where the map at x is constant.
 
     References:
         The mean in place of the maximum of Yeh et al. 2019, arXiv 1901.09392.
@@ -106,21 +108,18 @@ class LocalLipschitz(Sampled):
     Norms are l2 over all values, and the unit is that of the map per unit of the inputs: compare it
     between maps of one method, not between methods of other units. The paper searches for the
     maximum where the model can be differentiated; here as elsewhere it is that of the samples, a
-    bound from below. NaN where the map at x is zero and stays so.
+    bound from below. NaN where the map at x is constant.
 
     References:
         Alvarez-Melis & Jaakkola 2018, arXiv 1806.08049.
     """
 
     def _value(self, subject: Subject, moved: Tensor, distance: Tensor) -> Tensor:
-        steepest = (moved / distance).amax(1)
-        silent = (l2_norm(subject.values) == 0) & (steepest == 0)
-        return steepest.masked_fill(silent, torch.nan)
+        return (moved / distance).amax(1)
 
 
 def _relative(subject: Subject, moved: Tensor) -> Tensor:
-    size = l2_norm(subject.values)
-    return torch.where(size > 0, moved / size, torch.nan)
+    return moved / l2_norm(subject.values)
 
 
 _YEH = "Yeh et al. 2019, arXiv 1901.09392"

@@ -81,10 +81,11 @@ class TopK(Compared):
     Args:
         relevance: see `Compared`.
         per: see `Compared`.
-        k: how many places; below 1 it is a fraction of them.
+        k: how many places; below 1 a fraction of them; None for 1000, or a tenth of the places
+            where that is less.
     """
 
-    k: float = 1000
+    k: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -215,10 +216,20 @@ def _either_constant(first: Tensor, second: Tensor) -> Tensor:
     return (first == first[:, :1]).all(1) | (second == second[:, :1]).all(1)
 
 
-def top_count(k: float, count: int) -> int:
-    """Return how many of so many places are the top k; below 1, k is a fraction of them."""
+def top_count(k: float | None, count: int) -> int:
+    """Return how many of so many places are the top k.
+
+    Args:
+        k: how many; below 1 a fraction of them; None for 1000, or a tenth where that is less.
+        count: of all places.
+    """
+    if k is None:
+        return max(1, min(1000, count // 10))
     number = max(1, round(k * count)) if k < 1 else int(k)
-    require(number < count, f"expected k below the map's {count} places, got {k}")
+    require(
+        number < count,
+        f"expected k below the map's {count} places, got {k}; a fraction such as k=0.02 will do",
+    )
     return number
 
 
@@ -236,6 +247,8 @@ def top_shares(rows: Tensor, k: int) -> Tensor:
 
 def check_top(k: object) -> None:
     """Raise unless k is a whole number of places, or a fraction of them."""
+    if k is None:
+        return
     check_number("k", k, above=0)
     require(
         k < 1 or k == int(k),  # type: ignore[operator, call-overload]
