@@ -78,7 +78,18 @@ def test_maps_that_are_not_meant_to_add_up_have_no_gap(small_net, images):
 
 def test_where_the_score_does_not_change_there_is_no_relative_gap(wave, rows):
     found = explain(wave, rows, "ig", target=0, baseline=lambda model, inputs, *_, **__: inputs)
-    assert evaluate(wave, rows, found, "completeness_gap").tolist() == [0, 0, 0]
+    assert evaluate(wave, rows, found, "completeness_gap").isnan().all()  # the map is zero too
+    for relative, expected in ((False, 2.0), (True, torch.nan)):
+        gap = evaluate(
+            wave,
+            rows,
+            torch.ones_like(rows),
+            "completeness_gap",
+            target=0,
+            baseline=lambda model, inputs, *_, **__: inputs,
+            relative=relative,
+        )
+        assert gap.tolist() == pytest.approx([expected] * 3, nan_ok=True)
     assert evaluate(wave, rows, found, "completeness_gap", relative=True).isnan().all()
 
 
@@ -157,7 +168,7 @@ def test_a_model_that_never_changes(name, images):
     nn.init.zeros_(flat[1].weight)
     found = explain(flat, images, "ig", n_steps=4)
     value = evaluate(flat, images, found, name, method=methods["ig"](n_steps=4))
-    assert value.isnan().all() if name != "confidence_change" else (value == 0).all()
+    assert value.isnan().all()
 
 
 def test_a_bare_map_needs_a_baseline(small_net, images):
