@@ -530,7 +530,7 @@ def test_what_does_not_fit(curved, table):
     with pytest.raises(UnilensError, match=r"within bounds.*pass the inputs' own bounds"):
         attacked(curved, table - 0.5, Noise())
     with pytest.raises(UnilensError, match="expected k below the map's 6 places, got 1000"):
-        attacked(curved, table, Attack())
+        attacked(curved, table, Attack(k=1000))
     with pytest.raises(NotApplicableError, match="Robustness explains again; pass method"):
         evaluate(curved, table, table, "noise_spearman")
     with pytest.raises(UnilensError, match="expected similarity"):
@@ -582,19 +582,21 @@ def trained():
 @pytest.mark.parametrize(("name", "settings"), [("ig", {"n_steps": 15}), ("uni", {})])
 @pytest.mark.parametrize("relevance", ["attribution", "saliency"])
 def test_the_attack_beats_noise_on_a_transformer(name, settings, relevance):
+    """The control is the mean over five draws: one draw of a dozen images is a lottery."""
     model, images = trained()
-    model, images = Evaluator(model), images[:6]
+    model, images = Evaluator(model), images[:12]
     method = methods[name](**settings)
     given = method(model, images)
-    found = {
-        change: metrics[f"{change}_top_k"](k=12, relevance=relevance)(
-            model, images, given, method=method
-        )
-        for change in ("attack", "noise")
-    }
-    for one in found.values():
-        assert torch.equal(model(one.details["inputs"]).argmax(-1), model(images).argmax(-1))
-        assert float(one.details["distance_linf"].max()) <= 8 / 255 + 1e-6
-    attack, noise = (found[change].values for change in ("attack", "noise"))
+
+    def kept_under(change, seed=0):
+        measure = metrics[f"{change}_top_k"](k=12, relevance=relevance)
+        found = measure(model, images, given, method=method, seed=seed)
+        label = model(images).argmax(-1)
+        assert torch.equal(model(found.details["inputs"]).argmax(-1), label)
+        assert float(found.details["distance_linf"].max()) <= 8 / 255 + 1e-6
+        return found.values
+
+    attack = kept_under("attack")
+    noise = torch.stack([kept_under("noise", seed) for seed in range(5)]).mean(0)
     assert float(attack.mean()) < float(noise.mean()) - 0.05
-    assert float((attack < noise).double().mean()) > 0.5
+    assert float((attack < noise).double().mean()) > 0.75
