@@ -532,6 +532,16 @@ def test_evaluate_counts_what_is_undefined(run, photograph):
     assert "undefined" in out.splitlines()[1]
 
 
+def test_small_numbers_do_not_vanish(run, photograph):
+    code, out, _ = evaluate_small(
+        run, photograph, "--method", "ig", "--metric", "completeness_gap", "--set", "n_steps=40"
+    )
+    assert code == 0
+    value = out.splitlines()[1].split()[-1]
+    assert 0 < float(value) < 0.0005
+    assert "e-" in value
+
+
 def test_many_metrics_of_few_methods_are_rows(run, photograph):
     code, out, _ = evaluate_small(run, photograph, "--method", "gradient", *QUICK_METRICS)
     assert code == 0

@@ -33,6 +33,7 @@ from .photographs import class_index, progress_of, read_device, read_sources, wa
 SCHEMA = 1
 _DEFAULT_METRICS = ("mu_fidelity", "insertion_auc", "deletion_auc")
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
+_SMALLEST_SHOWN = 0.0005
 _LONGEST_DETAIL = 101
 """Numbers per image that the record keeps of a detail, such as a curve."""
 
@@ -274,7 +275,12 @@ def _cell(summary: Mapping[str, Any]) -> str:
     if summary["mean"] is None:
         shown = "undefined" if summary["undefined"] else "-"
     else:
-        spread = "" if summary["sd"] is None else f" ± {summary['sd']:.3f}"
-        shown = f"{summary['mean']:.3f}{spread}"
+        spread = "" if summary["sd"] is None else f" ± {_figure(summary['sd'])}"
+        shown = f"{_figure(summary['mean'])}{spread}"
     missing = summary["undefined"] if summary["mean"] is not None else 0
     return shown + (f" ({missing} undefined)" if missing else "")
+
+
+def _figure(value: float) -> str:
+    """Return a number with three decimals; one that would vanish there, with its power of ten."""
+    return f"{value:.1e}" if 0 < abs(value) < _SMALLEST_SHOWN else f"{value:.3f}"
