@@ -217,7 +217,15 @@ def test_wrong_settings_of_similarities(settings, message):
 
 def test_more_places_than_there_are():
     with pytest.raises(UnilensError, match="expected k below the map's 6 places, got 1000"):
-        TopK()(torch.rand(1, 1, 2, 3), torch.rand(1, 1, 2, 3))
+        TopK(k=1000)(torch.rand(1, 1, 2, 3), torch.rand(1, 1, 2, 3))
+
+
+def test_the_top_by_default_is_a_thousand_or_a_tenth():
+    first = torch.arange(40.0).view(1, 1, 5, 8)
+    assert torch.equal(TopK()(first, first.flip(3)), TopK(k=4)(first, first.flip(3)))
+    large = torch.rand(1, 1, 120, 120, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(TopK()(large, large.sqrt()), TopK(k=1000)(large, large.sqrt()))
+    assert float(TopK()(large, large.flip(3))) == float(TopK(k=1000)(large, large.flip(3)))
 
 
 def test_cards_of_metrics_say_the_direction():
