@@ -74,7 +74,10 @@ class Rounding(nn.Module):
         return torch.cat([ones, 2 * ones, -ones], 1)
 
 
-@pytest.mark.parametrize("name", ["insertion_auc", "deletion_auc", "mu_fidelity"])
+ROUNDED = ["insertion_auc", "deletion_auc", "mu_fidelity", "sensitivity_n", "road", "infidelity"]
+
+
+@pytest.mark.parametrize("name", ROUNDED)
 def test_rounding_is_no_change_of_the_score(name, images):
     inputs = images.float() + 0.1
     settings = {"fill": "grey", **({"cells": 4} if name == "mu_fidelity" else {})}

@@ -112,17 +112,21 @@ class Subject:
         return wide(score(outputs.flatten(0, -2), target.flatten())).view(outputs.shape[:-1])
 
     def explain(
-        self, inputs: Tensor, model: nn.Module | Evaluator | None = None, **changed: Any
+        self,
+        inputs: Tensor,
+        model: nn.Module | Evaluator | None = None,
+        *,
+        target: Tensor | None = None,
     ) -> Tensor:
         """Return the maps `(B, *S)` that the method makes of other inputs, or of another model.
 
         Args:
-            inputs: `(B, *S)`, as many as the subject's.
+            inputs: `(m, *S)`.
             model: in place of the subject's.
-            **changed: `target=`, in place of the subject's.
+            target: `(m,)`, in place of the subject's; needed where m is not B.
         """
         require(self.method is not None, "expected method=, to explain again; got None")
-        target = changed.get("target", self.target)
+        target = self.target if target is None else target
         if hasattr(self.method, "passes"):
             explainer = cast(Explainer, self.method)
             found = explainer(model or self.evaluator, inputs, target, seed=self.seed)

@@ -15,7 +15,7 @@ from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .disturbances import Disturbance, Draws, Square, disturbances
-from .maps import constant
+from .maps import constant, unchanged
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,13 @@ class Infidelity(Metric):
 
     def _measure(self, subject: Subject) -> Measurement:
         parts, details = {}, {}
+        before = subject.score_of(resolve_score(self.score), subject.outputs).unsqueeze(1)
         drawn = self.disturbance(subject, self.samples)
         for name, draws in drawn.items():
-            foretold, fell = self._compare(subject, draws)
-            parts[name] = self._value(foretold, fell)
+            foretold, scores = self._compare(subject, draws)
+            fell = before - scores
+            still = unchanged(scores, subject.inputs.dtype)
+            parts[name] = self._value(foretold, fell).masked_fill(still, torch.nan)
             prefix = f"{name} " if len(drawn) > 1 else ""
             details.update({f"{prefix}foretold": foretold, f"{prefix}fell": fell})
         value = torch.stack(list(parts.values())).mean(0)
@@ -67,10 +70,9 @@ class Infidelity(Metric):
         return Measurement(value, parts if len(parts) > 1 else {}, details)
 
     def _compare(self, subject: Subject, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Return I^T A and f(x) - f(x - I), `(B, samples)` both."""
+        """Return I^T A and f(x - I), `(B, samples)` both."""
         score, values = resolve_score(self.score), wide(subject.values)
-        before = subject.score_of(score, subject.outputs)
-        foretold, fell = [], []
+        foretold, scores = [], []
         for block in subject.blocks(self.samples):
             change, inputs = draws(block)
             flat, rows = change.flatten(0, 1), len(values)
@@ -80,16 +82,15 @@ class Infidelity(Metric):
 
             products = subject.evaluator.for_each(len(flat), product)
             foretold.append(torch.stack(products).view(-1, rows))
-            fell.append(before - subject.score_of(score, subject.evaluator.outputs(inputs)))
-        return torch.cat(foretold).T.contiguous(), torch.cat(fell).T.contiguous()
+            scores.append(subject.score_of(score, subject.evaluator.outputs(inputs)))
+        return torch.cat(foretold).T.contiguous(), torch.cat(scores).T.contiguous()
 
     def _value(self, foretold: Tensor, fell: Tensor) -> Tensor:
         beta = torch.ones_like(fell[:, :1])
         if self.scaled:
             along = (foretold * fell).sum(1, keepdim=True)
             beta = along / foretold.square().sum(1, keepdim=True)
-        value = (beta * foretold - fell).square().mean(1)
-        return value.masked_fill(constant(fell), torch.nan)
+        return (beta * foretold - fell).square().mean(1)
 
 
 _YEH = "Yeh et al. 2019, arXiv 1901.09392"

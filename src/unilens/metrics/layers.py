@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import NotApplicableError, UnknownNameError
 from ..gradients import Evaluator
 from ..passes import working_copy
+from ..randomness import seed_for
 
 
 def layers_of(evaluator: Evaluator, sample: Tensor) -> list[str]:
@@ -89,15 +89,14 @@ def randomised(model: nn.Module, layers: Iterable[str], seed: int) -> nn.Module:
             if not _varied(value):
                 continue
             if id(value) not in drawn:  # weights that two layers share stay shared
-                fresh = _fresh(value, f"{seed}:{name}.{key}")
+                fresh = _fresh(value, seed_for(f"{name}.{key}", seed))
                 drawn[id(value)] = nn.Parameter(fresh, requires_grad=False)
             setattr(parts[name], key, drawn[id(value)])
     return copy
 
 
-def _fresh(value: Tensor, key: str) -> Tensor:
-    digest = hashlib.sha256(key.encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+def _fresh(value: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
     known = value.detach().cpu().double()
     normal = torch.randn(known.shape, generator=generator, dtype=torch.float64)
     return (known.mean() + known.std(correction=0) * normal).to(value)

@@ -210,14 +210,14 @@ class Curve(Removal):
         step: the fraction of the places that goes at a time.
     """
 
+    comes_in: ClassVar[bool]
+    """Whether places come in, and do not go."""
+
     step: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fraction("step", self.step)
-
-    comes_in: ClassVar[bool]
-    """Whether places come in, and do not go."""
 
     @property
     def _points(self) -> int:

@@ -11,7 +11,7 @@ from ..baselines.base import check_count
 from ..errors import require
 from .base import MetricCard, Subject, metrics
 from .fills import Filled, FillNames
-from .maps import constant, ranking
+from .maps import constant, ranking, unchanged
 from .removal import MuFidelity, Removal, check_fraction, counts_of
 
 
@@ -61,7 +61,7 @@ class Road(Removal):
 
         scores = self._watch(subject, filled, self._points, kept)
         most, least = (one.contiguous() for one in scores.chunk(2, dim=1))
-        undefined = constant(relevance) | constant(scores)
+        undefined = constant(relevance) | unchanged(scores, subject.inputs.dtype)
         value = ((least - most) / 2).mean(1).masked_fill(undefined, torch.nan)
         shown = {"most_relevant_removed": most, "least_relevant_removed": least}
         return value, {**shown, "fractions": fractions.to(most).expand_as(most)}

@@ -15,7 +15,7 @@ from ..correlation import spearman
 from ..errors import NotApplicableError, require
 from ..numerics import per_item, wide
 from ..registry import Card, Registry
-from .maps import check_relevance, relevance_of
+from .maps import check_relevance, constant, relevance_of
 
 PER = ("pixel", "channel")
 """pixel: channels are summed; channel: every value of the map counts by itself."""
@@ -96,7 +96,7 @@ class TopK(Compared):
         rows = [self._read(values).flatten(1) for values in (first, second)]
         k = top_count(self.k, rows[0].shape[1])
         value = torch.minimum(*(top_shares(row, k) for row in rows)).sum(1) / k
-        return value.masked_fill(_either_constant(*rows), torch.nan)
+        return value.masked_fill(constant(rows[0]) | constant(rows[1]), torch.nan)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class LensRecall(TopK):
         pool = {1: max_pool1d, 2: max_pool2d, 3: max_pool3d}[dimensions]
         near = pool(grid, self.window, stride=1, padding=self.window // 2).view_as(shares[0])
         value = torch.minimum(near, shares[1]).sum(1) / k
-        return value.masked_fill(_either_constant(*rows), torch.nan)
+        return value.masked_fill(constant(rows[0]) | constant(rows[1]), torch.nan)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class StructuralSimilarity(Compared):
         check_neighbours(first)
         maps = [self._read(values) for values in (first, second)]
         spread = 2.0 if self.relevance == "attribution" else 1.0
-        undefined = _either_constant(*(one.flatten(1) for one in maps))
+        undefined = constant(maps[0]) | constant(maps[1])
         kernel, dimensions = _gaussian(self.sigma), first.ndim - 2
         require(
             min(first.shape[2:]) >= len(kernel),
@@ -209,11 +209,6 @@ def _windowed(values: Tensor, kernel: list[float], dimensions: int) -> Tensor:
             values.new_zeros(()),
         )
     return values
-
-
-def _either_constant(first: Tensor, second: Tensor) -> Tensor:
-    """Return where one of two rows `(B, n)` has the same value everywhere `(B,)`."""
-    return (first == first[:, :1]).all(1) | (second == second[:, :1]).all(1)
 
 
 def top_count(k: float | None, count: int) -> int:
