@@ -153,6 +153,20 @@ def test_methods_that_are_not_built(method, small_net, images):
         evaluate(small_net, images, images, "noise_spearman", method=method)
 
 
+@pytest.mark.parametrize(
+    ("name", "strength", "message"),
+    [
+        ("defocus_blur", 1e9, r"a radius up to the picture's 13, got 1e\+09"),
+        ("shot_noise", 1e-300, "at least 1e-6, got 1e-300"),
+        ("brightness", -2, "at least -1"),
+        ("contrast", float("nan"), "finite number, got nan"),
+    ],
+)
+def test_strengths_that_no_picture_survives(name, strength, message, images):
+    with pytest.raises(UnilensError, match=message):
+        corruptions[name]()(images, strength, [torch.Generator() for _ in images])
+
+
 def test_information_curves_of_a_table_are_refused_before_anything_else(linear):
     rows = torch.rand(3, 6).double()
     with pytest.raises(NotApplicableError, match="information curves expect images"):

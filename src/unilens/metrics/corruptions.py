@@ -123,6 +123,8 @@ def blurred(inputs: Tensor, strength: float, generators: list[torch.Generator]) 
 
 def defocused(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Convolve with a disk whose rim is smooth: weights clip(radius + 1/2 - distance, 0, 1)."""
+    side = max(inputs.shape[2:])
+    require(strength <= side, f"expected a radius up to the picture's {side}, got {strength:g}")
     reach = math.ceil(strength)
     along = torch.arange(-reach, reach + 1, dtype=torch.float64)
     disk = (strength + 0.5 - (along[:, None] ** 2 + along**2).sqrt()).clamp(0, 1)
@@ -146,6 +148,7 @@ def gaussian_noise(inputs: Tensor, strength: float, generators: list[torch.Gener
 
 def shot_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Count photons, 1 / strength^2 of them at white: Poisson noise."""
+    require(strength >= 1e-6, f"expected 0, or a strength of at least 1e-6, got {strength:g}")
     photons = strength**-2
     counted = [
         torch.poisson(one.detach().cpu().double() * photons, generator=generator)
