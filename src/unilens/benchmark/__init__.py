@@ -1,0 +1,6 @@
+"""Model × method × metric over a data set: planned, run, kept, and reported."""
+
+from .plan import Plan, read_plan
+from .store import Store
+
+__all__ = ["Plan", "Store", "read_plan"]

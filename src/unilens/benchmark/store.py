@@ -1,0 +1,208 @@
+"""A run's folder: what was planned, where it was made, and the rows, in files written whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow
+from filelock import FileLock, Timeout
+from pyarrow import compute, dataset, parquet
+
+from ..errors import UnilensError, require
+from ..records import write_json
+from .plan import Plan, check_resumable, make_plan
+from .surroundings import surroundings
+from .rows import FAILED, KEY, SCHEMA, SCHEMA_VERSION, Row, digest, in_order, table_of
+
+_log = logging.getLogger(__name__)
+MANIFEST, SHARDS, LOG, LOCK = "manifest.json", "rows", "log.txt", ".lock"
+_PARTIAL = ".partial-"
+
+Key = tuple[str, str, int, str, str, str]
+
+
+class Store:
+    """The folder of one run; `open` to read it, `writing` to add to it.
+
+    Args:
+        folder: that of the run, which has a manifest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = _read_manifest(folder)
+
+    @classmethod
+    def create(cls, folder: Path, plan: Plan) -> Store:
+        """Begin a run in a folder, or go on with the one that is there.
+
+        Raises:
+            UnilensError: the folder holds something else, or the run of a plan that asks for
+                something this one does not; see `check_resumable`.
+        """
+        said: dict[str, Any] = {"schema": SCHEMA_VERSION, "sessions": []}
+        if (folder / MANIFEST).exists():
+            said = _read_manifest(folder)
+            check_resumable(make_plan(said["plan"], str(folder / MANIFEST)), plan)
+        else:
+            _check_new(folder)
+        said["plan"] = plan.model_dump(mode="json")
+        said["sessions"].append(surroundings())
+        write_json(folder / MANIFEST.removesuffix(".json"), said)
+        (folder / SHARDS).mkdir(exist_ok=True)
+        return cls(folder)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the run."""
+        return make_plan(self.manifest["plan"], str(self.folder / MANIFEST))
+
+    @property
+    def shards(self) -> list[Path]:
+        """The files that hold the rows."""
+        return sorted((self.folder / SHARDS).glob("*.parquet"))
+
+    def dataset(self) -> dataset.Dataset:
+        """Return the rows as an Arrow data set, to be read in parts."""
+        return dataset.dataset([str(path) for path in self.shards], schema=SCHEMA)
+
+    def table(self, columns: Sequence[str] | None = None, where: Any = None) -> pyarrow.Table:
+        """Return the rows, sorted by image, model, method and metric.
+
+        Args:
+            columns: their names; None for all but the pictures.
+            where: an expression of `pyarrow.dataset.field`.
+        """
+        wanted = list(columns) if columns else [one for one in SCHEMA.names if one != "picture"]
+        keyed = list(dict.fromkeys([*KEY, *wanted]))
+        return in_order(self.dataset().to_table(columns=keyed, filter=where)).select(wanted)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all rows but for the time they took; see `rows.digest`."""
+        return digest(parquet.read_table(path, schema=SCHEMA) for path in self.shards)
+
+    def done(self) -> set[Key]:
+        """Return the keys of the rows that are written; set aside the shards that are broken."""
+        keys: set[Key] = set()
+        for path in self.shards:
+            try:
+                columns = parquet.read_table(path, columns=list(KEY)).to_pydict()
+            except (OSError, pyarrow.ArrowException, KeyError) as error:
+                self._set_aside(path, error)
+            else:
+                keys.update(zip(*(columns[name] for name in KEY), strict=True))
+        return keys
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Write rows as one more shard, whole or not at all."""
+        if rows:
+            self._write(self.folder / SHARDS / f"{uuid.uuid4().hex}.parquet", table_of(list(rows)))
+
+    def forget_failed(self) -> int:
+        """Take out the rows that failed, so that they are done again; return how many."""
+        gone = 0
+        for path in self.shards:
+            table = parquet.read_table(path, schema=SCHEMA)
+            kept = table.filter(compute.field("status") != FAILED)
+            gone += len(table) - len(kept)
+            if not len(kept):
+                path.unlink()
+            elif len(kept) < len(table):
+                self._write(path, kept)
+        return gone
+
+    def clean(self) -> None:
+        """Remove what an interrupted writer has left half done."""
+        for path in (self.folder / SHARDS).glob(f"{_PARTIAL}*"):
+            path.unlink()
+
+    def _write(self, path: Path, table: pyarrow.Table) -> None:
+        partial = path.with_name(_PARTIAL + path.name)
+        try:
+            parquet.write_table(table, partial, compression="zstd")
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(path)
+        except OSError as error:
+            raise UnilensError(
+                f"could not write {len(table)} rows to {path.parent}: "
+                f"{_reason(error)}; what was written before is kept: mend that, and "
+                "run the same command again to go on"
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        aside = path.with_suffix(".broken")
+        path.replace(aside)
+        _log.warning("%s cannot be read (%s): set aside, its rows are done again", aside, error)
+
+
+class Writing:
+    """The right to add to a run, which one process has at a time.
+
+    Args:
+        folder: that of the run; it is made where it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder / LOCK)
+        except OSError as error:
+            raise UnilensError(
+                f"expected a folder for the run that can be written, got {folder}: "
+                f"{_reason(error)}; choose another with --out"
+            ) from error
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise UnilensError(
+                f"another process is writing to {self._folder}; wait until it has ended, or choose "
+                "another folder with --out"
+            ) from None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+
+
+def _check_new(folder: Path) -> None:
+    there = [one.name for one in folder.iterdir() if one.name not in (LOCK, LOG)]
+    require(
+        not there,
+        f"expected an empty folder or one of a run, got {folder}, which has no {MANIFEST} but "
+        f"{', '.join(sorted(there)[:3])}; choose another with --out",
+    )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnilensError(
+            f"expected the folder of a run, with a {MANIFEST}, got {folder}: {_reason(error)}; "
+            "unilens benchmark --out makes one"
+        ) from error
+    except ValueError as error:
+        raise UnilensError(f"expected {path} to be JSON: {error}") from error
+    require(
+        isinstance(said, dict) and said.get("schema") == SCHEMA_VERSION,
+        f"expected {path} of schema {SCHEMA_VERSION}, got "
+        f"{said.get('schema') if isinstance(said, dict) else 'none'}; use the unilens that made it",
+    )
+    return said
