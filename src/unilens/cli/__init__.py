@@ -1,6 +1,6 @@
 """The command line: explain photographs, evaluate maps, list what there is."""
 
-from . import evaluate, explain, listing
+from . import benchmark, evaluate, explain, listing
 from .app import main
 
-__all__ = ["evaluate", "explain", "listing", "main"]
+__all__ = ["benchmark", "evaluate", "explain", "listing", "main"]
