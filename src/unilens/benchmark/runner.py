@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from ..errors import UnilensError
 from .data import Item, open_source
 from .engines import engine_of
 from .plan import Plan
 from .rows import FAILED, Row
+from .session import Outcome, Told, logging_to, quiet
 from .store import LOG, Key, Store, Writing
 from .work import Unit
 
@@ -23,26 +22,13 @@ _WRITE_EVERY = 10.0
 _WRITE_AT = 5000
 """Rows that are kept in memory, at the most."""
 
-Told = Callable[[int, int, int, str], None]
-"""Is told how many rows there are, how many are planned, how many failed, and of which image."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: rows written in this session, those there before, and those that failed."""
-
-    written: int
-    before: int
-    failed: int
-    seconds: float
-
 
 def run(
     plan: Plan,
     folder: Path,
     *,
     retry_failed: bool = False,
-    tell: Told = lambda done, planned, failed, what: None,
+    tell: Told = quiet,
 ) -> Outcome:
     """Do what a plan asks for, and write every row to a folder; go on where it was interrupted.
 
@@ -63,7 +49,7 @@ def run(
     with Writing(folder):
         items = _items(plan)
         store = Store.create(folder, plan)
-        with _logging_to(folder / LOG):
+        with logging_to(folder / LOG):
             return _run(plan, store, items, retry_failed, tell, began)
 
 
@@ -132,23 +118,3 @@ def units_of(plan: Plan, items: Sequence[Item], done: set[Key]) -> Iterator[Unit
                 }
                 if missing:
                     yield Unit(item, change, model, missing, number < plan.pictures)
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Write what unilens logs to a file, beside wherever it goes anyway."""
-    logger = logging.getLogger("unilens")
-    level = logger.level
-    try:
-        handler = logging.FileHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise UnilensError(f"could not write {path}: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-        logger.setLevel(level)
