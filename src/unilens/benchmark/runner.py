@@ -12,15 +12,11 @@ from .data import Item, open_source
 from .engines import engine_of
 from .plan import Plan
 from .rows import FAILED, Row
-from .session import Outcome, Told, logging_to, quiet
+from .session import WRITE_AT, WRITE_EVERY, Outcome, Told, logging_to, quiet
 from .store import LOG, Key, Store, Writing
 from .work import Unit
 
 _log = logging.getLogger(__name__)
-_WRITE_EVERY = 10.0
-"""Seconds: what an interruption can cost, beside the map that is being made."""
-_WRITE_AT = 5000
-"""Rows that are kept in memory, at the most."""
 
 
 def run(
@@ -87,7 +83,7 @@ def _run(
             for some in rows:
                 pending += some
                 failed += sum(row["status"] == FAILED for row in some)
-                if time.monotonic() - last > _WRITE_EVERY or len(pending) >= _WRITE_AT:
+                if time.monotonic() - last > WRITE_EVERY or len(pending) >= WRITE_AT:
                     written += _flush(store, pending)
                     last = time.monotonic()
                 shown = f"{some[0]['image']}: {some[0]['model']}" if some else ""

@@ -10,6 +10,11 @@ from pathlib import Path
 
 from ..errors import UnilensError
 
+WRITE_EVERY = 10.0
+"""Seconds: what an interruption can cost, beside the map that is being made."""
+WRITE_AT = 5000
+"""Rows that are kept in memory, at the most."""
+
 Told = Callable[[int, int, int, str], None]
 """Is told how many rows there are, how many are planned, how many failed, and of which image."""
 
