@@ -1,4 +1,4 @@
-"""Model × method × metric over a data set: planned, run, kept, and reported."""
+"""Models, methods and metrics over a data set: planned, run, kept, and reported."""
 
 from .plan import Plan, read_plan
 from .store import Store

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ import torch
 from ..errors import UnilensError
 from ..passes import first_line
 from .plan import Plan, make_plan
-from .rows import FAILED, Row
+from .engines import Rows
+from .rows import Row
 from .work import Unit, Workbench
 
 _log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ Told = tuple[int, str]
 """A level and a line of a worker's log."""
 
 
-def on_ray(plan: Plan, units: Iterable[Unit]) -> Iterator[list[Row]]:
+def on_ray(plan: Plan, units: Iterable[Unit]) -> Rows:
     """Do the units on a Ray cluster: an existing one, or one started on this machine.
 
     Each worker process loads a model once, and does unit after unit.
@@ -65,7 +67,7 @@ def _begin(ray: Any, plan: Plan) -> None:
     if engine.address is None:
         room = engine.cpus * engine.workers if engine.workers else None
         wanted = {"num_cpus": room, "include_dashboard": False}
-        path = os.pathsep.join(one or os.getcwd() for one in sys.path)
+        path = os.pathsep.join(one or str(Path.cwd()) for one in sys.path)
         wanted["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
     try:
         ray.init(**wanted, log_to_driver=False, logging_level=logging.ERROR)
@@ -76,7 +78,7 @@ def _begin(ray: Any, plan: Plan) -> None:
         ) from error
 
 
-def _results(ray: Any, plan: Plan, units: Iterable[Unit]) -> Iterator[list[Row]]:
+def _results(ray: Any, plan: Plan, units: Iterable[Unit]) -> Rows:
     task = ray.remote(_unit_rows).options(
         num_cpus=plan.engine.cpus,
         num_gpus=plan.engine.gpus,

@@ -195,7 +195,8 @@ class Bench:
 
         The first is for warmth, and counts only where there is no time for a second.
         """
-        seconds, memories = [], []
+        seconds: list[float] = []
+        memories: list[Memory] = []
         for turn in itertools.count():
             memory, took = self._timed(call)
             spent = sum(seconds) + took

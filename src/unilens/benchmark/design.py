@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -98,6 +98,6 @@ class Cost(BaseModel, extra="forbid", frozen=True):
                 yield key, f"{', '.join(gone)} left out"
 
 
-def counted_by(entry: Entry[object]) -> str | None:
+def counted_by(entry: Entry[Any]) -> str | None:
     """Return which setting of a method is its number of steps; None where it has none."""
     return next((name for name in COUNTS if name in entry.settings), None)

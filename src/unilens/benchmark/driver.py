@@ -1,4 +1,4 @@
-"""What the process that writes a run has to hold and to read, per row: measured, on made-up rows."""
+"""What the process that writes a run has to hold and read per row, measured on made-up rows."""
 
 from __future__ import annotations
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 
 from .plan import Plan
 from .rows import Row
 from .work import Unit, Workbench
 
-Engine = Callable[[Plan, Iterable[Unit]], Iterator[list[Row]]]
-"""From a plan and units of work to rows, in any order, some at a time."""
+Rows = Generator[list[Row], None, None]
+"""Rows in any order, some at a time; closed where no more are wanted."""
+Engine = Callable[[Plan, Iterable[Unit]], Rows]
 
 
 def engine_of(plan: Plan) -> Engine:
@@ -21,7 +22,7 @@ def engine_of(plan: Plan) -> Engine:
     return on_ray
 
 
-def local(plan: Plan, units: Iterable[Unit]) -> Iterator[list[Row]]:
+def local(plan: Plan, units: Iterable[Unit]) -> Rows:
     """Do the units one after the other in this process; rows come one method at a time."""
     workbench = Workbench(plan)
     for unit in units:

@@ -15,7 +15,7 @@ from ..attribution import Explainer
 from ..errors import UnilensError, UnknownNameError, require
 from ..methods import methods
 from ..metrics import Metric, MetricCard, corruptions, metrics
-from ..models import DEFAULT_MODEL
+from ..models import DEFAULT_MODEL, check_model_name
 from ..registry import Registry
 from ..specs import Spec, read_specs
 from .design import Cost, Point
@@ -99,7 +99,7 @@ class Engine(_Part):
 
 
 class Plan(_Part):
-    """Models × methods × metrics over images.
+    """Every method on every image and model, judged by every metric.
 
     Attributes:
         models: names as `unilens.load_model` takes them.
@@ -148,6 +148,13 @@ class Plan(_Part):
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         twice = sorted({one for one in names if names.count(one) > 1})
         require(not twice, f"expected each name once, got {', '.join(twice)} more than once")
+        return names
+
+    @field_validator("models")
+    @classmethod
+    def _models_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            check_model_name(name)
         return names
 
     @model_validator(mode="after")
@@ -280,7 +287,7 @@ def _owner(loc: tuple[int | str, ...]) -> list[str]:
         "centre": Point,
     }
     named = [one for one in loc[:-1] if isinstance(one, str)]
-    return list(kinds[named[-1]].model_fields if named else Plan.model_fields)
+    return list((kinds[named[-1]] if named else Plan).model_fields)
 
 
 GROWING = ("models", "methods", "metrics")

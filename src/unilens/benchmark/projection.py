@@ -192,7 +192,7 @@ def _seconds_of_metrics(
     forward, both = study.bare_seconds(model, FORWARD), study.bare_seconds(model, BOTH)
     own = [value for (one, _), value in maps.items() if one == model]
     total = 0.0
-    for name, spec in read_specs(metrics, list(names)).items():  # type: ignore[arg-type]
+    for name, spec in read_specs(metrics, list(names)).items():
         require(forward is not None and both is not None, f"{name}: no bare passes of {model}")
         measure = metrics[spec.name](**spec.settings)
         alone = max(0, measure.passes.forward - measure.passes.backward)

@@ -13,7 +13,7 @@ from .engines import engine_of
 from .plan import Plan
 from .rows import FAILED, Row
 from .session import WRITE_AT, WRITE_EVERY, Outcome, Told, logging_to, quiet
-from .store import LOG, Key, Store, Writing
+from .store import LOG, Done, Store, Writing
 from .work import Unit
 
 _log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ def run(
             it holds the run of another plan, or it cannot be written. What was written is kept.
     """
     began = time.monotonic()
+    items = _items(plan)
     with Writing(folder):
-        items = _items(plan)
         store = Store.create(folder, plan)
         with logging_to(folder / LOG):
             return _run(plan, store, items, retry_failed, tell, began)
@@ -85,6 +85,7 @@ def _run(
                 failed += sum(row["status"] == FAILED for row in some)
                 if time.monotonic() - last > WRITE_EVERY or len(pending) >= WRITE_AT:
                     written += _flush(store, pending)
+                    _log.info("%d of %d rows", len(done) + written, planned)
                     last = time.monotonic()
                 shown = f"{some[0]['image']}: {some[0]['model']}" if some else ""
                 tell(len(done) + written + len(pending), planned, failed, shown)
@@ -101,16 +102,17 @@ def _flush(store: Store, pending: list[Row]) -> int:
     return count
 
 
-def units_of(plan: Plan, items: Sequence[Item], done: set[Key]) -> Iterator[Unit]:
+def units_of(plan: Plan, items: Sequence[Item], done: Done) -> Iterator[Unit]:
     """Yield what is yet to be done, one model after the other, so that each is loaded once."""
     for model in plan.models:
         for number, item in enumerate(items):
             for change in plan.data.changes:
-                place = (item.name, *((change.name, change.severity) if change else ("", 0)), model)
+                corruption = (change.name, change.severity) if change else ("", 0)
+                place = (item.name, *corruption, model)
                 missing = {
                     method: wanted
                     for method in plan.methods
-                    if (wanted := [one for one in plan.metrics if (*place, method, one) not in done])
+                    if (wanted := [one for one in plan.metrics if not done.has(place, method, one)])
                 }
                 if missing:
                     yield Unit(item, change, model, missing, number < plan.pictures)

@@ -1,4 +1,4 @@
-"""How costs grow: a study's measurements along each thing that was varied, and laws through them."""
+"""How costs grow: a study's measurements along each thing that was varied, and their laws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unilens benchmark`: models × methods × metrics over a data set, kept and reported."""
+"""`unilens benchmark`: models, methods and metrics over a data set, kept and reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rich.text import Text
 from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
 from ..benchmark.runner import Outcome, Told, planned_rows, run
 from ..benchmark.store import Store
-from ..errors import UnilensError, UnknownNameError, require
+from ..errors import UnknownNameError, require
 from ..specs import read_settings, split_specs
 from ..viz import printable
 from . import options
@@ -200,7 +200,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def _progress() -> Iterator[Told]:
-    """Show how far the run is, at which rate, and how long it will take, where there is a terminal."""
+    """Show how far the run is, its rate and the time left, where there is a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -210,9 +210,7 @@ def _progress() -> Iterator[Told]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    progress = Progress(
-        *columns, console=err, transient=True, speed_estimate_period=_RATE_OVER
-    )
+    progress = Progress(*columns, console=err, transient=True, speed_estimate_period=_RATE_OVER)
     task = progress.add_task("", total=None, start=False)
 
     def tell(done: int, planned: int, failed: int, what: str) -> None:
