@@ -9,7 +9,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -195,37 +197,46 @@ class Bench:
 
         The first is for warmth, and counts only where there is no time for a second.
         """
-        seconds: list[float] = []
-        memories: list[Memory] = []
+        taken: list[_Taken] = []
         for turn in itertools.count():
-            memory, took = self._timed(call)
-            spent = sum(seconds) + took
-            if turn or took > self._cost.seconds:
-                seconds.append(took)
-                memories.append(memory)
-            enough = len(seconds) >= self._cost.repeats and spent >= _AT_LEAST
-            if seconds and (enough or spent > self._cost.seconds):
+            one = self._taken(call)
+            spent = sum(each.seconds for each in taken) + one.seconds
+            if turn or one.seconds > self._cost.seconds:
+                taken.append(one)
+            enough = len(taken) >= self._cost.repeats and spent >= _AT_LEAST
+            if taken and (enough or spent > self._cost.seconds):
                 break
+        seconds = [one.seconds for one in taken]
         return {
-            "repeats": len(seconds),
+            "repeats": len(taken),
             "seconds": statistics.median(seconds),
+            "cpu_seconds": statistics.median(one.cpu_seconds for one in taken),
             "fastest": min(seconds),
             "slowest": max(seconds),
-            **_largest(memories),
+            "load": psutil.getloadavg()[0],
+            **_largest([one.memory for one in taken]),
         }
 
-    def _timed(self, call: Callable[[], object]) -> tuple[Memory, float]:
-        took = 0.0
+    def _taken(self, call: Callable[[], object]) -> _Taken:
+        spans: list[float] = []
 
         def timed() -> None:
-            nonlocal took
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             call()
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
-            took = time.perf_counter() - began
+            spans.extend((time.perf_counter() - began, time.process_time() - worked))
 
-        return watch(timed, self._device), took
+        memory = watch(timed, self._device)
+        return _Taken(spans[0], spans[1], memory)
+
+
+class _Taken(NamedTuple):
+    """What one call took; `cpu_seconds` are those of all cores, without waiting for one."""
+
+    seconds: float
+    cpu_seconds: float
+    memory: Memory
 
 
 def _forward(model: nn.Module, inputs: Tensor) -> Callable[[], object]:

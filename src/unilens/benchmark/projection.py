@@ -11,16 +11,11 @@ from ..metrics import metrics
 from ..specs import read_specs
 from .design import BOTH, FORWARD
 from .driver import Driver
-from .plan import presets, read_plan
 from .scaling import Study
 from .session import WRITE_AT, WRITE_EVERY
 from .store import Store
 
 _HOUR = 3600.0
-
-
-def _papers_metrics() -> tuple[str, ...]:
-    return read_plan(presets()["paper"]).metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +131,7 @@ class Projection:
     def share_of(self, method: str) -> float:
         """Return a method's share in the hours of all maps."""
         mine = sum(hours for (_, one), hours in self.map_hours.items() if one == method)
-        return mine / sum(self.map_hours.values())
+        return mine / (sum(self.map_hours.values()) or 1.0)
 
 
 def project(study: Study, workload: Workload, run: Store | None = None) -> Projection:
@@ -191,12 +186,13 @@ def _seconds_of_metrics(
     """Return what all metrics of all maps of one image take under a model."""
     forward, both = study.bare_seconds(model, FORWARD), study.bare_seconds(model, BOTH)
     own = [value for (one, _), value in maps.items() if one == model]
+    if not own or forward is None or both is None:
+        return 0.0
     total = 0.0
-    for name, spec in read_specs(metrics, list(names)).items():
-        require(forward is not None and both is not None, f"{name}: no bare passes of {model}")
+    for spec in read_specs(metrics, list(names)).values():
         measure = metrics[spec.name](**spec.settings)
         alone = max(0, measure.passes.forward - measure.passes.backward)
-        each = alone * (forward or 0.0) + measure.passes.backward * (both or 0.0)
+        each = alone * forward + measure.passes.backward * both
         total += each * len(own) + measure.explanations * sum(own)
     return total
 
@@ -236,7 +232,7 @@ def what_breaks(
     dearest = max(
         {method for _, method in projection.map_hours}, key=projection.share_of, default="nothing"
     )
-    share = projection.share_of(dearest) if projection.map_hours else 0.0
+    share = projection.share_of(dearest)
     needs = [
         (
             f"time: {dearest} is {share:.0%} of the maps'",

@@ -57,6 +57,7 @@ COSTS = pyarrow.schema(
         ("reason", _TEXT),
         ("repeats", _INDEX),
         ("seconds", _REAL),
+        ("cpu_seconds", _REAL),
         ("fastest", _REAL),
         ("slowest", _REAL),
         ("memory_bytes", _INDEX),
@@ -64,6 +65,7 @@ COSTS = pyarrow.schema(
         ("memory_of", _TEXT),
         ("forward", _INDEX),
         ("backward", _INDEX),
+        ("load", _REAL),
     ]
 )
 """The columns of a cost study, described in docs/cost.md: one row per measurement."""

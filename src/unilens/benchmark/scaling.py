@@ -14,7 +14,7 @@ from .fits import Fit, line, power_law
 from .plan import Plan
 from .rows import OK, Row
 
-SECONDS, MEMORY = "seconds", "memory_bytes"
+SECONDS, CPU_SECONDS, MEMORY = "seconds", "cpu_seconds", "memory_bytes"
 VARIED = ("resolution", "n_steps", "batch")
 
 
@@ -25,7 +25,7 @@ class Scaling:
     Attributes:
         model: by name.
         method: by name in the plan, or a bare pass.
-        what: `seconds` or `memory_bytes`.
+        what: `seconds`, `cpu_seconds` (of all cores together) or `memory_bytes`.
         against: `resolution` (in pixels of the whole image), `n_steps` or `batch`.
         fit: the law: a power of the pixels, a line in the others; None where it is refused.
         refused: why.
@@ -45,11 +45,13 @@ class Study:
     Args:
         plan: of the run.
         rows: as `Store.costs` returns them.
+        clock: what time is: `seconds`, or `cpu_seconds`, which other work on the machine changes
+            less.
     """
 
-    def __init__(self, plan: Plan, rows: Sequence[Row]) -> None:
+    def __init__(self, plan: Plan, rows: Sequence[Row], clock: str = SECONDS) -> None:
         require(plan.cost is not None, "expected the run of a plan with [cost], got one without")
-        self.plan, self.rows = plan, list(rows)
+        self.plan, self.rows, self.clock = plan, list(rows), clock
         self.cost = plan.cost or Cost()
         self._by_place = {place_of(row): row for row in rows if row["status"] == OK}
 
@@ -97,7 +99,7 @@ class Study:
             self.scaling(model, method, what, varied)
             for model, method in self.measured
             if model in self.plan.models
-            for what in (SECONDS, MEMORY)
+            for what in (SECONDS, CPU_SECONDS, MEMORY)
             for varied in VARIED
             if varied != "n_steps" or self.counted_by(method)
         ]
@@ -115,17 +117,19 @@ class Study:
 
     @staticmethod
     def _per_image(what: str, varied: str) -> bool:
-        return what == SECONDS and varied != "batch"
+        return what != MEMORY and varied != "batch"
 
     def bare_seconds(self, model: str, bare: str = BOTH) -> float | None:
         """Return seconds of a bare pass per image at the centre; None where it was not measured."""
         row = self.at(model, bare)
-        return None if row is None else row["seconds"] / row["batch"]
+        return None if row is None else row[self.clock] / row["batch"]
 
     def bare_multiple(self, row: Row) -> float | None:
         """Return how many bare passes, forward and backward, take as long as a measurement."""
         bare = self._by_place.get(place_of(row)._replace(method=BOTH, n_steps=None))
-        return None if bare is None or row["seconds"] is None else row["seconds"] / bare["seconds"]
+        if bare is None or row[self.clock] is None:
+            return None
+        return row[self.clock] / bare[self.clock]
 
     def seconds_of_map(self, model: str, method: str) -> float | None:
         """Return seconds of one map at the centre, with the number of steps that it is used with.
@@ -146,8 +150,8 @@ class Study:
         row = self.at(model, method)
         if row is None:
             return None
-        seconds: float = row["seconds"] / row["batch"]
-        fit = self.scaling(model, method, SECONDS, "n_steps").fit
+        seconds: float = row[self.clock] / row["batch"]
+        fit = self.scaling(model, method, self.clock, "n_steps").fit
         steps = self.usual_steps(method)
         if steps is None or steps == self.cost.centre.n_steps:
             return seconds

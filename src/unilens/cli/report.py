@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..benchmark.comparison import write_comparison
+from ..benchmark.cost_report import write_cost_report
 from ..benchmark.queries import query as ask
 from ..benchmark.report import write_report
 from ..benchmark.store import Store
@@ -46,7 +47,8 @@ def report(
     store = Store(run)
     if other is None:
         with waiting("working out the report"):
-            paths = write_report(store, out_ or run / "report")
+            write = write_cost_report if store.plan.cost else write_report
+            paths = write(store, out_ or run / "report")
     else:
         second = Store(other)
         name = run.resolve().name
