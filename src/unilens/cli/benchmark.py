@@ -87,7 +87,6 @@ def benchmark(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do failed rows again.")
     ] = False,
-    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the plan and the data, and print the plan.")
     ] = False,
@@ -132,8 +131,6 @@ def benchmark(
     with _progress() as tell:
         outcome = run(chosen, folder, retry_failed=retry_failed, tell=tell)
     _conclude(outcome, folder)
-    if report:
-        _report(folder)
     if outcome.failed:
         raise typer.Exit(1)
 
