@@ -169,29 +169,28 @@ def write(
     figure = draw(image, attributions, title=title, style=style, index=index)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks
-        _whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
+        write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
     maps = {"image": image.detach().cpu().contiguous()}
     for name, attribution in attributions.items():
         maps[f"{name}/values"] = attribution.values[index].cpu().contiguous()
         if attribution.baseline is not None:
             maps[f"{name}/baseline"] = attribution.baseline[index].cpu().contiguous()
-    _whole(path, ".safetensors", lambda name: save_file(maps, name))
+    write_whole(path, ".safetensors", lambda name: save_file(maps, name))
     write_json(path, recorded)
 
 
 def write_json(path: Path, recorded: Mapping[str, Any]) -> None:
     """Write `<path>.json`, whole or not at all."""
-    text = json.dumps(recorded, indent=2, allow_nan=False) + "\n"
-    _whole(path, ".json", lambda name: Path(name).write_text(text, encoding="utf-8"))
+    write_text(path, ".json", json.dumps(recorded, indent=2, allow_nan=False) + "\n")
 
 
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def write_text(path: Path, suffix: str, text: str) -> None:
+    """Write a text to `<path><suffix>`, whole or not at all."""
+    written = text.encode("utf-8", "replace")
+    write_whole(path, suffix, lambda name: Path(name).write_bytes(written))
 
 
-def _whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
+def write_whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
     """Write to a temporary name beside the file, then rename: nobody ever sees half a file."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=suffix)
     os.close(handle)
@@ -204,3 +203,9 @@ def _whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
         raise UnilensError(f"could not write {path}{suffix}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,310 @@
+"""What the rows of a run hold, grouped by DuckDB: values, cost, curves, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy
+
+from .plan import Plan
+from .statistics import Array, Family
+
+_GATHERED = """
+CREATE VIEW valued AS SELECT * FROM rows WHERE status = 'ok' AND isfinite(value);
+CREATE TABLE numbered AS
+SELECT image, (row_number() OVER (ORDER BY image) - 1)::INTEGER AS number
+FROM (SELECT DISTINCT image FROM rows);
+CREATE TABLE cells AS
+SELECT *, (row_number() OVER (ORDER BY corruption, severity, model, metric, method))::INTEGER cell
+FROM (
+    SELECT corruption, severity, model, metric, method,
+        count(*) FILTER (
+            status = 'undefined' OR status = 'ok' AND NOT coalesce(isfinite(value), false)
+        ) AS undefined,
+        count(*) FILTER (status = 'inapplicable') AS inapplicable,
+        count(*) FILTER (status = 'failed') AS failed
+    FROM rows GROUP BY ALL
+);
+CREATE TABLE measured AS
+SELECT cell, number, value
+FROM valued JOIN cells USING (corruption, severity, model, metric, method)
+JOIN numbered USING (image);
+"""
+"""The rows, read once: numbers in the place of names, so that millions fit into memory."""
+
+_COSTS = """
+SELECT model, method, count(*), median(seconds), median(forward), median(backward)
+FROM (
+    SELECT model, method, any_value(map_seconds) AS seconds, any_value(forward) AS forward,
+        any_value(backward) AS backward
+    FROM rows WHERE map_seconds IS NOT NULL
+    GROUP BY image, corruption, severity, model, method
+)
+GROUP BY model, method
+"""
+_ACCURACY = """
+SELECT corruption, severity, model, count(*), avg((label = predicted)::DOUBLE)
+FROM (
+    SELECT DISTINCT image, corruption, severity, model, label, predicted
+    FROM rows WHERE label IS NOT NULL AND predicted IS NOT NULL
+)
+GROUP BY ALL ORDER BY corruption, severity, model
+"""
+_REASONS = """
+SELECT status, coalesce(reason, 'no reason given'), count(*), list_sort(list(DISTINCT model)),
+    list_sort(list(DISTINCT method)), list_sort(list(DISTINCT metric))
+FROM rows WHERE status <> 'ok' OR NOT coalesce(isfinite(value), false)
+GROUP BY ALL ORDER BY status, 3 DESC, 2
+"""
+_WARNINGS = """
+SELECT model, method, warning, count(*)
+FROM (
+    SELECT DISTINCT image, corruption, severity, model, method, unnest(warnings) AS warning
+    FROM rows
+)
+GROUP BY ALL ORDER BY 4 DESC, 1, 2, 3
+"""
+_PARTS = """
+SELECT model, metric, method, part.key, count(*), avg(part.value)
+FROM (
+    SELECT model, metric, method, unnest(map_entries(parts)) AS part
+    FROM valued WHERE corruption = ? AND severity = ?
+)
+WHERE isfinite(part.value) GROUP BY ALL ORDER BY ALL
+"""
+_CURVES = """
+WITH entries AS (
+    SELECT model, metric, method, unnest(map_entries(curves)) AS entry
+    FROM valued WHERE corruption = ? AND severity = ?
+), points AS (
+    SELECT model, metric, method, entry.key AS name, unnest(entry.value) AS y,
+        generate_subscripts(entry.value, 1) AS place
+    FROM entries
+), means AS (
+    SELECT model, metric, method, name, place, count(y) AS n, avg(y) AS mean,
+        quantile_cont(y, 0.25) AS low, quantile_cont(y, 0.75) AS high
+    FROM points WHERE isfinite(y) GROUP BY ALL
+)
+SELECT model, metric, method, name, max(n), list(mean ORDER BY place), list(low ORDER BY place),
+    list(high ORDER BY place)
+FROM means GROUP BY model, metric, method, name ORDER BY model, metric, method, name
+"""
+_GALLERY = """
+SELECT model, method, image, value
+FROM valued SEMI JOIN (
+    SELECT image, corruption, severity, model, method FROM rows WHERE picture IS NOT NULL
+) AS pictured USING (image, corruption, severity, model, method)
+WHERE corruption = ? AND severity = ? AND metric = ?
+ORDER BY model, method, value, image
+"""
+_PICTURES = """
+SELECT model, method, image, picture
+FROM rows
+WHERE corruption = ? AND severity = ? AND picture IS NOT NULL AND (model, method, image) IN (
+    SELECT (unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]))
+)
+"""
+_SETTINGS = {
+    "method": "SELECT DISTINCT method, method_settings FROM rows "
+    "WHERE method_settings IS NOT NULL ORDER BY ALL",
+    "metric": "SELECT DISTINCT metric, metric_settings FROM rows "
+    "WHERE metric_settings IS NOT NULL ORDER BY ALL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one map costs: medians over the maps that were made.
+
+    Attributes:
+        model: by name.
+        method: by name in the plan.
+        maps: how many.
+        seconds: of one map.
+        forward: passes of one map.
+        backward: likewise.
+    """
+
+    model: str
+    method: str
+    maps: int
+    seconds: float | None
+    forward: float | None
+    backward: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A mean curve over the images, with the middle half of them.
+
+    Attributes:
+        model: by name.
+        metric: by name in the plan.
+        method: by name in the plan.
+        name: of the curve in the rows.
+        n: curves in the mean.
+        x: where it is known, from 0 to 1.
+        mean: there.
+        low: the first quartile of the images.
+        high: the third.
+    """
+
+    model: str
+    metric: str
+    method: str
+    name: str
+    n: int
+    x: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Cells:
+    """The rows of one run, read once and grouped.
+
+    Args:
+        connection: that has a view `rows`.
+        plan: of the run; its order of models, methods and metrics is kept.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
+        self._connection, self._plan = connection, plan
+        connection.execute(_GATHERED)
+
+    @property
+    def conditions(self) -> list[tuple[str, int]]:
+        """The corruptions with their severities, none first."""
+        return self._all("SELECT DISTINCT corruption, severity FROM cells ORDER BY ALL")
+
+    def count(self) -> dict[str, int]:
+        """Return how many rows there are, by status."""
+        return dict(self._all("SELECT status, count(*) FROM rows GROUP BY ALL ORDER BY 2 DESC"))
+
+    def images(self) -> int:
+        """Return how many images there are."""
+        return int(self._all("SELECT count(*) FROM numbered")[0][0])
+
+    def families(self) -> Iterator[Family]:
+        """Yield the values, for each condition, model and metric; columns as in the plan."""
+        for corruption, severity in self.conditions:
+            for model in self._plan.models:
+                for metric in self._plan.metrics:
+                    family = self.family(corruption, severity, model, metric)
+                    if family is not None:
+                        yield family
+
+    def family(self, corruption: str, severity: int, model: str, metric: str) -> Family | None:
+        """Return the values of all methods; None where there are no rows."""
+        found = self._all(
+            "SELECT method, cell, undefined, inapplicable, failed FROM cells "
+            "WHERE corruption = ? AND severity = ? AND model = ? AND metric = ?",
+            corruption,
+            severity,
+            model,
+            metric,
+        )
+        by_method = {method: rest for method, *rest in found}
+        methods = tuple(one for one in self._plan.methods if one in by_method)
+        if not methods:
+            return None
+        cells, undefined, inapplicable, failed = zip(
+            *(by_method[one] for one in methods), strict=True
+        )
+        return Family(
+            corruption=corruption,
+            severity=severity,
+            model=model,
+            metric=metric,
+            methods=methods,
+            values=self._values(cells),
+            undefined=undefined,
+            inapplicable=inapplicable,
+            failed=failed,
+        )
+
+    def costs(self) -> list[Cost]:
+        """Return what a map costs, by model and method."""
+        made = {
+            (model, method): Cost(model, method, *rest)
+            for model, method, *rest in self._all(_COSTS)
+        }
+        places = [(model, method) for model in self._plan.models for method in self._plan.methods]
+        return [made[place] for place in places if place in made]
+
+    def metric_seconds(self) -> dict[str, float]:
+        """Return how long a metric takes for one map, the median."""
+        return dict(
+            self._all(
+                "SELECT metric, median(seconds) FROM rows WHERE seconds IS NOT NULL "
+                "GROUP BY metric ORDER BY metric"
+            )
+        )
+
+    def accuracy(self) -> list[tuple[str, int, str, int, float]]:
+        """Return corruption, severity, model, labelled images and the share that is right."""
+        return self._all(_ACCURACY)
+
+    def reasons(self) -> list[tuple[str, str, int, list[str], list[str], list[str]]]:
+        """Return status, reason, rows, models, methods and metrics of all without a value."""
+        return self._all(_REASONS)
+
+    def warnings(self) -> list[tuple[str, str, str, int]]:
+        """Return model, method, warning and how many maps have it."""
+        return self._all(_WARNINGS)
+
+    def parts(self, corruption: str, severity: int) -> list[tuple[str, str, str, str, int, float]]:
+        """Return model, metric, method, part, how many images, and their mean."""
+        return self._all(_PARTS, corruption, severity)
+
+    def curves(self, corruption: str, severity: int) -> list[Curve]:
+        """Return the mean curves that have fractions to be drawn over."""
+        found = {tuple(row[:4]): row[4:] for row in self._all(_CURVES, corruption, severity)}
+        made = []
+        for (*place, name), (n, mean, low, high) in found.items():
+            over = found.get((*place, _over(name)))
+            if over is not None and name != _over(name) and len(over[1]) == len(mean):
+                made.append(Curve(*place, name, n, over[1], mean, low, high))
+        return made
+
+    def gallery(
+        self, corruption: str, severity: int, metric: str
+    ) -> list[tuple[str, str, str, float]]:
+        """Return model, method, image and value of the maps with pictures, lowest value first."""
+        return self._all(_GALLERY, corruption, severity, metric)
+
+    def pictures(
+        self, corruption: str, severity: int, wanted: Sequence[tuple[str, str, str]]
+    ) -> dict[tuple[str, str, str], bytes]:
+        """Return the pictures of maps, by model, method and image."""
+        columns = [list(column) for column in zip(*wanted, strict=True)]
+        found = self._all(_PICTURES, corruption, severity, *columns)
+        return {(model, method, image): bytes(seen) for model, method, image, seen in found}
+
+    def settings(self, kind: str) -> list[tuple[str, str]]:
+        """Return the resolved settings as JSON, by name; `kind` is `method` or `metric`."""
+        return self._all(_SETTINGS[kind])
+
+    def _values(self, cells: Sequence[int]) -> Array:
+        """Return the values of cells, as columns, over all images of the run."""
+        found = self._connection.execute(
+            "SELECT cell, number, value FROM measured WHERE cell IN (SELECT unnest(?::INTEGER[]))",
+            [list(cells)],
+        ).fetchnumpy()
+        order = numpy.argsort(cells)
+        columns = order[numpy.searchsorted(numpy.sort(cells), numpy.asarray(found["cell"]))]
+        values = numpy.full((self.images(), len(cells)), numpy.nan)
+        values[numpy.asarray(found["number"]), columns] = numpy.asarray(found["value"])
+        return values
+
+    def _all(self, sql: str, *given: Any) -> list[Any]:
+        return self._connection.execute(sql, list(given)).fetchall()
+
+
+def _over(name: str) -> str:
+    """Return what the x of a curve is called: `blur curve` is over `blur fractions`."""
+    prefix = name.rpartition(" ")[0]
+    return f"{prefix} fractions" if prefix else "fractions"

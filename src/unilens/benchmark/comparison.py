@@ -1,0 +1,322 @@
+"""`unilens report RUN_A RUN_B`: how two runs differ, image by image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy
+
+from ..errors import require
+from . import tables
+from .pages import condition, render, write_all
+from .plan import Plan
+from .queries import opened
+from .rows import KEY, MEASURED_TIME, SCHEMA
+from .statistics import LEVEL, RESAMPLES, Family, Pair, Summary, analyse, holm
+from .store import Store
+
+FILES = ("comparison.html", "comparison.csv")
+"""What `write_comparison` writes."""
+_DECISIVE = {
+    "seed": "what is random is drawn otherwise",
+    "dtype": "rounding differs",
+    "target": "other classes are explained",
+    "settings": "methods have other settings",
+    "random_weights": "the models are not the same",
+    "data.source": "the images may be others",
+    "data.labels": "the labels may be others",
+    "data.split": "the images may be others",
+    "data.limit": "the images are not the same ones",
+    "data.corruptions": "the images go through other corruptions",
+    "data.clean": "the images are not the same ones",
+}
+"""The settings of a plan that make two runs hard to compare, and why."""
+_HAS_VALUE = "status = 'ok' AND isfinite(value)"
+_CELL = ("corruption", "severity", "model", "metric", "method")
+COLUMNS = (
+    "corruption",
+    "severity",
+    "model",
+    "metric",
+    "higher_is_better",
+    "method",
+    "n_a",
+    "n_b",
+    "n",
+    "mean_a",
+    "mean_b",
+    "mean_difference",
+    "interval_low",
+    "interval_high",
+    "rank_biserial",
+    "p",
+    "p_holm",
+    "told_apart",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One method under one metric and model in both runs, over the images they share.
+
+    Attributes:
+        cell: corruption, severity, model, metric and method.
+        higher_is_better: of the metric.
+        n_a: images with a value in the first run.
+        n_b: in the second.
+        a: the first run's values, over the shared images.
+        b: the second's.
+        pair: the second against the first, paired.
+    """
+
+    cell: tuple[str, int, str, str, str]
+    higher_is_better: bool | None
+    n_a: int
+    n_b: int
+    a: Summary
+    b: Summary
+    pair: Pair
+
+
+def write_comparison(first: Store, second: Store, folder: Path) -> list[Path]:
+    """Write how two runs differ; a comparison that is there is replaced.
+
+    Args:
+        first: run A.
+        second: run B; differences are B - A.
+        folder: to write to; it is made where it does not exist.
+
+    Returns:
+        The files: `FILES`.
+
+    Raises:
+        UnilensError: a run has no rows, they cannot be read, or the folder cannot be written.
+    """
+    with opened(a=first, b=second) as connection:
+        for name, store in (("a", first), ("b", second)):
+            (count,) = _one(connection, f"SELECT count(*) FROM {name}")
+            require(bool(count), f"expected rows in {store.folder}, got none yet")
+        differences = list(_differences(connection, second.plan))
+        said = {
+            "names": _names(first, second),
+            "folders": (str(first.folder), str(second.folder)),
+            "rows": _rows(connection),
+            "only": _only(connection),
+            "settings": _settings(first, second, connection),
+            "doubts": doubts(first.plan, second.plan) + _other_contents(connection),
+            "groups": _grouped(differences),
+            "level": round(LEVEL * 100),
+            "resamples": RESAMPLES,
+        }
+    texts = {
+        "comparison.html": render("comparison.html", said),
+        "comparison.csv": tables.as_csv(COLUMNS, [_line(one) for one in differences]),
+    }
+    return write_all(folder, texts)
+
+
+def doubts(first: Plan, second: Plan) -> list[str]:
+    """Return why the numbers of two plans may not be comparable; none where they are."""
+    before, now = (_flat(one.model_dump(mode="json")) for one in (first, second))
+    return [
+        f"{key} is {_shown(before.get(key))} in A and {_shown(now.get(key))} in B: {why}"
+        for key, why in _DECISIVE.items()
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _differences(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Iterator[Difference]:
+    """Yield what both runs have, in the order of the second's plan, adjusted family by family."""
+    names = ", ".join(_CELL)
+    counts = [
+        {
+            tuple(row[:5]): row[5]
+            for row in _all(
+                connection,
+                f"SELECT {names}, count(*) FILTER (WHERE {_HAS_VALUE}) FROM {view} GROUP BY ALL",
+            )
+        }
+        for view in ("a", "b")
+    ]
+    both = ", ".join(f"a.{name}" for name in _CELL)
+    connection.execute(
+        f"CREATE TABLE cells AS SELECT *, (row_number() OVER (ORDER BY {names}))::INTEGER cell FROM (SELECT DISTINCT "
+        f"{names} FROM a)"
+    )
+    connection.execute(
+        f"CREATE TABLE paired AS SELECT c.cell, a.image, a.value a, b.value b FROM a JOIN b USING "
+        f"({', '.join(KEY)}) JOIN cells c ON ({both}) = "
+        f"({', '.join(f'c.{name}' for name in _CELL)}) WHERE "
+        "a.status = 'ok' AND b.status = 'ok' AND isfinite(a.value) AND isfinite(b.value)"
+    )
+    numbers = {
+        tuple(row[:5]): row[5] for row in _all(connection, f"SELECT {names}, cell FROM cells")
+    }
+    shared = [key for key in counts[0] if key in counts[1]]
+    rank = {name: place for place, name in enumerate((*plan.models, *plan.metrics, *plan.methods))}
+    families: dict[tuple[Any, ...], list[Difference]] = {}
+    for key in sorted(shared, key=lambda one: (*one[:2], *(rank[name] for name in one[2:]))):
+        found = connection.execute(
+            f"SELECT a, b FROM paired WHERE cell = {numbers[key]} ORDER BY image"
+        ).fetchnumpy()
+        one = _difference(key, plan, found["a"], found["b"])
+        families.setdefault(key[:4], []).append(
+            replace(one, n_a=counts[0][key], n_b=counts[1][key])
+        )
+    for family in families.values():
+        adjusted = holm([one.pair.p for one in family])
+        for one, p in zip(family, adjusted, strict=True):
+            yield replace(one, pair=replace(one.pair, adjusted=p))
+
+
+def _difference(key: Any, plan: Plan, a: Any, b: Any) -> Difference:
+    values = numpy.stack([numpy.asarray(b, float), numpy.asarray(a, float)], axis=1)
+    none = (0, 0)
+    corruption, severity, model, metric, _ = key
+    family = Family(corruption, severity, model, metric, ("B", "A"), values, none, none, none)
+    higher = plan.card(family.metric).higher_is_better
+    if not len(values):
+        empty = Summary("", 0, 0, 0, 0)
+        return Difference(key, higher, 0, 0, empty, empty, Pair("B", "A", 0))
+    summaries, (pair,) = analyse(family, plan.seed)
+    return Difference(key, higher, 0, 0, summaries[1], summaries[0], pair)
+
+
+def _rows(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Return how many rows there are in each run and in both, and how many are the same."""
+    compared = [name for name in SCHEMA.names if name not in (*KEY, *MEASURED_TIME)]
+    same = " AND ".join(
+        f"{_bits('a', name)} IS NOT DISTINCT FROM {_bits('b', name)}" for name in compared
+    )
+    together, identical = _one(
+        connection,
+        f"SELECT count(*), count(*) FILTER (WHERE {same}) FROM a JOIN b USING ({', '.join(KEY)})",
+    )
+    (in_a,) = _one(connection, "SELECT count(*) FROM a")
+    (in_b,) = _one(connection, "SELECT count(*) FROM b")
+    return {"a": in_a, "b": in_b, "both": together, "identical": identical}
+
+
+def _bits(view: str, name: str) -> str:
+    """Return a column as text: all digits of a number, and its sign where it is 0."""
+    return f"{view}.{name}" if name == "picture" else f"{view}.{name}::VARCHAR"
+
+
+def _only(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, list[str], int]]:
+    """Return, for each kind of name, which run alone has it: the first few, and how many."""
+    found = []
+    for column in ("image", "corruption", "model", "method", "metric"):
+        for run, other in (("a", "b"), ("b", "a")):
+            names = [
+                one
+                for (one,) in _all(
+                    connection,
+                    f"SELECT DISTINCT {column} FROM {run} WHERE {column} NOT IN "
+                    f"(SELECT {column} FROM {other}) ORDER BY 1",
+                )
+            ]
+            if names:
+                found.append((column, run.upper(), names[:10], len(names)))
+    return found
+
+
+def _other_contents(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    (count,) = _one(
+        connection,
+        "SELECT count(DISTINCT image) FROM a JOIN b USING (image, corruption, severity, model) "
+        "WHERE a.content <> b.content",
+    )
+    if not count:
+        return []
+    return [f"{count} images of the same name do not have the same pixels in both runs"]
+
+
+def _settings(
+    first: Store, second: Store, connection: duckdb.DuckDBPyConnection
+) -> list[tuple[str, str, str]]:
+    """Return what differs in the plans, the versions and hardware, and the resolved settings."""
+    told = []
+    for view, store in (("a", first), ("b", second)):
+        session = {
+            key: value
+            for key, value in store.manifest["sessions"][-1].items()
+            if key not in ("began", "command")
+        }
+        said = _flat(store.plan.model_dump(mode="json")) | _flat(session)
+        for kind in ("method", "metric"):
+            listed = _all(
+                connection,
+                f"SELECT DISTINCT {kind}, {kind}_settings FROM {view} "
+                f"WHERE {kind}_settings IS NOT NULL ORDER BY ALL",
+            )
+            for name, text in listed:
+                key = f"{kind} {name}"
+                said[key] = f"{said[key]} or {text}" if key in said else text
+        told.append(said)
+    before, now = told
+    return [
+        (key, _shown(before.get(key)), _shown(now.get(key)))
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key) != now.get(key)
+        and not (key.startswith(("method ", "metric ")) and (key not in before or key not in now))
+    ]
+
+
+def _flat(said: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in said.items():
+        if isinstance(value, Mapping) and key != "settings":
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _names(first: Store, second: Store) -> tuple[str, str]:
+    return first.folder.resolve().name, second.folder.resolve().name
+
+
+def _grouped(differences: list[Difference]) -> list[dict[str, Any]]:
+    """Return the differences by metric and condition."""
+    groups: dict[tuple[str, str, int], list[Difference]] = {}
+    for one in differences:
+        corruption, severity, _, metric, _ = one.cell
+        groups.setdefault((metric, corruption, severity), []).append(one)
+    return [
+        {
+            "metric": metric,
+            "condition": condition(corruption, severity),
+            "arrow": tables.ARROWS[found[0].higher_is_better],
+            "rows": found,
+        }
+        for (metric, corruption, severity), found in groups.items()
+    ]
+
+
+def _line(one: Difference) -> tuple[object, ...]:
+    pair = one.pair
+    return (
+        *(*one.cell[:4], one.higher_is_better, one.cell[4]),
+        *(one.n_a, one.n_b, pair.n, one.a.mean, one.b.mean),
+        *(pair.difference, pair.low, pair.high, pair.effect, pair.p, pair.adjusted),
+        pair.told_apart,
+    )
+
+
+def _all(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Any]:
+    return connection.execute(sql).fetchall()
+
+
+def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    return _all(connection, sql)[0]

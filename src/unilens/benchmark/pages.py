@@ -1,0 +1,46 @@
+"""Pages from templates, and files written whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ..errors import UnilensError
+from ..records import write_text
+from .tables import number
+
+
+def render(template: str, said: Mapping[str, Any]) -> str:
+    """Return a page; everything that is said is text, and is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("unilens.benchmark", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment.get_template(template).render(said)
+
+
+def write_all(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write files, each whole, to a folder that is made where it does not exist."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnilensError(
+            f"expected a folder for the report that can be written, got {folder}: "
+            f"{error.strerror}; choose another with --out"
+        ) from error
+    for name, text in texts.items():
+        path = folder / name
+        write_text(path.with_suffix(""), path.suffix, text)
+    return [folder / name for name in texts]
+
+
+def condition(corruption: str, severity: int) -> str:
+    """Return what images went through, in words."""
+    return f"{corruption}, severity {severity}" if corruption else "images as they are"

@@ -1,0 +1,221 @@
+"""The statistics as CSV, for machines, and as LaTeX, for papers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+from . import paper
+from .cells import Cost
+from .findings import Result
+from .plan import Plan
+from .statistics import Summary
+
+_SMALLEST_SHOWN = 0.0005
+_LARGEST_SHOWN = 10000
+ARROWS = {True: "↑", False: "↓", None: ""}
+_LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
+_ESCAPED = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",
+    "]": "{]}",
+}
+SUMMARY = (
+    "corruption",
+    "severity",
+    "model",
+    "metric",
+    "higher_is_better",
+    "method",
+    "n",
+    "undefined",
+    "inapplicable",
+    "failed",
+    "mean",
+    "sd",
+    "median",
+    "interval_low",
+    "interval_high",
+    "standing",
+    "map_seconds",
+    "forward",
+    "backward",
+    "paper_mean",
+    "paper_sd",
+    "paper_table",
+    "paper_note",
+)
+TESTS = (
+    "corruption",
+    "severity",
+    "model",
+    "metric",
+    "first",
+    "second",
+    "n",
+    "mean_difference",
+    "interval_low",
+    "interval_high",
+    "rank_biserial",
+    "p",
+    "p_holm",
+    "told_apart",
+)
+
+
+def number(value: float | None) -> str:
+    """Return a number to be read: three decimals, or a power of ten where they would not do."""
+    if value is None:
+        return "–"
+    if 0 < abs(value) < _SMALLEST_SHOWN or abs(value) >= _LARGEST_SHOWN:
+        return f"{value:.1e}".replace("-", "−")
+    return f"{value:.3f}".replace("-", "−")
+
+
+def exact(value: object) -> object:
+    """Return what stands in a CSV: nothing for None, all digits of a number."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([exact(one) for one in row] for row in rows)
+    return text.getvalue()
+
+
+def papers_figure(plan: Plan, result: Result, method: str) -> paper.Figure | None:
+    """Return the paper's figure for a method of a result; None on changed images or no weights."""
+    family = result.family
+    if family.corruption or plan.random_weights:
+        return None
+    return paper.figure(family.model, plan.method_specs[method], plan.metric_specs[family.metric])
+
+
+def summary_csv(plan: Plan, results: Iterable[Result], costs: Sequence[Cost]) -> str:
+    """Return `summary.csv`: one line per corruption, severity, model, metric and method."""
+    cost = {(one.model, one.method): one for one in costs}
+    rows = []
+    for result in results:
+        family = result.family
+        for one in result.summaries:
+            spent = cost.get((family.model, one.method))
+            seen = papers_figure(plan, result, one.method)
+            rows.append(
+                (
+                    *(family.corruption, family.severity, family.model, family.metric),
+                    *(result.card.higher_is_better, one.method),
+                    *(one.n, one.undefined, one.inapplicable, one.failed),
+                    *(one.mean, one.sd, one.median, one.low, one.high),
+                    result.standing(one.method),
+                    *((spent.seconds, spent.forward, spent.backward) if spent else [None] * 3),
+                    *((seen.mean, seen.sd, seen.table, seen.note) if seen else [None] * 4),
+                )
+            )
+    return as_csv(SUMMARY, rows)
+
+
+def tests_csv(results: Iterable[Result]) -> str:
+    """Return `tests.csv`: one line per pair of methods."""
+    return as_csv(
+        TESTS,
+        [
+            (
+                *(result.family.corruption, result.family.severity),
+                *(result.family.model, result.family.metric),
+                *(pair.first, pair.second, pair.n, pair.difference, pair.low, pair.high),
+                *(pair.effect, pair.p, pair.adjusted, pair.told_apart),
+            )
+            for result in results
+            for pair in result.pairs
+        ],
+    )
+
+
+def latex(text: str) -> str:
+    """Return a text as LaTeX prints it."""
+    return "".join(_ESCAPED.get(one, one) for one in " ".join(text.split()))
+
+
+def summary_tex(plan: Plan, results: Sequence[Result]) -> str:
+    """Return `summary.tex`: a table per metric and condition, methods by models, for booktabs."""
+    grouped: dict[tuple[str, str, int], list[Result]] = {}
+    for one in results:
+        family = one.family
+        key = (family.metric, family.corruption, family.severity)
+        grouped.setdefault(key, []).append(one)
+    tables = [
+        _latex_table(plan, *key, {one.family.model: one for one in found})
+        for key, found in grouped.items()
+    ]
+    heading = (
+        "% Mean and standard deviation over images; below, the 95 % bootstrap interval of the "
+        "mean.\n% Bold: the best mean. Dagger: not told apart from it (Wilcoxon signed-rank, "
+        "Holm).\n% Needs \\usepackage{booktabs} and the T1 font encoding.\n"
+    )
+    return heading + "\n" + "\n".join(tables)
+
+
+def _latex_table(
+    plan: Plan, metric: str, corruption: str, severity: int, results: Mapping[str, Result]
+) -> str:
+    first = next(iter(results.values()))
+    changed = f", {latex(corruption)}, severity {severity}" if corruption else ""
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex(metric)} {_LATEX_ARROWS[first.card.higher_is_better]}{changed}}}",
+        rf"\begin{{tabular}}{{l{'c' * len(results)}}}",
+        r"\toprule",
+        " & ".join(["method", *(latex(model) for model in results)]) + r" \\",
+        r"\midrule",
+    ]
+    for method in plan.methods:
+        cells = [_latex_cell(one, method) for one in results.values()]
+        if any(above for above, _ in cells):
+            lines.append(" & ".join([latex(method), *(above for above, _ in cells)]) + r" \\")
+            lines.append(" & ".join(["", *(below for _, below in cells)]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _latex_cell(result: Result, method: str) -> tuple[str, str]:
+    """Return the two lines of a cell: mean ± sd, and the interval."""
+    one = next((one for one in result.summaries if one.method == method), None)
+    if one is None or one.mean is None:
+        return "", ""
+    standing = result.standing(method)
+    mean = _latex_number(one.mean)
+    mean = rf"\mathbf{{{mean}}}" if standing == "leader" else mean
+    spread = "" if one.sd is None else rf" \pm {_latex_number(one.sd)}"
+    mark = r"^{\dagger}" if standing == "level" else ""
+    return f"${mean}{spread}{mark}$", _latex_interval(one)
+
+
+def _latex_interval(one: Summary) -> str:
+    if one.low is None or one.high is None:
+        return ""
+    return rf"{{\scriptsize $[{_latex_number(one.low)}, {_latex_number(one.high)}]$}}"
+
+
+def _latex_number(value: float) -> str:
+    shown = number(value).replace("−", "-")
+    mantissa, power, exponent = shown.partition("e")
+    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if power else shown

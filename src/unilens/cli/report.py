@@ -1,0 +1,123 @@
+"""`unilens report` and `unilens query`: what comes after a benchmark."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ..benchmark.comparison import write_comparison
+from ..benchmark.queries import query as ask
+from ..benchmark.report import write_report
+from ..benchmark.store import Store
+from ..benchmark.tables import as_csv
+from ..errors import require
+from ..viz import printable
+from .app import app, out
+from .photographs import waiting
+
+_WIDEST = 60
+_MOST_SHOWN = 100
+
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+
+
+@app.command()
+def report(
+    run: Folder,
+    other: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN_B]", help="A second run, to compare the first with."),
+    ] = None,
+    out_: Annotated[
+        Path | None,
+        typer.Option("--out", help="The folder to write to; by default `report` in the run's own."),
+    ] = None,
+) -> None:
+    """Write what a run found as one HTML page, and as tables in CSV and LaTeX.
+
+    With two runs, write how they differ, to `report-vs-RUN` in the second one's folder.
+    """
+    store = Store(run)
+    if other is None:
+        with waiting("working out the report"):
+            paths = write_report(store, out_ or run / "report")
+    else:
+        second = Store(other)
+        name = run.resolve().name
+        with waiting("comparing the runs"):
+            paths = write_comparison(store, second, out_ or other / f"report-vs-{name}")
+    for path in paths:
+        out.print(f"  written: {escape(printable(str(path)))}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def query(
+    run: Folder,
+    sql: Annotated[
+        str, typer.Argument(help='Of the view rows: "SELECT method, avg(value) FROM rows ..."')
+    ],
+    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV, and nothing else.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print a list of objects, and nothing else.")
+    ] = False,
+) -> None:
+    """Ask the rows of a run something in SQL (DuckDB's), without access to anything else."""
+    require(not (csv_ and json_), "expected --csv or --json, got both")
+    columns, rows = ask(Store(run), sql)
+    if csv_:
+        sys.stdout.write(as_csv(columns, [[_text(one) for one in row] for row in rows]))
+    elif json_:
+        found = [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]
+        sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
+    else:
+        _show(columns, rows)
+
+
+def _show(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(columns):
+        numbers = all(isinstance(row[place], int | float | None) for row in rows)
+        table.add_column(
+            escape(printable(name)),
+            max_width=_WIDEST,
+            overflow="fold",
+            justify="right" if numbers else "left",
+        )
+    for row in rows[:_MOST_SHOWN]:
+        table.add_row(*(escape(printable(_cell(one))) for one in row))
+    out.print(table)
+    if len(rows) > _MOST_SHOWN:
+        out.print(f"  {len(rows) - _MOST_SHOWN} more rows; --csv and --json print all")
+
+
+def _cell(value: Any) -> str:
+    text = str(_text(value))
+    return text if len(text) <= 4 * _WIDEST else text[: 4 * _WIDEST] + "…"
+
+
+def _text(value: Any) -> Any:
+    """Return a value as one cell; the bytes of a picture as how many they are."""
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(_plain(value))
+    return "" if value is None else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON knows it: what is not finite is null, what else there is is text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return _text(value) if isinstance(value, bytes) else str(value)
