@@ -31,6 +31,7 @@ from ..viz import printable
 from . import options
 from .app import app, err
 from .app import out as console
+from .report import write
 
 _RATE_OVER = 120.0
 """Seconds over which the rate and the time left are estimated."""
@@ -87,6 +88,7 @@ def benchmark(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do failed rows again.")
     ] = False,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the plan and the data, and print the plan.")
     ] = False,
@@ -131,6 +133,8 @@ def benchmark(
     with _progress() as tell:
         outcome = run(chosen, folder, retry_failed=retry_failed, tell=tell)
     _conclude(outcome, folder)
+    if report:
+        write(folder)
     if outcome.failed:
         raise typer.Exit(1)
 
