@@ -42,7 +42,7 @@ def tiny(seed=0):
 def other():
     return tiny(1)
 """
-METHODS = ["uni", "ig", "gradient", "random"]
+METHODS = ["uni", "ig", "gradient", "input_x_gradient"]
 METRICS = ["mu_fidelity:subsets=12,cells=4", "deletion_auc", "monotonicity"]
 
 
@@ -230,7 +230,7 @@ def good(case):
 
 
 def test_a_map_that_is_no_numbers_is_undefined_and_says_so(photos, tmp_path, broken):
-    plan = plan_of(photos, methods=["broken:how=nan"], metrics=METRICS[:2])
+    plan = plan_of(photos, methods=["broken:how=nan"], metrics=METRICS[:2], settings={})
     assert run(plan, tmp_path / "run").failed == 0
     for one in lasting(tmp_path / "run"):
         assert (one["status"], one["value"]) == ("undefined", None)
@@ -258,7 +258,7 @@ def test_without_a_label_the_rows_say_so(photos, tmp_path):
 
 def test_corruptions_are_further_images(photos, tmp_path):
     corruptions = [{"name": "gaussian_noise", "severity": 3}]
-    plan = plan_of(photos, methods=["gradient"], data={"corruptions": corruptions})
+    plan = plan_of(photos, methods=["gradient"], settings={}, data={"corruptions": corruptions})
     run(plan, tmp_path / "run")
     rows = lasting(tmp_path / "run")
     assert {(one["corruption"], one["severity"]) for one in rows} == {
@@ -278,7 +278,8 @@ def test_pictures_are_kept_of_the_first_images_once_per_map(photos, tmp_path):
     assert len({one["image"] for one in kept}) == 2
     assert len(kept) == 2 * len(METHODS)
     (tmp_path / "one.webp").write_bytes(kept[0]["picture"])
-    assert Image.open(tmp_path / "one.webp").size == (320, 160)
+    with Image.open(tmp_path / "one.webp") as opened:
+        assert opened.size == (320, 160)
 
 
 def test_a_second_run_in_the_same_folder_is_refused(photos, tmp_path):

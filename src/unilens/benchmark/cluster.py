@@ -13,8 +13,8 @@ import torch
 
 from ..errors import UnilensError
 from ..passes import first_line
-from .plan import Plan, make_plan
 from .engines import Rows
+from .plan import Plan, make_plan
 from .rows import Row
 from .work import Unit, Workbench
 

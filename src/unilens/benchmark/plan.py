@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..attribution import Explainer
 from ..errors import UnilensError, UnknownNameError, require
 from ..methods import methods
-from ..metrics import Metric, MetricCard, corruptions, metrics
+from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name
 from ..registry import Registry
 from ..specs import Spec, read_specs
 from .design import Cost, Point
+from .imagenet_c import check_corruption
 
 _ALL = "all"
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -44,7 +45,7 @@ class Changed(_Part):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        corruptions[name]
+        check_corruption(name)
         return name
 
 

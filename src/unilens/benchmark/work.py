@@ -28,7 +28,8 @@ from ..passes import first_line
 from ..provenance import describe
 from ..specs import Spec, build_method
 from ..viz import overlay, pixels
-from .data import Item, class_index_of, corrupt
+from .data import Item, class_index_of
+from .imagenet_c import corrupt
 from .plan import Changed, Plan
 from .rows import FAILED, INAPPLICABLE, OK, UNDEFINED, Row
 

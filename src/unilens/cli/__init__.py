@@ -1,4 +1,4 @@
-"""The command line: explain, evaluate, benchmark, report on runs, list what there is."""
+"""The command line: explain photographs, evaluate maps, benchmark methods, list what there is."""
 
 from . import benchmark, evaluate, explain, listing, report
 from .app import main

@@ -33,6 +33,7 @@ from ..viz import printable
 from . import options
 from .app import app, err
 from .app import out as console
+from .report import write
 
 _RATE_OVER = 120.0
 """Seconds over which the rate and the time left are estimated."""
@@ -136,7 +137,7 @@ def benchmark(
         outcome = begin(chosen, folder, retry_failed=retry_failed, tell=tell)
     _conclude(outcome, folder)
     if report:
-        _report(folder)
+        write(folder)
     if outcome.failed:
         raise typer.Exit(1)
 
