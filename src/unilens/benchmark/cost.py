@@ -169,12 +169,24 @@ class Bench:
             raise NotApplicableError(str(error)) from error
 
     def _bare(self, place: Place, inputs: Tensor) -> Callable[[], object]:
-        """Return a pass of the model as it comes from its library, all images at once."""
-        return (
-            _forward(self._frozen, inputs)
-            if place.method == FORWARD
-            else _both(self._frozen, inputs)
-        )
+        """Return a pass of the model as it comes from its library, all images at once.
+
+        On a CPU it has one thread: the threads of one pass wait for each other, the longer the
+        more other work there is, and count as busy meanwhile. It is done once already, however
+        long that takes: what libraries prepare at a first pass is as long as many passes.
+        """
+        run = _forward if place.method == FORWARD else _both
+
+        def call() -> None:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                run(self._frozen, inputs)
+            finally:
+                torch.set_num_threads(threads)
+
+        call()
+        return call
 
     def _map(self, place: Place, spec: Spec, inputs: Tensor) -> Callable[[], object]:
         explainer = build_method(self._with_steps(spec, place.n_steps), self._classifier)
@@ -239,21 +251,15 @@ class _Taken(NamedTuple):
     memory: Memory
 
 
-def _forward(model: nn.Module, inputs: Tensor) -> Callable[[], object]:
-    @torch.no_grad()
-    def run() -> None:
-        model(inputs)
-
-    return run
+@torch.no_grad()
+def _forward(model: nn.Module, inputs: Tensor) -> None:
+    model(inputs)
 
 
-def _both(model: nn.Module, inputs: Tensor) -> Callable[[], object]:
-    def run() -> None:
-        leaf = inputs.clone().requires_grad_()
-        likeliest = model(leaf).softmax(-1).amax(-1)
-        torch.autograd.grad(likeliest.sum(), leaf)
-
-    return run
+def _both(model: nn.Module, inputs: Tensor) -> None:
+    leaf = inputs.clone().requires_grad_()
+    likeliest = model(leaf).softmax(-1).amax(-1)
+    torch.autograd.grad(likeliest.sum(), leaf)
 
 
 def _largest(memories: Sequence[Memory]) -> Row:

@@ -129,7 +129,7 @@ def context(
         "workload": workload,
         "projection": judged,
         "models": list(judged.metric_hours),
-        "core_hours": project(Study(study.plan, study.rows, CPU_SECONDS), workload).device_hours,
+        "device": "core" if study.clock == CPU_SECONDS else "device",
         "by_method": _by_method(study, judged),
         "bare": [(model, study.bare_seconds(model)) for model in judged.metric_hours],
         "speed_ups": SPEED_UPS,
@@ -155,7 +155,6 @@ def _as_benchmark(plan: Plan, workload: Workload) -> Plan:
 
 
 def _at_centre(study: Study, model: str) -> list[dict[str, Any]]:
-    by_core = Study(study.plan, study.rows, CPU_SECONDS)
     found = [study.at(model, method) for method in (FORWARD, BOTH, *study.plan.methods)]
     return [
         row
@@ -163,7 +162,6 @@ def _at_centre(study: Study, model: str) -> list[dict[str, Any]]:
             "each": row["seconds"] / row["batch"],
             "cpu": row["cpu_seconds"] / row["batch"],
             "multiple": study.bare_multiple(row),
-            "cpu_multiple": by_core.bare_multiple(row),
         }
         for row in found
         if row is not None
@@ -234,15 +232,13 @@ def _points(
 
 def cost_csv(study: Study) -> str:
     """Return `cost.csv`: one line per measurement."""
-    columns = [*COSTS.names, "seconds_per_image", "bare_passes", "bare_passes_cpu"]
-    by_core = Study(study.plan, study.rows, CPU_SECONDS)
-    return as_csv(columns, [_line(study, by_core, row) for row in study.rows])
+    columns = [*COSTS.names, "seconds_per_image", "bare_passes"]
+    return as_csv(columns, [_line(study, row) for row in study.rows])
 
 
-def _line(study: Study, by_core: Study, row: Row) -> list[object]:
+def _line(study: Study, row: Row) -> list[object]:
     each = None if row["seconds"] is None else row["seconds"] / row["batch"]
-    multiples = study.bare_multiple(row), by_core.bare_multiple(row)
-    return [*(row[name] for name in COSTS.names), each, *multiples]
+    return [*(row[name] for name in COSTS.names), each, study.bare_multiple(row)]
 
 
 def laws_csv(scalings: Sequence[Scaling]) -> str:

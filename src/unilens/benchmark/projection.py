@@ -28,8 +28,8 @@ class Workload:
         methods: as in the plan; None for all of them.
         metrics: as in a plan; none for maps alone.
         devices: how many work side by side, each on its own images.
-        speed_up: how many times as fast a device is as the machine that was measured; None where
-            it is that machine.
+        speed_up: how many times as fast a device is as what was measured: a core, where models ran
+            on a CPU, or else the device; None for as fast.
     """
 
     images: int = 50_000
@@ -99,7 +99,7 @@ class Projection:
     """What a workload takes.
 
     Attributes:
-        map_hours: of one device like the measured machine, by model and method, maps alone.
+        map_hours: of one device like what was measured, by model and method, maps alone.
         metric_hours: likewise for all metrics of all maps, by model.
         unknown: models and methods that cannot be projected; they count as nothing.
         hours: until all is done, on all devices.
@@ -120,7 +120,7 @@ class Projection:
 
     @property
     def device_hours(self) -> float:
-        """Hours of one device like the measured machine."""
+        """Hours of one device like what was measured."""
         return sum(self.map_hours.values()) + sum(self.metric_hours.values())
 
     @property

@@ -45,13 +45,14 @@ class Study:
     Args:
         plan: of the run.
         rows: as `Store.costs` returns them.
-        clock: what time is: `seconds`, or `cpu_seconds`, which other work on the machine changes
-            less.
+        clock: what time is: `seconds`, or `cpu_seconds`, those of a core, which other work on the
+            machine changes less; None for the latter where the models ran on a CPU.
     """
 
-    def __init__(self, plan: Plan, rows: Sequence[Row], clock: str = SECONDS) -> None:
+    def __init__(self, plan: Plan, rows: Sequence[Row], clock: str | None = None) -> None:
         require(plan.cost is not None, "expected the run of a plan with [cost], got one without")
-        self.plan, self.rows, self.clock = plan, list(rows), clock
+        self.plan, self.rows = plan, list(rows)
+        self.clock = clock or (CPU_SECONDS if plan.device.startswith("cpu") else SECONDS)
         self.cost = plan.cost or Cost()
         self._by_place = {place_of(row): row for row in rows if row["status"] == OK}
 
@@ -120,12 +121,15 @@ class Study:
         return what != MEMORY and varied != "batch"
 
     def bare_seconds(self, model: str, bare: str = BOTH) -> float | None:
-        """Return seconds of a bare pass per image at the centre; None where it was not measured."""
+        """Return the time of a bare pass per image at the centre; None where it is not measured."""
         row = self.at(model, bare)
         return None if row is None else row[self.clock] / row["batch"]
 
     def bare_multiple(self, row: Row) -> float | None:
-        """Return how many bare passes, forward and backward, take as long as a measurement."""
+        """Return how many bare passes, forward and backward, take as long as a measurement.
+
+        They are those at the same resolution and batch.
+        """
         bare = self._by_place.get(place_of(row)._replace(method=BOTH, n_steps=None))
         if bare is None or row[self.clock] is None:
             return None
