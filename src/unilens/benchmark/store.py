@@ -75,7 +75,7 @@ class Store:
         said: dict[str, Any] = {"schema": SCHEMA_VERSION, "sessions": []}
         if (folder / MANIFEST).exists():
             said = _read_manifest(folder)
-            if any((folder / SHARDS).glob("*.parquet")):
+            if (folder / COST).exists() or any((folder / SHARDS).glob("*.parquet")):
                 check_resumable(make_plan(said["plan"], str(folder / MANIFEST)), plan)
         else:
             _check_new(folder)
