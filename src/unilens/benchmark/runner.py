@@ -29,7 +29,14 @@ Told = Callable[[int, int, int, str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: rows written in this session, those there before, and those that failed."""
+    """How a run ended.
+
+    Attributes:
+        written: rows, in this session.
+        before: rows that were there.
+        failed: rows of the whole run that failed.
+        seconds: that this session took.
+    """
 
     written: int
     before: int
@@ -92,7 +99,7 @@ def _run(
     done = store.done()
     planned = _count(plan, len(items))
     _log.info("%d rows planned, %d there", planned, len(done))
-    written, failed = 0, 0
+    written, failed = 0, done.failed
     tell(len(done), planned, failed, "")
     pending: list[Row] = []
     last = time.monotonic()
@@ -109,7 +116,7 @@ def _run(
                 tell(len(done) + written + len(pending), planned, failed, shown)
         finally:
             written += _flush(store, pending)
-            _log.info("%d rows written, %d of them failed", written, failed)
+            _log.info("%d rows written; %d in all have failed", written, failed)
     return Outcome(written, len(done), failed, time.monotonic() - began)
 
 

@@ -32,9 +32,13 @@ class Done:
     """Which rows there are: of 18 million, as a hundred megabytes.
 
     A place keeps one whole number, in which each pair of method and metric has a bit.
+
+    Attributes:
+        failed: how many of them failed.
     """
 
     def __init__(self) -> None:
+        self.failed = 0
         self._bits: dict[tuple[str, str], int] = {}
         self._places: dict[Place, int] = {}
 
@@ -118,12 +122,13 @@ class Store:
         done = Done()
         for path in self.shards:
             try:
-                columns = parquet.read_table(path, columns=list(KEY)).to_pydict()
+                columns = parquet.read_table(path, columns=[*KEY, "status"]).to_pydict()
             except (OSError, pyarrow.ArrowException, KeyError) as error:
                 self._set_aside(path, error)
                 continue
             for *place, method, metric in zip(*(columns[name] for name in KEY), strict=True):
                 done.add(cast(Place, tuple(place)), method, metric)
+            done.failed += columns["status"].count(FAILED)
         return done
 
     def append(self, rows: Sequence[Row]) -> None:
