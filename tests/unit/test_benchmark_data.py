@@ -9,6 +9,7 @@ from pathlib import Path
 import fsspec
 import numpy
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
@@ -18,7 +19,7 @@ from unilens.benchmark.items import spread
 from unilens.errors import UnilensError, UnknownNameError
 from unilens.models import PixelClassifier, Preprocessing, read_image, samples
 
-PHOTOS = Path("/work/shared/data/photos")
+PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "photos"
 PLAIN = Preprocessing(size=(16, 16), resize=16, mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
@@ -504,4 +505,7 @@ def test_imagenets_classes_are_taken_by_index():
     assert as_label(9, names[:9], False) == 9
     assert as_label(-1, names[:9], False) is None
     assert as_label(numpy.int64(3), (), False) == 3
+    assert as_label(torch.tensor(3), (), False) == 3
+    assert as_label(" 3 ", names[:9], False) == 3
+    assert as_label(3.7, (), False) is None
     assert json.dumps(as_label(numpy.int64(3), (), False)) == "3"

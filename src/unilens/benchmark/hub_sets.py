@@ -71,7 +71,7 @@ def list_hub(
             raise UnilensError(f"expected {role} to be one of {known}, got {column!r}: hf:{repo}")
     places = numbered(settings["split"], len(data), limit)
     classes = getattr(data.features.get(label), "names", None) or ()
-    targets = data.select(places.values()).select_columns([label])[label][:] if label else ()
+    targets = data.select(list(places.values())).select_columns([label])[label][:] if label else ()
     origin = HubSet(repo, stored, image)
     return [
         Item(name, as_label(target, classes, by_index), origin)
