@@ -31,9 +31,9 @@ _DECISIVE = {
     "data.source": "the images may be others",
     "data.labels": "the labels may be others",
     "data.split": "the images may be others",
-    "data.limit": "the images are not the same ones",
+    "data.limit": "the images may not be the same ones",
     "data.corruptions": "the images go through other corruptions",
-    "data.clean": "the images are not the same ones",
+    "data.clean": "the images as they are are in one of them only",
 }
 """The settings of a plan that make two runs hard to compare, and why."""
 _RESOLVED = ("method", "metric")
