@@ -264,10 +264,10 @@ class Cells:
         """Return the mean curves that have fractions to be drawn over."""
         found = {tuple(row[:4]): row[4:] for row in self._all(_CURVES, corruption, severity)}
         made = []
-        for (*place, name), (n, mean, low, high) in found.items():
-            over = found.get((*place, _over(name)))
+        for (model, metric, method, name), (n, mean, low, high) in found.items():
+            over = found.get((model, metric, method, _over(name)))
             if over is not None and name != _over(name) and len(over[1]) == len(mean):
-                made.append(Curve(*place, name, n, over[1], mean, low, high))
+                made.append(Curve(model, metric, method, name, n, over[1], mean, low, high))
         return made
 
     def gallery(
