@@ -12,6 +12,7 @@ import numpy
 import pytest
 from PIL import Image
 
+from unilens import cli
 from unilens.benchmark.rows import MEASURED_TIME, SCHEMA
 from unilens.benchmark.store import Store
 
@@ -110,3 +111,101 @@ def test_a_run_that_is_killed_again_and_again_has_the_rows_of_one_that_was_not(h
     keys = Store(out).table(["image", "corruption", "method", "metric"]).to_pylist()
     assert len(keys) == len({tuple(key.values()) for key in keys}) == maps * 4
     assert {path.suffix for path in (out / "rows").iterdir()} == {".parquet"}
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, here):
+    """Run the command line in this process, beside the model and the photographs."""
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["unilens", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+FLAGS = (
+    *("--model", "py:tiny_models:tiny", "--methods", "gradient,ig:baseline=grey,n_steps=2"),
+    *("--metrics", "deletion_auc", "--metrics", "monotonicity", "--data", "photos"),
+)
+
+
+def test_flags_alone_are_a_plan_and_it_ends_in_a_report(run, here):
+    (here / "photos" / "broken.png").unlink()
+    code, out, err = run("benchmark", *FLAGS, "--limit", 3, "--seed", 7, "--out", "run")
+    assert (code, err) == (0, "")
+    assert "12 rows written" in out
+    assert f"digest {Store(here / 'run').digest()}" in out
+    plan = Store(here / "run").plan
+    assert plan.methods == ("gradient", "ig:baseline=grey,n_steps=2")
+    assert (plan.seed, plan.data.limit) == (7, 3)
+    page = (here / "run" / "report" / "report.html").read_text()
+    assert "ig:baseline=grey,n_steps=2" in page
+    code, out, err = run("benchmark", *FLAGS, "--limit", 3, "--seed", 7, "--out", "run")
+    assert (code, err) == (0, "")
+    assert "0 rows written" in out
+    assert "12 were there" in out
+
+
+def test_a_preset_runs_without_anything_else_and_flags_change_it(run, here):
+    code, out, err = run(
+        *("benchmark", "--preset", "smoke", "--dry-run", "--limit", 2, "--seed", 5)
+    )
+    assert (code, err) == (0, "")
+    assert '"seed": 5' in out
+    assert "2 images, 50 rows, to unilens-out/smoke" in out
+    assert not (here / "unilens-out").exists()
+
+
+def test_what_failed_is_said_and_ends_with_one(run, here):
+    code, out, _ = run("benchmark", *FLAGS, "--out", "run", "--no-report")
+    assert code == 1
+    assert "4 failed" in out
+    (here / "photos" / "broken.png").write_bytes((here / "photos" / "1.png").read_bytes())
+    code, out, _ = run("benchmark", *FLAGS, "--out", "run", "--no-report", "--retry-failed")
+    assert (code, "4 rows written" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "expected a plan, --preset or flags"),
+        (("missing.toml",), "could not read the plan missing.toml"),
+        (("plan.toml", "--preset", "smoke"), "got both"),
+        (("--preset", "smok"), "did you mean smoke"),
+        (("--preset", "smoke", "--data", "nowhere"), "nowhere"),
+        (("--preset", "smoke", "--methods", "igg"), "did you mean ig"),
+        (("--preset", "smoke", "--limit", "0"), "data.limit"),
+        (("--preset", "smoke", "--limit", "many"), "valid integer"),
+        (("--preset", "smoke", "--corruption", "fog"), "NAME:SEVERITY"),
+        (("--preset", "smoke", "--corruption", "fgo:1"), "did you mean fog"),
+        (("--preset", "smoke", "--set", "n_step=1"), "n_step"),
+        (("--preset", "smoke", "--engine", "dask"), "engine.name"),
+        (("--preset", "smoke", "--target", "cat"), "target"),
+        (("--preset", "smoke", "--model", "lite0"), "unknown model 'lite0'"),
+        (("--preset", "smoke", "--out", "plan.toml/run"), "expected a folder for the run"),
+        (("--preset", "smoke", "--out", "photos"), "choose another with --out"),
+    ],
+)
+def test_what_is_wrong_is_one_line(run, here, arguments, words):
+    before = sorted(here.rglob("*"))
+    code, out, err = run("benchmark", *arguments)
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert [path for path in sorted(here.rglob("*")) if path.name != ".lock"] == before
+
+
+def test_another_plan_in_the_same_folder_is_refused(run, here):
+    (here / "photos" / "broken.png").unlink()
+    assert run("benchmark", *FLAGS, "--limit", 1, "--out", "run", "--no-report")[0] == 0
+    code, _, err = run("benchmark", *FLAGS, "--limit", 1, "--out", "run", "--seed", 1)
+    assert code == 2
+    assert "seed: was 0, now 1" in err
