@@ -242,7 +242,7 @@ def test_the_leader_is_best_in_the_metrics_own_direction(metric, best):
     assert found.leader == best
     assert found.clear
     assert found.standing("uni") == "behind"
-    assert [one.method for one in found.ranked][0] == best
+    assert found.ranked[0].method == best
 
 
 def test_a_method_that_is_not_told_apart_is_level():

@@ -165,7 +165,7 @@ def test_holm_by_hand():
 def test_all_pairs_of_a_family_are_adjusted_together():
     random = numpy.random.default_rng(0)
     base = random.normal(size=(12, 1))
-    values = base + [0, 1, 2, 3] + random.normal(0, 0.01, (12, 4))
+    values = base + numpy.arange(4) + random.normal(0, 0.01, (12, 4))
     _, pairs = analyse(family(values))
     least = 2 / 2**12  # every difference has one sign
     assert [pair.p for pair in pairs] == pytest.approx([least] * 6)

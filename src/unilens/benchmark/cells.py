@@ -51,7 +51,7 @@ FROM (
     SELECT DISTINCT image, corruption, severity, model, label, predicted
     FROM rows WHERE label IS NOT NULL AND predicted IS NOT NULL
 )
-GROUP BY ALL ORDER BY corruption, severity, model
+GROUP BY ALL
 """
 _REASONS = """
 SELECT status, coalesce(reason, 'no reason given'), count(*), list_sort(list(DISTINCT model)),
@@ -246,7 +246,8 @@ class Cells:
 
     def accuracy(self) -> list[tuple[str, int, str, int, float]]:
         """Return corruption, severity, model, labelled images and the share that is right."""
-        return self._all(_ACCURACY)
+        models = self._plan.models
+        return sorted(self._all(_ACCURACY), key=lambda one: (*one[:2], models.index(one[2])))
 
     def reasons(self) -> list[tuple[str, str, int, list[str], list[str], list[str]]]:
         """Return status, reason, rows, models, methods and metrics of all without a value."""
