@@ -262,6 +262,7 @@ def test_urls_that_cannot_be_read(monkeypatch):
 
     monkeypatch.setattr(folders, "url_to_fs", fail)
     refused("could not read memory://x: no route$", "memory://x")
+    refused("could not read hf://datasets/x: no route$", "hf://datasets/x")
 
 
 @pytest.mark.parametrize(
