@@ -54,7 +54,7 @@ def cell(row: Row) -> str:
     if not row["mean"]:
         return "–"
     shown = f"{float(row['mean']):.3f}"
-    return {"best": f"**{shown}**", "level": f"{shown}*"}.get(row["standing"], shown)
+    return {"leader": f"**{shown}**", "level": f"{shown}*"}.get(row["standing"], shown)
 
 
 if __name__ == "__main__":
