@@ -74,6 +74,7 @@ def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
     ready = threading.Barrier(count + 1)
 
     def begin() -> None:
+        torch.get_num_threads()  # a thread's first question gives it the process's number again
         torch.set_num_threads(1)
         ready.wait()
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from .attribution import Explainer
 from .errors import UnknownNameError, require
 from .methods import methods
-from .models import PixelClassifier, read_image
+from .models import PixelClassifier, read_image, samples
 from .registry import Registry
 
 
@@ -55,12 +54,32 @@ def read_specs(
     return specs
 
 
+def split_specs(given: list[str]) -> list[str]:
+    """Split texts such as `uni,ig:baseline=blur,sigma=10,gradient` into one per thing.
+
+    What follows a comma is a setting of the thing before it where it has the form `key=value`.
+    """
+    parts = [part for text in given for part in re.split(r",(?![^\[]*\])", text)]
+    specs: list[str] = []
+    for part in parts:
+        setting = "=" in part and ":" not in part.partition("=")[0]
+        if setting and specs and ":" in specs[-1]:
+            specs[-1] += f",{part}"
+        else:
+            specs.append(part.strip())
+    return [one for one in specs if one]
+
+
 def build_method(spec: Spec, classifier: PixelClassifier) -> Explainer:
-    """Build a method; `references` may be the path of an image or a folder of images."""
+    """Build a method; `references` may be an image, a folder of images, or `samples`.
+
+    `samples` are the photographs that come with installed packages.
+    """
     settings = dict(spec.settings)
     references = settings.get("references")
     if isinstance(references, str):
-        settings["references"] = _read_folder(Path(references), classifier)
+        images = _installed() if references == "samples" else _read_folder(Path(references))
+        settings["references"] = torch.stack([classifier.preprocess(image) for image in images])
     return methods[spec.name](**settings)
 
 
@@ -78,10 +97,14 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _read_folder(path: Path, classifier: PixelClassifier) -> Tensor:
-    """Return an image, or all images of a folder, as the model's pixels `(R, 3, H, W)`."""
+def _installed() -> list[Image.Image]:
+    return [load() for load in samples.values()]
+
+
+def _read_folder(path: Path) -> list[Image.Image]:
+    """Return an image, or all images of a folder."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     known = Image.registered_extensions()
     wanted = [file for file in files if file.suffix.lower() in known]
     require(bool(wanted), f"expected references to be an image or a folder of images, got {path}")
-    return torch.stack([classifier.preprocess(read_image(file)) for file in wanted])
+    return [read_image(file) for file in wanted]

@@ -200,6 +200,40 @@ def test_an_evaluator_works_after_a_fork(linear):
     assert os.waitpid(child, 0)[1] == 0
 
 
+class Counting(nn.Module):
+    """Notes how many threads each pass may use, on its way forward and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs):
+        outputs = (self.weight * inputs).flatten(1)
+        THREADS.append(torch.get_num_threads())
+        if outputs.requires_grad:
+            outputs.register_hook(lambda _: THREADS.append(torch.get_num_threads()))
+        return outputs
+
+
+THREADS: list[int] = []
+
+
+def test_a_pass_runs_on_one_thread_however_many_there_are(images):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        evaluator = Evaluator(Counting().double().eval(), fold=False)
+        evaluator(images)
+        THREADS.clear()
+        evaluator(images)
+        evaluator.differentiate(images[None], lambda outputs, _: outputs[:, 0])
+        evaluator.outputs_after_ascent(images, lambda outputs, _: outputs[:, 0], 1.0)
+    finally:
+        torch.set_num_threads(before)
+    assert len(THREADS) >= 5 * len(images)
+    assert set(THREADS) == {1}
+
+
 def test_threads_of_the_caller_are_left_as_they_are(small_net, images):
     before = torch.get_num_threads()
     Evaluator(small_net)(images)

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..attribution import Explainer
 from ..errors import UnilensError, UnknownNameError, require
 from ..methods import methods
-from ..metrics import Metric, MetricCard, corruptions, metrics
-from ..models import DEFAULT_MODEL
+from ..metrics import Metric, MetricCard, metrics
+from ..models import DEFAULT_MODEL, check_model_name
 from ..registry import Registry
 from ..specs import Spec, read_specs
+from .imagenet_c import check_corruption
 
 _ALL = "all"
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -42,7 +43,7 @@ class Changed(_Part):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        corruptions[name]
+        check_corruption(name)
         return name
 
 
@@ -97,7 +98,7 @@ class Engine(_Part):
 
 
 class Plan(_Part):
-    """Models × methods × metrics over images.
+    """Every method on every image and model, judged by every metric.
 
     Attributes:
         models: names as `unilens.load_model` takes them.
@@ -143,6 +144,13 @@ class Plan(_Part):
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         twice = sorted({one for one in names if names.count(one) > 1})
         require(not twice, f"expected each name once, got {', '.join(twice)} more than once")
+        return names
+
+    @field_validator("models")
+    @classmethod
+    def _models_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            check_model_name(name)
         return names
 
     @model_validator(mode="after")
@@ -256,9 +264,9 @@ def _first(error: ValidationError) -> str:
 
 
 def _owner(loc: tuple[int | str, ...]) -> list[str]:
-    kinds = {"data": Data, "engine": Engine, "corruptions": Changed}
+    kinds: dict[str, type[BaseModel]] = {"data": Data, "engine": Engine, "corruptions": Changed}
     named = [one for one in loc[:-1] if isinstance(one, str)]
-    return list(kinds[named[-1]].model_fields if named else Plan.model_fields)
+    return list((kinds[named[-1]] if named else Plan).model_fields)
 
 
 GROWING = ("models", "methods", "metrics")

@@ -1,6 +1,6 @@
-"""The command line: explain photographs, evaluate maps, report on runs, list what there is."""
+"""The command line: explain photographs, evaluate maps, benchmark methods, list what there is."""
 
-from . import evaluate, explain, listing, report
+from . import benchmark, evaluate, explain, listing, report
 from .app import main
 
-__all__ = ["evaluate", "explain", "listing", "main", "report"]
+__all__ = ["benchmark", "evaluate", "explain", "listing", "main", "report"]

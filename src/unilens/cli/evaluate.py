@@ -20,7 +20,7 @@ from ..checks import check_seed
 from ..errors import UnilensError, require
 from ..gradients import Evaluator
 from ..methods import methods
-from ..metrics import Measurement, Metric, MetricCard, metrics
+from ..metrics import Measurement, Memo, Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, PixelClassifier, load_model, read_image
 from ..provenance import describe, versions
 from ..specs import Spec, build_method, read_settings, read_specs
@@ -103,6 +103,7 @@ def evaluate(
             try:
                 pixels = classifier.preprocess(source.load()).to(device)[None]
                 inside = _read_mask(masks[number], classifier) if masks else None
+                memo = Memo(evaluator, pixels)
             except UnilensError as error:
                 unread += 1
                 complain(error)
@@ -111,7 +112,7 @@ def evaluate(
             for name, explainer in explainers.items():
                 shown = escape(printable(f"{source.name}: {name}"))
                 progress.update(task, description=shown)
-                of_map = _Map(evaluator, pixels, explainer, index, seed, inside)
+                of_map = _Map(evaluator, pixels, explainer, index, seed, inside, memo)
                 for text, measure in measures.items():
                     row = {"source": source.shown, "method": name, "metric": text}
                     rows.append(row | of_map.measured(measure))
@@ -138,9 +139,10 @@ class _Map:
         target: int | None,
         seed: int,
         mask: Tensor | None,
+        memo: Memo,
     ) -> None:
         self._evaluator, self._pixels, self._explainer = evaluator, pixels, explainer
-        self._target, self._seed, self._mask = target, seed, mask
+        self._target, self._seed, self._mask, self._memo = target, seed, mask, memo
         self._made: Attribution | UnilensError | None = None
 
     def measured(self, measure: Metric) -> dict[str, Any]:
@@ -154,6 +156,7 @@ class _Map:
                 method=self._explainer,
                 mask=self._mask,
                 seed=self._seed,
+                memo=self._memo,
             )
         except UnilensError as error:
             return {"target": None, "value": None, "reason": str(error)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,15 +44,21 @@ def report(
 
     With two runs, write how they differ, to `report-vs-RUN` in the second one's folder.
     """
-    store = Store(run)
     if other is None:
-        with waiting("working out the report"):
-            paths = write_report(store, out_ or run / "report")
-    else:
-        second = Store(other)
-        name = run.resolve().name
-        with waiting("comparing the runs"):
-            paths = write_comparison(store, second, out_ or other / f"report-vs-{name}")
+        write(run, out_)
+        return
+    name = run.resolve().name
+    with waiting("comparing the runs"):
+        _say(write_comparison(Store(run), Store(other), out_ or other / f"report-vs-{name}"))
+
+
+def write(run: Path, folder: Path | None = None) -> None:
+    """Write the report of a run, to `report` in its own folder where no other is named."""
+    with waiting("working out the report"):
+        _say(write_report(Store(run), folder or run / "report"))
+
+
+def _say(paths: Iterable[Path]) -> None:
     for path in paths:
         out.print(f"  written: {escape(printable(str(path)))}", soft_wrap=True, highlight=False)
 

@@ -3,6 +3,7 @@
 # The order of these imports is the order in which metrics are listed.
 # ruff: isort: off
 from .base import Measurement, Metric, MetricCard, Subject, evaluate, metrics
+from .memo import Memo
 from .fills import Fill, Replacement, fills
 from .inpaint import Inpaint
 from .similarities import LensRecall, Similarity, Spearman, StructuralSimilarity, TopK, similarities
@@ -46,6 +47,7 @@ __all__ = [
     "MaxSensitivity",
     "MeanSensitivity",
     "Measurement",
+    "Memo",
     "Metric",
     "MetricCard",
     "Monotonicity",

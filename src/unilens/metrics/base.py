@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,9 @@ from ..randomness import generators, seed_for
 from ..registry import Card, Entry, Registry
 from ..scores import Score
 from .maps import check_map, check_mask, relevance_of
+from .memo import Memo
 
+T = TypeVar("T")
 MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """From a model, inputs `(B, *S)` and target `(B,)` to maps `(B, *S)`: any library's method."""
 
@@ -80,6 +82,7 @@ class Subject:
         attribution: the maps with all that is known of them, where they are unilens's own.
         method: what makes the maps, where it was given.
         mask: `(B, *places)`, true where the object is, where it was given.
+        memo: what was found out for other maps and by other metrics, where one is kept.
     """
 
     evaluator: Evaluator
@@ -91,6 +94,7 @@ class Subject:
     attribution: Attribution | None = None
     method: Explainer | MapFunction | None = None
     mask: Tensor | None = None
+    memo: Memo | None = None
 
     def relevance(self, relevance: str) -> Tensor:
         """Return what each place counts `(B, *places)`; see `unilens.metrics.maps.relevance_of`."""
@@ -110,6 +114,29 @@ class Subject:
         """Return the scores `(..., B)` of outputs `(..., B, K)`, in float64."""
         target = self.target.expand(outputs.shape[:-1])
         return wide(score(outputs.flatten(0, -2), target.flatten())).view(outputs.shape[:-1])
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """Return what `make` gives, made once for all maps where there is a memo.
+
+        Args:
+            key: all that it depends on beside the model, the inputs, the target and the seed.
+            make: gives it; nobody may change it afterwards.
+        """
+        if self.memo is None:
+            return make()
+        return self.memo.once((self.target, self.seed, key), make)
+
+    def once_per_map(self, key: object, make: Callable[[], T]) -> T:
+        """Return what `make` gives, made once for all metrics of this map where there is a memo.
+
+        Args:
+            key: all that it depends on beside the subject.
+            make: gives it; nobody may change it afterwards.
+        """
+        if self.memo is None:
+            return make()
+        of_map = self.target, self.seed, self.values, self.attribution, self.method, self.mask
+        return self.memo.once_per_map(of_map, key, make)
 
     def explain(
         self,
@@ -175,8 +202,12 @@ class Metric(ABC):
         target: Target = None,
         mask: Tensor | None = None,
         seed: int = 0,
+        memo: Memo | None = None,
     ) -> Measurement:
         """Measure how good the maps are; see `unilens.evaluate` for the arguments.
+
+        With a `memo` of the same evaluator and inputs, what was computed for other maps and by
+        other metrics is not computed again.
 
         Returns:
             The values with their parts, details and provenance.
@@ -193,7 +224,7 @@ class Metric(ABC):
         with torch.inference_mode(False):
             evaluator = Evaluator.of(model)
             inputs = check_inputs(inputs, evaluator.device)
-            outputs = evaluator(inputs)
+            outputs = evaluator(inputs) if memo is None else memo.outputs(evaluator, inputs)
             known = attribution if isinstance(attribution, Attribution) else None
             values = check_map(attribution if known is None else known.values, inputs)
             finite = values.flatten(1).isfinite().all(1)
@@ -207,6 +238,7 @@ class Metric(ABC):
                 known,
                 methods[method]() if isinstance(method, str) else method,
                 None if mask is None else check_mask(mask, inputs),
+                memo,
             )
             self._check(subject)
             with torch.no_grad():

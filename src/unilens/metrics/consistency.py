@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,7 +90,8 @@ class Consistency(Comparison):
         parts, differences, kept = {}, [], []
         for name, corruption, strength in self._changes:
             changed = corruption(subject.inputs, strength, subject.generators())
-            outputs = subject.evaluator(changed)
+            key = "changed", corruption, strength
+            outputs = subject.once(key, partial(subject.evaluator, changed))
             kept.append(labels(outputs) == labels(subject.outputs))
             differences.append(subject.score_of(score, outputs) - before)
             found = torch.full_like(before, torch.nan)

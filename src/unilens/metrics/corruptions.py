@@ -1,15 +1,18 @@
-"""Changes of pictures that a person looks past: light, colour, blur and noise.
+"""Changes of pictures that a person looks past: light, colour, blur, noise and storage.
 
 After ImageNet-C (Hendrycks & Dietterich 2019, arXiv 1903.12261), with the strength as one number in
-a unit of its own: 0 leaves the picture, and nothing jumps on the way to it.
+a unit of its own: 0 leaves the picture, and nothing jumps on the way to it, but for what comes in
+steps by its nature: impulses, whole pixels and stored bytes.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -33,12 +36,14 @@ class Corruption:
         unit: of the strength, in words.
         severities: the five strengths of ImageNet-C, for pictures of 224 pixels by side.
         lowest: the lowest strength that has a meaning.
+        highest: likewise.
     """
 
     change: Change
     unit: str
     severities: tuple[float, ...]
     lowest: float = 0.0
+    highest: float = math.inf
 
     def check(self, strength: object) -> None:
         """Raise unless the strength is one that the change can have."""
@@ -46,6 +51,10 @@ class Corruption:
         require(
             strength >= self.lowest,  # type: ignore[operator]
             f"expected a strength of at least {self.lowest:g} ({self.unit}), got {strength!r}",
+        )
+        require(
+            strength <= self.highest,  # type: ignore[operator]
+            f"expected a strength of at most {self.highest:g} ({self.unit}), got {strength!r}",
         )
 
     def __call__(
@@ -140,10 +149,22 @@ def defocused(inputs: Tensor, strength: float, generators: list[torch.Generator]
 
 def gaussian_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Add normal noise, the same for every value whatever its brightness."""
-    drawn = [
-        torch.randn(inputs.shape[1:], generator=one, dtype=torch.float64) for one in generators
-    ]
-    return inputs + strength * torch.stack(drawn).to(inputs)
+    return inputs + strength * _normal(inputs, generators)
+
+
+def speckle_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Add normal noise in proportion to the value: x + x n."""
+    return inputs + strength * inputs * _normal(inputs, generators)
+
+
+def impulse_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Set a share of the values, each channel by itself, to 0 or 1, either as likely."""
+    shape = (2, *inputs.shape[1:])
+    drawn = torch.stack(
+        [torch.rand(shape, generator=one, dtype=torch.float64) for one in generators]
+    )
+    struck, salt = (drawn[:, 0] < strength).to(inputs.device), drawn[:, 1] < 0.5
+    return torch.where(struck, salt.to(inputs), inputs)
 
 
 def shot_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
@@ -155,6 +176,39 @@ def shot_noise(inputs: Tensor, strength: float, generators: list[torch.Generator
         for one, generator in zip(inputs, generators, strict=True)
     ]
     return (torch.stack(counted) / photons).to(inputs)
+
+
+def pixelated(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Take rows and columns away and put blocks in their place: Pillow's BOX, down and up again."""
+    from PIL import Image
+
+    full = inputs.shape[3], inputs.shape[2]
+    fewer = [max(1, int(side * (1 - strength) + 1e-9)) for side in full]
+    found = []
+    for plane in inputs.detach().cpu().float().flatten(0, 1).numpy():
+        image = Image.fromarray(plane).resize(fewer, Image.Resampling.BOX)
+        found.append(numpy.asarray(image.resize(full, Image.Resampling.BOX)))
+    return torch.from_numpy(numpy.stack(found)).view(inputs.shape).to(inputs)
+
+
+def jpeg(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Store the picture as an 8-bit JPEG of quality 100 - strength, and read it again."""
+    from PIL import Image
+
+    found = []
+    for one in (inputs.detach().cpu().double() * 255).round().byte().permute(0, 2, 3, 1).numpy():
+        file, grey = io.BytesIO(), one.shape[-1] == 1
+        image = Image.fromarray(one[..., 0] if grey else one)
+        image.save(file, "JPEG", quality=round(100 - strength))
+        found.append(torch.from_numpy(numpy.array(Image.open(file)).reshape(one.shape)))
+    return (torch.stack(found).permute(0, 3, 1, 2).double() / 255).to(inputs)
+
+
+def _normal(inputs: Tensor, generators: list[torch.Generator]) -> Tensor:
+    drawn = [
+        torch.randn(inputs.shape[1:], generator=one, dtype=torch.float64) for one in generators
+    ]
+    return torch.stack(drawn).to(inputs)
 
 
 def _add(
@@ -208,4 +262,30 @@ _add(
     "noise of counted photons",
     Corruption(shot_noise, "standard deviation at white", (0.13, 0.2, 0.29, 0.45, 0.58)),
     deterministic=False,
+)
+_add(
+    "speckle_noise",
+    "noise",
+    "normal noise, more of it where it is light",
+    Corruption(speckle_noise, "standard deviation at white", (0.15, 0.2, 0.35, 0.45, 0.6)),
+    deterministic=False,
+)
+_add(
+    "impulse_noise",
+    "noise",
+    "single values lost, black or white",
+    Corruption(impulse_noise, "share of the values", (0.03, 0.06, 0.09, 0.17, 0.27), highest=1),
+    deterministic=False,
+)
+_add(
+    "pixelate",
+    "storage",
+    "coarser pixels",
+    Corruption(pixelated, "share of rows and columns lost", (0.4, 0.5, 0.6, 0.7, 0.75), highest=1),
+)
+_add(
+    "jpeg_compression",
+    "storage",
+    "stored as JPEG",
+    Corruption(jpeg, "quality taken from 100", (75, 82, 85, 90, 93), highest=99),
 )

@@ -14,7 +14,7 @@ from ..baselines.base import check_choice, check_count, check_number
 from ..errors import NotApplicableError
 from ..registry import Card, Registry
 from .base import Subject
-from .fills import FillNames, fills_of, over_channels
+from .fills import FillNames, filled_by, fills_of, over_channels
 from .removal import cell_of, check_fraction, draw_subsets, members
 
 UNITS = ("contribution", "gradient")
@@ -33,7 +33,10 @@ Draws = Callable[[range], Disturbed]
 
 
 class Disturbance(Protocol):
-    """How inputs are changed. Optional: `variants`, how many sets of draws there are."""
+    """How inputs are changed. Optional: `variants`, how many sets of draws there are.
+
+    It does not depend on the subject's map, so that every map is asked the same questions.
+    """
 
     def __call__(self, subject: Subject, samples: int) -> dict[str, Draws]:
         """Return the draws by name: one set, or one for each of several fills."""
@@ -116,7 +119,9 @@ class Replacing(ABC):
 
             return drawn
 
-        return {name: with_fill(fill(subject)) for name, fill in fills_of(self.fill).items()}
+        return {
+            name: with_fill(filled_by(fill, subject)) for name, fill in fills_of(self.fill).items()
+        }
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ Filled = Callable[[Tensor], Tensor]
 
 
 class Fill(Protocol):
-    """What is put where places are removed. Removed and kept places are whole: all channels."""
+    """What is put where places are removed. Removed and kept places are whole: all channels.
+
+    It does not depend on the subject's map, so that every map is asked the same questions.
+    """
 
     def __call__(self, subject: Subject) -> Filled:
         """Return the function that removes places from the subject's inputs."""
@@ -60,6 +63,11 @@ class Replacement:
             return torch.where(over_channels(kept, inputs), inputs, values)
 
         return filled
+
+
+def filled_by(fill: Fill, subject: Subject) -> Filled:
+    """Return the function that removes places, the same for all maps; see `Fill`."""
+    return subject.once(("fill", fill), lambda: fill(subject))
 
 
 def over_channels(kept: Tensor, inputs: Tensor) -> Tensor:

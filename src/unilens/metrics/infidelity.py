@@ -59,7 +59,7 @@ class Infidelity(Metric):
         before = subject.score_of(resolve_score(self.score), subject.outputs).unsqueeze(1)
         drawn = self.disturbance(subject, self.samples)
         for name, draws in drawn.items():
-            foretold, scores = self._compare(subject, draws)
+            foretold, scores = self._compare(subject, name, draws)
             fell = before - scores
             still = unchanged(scores, subject.inputs.dtype)
             parts[name] = self._value(foretold, fell).masked_fill(still, torch.nan)
@@ -69,7 +69,7 @@ class Infidelity(Metric):
         value = value.masked_fill(constant(subject.values), torch.nan)
         return Measurement(value, parts if len(parts) > 1 else {}, details)
 
-    def _compare(self, subject: Subject, draws: Draws) -> tuple[Tensor, Tensor]:
+    def _compare(self, subject: Subject, name: str, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return I^T A and f(x - I), `(B, samples)` both."""
         score, values = resolve_score(self.score), wide(subject.values)
         foretold, scores = [], []
@@ -82,7 +82,12 @@ class Infidelity(Metric):
 
             products = subject.evaluator.for_each(len(flat), product)
             foretold.append(torch.stack(products).view(-1, rows))
-            scores.append(subject.score_of(score, subject.evaluator.outputs(inputs)))
+
+            def watched(inputs: Tensor = inputs) -> Tensor:
+                return subject.score_of(score, subject.evaluator.outputs(inputs))
+
+            key = type(self), self.disturbance, self.samples, name, block, self.score
+            scores.append(subject.once(key, watched))
         return torch.cat(foretold).T.contiguous(), torch.cat(scores).T.contiguous()
 
     def _value(self, foretold: Tensor, fell: Tensor) -> Tensor:

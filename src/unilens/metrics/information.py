@@ -12,6 +12,7 @@ from ..baselines.base import check_switch
 from ..errors import NotApplicableError
 from ..numerics import wide
 from ..registry import Composed
+from ..scores import resolve as resolve_score
 from .base import Measurement, MetricCard, Subject, metrics
 from .fills import Filled, FillNames
 from .inpaint import Inpaint
@@ -75,17 +76,20 @@ class InformationCurve(Removal):
         ranks = ranking(relevance, subject.generators())
         fractions = torch.tensor([0, *sorted(self.fractions), 1], dtype=torch.float64)
         counts, always = counts_of(fractions, ranks), self._always(subject)
-        sizes: list[Tensor] = []
 
-        def kept(block: range) -> Tensor:
-            return (ranks < counts[block.start : block.stop]) | always
+        def look() -> list[tuple[Tensor, Tensor]]:
+            seen = []
+            for block in subject.blocks(self._points):
+                kept = (ranks < counts[block.start : block.stop]) | always
+                images = (filled(kept).clamp(0, 1) * 255).round()
+                size = _bytes_of(images.to(torch.uint8), subject)
+                seen.append((subject.evaluator.outputs(images / 255), size))
+            return seen
 
-        def eight_bit(kept: Tensor) -> Tensor:
-            images = (filled(kept).clamp(0, 1) * 255).round()
-            sizes.append(_bytes_of(images.to(torch.uint8), subject))
-            return images / 255
-
-        scores = self._watch(subject, eight_bit, self._points, kept)
+        key = type(self), filled, self.relevance, self.fractions, self.shown
+        outputs, sizes = zip(*subject.once_per_map(key, look), strict=True)
+        score = resolve_score(self.score)
+        scores = torch.cat([subject.score_of(score, one) for one in outputs]).T.contiguous()
         information = torch.cat(sizes).T.contiguous().to(scores)
         x, y = _share(information), _share(scores)
         y = y.cummax(1).values if self.monotonic else y

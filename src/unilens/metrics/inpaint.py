@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ..baselines.base import check_number
 from ..errors import NotApplicableError, require
+from ..gradients import Evaluator
 from ..numerics import wide
 from ..registry import Card
 from .base import Subject
@@ -48,7 +49,7 @@ class Inpaint:
 
     def __call__(self, subject: Subject) -> Filled:
         """Return the function that removes places; see `Fill`."""
-        inputs = subject.inputs
+        evaluator, inputs = subject.evaluator, subject.inputs
         if inputs.ndim not in (3, 4):
             raise NotApplicableError(
                 f"inpainting expects images (B, C, H, W) or signals (B, C, L), got "
@@ -60,18 +61,18 @@ class Inpaint:
         noise = self.noise * noise.to(inputs)
 
         def filled(kept: Tensor) -> Tensor:
-            guessed = self._guess(subject, kept) + noise
+            guessed = self._guess(evaluator, inputs, kept) + noise
             return torch.where(over_channels(kept, inputs), inputs, guessed)
 
         return filled
 
-    def _guess(self, subject: Subject, kept: Tensor) -> Tensor:
+    def _guess(self, evaluator: Evaluator, inputs: Tensor, kept: Tensor) -> Tensor:
         """Return inputs `(n, B, *S)` with guesses where places `(n, B, *places)` are not kept.
 
         On the CPU one at a time on each thread, as passes are run; elsewhere all at once.
         """
-        shape = (*kept.shape[:2], *subject.inputs.shape[1:])
-        images = subject.inputs if subject.inputs.ndim == 4 else subject.inputs.unsqueeze(2)
+        shape = (*kept.shape[:2], *inputs.shape[1:])
+        images = inputs if inputs.ndim == 4 else inputs.unsqueeze(2)
         grids = kept.flatten(0, 1).view(-1, 1, *images.shape[2:])
         if images.device.type != "cpu":
             repeated = images.expand(len(kept), *images.shape).flatten(0, 1)
@@ -81,7 +82,7 @@ class Inpaint:
             row = index % len(images)
             return inpaint(images[row : row + 1], grids[index : index + 1], self.tolerance)
 
-        return torch.cat(subject.evaluator.for_each(len(grids), one)).view(shape)
+        return torch.cat(evaluator.for_each(len(grids), one)).view(shape)
 
 
 def inpaint(images: Tensor, kept: Tensor, tolerance: float) -> Tensor:

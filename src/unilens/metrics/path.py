@@ -74,7 +74,12 @@ class OfPath(Metric):
             assert known is not None
             if known.trace is not None:
                 return known
-            baseline = _at(known.baseline)
+            return self._along(_at(known.baseline), subject)
+        return subject.once(
+            ("walked", self._line(baseline)), lambda: self._along(baseline, subject)
+        )
+
+    def _along(self, baseline: Baseline, subject: Subject) -> Attribution:
         return self._line(baseline)(
             subject.evaluator, subject.inputs, subject.target, seed=subject.seed
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -44,7 +44,8 @@ class Perturbed:
 class Perturbation(Protocol):
     """From a subject to changed inputs.
 
-    Optional: `passes`, what it costs per input; `explanations`, how many maps it makes.
+    Optional: `passes`, what it costs per input; `explanations`, how many maps it makes;
+    `without_map`, true where it depends on neither the subject's map nor method nor mask.
     """
 
     def __call__(self, subject: Subject) -> Perturbed:
@@ -147,6 +148,8 @@ class Noise(Bounded):
         attack.
     """
 
+    without_map = True
+
     @property
     def passes(self) -> Passes:
         """Forward and backward passes per input."""
@@ -179,6 +182,7 @@ class LabelAttack(Bounded):
         Goodfellow et al. 2015, arXiv 1412.6572.
     """
 
+    without_map: ClassVar[bool] = True
     halvings: int = 10
 
     def __post_init__(self) -> None:
@@ -220,6 +224,7 @@ class Corrupted:
         Hendrycks & Dietterich 2019, arXiv 1903.12261.
     """
 
+    without_map: ClassVar[bool] = True
     corruption: str | Corruption = "brightness"
     strength: float | None = None
 

@@ -19,7 +19,7 @@ from ..registry import Composed
 from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import Measurement, Metric, MetricCard, Subject, metrics
-from .fills import Filled, FillNames, fills_of
+from .fills import Filled, FillNames, filled_by, fills_of
 from .maps import check_relevance, constant, ranking, unchanged
 
 CORRELATIONS = {"spearman": spearman, "pearson": pearson}
@@ -73,7 +73,7 @@ class Removal(Metric):
         chosen = fills_of(self.fill)
         parts, details = {}, {}
         for name, fill in chosen.items():
-            parts[name], found = self._of_fill(subject, fill(subject))
+            parts[name], found = self._of_fill(subject, filled_by(fill, subject))
             prefix = f"{name} " if len(chosen) > 1 else ""
             details.update({prefix + key: value for key, value in found.items()})
         mean = torch.stack(list(parts.values())).mean(0)
@@ -133,7 +133,10 @@ class MuFidelity(Removal):
         def kept(block: range) -> Tensor:
             return ~members(removed[block.start : block.stop], count)[..., cell]
 
-        scores = self._watch(subject, filled, self.subsets, kept)
+        scores = subject.once(
+            (type(self), filled, self.score, self.cells, self.fraction, self.subsets),
+            lambda: self._watch(subject, filled, self.subsets, kept),
+        )
         fell = before.unsqueeze(1) - scores
         relevance = subject.relevance(self.relevance)
         sums = sum_by_cell(relevance, cell)

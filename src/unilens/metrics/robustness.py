@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from ..baselines.base import check_part, passes_of
 from ..gradients import Passes
@@ -13,7 +14,7 @@ from ..registry import Composed
 from .attack import Attack
 from .base import Measurement, MetricCard, Subject, metrics
 from .comparison import Comparison
-from .perturbations import Perturbation, perturbations
+from .perturbations import Perturbation, Perturbed, perturbations
 from .similarities import similarities
 
 
@@ -56,8 +57,9 @@ class Robustness(Comparison):
         return ("method",)
 
     def _measure(self, subject: Subject) -> Measurement:
-        changed = self.perturbation(subject)
-        after = subject.explain(changed.inputs)
+        changed, after = subject.once_per_map(
+            ("changed", self.perturbation), lambda: self._again(subject)
+        )
         shift = changed.inputs - subject.inputs
         value = self._alike(subject.values, after).masked_fill(~changed.kept, torch.nan)
         details = {
@@ -69,6 +71,16 @@ class Robustness(Comparison):
             "distance_l2": l2_norm(shift),
         }
         return Measurement(value, {}, {**details, **changed.details}, changed.provenance)
+
+    def _again(self, subject: Subject) -> tuple[Perturbed, Tensor]:
+        """Return the changed inputs, and the maps there."""
+        if getattr(self.perturbation, "without_map", False):
+            changed = subject.once(
+                ("perturbed", self.perturbation), lambda: self.perturbation(subject)
+            )
+        else:
+            changed = self.perturbation(subject)
+        return changed, subject.explain(changed.inputs)
 
 
 def _add(name: str, perturbation: str, similarity: str, summary: str, reference: str) -> None:

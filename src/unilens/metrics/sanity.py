@@ -78,7 +78,8 @@ class Randomisation(Comparison):
 
     def _measure(self, subject: Subject) -> Measurement:
         model, failures = subject.evaluator.model, dict[str, str]()
-        stages = self._stages(layers_of(subject.evaluator, subject.inputs[:1]))
+        order = subject.once("layers", lambda: layers_of(subject.evaluator, subject.inputs[:1]))
+        stages = self._stages(order)
         parts = {}
         for name, layers in stages.items():
             changed = subject.evaluator.with_model(randomised(model, layers, subject.seed))

@@ -60,15 +60,21 @@ class Sampled(Metric):
         """
 
     def _measure(self, subject: Subject) -> Measurement:
+        key = "neighbours", type(self)._draw, self.radius, self.samples
+        moved, distance = subject.once_per_map(key, lambda: self._moves(subject))
+        details = {"moved": moved, "distance": distance}
+        value = self._value(subject, moved, distance)
+        return Measurement(value.masked_fill(constant(subject.values), torch.nan), {}, details)
+
+    def _moves(self, subject: Subject) -> tuple[Tensor, Tensor]:
+        """Return how far the neighbours' maps and the neighbours are, `(B, samples)` both."""
         own, columns = subject.generators(), []
         for _ in range(self.samples):
             neighbours = subject.inputs + self._draw(subject, own)
             moved = l2_norm(wide(subject.explain(neighbours)) - wide(subject.values))
             columns.append((moved, l2_norm(neighbours - subject.inputs)))
         moved, distance = (torch.stack(one, dim=1) for one in zip(*columns, strict=True))
-        details = {"moved": moved, "distance": distance}
-        value = self._value(subject, moved, distance)
-        return Measurement(value.masked_fill(constant(subject.values), torch.nan), {}, details)
+        return moved, distance
 
     def _draw(self, subject: Subject, generators: list[torch.Generator]) -> Tensor:
         shape = subject.inputs.shape[1:]

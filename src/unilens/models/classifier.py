@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from PIL import Image
@@ -96,11 +98,8 @@ class PixelClassifier(nn.Module):
         """
         if re.fullmatch(r"\d+", name.strip()):
             return int(name)
-        names: dict[str, list[int]] = {}
-        for index, label in enumerate(self.labels):
-            for one in {label, *label.split(",")}:
-                names.setdefault(_fold(one), []).append(index)
-        found = names.get(_fold(name), [])
+        names = classes_by_name(self.labels)
+        found = names.get(fold(name), ())
         if len(found) > 1:
             raise UnilensError(
                 f"the label {name!r} names classes {', '.join(map(str, found))}; pass one of the "
@@ -114,5 +113,16 @@ class PixelClassifier(nn.Module):
         return found[0]
 
 
-def _fold(name: str) -> str:
+@functools.lru_cache(maxsize=8)
+def classes_by_name(labels: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
+    """Return the classes that have a name, by all names of all classes, folded."""
+    names: dict[str, tuple[int, ...]] = {}
+    for index, label in enumerate(labels):
+        for one in sorted({fold(part) for part in (label, *label.split(","))}):
+            names[one] = (*names.get(one, ()), index)
+    return MappingProxyType(names)
+
+
+def fold(name: str) -> str:
+    """Return a name without what people write differently: case, underscores, outer spaces."""
     return name.replace("_", " ").strip().casefold()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,39 +22,56 @@ MAX_ASPECT = 50
 """Long side over short side; resizing the short side of a thinner image takes gigabytes."""
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
+def read_image(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> Image.Image:
     """Return a photograph as upright 8-bit RGB.
 
     EXIF rotation is applied, transparency is laid over white, 16-bit greys are scaled, and
     palettes and CMYK are converted; of an animation the first frame is taken.
 
+    Args:
+        source: a path, or an open binary file that can be sought in.
+        name: what messages call it; None for the path.
+
     Raises:
         UnilensError: the file is missing, empty, truncated, no image, too small or too large.
     """
-    path = Path(path)
+    if not isinstance(source, (str, os.PathLike)):
+        return _read(lambda: nullcontext(source), name or "the image")
+    path = Path(source)
+    name = name or str(path)
     if not path.exists():
-        raise UnilensError(f"no such image: {path}")
+        raise UnilensError(f"no such image: {name}")
     if not path.is_file():
-        raise UnilensError(f"expected an image file, got a folder: {path}")
+        raise UnilensError(f"expected an image file, got a folder: {name}")
+    return _read(lambda: path.open("rb"), name)
+
+
+def upright(image: Image.Image, name: str) -> Image.Image:
+    """Return an image as `read_image` returns it, refusing the same ones."""
+    _check_size(image, name)
+    image.load()
+    return to_rgb(ImageOps.exif_transpose(image))
+
+
+def _read(opened: Callable[[], AbstractContextManager[BinaryIO]], name: str) -> Image.Image:
     try:
-        if path.stat().st_size == 0:
-            raise UnilensError(f"expected an image, got an empty file: {path}")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), opened() as file:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                _check_size(image, path)
-                image.load()
-                return to_rgb(ImageOps.exif_transpose(image))
+            if not file.read(1):
+                raise UnilensError(f"expected an image, got an empty file: {name}")
+            file.seek(0)
+            with Image.open(file) as image:
+                return upright(image, name)
     except UnidentifiedImageError:
         raise UnilensError(
-            f"expected an image (JPEG, PNG, WebP, ...), but {path} is none that can be read"
+            f"expected an image (JPEG, PNG, WebP, ...), but {name} is none that can be read"
         ) from None
     except Image.DecompressionBombError:
-        raise UnilensError(_too_large(path, "far more ")) from None
+        raise UnilensError(_too_large(name, "far more ")) from None
     except UnilensError:
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
-        raise UnilensError(f"could not read {path}: {error}; is the file whole?") from error
+        raise UnilensError(f"could not read {name}: {error}; is the file whole?") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -70,24 +90,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _check_size(image: Image.Image, path: Path) -> None:
+def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise UnilensError(_too_large(path, f"{width * height / 1e6:.0f} mega"))
+        raise UnilensError(_too_large(name, f"{width * height / 1e6:.0f} mega"))
     if min(width, height) < MIN_SIDE:
         raise UnilensError(
             f"expected an image of at least {MIN_SIDE} pixels a side, got {width} x {height} in "
-            f"{path}"
+            f"{name}"
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise UnilensError(
             f"expected an image at most {MAX_ASPECT} times as long as it is wide, got {width} x "
-            f"{height} in {path}; cut it first"
+            f"{height} in {name}; cut it first"
         )
 
 
-def _too_large(path: Path, came: str) -> str:
+def _too_large(name: str, came: str) -> str:
     return (
-        f"expected an image of at most {MAX_PIXELS // 10**6} megapixels, but {path} has {came}"
+        f"expected an image of at most {MAX_PIXELS // 10**6} megapixels, but {name} has {came}"
         "pixels; scale it down first"
     )

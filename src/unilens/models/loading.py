@@ -37,20 +37,28 @@ def load_model(
         UnknownNameError: no such model.
         UnilensError: its package, weights or device are not to be had; the message says which.
     """
+    check_model_name(name)
     prefix, colon, rest = name.partition(":")
-    if not colon:
-        model = models[name](pretrained=pretrained)
-    elif prefix in _PREFIXES:
+    if colon:
         model = _PREFIXES[prefix](rest, pretrained)
         model.name = name
     else:
-        raise UnknownNameError("kind of model", prefix, _PREFIXES, "Expected KIND:NAME.")
+        model = models[name](pretrained=pretrained)
     if not pretrained and prefix != "py":
         model.origin = "random weights"
     try:
         return model if device is None else model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise UnilensError(f"could not use the device {str(device)!r}: {error}") from error
+
+
+def check_model_name(name: str) -> None:
+    """Raise `UnknownNameError` unless it is a bundled model or has the form KIND:NAME."""
+    prefix, colon, _ = name.partition(":")
+    if not colon:
+        models[name]
+    elif prefix not in _PREFIXES:
+        raise UnknownNameError("kind of model", prefix, _PREFIXES, "Expected KIND:NAME.")
 
 
 def _efficientnet_lite(number: int, size: int, *, pretrained: bool = True) -> PixelClassifier:

@@ -1,0 +1,89 @@
+"""The images of a benchmark: from packages, folders, URLs and data sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..errors import UnilensError, require
+from ..models import samples
+from .folders import list_folder
+from .hub_sets import list_hub
+from .items import Item, Label, spread
+from .labels import class_index_of
+from .torchvision_sets import list_torchvision
+
+__all__ = ["Item", "Label", "class_index_of", "open_source"]
+
+SAMPLES = "samples"
+BY_INDEX = "index"
+"""As `labels`: a data set's classes are the model's, in this order, whatever their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The photographs that come with installed packages."""
+
+    def load(self, name: str) -> Image.Image:
+        """Read the photograph."""
+        return samples[name.removeprefix(f"{SAMPLES}/")]()
+
+
+def open_source(
+    source: str,
+    *,
+    labels: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+) -> list[Item]:
+    """Return the images of a source, without opening them.
+
+    They come in the order of a hash of their names. So any `limit` takes a sample of all classes in
+    proportion, 100 images contain the 50 of a smaller limit, and the same images are taken wherever
+    the data are kept.
+
+    Args:
+        source: one of
+
+            - `samples`: photographs that come with installed packages, without labels;
+            - a folder or an image, as a path or any URL of fsspec (`s3://`, `gs://`, `file://`),
+              with all folders in it; the name of the folder that an image lies in is its label,
+              unless there is a `labels.csv`;
+            - `torchvision:NAME` or `torchvision:NAME?root=FOLDER`, never downloaded; further
+              settings of its builder likewise, behind `&`;
+            - `hf:REPO` or `hf:REPO?name=CONFIGURATION`, from the hub of Hugging Face or a local
+              folder; `image=` and `label=` name columns that are not found by themselves.
+        labels: of a folder, a table of labels, path or URL; of a data set by name, `index` for the
+            numbers of its classes in place of their names, where these are the model's.
+        split: of a data set by name; None for its validation or test images.
+        limit: how many images, at the most; None for all.
+
+    Raises:
+        UnknownNameError: there is no such data set.
+        UnilensError: there is no image, or it cannot be read; the message says why.
+    """
+    kind, _, rest = source.partition(":")
+    if kind in _BY_NAME and not rest.startswith("//"):
+        require(
+            labels in (None, BY_INDEX),
+            f"expected labels to be {BY_INDEX!r} or None with {source}, got {labels!r}",
+        )
+        return _BY_NAME[kind](rest, split=split, limit=limit, by_index=labels == BY_INDEX)
+    require(
+        split is None, f"expected no split with {source}, got {split!r}; name its folder instead"
+    )
+    if source != SAMPLES:
+        return list_folder(source, labels=labels, limit=limit)
+    if labels is not None:
+        raise UnilensError(f"expected no labels with {SAMPLES}, which have none, got {labels!r}")
+    return [
+        Item(one, None, Samples()) for one in spread((f"{SAMPLES}/{n}" for n in samples), limit)
+    ]
+
+
+_BY_NAME: dict[str, Callable[..., list[Item]]] = {
+    "torchvision": list_torchvision,
+    "hf": list_hub,
+}

@@ -1,0 +1,134 @@
+"""Images in a folder, on this machine or behind any URL that fsspec knows."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
+
+from ..errors import UnilensError
+from ..models import read_image
+from .items import Item, Label, spread
+from .labels import read_labels
+
+TABLE = "labels.csv"
+"""Read where it lies in the folder and no other table is named."""
+_STUBS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")
+"""Formats that Pillow knows by name but does not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Images in a folder.
+
+    Attributes:
+        url: of the folder, or of the one image.
+        alone: whether it is an image.
+    """
+
+    url: str
+    alone: bool = False
+
+    def load(self, name: str) -> Image.Image:
+        """Read the image at that path in the folder as upright RGB."""
+        shown = self.url if self.alone else f"{self.url.rstrip('/')}/{name}"
+        with _reasons(shown):
+            files, root = url_to_fs(self.url)
+            content = files.cat_file(root if self.alone else _joined(root, name))
+        return read_image(BytesIO(content), shown)
+
+
+def list_folder(url: str, *, labels: str | None = None, limit: int | None = None) -> list[Item]:
+    """Return the images of a folder and the folders in it; see `open_source`."""
+    with _reasons(url):
+        files, root = url_to_fs(url)
+        if isinstance(files, LocalFileSystem):
+            url = root
+        names = sorted(_names(files, root))
+    if not names:
+        raise UnilensError(f"no such folder or image, or an empty one: {url}")
+    origin = Folder(url, alone=names == [""])
+    if origin.alone:
+        names = [posixpath.basename(root)]
+    images = [name for name in names if _is_image(name)]
+    if not images:
+        raise UnilensError(
+            "expected images, got none by their endings (.jpg, .png, .webp, ...) in "
+            f"{url}, but {', '.join(names[:3])}"
+        )
+    table = _table(url, names, images, labels)
+    return [
+        Item(n, _of_folder(n) if table is None else table.get(n), origin)
+        for n in spread(images, limit)
+    ]
+
+
+def _table(
+    url: str, names: list[str], images: list[str], labels: str | None
+) -> dict[str, Label] | None:
+    if labels is None and TABLE not in names:
+        return None
+    place = labels or f"{url.rstrip('/')}/{TABLE}"
+    with _reasons(place):
+        files, path = url_to_fs(place)
+        content = files.cat_file(path)
+        return read_labels(content.decode("utf-8-sig"), place, set(images))
+
+
+def _of_folder(name: str) -> str | None:
+    return posixpath.basename(posixpath.dirname(name)) or None
+
+
+def _names(files: fsspec.AbstractFileSystem, root: str) -> Iterator[str]:
+    """Yield the paths of all files under a root, relative to it; "" where it is a file itself."""
+    if isinstance(files, LocalFileSystem):  # its own `find` asks for the size of every file
+        if Path(root).is_file():
+            yield ""
+        for folder, _, inside in os.walk(root, followlinks=True):
+            under = os.path.relpath(folder, root).replace(os.sep, "/")
+            yield from (posixpath.normpath(f"{under}/{name}") for name in inside)
+        return
+    for path in files.find(root):
+        yield path.removeprefix(root).lstrip("/")
+
+
+def _is_image(name: str) -> bool:
+    """Whether an ending is that of an image that can be read; nothing hidden is one."""
+    if any(part.startswith(".") for part in name.split("/")):
+        return False
+    Image.init()
+    kind = Image.registered_extensions().get(posixpath.splitext(name)[1].lower())
+    return kind in Image.OPEN and kind not in _STUBS
+
+
+def _joined(root: str, name: str) -> str:
+    return f"{root.rstrip('/')}/{name}" if root else name
+
+
+@contextmanager
+def _reasons(place: str) -> Iterator[None]:
+    """Say in a line why a place cannot be read."""
+    try:
+        yield
+    except UnilensError:
+        raise
+    except FileNotFoundError:
+        raise UnilensError(f"no such file: {place}") from None
+    except ImportError as error:
+        missing = getattr(error.__cause__, "name", None)
+        remedy = f"pip install {missing}" if missing else str(error)
+        raise UnilensError(f"a package is missing to read {place}; run: {remedy}") from None
+    except UnicodeDecodeError:
+        raise UnilensError(f"expected a table of labels in UTF-8: {place}") from None
+    except Exception as error:  # file systems raise whatever their network libraries raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnilensError(f"could not read {place}: {reason}") from error

@@ -1,0 +1,147 @@
+"""Data sets that torchvision knows by name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import UnilensError, UnknownNameError
+from ..models.images import upright
+from .items import Item, numbered, place_of, read_settings
+from .labels import as_label
+
+DEFAULT_ROOT = "data"
+_SPLITS = ("val", "test", "train")
+"""Without a split, the first of these that the data set has."""
+_WHOLE = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class TorchvisionSet:
+    """A data set of torchvision.
+
+    Attributes:
+        name: of its class in `torchvision.datasets`.
+        settings: of its builder, as JSON.
+    """
+
+    name: str
+    settings: str
+
+    def load(self, name: str) -> Image.Image:
+        """Read the image at that place as upright RGB."""
+        shown = f"torchvision:{self.name} {name}"
+        data = _opened(self)
+        try:
+            image = data[place_of(name)][0]
+        except Exception as error:  # loaders raise whatever they like on broken files
+            raise UnilensError(f"could not read {shown}: {error}; is the file whole?") from error
+        if not isinstance(image, Image.Image):
+            raise UnilensError(f"expected an image, got {type(image).__name__}: {shown}")
+        return upright(image, shown)
+
+
+def list_torchvision(
+    text: str, *, split: str | None = None, limit: int | None = None, by_index: bool = False
+) -> list[Item]:
+    """Return the images of `NAME` or `NAME?root=FOLDER`; see `open_source`."""
+    name, settings = read_settings(text)
+    parameters = inspect.signature(_kind(name)).parameters
+    if "root" in parameters:
+        settings["root"] = str(Path(str(settings.get("root", DEFAULT_ROOT))).absolute())
+    origin, part = _with_split(name, settings, list(parameters), split)
+    data = _opened(origin)
+    classes = getattr(data, "classes", None) or ()
+    return [
+        Item(one, as_label(_target(data, place), classes, by_index), origin)
+        for one, place in numbered(part, len(data), limit).items()
+    ]
+
+
+def _kind(name: str) -> Any:
+    from torchvision import datasets
+
+    kinds = {one: getattr(datasets, one) for one in datasets.__all__}
+    known = [one for one, kind in kinds.items() if hasattr(kind, "__getitem__")]
+    if name not in known:
+        raise UnknownNameError("data set of torchvision", name, known)
+    return kinds[name]
+
+
+def _with_split(
+    name: str, settings: dict[str, Any], parameters: list[str], split: str | None
+) -> tuple[TorchvisionSet, str]:
+    """Return the data set with the split as its builder takes it, and the split's name."""
+    choices = [split] if split else list(_SPLITS)
+    if "train" in parameters:
+        choice = split or "test"
+        if choice not in ("train", "test"):
+            raise UnilensError(
+                f"expected the split of torchvision:{name} to be train or test, got {split!r}"
+            )
+        return TorchvisionSet(name, _json(settings | {"train": choice == "train"})), choice
+    if "split" not in parameters:
+        if split:
+            raise UnilensError(
+                f"expected no split, since torchvision:{name} has none, got {split!r}"
+            )
+        return TorchvisionSet(name, _json(settings)), _WHOLE
+    for choice in choices:
+        origin = TorchvisionSet(name, _json(settings | {"split": choice}))
+        try:
+            _opened(origin)
+        except _NoSuchSplitError as error:
+            reason = error
+        else:
+            return origin, choice
+    raise reason
+
+
+class _NoSuchSplitError(UnilensError):
+    """A split that the data set does not have."""
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(origin: TorchvisionSet) -> Any:
+    settings = json.loads(origin.settings)
+    shown = f"torchvision:{origin.name}"
+    try:
+        return _kind(origin.name)(**settings)
+    except TypeError as error:
+        raise UnilensError(f"the settings of {shown} do not fit it: {error}") from error
+    except Exception as error:  # data sets raise whatever they like
+        reason = " ".join(str(error).split())
+        if "argument split" in reason:
+            raise _NoSuchSplitError(f"{shown}: {reason}") from None
+        raise UnilensError(
+            f"no data of {shown} in {settings.get('root')}: "
+            f"{reason.partition(' You can use ')[0].rstrip('.')}; {_remedy(origin.name, settings)}"
+        ) from None
+
+
+def _remedy(name: str, settings: Mapping[str, Any]) -> str:
+    remedy = f"name its folder, torchvision:{name}?root=FOLDER"
+    if "download" not in inspect.signature(_kind(name)).parameters:
+        return remedy
+    call = f"torchvision.datasets.{name}({settings.get('root')!r}, download=True)"
+    return f"{remedy}, or fetch it once where there is a network: {call}"
+
+
+def _target(data: Any, place: int) -> Any:
+    """Return the target at a place, without its image where the data set allows."""
+    for name in ("targets", "labels", "_labels"):
+        targets = getattr(data, name, None)
+        if targets is not None and len(targets) == len(data):
+            return targets[place]
+    return data[place][1]
+
+
+def _json(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)

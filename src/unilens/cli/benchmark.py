@@ -1,0 +1,224 @@
+"""`unilens benchmark`: models, methods and metrics over a data set, kept and reported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
+from ..benchmark.runner import Outcome, Told, planned_rows, run
+from ..benchmark.store import Store
+from ..errors import UnknownNameError, require
+from ..specs import read_settings, split_specs
+from ..viz import printable
+from . import options
+from .app import app, err
+from .app import out as console
+from .report import write
+
+_RATE_OVER = 120.0
+"""Seconds over which the rate and the time left are estimated."""
+
+
+@app.command()
+def benchmark(
+    plan: Annotated[Path | None, typer.Argument(help="A plan: a TOML file.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A plan that comes along: smoke, paper, robustness, cost.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "--models", help="As for explain; several.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A folder, an URL (s3://, gs://), torchvision:NAME, hf:REPO, samples."),
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="A CSV of the images' labels.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of a data set by name.")] = None,
+    corruption: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME:SEVERITY, 1 to 5: each image once more, so corrupted."),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--methods", "--method", help="Several, or all: uni,ig:baseline=blur,gradient."
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metrics", "--metric", help="Several; see list metrics.")
+    ] = None,
+    set_: options.Settings = None,
+    target: Annotated[
+        str | None, typer.Option(help="What is explained: predicted, or label.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="How many images, at the most.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
+    engine: Annotated[str | None, typer.Option(help="local, or ray (extra ray).")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="With Ray: how many at once.")] = None,
+    cpus: Annotated[int | None, typer.Option(help="With Ray: cores per worker.")] = None,
+    gpus: Annotated[float | None, typer.Option(help="With Ray: GPUs per worker.")] = None,
+    random_weights: options.RandomWeights = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder; what is done there is not done again."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do failed rows again.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the plan and the data, and print the plan.")
+    ] = False,
+) -> None:
+    """Run every method on every image and judge it by every metric, then write a report.
+
+    The same command, run again, goes on where it was interrupted. Flags take the place of what the
+    plan says.
+    """
+    given = _without_none(
+        {
+            "models": model,
+            "methods": methods and split_specs(methods),
+            "metrics": metrics and split_specs(metrics),
+            "settings": read_settings(set_ or []) or None,
+            "target": target,
+            "seed": seed,
+            "device": device,
+            "dtype": dtype,
+            "random_weights": random_weights or None,
+            "data": {
+                "source": data,
+                "labels": labels,
+                "split": split,
+                "limit": limit,
+                "corruptions": corruption and [_read_corruption(one) for one in corruption],
+            },
+            "engine": {
+                "name": engine,
+                "address": address,
+                "workers": workers,
+                "cpus": cpus,
+                "gpus": gpus,
+            },
+        }
+    )
+    chosen, name = _choose(plan, preset, given)
+    folder = out or Path("unilens-out") / name
+    if dry_run:
+        _describe(chosen, folder)
+        return
+    with _progress() as tell:
+        outcome = run(chosen, folder, retry_failed=retry_failed, tell=tell)
+    _conclude(outcome, folder)
+    if report:
+        write(folder)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _choose(path: Path | None, preset: str | None, given: dict[str, Any]) -> tuple[Plan, str]:
+    """Return the plan and what its run is called."""
+    require(path is None or preset is None, "expected a plan or --preset, got both; leave one out")
+    if path is not None:
+        return read_plan_file(path, given), path.stem
+    known = presets()
+    if preset is not None and preset not in known:
+        raise UnknownNameError("preset", preset, known)
+    if preset is not None:
+        return read_plan(known[preset], given, f"preset {preset}"), preset
+    require(
+        bool(given),
+        "expected a plan, --preset or flags; try: unilens benchmark --preset smoke",
+    )
+    return read_plan("", given, "the flags"), "benchmark"
+
+
+def _without_none(given: dict[str, Any]) -> dict[str, Any]:
+    kept = {
+        key: _without_none(value) if isinstance(value, dict) and key != "settings" else value
+        for key, value in given.items()
+    }
+    return {key: value for key, value in kept.items() if value is not None and value != {}}
+
+
+def _read_corruption(text: str) -> dict[str, Any]:
+    name, _, severity = text.partition(":")
+    require(
+        bool(re.fullmatch(r"\d+", severity)),
+        f"expected --corruption NAME:SEVERITY, such as gaussian_noise:3, got {text!r}",
+    )
+    return {"name": name, "severity": int(severity)}
+
+
+def _describe(plan: Plan, folder: Path) -> None:
+    images, rows = planned_rows(plan)
+    console.print_json(plan.model_dump_json())
+    console.print(
+        f"{images} images, {rows} rows, to {escape(printable(str(folder)))}", soft_wrap=True
+    )
+
+
+def _conclude(outcome: Outcome, folder: Path) -> None:
+    store = Store(folder)
+    console.print(
+        f"{outcome.written} rows written in {outcome.seconds:.0f} s, {outcome.before} were there"
+        + (f"; [red]{outcome.failed} failed[/]" if outcome.failed else ""),
+        soft_wrap=True,
+    )
+    console.print(f"digest {store.digest()}", soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """Rows per minute, over the last while."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate as text."""
+        return Text("" if task.speed is None else f"{60 * task.speed:.0f} rows/min")
+
+
+@contextmanager
+def _progress() -> Iterator[Told]:
+    """Show how far the run is, its rate and the time left, where there is a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns, console=err, transient=True, speed_estimate_period=_RATE_OVER)
+    task = progress.add_task("", total=None, start=False)
+
+    def tell(done: int, planned: int, failed: int, what: str) -> None:
+        if progress.tasks[0].total is None:
+            progress.reset(task, total=planned, completed=done)
+        shown = escape(printable(what)) + (f" [red]{failed} failed[/]" if failed else "")
+        progress.update(task, completed=done, description=shown)
+
+    with progress if err.is_terminal else nullcontext():
+        yield tell

@@ -1,0 +1,324 @@
+"""A memo saves passes and changes nothing: what is shared, what is not, and what is refused."""
+
+import gc
+import sys
+import types
+
+import pytest
+import torch
+
+from unilens import Evaluator, UnilensError
+from unilens.baselines import Constant
+from unilens.methods import methods
+from unilens.metrics import (
+    Deletion,
+    Infidelity,
+    InformationCurve,
+    Inpaint,
+    Memo,
+    MuFidelity,
+    Noise,
+    Replacement,
+    Robustness,
+    SensitivityN,
+    geometry,
+    metrics,
+)
+from unilens.metrics.memo import key_of
+
+from ..contract.test_methods import Counting
+from ..contract.test_metrics import NEEDED, TO_ROUNDING, Distance, against, mask_of, same
+
+FEW = {"subsets": 20, "cells": 4}
+VARIANTS = [
+    *((name, NEEDED.get(name, {})) for name in metrics),
+    ("mu_fidelity", {**FEW, "relevance": "saliency"}),
+    ("mu_fidelity", {**FEW, "correlation": "pearson", "fill": ["black", "blur"]}),
+    ("mu_fidelity", {**FEW, "score": "logit"}),
+    ("mu_fidelity", {**FEW, "fraction": 0.3}),
+    ("mu_fidelity", {**FEW, "subsets": 21}),
+    ("mu_fidelity", {**FEW, "cells": 3}),
+    ("mu_fidelity", {**FEW, "fill": "inpaint"}),
+    ("infidelity", {"disturbance": "gaussian"}),
+    ("infidelity", {"disturbance": "gaussian", "scaled": True}),
+    ("infidelity", {"disturbance": "square", "fill": ["black", "grey"]}),
+    ("infidelity", {"disturbance": "square", "units": "gradient", "score": "logit"}),
+    ("infidelity", {"disturbance": "subset", "fill": "noise", "samples": 99}),
+    ("monotonicity", {"baseline": "black"}),
+    ("path_curvature", {"baseline": "black"}),
+    ("path_curvature", {"baseline": "blur", "n_steps": 9}),
+    ("max_sensitivity", {"radius": 0.05}),
+    ("local_lipschitz", {"samples": 3}),
+    ("robustness", {"perturbation": "noise", "similarity": "ssim"}),
+    ("robustness", {"perturbation": "noise", "radius": 0.1}),
+    ("robustness", {"perturbation": "fgsm", "objective": "random"}),
+    ("sic_auc", {"score": against, "relevance": "saliency"}),
+    ("sic_auc", {"score": against, "shown": 0.1}),
+]
+
+
+@pytest.fixture
+def counted(small_net):
+    return Evaluator(Counting(small_net).eval())
+
+
+@pytest.fixture
+def few(images):
+    return images[:3]
+
+
+def forward_passes(measure):
+    """Return how many points go forward while something is measured."""
+    before = Counting.forward_points
+    measure()
+    return Counting.forward_points - before
+
+
+def test_nothing_changes(small_net, few, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=Distance))
+    geometry._distance.cache_clear()
+    few = few[:2]
+    evaluator, mask = Evaluator(small_net), mask_of(few)
+    memo, differ = Memo(evaluator, few), []
+    for turn, score in enumerate(("logit", "probability")):
+        explainer = methods["ig"](n_steps=3, score=score)
+        attribution = explainer(evaluator, few)
+        for name, settings in VARIANTS:
+            given = {"method": explainer, "mask": mask}
+            with_memo, alone = (
+                metrics[name](**settings)(evaluator, few, attribution, **given, **more)
+                for more in ({"memo": memo}, {})
+            )
+            found = {"values": with_memo.values, **with_memo.parts, **with_memo.details}
+            expected = {"values": alone.values, **alone.parts, **alone.details}
+            assert found.keys() == expected.keys()
+            differ += [
+                (turn, name, settings, key)
+                for key, value in expected.items()
+                if not same(value, found[key]) and name not in TO_ROUNDING
+            ]
+            ours, theirs = ({**one.provenance, "seconds": None} for one in (with_memo, alone))
+            assert ours == theirs
+    geometry._distance.cache_clear()
+    assert not differ
+
+
+@pytest.mark.parametrize(
+    ("metric", "others"),
+    [
+        (
+            MuFidelity(**FEW),
+            [
+                MuFidelity(**FEW, absolute=True),
+                MuFidelity(**FEW, correlation="pearson", relevance="saliency"),
+            ],
+        ),
+        (
+            SensitivityN(fractions=(0.1, 0.5), subsets=9),
+            [
+                SensitivityN(fractions=(0.5,), subsets=9),
+                MuFidelity(cells=None, fraction=0.1, subsets=9),
+            ],
+        ),
+        (Infidelity(samples=9), [Infidelity(samples=9, scaled=True)]),
+        (Robustness(perturbation=Noise()), []),
+    ],
+)
+def test_the_second_map_is_asked_what_the_first_was(counted, few, metric, others):
+    memo = Memo(counted, few)
+
+    def measure(measuring, values):
+        return measuring(counted, few, values, memo=memo, method=lambda model, inputs, _: inputs)
+
+    assert forward_passes(lambda: measure(metric, few)) > 0
+    for measuring in [metric, *others]:
+        assert forward_passes(lambda one=measuring: measure(one, few.flip(0))) == 0
+
+
+def test_without_a_memo_nothing_is_kept(counted, few):
+    metric = MuFidelity(**FEW)
+    metric(counted, few, few)
+    assert forward_passes(lambda: metric(counted, few, few)) == 3 * 21
+
+
+def maps(model, inputs, target):
+    maps.calls += 1
+    return inputs.square()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "calls"),
+    [
+        ("fgsm_spearman", "fgsm_top_k", None),
+        ("attack_spearman", "attack_top_k", None),
+        ("fgsm_label_spearman", "fgsm_label_top_k", 1),
+        ("noise_spearman", "noise_top_k", 1),
+        ("max_sensitivity", "mean_sensitivity", 10),
+        ("mean_sensitivity", "local_lipschitz", 10),
+    ],
+)
+def test_a_pair_explains_once(counted, few, first, second, calls):
+    memo = Memo(counted, few)
+
+    def measure(name, values, method=maps):
+        measuring = metrics[name](**NEEDED.get(name, {}))
+        before = maps.calls
+        passes = forward_passes(
+            lambda: measuring(counted, few, values, method=method, target=0, memo=memo)
+        )
+        return maps.calls - before, passes
+
+    maps.calls = 0
+    made, _ = measure(first, few)
+    assert made == calls or (calls is None and made > 0)
+    assert measure(second, few) == (0, 0)
+    assert measure(second, few.flip(0))[0] == made, "another map"
+    assert measure(first, few)[0] == made, "only the latest map is remembered"
+    calls = []
+    measure(second, few, lambda model, inputs, _: calls.append(1) or inputs)
+    assert calls, "another method"
+
+
+def test_information_curves_look_once(counted, few):
+    memo = Memo(counted, few)
+    for score, passes in ((against, 3 * 17), ("probability", 0)):
+        metric = InformationCurve(score=score)
+        assert forward_passes(lambda one=metric: one(counted, few, few, memo=memo)) == passes
+    saliency = InformationCurve(relevance="saliency", shown=0.1)
+    assert forward_passes(lambda: saliency(counted, few, few, memo=memo)) == 3 * 15
+
+
+class Doubled(MuFidelity):
+    """Another class may ask other questions."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments"),
+    [
+        ({}, {"target": 1}),
+        ({}, {"target": [0, 0, 1]}),
+        ({}, {"seed": 1}),
+        ({"fill": "grey"}, {}),
+        ({"fill": Replacement(Constant(0.25))}, {}),
+        ({"fill": Inpaint(noise=0.0)}, {}),
+        ({"fill": lambda subject: lambda kept: kept[:, :, None] * subject.inputs}, {}),
+        ({"subsets": 21}, {}),
+        ({"cells": 5}, {}),
+        ({"fraction": 0.3}, {}),
+        ({"score": "logit"}, {}),
+        ({"score": against}, {}),
+    ],
+)
+def test_other_questions_are_asked_anew(counted, few, settings, arguments):
+    memo, own = Memo(counted, few), {"target": 0, "seed": 0}
+    MuFidelity(**FEW)(counted, few, few, memo=memo, **own)
+    metric = MuFidelity(**{**FEW, **settings})
+    asked = forward_passes(lambda: metric(counted, few, few, memo=memo, **{**own, **arguments}))
+    assert asked == 3 * metric.subsets
+    assert forward_passes(lambda: MuFidelity(**FEW)(counted, few, few, memo=memo, **own)) == 0
+    other = Doubled(**FEW)
+    assert forward_passes(lambda: other(counted, few, few, memo=memo, **own)) == 3 * 20
+
+
+def test_fills_are_built_once_for_all_maps_and_metrics(counted, few):
+    calls = []
+
+    def fill(subject):
+        calls.append(subject)
+        return lambda kept: kept[:, :, None] * subject.inputs
+
+    memo = Memo(counted, few)
+    for values in (few, few.flip(0)):
+        Deletion(fill=fill)(counted, few, values, memo=memo)
+        MuFidelity(**FEW, fill=fill)(counted, few, values, memo=memo)
+    assert len(calls) == 1
+    Deletion(fill=fill)(counted, few, few, memo=memo, seed=1)
+    assert len(calls) == 2
+
+
+def test_others_are_refused(small_net, few):
+    evaluator = Evaluator(small_net)
+    memo, metric = Memo(evaluator, few), Deletion()
+    for model in (small_net, Evaluator(small_net)):
+        with pytest.raises(UnilensError, match="Evaluator that the memo was made for") as caught:
+            metric(model, few, few, memo=memo)
+        assert "\n" not in str(caught.value)
+    for inputs in (few.flip(0), few[:2], few.float(), few.where(few > 0.5, -0.0)):
+        with pytest.raises(UnilensError, match="inputs that the memo was made for") as caught:
+            metric(evaluator, inputs, inputs, memo=memo)
+        assert "\n" not in str(caught.value)
+    metric(evaluator, few.clone(), few, memo=memo)
+    few[0, 0, 0, 0] += 1
+    with pytest.raises(UnilensError, match="inputs that the memo was made for"):
+        metric(evaluator, few, few, memo=memo)
+
+
+def test_what_has_failed_is_tried_again(counted, few):
+    memo, calls = Memo(counted, few), []
+
+    def fill(subject):
+        calls.append(1)
+        raise UnilensError("not yet")
+
+    for _ in range(2):
+        with pytest.raises(UnilensError, match="not yet"):
+            Deletion(fill=fill)(counted, few, few, memo=memo)
+    assert len(calls) == 2
+
+
+def held(thing, beside):
+    """Return the bytes of all tensors that a thing holds, those that `beside` holds left out."""
+    seen, queue, found = {id(one) for one in beside}, [thing], 0
+    while queue:
+        one = queue.pop()
+        if id(one) in seen or isinstance(one, (type, types.ModuleType)):
+            continue
+        seen.add(id(one))
+        if isinstance(one, torch.Tensor):
+            found += one.nbytes
+        elif isinstance(one, types.FunctionType):
+            queue += [cell.cell_contents for cell in one.__closure__ or ()]
+        else:
+            queue += gc.get_referents(one)
+    return found
+
+
+def test_memory_does_not_grow_with_the_maps(counted, few):
+    memo, after = Memo(counted, few), []
+    names = ("fgsm_top_k", "noise_spearman", "fgsm_label_spearman", "max_sensitivity", "sic_auc")
+    asked = [(name, NEEDED.get(name, {})) for name in (*names, "mu_fidelity", "infidelity", "road")]
+    for first in range(3):
+        values = few.roll(first, -1)
+        for name, settings in asked:
+            measuring = metrics[name](**settings)
+            measuring(counted, few, values, method=lambda model, inputs, _: +inputs, memo=memo)
+        after.append(held(memo, beside=[counted]))
+    assert after == after[:1] * 3
+    assert 5 * few.nbytes < after[0] < 30 * few.nbytes
+
+
+def test_keys():
+    zero, one = torch.zeros(3), torch.ones(3)
+    constant = Replacement(Constant(zero))
+    assert key_of(constant) == key_of(Replacement(Constant(zero.clone())))
+    assert key_of(constant) != key_of(Replacement(Constant(one)))
+    before = key_of(constant)
+    zero += 1
+    assert key_of(constant) != before
+    assert key_of(zero) != key_of(zero.double())
+    assert key_of(zero) != key_of(zero.view(1, 3))
+    assert key_of(torch.tensor(1.0).bfloat16()) == key_of(torch.tensor(1.0).bfloat16())
+    assert len({key_of(one) for one in (0, 0.0, -0.0, False, None, "0", (0,), [0], "None")}) == 9
+    assert key_of(float("nan")) == key_of(float("nan"))
+    assert key_of(Noise()) != key_of(Noise(radius=0.1))
+    assert key_of(Deletion()) != key_of(metrics["insertion_auc"]())
+    assert key_of(against) == key_of(against)
+    assert key_of(lambda: 0) != key_of(lambda: 0)
+
+    class Stateful(Noise):
+        pass
+
+    first, second = Stateful(), Stateful()
+    assert key_of(first) == key_of(second) != key_of(Noise())
+    object.__setattr__(second, "strength", 2)
+    assert key_of(first) != key_of(second)
