@@ -40,7 +40,10 @@ def test_a_mean_is_that_of_the_rows(make_run):
 
 def test_the_three_ways_to_print(make_run, run):
     folder = make_run().folder
-    sql = "SELECT image, count(*) AS n, NULL AS nothing FROM rows WHERE image < 'photo002' GROUP BY 1 ORDER BY 1"
+    sql = (
+        "SELECT image, count(*) AS n, NULL AS nothing FROM rows WHERE image < 'photo002' "
+        "GROUP BY 1 ORDER BY 1"
+    )
     code, out, err = run("query", folder, sql, "--csv")
     assert (code, err) == (0, "")
     assert list(csv.reader(io.StringIO(out))) == [
@@ -122,7 +125,7 @@ def test_wrong_sql_is_one_clear_line(make_run, run):
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert '"valu" not found' in err
-    assert "map_seconds" in err
+    assert "Columns of rows: image, corruption" in err
     code, out, err = run("query", folder, "SELEC 1")
     assert (code, err.count("\n")) == (2, 1)
     assert "syntax error" in err

@@ -1,4 +1,4 @@
-"""What `unilens report` writes: the numbers, the words, the pictures, and that it is safe to open."""
+"""What `unilens report` writes: numbers, words and pictures, and that it is safe to open."""
 
 import csv
 import json

@@ -44,7 +44,9 @@ def test_a_summary_by_hand():
     assert (single.n, single.mean, single.sd, single.low, single.high) == (1, 7.0, None, None, None)
 
 
-def test_resampled_means_and_differences_are_those_of_a_loop(monkeypatch):
+@pytest.mark.parametrize("kept", [2**27, 0])
+def test_resampled_means_and_differences_are_those_of_a_loop(monkeypatch, kept):
+    monkeypatch.setattr(statistics, "_KEPT", kept)
     monkeypatch.setattr(statistics, "_COUNTED_AT_ONCE", 24)  # three resamples at a time
     random = numpy.random.default_rng(0)
     values = random.normal(size=(8, 3))

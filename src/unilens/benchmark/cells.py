@@ -77,20 +77,20 @@ WHERE isfinite(part.value) GROUP BY ALL ORDER BY ALL
 """
 _CURVES = """
 WITH entries AS (
-    SELECT model, metric, method, unnest(map_entries(curves)) AS entry
-    FROM valued WHERE corruption = ? AND severity = ?
+    SELECT method, unnest(map_entries(curves)) AS entry
+    FROM valued WHERE corruption = ? AND severity = ? AND model = ? AND metric = ?
 ), points AS (
-    SELECT model, metric, method, entry.key AS name, unnest(entry.value) AS y,
+    SELECT method, entry.key AS name, unnest(entry.value) AS y,
         generate_subscripts(entry.value, 1) AS place
     FROM entries
 ), means AS (
-    SELECT model, metric, method, name, place, count(y) AS n, avg(y) AS mean,
+    SELECT method, name, place, count(y) AS n, avg(y) AS mean,
         quantile_cont(y, 0.25) AS low, quantile_cont(y, 0.75) AS high
     FROM points WHERE isfinite(y) GROUP BY ALL
 )
-SELECT model, metric, method, name, max(n), list(mean ORDER BY place), list(low ORDER BY place),
+SELECT method, name, max(n), list(mean ORDER BY place), list(low ORDER BY place),
     list(high ORDER BY place)
-FROM means GROUP BY model, metric, method, name ORDER BY model, metric, method, name
+FROM means GROUP BY method, name ORDER BY method, name
 """
 _GALLERY = """
 SELECT model, method, image, value
@@ -262,14 +262,21 @@ class Cells:
         return self._all(_PARTS, corruption, severity)
 
     def curves(self, corruption: str, severity: int) -> list[Curve]:
-        """Return the mean curves that have fractions to be drawn over."""
-        found = {tuple(row[:4]): row[4:] for row in self._all(_CURVES, corruption, severity)}
-        made = []
-        for (model, metric, method, name), (n, mean, low, high) in found.items():
-            over = found.get((model, metric, method, _over(name)))
+        """Return the mean curves that have fractions to be drawn over, in the plan's order."""
+        return [
+            curve
+            for metric in self._plan.metrics
+            for model in self._plan.models
+            for curve in self._curves(corruption, severity, model, metric)
+        ]
+
+    def _curves(self, corruption: str, severity: int, model: str, metric: str) -> Iterator[Curve]:
+        rows = self._all(_CURVES, corruption, severity, model, metric)
+        found = {(method, name): rest for method, name, *rest in rows}
+        for (method, name), (n, mean, low, high) in found.items():
+            over = found.get((method, _over(name)))
             if over is not None and name != _over(name) and len(over[1]) == len(mean):
-                made.append(Curve(model, metric, method, name, n, over[1], mean, low, high))
-        return made
+                yield Curve(model, metric, method, name, n, over[1], mean, low, high)
 
     def gallery(
         self, corruption: str, severity: int, metric: str
