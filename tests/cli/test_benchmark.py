@@ -19,7 +19,7 @@ from unilens.benchmark.store import Store
 KILLS = int(os.environ.get("UNILENS_KILLS", "3"))
 """How often a run is killed; more in a long test."""
 MAIN = "from unilens.cli import main; main()"
-HASTY = "from unilens.benchmark import runner; runner._WRITE_EVERY = 0.0; " + MAIN
+HASTY = "from unilens.benchmark import runner; runner.WRITE_EVERY = 0.0; " + MAIN
 MODEL = """
 import torch
 from torch import nn

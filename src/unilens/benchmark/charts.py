@@ -176,7 +176,7 @@ def cost_against_quality(
     if len(known) < 2:
         return None
     height = max(280, _LABEL * len(known) + 20)
-    x = _log_axis([seconds for _, seconds in known], 60, 400)
+    x = log_axis([seconds for _, seconds in known], 60, 400)
     y = _axis([one.mean or 0.0 for one, _ in known], height, 12)
     places = spread([y.at(one.mean or 0.0) for one, _ in known], _LABEL, 8, height)
     marks = [
@@ -207,7 +207,7 @@ def steps(parts: Mapping[str, Mapping[int, float]], ours: Sequence[str]) -> Char
     if not counts:
         return None
     height = max(260, _LABEL * len(parts) + 20)
-    x = _log_axis([float(count) for count in counts], 60, 380)
+    x = log_axis([float(count) for count in counts], 60, 380)
     y = _axis([value for means in parts.values() for value in means.values()], height, 12)
     last = {method: y.at(means[max(means)]) for method, means in parts.items()}
     places = spread(list(last.values()), _LABEL, 8, height)
@@ -220,7 +220,7 @@ def steps(parts: Mapping[str, Mapping[int, float]], ours: Sequence[str]) -> Char
             "level",
             method in ours,
             f"{method}: " + ", ".join(f"{means[n]:.3f} at {n}" for n in sorted(means)),
-            line=_line([(x.at(float(n)), y.at(means[n])) for n in sorted(means)]),
+            line=polyline([(x.at(float(n)), y.at(means[n])) for n in sorted(means)]),
         )
         for (method, means), place in zip(parts.items(), places, strict=True)
     ]
@@ -238,8 +238,8 @@ def panels(curves: Sequence[Curve], ours: Sequence[str]) -> Panels:
         points = [(x.at(a), y.at(b)) for a, b in zip(one.x, one.mean, strict=True)]
         below = [(x.at(a), y.at(b)) for a, b in zip(one.x, one.low, strict=True)]
         above = [(x.at(a), y.at(b)) for a, b in zip(one.x, one.high, strict=True)]
-        made.lines.append(_line(points))
-        band = _line([*below, *reversed(above)])
+        made.lines.append(polyline(points))
+        band = polyline([*below, *reversed(above)])
         told = f"{one.method}: mean from {number(one.mean[0])} to {number(one.mean[-1])}"
         made.panels.append(Panel(one.method, one.method in ours, told, made.lines[-1], band))
     return made
@@ -264,7 +264,8 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return [places[one] for one in range(len(wanted))]
 
 
-def _line(points: Sequence[tuple[float, float]]) -> str:
+def polyline(points: Sequence[tuple[float, float]]) -> str:
+    """Return points as SVG wants them."""
     return " ".join(f"{x:g},{y:g}" for x, y in points)
 
 
@@ -275,7 +276,8 @@ def _axis(values: Sequence[float], first: float, last: float, *, padded: bool = 
     return Axis(low - margin, high + margin, first, last)
 
 
-def _log_axis(values: Sequence[float], first: float, last: float) -> Axis:
+def log_axis(values: Sequence[float], first: float, last: float) -> Axis:
+    """Return an axis for ratios, a little longer than the values."""
     low, high = min(values), max(values)
     margin = max(1.05, (high / low) ** 0.06)
     return Axis(low / margin, high * margin, first, last, log=True)

@@ -18,11 +18,13 @@ from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name
 from ..registry import Registry
 from ..specs import Spec, read_specs
+from .design import Cost, Point
 from .imagenet_c import check_corruption
 
 _ALL = "all"
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Setting = bool | int | float | str | list[Any]
+_NO_USE_TO_COST = ("metrics", "target", "rank_by", "data", "engine")
 
 
 class _Part(BaseModel):
@@ -115,6 +117,8 @@ class Plan(_Part):
             where it is None.
         data: the images.
         engine: where the work is done.
+        cost: what costs are measured at; the plan is then one of a cost study, which takes
+            photographs that come along and measures no metrics.
     """
 
     models: Names = (DEFAULT_MODEL,)
@@ -130,6 +134,7 @@ class Plan(_Part):
     rank_by: str | None = None
     data: Data = Data()
     engine: Engine = Engine()
+    cost: Cost | None = None
 
     @field_validator("methods", "metrics")
     @classmethod
@@ -165,6 +170,17 @@ class Plan(_Part):
             )
         if self.rank_by is not None and self.rank_by not in self.metrics:
             raise UnknownNameError("metric of this plan in rank_by", self.rank_by, self.metrics)
+        return self
+
+    @model_validator(mode="after")
+    def _no_more_than_costs(self) -> Self:
+        fields = type(self).model_fields
+        for key in _NO_USE_TO_COST if self.cost else ():
+            require(
+                getattr(self, key) == fields[key].default,
+                f"{key}: a plan with [cost] measures what maps cost in this process, on photographs"
+                f" that come along; leave {key} out, or leave [cost] out",
+            )
         return self
 
     @property
@@ -264,7 +280,13 @@ def _first(error: ValidationError) -> str:
 
 
 def _owner(loc: tuple[int | str, ...]) -> list[str]:
-    kinds: dict[str, type[BaseModel]] = {"data": Data, "engine": Engine, "corruptions": Changed}
+    kinds: dict[str, type[BaseModel]] = {
+        "data": Data,
+        "engine": Engine,
+        "corruptions": Changed,
+        "cost": Cost,
+        "centre": Point,
+    }
     named = [one for one in loc[:-1] if isinstance(one, str)]
     return list((kinds[named[-1]] if named else Plan).model_fields)
 
@@ -276,8 +298,8 @@ GROWING = ("models", "methods", "metrics")
 def check_resumable(before: Plan, now: Plan) -> None:
     """Raise unless a plan asks for all that an earlier one asked for: only then can it go on.
 
-    Models, methods, metrics, corruptions and images may be added; the engine and the pictures may
-    change.
+    Models, methods, metrics, corruptions, images and what costs are measured at may be added; the
+    engine and the pictures may change.
     """
     for key in GROWING:
         gone = [one for one in getattr(before, key) if one not in getattr(now, key)]
@@ -293,6 +315,11 @@ def check_resumable(before: Plan, now: Plan) -> None:
     was, wanted = before.data.limit, now.data.limit
     fewer = wanted is not None and (was is None or wanted < was)
     _refuse("data.limit", f"was {was}, now {wanted}", fewer)
+    if before.cost is None or now.cost is None:
+        _refuse("cost", "one of them is a cost study", before.cost is not now.cost)
+    else:
+        for key, difference in before.cost.not_in(now.cost):
+            _refuse(f"cost.{key}", difference, True)
 
 
 def _refuse(key: str, difference: str, different: bool) -> None:

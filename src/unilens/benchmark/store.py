@@ -17,11 +17,12 @@ from pyarrow import compute, dataset, parquet
 from ..errors import UnilensError, require
 from ..records import write_json
 from .plan import Plan, check_resumable, make_plan
-from .rows import FAILED, KEY, SCHEMA, SCHEMA_VERSION, Row, digest, in_order, table_of
+from .rows import COSTS, FAILED, KEY, SCHEMA, SCHEMA_VERSION, Row, digest, in_order, table_of
 from .surroundings import surroundings
 
 _log = logging.getLogger(__name__)
 MANIFEST, SHARDS, LOG, LOCK = "manifest.json", "rows", "log.txt", ".lock"
+COST = "cost.parquet"
 _PARTIAL = ".partial"
 
 Place = tuple[str, str, int, str]
@@ -78,7 +79,7 @@ class Store:
         said: dict[str, Any] = {"schema": SCHEMA_VERSION, "sessions": []}
         if (folder / MANIFEST).exists():
             said = _read_manifest(folder)
-            if any((folder / SHARDS).glob("*.parquet")):
+            if (folder / COST).exists() or any((folder / SHARDS).glob("*.parquet")):
                 check_resumable(make_plan(said["plan"], str(folder / MANIFEST)), plan)
         else:
             _check_new(folder)
@@ -136,6 +137,22 @@ class Store:
         if rows:
             self._write(self.folder / SHARDS / f"{uuid.uuid4().hex}.parquet", table_of(list(rows)))
 
+    def costs(self) -> list[Row]:
+        """Return what a cost study has measured so far, in the order in which it was."""
+        path = self.folder / COST
+        if not path.exists():
+            return []
+        try:
+            found: list[Row] = parquet.read_table(path, schema=COSTS).to_pylist()
+        except (OSError, pyarrow.ArrowException) as error:
+            self._set_aside(path, error)
+            return []
+        return found
+
+    def keep_costs(self, rows: Sequence[Row]) -> None:
+        """Write all that a cost study has measured so far, in the place of what was there."""
+        self._write(self.folder / COST, pyarrow.Table.from_pylist(list(rows), schema=COSTS))
+
     def forget_failed(self) -> int:
         """Take out the rows that failed, so that they are done again; return how many."""
         gone = 0
@@ -151,8 +168,9 @@ class Store:
 
     def clean(self) -> None:
         """Remove what an interrupted writer has left half done."""
-        for path in (self.folder / SHARDS).glob(f"*{_PARTIAL}"):
-            path.unlink()
+        for folder in (self.folder, self.folder / SHARDS):
+            for path in folder.glob(f"*{_PARTIAL}"):
+                path.unlink()
 
     def _write(self, path: Path, table: pyarrow.Table) -> None:
         partial = path.with_suffix(_PARTIAL)

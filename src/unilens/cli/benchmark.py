@@ -22,8 +22,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ..benchmark.cost import planned_places, study
 from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
-from ..benchmark.runner import Outcome, Told, planned_rows, run
+from ..benchmark.runner import planned_rows, run
+from ..benchmark.session import Outcome, Told
 from ..benchmark.store import Store
 from ..errors import UnknownNameError, require
 from ..specs import read_settings, split_specs
@@ -131,7 +133,8 @@ def benchmark(
         _describe(chosen, folder)
         return
     with _progress() as tell:
-        outcome = run(chosen, folder, retry_failed=retry_failed, tell=tell)
+        begin = study if chosen.cost else run
+        outcome = begin(chosen, folder, retry_failed=retry_failed, tell=tell)
     _conclude(outcome, folder)
     if report:
         write(folder)
@@ -174,11 +177,12 @@ def _read_corruption(text: str) -> dict[str, Any]:
 
 
 def _describe(plan: Plan, folder: Path) -> None:
-    images, rows = planned_rows(plan)
     console.print_json(plan.model_dump_json())
-    console.print(
-        f"{images} images, {rows} rows, to {escape(printable(str(folder)))}", soft_wrap=True
-    )
+    if plan.cost:
+        planned = f"{len(planned_places(plan))} measurements"
+    else:
+        planned = "{} images, {} rows".format(*planned_rows(plan))
+    console.print(f"{planned}, to {escape(printable(str(folder)))}", soft_wrap=True)
 
 
 def _conclude(outcome: Outcome, folder: Path) -> None:
@@ -188,7 +192,8 @@ def _conclude(outcome: Outcome, folder: Path) -> None:
         + (f"; [red]{outcome.failed} failed[/]" if outcome.failed else ""),
         soft_wrap=True,
     )
-    console.print(f"digest {store.digest()}", soft_wrap=True)
+    if not store.plan.cost:
+        console.print(f"digest {store.digest()}", soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..benchmark.comparison import write_comparison
+from ..benchmark.cost_report import write_cost_report
 from ..benchmark.queries import query as ask
 from ..benchmark.report import write_report
 from ..benchmark.store import Store
@@ -55,7 +56,9 @@ def report(
 def write(run: Path, folder: Path | None = None) -> None:
     """Write the report of a run, to `report` in its own folder where no other is named."""
     with waiting("working out the report"):
-        _say(write_report(Store(run), folder or run / "report"))
+        store = Store(run)
+        of_kind = write_cost_report if store.plan.cost else write_report
+        _say(of_kind(store, folder or run / "report"))
 
 
 def _say(paths: Iterable[Path]) -> None:

@@ -1,0 +1,281 @@
+"""From measured costs to those of a large run: hours, memory, rows, and what breaks first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import require
+from ..metrics import metrics
+from ..specs import read_specs
+from .design import BOTH, FORWARD
+from .driver import Driver
+from .scaling import Study
+from .session import WRITE_AT, WRITE_EVERY
+from .store import Store
+
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A run to be projected.
+
+    Attributes:
+        images: how many.
+        models: by name; None for those whose bare passes alone were measured, or else the plan's.
+        methods: as in the plan; None for all of them.
+        metrics: as in a plan; none for maps alone.
+        devices: how many work side by side, each on its own images.
+        speed_up: how many times as fast a device is as what was measured: a core, where models ran
+            on a CPU, or else the device; None for as fast.
+    """
+
+    images: int = 50_000
+    models: tuple[str, ...] | None = None
+    methods: tuple[str, ...] | None = None
+    metrics: tuple[str, ...] = ()
+    devices: int = 1
+    speed_up: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("images", "devices"):
+            value = getattr(self, name)
+            require(value >= 1, f"expected {name} to be at least 1, got {value}")
+        require(
+            self.speed_up is None or self.speed_up > 0,
+            f"expected speed_up to be above 0, got {self.speed_up}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may take; they are choices, not measurements.
+
+    Attributes:
+        hours: until all is done.
+        resume_hours: until a resumed run knows what is done.
+        driver_bytes: of the process that writes.
+        worker_bytes: of each that computes.
+        disk_bytes: of the run's folder; None for no limit.
+    """
+
+    hours: float
+    resume_hours: float
+    driver_bytes: float
+    worker_bytes: float
+    disk_bytes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Breaking:
+    """One thing that a run needs, and how much of it there is.
+
+    Attributes:
+        what: in words.
+        need: of the workload.
+        limit: there is.
+        unit: of both.
+        images: how many of them would need all there is; None where it does not depend on them.
+        remedy: what to do.
+    """
+
+    what: str
+    need: float
+    limit: float
+    unit: str
+    images: float | None
+    remedy: str
+
+    @property
+    def share(self) -> float:
+        """The need as a multiple of what there is: above 1 it breaks."""
+        return self.need / self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """What a workload takes.
+
+    Attributes:
+        map_hours: of one device like what was measured, by model and method, maps alone.
+        metric_hours: likewise for all metrics of all maps, by model.
+        unknown: models and methods that cannot be projected; they count as nothing.
+        hours: until all is done, on all devices.
+        worker_bytes: of the hungriest worker that was measured; None where none was.
+        rows: that are written.
+        shards: files that they are written to, at the least.
+        row_bytes: of one row on disk; None where no run was given.
+    """
+
+    map_hours: dict[tuple[str, str], float]
+    metric_hours: dict[str, float]
+    unknown: list[tuple[str, str]]
+    hours: float
+    worker_bytes: int | None
+    rows: int
+    shards: int
+    row_bytes: float | None
+
+    @property
+    def device_hours(self) -> float:
+        """Hours of one device like what was measured."""
+        return sum(self.map_hours.values()) + sum(self.metric_hours.values())
+
+    @property
+    def disk_bytes(self) -> float | None:
+        """Bytes of the run's folder."""
+        return None if self.row_bytes is None else self.rows * self.row_bytes
+
+    def share_of(self, method: str) -> float:
+        """Return a method's share in the hours of all maps."""
+        mine = sum(hours for (_, one), hours in self.map_hours.items() if one == method)
+        return mine / (sum(self.map_hours.values()) or 1.0)
+
+
+def project(study: Study, workload: Workload, run: Store | None = None) -> Projection:
+    """Project the costs of a workload from a cost study.
+
+    A map costs what it does at the centre, with the number of steps that the plan or the method's
+    default asks for; under a model whose maps were not measured, as many of its bare passes. The
+    costs of metrics are their passes by the bare passes' time, and the maps that they make anew.
+    What is not multiplied by the images (loading, starting workers) is left out.
+
+    Args:
+        study: the measurements.
+        workload: what is to be done.
+        run: a benchmark whose rows say how many bytes one takes on disk.
+    """
+    models = workload.models or study.cost.also or study.plan.models
+    chosen = workload.methods or study.plan.methods
+    seconds = {
+        (model, method): study.seconds_of_map(model, method)
+        for model in models
+        for method in chosen
+    }
+    known = {place: value for place, value in seconds.items() if value is not None}
+    in_hours = workload.images / _HOUR
+    maps = {place: value * in_hours for place, value in known.items()}
+    judging = {
+        model: in_hours * _seconds_of_metrics(study, model, workload.metrics, known)
+        for model in models
+    }
+    speed = workload.devices * (workload.speed_up or 1.0)
+    hours = (sum(maps.values()) + sum(judging.values())) / speed
+    results = workload.images * len(models)
+    rows = results * len(chosen) * max(1, len(workload.metrics))
+    return Projection(
+        maps,
+        judging,
+        [place for place, value in seconds.items() if value is None],
+        hours,
+        _worker_bytes(study, models),
+        rows,
+        _shards(rows, results, hours),
+        None if run is None else bytes_per_row(run),
+    )
+
+
+def _seconds_of_metrics(
+    study: Study,
+    model: str,
+    names: Sequence[str],
+    maps: dict[tuple[str, str], float],
+) -> float:
+    """Return what all metrics of all maps of one image take under a model."""
+    forward, both = study.bare_seconds(model, FORWARD), study.bare_seconds(model, BOTH)
+    own = [value for (one, _), value in maps.items() if one == model]
+    if not own or forward is None or both is None:
+        return 0.0
+    total = 0.0
+    for spec in read_specs(metrics, list(names)).values():
+        measure = metrics[spec.name](**spec.settings)
+        alone = max(0, measure.passes.forward - measure.passes.backward)
+        each = alone * forward + measure.passes.backward * both
+        total += each * len(own) + measure.explanations * sum(own)
+    return total
+
+
+def _worker_bytes(study: Study, models: Sequence[str]) -> int | None:
+    """Return the most that a process took for one of the models, or for what stands for them."""
+    wanted = {*models, *study.plan.models}
+    found = [
+        row["before_bytes"] + row["memory_bytes"]
+        for row in study.rows
+        if row["model"] in wanted
+        and row["memory_bytes"] is not None
+        and row["resolution"] == study.cost.centre.resolution
+    ]
+    return max(found, default=None)
+
+
+def _shards(rows: int, results: int, hours: float) -> int:
+    """Return how many files are written: a full one, or one as often as the driver writes."""
+    by_time = min(results, hours * _HOUR / WRITE_EVERY)
+    return math.ceil(max(rows / WRITE_AT, by_time))
+
+
+def bytes_per_row(run: Store) -> float:
+    """Return what a row of a run takes on disk, on average, pictures included."""
+    rows = run.dataset().count_rows()
+    require(rows > 0, f"expected rows in {run.folder}, got none yet")
+    return sum(path.stat().st_size for path in run.shards) / rows
+
+
+def what_breaks(
+    projection: Projection, workload: Workload, driver: Driver, limits: Limits
+) -> list[Breaking]:
+    """Return what a workload needs beside what there is, the worst first."""
+    rows, shards = projection.rows, projection.shards
+    reading = (rows * driver.key_seconds + shards * driver.shard_seconds) / _HOUR
+    dearest = max(
+        {method for _, method in projection.map_hours}, key=projection.share_of, default="nothing"
+    )
+    share = projection.share_of(dearest)
+    needs = [
+        (
+            f"time: {dearest} is {share:.0%} of the maps'",
+            *(projection.hours, limits.hours, "hours"),
+            f"more devices; fewer steps of {dearest}, or {dearest} on a part of the images",
+        ),
+        (
+            "memory of the driver: the keys of all rows, when a run is resumed",
+            *(rows * driver.key_bytes, limits.driver_bytes, "bytes"),
+            "one run per model or per part of the images, reported together; or hashes as keys",
+        ),
+        (
+            "memory of the driver: the digest of all rows",
+            *(rows * driver.digest_bytes, limits.driver_bytes, "bytes"),
+            "one run per model or per part of the images",
+        ),
+        (
+            "time to resume: all shards are opened and their keys read",
+            *(reading, limits.resume_hours, "hours"),
+            "one run per model or per part of the images; or shards written together now and then",
+        ),
+    ]
+    if projection.disk_bytes is not None and limits.disk_bytes is not None:
+        needs.append(
+            (
+                "disk",
+                *(projection.disk_bytes, limits.disk_bytes, "bytes"),
+                "a larger disk, or fewer pictures and curves",
+            )
+        )
+    found = [
+        Breaking(what, need, limit, unit, workload.images * limit / need if need else None, remedy)
+        for what, need, limit, unit, remedy in needs
+    ]
+    if projection.worker_bytes is not None:
+        found.append(
+            Breaking(
+                "memory of a worker, of those that were measured",
+                projection.worker_bytes,
+                limits.worker_bytes,
+                "bytes",
+                None,
+                "fewer workers per machine",
+            )
+        )
+    return sorted(found, key=lambda one: -one.share)

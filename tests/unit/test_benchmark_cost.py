@@ -1,0 +1,593 @@
+"""A cost study measures what it says, once; its laws and projections are those of arithmetic."""
+
+import csv
+import io
+import math
+import re
+
+import numpy
+import pytest
+import torch
+from scipy import stats
+from typer.testing import CliRunner
+
+from unilens.attribution import Attribution, Method
+from unilens.benchmark import cost as cost_module
+from unilens.benchmark.cost import place_of, planned_places, study
+from unilens.benchmark.cost_report import FILES, write_cost_report
+from unilens.benchmark.design import BOTH, FORWARD, Cost, Place, Point
+from unilens.benchmark.driver import Driver, measure_driver
+from unilens.benchmark.fits import line, power_law
+from unilens.benchmark.memory import watch
+from unilens.benchmark.plan import make_plan, presets, read_plan
+from unilens.benchmark.projection import Limits, Workload, bytes_per_row, project, what_breaks
+from unilens.benchmark.rows import COSTS, FAILED, INAPPLICABLE, OK
+from unilens.benchmark.scaling import Study
+from unilens.benchmark.session import WRITE_AT, WRITE_EVERY
+from unilens.benchmark.store import COST, Store
+from unilens.cli.app import app
+from unilens.errors import UnilensError
+from unilens.gradients import Passes
+from unilens.methods import methods
+from unilens.metrics import metrics
+from unilens.registry import Card
+
+MEBIBYTE = 2**20
+MODEL = """
+import torch
+from torch import nn
+from unilens.models import PixelClassifier, Preprocessing
+
+class Picky(nn.Module):
+    def forward(self, x):
+        assert x.shape[-1] <= 24, "expected at most 24 pixels"
+        return x
+
+def network(*first):
+    torch.manual_seed(0)
+    parts = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 5)
+    return PixelClassifier(
+        nn.Sequential(*first, *parts), Preprocessing((16, 16), 16, (0.5,) * 3, (0.5,) * 3)
+    )
+
+def tiny():
+    return network()
+
+def picky():
+    return network(Picky())
+"""
+TINY, PICKY = "py:costly_models:tiny", "py:costly_models:picky"
+
+
+@pytest.fixture
+def models(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "costly_models.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(folder)
+
+
+def said(**changed):
+    cost = {
+        "resolutions": [12, 16, 24],
+        "n_steps": [2, 3, 4],
+        "batches": [1, 2, 3],
+        "centre": {"resolution": 16, "n_steps": 2, "batch": 1},
+        "repeats": 1,
+        "seconds": 0,
+    }
+    methods_ = changed.pop("methods", ["ig", "gradient"])
+    models_ = changed.pop("models", [TINY])
+    return {"models": models_, "methods": methods_, "cost": cost | changed}
+
+
+class Counting(Method):
+    """Counts its calls, and does what it is told to."""
+
+    calls = 0
+    fails = False
+    megabytes = 0
+    interrupts_at = math.inf
+
+    @property
+    def passes(self):
+        return Passes(1, 0)
+
+    def _explain(self, case):
+        Counting.calls += 1
+        if Counting.calls >= Counting.interrupts_at:
+            raise KeyboardInterrupt
+        if Counting.fails:
+            raise ZeroDivisionError("nothing to divide by")
+        held = torch.ones(Counting.megabytes * MEBIBYTE // 4)
+        return Attribution(
+            values=torch.zeros_like(case.inputs) + held[:0].sum(),
+            target=case.target,
+            outputs=case.outputs,
+            score=torch.zeros(len(case.inputs)),
+        )
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    for name, value in (("calls", 0), ("fails", False), ("megabytes", 0)):
+        monkeypatch.setattr(Counting, name, value)
+    monkeypatch.setattr(Counting, "interrupts_at", math.inf)
+    methods.add(Card("counting", "gradient", "counts", "none"), Counting)
+    yield Counting
+    del methods._entries["counting"]
+
+
+# Laws
+
+
+def test_a_power_law_is_found():
+    pixels = [112**2, 160**2, 224**2, 320**2]
+    fit = power_law(pixels, [3e-5 * one**1.25 for one in pixels])
+    assert fit.a == pytest.approx(3e-5)
+    assert (fit.b, fit.low, fit.high) == pytest.approx((1.25, 1.25, 1.25))
+    assert fit.r_squared == pytest.approx(1)
+    assert fit.worst == pytest.approx(0, abs=1e-9)
+    assert (fit.n, fit.first, fit.last) == (4, 112**2, 320**2)
+    assert fit.at(640**2) == pytest.approx(3e-5 * (640**2) ** 1.25)
+
+
+def test_a_line_is_found():
+    fit = line([4, 8, 16, 32], [0.5 + 0.25 * one for one in (4, 8, 16, 32)])
+    assert (fit.a, fit.b) == pytest.approx((0.5, 0.25))
+    assert fit.at(100) == pytest.approx(25.5)
+
+
+def test_interval_and_explained_variance_are_those_of_the_textbook():
+    x, y = numpy.array([1.0, 2, 3, 5]), numpy.array([1.1, 1.9, 3.2, 4.9])
+    fit = line(x.tolist(), y.tolist())
+    spread = ((x - x.mean()) ** 2).sum()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / spread
+    residuals = y - (y.mean() + slope * (x - x.mean()))
+    half = stats.t.ppf(0.975, 2) * math.sqrt((residuals**2).sum() / 2 / spread)
+    assert (fit.b, fit.low, fit.high) == pytest.approx((slope, slope - half, slope + half))
+    assert fit.r_squared == pytest.approx(1 - (residuals**2).sum() / ((y - y.mean()) ** 2).sum())
+    assert fit.worst == pytest.approx((abs(residuals) / y).max())
+
+
+def test_what_does_not_grow_has_no_explained_variance():
+    fit = line([1, 2, 3], [7.0, 7.0, 7.0])
+    assert (fit.b, fit.r_squared) == (0, None)
+
+
+@pytest.mark.parametrize("fit", [line, power_law])
+def test_fewer_than_three_points_are_refused(fit):
+    with pytest.raises(UnilensError, match="at least 3 different points"):
+        fit([1, 2, 2, 1], [1, 2, 3, 4])
+
+
+def test_a_power_law_of_nothing_is_refused():
+    with pytest.raises(UnilensError, match="above zero"):
+        power_law([1, 2, 3], [1, 0, 2])
+
+
+# What is measured
+
+
+def test_one_thing_is_varied_at_a_time():
+    cost = Cost(
+        resolutions=(8, 16),
+        n_steps=(1, 2),
+        batches=(1, 3),
+        centre=Point(resolution=16, n_steps=2, batch=1),
+    )
+    assert cost.shapes == [(16, 1), (8, 1), (16, 3)]
+    assert cost.steps_at(16, 1) == [2, 1]
+    assert cost.steps_at(8, 1) == cost.steps_at(16, 3) == [2]
+
+
+def test_the_places_of_a_plan():
+    plan = make_plan(
+        said(
+            resolutions=[8, 16],
+            n_steps=[1, 2],
+            batches=[1, 3],
+            also=["efficientnet_lite1"],
+            methods=["rise", "gradient"],
+        )
+    )
+    bare = [
+        (model, name, *at)
+        for model, shapes in ((TINY, [(16, 1), (8, 1), (16, 3)]), ("efficientnet_lite1", [(16, 1)]))
+        for at in [(resolution, None, batch) for resolution, batch in shapes]
+        for name in (FORWARD, BOTH)
+    ]
+    maps = [
+        (TINY, method, *at)
+        for method, places in {
+            "rise": [(16, 2, 1), (16, 1, 1), (8, 2, 1), (16, 2, 3)],
+            "gradient": [(16, None, 1), (8, None, 1), (16, None, 3)],
+        }.items()
+        for at in places
+    ]
+    found = planned_places(plan)
+    assert sorted(found, key=str) == sorted((Place(*one) for one in bare + maps), key=str)
+    for place in found:
+        before = found[: found.index(place)]
+        assert (
+            place.method in (FORWARD, BOTH)
+            or Place(place.model, BOTH, place.resolution, None, place.batch) in before
+        )
+
+
+def test_the_number_of_steps_reaches_the_method(models, tmp_path):
+    study(make_plan(said(methods=["ig", "rise", "gradient"])), tmp_path / "run")
+    rows = Store(tmp_path / "run").costs()
+    steps = {(row["method"], row["n_steps"]): row["forward"] for row in rows}
+    assert steps["ig", 4] - steps["ig", 2] == 2
+    assert steps["rise", 4] - steps["rise", 2] == 2
+    assert {row["counted_by"] for row in rows if row["method"] == "rise"} == {"n_masks"}
+    assert ("gradient", None) in steps
+    assert {row["status"] for row in rows} == {OK}
+    assert all(row["slowest"] >= row["seconds"] >= row["fastest"] > 0 for row in rows)
+
+
+def test_nothing_is_measured_twice(models, tmp_path, counting):
+    plan = make_plan(said(methods=["counting"]))
+    counting.interrupts_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        study(plan, tmp_path)
+    kept = Store(tmp_path).costs()
+    assert 0 < len(kept) < len(planned_places(plan))
+    counting.interrupts_at = math.inf
+    outcome = study(plan, tmp_path)
+    assert outcome.before == len(kept)
+    assert outcome.written == len(planned_places(plan)) - len(kept)
+    rows = Store(tmp_path).costs()
+    assert rows[: len(kept)] == kept
+    assert sorted(map(place_of, rows), key=str) == sorted(planned_places(plan), key=str)
+    before = counting.calls
+    assert study(plan, tmp_path).written == 0
+    assert counting.calls == before
+
+
+def test_more_can_be_asked_of_a_study_but_nothing_else(models, tmp_path):
+    study(make_plan(said(methods=["gradient"], resolutions=[16], batches=[1])), tmp_path)
+    more = make_plan(said(methods=["gradient"], resolutions=[16, 20], batches=[1]))
+    assert study(more, tmp_path).written == 3
+    for changed in (
+        {"resolutions": [12]},
+        {"centre": {"resolution": 20}},
+        {"repeats": 2},
+    ):
+        with pytest.raises(UnilensError, match=f"cost.{next(iter(changed))}"):
+            study(make_plan(said(methods=["gradient"], **{"batches": [1], **changed})), tmp_path)
+    with pytest.raises(UnilensError, match="cost study"):
+        Store.create(tmp_path, make_plan({"models": [TINY], "methods": ["gradient"]}))
+
+
+def test_what_fails_is_a_row_with_its_reason(models, tmp_path, counting):
+    counting.fails = True
+    plan = make_plan(said(methods=["counting", "gradient"]))
+    outcome = study(plan, tmp_path)
+    rows = Store(tmp_path).costs()
+    failed = [row for row in rows if row["status"] == FAILED]
+    assert {row["method"] for row in failed} == {"counting"}
+    assert len(failed) == outcome.failed == 5
+    assert {row["reason"] for row in failed} == {"ZeroDivisionError: nothing to divide by"}
+    assert study(plan, tmp_path).written == 0
+    counting.fails = False
+    assert study(plan, tmp_path, retry_failed=True).written == 5
+    assert {row["status"] for row in Store(tmp_path).costs()} == {OK}
+
+
+def test_a_model_that_takes_one_resolution_says_so(models, tmp_path):
+    plan = make_plan(said(models=[PICKY], methods=["gradient"], resolutions=[16, 32]))
+    assert study(plan, tmp_path).failed == 0
+    left_out = [row for row in Store(tmp_path).costs() if row["status"] == INAPPLICABLE]
+    assert [(row["method"], row["resolution"]) for row in left_out] == [
+        (FORWARD, 32),
+        (BOTH, 32),
+        ("gradient", 32),
+    ]
+    assert "at most 24 pixels" in left_out[0]["reason"]
+
+
+def test_repeats(models, tmp_path, monkeypatch, counting):
+    monkeypatch.setattr(cost_module, "_AT_LEAST", 0.0)
+    plan = make_plan(
+        said(
+            methods=["counting"],
+            **{"resolutions": [16], "batches": [1], "repeats": 3, "seconds": 60},
+        )
+    )
+    study(plan, tmp_path)
+    assert {row["repeats"] for row in Store(tmp_path).costs()} == {3}
+    assert counting.calls == 4
+
+
+needs_linux = pytest.mark.skipif(
+    watch(lambda: None, torch.device("cpu")).of is None, reason="the peak cannot be reset here"
+)
+
+
+@needs_linux
+@pytest.mark.parametrize("megabytes", [64, 300])
+def test_memory_is_what_a_call_takes(megabytes):
+    torch.ones(200 * MEBIBYTE).sum()  # what was there before must not count
+    found = watch(lambda: torch.ones(megabytes * MEBIBYTE // 4), torch.device("cpu"))
+    assert found.above / MEBIBYTE == pytest.approx(megabytes, abs=8)
+    nothing = watch(lambda: None, torch.device("cpu"))
+    assert nothing.above / MEBIBYTE < 8
+
+
+@needs_linux
+def test_memory_of_a_method_is_in_its_row(models, tmp_path, counting):
+    counting.megabytes = 128
+    study(make_plan(said(methods=["counting", "gradient"], batches=[1])), tmp_path)
+    rows = {row["method"]: row for row in Store(tmp_path).costs() if row["resolution"] == 16}
+    above = rows["counting"]["memory_bytes"] - rows["gradient"]["memory_bytes"]
+    assert above / MEBIBYTE == pytest.approx(128, abs=16)
+
+
+def test_where_memory_cannot_be_measured_it_is_unknown(monkeypatch):
+    monkeypatch.setattr("unilens.benchmark.memory._can_reset", lambda: False)
+    calls = []
+    found = watch(lambda: calls.append(1), torch.device("cpu"))
+    assert (*found, calls) == (None, None, None, [1])
+
+
+# The plan
+
+
+@pytest.mark.parametrize(
+    ("toml", "key", "meant"),
+    [
+        ("[cost]\nresolution = [224]", "cost.resolution", "resolutions"),
+        ("[cost]\ncentre = { n_step = 4 }", "cost.centre.n_step", "n_steps"),
+        ("[cost]\nbatches = [0]", "cost.batches.0", "greater than or equal to 1"),
+        ("[cost]\nn_steps = []", "cost.n_steps", "at least 1 item"),
+    ],
+)
+def test_a_wrong_key_is_named(toml, key, meant):
+    with pytest.raises(UnilensError) as caught:
+        read_plan(toml)
+    assert key in str(caught.value)
+    assert meant in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("toml", "key"),
+    [
+        ('metrics = ["monotonicity"]\n[cost]', "metrics"),
+        ('[data]\nsource = "photos"\n[cost]', "data"),
+        ('[engine]\nname = "ray"\n[cost]', "engine"),
+        ('target = "label"\n[cost]', "target"),
+    ],
+)
+def test_what_a_cost_study_has_no_use_for_is_refused(toml, key):
+    with pytest.raises(UnilensError, match=rf"{key}: a plan with \[cost\]"):
+        read_plan(toml)
+
+
+def test_the_preset_has_twelve_methods_and_the_papers_models():
+    plan = read_plan(presets()["cost"])
+    assert len(plan.methods) == 12
+    assert plan.models == ("efficientnet_lite0",)
+    assert plan.cost.also == read_plan(presets()["paper"]).models
+    assert make_plan(plan.model_dump(mode="json")) == plan
+
+
+# Laws of a study, and what they project to
+
+
+def made_row(model, method, resolution, n_steps, batch, seconds, memory=1):
+    known = {"status": OK, "repeats": 1, "cpu_seconds": seconds, "seconds": 3 * seconds}
+    known |= {"fastest": seconds, "slowest": seconds, "before_bytes": 1000, "memory_of": "bytes"}
+    place = Place(model, method, resolution, n_steps, batch)
+    passes = {"forward": 1, "backward": 1, "load": 1.0, "memory_bytes": memory}
+    return dict.fromkeys(COSTS.names) | place._asdict() | known | passes
+
+
+def made_study(**changed):
+    """A map of IG takes (1 + 0.5 n) P^0.9 seconds a call of one; bare passes take 0.1 and 0.3."""
+    plan = make_plan(said(also=["efficientnet_lite1"], **changed))
+    rows = []
+    for resolution, batch in plan.cost.shapes:
+        for name, each in ((FORWARD, 0.1), (BOTH, 0.3)):
+            rows.append(made_row(TINY, name, resolution, None, batch, each * batch))
+        size = (resolution / 16) ** 1.8
+        for steps in plan.cost.steps_at(resolution, batch):
+            seconds = (1 + 0.5 * steps) * size * (0.25 + 0.75 * batch)
+            rows.append(made_row(TINY, "ig", resolution, steps, batch, seconds, 500 + 70 * batch))
+        rows.append(made_row(TINY, "gradient", resolution, None, batch, 0.4 * batch))
+    rows.append(made_row("efficientnet_lite1", FORWARD, 16, None, 1, 0.2))
+    rows.append(made_row("efficientnet_lite1", BOTH, 16, None, 1, 0.6, 9000))
+    return Study(plan, rows)
+
+
+def test_a_study_finds_the_laws_behind_it():
+    found = {
+        (one.method, one.what, one.against): one.fit for one in made_study().scalings() if one.fit
+    }
+    time = "cpu_seconds"
+    assert found["ig", time, "resolution"].b == pytest.approx(0.9)
+    steps = found["ig", time, "n_steps"]
+    assert (steps.a, steps.b) == pytest.approx((1, 0.5))
+    batch = found["ig", time, "batch"]
+    assert (batch.a, batch.b) == pytest.approx((2 * 0.25, 2 * 0.75))
+    memory = found["ig", "memory_bytes", "batch"]
+    assert (memory.a, memory.b) == pytest.approx((500, 70))
+    assert found["ig", "seconds", "n_steps"].b == pytest.approx(3 * 0.5)
+    assert ("gradient", time, "n_steps") not in found
+
+
+def test_a_law_that_is_refused_says_why():
+    refused = made_study(resolutions=[16]).scaling(TINY, "ig", "seconds", "resolution")
+    assert refused.fit is None
+    assert "at least 3 different points" in refused.refused
+
+
+def test_costs_in_bare_passes():
+    found = made_study()
+    assert found.bare_multiple(found.at(TINY, "ig", n_steps=4)) == pytest.approx(3 / 0.3)
+    assert found.bare_multiple(found.at(TINY, "gradient", batch=3)) == pytest.approx(1.2 / 0.9)
+
+
+def test_a_projection_is_arithmetic():
+    found = made_study(methods=["ig:n_steps=10", "gradient"])
+    found = Study(
+        found.plan,
+        [
+            row | {"method": row["method"].replace("ig", "ig:n_steps=10")}
+            for row in made_study().rows
+        ],
+    )
+    work = Workload(images=7200, models=(TINY, "efficientnet_lite1"), devices=4, speed_up=2.5)
+    made = project(found, work)
+    ig, gradient = 1 + 0.5 * 10, 0.4
+    assert made.map_hours == pytest.approx(
+        {
+            (TINY, "ig:n_steps=10"): 2 * ig,
+            (TINY, "gradient"): 2 * gradient,
+            ("efficientnet_lite1", "ig:n_steps=10"): 4 * ig,
+            ("efficientnet_lite1", "gradient"): 4 * gradient,
+        }
+    )
+    assert made.device_hours == pytest.approx(6 * (ig + gradient))
+    assert made.hours == pytest.approx(6 * (ig + gradient) / 10)
+    assert made.share_of("gradient") == pytest.approx(gradient / (ig + gradient))
+    assert made.rows == 7200 * 2 * 2
+    assert made.shards == math.ceil(made.hours * 3600 / WRITE_EVERY)
+    assert made.worker_bytes == 9000 + 1000
+    assert made.disk_bytes is None
+    assert made.unknown == []
+
+
+def test_the_default_number_of_steps_is_projected():
+    made = project(made_study(), Workload(images=3600, models=(TINY,), methods=("ig",)))
+    assert made.hours == pytest.approx(1 + 0.5 * 50)
+
+
+def test_metrics_cost_their_passes_and_the_maps_they_make_anew():
+    alone, judged = (
+        project(
+            made_study(),
+            Workload(images=3600, models=(TINY,), methods=("gradient",), metrics=names),
+        )
+        for names in ((), ("deletion_auc:step=0.25", "noise_spearman"))
+    )
+    deletion, noise = metrics["deletion_auc"](step=0.25), metrics["noise_spearman"]()
+    assert noise.explanations > 0
+    assert noise.passes.backward == deletion.passes.backward == 0
+    passes = deletion.passes.forward + noise.passes.forward
+    assert judged.metric_hours[TINY] == pytest.approx(0.1 * passes + 0.4 * noise.explanations)
+    assert judged.hours == pytest.approx(alone.hours + judged.metric_hours[TINY])
+    assert judged.rows == 2 * alone.rows
+
+
+def test_what_was_not_measured_is_not_projected():
+    made = project(made_study(), Workload(images=10, models=("efficientnet_lite2",)))
+    assert made.unknown == [("efficientnet_lite2", "ig"), ("efficientnet_lite2", "gradient")]
+    assert made.hours == 0
+
+
+def test_a_long_run_writes_full_shards():
+    found = project(made_study(), Workload(images=10**6, models=(TINY,), speed_up=1e9))
+    assert found.shards == math.ceil(2 * 10**6 / WRITE_AT)
+
+
+@pytest.mark.parametrize("wrong", [{"images": 0}, {"devices": 0}, {"speed_up": 0.0}])
+def test_a_workload_of_nothing_is_refused(wrong):
+    with pytest.raises(UnilensError, match=next(iter(wrong))):
+        Workload(**wrong)
+
+
+def test_bytes_per_row_are_those_on_disk(tmp_path):
+    store = Store.create(tmp_path, make_plan({"models": [TINY], "methods": ["gradient"]}))
+    shared = {"corruption": "", "severity": 0, "model": TINY, "method": "gradient", "status": OK}
+    for number in range(2):
+        rows = [shared | {"image": f"{number}-{k}", "metric": "m"} for k in range(10)]
+        store.append(rows)
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "rows").iterdir())
+    assert bytes_per_row(store) == on_disk / 20
+    made = project(made_study(), Workload(images=100, models=(TINY,)), store)
+    assert made.disk_bytes == pytest.approx(200 * on_disk / 20)
+
+
+def test_what_breaks_first_is_what_is_needed_most_of():
+    work = Workload(images=3600, models=(TINY,), methods=("gradient", "ig"))
+    made = project(made_study(), work)
+    driver = Driver(key_bytes=10, digest_bytes=100, key_seconds=1e-3, shard_seconds=0.5)
+    limits = Limits(hours=made.hours / 2, resume_hours=1, driver_bytes=7200, worker_bytes=3000)
+    found = what_breaks(made, work, driver, limits)
+    shares = {one.what.partition(":")[2].split()[0]: one.share for one in found if ":" in one.what}
+    assert [one.share for one in found] == sorted((one.share for one in found), reverse=True)
+    assert shares["ig"] == pytest.approx(2)
+    assert found[0].what.endswith("digest of all rows")
+    assert found[0].share == pytest.approx(7200 * 100 / 7200)
+    assert found[0].images == pytest.approx(36)
+    (resume,) = (one for one in found if one.what.startswith("time to resume"))
+    assert resume.need == pytest.approx((7200 * 1e-3 + made.shards * 0.5) / 3600)
+    (worker,) = (one for one in found if one.what.startswith("memory of a worker"))
+    assert (worker.images, worker.share) == (None, (710 + 1000) / 3000)
+
+
+def test_what_the_driver_holds_is_measured():
+    plan = make_plan({"methods": ["ig", "gradient"]})
+    found = measure_driver(plan)
+    assert found.digest_bytes > 32
+    assert found.key_bytes > 0
+    assert found.key_seconds > 0
+    assert found.shard_seconds >= 0
+
+
+# The report
+
+
+@pytest.fixture
+def run(models, tmp_path):
+    plan = make_plan(said(resolutions=[12, 16, 24], methods=["uni", "gradient"], seconds=0))
+    study(plan, tmp_path / "run")
+    return Store(tmp_path / "run")
+
+
+def test_the_report_is_one_page_and_two_tables(run, tmp_path):
+    paths = write_cost_report(run, tmp_path / "report")
+    assert [path.name for path in paths] == list(FILES)
+    page = paths[0].read_text(encoding="utf-8")
+    assert not re.search(r'(src|href)="(?!#)', page)
+    assert page.count("<svg") == 6
+    for heading in ("At the centre", "Laws", "Projection", "What breaks first"):
+        assert f"{heading}" in page
+    rows = list(csv.DictReader(io.StringIO(paths[1].read_text(encoding="utf-8"))))
+    assert len(rows) == len(run.costs())
+    assert rows[0].keys() >= {*COSTS.names, "bare_passes"}
+    bare = next(row for row in rows if row["method"] == BOTH)
+    assert float(bare["bare_passes"]) == 1
+    laws = list(csv.DictReader(io.StringIO(paths[2].read_text(encoding="utf-8"))))
+    assert {row["against"] for row in laws} == {"resolution", "n_steps", "batch"}
+
+
+def test_the_report_of_a_study_that_has_only_begun(models, tmp_path, counting):
+    counting.interrupts_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        study(make_plan(said(methods=["counting"])), tmp_path / "run")
+    page = write_cost_report(Store(tmp_path / "run"), tmp_path / "report")[0]
+    assert "at least 3 different points" in page.read_text(encoding="utf-8")
+
+
+def test_without_measurements_there_is_no_report(models, tmp_path):
+    store = Store.create(tmp_path, make_plan(said()))
+    with pytest.raises(UnilensError, match="got none yet"):
+        write_cost_report(store, tmp_path / "report")
+    assert not (tmp_path / COST).exists()
+
+
+def test_the_command_runs_it(models, tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        f'models = ["{TINY}"]\nmethods = ["gradient"]\n[cost]\nresolutions = [16]\nbatches = [1]\n'
+        "repeats = 1\nseconds = 0\ncentre = { resolution = 16 }\n"
+    )
+    asked = ["benchmark", str(plan), "--out", str(tmp_path / "run")]
+    shown = CliRunner().invoke(app, [*asked, "--dry-run"])
+    assert "3 measurements" in shown.output
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    assert "3 rows written" in done.output
+    assert (tmp_path / "run" / "report" / "cost.csv").exists()
