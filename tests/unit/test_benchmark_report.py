@@ -352,6 +352,7 @@ def test_corruptions_have_their_own_tables_and_accuracy(make_run):
     noisy = {"corruptions": [{"name": "gaussian_noise", "severity": 3}]}
     store = make_run(data=noisy)
     page = page_of(store)
+    assert "complete: 240 of 240 for these images" in text_of(page)
     captions = [one for one in page.tables if one.startswith("insertion_auc ")]
     assert captions == [
         "insertion_auc ↑, images as they are",
@@ -530,6 +531,8 @@ def test_two_runs_that_differ(make_run):
                 row["value"] = -0.0
             if row["image"] == "photo002.png":
                 row["content"] = "other"
+            if row["method"] == "gradcam" and row["metric"] == "stability":
+                row["value"] -= 1.0
 
     def zero(rows):
         for row in rows:
@@ -542,8 +545,8 @@ def test_two_runs_that_differ(make_run):
     second = make_run("second", rows=rows, change=change, methods=methods, dtype="float64")
     write_comparison(first, second, second.folder / "cmp")
     said = text_of(Page((second.folder / "cmp" / "comparison.html").read_text(encoding="utf-8")))
-    # 8 images x 3 metrics x 3 methods; all of uni, one image of ig (-0.0), one image of all
-    assert f"72 rows; {72 - 24 - 3 - 6} of them identical" in said
+    # 8 images x 3 metrics x 3 methods; all of uni, 8 of gradcam, -0.0 thrice, one whole image
+    assert f"72 rows; {72 - 24 - 8 - 3 - 5} of them identical" in said
     assert "dtype is float32 in A and float64 in B" in said
     assert "1 images of the same name do not have the same pixels" in said
     assert "24 rows are only in A, 0 only in B" in said
@@ -557,6 +560,8 @@ def test_two_runs_that_differ(make_run):
     assert float(uni["p"]) == float(uni["p_holm"]) == 2 / 2**8  # the others have no difference
     assert 0.125 < float(uni["interval_low"]) < 0.16 < float(uni["interval_high"]) < 0.195
     assert (lines[2]["p"], lines[2]["told_apart"]) == ("", "false")
+    stability = [one for one in lines if one["metric"] == "stability" and one["method"] != "ig"]
+    assert [float(one["p_holm"]) for one in stability] == [2 * 2 / 2**8] * 2
 
 
 def test_the_commands_write_where_they_say(make_run, run, tmp_path):
