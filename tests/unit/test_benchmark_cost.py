@@ -256,6 +256,9 @@ def test_more_can_be_asked_of_a_study_but_nothing_else(models, tmp_path):
     ):
         with pytest.raises(UnilensError, match=f"cost.{next(iter(changed))}"):
             study(make_plan(said(methods=["gradient"], **{"batches": [1], **changed})), tmp_path)
+    threads = said(methods=["gradient"], resolutions=[16, 20], batches=[1])
+    with pytest.raises(UnilensError, match=r"engine\.cpus: was 1, now 2"):
+        study(make_plan(threads | {"engine": {"cpus": 2}}), tmp_path)
     with pytest.raises(UnilensError, match="cost study"):
         Store.create(tmp_path, make_plan({"models": [TINY], "methods": ["gradient"]}))
 
@@ -285,6 +288,21 @@ def test_a_model_that_takes_one_resolution_says_so(models, tmp_path):
         ("gradient", 32),
     ]
     assert "at most 24 pixels" in left_out[0]["reason"]
+
+
+def test_it_has_the_threads_of_a_worker(models, tmp_path, counting, monkeypatch):
+    seen = []
+    explain = Counting._explain
+    monkeypatch.setattr(
+        Counting,
+        "_explain",
+        lambda self, case: seen.append(torch.get_num_threads()) or explain(self, case),
+    )
+    before = torch.get_num_threads()
+    plan = said(methods=["counting"], resolutions=[16], batches=[1]) | {"engine": {"cpus": 3}}
+    study(make_plan(plan), tmp_path)
+    assert set(seen) == {3}
+    assert torch.get_num_threads() == before
 
 
 def test_repeats(models, tmp_path, monkeypatch, counting):
@@ -360,7 +378,7 @@ def test_a_wrong_key_is_named(toml, key, meant):
     ],
 )
 def test_what_a_cost_study_has_no_use_for_is_refused(toml, key):
-    with pytest.raises(UnilensError, match=rf"{key}: a plan with \[cost\]"):
+    with pytest.raises(UnilensError, match=rf"{key}.*: a plan with \[cost\]"):
         read_plan(toml)
 
 

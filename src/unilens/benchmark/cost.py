@@ -8,6 +8,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,8 +54,19 @@ def study(plan: Plan, folder: Path, *, retry_failed: bool = False, tell: Told = 
     began = time.monotonic()
     with Writing(folder):
         store = Store.create(folder, plan)
-        with logging_to(folder / LOG):
+        with logging_to(folder / LOG), _threads(plan.engine.cpus):
             return _study(plan, store, retry_failed, tell, began)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch have as many threads as a worker of a run would have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _study(plan: Plan, store: Store, retry_failed: bool, tell: Told, began: float) -> Outcome:
@@ -171,22 +183,12 @@ class Bench:
     def _bare(self, place: Place, inputs: Tensor) -> Callable[[], object]:
         """Return a pass of the model as it comes from its library, all images at once.
 
-        On a CPU it has one thread: the threads of one pass wait for each other, the longer the
-        more other work there is, and count as busy meanwhile. It is done once already, however
-        long that takes: what libraries prepare at a first pass is as long as many passes.
+        It is done once already, however long that takes: what libraries prepare at a first pass
+        is as long as many passes.
         """
         run = _forward if place.method == FORWARD else _both
-
-        def call() -> None:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)
-            try:
-                run(self._frozen, inputs)
-            finally:
-                torch.set_num_threads(threads)
-
-        call()
-        return call
+        run(self._frozen, inputs)
+        return lambda: run(self._frozen, inputs)
 
     def _map(self, place: Place, spec: Spec, inputs: Tensor) -> Callable[[], object]:
         explainer = build_method(self._with_steps(spec, place.n_steps), self._classifier)

@@ -63,8 +63,8 @@ class Cost(BaseModel, extra="forbid", frozen=True):
     """
 
     resolutions: Sizes = (112, 160, 224, 320)
-    n_steps: Sizes = (4, 8, 16, 32)
-    batches: Sizes = (1, 2, 3, 4)
+    n_steps: Sizes = (2, 4, 8, 16)
+    batches: Sizes = (1, 2, 4)
     centre: Point = Point()
     repeats: int = Field(default=3, ge=1)
     seconds: float = Field(default=5.0, ge=0)

@@ -24,7 +24,7 @@ from .imagenet_c import check_corruption
 _ALL = "all"
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Setting = bool | int | float | str | list[Any]
-_NO_USE_TO_COST = ("metrics", "target", "rank_by", "data", "engine")
+_NO_USE_TO_COST = ("metrics", "target", "rank_by", "data")
 
 
 class _Part(BaseModel):
@@ -118,7 +118,7 @@ class Plan(_Part):
         data: the images.
         engine: where the work is done.
         cost: what costs are measured at; the plan is then one of a cost study, which takes
-            photographs that come along and measures no metrics.
+            photographs that come along, measures no metrics, and has `engine.cpus` threads.
     """
 
     models: Names = (DEFAULT_MODEL,)
@@ -181,6 +181,10 @@ class Plan(_Part):
                 f"{key}: a plan with [cost] measures what maps cost in this process, on photographs"
                 f" that come along; leave {key} out, or leave [cost] out",
             )
+        require(
+            self.cost is None or self.engine.name == "local",
+            "engine.name: a plan with [cost] measures in this process; expected local, got ray",
+        )
         return self
 
     @property
@@ -318,6 +322,8 @@ def check_resumable(before: Plan, now: Plan) -> None:
     if before.cost is None or now.cost is None:
         _refuse("cost", "one of them is a cost study", before.cost is not now.cost)
     else:
+        was, wanted = before.engine.cpus, now.engine.cpus
+        _refuse("engine.cpus", f"was {was}, now {wanted}", was != wanted)
         for key, difference in before.cost.not_in(now.cost):
             _refuse(f"cost.{key}", difference, True)
 
