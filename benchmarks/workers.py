@@ -29,7 +29,7 @@ from unilens.benchmark.runner import run
 from unilens.models import samples
 
 METHODS = ("ig", "gradient")
-METRICS = ("deletion_auc", "mu_fidelity")
+METRICS = ("deletion_auc",)
 WARM = 2
 """Images per worker that load the model before the clock runs."""
 
@@ -51,6 +51,7 @@ def with_workers(workers: int, images: Path, out: Path) -> float:
         {
             "methods": METHODS,
             "metrics": METRICS,
+            "settings": {"n_steps": 10},
             "pictures": 0,
             "data": {"source": str(images)},
             "engine": {"name": "ray", "workers": workers},

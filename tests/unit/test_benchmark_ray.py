@@ -1,5 +1,6 @@
 """On a Ray cluster come the rows that come in one process, whatever is lost on the way."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -18,7 +19,8 @@ from unilens.benchmark.runner import run
 from unilens.benchmark.store import LOG, Store
 from unilens.errors import UnilensError, UnknownNameError
 
-pytest.importorskip("ray")
+if not importlib.util.find_spec("ray"):
+    pytest.skip("needs ray", allow_module_level=True)
 ray = engine._ray()
 pytestmark = [
     # Ray leaves the sockets, logs and processes of its own servers to the garbage collector.
