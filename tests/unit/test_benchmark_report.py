@@ -343,7 +343,7 @@ def test_one_picture_is_shown_once(make_run):
 
 def test_an_incomplete_run_is_called_so(make_run):
     whole = make_run("whole")
-    assert "complete: 120 of 120 for these images" in text_of(page_of(whole))
+    assert "complete: 120 of 120" in text_of(page_of(whole))
     part = make_run("part", rows=whole.table().to_pylist()[:-7])
     assert "not complete: 113 of the 120" in text_of(page_of(part))
 
@@ -352,7 +352,7 @@ def test_corruptions_have_their_own_tables_and_accuracy(make_run):
     noisy = {"corruptions": [{"name": "gaussian_noise", "severity": 3}]}
     store = make_run(data=noisy)
     page = page_of(store)
-    assert "complete: 240 of 240 for these images" in text_of(page)
+    assert "complete: 240 of 240" in text_of(page)
     captions = [one for one in page.tables if one.startswith("insertion_auc ")]
     assert captions == [
         "insertion_auc ↑, images as they are",

@@ -44,7 +44,7 @@ def run(
     began = time.monotonic()
     items = _items(plan)
     with Writing(folder):
-        store = Store.create(folder, plan)
+        store = Store.create(folder, plan, len(items))
         with logging_to(folder / LOG):
             return _run(plan, store, items, retry_failed, tell, began)
 

@@ -68,8 +68,13 @@ class Store:
         self.manifest = _read_manifest(folder)
 
     @classmethod
-    def create(cls, folder: Path, plan: Plan) -> Store:
+    def create(cls, folder: Path, plan: Plan, images: int = 0) -> Store:
         """Begin a run in a folder, or go on with the one that is there.
+
+        Args:
+            folder: that of the run.
+            plan: what is asked for.
+            images: how many there are to be.
 
         Raises:
             UnilensError: the folder holds something else, or the run of a plan that asks for
@@ -83,7 +88,7 @@ class Store:
                 check_resumable(make_plan(said["plan"], str(folder / MANIFEST)), plan)
         else:
             _check_new(folder)
-        said["plan"] = plan.model_dump(mode="json")
+        said["plan"], said["images"] = plan.model_dump(mode="json"), images
         said["sessions"].append(surroundings())
         write_json(folder / MANIFEST.removesuffix(".json"), said)
         (folder / SHARDS).mkdir(exist_ok=True)
