@@ -61,6 +61,7 @@ NAMES = {
         "rise, centred": {"method": "rise", "n_masks": 1000, "centred": True},
         "sobol": {},
     },
+    "controls": {"random": {}, "edges": {}, "gradient": {}, "guided_backprop": {}, "uni": {}},
 }
 
 

@@ -15,12 +15,17 @@ class UnknownNameError(UnilensError):
 
     def __init__(self, kind: str, name: object, valid: Iterable[str], remedy: str = "") -> None:
         names = list(valid)
+        self._said = kind, name, names, remedy
         nearest = nearest_names(str(name), names)
         message = f"unknown {kind} {str(name)!r}"
         message += f"; did you mean {' or '.join(nearest)}?" if nearest else "."
         if len(names) <= 40:
             message += f" Valid: {', '.join(names) or 'none'}."
         super().__init__(message + (f" {remedy}" if remedy else ""))
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, object, list[str], str]]:
+        """Return what makes it anew: an exception is pickled by its message alone."""
+        return type(self), self._said
 
 
 def nearest_names(name: str, names: Iterable[str], at_most: int = 3) -> list[str]:

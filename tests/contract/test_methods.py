@@ -58,6 +58,11 @@ OF_PLACES = {"occlusion", "sobol"}
 """Methods that hide places in all channels at once."""
 OF_IMAGES = {"blur_ig", "sig", "ig from blur", "ig from weighed"}
 """Methods that say no to a table."""
+OF_PICTURES = {"edges"}
+"""Methods that say no to a table and to a signal."""
+CONTROLS = {name for name in methods if methods[name].card.family == "control"}
+"""Maps that know nothing of the model: a model that is linear, or blind to a value, is nothing to
+them (tests/oracle/test_controls.py says what they are)."""
 NOT_COMPLETE = {"idg"}
 """Path methods that do not add up to the change of the score, in theory."""
 FINER = {
@@ -335,7 +340,7 @@ ON_A_LINEAR_MODEL = {
 }
 
 
-@cases_but(*IN_A_LAYER, *ESTIMATES, *NOT_COMPLETE)
+@cases_but(*IN_A_LAYER, *ESTIMATES, *NOT_COMPLETE, *CONTROLS)
 @pytest.mark.parametrize("n_steps", [1, 4])
 def test_a_linear_model_is_explained_exactly(case, n_steps):
     name, settings = CASES[case]
@@ -359,7 +364,7 @@ def test_a_linear_model_is_explained_exactly(case, n_steps):
     assert float((found.values - expected).abs().max()) < 1e-12
 
 
-@cases_but(*IN_A_LAYER, *OF_PLACES, "rise")
+@cases_but(*IN_A_LAYER, *OF_PLACES, *CONTROLS, "rise")
 def test_a_value_without_influence_gets_nothing(case):
     name, settings = CASES[case]
 
@@ -419,6 +424,10 @@ def test_tables_and_signals(case, kind):
     model = nn.Sequential(model, nn.Linear(5, 3)).eval()
     if case in OF_IMAGES and kind == "table":
         with pytest.raises(NotApplicableError, match=r"expected images .* got \(4, 6\)"):
+            run(case, model, torch.rand(4, *shape))
+        return
+    if case in OF_PICTURES:
+        with pytest.raises(NotApplicableError, match=r"expected pictures .* got \(4, "):
             run(case, model, torch.rand(4, *shape))
         return
     if case in NEED_RELU:

@@ -57,7 +57,7 @@ def _of_map(plan, model, number, change, method, place, hard, random):
             "backward": 15,
             "seed": plan.seed,
             "seconds": 0.5,
-            "map_seconds": 0.05 * (place + 1) * (1 + 0.1 * number),
+            "map_seconds": 0.05 * (place + 1) * (1 + 0.1 * number**2),
         }
         if metric.startswith(("insertion", "deletion")):
             up = metric.startswith("insertion")

@@ -301,7 +301,7 @@ def test_nothing_is_made_where_the_data_are_not_to_be_had(tmp_path):
 
 
 def test_rows_are_written_as_they_come(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_WRITE_EVERY", 0.0)
+    monkeypatch.setattr(runner, "WRITE_EVERY", 0.0)
     seen = []
 
     def tell(done, planned, failed, what):

@@ -22,6 +22,7 @@ PAGE_OF_FAMILY = {
     "activation": "activations.md",
     "rules": "rules.md",
     "perturbation": "perturbation.md",
+    "control": "controls.md",
 }
 
 

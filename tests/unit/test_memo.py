@@ -6,8 +6,9 @@ import types
 
 import pytest
 import torch
+from torch import nn
 
-from unilens import Evaluator, UnilensError
+from unilens import Evaluator, UnilensError, cli
 from unilens.baselines import Constant
 from unilens.methods import methods
 from unilens.metrics import (
@@ -24,12 +25,26 @@ from unilens.metrics import (
     geometry,
     metrics,
 )
+from unilens.metrics.disturbances import Disturbed
 from unilens.metrics.memo import key_of
 
 from ..contract.test_methods import Counting
 from ..contract.test_metrics import NEEDED, TO_ROUNDING, Distance, against, mask_of, same
 
 FEW = {"subsets": 20, "cells": 4}
+
+
+def dimmed(subject, samples):
+    """A disturbance that depends on how many samples there are."""
+
+    def drawn(block):
+        shares = torch.tensor([number / samples for number in block]).view(-1, 1, 1, 1, 1)
+        change = shares.to(subject.inputs) * subject.inputs
+        return Disturbed(change, subject.inputs - change)
+
+    return {"black": drawn}
+
+
 VARIANTS = [
     *((name, NEEDED.get(name, {})) for name in metrics),
     ("mu_fidelity", {**FEW, "relevance": "saliency"}),
@@ -39,6 +54,10 @@ VARIANTS = [
     ("mu_fidelity", {**FEW, "subsets": 21}),
     ("mu_fidelity", {**FEW, "cells": 3}),
     ("mu_fidelity", {**FEW, "fill": "inpaint"}),
+    ("infidelity", {"score": "logit"}),
+    ("infidelity", {"disturbance": "subset"}),
+    ("infidelity", {"disturbance": dimmed, "samples": 99}),
+    ("infidelity", {"disturbance": dimmed}),
     ("infidelity", {"disturbance": "gaussian"}),
     ("infidelity", {"disturbance": "gaussian", "scaled": True}),
     ("infidelity", {"disturbance": "square", "fill": ["black", "grey"]}),
@@ -78,7 +97,7 @@ def test_nothing_changes(small_net, few, monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=Distance))
     geometry._distance.cache_clear()
     few = few[:2]
-    evaluator, mask = Evaluator(small_net), mask_of(few)
+    evaluator, mask = Evaluator(small_net, chunk=7), mask_of(few)  # several blocks
     memo, differ = Memo(evaluator, few), []
     for turn, score in enumerate(("logit", "probability")):
         explainer = methods["ig"](n_steps=3, score=score)
@@ -243,11 +262,16 @@ def test_others_are_refused(small_net, few):
         with pytest.raises(UnilensError, match="Evaluator that the memo was made for") as caught:
             metric(model, few, few, memo=memo)
         assert "\n" not in str(caught.value)
-    for inputs in (few.flip(0), few[:2], few.float(), few.where(few > 0.5, -0.0)):
+    for inputs in (few.flip(0), few[:2], few.float()):
         with pytest.raises(UnilensError, match="inputs that the memo was made for") as caught:
             metric(evaluator, inputs, inputs, memo=memo)
         assert "\n" not in str(caught.value)
+    few[0, 0, 0, 0] = 0
+    memo = Memo(evaluator, few)
     metric(evaluator, few.clone(), few, memo=memo)
+    few[0, 0, 0, 0] = -0.0  # from which the seeds of what is drawn are others
+    with pytest.raises(UnilensError, match="inputs that the memo was made for"):
+        metric(evaluator, few, few, memo=memo)
     few[0, 0, 0, 0] += 1
     with pytest.raises(UnilensError, match="inputs that the memo was made for"):
         metric(evaluator, few, few, memo=memo)
@@ -264,6 +288,31 @@ def test_what_has_failed_is_tried_again(counted, few):
         with pytest.raises(UnilensError, match="not yet"):
             Deletion(fill=fill)(counted, few, few, memo=memo)
     assert len(calls) == 2
+
+
+def counting_model():
+    """A classifier of photographs, for `--model py:`."""
+    return Counting(nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(3 * 49, 5))).eval()
+
+
+def test_the_command_line_asks_once_per_photograph(monkeypatch, tmp_path):
+    def passes(*arguments):
+        asked = ["evaluate", "--model", f"py:{__name__}:counting_model", "--out", str(tmp_path)]
+        metric = ["--metric", "mu_fidelity:subsets=20", "--overwrite", *arguments]
+        monkeypatch.setattr(sys, "argv", ["unilens", *asked, *metric])
+
+        def run():
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            assert not ended.value.code
+
+        return forward_passes(run)
+
+    gradient, product = ("--method", "gradient"), ("--method", "input_x_gradient")
+    one = passes("--sample", "chelsea", *gradient)
+    assert one >= 20
+    assert passes("--sample", "chelsea", *gradient, *product) < one + 20
+    assert passes("--sample", "chelsea", "--sample", "coffee", *gradient) >= 40
 
 
 def held(thing, beside):
@@ -305,7 +354,7 @@ def test_keys():
     before = key_of(constant)
     zero += 1
     assert key_of(constant) != before
-    assert key_of(zero) != key_of(zero.double())
+    assert key_of(torch.zeros(3)) != key_of(torch.zeros(3).int())
     assert key_of(zero) != key_of(zero.view(1, 3))
     assert key_of(torch.tensor(1.0).bfloat16()) == key_of(torch.tensor(1.0).bfloat16())
     assert len({key_of(one) for one in (0, 0.0, -0.0, False, None, "0", (0,), [0], "None")}) == 9

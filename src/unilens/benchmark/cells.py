@@ -51,7 +51,7 @@ FROM (
     SELECT DISTINCT image, corruption, severity, model, label, predicted
     FROM rows WHERE label IS NOT NULL AND predicted IS NOT NULL
 )
-GROUP BY ALL ORDER BY corruption, severity, model
+GROUP BY ALL
 """
 _REASONS = """
 SELECT status, coalesce(reason, 'no reason given'), count(*), list_sort(list(DISTINCT model)),
@@ -77,20 +77,20 @@ WHERE isfinite(part.value) GROUP BY ALL ORDER BY ALL
 """
 _CURVES = """
 WITH entries AS (
-    SELECT model, metric, method, unnest(map_entries(curves)) AS entry
-    FROM valued WHERE corruption = ? AND severity = ?
+    SELECT method, unnest(map_entries(curves)) AS entry
+    FROM valued WHERE corruption = ? AND severity = ? AND model = ? AND metric = ?
 ), points AS (
-    SELECT model, metric, method, entry.key AS name, unnest(entry.value) AS y,
+    SELECT method, entry.key AS name, unnest(entry.value) AS y,
         generate_subscripts(entry.value, 1) AS place
     FROM entries
 ), means AS (
-    SELECT model, metric, method, name, place, count(y) AS n, avg(y) AS mean,
+    SELECT method, name, place, count(y) AS n, avg(y) AS mean,
         quantile_cont(y, 0.25) AS low, quantile_cont(y, 0.75) AS high
     FROM points WHERE isfinite(y) GROUP BY ALL
 )
-SELECT model, metric, method, name, max(n), list(mean ORDER BY place), list(low ORDER BY place),
+SELECT method, name, max(n), list(mean ORDER BY place), list(low ORDER BY place),
     list(high ORDER BY place)
-FROM means GROUP BY model, metric, method, name ORDER BY model, metric, method, name
+FROM means GROUP BY method, name ORDER BY method, name
 """
 _GALLERY = """
 SELECT model, method, image, value
@@ -246,7 +246,8 @@ class Cells:
 
     def accuracy(self) -> list[tuple[str, int, str, int, float]]:
         """Return corruption, severity, model, labelled images and the share that is right."""
-        return self._all(_ACCURACY)
+        models = self._plan.models
+        return sorted(self._all(_ACCURACY), key=lambda one: (*one[:2], models.index(one[2])))
 
     def reasons(self) -> list[tuple[str, str, int, list[str], list[str], list[str]]]:
         """Return status, reason, rows, models, methods and metrics of all without a value."""
@@ -261,14 +262,21 @@ class Cells:
         return self._all(_PARTS, corruption, severity)
 
     def curves(self, corruption: str, severity: int) -> list[Curve]:
-        """Return the mean curves that have fractions to be drawn over."""
-        found = {tuple(row[:4]): row[4:] for row in self._all(_CURVES, corruption, severity)}
-        made = []
-        for (*place, name), (n, mean, low, high) in found.items():
-            over = found.get((*place, _over(name)))
+        """Return the mean curves that have fractions to be drawn over, in the plan's order."""
+        return [
+            curve
+            for metric in self._plan.metrics
+            for model in self._plan.models
+            for curve in self._curves(corruption, severity, model, metric)
+        ]
+
+    def _curves(self, corruption: str, severity: int, model: str, metric: str) -> Iterator[Curve]:
+        rows = self._all(_CURVES, corruption, severity, model, metric)
+        found = {(method, name): rest for method, name, *rest in rows}
+        for (method, name), (n, mean, low, high) in found.items():
+            over = found.get((method, _over(name)))
             if over is not None and name != _over(name) and len(over[1]) == len(mean):
-                made.append(Curve(*place, name, n, over[1], mean, low, high))
-        return made
+                yield Curve(model, metric, method, name, n, over[1], mean, low, high)
 
     def gallery(
         self, corruption: str, severity: int, metric: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .cells import Cost, Curve
 from .findings import Result
@@ -25,6 +25,7 @@ class Axis:
         first: a pixel.
         last: a pixel; smaller than the first where values go up.
         log: whether equal ratios, not equal differences, are equally far apart.
+        wanted: about how many ticks, where not log.
     """
 
     low: float
@@ -32,6 +33,7 @@ class Axis:
     first: float
     last: float
     log: bool = False
+    wanted: int = 5
 
     def at(self, value: float) -> float:
         """Return the pixel of a value."""
@@ -45,7 +47,8 @@ class Axis:
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Pixels and texts of some round values."""
-        values = _log_ticks(self.low, self.high) if self.log else _ticks(self.low, self.high)
+        low, high = self.low, self.high
+        values = _log_ticks(low, high) if self.log else _ticks(low, high, self.wanted)
         return [(self.at(value), f"{value:g}".replace("-", "−")) for value in values]
 
 
@@ -228,8 +231,8 @@ def steps(parts: Mapping[str, Mapping[int, float]], ours: Sequence[str]) -> Char
 def panels(curves: Sequence[Curve], ours: Sequence[str]) -> Panels:
     """Return the mean curves of one metric and model, one small chart per method."""
     seen = [end for one in curves for end in (*one.low, *one.high, *one.mean)]
-    x = _axis([end for one in curves for end in one.x], 34, 186, padded=False)
-    y = _axis(seen, 104, 6, padded=False)
+    x = replace(_axis([end for one in curves for end in one.x], 34, 182, padded=False), wanted=2)
+    y = replace(_axis(seen, 104, 8, padded=False), wanted=3)
     made = Panels(192, 122, x, y)
     for one in curves:
         points = [(x.at(a), y.at(b)) for a, b in zip(one.x, one.mean, strict=True)]
@@ -280,7 +283,7 @@ def log_axis(values: Sequence[float], first: float, last: float) -> Axis:
     return Axis(low / margin, high * margin, first, last, log=True)
 
 
-def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+def _ticks(low: float, high: float, wanted: int) -> list[float]:
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(one * power for one in (1, 2, 5, 10) if one * power >= rough * (1 - 1e-9))

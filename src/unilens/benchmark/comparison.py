@@ -17,7 +17,7 @@ from .pages import condition, render, write_all
 from .plan import Plan
 from .queries import opened
 from .rows import KEY, MEASURED_TIME, SCHEMA
-from .statistics import LEVEL, RESAMPLES, Family, Pair, Summary, analyse, holm
+from .statistics import LEVEL, RESAMPLES, Array, Family, Pair, Summary, analyse, holm
 from .store import Store
 
 FILES = ("comparison.html", "comparison.csv")
@@ -31,13 +31,33 @@ _DECISIVE = {
     "data.source": "the images may be others",
     "data.labels": "the labels may be others",
     "data.split": "the images may be others",
-    "data.limit": "the images are not the same ones",
+    "data.limit": "the images may not be the same ones",
     "data.corruptions": "the images go through other corruptions",
-    "data.clean": "the images are not the same ones",
+    "data.clean": "the images as they are are in one of them only",
 }
 """The settings of a plan that make two runs hard to compare, and why."""
-_HAS_VALUE = "status = 'ok' AND isfinite(value)"
-_CELL = ("corruption", "severity", "model", "metric", "method")
+_RESOLVED = ("method", "metric")
+_MOST_NAMED = 10
+_PAIRED = """
+CREATE TABLE cells AS
+SELECT *, (row_number() OVER (ORDER BY corruption, severity, model, metric, method))::INTEGER cell
+FROM (
+    SELECT corruption, severity, model, metric, method,
+        count(*) FILTER (status = 'ok' AND isfinite(value)) AS n_a
+    FROM a GROUP BY ALL
+) SEMI JOIN b USING (corruption, severity, model, metric, method);
+CREATE TABLE paired AS
+SELECT cell, image, one.value AS a, other.value AS b
+FROM (SELECT * FROM a WHERE status = 'ok' AND isfinite(value)) AS one
+JOIN (SELECT * FROM b WHERE status = 'ok' AND isfinite(value)) AS other
+USING (image, corruption, severity, model, method, metric)
+JOIN cells USING (corruption, severity, model, metric, method);
+"""
+_SHARED = """
+SELECT corruption, severity, model, metric, method, any_value(cell), any_value(n_a),
+    count(*) FILTER (status = 'ok' AND isfinite(value))
+FROM b JOIN cells USING (corruption, severity, model, metric, method) GROUP BY ALL
+"""
 COLUMNS = (
     "corruption",
     "severity",
@@ -98,9 +118,9 @@ def write_comparison(first: Store, second: Store, folder: Path) -> list[Path]:
         UnilensError: a run has no rows, they cannot be read, or the folder cannot be written.
     """
     with opened(a=first, b=second) as connection:
+        counts = _counts(connection)
         for name, store in (("a", first), ("b", second)):
-            (count,) = _one(connection, f"SELECT count(*) FROM {name}")
-            require(bool(count), f"expected rows in {store.folder}, got none yet")
+            require(bool(counts[name]), f"expected rows in {store.folder}, got none yet")
         differences = list(_differences(connection, second.plan))
         said = {
             "names": _names(first, second),
@@ -132,50 +152,30 @@ def doubts(first: Plan, second: Plan) -> list[str]:
 
 def _differences(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Iterator[Difference]:
     """Yield what both runs have, in the order of the second's plan, adjusted family by family."""
-    names = ", ".join(_CELL)
-    counts = [
-        {
-            tuple(row[:5]): row[5]
-            for row in _all(
-                connection,
-                f"SELECT {names}, count(*) FILTER (WHERE {_HAS_VALUE}) FROM {view} GROUP BY ALL",
-            )
-        }
-        for view in ("a", "b")
-    ]
-    both = ", ".join(f"a.{name}" for name in _CELL)
-    connection.execute(
-        f"CREATE TABLE cells AS SELECT *, (row_number() OVER (ORDER BY {names}))::INTEGER cell FROM (SELECT DISTINCT "
-        f"{names} FROM a)"
-    )
-    connection.execute(
-        f"CREATE TABLE paired AS SELECT c.cell, a.image, a.value a, b.value b FROM a JOIN b USING "
-        f"({', '.join(KEY)}) JOIN cells c ON ({both}) = "
-        f"({', '.join(f'c.{name}' for name in _CELL)}) WHERE "
-        "a.status = 'ok' AND b.status = 'ok' AND isfinite(a.value) AND isfinite(b.value)"
-    )
-    numbers = {
-        tuple(row[:5]): row[5] for row in _all(connection, f"SELECT {names}, cell FROM cells")
+    connection.execute(_PAIRED)
+    names = [*plan.models, *plan.metrics, *plan.methods]
+    rank = {name: place for place, name in enumerate(names)}
+    cells = {
+        tuple(key): rest
+        for *key, cell, n_a, n_b in _all(connection, _SHARED)
+        for rest in [(cell, n_a, n_b)]
     }
-    shared = [key for key in counts[0] if key in counts[1]]
-    rank = {name: place for place, name in enumerate((*plan.models, *plan.metrics, *plan.methods))}
     families: dict[tuple[Any, ...], list[Difference]] = {}
-    for key in sorted(shared, key=lambda one: (*one[:2], *(rank[name] for name in one[2:]))):
+    for key in sorted(cells, key=lambda one: (*one[:2], *(rank[name] for name in one[2:]))):
+        cell, n_a, n_b = cells[key]
         found = connection.execute(
-            f"SELECT a, b FROM paired WHERE cell = {numbers[key]} ORDER BY image"
+            "SELECT a, b FROM paired WHERE cell = ? ORDER BY image", [cell]
         ).fetchnumpy()
-        one = _difference(key, plan, found["a"], found["b"])
-        families.setdefault(key[:4], []).append(
-            replace(one, n_a=counts[0][key], n_b=counts[1][key])
-        )
+        one = _difference(key, plan, numpy.asarray(found["a"]), numpy.asarray(found["b"]))
+        families.setdefault(key[:4], []).append(replace(one, n_a=n_a, n_b=n_b))
     for family in families.values():
         adjusted = holm([one.pair.p for one in family])
         for one, p in zip(family, adjusted, strict=True):
             yield replace(one, pair=replace(one.pair, adjusted=p))
 
 
-def _difference(key: Any, plan: Plan, a: Any, b: Any) -> Difference:
-    values = numpy.stack([numpy.asarray(b, float), numpy.asarray(a, float)], axis=1)
+def _difference(key: Any, plan: Plan, a: Array, b: Array) -> Difference:
+    values = numpy.stack([b, a], axis=1)
     none = (0, 0)
     corruption, severity, model, metric, _ = key
     family = Family(corruption, severity, model, metric, ("B", "A"), values, none, none, none)
@@ -188,45 +188,41 @@ def _difference(key: Any, plan: Plan, a: Any, b: Any) -> Difference:
 
 
 def _rows(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Return how many rows there are in each run and in both, and how many are the same."""
-    compared = [name for name in SCHEMA.names if name not in (*KEY, *MEASURED_TIME)]
+    """Return how many rows there are in each run and in both, and how many are the same.
+
+    Compared as text: all digits of a number, and the sign of a 0.
+    """
     same = " AND ".join(
-        f"{_bits('a', name)} IS NOT DISTINCT FROM {_bits('b', name)}" for name in compared
+        f"a.{name}::VARCHAR IS NOT DISTINCT FROM b.{name}::VARCHAR"
+        for name in SCHEMA.names
+        if name not in (*KEY, *MEASURED_TIME)
     )
-    together, identical = _one(
-        connection,
-        f"SELECT count(*), count(*) FILTER (WHERE {same}) FROM a JOIN b USING ({', '.join(KEY)})",
-    )
-    (in_a,) = _one(connection, "SELECT count(*) FROM a")
-    (in_b,) = _one(connection, "SELECT count(*) FROM b")
-    return {"a": in_a, "b": in_b, "both": together, "identical": identical}
+    sql = f"SELECT count(*), count(*) FILTER ({same}) FROM a JOIN b USING ({', '.join(KEY)})"  # noqa: S608 - the schema's names
+    ((together, identical),) = _all(connection, sql)
+    return {**_counts(connection), "both": together, "identical": identical}
 
 
-def _bits(view: str, name: str) -> str:
-    """Return a column as text: all digits of a number, and its sign where it is 0."""
-    return f"{view}.{name}" if name == "picture" else f"{view}.{name}::VARCHAR"
+def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Return how many rows each run has."""
+    return dict(
+        _all(connection, "SELECT 'a', count(*) FROM a UNION ALL SELECT 'b', count(*) FROM b")
+    )
 
 
 def _only(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, list[str], int]]:
     """Return, for each kind of name, which run alone has it: the first few, and how many."""
     found = []
-    for column in ("image", "corruption", "model", "method", "metric"):
+    for kind in ("image", "corruption", "model", "method", "metric"):
         for run, other in (("a", "b"), ("b", "a")):
-            names = [
-                one
-                for (one,) in _all(
-                    connection,
-                    f"SELECT DISTINCT {column} FROM {run} WHERE {column} NOT IN "
-                    f"(SELECT {column} FROM {other}) ORDER BY 1",
-                )
-            ]
+            sql = f"SELECT DISTINCT {kind} FROM {run} ANTI JOIN {other} USING ({kind}) ORDER BY 1"  # noqa: S608 - the names above
+            names = [name for (name,) in _all(connection, sql)]
             if names:
-                found.append((column, run.upper(), names[:10], len(names)))
+                found.append((kind, run.upper(), names[:_MOST_NAMED], len(names)))
     return found
 
 
 def _other_contents(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    (count,) = _one(
+    ((count,),) = _all(
         connection,
         "SELECT count(DISTINCT image) FROM a JOIN b USING (image, corruption, severity, model) "
         "WHERE a.content <> b.content",
@@ -240,31 +236,30 @@ def _settings(
     first: Store, second: Store, connection: duckdb.DuckDBPyConnection
 ) -> list[tuple[str, str, str]]:
     """Return what differs in the plans, the versions and hardware, and the resolved settings."""
-    told = []
-    for view, store in (("a", first), ("b", second)):
-        session = {
-            key: value
-            for key, value in store.manifest["sessions"][-1].items()
-            if key not in ("began", "command")
-        }
-        said = _flat(store.plan.model_dump(mode="json")) | _flat(session)
-        for kind in ("method", "metric"):
-            listed = _all(
-                connection,
-                f"SELECT DISTINCT {kind}, {kind}_settings FROM {view} "
-                f"WHERE {kind}_settings IS NOT NULL ORDER BY ALL",
-            )
-            for name, text in listed:
-                key = f"{kind} {name}"
-                said[key] = f"{said[key]} or {text}" if key in said else text
-        told.append(said)
-    before, now = told
+    before = _said(first, connection, "a")
+    now = _said(second, connection, "b")
     return [
         (key, _shown(before.get(key)), _shown(now.get(key)))
         for key in dict.fromkeys([*before, *now])
         if before.get(key) != now.get(key)
-        and not (key.startswith(("method ", "metric ")) and (key not in before or key not in now))
+        and not (key.startswith(_RESOLVED) and (key not in before or key not in now))
     ]
+
+
+def _said(store: Store, connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, Any]:
+    """Return all that is known of how a run was made, flat."""
+    session = store.manifest["sessions"][-1]
+    made = {key: value for key, value in session.items() if key not in ("began", "command")}
+    said = _flat(store.plan.model_dump(mode="json")) | _flat(made)
+    for kind in _RESOLVED:
+        sql = (
+            f"SELECT DISTINCT {kind}, {kind}_settings FROM {view} "  # noqa: S608 - our own names
+            f"WHERE {kind}_settings IS NOT NULL ORDER BY ALL"
+        )
+        for name, text in _all(connection, sql):
+            key = f"{kind} {name}"
+            said[key] = f"{said[key]} or {text}" if key in said else text
+    return said
 
 
 def _flat(said: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -316,7 +311,3 @@ def _line(one: Difference) -> tuple[object, ...]:
 
 def _all(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Any]:
     return connection.execute(sql).fetchall()
-
-
-def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    return _all(connection, sql)[0]

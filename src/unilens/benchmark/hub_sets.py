@@ -64,12 +64,14 @@ def list_hub(
     stored = json.dumps(settings, sort_keys=True)
     data = _loaded(repo, stored)
     image = image or _image_column(repo, data.features)
-    if image not in data.features:
-        raise UnilensError(f"expected image to be one of {', '.join(data.features)}, got {image!r}")
     label = label or _label_column(data.features)
+    for role, column in (("image", image), ("label", label)):
+        if column is not None and column not in data.features:
+            known = ", ".join(data.features)
+            raise UnilensError(f"expected {role} to be one of {known}, got {column!r}: hf:{repo}")
     places = numbered(settings["split"], len(data), limit)
     classes = getattr(data.features.get(label), "names", None) or ()
-    targets = data.select(places.values()).select_columns([label])[label][:] if label else ()
+    targets = data.select(list(places.values())).select_columns([label])[label][:] if label else ()
     origin = HubSet(repo, stored, image)
     return [
         Item(name, as_label(target, classes, by_index), origin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import operator
 import posixpath
 import re
 from collections.abc import Collection, Iterable
@@ -89,10 +90,12 @@ def as_label(value: Any, classes: Collection[Any], by_index: bool) -> Label:
     The index is taken where there are no names, where it is asked for, and for ImageNet-1K, whose
     order all models share and some of whose names stand for two classes.
     """
+    if isinstance(value, str):
+        return _label(value)
     try:
-        index = int(value)
-    except (TypeError, ValueError):
-        return value.strip() if isinstance(value, str) else None
+        index = operator.index(value)
+    except TypeError:
+        return None
     if index < 0:
         return None
     if by_index or len(classes) in (0, IMAGENET_CLASSES) or index >= len(classes):

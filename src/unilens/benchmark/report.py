@@ -78,8 +78,8 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
     of_paper = any(
         tables.papers_figure(plan, one, method.method) for one in shown for method in one.summaries
     )
-    changes = len(plan.data.changes)
-    expected = images * changes * len(plan.models) * len(plan.methods) * len(plan.metrics)
+    planned = max(images, store.manifest.get("images", 0)) * len(plan.data.changes)
+    expected = planned * len(plan.models) * len(plan.methods) * len(plan.metrics)
     rows = sum(counts.values())
     reasons = cells.reasons()
     return {

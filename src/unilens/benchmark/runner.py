@@ -44,7 +44,7 @@ def run(
     began = time.monotonic()
     items = _items(plan)
     with Writing(folder):
-        store = Store.create(folder, plan)
+        store = Store.create(folder, plan, len(items))
         with logging_to(folder / LOG):
             return _run(plan, store, items, retry_failed, tell, began)
 
@@ -74,7 +74,7 @@ def _run(
     done = store.done()
     planned = _count(plan, len(items))
     _log.info("%d rows planned, %d there", planned, len(done))
-    written, failed = 0, 0
+    written, failed = 0, done.failed
     tell(len(done), planned, failed, "")
     pending: list[Row] = []
     last = time.monotonic()
@@ -91,7 +91,7 @@ def _run(
                 tell(len(done) + written + len(pending), planned, failed, shown)
         finally:
             written += _flush(store, pending)
-            _log.info("%d rows written, %d of them failed", written, failed)
+            _log.info("%d rows written; %d in all have failed", written, failed)
     return Outcome(written, len(done), failed, time.monotonic() - began)
 
 

@@ -21,7 +21,14 @@ Told = Callable[[int, int, int, str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: rows written in this session, those there before, and those that failed."""
+    """How a run ended.
+
+    Attributes:
+        written: rows, in this session.
+        before: rows that were there.
+        failed: rows of the whole run that failed.
+        seconds: that this session took.
+    """
 
     written: int
     before: int

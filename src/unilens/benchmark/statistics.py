@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,11 @@ ALPHA = 0.05
 """Two methods are told apart where the adjusted p is below this."""
 _COUNTED_AT_ONCE = 2**22
 """Numbers of images in resamples that are in memory together: 32 MiB."""
+_KEPT = 2**27
+"""Numbers of images in resamples that are kept from family to family, the most: 256 MiB."""
 _TINY = 1e-12
+_EXACT_UP_TO = 50
+"""Differences; 2**50 sets of signs are counted exactly in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,9 @@ def resampled(values: Array, seed: int, resamples: int = RESAMPLES) -> tuple[Arr
     means, differences = numpy.empty((resamples, k)), numpy.empty((resamples, k, k))
     defined = numpy.isfinite(values)
     filled, there = numpy.where(defined, values, 0.0), defined.astype(float)
-    masks, which = numpy.unique(there, axis=1, return_inverse=True)
+    seen: dict[bytes, int] = {}
+    which = [seen.setdefault(mask.tobytes(), len(seen)) for mask in defined.T]
+    masks = numpy.stack([there[:, which.index(number)] for number in range(len(seen))], axis=1)
     for rows, counts in _drawn(len(values), seed, resamples):
         with numpy.errstate(invalid="ignore", divide="ignore"):
             means[rows] = counts @ filled / (counts @ there)
@@ -200,7 +207,8 @@ def signed_rank(differences: Array) -> tuple[float | None, float | None]:
     """Return the rank-biserial correlation and the p of the Wilcoxon signed-rank test, two-sided.
 
     Differences of 0 are left out, as Wilcoxon did; differences within 1e-12 of 0, relative to the
-    largest, are rounding. Both are None where nothing is left.
+    largest, are rounding. Both are None where nothing is left. The p is exact for up to 50
+    differences, ties among them included; of more, it is from the normal approximation.
     """
     largest = float(numpy.abs(differences).max(initial=0.0))
     moved = differences[numpy.abs(differences) > _TINY * largest]
@@ -208,7 +216,24 @@ def signed_rank(differences: Array) -> tuple[float | None, float | None]:
         return None, None
     ranks = stats.rankdata(numpy.abs(moved))
     effect = float((numpy.sign(moved) * ranks).sum() / ranks.sum())
-    return effect, float(stats.wilcoxon(moved).pvalue)
+    if len(moved) > _EXACT_UP_TO:
+        return effect, float(stats.wilcoxon(moved, method="asymptotic").pvalue)
+    return effect, _exact(ranks, float(ranks[moved > 0].sum()))
+
+
+def _exact(ranks: Array, positive: float) -> float:
+    """Return the share of all signs whose sum of positive ranks is as far from the middle.
+
+    Ranks are doubled, so that those of ties are whole; ways[s] counts the sets of ranks of sum s.
+    """
+    doubled = numpy.rint(2 * ranks).astype(int)
+    ways = numpy.zeros(doubled.sum() + 1)
+    ways[0] = 1
+    for rank in doubled:
+        ways[rank:] += ways[:-rank].copy()
+    reached = round(2 * positive)
+    tail = min(ways[: reached + 1].sum(), ways[reached:].sum())
+    return float(min(1.0, 2 * tail / ways.sum()))
 
 
 def interval(means: Array) -> tuple[float | None, float | None]:
@@ -222,13 +247,26 @@ def interval(means: Array) -> tuple[float | None, float | None]:
 
 def _drawn(n: int, seed: int, resamples: int) -> Iterator[tuple[slice, Array]]:
     """Yield how often each of n images is in each resample, some resamples at a time."""
+    if n * resamples <= _KEPT:
+        yield from ((rows, counts.astype(float)) for rows, counts in _kept(n, seed, resamples))
+    else:
+        yield from ((rows, counts.astype(float)) for rows, counts in _draw(n, seed, resamples))
+
+
+@functools.lru_cache(1)
+def _kept(n: int, seed: int, resamples: int) -> list[tuple[slice, Array]]:
+    """Return all resamples: the families of a run have the same images, and share them."""
+    return list(_draw(n, seed, resamples))
+
+
+def _draw(n: int, seed: int, resamples: int) -> Iterator[tuple[slice, Array]]:
     random = numpy.random.default_rng(seed)
     at_once = max(1, _COUNTED_AT_ONCE // max(1, n))
     for first in range(0, resamples, at_once):
         some = min(at_once, resamples - first)
         drawn = random.integers(n, size=(some, n)) + n * numpy.arange(some)[:, None]
         counts = numpy.bincount(drawn.ravel(), minlength=some * n).reshape(some, n)
-        yield slice(first, first + some), counts.astype(float)
+        yield slice(first, first + some), counts.astype(numpy.uint16)
 
 
 def _summary(family: Family, column: int, means: Array) -> Summary:

@@ -33,9 +33,13 @@ class Done:
     """Which rows there are: of 18 million, as a hundred megabytes.
 
     A place keeps one whole number, in which each pair of method and metric has a bit.
+
+    Attributes:
+        failed: how many of them failed.
     """
 
     def __init__(self) -> None:
+        self.failed = 0
         self._bits: dict[tuple[str, str], int] = {}
         self._places: dict[Place, int] = {}
 
@@ -64,8 +68,13 @@ class Store:
         self.manifest = _read_manifest(folder)
 
     @classmethod
-    def create(cls, folder: Path, plan: Plan) -> Store:
+    def create(cls, folder: Path, plan: Plan, images: int = 0) -> Store:
         """Begin a run in a folder, or go on with the one that is there.
+
+        Args:
+            folder: that of the run.
+            plan: what is asked for.
+            images: how many there are to be.
 
         Raises:
             UnilensError: the folder holds something else, or the run of a plan that asks for
@@ -79,7 +88,7 @@ class Store:
                 check_resumable(make_plan(said["plan"], str(folder / MANIFEST)), plan)
         else:
             _check_new(folder)
-        said["plan"] = plan.model_dump(mode="json")
+        said["plan"], said["images"] = plan.model_dump(mode="json"), images
         said["sessions"].append(surroundings())
         write_json(folder / MANIFEST.removesuffix(".json"), said)
         (folder / SHARDS).mkdir(exist_ok=True)
@@ -119,12 +128,13 @@ class Store:
         done = Done()
         for path in self.shards:
             try:
-                columns = parquet.read_table(path, columns=list(KEY)).to_pydict()
+                columns = parquet.read_table(path, columns=[*KEY, "status"]).to_pydict()
             except (OSError, pyarrow.ArrowException, KeyError) as error:
                 self._set_aside(path, error)
                 continue
             for *place, method, metric in zip(*(columns[name] for name in KEY), strict=True):
                 done.add(cast(Place, tuple(place)), method, metric)
+            done.failed += columns["status"].count(FAILED)
         return done
 
     def append(self, rows: Sequence[Row]) -> None:

@@ -97,6 +97,7 @@ def _show(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
             escape(printable(name)),
             max_width=_WIDEST,
             overflow="fold",
+            no_wrap=numbers,
             justify="right" if numbers else "left",
         )
     for row in rows[:_MOST_SHOWN]:

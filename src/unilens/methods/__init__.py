@@ -13,11 +13,13 @@ from .cam import GradCAM, GuidedGradCAM
 from .occlusion import Occlusion
 from .rise import Rise
 from .sobol import Sobol
+from .control import EdgeMap, RandomMap
 
 __all__ = [
     "Deconvolution",
     "DeepLift",
     "DeepLiftShap",
+    "EdgeMap",
     "ExpectedGradients",
     "GradCAM",
     "Gradient",
@@ -26,6 +28,7 @@ __all__ = [
     "Neutral",
     "Occlusion",
     "PathMethod",
+    "RandomMap",
     "Rise",
     "Smoothed",
     "Sobol",

@@ -106,5 +106,5 @@ def key_of(thing: object) -> Hashable:
     if type(thing) in (tuple, list):
         return type(thing), *map(key_of, cast(tuple[object, ...], thing))
     if type(thing) in (str, int, float, bool, type(None), range):
-        return type(thing), repr(thing)
+        return repr(thing)
     return _Same(thing)

@@ -6,42 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ..baselines.base import check_choice
-from ..errors import NotApplicableError
-from ..numerics import wide
+from ..luminance import check_pictures, edges, grey
 from ..registry import Composed
 from .base import Measurement, MetricCard, Subject, metrics
 from .comparison import Comparison
 from .similarities import Similarity, Spearman, similarities
-
-_LUMINANCE = (0.2125, 0.7154, 0.0721)
-"""What red, green and blue count (ITU-R BT.709)."""
-
-
-def grey(inputs: Tensor) -> Tensor:
-    """Return the luminance of pictures `(B, H, W)` in float64."""
-    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
-        raise NotApplicableError(
-            f"expected pictures (B, 3, H, W) or (B, 1, H, W), got {tuple(inputs.shape)}; what has "
-            "no grey copy and no edges needs another metric of sanity, such as random_logit"
-        )
-    if inputs.shape[1] == 1:
-        return wide(inputs)[:, 0]
-    red, green, blue = wide(inputs).unbind(1)
-    return _LUMINANCE[0] * red + _LUMINANCE[1] * green + _LUMINANCE[2] * blue
-
-
-def edges(inputs: Tensor) -> Tensor:
-    """Return the Sobel magnitude of the luminance `(B, H, W)`, the border continued outwards."""
-    around = pad(grey(inputs).unsqueeze(1), (1, 1, 1, 1), mode="replicate")[:, 0]
-    down = around[:, 2:] - around[:, :-2]
-    across = around[:, :, 2:] - around[:, :, :-2]
-    down = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
-    across = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
-    return ((down.square() + across.square()) / 32).sqrt()
-
 
 PICTURES: dict[str, Callable[[Tensor], Tensor]] = {"edges": edges, "grey": grey}
 
@@ -71,6 +42,11 @@ class PictureSimilarity(Comparison):
         check_choice("picture", self.picture, PICTURES)
 
     def _measure(self, subject: Subject) -> Measurement:
+        check_pictures(
+            subject.inputs,
+            "what has no grey copy and no edges needs another metric of sanity, such as "
+            "random_logit",
+        )
         picture = PICTURES[self.picture](subject.inputs)
         lowest = picture.flatten(1).amin(1).view(-1, 1, 1)
         over_channels = (picture - lowest).unsqueeze(1).expand_as(subject.inputs)

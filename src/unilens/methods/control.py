@@ -1,0 +1,127 @@
+"""Controls: maps that know nothing of the model, for a method to do better than.
+
+The model runs once at the inputs all the same, so that the record says which class and score the
+map stands beside. It has no say in the values, nor has the target.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attribution import Attribution, Case, Method
+from ..gradients import Evaluator, Passes
+from ..luminance import check_pictures, edges
+from ..places import spread
+from ..randomness import per_input, seed_for
+from ..registry import Card
+from ..scores import Score
+from ..scores import resolve as resolve_score
+from .base import methods
+
+
+@dataclass(frozen=True)
+class Control(Method):
+    """What the controls share: a score on the record that does not change the map.
+
+    Args:
+        score: what is recorded beside the map, by name or as a function of logits and target.
+    """
+
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        return Passes(1, 0)
+
+    def _explain(self, case: Case) -> Attribution:
+        score = resolve_score(self.score)(case.outputs, case.target)
+        values = self._values(case.inputs, case.seed)
+        return Attribution(values, case.target, score, case.outputs, complete=False)
+
+    @abstractmethod
+    def _values(self, inputs: Tensor, seed: int) -> Tensor:
+        """Return the values `(B, *S)`."""
+
+
+@dataclass(frozen=True)
+class RandomMap(Control):
+    """Independent standard normal values, without a unit, drawn from the seed and the input.
+
+    Places in random order, for rankings; as many values for as against, for signed maps. Nothing
+    else that draws from the same seed, such as a baseline or a metric, draws these values.
+
+    Args:
+        score: what is recorded beside the map, by name or as a function of logits and target.
+
+    References:
+        Hooker et al. 2019, arXiv 1806.10758 (a random ranking as the control of a benchmark).
+
+    Example:
+        >>> inputs, models = torch.rand(1, 6), [torch.nn.Linear(6, 2).eval() for _ in range(2)]
+        >>> first, second = (RandomMap()(model, inputs, seed=3).values for model in models)
+        >>> torch.equal(first, second)
+        True
+    """
+
+    def _values(self, inputs: Tensor, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed_for("control", seed))
+        return per_input(inputs, generator, lambda g: torch.randn(inputs.shape[1:], generator=g))
+
+
+@dataclass(frozen=True)
+class EdgeMap(Control):
+    """The strength of the picture's edges: the Sobel magnitude of its luminance, never negative.
+
+    √((S_h² + S_v²) / 32), S_h and S_v the sums of 3 x 3 luminances with the Sobel weights; the
+    border is continued outwards. In units of the pixels, spread evenly over the channels: their sum
+    is the edge map.
+
+    Args:
+        score: what is recorded beside the map, by name or as a function of logits and target.
+
+    References:
+        Adebayo et al. 2018, arXiv 1810.03292 (maps compared with an edge detector); Hooker et al.
+        2019, arXiv 1806.10758 (a Sobel filter as a control).
+
+    Example:
+        >>> step = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 1, 4, 4)
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
+        >>> EdgeMap()(model, step).values[0, 0, 0]
+        tensor([0.0000, 0.7071, 0.7071, 0.0000])
+    """
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` unless the inputs are pictures."""
+        check_pictures(inputs, "what has no edges needs another control; use method='random'")
+
+    def _values(self, inputs: Tensor, seed: int) -> Tensor:
+        return spread(edges(inputs), inputs)
+
+
+methods.add(
+    Card(
+        "random",
+        "control",
+        "control: normal values that know nothing of the model",
+        "Hooker et al. 2019, arXiv 1806.10758",
+        deterministic=False,
+    ),
+    RandomMap,
+)
+methods.add(
+    Card(
+        "edges",
+        "control",
+        "control: the strength of the picture's edges, whatever the model",
+        "Adebayo et al. 2018, arXiv 1810.03292",
+    ),
+    EdgeMap,
+)

@@ -1,0 +1,151 @@
+"""`unilens query`: SQL over the rows, and over nothing else."""
+
+import csv
+import io
+import json
+import sys
+
+import pytest
+
+from unilens import UnilensError, cli
+from unilens.benchmark.queries import query
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["unilens", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_a_mean_is_that_of_the_rows(make_run):
+    store = make_run()
+    columns, rows = query(
+        store, "SELECT method, avg(value) AS mean FROM rows GROUP BY method ORDER BY method"
+    )
+    values = store.table(["method", "value"]).to_pylist()
+    assert columns == ["method", "mean"]
+    for method, mean in rows:
+        mine = [row["value"] for row in values if row["method"] == method]
+        assert mean == pytest.approx(sum(mine) / len(mine))
+    assert len(rows) == 5
+
+
+def test_the_three_ways_to_print(make_run, run):
+    folder = make_run().folder
+    sql = (
+        "SELECT image, count(*) AS n, NULL AS nothing FROM rows WHERE image < 'photo002' "
+        "GROUP BY 1 ORDER BY 1"
+    )
+    code, out, err = run("query", folder, sql, "--csv")
+    assert (code, err) == (0, "")
+    assert list(csv.reader(io.StringIO(out))) == [
+        ["image", "n", "nothing"],
+        ["photo000.png", "15", ""],
+        ["photo001.png", "15", ""],
+    ]
+    code, out, err = run("query", folder, sql, "--json")
+    assert json.loads(out) == [
+        {"image": "photo000.png", "n": 15, "nothing": None},
+        {"image": "photo001.png", "n": 15, "nothing": None},
+    ]
+    code, out, err = run("query", folder, sql)
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["image", "n", "nothing"],
+        ["photo000.png", "15"],
+        ["photo001.png", "15"],
+    ]
+
+
+def test_pictures_are_not_printed_and_the_table_stays_narrow(make_run, run):
+    folder = make_run().folder
+    code, out, _ = run(
+        "query", folder, "SELECT picture, curves FROM rows WHERE picture IS NOT NULL"
+    )
+    assert code == 0
+    assert "bytes)" in out
+    assert "RIFF" not in out
+    assert max(len(line) for line in out.splitlines()) <= 100
+    _, out, _ = run(
+        "query", folder, "SELECT picture FROM rows WHERE picture IS NOT NULL LIMIT 1", "--json"
+    )
+    assert json.loads(out)[0]["picture"].endswith("bytes)")
+
+
+def test_what_is_not_finite_is_null_in_json(make_run, run):
+    _, out, _ = run(
+        "query", make_run().folder, "SELECT 'nan'::DOUBLE a, [1.5, 'inf'::DOUBLE] b", "--json"
+    )
+    assert json.loads(out) == [{"a": None, "b": [1.5, None]}]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY (SELECT 1) TO '{out}'",
+        "COPY rows TO '{out}' (FORMAT parquet)",
+        "SELECT * FROM read_csv('{secret}')",
+        "SELECT * FROM read_text('{secret}')",
+        "SELECT * FROM '{secret}'",
+        "SELECT * FROM glob('/*')",
+        "ATTACH '{out}'",
+        "EXPORT DATABASE '{out}'",
+        "INSTALL httpfs",
+        "LOAD '{secret}'",
+        "SET enable_external_access = true",
+        "SET lock_configuration = false",
+        "PRAGMA enable_profiling = 'json'; PRAGMA profiling_output = '{out}'; SELECT 1",
+        "SELECT * FROM store",
+        "INSERT INTO rows SELECT * FROM rows",
+        "DROP VIEW nothing",
+    ],
+)
+def test_sql_reads_and_writes_nothing_else(make_run, tmp_path, sql):
+    secret, out = tmp_path / "secret.csv", tmp_path / "out"
+    secret.write_text("word\nhush\n")
+    store = make_run()
+    before = store.digest()
+    with pytest.raises(UnilensError):
+        query(store, sql.format(out=out, secret=secret))
+    assert not out.exists()
+    assert store.digest() == before
+
+
+def test_wrong_sql_is_one_clear_line(make_run, run):
+    folder = make_run().folder
+    code, out, err = run("query", folder, "SELECT valu FROM rows")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert '"valu" not found' in err
+    assert "Columns of rows: image, corruption" in err
+    code, out, err = run("query", folder, "SELEC 1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "syntax error" in err
+    code, out, err = run("query", folder, "SELECT * FROM results")
+    assert "The view is called rows" in err
+    code, out, err = run("query", folder, " ")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "expected a query" in err
+
+
+def test_a_run_without_rows_and_none_at_all(make_run, run, tmp_path):
+    folder = make_run(rows=[]).folder
+    code, out, _ = run("query", folder, "SELECT count(*) AS n FROM rows", "--csv")
+    assert (code, out) == (0, "n\n0\n")
+    code, out, err = run("query", tmp_path, "SELECT 1")
+    assert code == 2
+    assert "expected the folder of a run" in err
+
+
+def test_csv_and_json_exclude_each_other(make_run, run):
+    code, _, err = run("query", make_run().folder, "SELECT 1", "--csv", "--json")
+    assert code == 2
+    assert "--csv or --json" in err
