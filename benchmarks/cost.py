@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unilens.benchmark.cost_report import DEVICES, SPEED_UPS, hours, papers_workload
-from unilens.benchmark.design import BOTH, FORWARD
+from unilens.benchmark.design import YARDSTICKS
 from unilens.benchmark.driver import measure_driver
 from unilens.benchmark.plan import presets, read_plan
 from unilens.benchmark.projection import Limits, project, what_breaks
@@ -39,7 +39,7 @@ def small(value: float | None) -> str:
 
 def centre(study: Study, model: str) -> None:
     """Print what was measured at the centre."""
-    rows = [study.at(model, one) for one in (FORWARD, BOTH, *study.plan.methods)]
+    rows = [study.at(model, one) for one in (*YARDSTICKS, *study.plan.methods)]
     show(
         f"{model} at the centre: {study.cost.centre}",
         ("method", "steps", "core-seconds", "seconds", "bare passes", "own passes", "MiB"),
@@ -60,7 +60,7 @@ def laws(study: Study, model: str, what: str) -> None:
     """Print the laws of one cost, a line per method."""
     unit = MEBIBYTE if what == MEMORY else 1
     rows = []
-    for method in (FORWARD, BOTH, *study.plan.methods):
+    for method in (*YARDSTICKS, *study.plan.methods):
         row = [f"`{method}`"]
         for varied in ("resolution", "n_steps", "batch"):
             fit = study.scaling(model, method, what, varied).fit
@@ -95,12 +95,12 @@ def main() -> None:
     work = papers_workload()
     judged = project(study, work, Store(options.benchmark) if options.benchmark else None)
     show(
-        "Bare passes at the centre, core-seconds per image, and hours of one core",
-        ("model", "forward", "forward and backward", "hours, maps", "hours, metrics"),
+        "Single passes at the centre, core-seconds per image, and hours of one core",
+        ("model", *YARDSTICKS, "hours, maps", "hours, metrics"),
         (
             (
-                *(f"`{model}`", small(study.bare_seconds(model, FORWARD))),
-                small(study.bare_seconds(model, BOTH)),
+                f"`{model}`",
+                *(small(study.pass_seconds(model, one)) for one in YARDSTICKS),
                 small(sum(v for (one, _), v in judged.map_hours.items() if one == model)),
                 small(judged.metric_hours[model]),
             )

@@ -23,7 +23,16 @@ from ..methods import methods
 from ..models import PixelClassifier, load_model, samples
 from ..passes import first_line, working_copy
 from ..specs import Spec, build_method
-from .design import BOTH, FORWARD, Cost, Place, counted_by
+from .design import (
+    BOTH,
+    FORWARD,
+    PREPARED_BOTH,
+    PREPARED_FORWARD,
+    YARDSTICKS,
+    Cost,
+    Place,
+    counted_by,
+)
 from .memory import Memory, watch
 from .plan import Plan
 from .rows import FAILED, INAPPLICABLE, OK, Row
@@ -96,7 +105,7 @@ def place_of(row: Row) -> Place:
 def planned_places(plan: Plan) -> list[Place]:
     """Return what a plan asks to be measured, in the order in which it is.
 
-    At each resolution and batch the bare passes come first, so that what they are compared with is
+    At each resolution and batch the single passes come first: what they are compared with is
     measured while the machine is as it was for them.
     """
     cost = _cost_of(plan)
@@ -104,13 +113,13 @@ def planned_places(plan: Plan) -> list[Place]:
     places = []
     for model in plan.models:
         for resolution, batch in cost.shapes:
-            places += [Place(model, bare, resolution, None, batch) for bare in (FORWARD, BOTH)]
+            places += [Place(model, one, resolution, None, batch) for one in YARDSTICKS]
             for method, count in counted.items():
                 steps = cost.steps_at(resolution, batch) if count else [None]
                 places += [Place(model, method, resolution, one, batch) for one in steps]
     at = cost.centre
     for model in cost.also:
-        places += [Place(model, one, at.resolution, None, at.batch) for one in (FORWARD, BOTH)]
+        places += [Place(model, one, at.resolution, None, at.batch) for one in YARDSTICKS]
     return list(dict.fromkeys(places))
 
 
@@ -154,7 +163,7 @@ class Bench:
         try:
             inputs = self._inputs(place.resolution, place.batch)
             self._fits(inputs)
-            call = self._bare(place, inputs) if spec is None else self._map(place, spec, inputs)
+            call = self._single(place, inputs) if spec is None else self._map(place, spec, inputs)
             return shared | self._costs(call) | self._passes(place, spec)
         except NotApplicableError as error:
             return shared | {"status": INAPPLICABLE, "reason": str(error)}
@@ -180,15 +189,20 @@ class Bench:
         except UnilensError as error:
             raise NotApplicableError(str(error)) from error
 
-    def _bare(self, place: Place, inputs: Tensor) -> Callable[[], object]:
-        """Return a pass of the model as it comes from its library, all images at once.
+    def _single(self, place: Place, inputs: Tensor) -> Callable[[], object]:
+        """Return a single pass: all images at once where it is bare.
 
         It is done once already, however long that takes: what libraries prepare at a first pass
         is as long as many passes.
         """
-        run = _forward if place.method == FORWARD else _both
-        run(self._frozen, inputs)
-        return lambda: run(self._frozen, inputs)
+        call: Callable[[], object] = {
+            FORWARD: lambda: _forward(self._frozen, inputs),
+            BOTH: lambda: _both(self._frozen, inputs),
+            PREPARED_FORWARD: lambda: self._evaluator(inputs),
+            PREPARED_BOTH: lambda: self._evaluator.differentiate(inputs.unsqueeze(0), _likeliest),
+        }[place.method]
+        call()
+        return call
 
     def _map(self, place: Place, spec: Spec, inputs: Tensor) -> Callable[[], object]:
         explainer = build_method(self._with_steps(spec, place.n_steps), self._classifier)
@@ -202,7 +216,7 @@ class Bench:
     def _passes(self, place: Place, spec: Spec | None) -> Row:
         """Return how often the model is run per image, as the method says of itself."""
         if spec is None:
-            return {"forward": 1, "backward": int(place.method == BOTH)}
+            return {"forward": 1, "backward": int(place.method in (BOTH, PREPARED_BOTH))}
         explainer: Explainer = build_method(self._with_steps(spec, place.n_steps), self._classifier)
         return explainer.passes._asdict()
 
@@ -260,8 +274,12 @@ def _forward(model: nn.Module, inputs: Tensor) -> None:
 
 def _both(model: nn.Module, inputs: Tensor) -> None:
     leaf = inputs.clone().requires_grad_()
-    likeliest = model(leaf).softmax(-1).amax(-1)
-    torch.autograd.grad(likeliest.sum(), leaf)
+    torch.autograd.grad(_likeliest(model(leaf)).sum(), leaf)
+
+
+def _likeliest(outputs: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Return the probability of the likeliest class."""
+    return outputs.softmax(-1).amax(-1)
 
 
 def _largest(memories: Sequence[Memory]) -> Row:

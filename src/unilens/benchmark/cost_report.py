@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import require
 from .charts import Chart, Mark, log_axis, polyline, spread
-from .design import BOTH, FORWARD
+from .design import BOTH, YARDSTICKS
 from .driver import measure_driver
 from .fits import LEVEL
 from .pages import render, write_all
@@ -131,7 +131,11 @@ def context(
         "models": list(judged.metric_hours),
         "device": "core" if study.clock == CPU_SECONDS else "device",
         "by_method": _by_method(study, judged),
-        "bare": [(model, study.bare_seconds(model)) for model in judged.metric_hours],
+        "passes": [
+            (model, [study.pass_seconds(model, one) for one in YARDSTICKS])
+            for model in judged.metric_hours
+        ],
+        "yardsticks": YARDSTICKS,
         "speed_ups": SPEED_UPS,
         "hours": hours(study, workload),
         "limits": limits,
@@ -155,7 +159,7 @@ def _as_benchmark(plan: Plan, workload: Workload) -> Plan:
 
 
 def _at_centre(study: Study, model: str) -> list[dict[str, Any]]:
-    found = [study.at(model, method) for method in (FORWARD, BOTH, *study.plan.methods)]
+    found = [study.at(model, method) for method in (*YARDSTICKS, *study.plan.methods)]
     return [
         row
         | {

@@ -13,7 +13,10 @@ Size = Annotated[int, Field(ge=1)]
 Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
 
 FORWARD, BOTH = "bare forward", "bare forward and backward"
-"""What stands in the place of a method where the model alone is run."""
+PREPARED_FORWARD, PREPARED_BOTH = "prepared forward", "prepared forward and backward"
+YARDSTICKS = (FORWARD, BOTH, PREPARED_FORWARD, PREPARED_BOTH)
+"""What stands in the place of a method where the model alone is run: bare, as it comes from its
+library, or prepared, as `Evaluator` runs it."""
 
 COUNTS = ("n_samples", "n_masks", "designs", "classes", "n_steps")
 """The settings that say how often a method runs the model: the first that it has counts as its
@@ -58,8 +61,8 @@ class Cost(BaseModel, extra="forbid", frozen=True):
         centre: where the others stay while one is varied.
         repeats: of each measurement, after one for warmth; fast ones are repeated more often.
         seconds: after which a measurement is not repeated.
-        also: models of which the bare passes alone are measured, at the centre and with random
-            weights: the maps' costs carry over in multiples of these.
+        also: models of which single passes alone are measured, at the centre and with random
+            weights: the maps' costs carry over in multiples of prepared ones.
     """
 
     resolutions: Sizes = (112, 160, 224, 320)

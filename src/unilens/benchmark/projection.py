@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyarrow import parquet
+
 from ..errors import require
 from ..metrics import metrics
 from ..specs import read_specs
-from .design import BOTH, FORWARD
+from .design import PREPARED_BOTH, PREPARED_FORWARD
 from .driver import Driver
 from .scaling import Study
 from .session import WRITE_AT, WRITE_EVERY
@@ -24,7 +26,7 @@ class Workload:
 
     Attributes:
         images: how many.
-        models: by name; None for those whose bare passes alone were measured, or else the plan's.
+        models: by name; None for those whose passes alone were measured, or else the plan's.
         methods: as in the plan; None for all of them.
         metrics: as in a plan; none for maps alone.
         devices: how many work side by side, each on its own images.
@@ -128,6 +130,11 @@ class Projection:
         """Bytes of the run's folder."""
         return None if self.row_bytes is None else self.rows * self.row_bytes
 
+    @property
+    def metrics_share(self) -> float:
+        """The share of the metrics in all hours."""
+        return sum(self.metric_hours.values()) / (self.device_hours or 1.0)
+
     def share_of(self, method: str) -> float:
         """Return a method's share in the hours of all maps."""
         mine = sum(hours for (_, one), hours in self.map_hours.items() if one == method)
@@ -138,8 +145,8 @@ def project(study: Study, workload: Workload, run: Store | None = None) -> Proje
     """Project the costs of a workload from a cost study.
 
     A map costs what it does at the centre, with the number of steps that the plan or the method's
-    default asks for; under a model whose maps were not measured, as many of its bare passes. The
-    costs of metrics are their passes by the bare passes' time, and the maps that they make anew.
+    default asks for; under a model whose maps were not measured, as many of its passes. The costs
+    of metrics are their passes by that of a prepared pass, and the maps that they make anew.
     What is not multiplied by the images (loading, starting workers) is left out.
 
     Args:
@@ -184,7 +191,8 @@ def _seconds_of_metrics(
     maps: dict[tuple[str, str], float],
 ) -> float:
     """Return what all metrics of all maps of one image take under a model."""
-    forward, both = study.bare_seconds(model, FORWARD), study.bare_seconds(model, BOTH)
+    forward = study.pass_seconds(model, PREPARED_FORWARD)
+    both = study.pass_seconds(model, PREPARED_BOTH)
     own = [value for (one, _), value in maps.items() if one == model]
     if not own or forward is None or both is None:
         return 0.0
@@ -217,10 +225,23 @@ def _shards(rows: int, results: int, hours: float) -> int:
 
 
 def bytes_per_row(run: Store) -> float:
-    """Return what a row of a run takes on disk, on average, pictures included."""
-    rows = run.dataset().count_rows()
+    """Return what a row of a run takes on disk, on average, but for its picture.
+
+    Pictures are of a number of images that does not grow with the run.
+    """
+    rows, taken = 0, 0
+    for path in run.shards:
+        shard = parquet.read_metadata(path)
+        rows += shard.num_rows
+        taken += path.stat().st_size - _bytes_of_pictures(shard)
     require(rows > 0, f"expected rows in {run.folder}, got none yet")
-    return sum(path.stat().st_size for path in run.shards) / rows
+    return taken / rows
+
+
+def _bytes_of_pictures(shard: parquet.FileMetaData) -> int:
+    groups = [shard.row_group(number) for number in range(shard.num_row_groups)]
+    columns = [group.column(k) for group in groups for k in range(group.num_columns)]
+    return sum(one.total_compressed_size for one in columns if one.path_in_schema == "picture")
 
 
 def what_breaks(
@@ -235,9 +256,11 @@ def what_breaks(
     share = projection.share_of(dearest)
     needs = [
         (
-            f"time: {dearest} is {share:.0%} of the maps'",
+            f"time: metrics are {projection.metrics_share:.0%} of it, {dearest} is {share:.0%} of "
+            "the maps'",
             *(projection.hours, limits.hours, "hours"),
-            f"more devices; fewer steps of {dearest}, or {dearest} on a part of the images",
+            f"more devices; metrics that make maps anew, and {dearest}, on a part of the images; "
+            f"fewer steps of {dearest}",
         ),
         (
             "memory of the driver: the keys of all rows, when a run is resumed",

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UnilensError, require
 from ..methods import methods
 from .cost import place_of
-from .design import BOTH, Cost, counted_by
+from .design import BOTH, PREPARED_BOTH, PREPARED_FORWARD, Cost, counted_by
 from .fits import Fit, line, power_law
 from .plan import Plan
 from .rows import OK, Row
@@ -120,9 +120,9 @@ class Study:
     def _per_image(what: str, varied: str) -> bool:
         return what != MEMORY and varied != "batch"
 
-    def bare_seconds(self, model: str, bare: str = BOTH) -> float | None:
-        """Return the time of a bare pass per image at the centre; None where it is not measured."""
-        row = self.at(model, bare)
+    def pass_seconds(self, model: str, yardstick: str = BOTH) -> float | None:
+        """Return the time of a single pass per image at the centre; None if not measured."""
+        row = self.at(model, yardstick)
         return None if row is None else row[self.clock] / row["batch"]
 
     def bare_multiple(self, row: Row) -> float | None:
@@ -139,16 +139,22 @@ class Study:
         """Return seconds of one map at the centre, with the number of steps that it is used with.
 
         Where the model's maps were not measured, those of the first model that was carry over in
-        the ratio of the bare passes.
+        the ratio of the prepared passes: forward only, for a method without backward passes. Bare
+        ones would not do: how much preparing a model saves is another for each.
         """
         for measured in dict.fromkeys([model, *self.plan.models]):
             own = self._seconds_with_steps(measured, method)
-            ours, theirs = self.bare_seconds(model), self.bare_seconds(measured)
+            yardstick = self._yardstick(measured, method)
+            ours, theirs = (self.pass_seconds(one, yardstick) for one in (model, measured))
             if own is not None and measured == model:
                 return own
             if own is not None and ours and theirs:
                 return own * ours / theirs
         return None
+
+    def _yardstick(self, model: str, method: str) -> str:
+        row = self.at(model, method)
+        return PREPARED_BOTH if row is None or row["backward"] else PREPARED_FORWARD
 
     def _seconds_with_steps(self, model: str, method: str) -> float | None:
         row = self.at(model, method)
