@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import require
-from ..metrics import metrics
-from ..specs import read_specs
+from ...errors import require
+from ...metrics import metrics
+from ...specs import read_specs
+from ..session import WRITE_AT, WRITE_EVERY
+from ..store import Store
 from .design import BOTH, FORWARD
 from .driver import Driver
 from .scaling import Study
-from .session import WRITE_AT, WRITE_EVERY
-from .store import Store
 
 _HOUR = 3600.0
 
