@@ -12,7 +12,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from unilens.attribution import Attribution, Method
-from unilens.benchmark import cost as cost_module
+from unilens.benchmark.cost import study as cost_module
 from unilens.benchmark.cost.design import BOTH, FORWARD, Cost, Place, Point
 from unilens.benchmark.cost.driver import Driver, measure_driver
 from unilens.benchmark.cost.fits import line, power_law
