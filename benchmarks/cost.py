@@ -16,9 +16,10 @@ from pathlib import Path
 from unilens.benchmark.cost_report import DEVICES, SPEED_UPS, hours, papers_workload
 from unilens.benchmark.design import BOTH, FORWARD
 from unilens.benchmark.driver import measure_driver
-from unilens.benchmark.plan import presets, read_plan
 from unilens.benchmark.projection import Limits, project, what_breaks
 from unilens.benchmark.scaling import CPU_SECONDS, MEMORY, Study
+
+from unilens.benchmark.plan import presets, read_plan
 from unilens.benchmark.store import Store
 
 MEBIBYTE = 2**20
