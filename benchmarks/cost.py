@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from unilens.benchmark.cost_report import DEVICES, SPEED_UPS, hours, papers_workload
-from unilens.benchmark.design import YARDSTICKS
-from unilens.benchmark.driver import measure_driver
+from unilens.benchmark.cost.design import YARDSTICKS
+from unilens.benchmark.cost.driver import measure_driver
+from unilens.benchmark.cost.projection import Limits, project, what_breaks
+from unilens.benchmark.cost.report import DEVICES, SPEED_UPS, hours, papers_workload
+from unilens.benchmark.cost.scaling import CPU_SECONDS, MEMORY, Study
 from unilens.benchmark.plan import presets, read_plan
-from unilens.benchmark.projection import Limits, project, what_breaks
-from unilens.benchmark.scaling import CPU_SECONDS, MEMORY, Study
 from unilens.benchmark.store import Store
 
 MEBIBYTE = 2**20

@@ -8,8 +8,8 @@ import numpy
 import pytest
 import torch
 
-from unilens.benchmark import imagenet_c
-from unilens.benchmark.imagenet_c import PACKAGE, PACKAGED, check_corruption, corrupt
+from unilens.benchmark.data import imagenet_c
+from unilens.benchmark.data.imagenet_c import PACKAGE, PACKAGED, check_corruption, corrupt
 from unilens.errors import NotApplicableError, UnilensError, UnknownNameError
 from unilens.metrics import corruptions
 

@@ -12,17 +12,17 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from unilens.attribution import Attribution, Method
-from unilens.benchmark import cost as cost_module
-from unilens.benchmark.cost import place_of, planned_places, study
-from unilens.benchmark.cost_report import FILES, write_cost_report
-from unilens.benchmark.design import BOTH, YARDSTICKS, Cost, Place, Point
-from unilens.benchmark.driver import Driver, measure_driver
-from unilens.benchmark.fits import line, power_law
-from unilens.benchmark.memory import watch
+from unilens.benchmark.cost import study as cost_module
+from unilens.benchmark.cost.design import BOTH, YARDSTICKS, Cost, Place, Point
+from unilens.benchmark.cost.driver import Driver, measure_driver
+from unilens.benchmark.cost.fits import line, power_law
+from unilens.benchmark.cost.memory import watch
+from unilens.benchmark.cost.projection import Limits, Workload, bytes_per_row, project, what_breaks
+from unilens.benchmark.cost.report import FILES, write_cost_report
+from unilens.benchmark.cost.scaling import Study
+from unilens.benchmark.cost.study import place_of, planned_places, study
 from unilens.benchmark.plan import make_plan, presets, read_plan
-from unilens.benchmark.projection import Limits, Workload, bytes_per_row, project, what_breaks
 from unilens.benchmark.rows import COSTS, FAILED, INAPPLICABLE, OK
-from unilens.benchmark.scaling import Study
 from unilens.benchmark.session import WRITE_AT, WRITE_EVERY
 from unilens.benchmark.store import COST, Store
 from unilens.cli.app import app
@@ -342,7 +342,7 @@ def test_memory_of_a_method_is_in_its_row(models, tmp_path, counting):
 
 
 def test_where_memory_cannot_be_measured_it_is_unknown(monkeypatch):
-    monkeypatch.setattr("unilens.benchmark.memory._can_reset", lambda: False)
+    monkeypatch.setattr("unilens.benchmark.cost.memory._can_reset", lambda: False)
     calls = []
     found = watch(lambda: calls.append(1), torch.device("cpu"))
     assert (*found, calls) == (None, None, None, [1])

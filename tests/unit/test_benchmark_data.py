@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from unilens.benchmark import folders
-from unilens.benchmark.data import class_index_of, open_source
-from unilens.benchmark.items import spread
+from unilens.benchmark.data import class_index_of, folders, open_source
+from unilens.benchmark.data.items import spread
 from unilens.errors import UnilensError, UnknownNameError
 from unilens.models import PixelClassifier, Preprocessing, read_image, samples
 
@@ -497,7 +496,7 @@ def test_data_sets_of_hugging_face_that_are_refused(hub, tmp_path, monkeypatch):
 
 
 def test_imagenets_classes_are_taken_by_index():
-    from unilens.benchmark.labels import as_label
+    from unilens.benchmark.data.labels import as_label
 
     names = [f"class {number}" for number in range(1000)]
     assert as_label(7, names, False) == 7

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from unilens import UnilensError, cli
-from unilens.benchmark.queries import query
+from unilens.benchmark.report.queries import query
 
 
 @pytest.fixture

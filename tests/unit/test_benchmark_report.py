@@ -11,14 +11,14 @@ import numpy
 import pytest
 
 from unilens import UnilensError, cli
-from unilens.benchmark import cells, charts, findings, paper, queries, tables
-from unilens.benchmark.comparison import write_comparison
-from unilens.benchmark.gallery import gallery
 from unilens.benchmark.plan import make_plan
-from unilens.benchmark.report import FILES, write_report
-from unilens.benchmark.statistics import Family, analyse
+from unilens.benchmark.report import cells, charts, findings, paper, queries, tables
+from unilens.benchmark.report.comparison import write_comparison
+from unilens.benchmark.report.gallery import gallery
+from unilens.benchmark.report.page import FILES, write_report
+from unilens.benchmark.report.statistics import Family, analyse
+from unilens.benchmark.report.toml import plan_as_toml
 from unilens.benchmark.store import Store
-from unilens.benchmark.toml import plan_as_toml
 from unilens.metrics import metrics
 from unilens.specs import Spec
 

@@ -7,8 +7,8 @@ import numpy
 import pytest
 from scipy import stats
 
-from unilens.benchmark import cells, queries, statistics
-from unilens.benchmark.statistics import Family, analyse, holm, resampled, signed_rank
+from unilens.benchmark.report import cells, queries, statistics
+from unilens.benchmark.report.statistics import Family, analyse, holm, resampled, signed_rank
 
 NAN = numpy.nan
 

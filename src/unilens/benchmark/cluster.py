@@ -18,10 +18,9 @@ import torch
 
 from ..errors import UnilensError
 from ..passes import first_line
-from .engines import Rows
 from .plan import Engine, Plan, make_plan
 from .rows import Row
-from .work import Unit, Workbench
+from .work import Rows, Unit, Workbench
 
 _log = logging.getLogger(__name__)
 _RETRIES = 5

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 
 from .plan import Plan
-from .rows import Row
-from .work import Unit, Workbench
+from .work import Rows, Unit, Workbench
 
-Rows = Generator[list[Row], None, None]
-"""Rows in any order, some at a time; closed where no more are wanted."""
 Engine = Callable[[Plan, Iterable[Unit]], Rows]
 
 

@@ -18,8 +18,8 @@ from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name
 from ..registry import Registry
 from ..specs import Spec, read_specs
-from .design import Cost, Point
-from .imagenet_c import check_corruption
+from .cost.design import Cost, Point
+from .data.imagenet_c import check_corruption
 
 _ALL = "all"
 Names = Annotated[tuple[str, ...], Field(min_length=1)]

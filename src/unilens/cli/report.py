@@ -12,12 +12,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..benchmark.comparison import write_comparison
-from ..benchmark.cost_report import write_cost_report
-from ..benchmark.queries import query as ask
-from ..benchmark.report import write_report
+from ..benchmark.cost.report import write_cost_report
+from ..benchmark.report.comparison import write_comparison
+from ..benchmark.report.page import write_report
+from ..benchmark.report.queries import query as ask
+from ..benchmark.report.tables import as_csv
 from ..benchmark.store import Store
-from ..benchmark.tables import as_csv
 from ..errors import require
 from ..viz import printable
 from .app import app, out

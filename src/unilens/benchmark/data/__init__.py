@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..errors import UnilensError, require
-from ..models import samples
+from ...errors import UnilensError, require
+from ...models import samples
 from .folders import list_folder
 from .hub_sets import list_hub
 from .items import Item, Label, spread

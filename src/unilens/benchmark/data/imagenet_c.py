@@ -11,9 +11,9 @@ import numpy
 import torch
 from torch import Tensor
 
-from ..errors import UnilensError, UnknownNameError, require
-from ..metrics.corruptions import check_pictures, corruptions
-from ..randomness import generators, seed_for
+from ...errors import UnilensError, UnknownNameError, require
+from ...metrics.corruptions import check_pictures, corruptions
+from ...randomness import generators, seed_for
 
 PACKAGE = "imagecorruptions-imaug"
 PACKAGED = (

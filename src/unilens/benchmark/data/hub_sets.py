@@ -13,8 +13,8 @@ from typing import Any
 import fsspec
 from PIL import Image
 
-from ..errors import UnilensError
-from ..models import read_image
+from ...errors import UnilensError
+from ...models import read_image
 from .items import Item, numbered, place_of, read_settings
 from .labels import LABEL_COLUMNS, as_label
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from ..plan import Plan
 from .cells import Cells
-from .plan import Plan
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..metrics import MetricCard
-from .plan import Plan
+from ...metrics import MetricCard
+from ..plan import Plan
 from .statistics import ALPHA, Family, Pair, Summary
 
 _FEW = 30

@@ -15,8 +15,8 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
-from ..errors import UnilensError
-from ..models import read_image
+from ...errors import UnilensError
+from ...models import read_image
 from .items import Item, Label, spread
 from .labels import read_labels
 

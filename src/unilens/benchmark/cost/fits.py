@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy
 from scipy import stats
 
-from ..errors import require
+from ...errors import require
 
 LEVEL = 0.95
 """Of the interval of a slope or exponent."""

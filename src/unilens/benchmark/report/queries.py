@@ -9,9 +9,9 @@ from typing import Any
 import duckdb
 import pyarrow
 
-from ..errors import UnilensError
-from .rows import SCHEMA
-from .store import Store
+from ...errors import UnilensError
+from ..rows import SCHEMA
+from ..store import Store
 
 _CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import require
-from .charts import Chart, Mark, log_axis, polyline, spread
+from ...errors import require
+from ..plan import Plan, presets, read_plan
+from ..report.charts import Chart, Mark, log_axis, polyline, spread
+from ..report.pages import render, write_all
+from ..report.tables import as_csv
+from ..report.toml import plan_as_toml
+from ..rows import COSTS, OK, Row
+from ..store import Store
 from .design import BOTH, YARDSTICKS
 from .driver import measure_driver
 from .fits import LEVEL
-from .pages import render, write_all
-from .plan import Plan, presets, read_plan
 from .projection import Limits, Projection, Workload, project, what_breaks
-from .rows import COSTS, OK, Row
 from .scaling import CPU_SECONDS, MEMORY, SECONDS, VARIED, Scaling, Study
-from .store import Store
-from .tables import as_csv
-from .toml import plan_as_toml
 
 FILES = ("report.html", "cost.csv", "laws.csv")
 """What `write_cost_report` writes."""

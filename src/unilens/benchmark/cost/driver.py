@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .plan import Plan
-from .rows import OK, Row
-from .store import Store
+from ..plan import Plan
+from ..rows import OK, Row
+from ..store import Store
 
 _ROWS = 20_000
 _PER_SHARD = 1_000

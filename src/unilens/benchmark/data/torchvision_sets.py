@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import UnilensError, UnknownNameError
-from ..models.images import upright
+from ...errors import UnilensError, UnknownNameError
+from ...models.images import upright
 from .items import Item, numbered, place_of, read_settings
 from .labels import as_label
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .plan import Plan
+from ..plan import Plan
 
 
 def plan_as_toml(plan: Plan) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 import duckdb
 import numpy
 
-from ..errors import require
+from ...errors import require
+from ..plan import Plan
+from ..rows import KEY, MEASURED_TIME, SCHEMA
+from ..store import Store
 from . import tables
 from .pages import condition, render, write_all
-from .plan import Plan
 from .queries import opened
-from .rows import KEY, MEASURED_TIME, SCHEMA
 from .statistics import LEVEL, RESAMPLES, Array, Family, Pair, Summary, analyse, holm
-from .store import Store
 
 FILES = ("comparison.html", "comparison.csv")
 """What `write_comparison` writes."""

@@ -8,18 +8,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..errors import require
-from ..metrics import metrics
+from ...errors import require
+from ...metrics import metrics
+from ..plan import Plan
+from ..store import Store
 from . import findings, paper, tables
 from .cells import Cells, Cost, Curve
 from .charts import cost_against_quality, intervals, panels, steps
 from .findings import Result, result_of
 from .gallery import gallery
 from .pages import condition, render, write_all
-from .plan import Plan
 from .queries import opened
 from .statistics import LEVEL, RESAMPLES, analyse
-from .store import Store
 from .toml import plan_as_toml
 
 FILES = ("report.html", "summary.csv", "tests.csv", "summary.tex")

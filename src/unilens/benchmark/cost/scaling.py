@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import UnilensError, require
-from ..methods import methods
-from .cost import place_of
+from ...errors import UnilensError, require
+from ...methods import methods
+from ..plan import Plan
+from ..rows import OK, Row
 from .design import BOTH, PREPARED_BOTH, PREPARED_FORWARD, Cost, counted_by
 from .fits import Fit, line, power_law
-from .plan import Plan
-from .rows import OK, Row
+from .study import place_of
 
 SECONDS, CPU_SECONDS, MEMORY = "seconds", "cpu_seconds", "memory_bytes"
 VARIED = ("resolution", "n_steps", "batch")

@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ..errors import UnilensError, require
-from ..models import PixelClassifier
-from ..models.classifier import classes_by_name, fold
+from ...errors import UnilensError, require
+from ...models import PixelClassifier
+from ...models.classifier import classes_by_name, fold
 from .items import Label
 
 FILE_COLUMNS = ("file", "filename", "path", "image")

@@ -8,15 +8,15 @@ from typing import Any
 
 import jinja2
 
-from ..errors import UnilensError
-from ..records import write_text
+from ...errors import UnilensError
+from ...records import write_text
 from .tables import number
 
 
 def render(template: str, said: Mapping[str, Any]) -> str:
     """Return a page; everything that is said is text, and is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("unilens.benchmark", "templates"),
+        loader=jinja2.PackageLoader("unilens.benchmark.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

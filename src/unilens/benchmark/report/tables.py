@@ -6,10 +6,10 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..plan import Plan
 from . import paper
 from .cells import Cost
 from .findings import Result
-from .plan import Plan
 from .statistics import Summary
 
 _SMALLEST_SHOWN = 0.0005

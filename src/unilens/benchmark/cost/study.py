@@ -16,13 +16,17 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from ..attribution import Explainer
-from ..errors import NotApplicableError, UnilensError, require
-from ..gradients import Evaluator
-from ..methods import methods
-from ..models import PixelClassifier, load_model, samples
-from ..passes import first_line, working_copy
-from ..specs import Spec, build_method
+from ...attribution import Explainer
+from ...errors import NotApplicableError, UnilensError, require
+from ...gradients import Evaluator
+from ...methods import methods
+from ...models import PixelClassifier, load_model, samples
+from ...passes import first_line, working_copy
+from ...specs import Spec, build_method
+from ..plan import Plan
+from ..rows import FAILED, INAPPLICABLE, OK, Row
+from ..session import Outcome, Told, logging_to, quiet
+from ..store import LOG, Store, Writing
 from .design import (
     BOTH,
     FORWARD,
@@ -34,10 +38,6 @@ from .design import (
     counted_by,
 )
 from .memory import Memory, watch
-from .plan import Plan
-from .rows import FAILED, INAPPLICABLE, OK, Row
-from .session import Outcome, Told, logging_to, quiet
-from .store import LOG, Store, Writing
 
 _log = logging.getLogger(__name__)
 _AT_LEAST = 0.5

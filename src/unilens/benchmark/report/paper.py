@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from ..specs import Spec
+from ...specs import Spec
 
 SOURCE = "Choi et al. 2025, arXiv 2410.08069v2, ImageNet-1K"
 _MODELS = {

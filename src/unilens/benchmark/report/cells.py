@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import numpy
 
-from .plan import Plan
+from ..plan import Plan
 from .statistics import Array, Family
 
 _GATHERED = """

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from pyarrow import parquet
 
-from ..errors import require
-from ..metrics import metrics
-from ..specs import read_specs
+from ...errors import require
+from ...metrics import metrics
+from ...specs import read_specs
+from ..session import WRITE_AT, WRITE_EVERY
+from ..store import Store
 from .design import PREPARED_BOTH, PREPARED_FORWARD
 from .driver import Driver
 from .scaling import Study
-from .session import WRITE_AT, WRITE_EVERY
-from .store import Store
 
 _HOUR = 3600.0
 

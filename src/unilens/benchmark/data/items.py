@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from PIL import Image
 
-from ..errors import require
+from ...errors import require
 
 Label = int | str | None
 """The index of a class, a name that a model may know, or None where nothing is known."""
