@@ -37,6 +37,11 @@ def small(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
+def sized(value: float, unit: str) -> str:
+    """Return a number with its unit; bytes as GiB."""
+    return f"{small(value / 2**30)} GiB" if unit == "bytes" else f"{small(value)} {unit}"
+
+
 def centre(study: Study, model: str) -> None:
     """Print what was measured at the centre."""
     rows = [study.at(model, one) for one in (*YARDSTICKS, *study.plan.methods)]
@@ -134,10 +139,12 @@ def main() -> None:
     limits = Limits(WEEK, 1, memory, memory, 100 * 2**30 if judged.row_bytes else None)
     show(
         f"What breaks: {limits}",
-        ("what", "need", "limit", "unit", "share", "images", "remedy"),
+        ("what", "needed", "there is", "share", "enough for images", "remedy"),
         (
             (
-                *(one.what, small(one.need), small(one.limit), one.unit, small(one.share)),
+                one.what,
+                *(sized(value, one.unit) for value in (one.need, one.limit)),
+                small(one.share),
                 *("any" if one.images is None else f"{one.images:,.0f}", one.remedy),
             )
             for one in what_breaks(judged, work, driver, limits)

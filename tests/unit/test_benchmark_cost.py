@@ -333,6 +333,15 @@ def test_memory_is_what_a_call_takes(megabytes):
 
 
 @needs_linux
+def test_memory_that_was_used_before_counts_again():
+    def many_small():
+        return [torch.ones(MEBIBYTE // 64) for _ in range(2000)]
+
+    many_small()  # too small to go back to the system by themselves
+    assert watch(many_small, torch.device("cpu")).above / MEBIBYTE == pytest.approx(125, abs=15)
+
+
+@needs_linux
 def test_memory_of_a_method_is_in_its_row(models, tmp_path, counting):
     counting.megabytes = 128
     study(make_plan(said(methods=["counting", "gradient"], batches=[1])), tmp_path)
@@ -342,7 +351,7 @@ def test_memory_of_a_method_is_in_its_row(models, tmp_path, counting):
 
 
 def test_where_memory_cannot_be_measured_it_is_unknown(monkeypatch):
-    monkeypatch.setattr("unilens.benchmark.cost.memory._can_reset", lambda: False)
+    monkeypatch.setattr("unilens.benchmark.cost.memory._reset_peak", lambda: False)
     calls = []
     found = watch(lambda: calls.append(1), torch.device("cpu"))
     assert (*found, calls) == (None, None, None, [1])

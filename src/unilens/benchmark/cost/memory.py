@@ -39,15 +39,15 @@ def watch(call: Callable[[], object], device: torch.device) -> Memory:
     """
     if device.type == "cuda":
         return _watch_cuda(call, device)
-    if device.type == "cpu" and _can_reset():
-        return _watch_resident(call)
+    if device.type == "cpu":
+        trim()
+        if _reset_peak():
+            return _watch_resident(call)
     call()
     return Memory()
 
 
 def _watch_resident(call: Callable[[], object]) -> Memory:
-    trim()
-    _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
     before = _status("VmRSS")
     call()
     return Memory(max(0, _status("VmHWM") - before), before, RESIDENT)
@@ -61,7 +61,8 @@ def _watch_cuda(call: Callable[[], object], device: torch.device) -> Memory:
     return Memory(torch.cuda.max_memory_allocated(device) - before, before, ALLOCATED)
 
 
-def _can_reset() -> bool:
+def _reset_peak() -> bool:
+    """Make the largest resident set so far the present one; return whether that can be done."""
     try:
         _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
     except OSError:

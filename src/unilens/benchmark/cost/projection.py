@@ -265,7 +265,7 @@ def what_breaks(
         (
             "memory of the driver: the keys of all rows, when a run is resumed",
             *(rows * driver.key_bytes, limits.driver_bytes, "bytes"),
-            "one run per model or per part of the images, reported together; or hashes as keys",
+            "one run per model or per part of the images",
         ),
         (
             "memory of the driver: the digest of all rows",
