@@ -293,7 +293,7 @@ def _ticks(low: float, high: float, wanted: int) -> list[float]:
 
 def _log_ticks(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1,), (1, 3), (1, 2, 5)):
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         found = [digit * 10.0**power for power in powers for digit in digits]
         shown = [value for value in found if low <= value <= high]
         if len(shown) >= 3:
