@@ -197,6 +197,8 @@ def write_whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> N
     temporary = Path(name)
     try:
         write_to(name)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path.parent / (path.name + suffix))
     except OSError as error:

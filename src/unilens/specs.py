@@ -89,6 +89,7 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         require(bool(equals and key), f"expected a setting as key=value, got {pair!r}")
+        require(key.strip() not in settings, f"expected each setting once, got {key.strip()} twice")
         try:
             settings[key.strip()] = json.loads(value)
         except json.JSONDecodeError:

@@ -509,3 +509,11 @@ def test_imagenets_classes_are_taken_by_index():
     assert as_label(" 3 ", names[:9], False) == 3
     assert as_label(3.7, (), False) is None
     assert json.dumps(as_label(numpy.int64(3), (), False)) == "3"
+
+
+def test_a_folder_that_holds_itself_is_read_once(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "again").symlink_to(tmp_path)
+    (tmp_path / "twin").symlink_to(tmp_path / "in")
+    assert len(open_source(str(tmp_path))) == 1

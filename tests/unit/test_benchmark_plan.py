@@ -1,10 +1,13 @@
 """A plan says what it is to do, and a wrong one is refused by the key that is wrong."""
 
+from pathlib import Path
+
 import pytest
 
 from unilens.benchmark.plan import check_resumable, make_plan, presets, read_plan, read_plan_file
 from unilens.errors import UnilensError
 from unilens.methods import methods
+from unilens.metrics import metrics
 from unilens.specs import split_specs
 
 
@@ -19,7 +22,7 @@ def test_what_a_plan_does_not_say_has_its_default():
 def test_flags_take_the_place_of_what_the_text_says():
     text = 'seed = 1\n[data]\nsource = "photos"\nlimit = 3'
     plan = read_plan(text, {"seed": 2, "data": {"limit": 5}})
-    assert (plan.seed, plan.data.source, plan.data.limit) == (2, "photos", 5)
+    assert (plan.seed, plan.data.source, plan.data.limit) == (2, str(Path("photos").absolute()), 5)
 
 
 def test_settings_go_to_the_methods_that_have_them():
@@ -28,8 +31,21 @@ def test_settings_go_to_the_methods_that_have_them():
     assert steps == {"ig:n_steps=4": 4, "uni": 7, "gradient": None}
 
 
-def test_all_is_every_method():
-    assert list(make_plan({"methods": ["all"]}).methods) == list(methods)
+def test_all_is_every_method_and_every_metric_that_needs_no_mask():
+    plan = make_plan({"methods": ["all"], "metrics": ["all"]})
+    assert list(plan.methods) == list(methods)
+    masked = {"pointing_game", "relevance_mass", "relevance_rank"}
+    assert set(plan.metrics) == set(metrics) - masked
+
+
+@pytest.mark.parametrize("source", ["samples", "s3://bucket/val", "hf:repo", "torchvision:CIFAR10"])
+def test_only_paths_are_made_whole(source):
+    assert make_plan({"data": {"source": source}}).data.source == source
+
+
+def test_a_setting_is_given_once():
+    with pytest.raises(UnilensError, match="n_steps twice"):
+        make_plan({"methods": ["ig:n_steps=2,n_steps=3"]})
 
 
 @pytest.mark.parametrize(
@@ -64,6 +80,8 @@ def test_all_is_every_method():
         ),
         ('[engine]\nname = "dask"', "engine.name", "'local' or 'ray'"),
         ("[engine]\ncpus = 0", "engine.cpus", "greater than or equal to 1"),
+        ("[engine]\nworkers = 2", "engine", "workers is of no use"),
+        ('[data]\nsource = ""', "data.source", "at least 1 character"),
         ("seed = ", "the plan", "TOML"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import sys
 
 import numpy
 import pytest
@@ -50,6 +52,7 @@ METRICS = ["mu_fidelity:subsets=12,cells=4", "deletion_auc", "monotonicity"]
 def photos(tmp_path, monkeypatch):
     (tmp_path / "tiny_models.py").write_text(MODEL)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tiny_models", raising=False)
     folder = tmp_path / "photos"
     folder.mkdir()
     drawn = numpy.random.default_rng(0)
@@ -342,3 +345,37 @@ def test_an_evaluator_is_made_once_per_model(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(Evaluator, "__init__", noting)
     run(plan_of(photos), tmp_path / "run")
     assert len(made) == 1
+
+
+def test_a_file_name_that_is_no_utf8_is_spelled_out(photos, tmp_path):
+    (photos / "2.png").rename(os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png"))
+    (photos / "3.png").write_bytes(b"")
+    (photos / "3.png").rename(os.fsdecode(os.fsencode(photos) + b"/\xff.png"))
+    outcome = run(plan_of(photos), tmp_path / "run")
+    rows = lasting(tmp_path / "run")
+    assert {one["image"] for one in rows} == {"0.png", "1.png", "caf\\xe9.png", "\\xff.png"}
+    assert {one["image"] for one in rows if one["status"] == "failed"} == {"\\xff.png"}
+    assert outcome.failed == 12
+    assert run(plan_of(photos), tmp_path / "run").written == 0
+
+
+def test_a_run_that_has_grown_is_the_run_made_at_once(photos, tmp_path):
+    run(plan_of(photos, metrics=METRICS[:1]), tmp_path / "run")
+    run(plan_of(photos), tmp_path / "run")
+    run(plan_of(photos), tmp_path / "whole")
+    assert Store(tmp_path / "run").digest() == Store(tmp_path / "whole").digest()
+
+
+def test_a_model_whose_function_raises_is_named(photos, tmp_path):
+    (tmp_path / "tiny_models.py").write_text(MODEL + "\ndef bad():\n    raise OSError('boom')\n")
+    plan = plan_of(photos, models=["py:tiny_models:bad"])
+    with pytest.raises(UnilensError, match=r"could not load the model py:tiny_models:bad: .*boom"):
+        run(plan, tmp_path / "run")
+
+
+def test_images_that_are_gone_are_said(photos, tmp_path, caplog):
+    run(plan_of(photos), tmp_path / "run")
+    (photos / "1.png").unlink()
+    run(plan_of(photos), tmp_path / "run")
+    assert "1 images of this run are not in the data" in caplog.text
+    assert len(lasting(tmp_path / "run")) == 48

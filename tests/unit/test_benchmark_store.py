@@ -117,6 +117,43 @@ def test_a_broken_shard_is_set_aside_and_its_rows_are_to_do(store, damage, caplo
     assert len(store.table()) == 1
 
 
+@pytest.mark.parametrize("column", ["value", "picture"])
+def test_a_page_that_was_changed_is_found(store, column):
+    store.append(
+        [row(f"{number}.png", value=number / 7, picture=bytes([number])) for number in range(9)]
+    )
+    (path,) = store.shards
+    group = parquet.read_metadata(path).row_group(0)
+    columns = {one.path_in_schema: one for one in map(group.column, range(group.num_columns))}
+    content = bytearray(path.read_bytes())
+    content[columns[column].data_page_offset - 3] ^= 0xFF  # the end of the page of its values
+    path.write_bytes(content)
+    assert len(store.done()) == 0
+    assert path.with_suffix(".broken").exists()
+
+
+def test_a_broken_shard_does_not_keep_failed_rows_from_being_done_again(store):
+    store.append([row("a.png", status="failed", value=None)])
+    store.append([row("b.png")])
+    store.shards[0].write_bytes(b"x")
+    assert len(store.done()) <= 1
+    store.forget_failed()
+
+
+def test_a_manifest_half_written_is_no_obstacle_and_goes(tmp_path):
+    (tmp_path / ".manifest-abc.json").write_text("{")
+    with Writing(tmp_path):
+        Store.create(tmp_path, PLAN).clean()
+    assert not (tmp_path / ".manifest-abc.json").exists()
+
+
+def test_a_refused_folder_has_nothing_new(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UnilensError, match="empty folder"), Writing(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_failed_rows_can_be_forgotten_and_nothing_else(store):
     store.append([row("a.png", status="failed", value=None), row("b.png")])
     store.append([row("c.png", status="failed", value=None)])
@@ -206,7 +243,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     assert not (tmp_path / MANIFEST).exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1}'])
 def test_a_manifest_that_is_none(tmp_path, text):
     (tmp_path / MANIFEST).write_text(text)
     with pytest.raises(UnilensError, match=r"manifest\.json"):
@@ -220,8 +257,11 @@ def test_a_folder_without_a_run(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnilensError, match="expected a folder for the run"):
-        Writing(tmp_path / "file" / "run")
+    with (
+        pytest.raises(UnilensError, match="expected a folder for the run"),
+        Writing(tmp_path / "file" / "run"),
+    ):
+        pass
 
 
 def test_the_lock_is_no_obstacle_to_a_new_run(tmp_path):

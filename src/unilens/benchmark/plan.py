@@ -19,6 +19,7 @@ from ..models import DEFAULT_MODEL, check_model_name
 from ..registry import Registry
 from ..specs import Spec, read_specs
 from .cost.design import Cost, Point
+from .data import is_named
 from .data.imagenet_c import check_corruption
 
 _ALL = "all"
@@ -61,12 +62,18 @@ class Data(_Part):
         corruptions: each makes a further image of every image.
     """
 
-    source: str = "samples"
+    source: str = Field(default="samples", min_length=1)
     labels: str | None = None
     split: str | None = None
     limit: int | None = Field(default=None, ge=1)
     clean: bool = True
     corruptions: tuple[Changed, ...] = ()
+
+    @field_validator("source", "labels")
+    @classmethod
+    def _whole_path(cls, place: str | None) -> str | None:
+        """A path means the same wherever the run goes on."""
+        return place if place is None or is_named(place) else str(Path(place).absolute())
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -97,6 +104,13 @@ class Engine(_Part):
     workers: int | None = Field(default=None, ge=1)
     cpus: int = Field(default=1, ge=1)
     gpus: float = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _of_use(self) -> Self:
+        for key in ("address", "workers", "gpus") if self.name == "local" else ():
+            unused = getattr(self, key) != type(self).model_fields[key].default
+            require(not unused, f"{key} is of no use without name = 'ray' (--engine ray)")
+        return self
 
 
 class Plan(_Part):
@@ -141,7 +155,7 @@ class Plan(_Part):
     def _expand(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
         if _ALL not in names:
             return names
-        known = list(methods) if info.field_name == "methods" else list(metrics)
+        known = list(methods) if info.field_name == "methods" else _without_mask()
         return tuple(dict.fromkeys([*known, *(one for one in names if one != _ALL)]))
 
     @field_validator("models", "methods", "metrics")
@@ -205,6 +219,10 @@ class Plan(_Part):
     def card(self, metric: str) -> MetricCard:
         """Return the card of a metric of this plan."""
         return cast(MetricCard, metrics[self.metric_specs[metric].name].card)
+
+
+def _without_mask() -> list[str]:
+    return [name for name, entry in metrics.items() if "mask" not in entry().needs]
 
 
 def _check_buildable(registry: Registry[Explainer], name: str, spec: Spec) -> None:

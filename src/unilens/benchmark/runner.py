@@ -69,9 +69,12 @@ def _run(
     plan: Plan, store: Store, items: Sequence[Item], retry_failed: bool, tell: Told, began: float
 ) -> Outcome:
     store.clean()
+    done = store.done()
     if retry_failed:
         _log.info("%d failed rows are done again", store.forget_failed())
-    done = store.done()
+        done = store.done()
+    if strays := done.images - {item.key for item in items}:
+        _log.warning("%d images of this run are not in the data; their rows stay", len(strays))
     planned = _count(plan, len(items))
     _log.info("%d rows planned, %d there", planned, len(done))
     written, failed = 0, done.failed
@@ -108,7 +111,7 @@ def units_of(plan: Plan, items: Sequence[Item], done: Done) -> Iterator[Unit]:
         for number, item in enumerate(items):
             for change in plan.data.changes:
                 corruption = (change.name, change.severity) if change else ("", 0)
-                place = (item.name, *corruption, model)
+                place = (item.key, *corruption, model)
                 missing = {
                     method: wanted
                     for method in plan.methods

@@ -46,7 +46,7 @@ def logging_to(path: Path) -> Iterator[None]:
     logger = logging.getLogger("unilens")
     level = logger.level
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UnilensError(f"could not write {path}: {error.strerror}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

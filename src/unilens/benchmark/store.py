@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -23,7 +24,10 @@ from .surroundings import surroundings
 _log = logging.getLogger(__name__)
 MANIFEST, SHARDS, LOG, LOCK = "manifest.json", "rows", "log.txt", ".lock"
 COST = "cost.parquet"
+MOST_DIGESTED = 1_000_000
+"""Rows up to which the digest of a run is worked out unasked: it takes long."""
 _PARTIAL = ".partial"
+_HALF_MANIFEST = f".{MANIFEST.removesuffix('.json')}-*.json"
 
 Place = tuple[str, str, int, str]
 """Image, corruption, severity and model."""
@@ -51,6 +55,11 @@ class Done:
     def has(self, place: Place, method: str, metric: str) -> bool:
         """Return whether a row is there."""
         return bool(self._places.get(place, 0) & self._bits.get((method, metric), 0))
+
+    @property
+    def images(self) -> set[str]:
+        """The names of the images that have rows."""
+        return {place[0] for place in self._places}
 
     def __len__(self) -> int:
         return sum(bits.bit_count() for bits in self._places.values())
@@ -121,15 +130,15 @@ class Store:
 
     def digest(self) -> str:
         """Return the SHA-256 of all rows but for the time they took; see `rows.digest`."""
-        return digest(parquet.read_table(path, schema=SCHEMA) for path in self.shards)
+        return digest(map(_read, self.shards))
 
     def done(self) -> Done:
         """Return which rows are written; set aside the shards that are broken."""
         done = Done()
         for path in self.shards:
             try:
-                columns = parquet.read_table(path, columns=[*KEY, "status"]).to_pydict()
-            except (OSError, pyarrow.ArrowException, KeyError) as error:
+                columns = _read(path).select([*KEY, "status"]).to_pydict()
+            except (OSError, pyarrow.ArrowException) as error:
                 self._set_aside(path, error)
                 continue
             for *place, method, metric in zip(*(columns[name] for name in KEY), strict=True):
@@ -162,7 +171,7 @@ class Store:
         """Take out the rows that failed, so that they are done again; return how many."""
         gone = 0
         for path in self.shards:
-            table = parquet.read_table(path, schema=SCHEMA)
+            table = _read(path)
             kept = table.filter(compute.field("status") != FAILED)
             gone += len(table) - len(kept)
             if not len(kept):
@@ -173,14 +182,14 @@ class Store:
 
     def clean(self) -> None:
         """Remove what an interrupted writer has left half done."""
-        for folder in (self.folder, self.folder / SHARDS):
-            for path in folder.glob(f"*{_PARTIAL}"):
-                path.unlink()
+        halves = [self.folder.glob(_HALF_MANIFEST), self.folder.glob(f"*{_PARTIAL}")]
+        for path in itertools.chain(*halves, (self.folder / SHARDS).glob(f"*{_PARTIAL}")):
+            path.unlink()
 
     def _write(self, path: Path, table: pyarrow.Table) -> None:
         partial = path.with_suffix(_PARTIAL)
         try:
-            parquet.write_table(table, partial, compression="zstd")
+            parquet.write_table(table, partial, compression="zstd", write_page_checksum=True)
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
             partial.replace(path)
@@ -199,6 +208,14 @@ class Store:
         _log.warning("%s cannot be read (%s): set aside, its rows are done again", aside, error)
 
 
+def _read(path: Path) -> pyarrow.Table:
+    """Return the rows of a file, every page against its checksum."""
+    found = parquet.read_schema(path)
+    if not found.equals(SCHEMA):
+        raise pyarrow.ArrowInvalid(f"other columns: {', '.join(found.names)}")
+    return parquet.read_table(path, page_checksum_verification=True)
+
+
 class Writing:
     """The right to add to a run, which one process has at a time.
 
@@ -207,24 +224,25 @@ class Writing:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(folder / LOCK)
-        except OSError as error:
-            raise UnilensError(
-                f"expected a folder for the run that can be written, got {folder}: "
-                f"{_reason(error)}; choose another with --out"
-            ) from error
         self._folder = folder
 
     def __enter__(self) -> Self:
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not (self._folder / MANIFEST).exists():
+                _check_new(self._folder)
+            self._lock = FileLock(self._folder / LOCK)
             self._lock.acquire(blocking=False)
         except Timeout:
             raise UnilensError(
                 f"another process is writing to {self._folder}; wait until it has ended, or choose "
                 "another folder with --out"
             ) from None
+        except OSError as error:
+            raise UnilensError(
+                f"expected a folder for the run that can be written, got {self._folder}: "
+                f"{_reason(error)}; choose another with --out"
+            ) from error
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -236,7 +254,8 @@ def _reason(error: OSError) -> str:
 
 
 def _check_new(folder: Path) -> None:
-    there = [one.name for one in folder.iterdir() if one.name not in (LOCK, LOG)]
+    ours = {LOCK, LOG, *(half.name for half in folder.glob(_HALF_MANIFEST))}
+    there = [one.name for one in folder.iterdir() if one.name not in ours]
     require(
         not there,
         f"expected an empty folder or one of a run, got {folder}, which has no {MANIFEST} but "
@@ -254,10 +273,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             "unilens benchmark --out makes one"
         ) from error
     except ValueError as error:
-        raise UnilensError(f"expected {path} to be JSON: {error}") from error
+        raise UnilensError(
+            f"expected {path} to be JSON: {error}; begin the run in another folder with --out"
+        ) from error
     require(
         isinstance(said, dict) and said.get("schema") == SCHEMA_VERSION,
         f"expected {path} of schema {SCHEMA_VERSION}, got "
         f"{said.get('schema') if isinstance(said, dict) else 'none'}; use the unilens that made it",
     )
+    whole = isinstance(said.get("plan"), dict) and isinstance(said.get("sessions"), list)
+    require(whole, f"expected {path} with plan and sessions; begin the run in another folder")
     return said

@@ -30,6 +30,7 @@ from ..specs import Spec, build_method
 from ..viz import overlay, pixels
 from .data import Item, class_index_of
 from .data.imagenet_c import corrupt
+from .data.items import writable
 from .plan import Changed, Plan
 from .rows import FAILED, INAPPLICABLE, OK, UNDEFINED, Row
 
@@ -115,7 +116,7 @@ class Workbench:
 
     def failed(self, unit: Unit, reason: str) -> list[Row]:
         """Return the rows of a unit of which nothing could be done."""
-        shared = self._base(unit) | {"status": FAILED, "reason": reason}
+        shared = self._base(unit) | {"status": FAILED, "reason": writable(reason)}
         return [
             shared | {"method": method, "metric": metric}
             for method, missing in unit.missing.items()
@@ -124,7 +125,14 @@ class Workbench:
 
     def _load(self, name: str) -> Loaded:
         plan = self._plan
-        classifier = load_model(name, pretrained=not plan.random_weights, device=plan.device)
+        try:
+            classifier = load_model(name, pretrained=not plan.random_weights, device=plan.device)
+        except UnilensError:
+            raise
+        except Exception as error:  # a user's function raises whatever it likes
+            raise UnilensError(
+                f"could not load the model {name}: {type(error).__name__}: {first_line(error)}"
+            ) from error
         classifier = classifier.to(getattr(torch, plan.dtype))
         explainers = {method: _built(spec, classifier) for method, spec in self._specs.items()}
         return Loaded(classifier, Evaluator(classifier), explainers)
@@ -132,7 +140,7 @@ class Workbench:
     def _base(self, unit: Unit) -> Row:
         change = unit.change
         return {
-            "image": unit.item.name,
+            "image": unit.item.key,
             "corruption": "" if change is None else change.name,
             "severity": 0 if change is None else change.severity,
             "model": unit.model,
@@ -204,8 +212,10 @@ class Workbench:
             | self._measured(loaded, seen, memo, explainer, attribution, metric, place)
             for metric in missing
         ]
-        if unit.pictured:
-            rows[0]["picture"] = picture(seen.pixels[0], attribution.values[0])
+        first = self._plan.metrics[0]
+        if unit.pictured and first in missing:
+            drawn = picture(seen.pixels[0], attribution.values[0])
+            rows[missing.index(first)]["picture"] = drawn
         return rows
 
     def _measured(
@@ -257,9 +267,9 @@ def _reason(error: Exception, place: str) -> str:
     if isinstance(error, UnilensError):
         level = logging.DEBUG if isinstance(error, NotApplicableError) else logging.WARNING
         _log.log(level, "%s: %s", place, error)
-        return str(error)
+        return writable(str(error))
     _log.error("%s: %s", place, error, exc_info=error)
-    return f"{type(error).__name__}: {first_line(error)}"
+    return writable(f"{type(error).__name__}: {first_line(error)}")
 
 
 def _said(found: Measurement) -> Row:

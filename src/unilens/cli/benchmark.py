@@ -26,7 +26,7 @@ from ..benchmark.cost.study import planned_places, study
 from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
 from ..benchmark.runner import planned_rows, run
 from ..benchmark.session import Outcome, Told
-from ..benchmark.store import Store
+from ..benchmark.store import MOST_DIGESTED, Store
 from ..errors import UnknownNameError, require
 from ..specs import read_settings, split_specs
 from ..viz import printable
@@ -192,7 +192,7 @@ def _conclude(outcome: Outcome, folder: Path) -> None:
         + (f"; [red]{outcome.failed} failed[/]" if outcome.failed else ""),
         soft_wrap=True,
     )
-    if not store.plan.cost:
+    if not store.plan.cost and outcome.written + outcome.before <= MOST_DIGESTED:
         console.print(f"digest {store.digest()}", soft_wrap=True)
 
 

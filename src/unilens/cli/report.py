@@ -83,6 +83,10 @@ def query(
     if csv_:
         sys.stdout.write(as_csv(columns, [[_text(one) for one in row] for row in rows]))
     elif json_:
+        require(
+            len(set(columns)) == len(columns),
+            "expected columns of different names for --json; name them apart with AS",
+        )
         found = [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]
         sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
     else:

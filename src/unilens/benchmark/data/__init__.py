@@ -15,7 +15,7 @@ from .items import Item, Label, spread
 from .labels import class_index_of
 from .torchvision_sets import list_torchvision
 
-__all__ = ["Item", "Label", "class_index_of", "open_source"]
+__all__ = ["Item", "Label", "class_index_of", "is_named", "open_source"]
 
 SAMPLES = "samples"
 BY_INDEX = "index"
@@ -29,6 +29,12 @@ class Samples:
     def load(self, name: str) -> Image.Image:
         """Read the photograph."""
         return samples[name.removeprefix(f"{SAMPLES}/")]()
+
+
+def is_named(source: str) -> bool:
+    """Whether a source is a data set by name or a URL, and no path on this machine."""
+    kind, colon, _ = source.partition(":")
+    return source in (SAMPLES, BY_INDEX) or "://" in source or bool(colon and kind in _BY_NAME)
 
 
 def open_source(

@@ -93,7 +93,11 @@ def _names(files: fsspec.AbstractFileSystem, root: str) -> Iterator[str]:
     if isinstance(files, LocalFileSystem):  # its own `find` asks for the size of every file
         if Path(root).is_file():
             yield ""
-        for folder, _, inside in os.walk(root, followlinks=True):
+        seen = {os.path.realpath(root)}
+        for folder, below, inside in os.walk(root, followlinks=True):
+            real = {os.path.realpath(f"{folder}/{one}"): one for one in sorted(below)}
+            below[:] = [one for path, one in real.items() if path not in seen]
+            seen.update(real)
             under = os.path.relpath(folder, root).replace(os.sep, "/")
             yield from (posixpath.normpath(f"{under}/{name}") for name in inside)
         return

@@ -38,6 +38,11 @@ class Item:
     label: Label
     origin: Origin
 
+    @property
+    def key(self) -> str:
+        """The name as any file can hold it: bytes of it that are no UTF-8 are spelled out."""
+        return writable(self.name)
+
     def load(self) -> Image.Image:
         """Read the image as upright RGB.
 
@@ -45,6 +50,11 @@ class Item:
             UnilensError: it is missing or broken.
         """
         return self.origin.load(self.name)
+
+
+def writable(text: str) -> str:
+    """Return a text as UTF-8 can write it: bytes that it cannot are spelled out."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def spread(names: Iterable[str], limit: int | None = None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 import operator
 import posixpath
 import re
@@ -65,7 +66,7 @@ def read_labels(text: str, name: str, files: Collection[str]) -> dict[str, Label
     Raises:
         UnilensError: there is no such column, no row is of a file, or two contradict each other.
     """
-    rows = csv.reader(text.splitlines())
+    rows = csv.reader(io.StringIO(text, newline=""))
     header = [column.strip().casefold() for column in next(rows, [])]
     require(bool(header), f"expected a table of labels with a header, got an empty one: {name}")
     where = next((header.index(one) for one in FILE_COLUMNS if one in header), 0)

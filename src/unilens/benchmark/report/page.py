@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import require
 from ...metrics import metrics
 from ..plan import Plan
-from ..store import Store
+from ..store import MOST_DIGESTED, Store
 from . import findings, paper, tables
 from .cells import Cells, Cost, Curve
 from .charts import cost_against_quality, intervals, panels, steps
@@ -24,8 +24,6 @@ from .toml import plan_as_toml
 
 FILES = ("report.html", "summary.csv", "tests.csv", "summary.tex")
 """What `write_report` writes."""
-_MOST_DIGESTED = 1_000_000
-"""Rows up to which the digest of a run is worked out."""
 _MOST_LISTED = 100
 """Reasons and warnings that are listed; of more, it is said how many there are."""
 
@@ -115,7 +113,7 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "toml": plan_as_toml(plan),
         "method_settings": cells.settings("method"),
         "metric_settings": cells.settings("metric"),
-        "digest": store.digest() if rows <= _MOST_DIGESTED else None,
+        "digest": store.digest() if rows <= MOST_DIGESTED else None,
         "level": round(LEVEL * 100),
         "resamples": RESAMPLES,
     }

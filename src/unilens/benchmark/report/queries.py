@@ -33,7 +33,7 @@ def opened(**stores: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     except pyarrow.ArrowException as error:
         raise _unreadable(stores, error) from error
     except duckdb.Error as error:
-        if "Arrow" in str(error) or "Parquet" in str(error):
+        if _of_the_rows(error):
             raise _unreadable(stores, error) from error
         raise
     finally:
@@ -56,10 +56,17 @@ def query(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             described = connection.description
             found = connection.fetchall() if described else []
         except duckdb.Error as error:
+            if _of_the_rows(error):
+                raise
             raise UnilensError(_said(error)) from error
     if not described:
         raise UnilensError('expected a query, such as "SELECT count(*) FROM rows", got none')
     return [column[0] for column in described], found
+
+
+def _of_the_rows(error: duckdb.Error) -> bool:
+    """Whether it is the rows' files that could not be read, and not the query."""
+    return any(sign in str(error) for sign in ("Arrow", "Parquet", "reading the stream"))
 
 
 def _said(error: duckdb.Error) -> str:
