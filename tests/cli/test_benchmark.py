@@ -118,6 +118,7 @@ def run(monkeypatch, capsys, here):
     """Run the command line in this process, beside the model and the photographs."""
     monkeypatch.chdir(here)
     monkeypatch.syspath_prepend(here)
+    monkeypatch.delitem(sys.modules, "tiny_models", raising=False)
     monkeypatch.setenv("COLUMNS", "300")
 
     def run(*arguments):

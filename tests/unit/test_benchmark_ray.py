@@ -254,7 +254,13 @@ def test_the_command_starts_a_cluster_of_its_own_and_is_quiet(place):
     call = [sys.executable, "-c", "from unilens.cli import main; main()", "benchmark"]
     call += ["--model", f"py:{module}:tiny", "--data", "photos", "--set", "n_steps=3"]
     call += ["--methods", "uni,ig,gradient", "--engine", "ray", "--workers", "1"]
-    call += ["--metrics", "deletion_auc,mu_fidelity:subsets=8,cells=4", "--out", "ray"]
+    call += [
+        "--metrics",
+        "deletion_auc,mu_fidelity:subsets=8,cells=4",
+        "--out",
+        "ray",
+        "--no-report",
+    ]
     done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 2
