@@ -74,10 +74,17 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Seen:
-    """An image as a model sees it: pixels `(1, 3, H, W)`, and what is known of it."""
+    """An image as a model sees it.
+
+    Attributes:
+        pixels: `(1, 3, H, W)`.
+        known: what its rows say of it.
+        memo: what its maps and metrics share.
+    """
 
     pixels: Tensor
     known: Row
+    memo: Memo
 
 
 class Workbench:
@@ -109,10 +116,9 @@ class Workbench:
         except Exception as error:
             yield self.failed(unit, _reason(error, f"{unit.item.name}, {unit.model}"))
             return
-        memo = Memo(loaded.evaluator, seen.pixels)
         base = self._base(unit) | seen.known
         for method, missing in unit.missing.items():
-            yield self._of_method(unit, loaded, seen, memo, method, missing, base)
+            yield self._of_method(unit, loaded, seen, method, missing, base)
 
     def failed(self, unit: Unit, reason: str) -> list[Row]:
         """Return the rows of a unit of which nothing could be done."""
@@ -160,7 +166,8 @@ class Workbench:
                 "give labels, or explain the predicted class"
             )
         inputs = taken.to(plan.device, getattr(torch, plan.dtype))[None]
-        outputs = loaded.evaluator(inputs)
+        memo = Memo(loaded.evaluator, inputs)
+        outputs = memo.outputs(loaded.evaluator, inputs)
         predicted = int(outputs.argmax())
         target = label if plan.target == "label" else predicted
         known = {
@@ -170,14 +177,13 @@ class Workbench:
             "target": target,
             "confidence": _number(outputs.softmax(-1)[0, target]),
         }
-        return Seen(inputs, known)
+        return Seen(inputs, known, memo)
 
     def _of_method(
         self,
         unit: Unit,
         loaded: Loaded,
         seen: Seen,
-        memo: Memo,
         method: str,
         missing: Sequence[str],
         base: Row,
@@ -188,13 +194,13 @@ class Workbench:
         try:
             if isinstance(explainer, UnilensError):
                 raise NotApplicableError(str(explainer))
-            _check(explainer, loaded.evaluator, seen.pixels)
             settings = _plain(describe(explainer))
             attribution = explainer(
                 loaded.evaluator, seen.pixels, seen.known["target"], seed=self._plan.seed
             )
         except Exception as error:
-            status, reason = _status(error), _reason(error, place)
+            fits = _fits(explainer, loaded.evaluator, seen.pixels)
+            status, reason = _status(error) if fits else INAPPLICABLE, _reason(error, place)
             shared = base | {"method": method, "status": status, "reason": reason}
             return [shared | {"metric": metric} for metric in missing]
         made: Any = attribution.provenance
@@ -209,7 +215,7 @@ class Workbench:
         rows = [
             shared
             | {"metric": metric, "metric_settings": self._metric_settings[metric]}
-            | self._measured(loaded, seen, memo, explainer, attribution, metric, place)
+            | self._measured(loaded, seen, explainer, attribution, metric, place)
             for metric in missing
         ]
         first = self._plan.metrics[0]
@@ -222,7 +228,6 @@ class Workbench:
         self,
         loaded: Loaded,
         seen: Seen,
-        memo: Memo,
         explainer: Explainer,
         attribution: Attribution,
         metric: str,
@@ -236,7 +241,7 @@ class Workbench:
                 attribution,
                 method=explainer,
                 seed=self._plan.seed,
-                memo=memo,
+                memo=seen.memo,
             )
             said = _said(found)
         except Exception as error:
@@ -251,11 +256,14 @@ def _built(spec: Spec, classifier: PixelClassifier) -> Explainer | UnilensError:
         return error
 
 
-def _check(explainer: Explainer, evaluator: Evaluator, inputs: Tensor) -> None:
+def _fits(explainer: Explainer | UnilensError, evaluator: Evaluator, inputs: Tensor) -> bool:
+    """Whether it is not the method's own check that has failed: asked afterwards, it costs less."""
     try:
-        explainer.check(evaluator, inputs)
-    except UnilensError as error:
-        raise NotApplicableError(str(error)) from error
+        if not isinstance(explainer, UnilensError):
+            explainer.check(evaluator, inputs)
+    except UnilensError:
+        return False
+    return True
 
 
 def _status(error: Exception) -> str:
@@ -301,5 +309,5 @@ def picture(image: Tensor, values: Tensor) -> bytes:
     drawn = Image.fromarray((beside * 255).round().astype(numpy.uint8))
     drawn = drawn.resize((2 * _PICTURE_SIDE, _PICTURE_SIDE), Image.Resampling.LANCZOS)
     written = io.BytesIO()
-    drawn.save(written, "WEBP", quality=80)
+    drawn.save(written, "WEBP", quality=80, method=0)
     return written.getvalue()
