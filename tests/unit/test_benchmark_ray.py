@@ -173,7 +173,7 @@ def test_a_worker_and_a_node_are_lost_and_no_row_is(place, cluster):
         assert width in [one[1] for one in after]
     loaded = notes(place, "loaded")
     assert len(loaded) == len(set(loaded))
-    assert len({pid for pid, _ in loaded}) >= 4
+    assert len({pid for pid, _ in loaded}) >= 3  # the two that were lost, and who went on
 
 
 def test_a_unit_that_kills_its_worker_every_time_fails_and_harms_no_other(
