@@ -71,14 +71,14 @@ def split_specs(given: list[str]) -> list[str]:
 
 
 def build_method(spec: Spec, classifier: PixelClassifier) -> Explainer:
-    """Build a method; `references` may be an image, a folder of images, or `samples`.
+    """Build a method; `references` may be an image, a folder of images, `samples` or a list.
 
-    `samples` are the photographs that come with installed packages.
+    `samples` are the photographs that come with installed packages; a list names some of them.
     """
     settings = dict(spec.settings)
     references = settings.get("references")
-    if isinstance(references, str):
-        images = _installed() if references == "samples" else _read_folder(Path(references))
+    if isinstance(references, (str, list)):
+        images = _referred(references)
         settings["references"] = torch.stack([classifier.preprocess(image) for image in images])
     return methods[spec.name](**settings)
 
@@ -98,8 +98,13 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _installed() -> list[Image.Image]:
-    return [load() for load in samples.values()]
+def _referred(references: str | list[str]) -> list[Image.Image]:
+    if isinstance(references, list):
+        require(bool(references), "expected references to name photographs, got an empty list")
+        return [samples[name]() for name in references]
+    if references == "samples":
+        return [load() for load in samples.values()]
+    return _read_folder(Path(references))
 
 
 def _read_folder(path: Path) -> list[Image.Image]:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import avg_pool2d, conv_transpose2d
 
 import unilens
-from unilens import explain
+from unilens import evaluate, explain
 from unilens.baselines import baselines
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
@@ -405,7 +405,10 @@ def test_many_steps_complete_the_sum(case, small_net, images):
     if "n_steps" not in methods[name].settings:
         found = explain(small_net, images, name, **settings)
         if found.baseline_score is None:
+            assert not found.complete
             assert found.completeness_gap.isnan().all()
+            if found.baseline is not None:
+                assert evaluate(small_net, images, found, "completeness_gap").isnan().all()
         else:  # it has no steps: the sum is complete as it is
             assert float(found.completeness_gap.abs().max()) < 1e-10
         return

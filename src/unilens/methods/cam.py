@@ -79,6 +79,7 @@ class GradCAM(Method):
             case.target,
             score(case.outputs, case.target),
             case.outputs,
+            complete=False,
         )
         return attribution.with_provenance(layers=[name for name, _ in found])
 

@@ -157,7 +157,7 @@ class GuidedBackprop(Method):
         rows = range(len(case.inputs))
         values = torch.stack([_captured(case, self._rule, row, _RELUS, score)[0] for row in rows])
         explained = score(case.outputs, case.target)
-        return Attribution(values, case.target, explained, case.outputs)
+        return Attribution(values, case.target, explained, case.outputs, complete=False)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Smoothed(Method):
     def _explain(self, case: Case) -> Attribution:
         score = resolve_score(self.score)(case.outputs, case.target)
         values = self._aggregate(case)
-        return Attribution(values, case.target, score, case.outputs)
+        return Attribution(values, case.target, score, case.outputs, complete=False)
 
     def _aggregate(self, case: Case) -> Tensor:
         """Return the aggregate of the samples' maps, by Welford's updates: none of them is kept."""
