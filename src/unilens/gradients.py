@@ -79,6 +79,9 @@ class Evaluator:
         fold: whether to fold batch norms into convolutions where that is exact.
         layout: "channels_last", "contiguous" or "auto" (channels-last for 2-D convolutions).
         precision: a dtype for autocast, such as `torch.bfloat16`; sums stay in float32.
+        on_pass: called with the number of points before each pass, on the thread that takes it: to
+            show progress. What it raises ends the work; let it be neither a `UnilensError` nor a
+            `RuntimeError`, which some metrics count and go on.
 
     Raises:
         UnilensError: the model is in training mode, or cannot be copied.
@@ -94,6 +97,7 @@ class Evaluator:
         fold: bool = True,
         layout: str = "auto",
         precision: torch.dtype | None = None,
+        on_pass: Callable[[int], object] | None = None,
     ) -> None:
         check_model(model)
         require(
@@ -111,6 +115,7 @@ class Evaluator:
         self.model = model
         self._chunk_wanted, self._independent = chunk, independent
         self._fold, self._layout, self._precision = fold, layout, precision
+        self._on_pass = on_pass
         self._chunks: dict[torch.Size, int] = {}
         self._saved_bytes: dict[torch.Size, int] = {}
         self._saved_since = 0
@@ -140,6 +145,7 @@ class Evaluator:
             fold=self._fold,
             layout=self._layout,
             precision=self._precision,
+            on_pass=self._on_pass,
         )
 
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -311,6 +317,10 @@ class Evaluator:
         self._workers.run(one, list(torch.arange(count)))
         return [results[index] for index in range(count)]
 
+    def in_turn(self, count: int, work: Callable[[int], T]) -> list[T]:
+        """Return what `for_each` does, on one thread in all: for work that shares a module."""
+        return self.for_each(1, lambda _: [work(index) for index in range(count)])[0]
+
     def _with_graph(self, points: Tensor) -> Tensor:
         """Return the logits `(N * B, K)` in one pass of the user's own weights, with its graph."""
         weights = dict(self.model.named_parameters())
@@ -321,6 +331,8 @@ class Evaluator:
         return self._workers.own(fast) if fast is self._module else fast
 
     def _forward(self, run: nn.Module, points: Tensor) -> Tensor:
+        if self._on_pass is not None:
+            self._on_pass(len(points))
         last = self._channels_last and points.ndim == 4
         # A clone, never the leaf itself: a first layer that works in place may overwrite it.
         given = points.to(self.dtype).clone(

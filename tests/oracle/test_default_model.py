@@ -48,3 +48,16 @@ def test_uni_does_not_depend_on_batch_mates(photographs):
     for i in (0, 4):
         alone = explain(Evaluator(model), batch[i : i + 1], "uni", **settings).values[0]
         assert float((alone - together[i]).abs().max()) <= 1e-5 * float(alone.abs().max())
+
+
+@pytest.mark.parametrize("method", ["deeplift", "guided_backprop", "gradcam", "ig", "uni"])
+def test_maps_do_not_depend_on_the_number_of_threads(method, photographs):
+    steps = {"n_steps": 4} if method in ("ig", "uni") else {}
+    before, maps = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            maps.append(explain(load_model(), photographs[:1], method, **steps).values)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*maps)

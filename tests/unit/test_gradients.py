@@ -405,3 +405,30 @@ def test_devices_without_float64_can_be_used(method, small_net, images, monkeypa
         stable = explainer.stability(evaluator, inputs, found, steps=(1, 3))
     assert found.values.isfinite().all()
     assert stable["stability_1_3"].dtype == torch.float32
+
+
+def test_on_pass_counts_every_point_and_can_end_the_work(small_net, images):
+    class Enough(Exception):
+        pass
+
+    counted, allowed = [], [10_000]
+
+    def on_pass(points):
+        counted.append(points)
+        if sum(counted) > allowed[0]:
+            raise Enough
+
+    evaluator = Evaluator(small_net, chunk=3, on_pass=on_pass)
+    explainer = methods["ig"](n_steps=20)
+    explainer(evaluator, images, 0)  # the first points are also tried for their size
+    counted.clear()
+    explainer(evaluator, images, 0)
+    assert sum(counted) == len(images) * explainer.passes.forward
+    counted.clear()
+    evaluator.with_model(small_net)(images)
+    assert sum(counted) >= len(images)
+    counted.clear()
+    allowed[0] = 30
+    with pytest.raises(Enough):
+        explainer(evaluator, images, 0)
+    assert 30 < sum(counted) < 60

@@ -67,7 +67,9 @@ class DeepLift(Method):
 
     def _explain(self, case: Case) -> Attribution:
         found = case.found(self.baseline)
-        pairs = [_rescale(case, row, found.values[row]) for row in range(len(case.inputs))]
+        pairs = case.evaluator.in_turn(
+            len(case.inputs), lambda row: _rescale(case, row, found.values[row])
+        )
         values, start = (torch.stack(column) for column in zip(*pairs, strict=True))
         return _compared(case, values, found.values, start, found.record)
 
@@ -107,12 +109,16 @@ class DeepLiftShap(Method):
 
     def _explain(self, case: Case) -> Attribution:
         references = references_for("deeplift_shap", self.references, case.inputs)
+        count = len(references)
         values, start = torch.zeros_like(case.inputs), torch.zeros_like(case.outputs[:, 0])
-        for row in range(len(case.inputs)):
-            for reference in references:
-                one, score = _rescale(case, row, reference)
-                values[row] += one / len(references)
-                start[row] += score / len(references)
+
+        def add(index: int) -> None:
+            row, number = divmod(index, count)
+            one, score = _rescale(case, row, references[number])
+            values[row] += one / count
+            start[row] += score / count
+
+        case.evaluator.in_turn(len(case.inputs) * count, add)
         mean = references.mean(0).expand_as(case.inputs).clone()
         return _compared(case, values, mean, start)
 
@@ -154,8 +160,10 @@ class GuidedBackprop(Method):
 
     def _explain(self, case: Case) -> Attribution:
         score = resolve_score(self.score)
-        rows = range(len(case.inputs))
-        values = torch.stack([_captured(case, self._rule, row, _RELUS, score)[0] for row in rows])
+        rows = case.evaluator.in_turn(
+            len(case.inputs), lambda row: _captured(case, self._rule, row, _RELUS, score)[0]
+        )
+        values = torch.stack(rows)
         explained = score(case.outputs, case.target)
         return Attribution(values, case.target, explained, case.outputs, complete=False)
 
