@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UnilensError(ValueError):
     """Bad input: the message says what was expected, what came, and what to do."""
 
 
-class UnknownNameError(UnilensError):
+class ChoiceError(UnilensError):
+    """A value that is none of the valid ones, which are the attribute `valid`."""
+
+    def __init__(self, message: str, valid: Iterable[str]) -> None:
+        super().__init__(message)
+        self.valid = tuple(valid)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes it anew: an exception is pickled by its message alone."""
+        return type(self), (str(self), self.valid)
+
+
+class UnknownNameError(ChoiceError):
     """A name that is not registered; the message lists the nearest or all valid names."""
 
     def __init__(self, kind: str, name: object, valid: Iterable[str], remedy: str = "") -> None:
@@ -21,10 +34,10 @@ class UnknownNameError(UnilensError):
         message += f"; did you mean {' or '.join(nearest)}?" if nearest else "."
         if len(names) <= 40:
             message += f" Valid: {', '.join(names) or 'none'}."
-        super().__init__(message + (f" {remedy}" if remedy else ""))
+        super().__init__(message + (f" {remedy}" if remedy else ""), names)
 
-    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, object, list[str], str]]:
-        """Return what makes it anew: an exception is pickled by its message alone."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes it anew."""
         return type(self), self._said
 
 

@@ -15,7 +15,7 @@ from . import diagnostics
 from .attribution import Attribution, Case, Method
 from .baselines import Baseline, Constant, Found
 from .baselines.base import check_fits, check_part, check_switch, passes_of
-from .errors import require
+from .errors import NotApplicableError, require
 from .gradients import Evaluator, Passes
 from .numerics import per_item
 from .paths import Leg, Path, StraightLine
@@ -122,8 +122,10 @@ class PathAttribution(Method):
             distance = _mean([part.distance for part in parts], weights)
             return attribution.with_measured(**self._free_diagnostics(attribution, distance))
 
-    def _from_one(self, case: Case, found: Found) -> tuple[Tensor, _Part]:
-        """Return the attribution from one baseline, and what is known of it."""
+    def _from_one(
+        self, case: Case, found: Found, steps: Steps | None = None
+    ) -> tuple[Tensor, _Part]:
+        """Return the attribution from one baseline, and what is known of it; note the steps."""
         score, graph = resolve_score(self.score), self.create_graph
         gradient = ScoreGradient(case.evaluator, score, case.target, create_graph=graph)
         outputs = case.evaluator.outputs(found.values.unsqueeze(0), create_graph=graph)[0]
@@ -131,10 +133,12 @@ class PathAttribution(Method):
         recorder = Recorder(case.target)
         recorder.end(0.0, outputs, start)
         rule = self._rule(gradient, found, case.inputs, start, end)
-        legs = _noted(self.path(gradient, found, case.inputs, rule), recorder)
+        legs = _noted(self.path(gradient, found, case.inputs, rule), recorder, steps)
         total = torch.zeros_like(case.inputs)
         for first, second in self.weighting(legs, rule, start, end):
             total.addcmul_(first, second)  # one by one: no sum whose rounding depends on the batch
+            if steps is not None:
+                steps.sums.append(total.clone())
         recorder.end(1.0, case.outputs, end)
         return total, _Part(
             score=start,
@@ -220,6 +224,27 @@ class PathAttribution(Method):
         assert self.baseline is not None
         return _Known(tuple(case.baselines(self.baseline)))
 
+    def steps(
+        self, model: nn.Module | Evaluator, inputs: Tensor, attribution: Attribution
+    ) -> Steps:
+        """Return what the path passes through, and how the map adds up on the way (more passes).
+
+        Raises:
+            NotApplicableError: the map is the mean over several baselines.
+        """
+        evaluator = Evaluator.of(model)
+        fixed = dataclasses.replace(self, create_graph=False)
+        seed = cast(int, attribution.provenance.get("seed", 0))
+        case = Case.begin(fixed, evaluator, inputs, attribution.target, seed)
+        known = self._known(case, attribution).found
+        if len(known) > 1:
+            raise NotApplicableError(
+                f"expected the path from one baseline, got {len(known)} baselines"
+            )
+        steps = Steps([], [], [])
+        fixed._from_one(case, known[0], steps)
+        return steps
+
     def curvature(
         self,
         model: nn.Module | Evaluator,
@@ -255,9 +280,26 @@ class _Part(NamedTuple):
     weight: Tensor
 
 
-def _noted(legs: Iterable[Leg], recorder: Recorder) -> Iterator[Leg]:
+class Steps(NamedTuple):
+    """The steps of a path, from the baseline on, each without the ends.
+
+    Attributes:
+        fractions: where each step is, `()` or `(B,)`.
+        points: what the model sees there, each `(B, *S)`.
+        sums: the map as far as it is added up with this step, each `(B, *S)`; the last is the map.
+    """
+
+    fractions: list[Tensor]
+    points: list[Tensor]
+    sums: list[Tensor]
+
+
+def _noted(legs: Iterable[Leg], recorder: Recorder, steps: Steps | None) -> Iterator[Leg]:
     for leg in legs:
         recorder.leg(leg.fraction, leg.points, leg.evaluation)
+        if steps is not None:
+            steps.fractions.extend(leg.fraction)
+            steps.points.extend(leg.points.detach())
         yield leg
 
 

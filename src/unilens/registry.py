@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from .errors import UnilensError, UnknownNameError
+from .errors import ChoiceError, UnilensError, UnknownNameError
 
 T = TypeVar("T")
+_NO_NAME = "\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,21 @@ class Entry(Generic[T]):
             return None
         forward, backward = getattr(self(), "passes", (0, 0))
         return forward, backward
+
+    def choices(self, name: str) -> tuple[str, ...]:
+        """Return the names that a setting with a name for its default takes.
+
+        They are what its own check says when it is given another one; where it says no names, the
+        default is the only one.
+        """
+        default = self.settings[name]
+        try:
+            self(**{name: _NO_NAME})
+        except ChoiceError as error:
+            return error.valid
+        except UnilensError:
+            pass
+        return (default,)
 
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that are valid beside those given: a choice may bring its own."""

@@ -491,3 +491,19 @@ def test_public_functions_list_the_cards():
     assert unilens.weightings().keys() == set(weightings)
     assert len(unilens.__all__) <= 15
     assert all(getattr(unilens, name) is not None for name in unilens.__all__)
+
+
+@pytest.mark.parametrize("name", methods)
+def test_every_setting_that_is_a_name_says_which_names_it_takes(name):
+    entry = methods[name]
+    for setting, default in entry.settings.items():
+        if isinstance(default, str):
+            choices = entry.choices(setting)
+            assert default in choices
+            for choice in choices:
+                try:
+                    entry(**{setting: choice})
+                except UnilensError as error:  # it is known, but does not go with the defaults
+                    assert "expected " + setting + " to be one of" not in str(error)  # noqa: PT017
+    if "rule" in entry.settings:
+        assert set(entry.choices("rule")) == set(rules)

@@ -8,7 +8,8 @@ from torch import nn
 from unilens import PathAttribution, explain
 from unilens.baselines import Constant
 from unilens.diagnostics import WARNINGS, Trace, flat_fraction, stability, top_curvature, warn
-from unilens.errors import UnilensError
+from unilens.errors import NotApplicableError, UnilensError
+from unilens.methods import methods
 
 
 class Cubic(nn.Module):
@@ -210,3 +211,26 @@ def test_results_and_methods_pickle(linear):
     again = pickle.loads(pickle.dumps(result))
     assert torch.equal(again.values, result.values)
     assert pickle.loads(pickle.dumps(method)) == method
+
+
+def test_steps_are_the_points_of_the_line_and_the_map_so_far():
+    model = nn.Sequential(nn.Linear(3, 2, bias=False)).double().eval()
+    inputs = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 3.0]], dtype=torch.float64)
+    explainer = PathAttribution(Constant(0.25), rule="right", n_steps=4, score="logit")
+    found = explainer(model, inputs, 1)
+    steps = explainer.steps(model, inputs, found)
+    weight = model[0].weight[1].detach()
+    for k in range(4):
+        share = (k + 1) / 4
+        assert steps.fractions[k].tolist() == pytest.approx(share)
+        expected = 0.25 + share * (inputs - 0.25)
+        assert torch.allclose(steps.points[k], expected, atol=1e-12)
+        assert torch.allclose(steps.sums[k], share * weight * (inputs - 0.25), atol=1e-12)
+    assert torch.equal(steps.sums[-1], found.values)
+
+
+def test_steps_of_several_baselines_are_refused(small_net, images):
+    explainer = methods["agi"](classes=2, iterations=2, n_steps=3)
+    found = explainer(small_net, images[:1])
+    with pytest.raises(NotApplicableError, match="path from one baseline, got 2"):
+        explainer.steps(small_net, images[:1], found)

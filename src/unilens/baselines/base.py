@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from ..errors import UnilensError, require
+from ..errors import ChoiceError, UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..registry import Registry
 
@@ -120,7 +120,8 @@ def check_single(baseline: object) -> None:
 def check_choice(name: str, value: object, valid: Iterable[str]) -> None:
     """Raise unless the value is one of the valid names."""
     names = list(valid)
-    require(value in names, f"expected {name} to be one of {', '.join(names)}, got {value!r}")
+    if value not in names:
+        raise ChoiceError(f"expected {name} to be one of {', '.join(names)}, got {value!r}", names)
 
 
 def check_number(name: str, value: object, above: float | None = None) -> None:
