@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
@@ -29,6 +30,8 @@ T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
 
+_FORWARD_MODE = threading.Lock()
+"""One pass in forward mode at a time: several at once end the process now and then (torch 2.14)."""
 _BYTES_PER_PASS = {"cpu": 128 * 2**20, "other": 2 * 2**30}
 _POINTS_PER_PASS = 16 * 2**20
 _SHARE_OF_FREE_MEMORY = 0.25
@@ -224,7 +227,7 @@ class Evaluator:
 
         def forward_mode(part: Tensor, rows: Tensor) -> tuple[Tensor]:
             leaf, vector = part[0].detach().requires_grad_(), part[1]
-            with torch.enable_grad(), twice_differentiable():
+            with _FORWARD_MODE, torch.enable_grad(), twice_differentiable():
                 dual = forward_ad.make_dual(leaf, vector)
                 outputs, along = forward_ad.unpack_dual(self._forward(self._own(fast), dual))
                 (inner,) = _gradient(objective(outputs, rows), outputs, create_graph=True)

@@ -74,7 +74,12 @@ class OfPath(Metric):
             assert known is not None
             if known.trace is not None:
                 return known
-            return self._along(_at(known.baseline), subject)
+            assert known.baseline is not None
+            start = wide(known.baseline).cpu().numpy().tobytes()
+            return subject.once(
+                ("walked", self._line(None), start),
+                lambda: self._along(_at(known.baseline), subject),
+            )
         return subject.once(
             ("walked", self._line(baseline)), lambda: self._along(baseline, subject)
         )

@@ -1,0 +1,297 @@
+"""What the page shows, computed: predictions, maps, paths and checks, each kept for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import torch
+from cachetools import LRUCache
+from torch import Tensor
+
+from ..attribution import Attribution, Explainer
+from ..errors import UnilensError, require
+from ..gradients import Evaluator
+from ..integration import PathAttribution
+from ..models import PixelClassifier, load_model
+from .jobs import Job
+from .journey import MOST_STEPS, Journey, journey
+from .photograph import Photograph
+from .wanted import Chosen, Wanted
+
+T = TypeVar("T")
+CACHE_BYTES = 256 * 2**20
+PREDICTIONS = 5
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The maps of one photograph.
+
+    Attributes:
+        photograph: what was explained.
+        model: what explained it.
+        pixels: `(3, H, W)`, what the model saw.
+        explainers: the methods with their settings, by name.
+        attributions: what they gave, by name, in the order in which they were asked for.
+        left_out: why others gave nothing, by name.
+    """
+
+    photograph: Photograph
+    model: PixelClassifier
+    pixels: Tensor
+    explainers: Mapping[str, Explainer]
+    attributions: Mapping[str, Attribution]
+    left_out: Mapping[str, str]
+
+    @property
+    def target(self) -> int:
+        """The class that is explained."""
+        return int(next(iter(self.attributions.values())).target[0])
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+        return self.model.label(self.target)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class, and how sure the model is."""
+
+    index: int
+    label: str
+    probability: float
+
+
+@dataclass
+class _Loaded:
+    """A model that is ready, and the job whose passes it runs."""
+
+    classifier: PixelClassifier
+    evaluator: Evaluator
+    running: dict[str, Job] = field(default_factory=dict)
+
+
+class Studio:
+    """Does the work of the page, one job at a time: a pass takes all cores as it is.
+
+    Args:
+        models: the names of the models that are offered; others are refused.
+        device: where they run.
+        pretrained: False for random weights.
+        cache_bytes: of what is kept to be shown again.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        *,
+        device: str = "cpu",
+        pretrained: bool = True,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        require(bool(models), "expected at least one model to offer, got none")
+        self.models = tuple(models)
+        self._device, self._pretrained = device, pretrained
+        self._loaded: dict[str, _Loaded] = {}
+        self._kept: LRUCache[Hashable, object] = LRUCache(cache_bytes, _bytes_of)
+        self._cache_lock = threading.Lock()
+        self._work_lock = threading.Lock()
+
+    def classifier(self, name: str) -> PixelClassifier:
+        """Return a model that is offered, loaded at its first use."""
+        return self._load(name).classifier
+
+    def predictions(self, photograph: Photograph, model: str) -> list[Prediction]:
+        """Return the classes that the model is most sure of."""
+
+        def make() -> list[Prediction]:
+            loaded = self._load(model)
+            with self._work_lock:
+                outputs = loaded.evaluator(self._pixels(photograph, model)[None])[0]
+            top = outputs.softmax(-1).topk(min(PREDICTIONS, outputs.numel()))
+            return [
+                Prediction(int(index), loaded.classifier.label(int(index)), float(probability))
+                for probability, index in zip(top.values, top.indices, strict=True)
+            ]
+
+        return self._once(("predictions", photograph.digest, model), make)
+
+    def explain(self, photograph: Photograph, wanted: Wanted, job: Job) -> Explained:
+        """Return the maps that are wanted.
+
+        Raises:
+            UnilensError: what is wanted is not offered, or no method fits the model.
+            Cancelled: the job was.
+        """
+        wanted = wanted.checked(self.models)
+        loaded = self._load(wanted.model)
+        self._check_target(wanted, loaded.classifier)
+        explainers = {one.name: one.explainer(loaded.classifier) for one in wanted.methods}
+        pixels = self._pixels(photograph, wanted.model)
+        attributions: dict[str, Attribution] = {}
+        left_out: dict[str, str] = {}
+        share = 1 / len(explainers)
+        for number, chosen in enumerate(wanted.methods):
+            explainer = explainers[chosen.name]
+            job.part(chosen.name, number * share, share, explainer.passes.forward)
+            make = functools.partial(self._explain_one, loaded, explainer, pixels, wanted, chosen)
+            try:
+                attributions[chosen.name] = self._once(
+                    ("map", photograph.digest, *_key(wanted, chosen)), lambda make=make: make(job)
+                )
+            except UnilensError as error:
+                left_out[chosen.name] = str(error)
+        if not attributions:
+            raise UnilensError("; ".join(left_out.values()))
+        return Explained(
+            photograph, loaded.classifier, pixels, explainers, attributions, left_out
+        )
+
+    def journeys(self, explained: Explained, wanted: Wanted, job: Job) -> dict[str, Journey]:
+        """Return the ways from the baselines to the photograph, for the methods that have one."""
+        loaded = self._load(wanted.model)
+        found = {}
+        share = 1 / len(explained.attributions)
+        for number, (name, attribution) in enumerate(explained.attributions.items()):
+            explainer = explained.explainers[name]
+            if not isinstance(explainer, PathAttribution) or explainer.n_steps > MOST_STEPS:
+                continue
+            job.part(f"{name}: the path", number * share, share, 2 * explainer.n_steps)
+            with contextlib.suppress(UnilensError):
+                found[name] = self._once(
+                    self._of("journey", explained, wanted, name),
+                    lambda explainer=explainer, attribution=attribution: self._working(
+                        loaded,
+                        job,
+                        lambda: journey(explainer, loaded.evaluator, explained.pixels, attribution),
+                    ),
+                )
+        return found
+
+    def working(self, explained: Explained, wanted: Wanted, job: Job) -> Working:
+        """Return what a check needs to run the model for a job."""
+        loaded = self._load(wanted.model)
+        return Working(
+            loaded.evaluator,
+            explained,
+            functools.partial(self._working, loaded, job),
+            lambda name, kind, make: self._once(self._of(kind, explained, wanted, name), make),
+            job,
+        )
+
+    def _of(self, kind: str, explained: Explained, wanted: Wanted, name: str) -> Hashable:
+        chosen = next((one for one in wanted.methods if one.name == name), Chosen(name=name))
+        return (kind, explained.photograph.digest, *_key(wanted, chosen))
+
+    def _explain_one(
+        self,
+        loaded: _Loaded,
+        explainer: Explainer,
+        pixels: Tensor,
+        wanted: Wanted,
+        chosen: Chosen,
+        job: Job,
+    ) -> Attribution:
+        def work() -> Attribution:
+            explainer.check(loaded.evaluator, pixels[None])
+            found = explainer(loaded.evaluator, pixels[None], wanted.target, seed=wanted.seed)
+            return found.with_provenance(method=chosen.name, given=dict(chosen.settings))
+
+        return self._working(loaded, job, work)
+
+    def _working(self, loaded: _Loaded, job: Job, work: Callable[[], T]) -> T:
+        """Do some work with a model while its passes count for a job."""
+        with self._work_lock, _running(loaded, job):
+            job.on_pass(0)
+            return work()
+
+    def _check_target(self, wanted: Wanted, classifier: PixelClassifier) -> None:
+        count = len(classifier.labels)
+        require(
+            wanted.target is None or not count or wanted.target < count,
+            f"expected a class between 0 and {count - 1}, got {wanted.target}",
+        )
+
+    def _pixels(self, photograph: Photograph, model: str) -> Tensor:
+        return self._once(
+            ("pixels", photograph.digest, model),
+            lambda: self._load(model).classifier.preprocess(photograph.image).to(self._device),
+        )
+
+    def _load(self, name: str) -> _Loaded:
+        Wanted(model=name).checked(self.models)
+        with self._work_lock:
+            if name not in self._loaded:
+                classifier = load_model(name, pretrained=self._pretrained, device=self._device)
+                running: dict[str, Job] = {}
+
+                def on_pass(points: int) -> None:
+                    if "job" in running:
+                        running["job"].on_pass(points)
+
+                evaluator = Evaluator(classifier, on_pass=on_pass)
+                self._loaded[name] = _Loaded(classifier, evaluator, running)
+            return self._loaded[name]
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what is kept, or make it and keep it."""
+        with self._cache_lock:
+            if key in self._kept:
+                return cast(T, self._kept[key])
+        made = make()
+        with self._cache_lock, contextlib.suppress(ValueError):  # too large to be kept at all
+            self._kept[key] = made
+        return made
+
+
+@dataclass(frozen=True)
+class Working:
+    """What a check works with.
+
+    Attributes:
+        evaluator: runs the model.
+        explained: whose maps are checked.
+        run: does some work while its passes count for the job.
+        once: from a method, what it is about and how to make it, to what is kept or made.
+        job: what it is part of.
+    """
+
+    evaluator: Evaluator
+    explained: Explained
+    run: Callable[[Callable[[], Any]], Any]
+    once: Callable[[str, str, Callable[[], Any]], Any]
+    job: Job
+
+
+@contextlib.contextmanager
+def _running(loaded: _Loaded, job: Job) -> Iterator[None]:
+    loaded.running["job"] = job
+    try:
+        yield
+    finally:
+        del loaded.running["job"]
+
+
+def _key(wanted: Wanted, chosen: Chosen) -> tuple[Hashable, ...]:
+    settings = tuple(sorted((name, repr(value)) for name, value in chosen.settings.items()))
+    return wanted.model, wanted.target, wanted.seed, chosen.name, settings
+
+
+def _bytes_of(value: object) -> int:
+    """Return roughly how much memory a value keeps."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_bytes_of, value.values())) + 100
+    if isinstance(value, Sequence):
+        return sum(map(_bytes_of, value)) + 100
+    names = getattr(value, "__dataclass_fields__", ())
+    return 200 + sum(_bytes_of(getattr(value, name)) for name in names)
