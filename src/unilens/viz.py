@@ -41,7 +41,11 @@ def heatmap(values: Tensor, style: str = "signed") -> Array:
         count as zero.
     """
     flat = flatten(values, style)
-    scale = colour_scale(flat)
+    return coloured(flat, colour_scale(flat), style)
+
+
+def coloured(flat: Array, scale: float, style: str = "signed") -> Array:
+    """Return a map `(H, W)` as colours `(H, W, 3)`; `scale` is what gets the full colour."""
     if style == "signed":
         return _rgb("PuOr_r", 0.5 + 0.5 * flat / scale)
     return _rgb("magma" if style == "unsigned" else _GREEN, flat / scale)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
-from ..attribution import Attribution
+from ..attribution import Attribution, Explainer
 from ..errors import UnilensError
 from ..methods import methods
 from ..metrics import Measurement, MetricCard, metrics
@@ -140,11 +140,13 @@ class _Parts:
 
         return cast(Measurement, self._done(metric, first, share, passes, make))
 
-    def _method(self, metric: str) -> object:
+    def _method(self, metric: str) -> Explainer | None:
         needs = cast(MetricCard, metrics[metric].card).needs
         return self.working.explained.explainers[self.name] if "method" in needs else None
 
-    def _done(self, kind: str, first: float, share: float, passes: int, make: object) -> object:
+    def _done(
+        self, kind: str, first: float, share: float, passes: int, make: Callable[[], Any]
+    ) -> Any:
         text = f"{self.name}: {kind.replace('_', ' ')}"
         self.working.job.part(text, self.first + first * self.share, share * self.share, passes)
         return self.working.once(self.name, kind, lambda: self.working.run(make))

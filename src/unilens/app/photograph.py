@@ -50,7 +50,7 @@ def read_photograph(data: bytes, name: str) -> Photograph:
     """Return a photograph from its bytes.
 
     Raises:
-        UnilensError: the bytes are too many, or no whole photograph of a size that can be explained.
+        UnilensError: the bytes are too many, or no whole photograph of a fitting size.
     """
     name = re.split(r"[\\/]", name)[-1][:200] or "photograph"
     require(

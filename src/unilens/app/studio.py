@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-import torch
 from cachetools import LRUCache
 from torch import Tensor
 
@@ -101,6 +100,7 @@ class Studio:
         self._loaded: dict[str, _Loaded] = {}
         self._kept: LRUCache[Hashable, object] = LRUCache(cache_bytes, _bytes_of)
         self._cache_lock = threading.Lock()
+        self._load_lock = threading.Lock()
         self._work_lock = threading.Lock()
 
     def classifier(self, name: str) -> PixelClassifier:
@@ -111,9 +111,9 @@ class Studio:
         """Return the classes that the model is most sure of."""
 
         def make() -> list[Prediction]:
-            loaded = self._load(model)
+            loaded, pixels = self._load(model), self._pixels(photograph, model)
             with self._work_lock:
-                outputs = loaded.evaluator(self._pixels(photograph, model)[None])[0]
+                outputs = loaded.evaluator(pixels[None])[0]
             top = outputs.softmax(-1).topk(min(PREDICTIONS, outputs.numel()))
             return [
                 Prediction(int(index), loaded.classifier.label(int(index)), float(probability))
@@ -143,15 +143,13 @@ class Studio:
             make = functools.partial(self._explain_one, loaded, explainer, pixels, wanted, chosen)
             try:
                 attributions[chosen.name] = self._once(
-                    ("map", photograph.digest, *_key(wanted, chosen)), lambda make=make: make(job)
+                    ("map", photograph.digest, *_key(wanted, chosen)), functools.partial(make, job)
                 )
             except UnilensError as error:
                 left_out[chosen.name] = str(error)
         if not attributions:
             raise UnilensError("; ".join(left_out.values()))
-        return Explained(
-            photograph, loaded.classifier, pixels, explainers, attributions, left_out
-        )
+        return Explained(photograph, loaded.classifier, pixels, explainers, attributions, left_out)
 
     def journeys(self, explained: Explained, wanted: Wanted, job: Job) -> dict[str, Journey]:
         """Return the ways from the baselines to the photograph, for the methods that have one."""
@@ -164,14 +162,34 @@ class Studio:
                 continue
             job.part(f"{name}: the path", number * share, share, 2 * explainer.n_steps)
             with contextlib.suppress(UnilensError):
+                work = functools.partial(
+                    journey, explainer, loaded.evaluator, explained.pixels, attribution
+                )
                 found[name] = self._once(
                     self._of("journey", explained, wanted, name),
-                    lambda explainer=explainer, attribution=attribution: self._working(
-                        loaded,
-                        job,
-                        lambda: journey(explainer, loaded.evaluator, explained.pixels, attribution),
-                    ),
+                    functools.partial(self._working, loaded, job, work),
                 )
+        return found
+
+    def with_stability(
+        self, explained: Explained, wanted: Wanted, job: Job
+    ) -> dict[str, Attribution]:
+        """Return the maps with what is known about them at other numbers of steps."""
+        loaded = self._load(wanted.model)
+        found = dict(explained.attributions)
+        share = 1 / len(found)
+        for number, (name, attribution) in enumerate(explained.attributions.items()):
+            explainer = explained.explainers[name]
+            if isinstance(explainer, PathAttribution):
+                job.part(f"{name}: stability", number * share, share, 46)
+                work = functools.partial(
+                    explainer.stability, loaded.evaluator, explained.pixels[None], attribution
+                )
+                stability = self._once(
+                    self._of("stability", explained, wanted, name),
+                    functools.partial(self._working, loaded, job, work),
+                )
+                found[name] = attribution.with_measured(**stability)
         return found
 
     def working(self, explained: Explained, wanted: Wanted, job: Job) -> Working:
@@ -226,7 +244,7 @@ class Studio:
 
     def _load(self, name: str) -> _Loaded:
         Wanted(model=name).checked(self.models)
-        with self._work_lock:
+        with self._load_lock:
             if name not in self._loaded:
                 classifier = load_model(name, pretrained=self._pretrained, device=self._device)
                 running: dict[str, Job] = {}

@@ -1,6 +1,6 @@
-"""The command line: explain photographs, evaluate maps, benchmark methods, list what there is."""
+"""The command line: explain photographs, evaluate maps, benchmark methods, open the page."""
 
-from . import benchmark, evaluate, explain, listing, report
+from . import benchmark, evaluate, explain, listing, page, report
 from .app import main
 
-__all__ = ["benchmark", "evaluate", "explain", "listing", "main", "report"]
+__all__ = ["benchmark", "evaluate", "explain", "listing", "main", "page", "report"]

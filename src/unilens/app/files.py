@@ -1,0 +1,83 @@
+"""What visitors bring and take, in a folder that forgets after an hour."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from pathlib import Path
+
+from ..errors import UnilensError
+from .downloads import write_files
+from .photograph import Photograph, read_photograph
+from .studio import Explained
+from .wanted import Wanted
+
+KEPT_SECONDS = 3600.0
+_SWEEP_SECONDS = 300.0
+
+
+class Files:
+    """Files of visitors.
+
+    Args:
+        folder: the folder; what is older than an hour is removed from it, and all at the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = folder / "made"
+
+    def read(self, path: str | None) -> Photograph | None:
+        """Return the photograph in an uploaded file."""
+        if path is None:
+            return None
+        try:
+            data = Path(path).read_bytes()
+        except OSError:
+            raise UnilensError(
+                "the photograph is no longer here: files are kept for an hour; drop it again"
+            ) from None
+        return read_photograph(data, Path(path).name)
+
+    def kept(self, photograph: Photograph) -> str:
+        """Write a photograph where the page can show it, and return its path."""
+        path = self._new(photograph.digest) / (
+            photograph.stem + Path(photograph.name).suffix[:6].lower()
+        )
+        path.write_bytes(photograph.data)
+        return str(path)
+
+    def written(self, explained: Explained, wanted: Wanted) -> list[str]:
+        """Write the files about some maps, and return their paths."""
+        folder = self._new(explained.photograph.digest + wanted.model_dump_json())
+        return [str(path) for path in write_files(folder, explained, wanted)]
+
+    def sweep(self, older_than: float = KEPT_SECONDS) -> int:
+        """Remove the files that are older than so many seconds, and return how many they were."""
+        removed = 0
+        for path in sorted(self._folder.rglob("*"), reverse=True):
+            try:
+                if path.is_file() and time.time() - path.stat().st_mtime > older_than:
+                    path.unlink()
+                    removed += 1
+                elif path.is_dir() and not any(path.iterdir()):
+                    path.rmdir()
+            except OSError:  # somebody else was faster
+                continue
+        return removed
+
+    def sweep_often(self) -> None:
+        """Sweep every few minutes for as long as the process lives."""
+
+        def often() -> None:
+            while True:
+                time.sleep(_SWEEP_SECONDS)
+                self.sweep()
+
+        threading.Thread(target=often, name="unilens-sweep", daemon=True).start()
+
+    def _new(self, about: str) -> Path:
+        folder = self._made / hashlib.sha256(about.encode()).hexdigest()[:24]
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
