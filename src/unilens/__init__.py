@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from .attribution import Attribution
@@ -19,6 +20,7 @@ from .registry import Card
 from .weightings import weightings as _weightings
 
 if TYPE_CHECKING:
+    from . import viz as viz
     from .models import PixelClassifier, load_model
 
 __all__ = [
@@ -38,7 +40,7 @@ __all__ = [
     "paths",
     "weightings",
 ]
-_LAZY = {"PixelClassifier", "load_model"}
+_LAZY = {"PixelClassifier": ".models", "load_model": ".models", "viz": ".viz"}
 
 
 def methods() -> dict[str, Card]:
@@ -68,7 +70,6 @@ def weightings() -> dict[str, Card]:
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from . import models
-
-        return getattr(models, name)
+        module = import_module(_LAZY[name], __name__)
+        return module if name == "viz" else getattr(module, name)
     raise AttributeError(f"module 'unilens' has no attribute {name!r}")

@@ -88,6 +88,12 @@ class Attribution:
             for i in range(len(self.values))
         ]
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from .notebook import attribution_html
+
+        return attribution_html(self)
+
     def with_measured(self, **measured: Tensor) -> Attribution:
         """Return a copy that knows more diagnostics, each `(B,)`."""
         return dataclasses.replace(self, measured={**self.measured, **measured})

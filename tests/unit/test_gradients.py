@@ -408,7 +408,7 @@ def test_devices_without_float64_can_be_used(method, small_net, images, monkeypa
 
 
 def test_on_pass_counts_every_point_and_can_end_the_work(small_net, images):
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     counted, allowed = [], [10_000]
@@ -416,7 +416,7 @@ def test_on_pass_counts_every_point_and_can_end_the_work(small_net, images):
     def on_pass(points):
         counted.append(points)
         if sum(counted) > allowed[0]:
-            raise Enough
+            raise EnoughError
 
     evaluator = Evaluator(small_net, chunk=3, on_pass=on_pass)
     explainer = methods["ig"](n_steps=20)
@@ -429,6 +429,6 @@ def test_on_pass_counts_every_point_and_can_end_the_work(small_net, images):
     assert sum(counted) >= len(images)
     counted.clear()
     allowed[0] = 30
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         explainer(evaluator, images, 0)
     assert 30 < sum(counted) < 60
