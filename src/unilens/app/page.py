@@ -171,7 +171,9 @@ class Page:
             **ONE_AT_A_TIME,
             **PRIVATE,
         )
-        self.sample.input(self._take_sample, self.sample, self.photograph, queue=False, **PRIVATE)
+        self.sample.select(  # `input` comes twice for one choice
+            self._take_sample, self.sample, self.photograph, queue=False, **PRIVATE
+        )
         running = self.explain.click(
             self._explain,
             asked,
