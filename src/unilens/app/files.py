@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+import uuid
 from pathlib import Path
 
 from ..errors import UnilensError
@@ -45,7 +46,9 @@ class Files:
         path = self._new(photograph.digest) / (
             photograph.stem + Path(photograph.name).suffix[:6].lower()
         )
-        path.write_bytes(photograph.data)
+        part = path.with_name(f"{uuid.uuid4().hex}.part")
+        part.write_bytes(photograph.data)
+        part.replace(path)  # at once: somebody else may be reading the same photograph
         return str(path)
 
     def written(self, explained: Explained, wanted: Wanted) -> list[str]:

@@ -27,10 +27,15 @@ def plainly(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except UnilensError as error:
-            raise gr.Error(str(error), duration=None, title="Not possible") from None
+            raise gr.Error(
+                str(error), duration=None, title="Not possible", print_exception=False
+            ) from None
         except Cancelled:
             raise gr.Error(
-                "Cancelled; nothing was changed.", duration=5, title="Cancelled"
+                "Cancelled; nothing was changed.",
+                duration=5,
+                title="Cancelled",
+                print_exception=False,
             ) from None
         except gr.Error:
             raise

@@ -114,15 +114,15 @@ class Page:
             gr.Markdown(f"**{name}** · {methods[name].card.reference}")
             for field in fields_of(name, own):
                 value = own.get(field.name, field.default)
-                label = field.name.replace("_", " ")
+                shown: dict[str, Any] = {"label": field.name.replace("_", " "), "interactive": True}
                 part: Any
                 if field.choices:
-                    part = gr.Dropdown(list(field.choices), value=value, label=label)
+                    part = gr.Dropdown(list(field.choices), value=value, **shown)
                 elif isinstance(field.default, bool):
-                    part = gr.Checkbox(bool(value), label=label)
+                    part = gr.Checkbox(bool(value), **shown)
                 else:
                     whole = isinstance(field.default, int)
-                    part = gr.Number(value, label=label, precision=0 if whole else None)
+                    part = gr.Number(value, precision=0 if whole else None, **shown)
                 note = functools.partial(_noted, name, field.name, field.default)
                 part.change(note, [self.settings, part], self.settings, queue=False, **PRIVATE)
 
@@ -171,7 +171,9 @@ class Page:
             **ONE_AT_A_TIME,
             **PRIVATE,
         )
-        self.sample.input(self._take_sample, self.sample, self.photograph, queue=False, **PRIVATE)
+        self.sample.select(  # `input` comes twice for one choice
+            self._take_sample, self.sample, self.photograph, queue=False, **PRIVATE
+        )
         running = self.explain.click(
             self._explain,
             asked,

@@ -22,6 +22,8 @@ from .trust import LIGHTS, Finding
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f")
 """Of curves, by method: Okabe and Ito 2008, safe for the colour-blind; the last for the control."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "1 3")
+WHITE = 4
+"""How many times weaker than the strongest a map may be before it can hardly be seen beside it."""
 _WIDTH, _HEIGHT = 320, 180
 
 
@@ -70,13 +72,13 @@ def _card(
     explained: Explained, name: str, attribution: Attribution, common: float | None
 ) -> dict[str, Any]:
     values = attribution.values[0]
-    scale = common or colour_scale(flatten(values, "signed"))
+    scale, own_scale = _scale(attribution, common)
     baseline = attribution.baseline
     score = attribution.baseline_score
     return {
         "name": name,
         "scale": scale,
-        "own_scale": common is None,
+        "own_scale": own_scale,
         "warnings": attribution.warnings[0],
         "seconds": attribution.provenance["seconds"],
         "heatmap": heatmap_uri(values, scale),
@@ -89,6 +91,19 @@ def _card(
         "baseline_score": None if score is None else float(score[0]),
         "where": _where(values),
     }
+
+
+def _scale(attribution: Attribution, common: float | None) -> tuple[float, str]:
+    """Return the value that gets the full colour, and why it is not the common one, if it is not.
+
+    A map that would be white on the common scale gets its own, and says how much finer that is.
+    """
+    own = colour_scale(flatten(attribution.values[0], "signed"))
+    if common is None:
+        return own, "its own colour scale: it does not add up to the score"
+    if 0 < own < common / WHITE:
+        return own, f"its own colour scale, {common / own:.0f} times as fine as the common one"
+    return common, ""
 
 
 def _distance(pixels: Tensor, baseline: Tensor) -> float:
@@ -117,8 +132,7 @@ def journey_html(explained: Explained, journeys: Mapping[str, Journey]) -> str:
     common = common_scale(one for one in complete if one.complete)
     for number, (name, found) in enumerate(journeys.items()):
         attribution = explained.attributions[name]
-        own = colour_scale(flatten(attribution.values[0], "signed"))
-        scale = common if attribution.complete else own
+        scale, _ = _scale(attribution, common if attribution.complete else None)
         methods.append(
             {
                 "name": name,

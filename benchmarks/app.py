@@ -1,0 +1,185 @@
+"""How fast the web page is, and what many visitors at once do to its server.
+
+    python benchmarks/app.py speed [TIMES]
+    python benchmarks/app.py load [CLIENTS] [SECONDS]
+
+`speed`: Chromium opens the page of a server that is warm, each time as somebody new: seconds until
+it can be used, and from opening it to UNI's map of the sample chelsea. What the page keeps of maps
+is not used: every time has a seed of its own. `load`: so many clients ask for predictions and maps
+of the samples without a pause; which answers they get, and what memory the server has then.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from unilens.models import samples
+
+MODEL = "efficientnet_lite0"
+MAIN = "from unilens.cli import main; main()"
+ASKED: tuple[list[object], ...] = (
+    ["gradient"],
+    ["gradcam", "inputxgradient"],
+    [{"name": "ig", "settings": {"n_steps": 5}}],
+    [{"name": "smoothgrad", "settings": {"n_samples": 4}}],
+)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    what, *rest = sys.argv[1:] or [""]
+    if what == "speed":
+        speed(*map(int, rest))
+    elif what == "load":
+        load(*map(int, rest))
+    else:
+        sys.exit(__doc__)
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, psutil.Process]]:
+    """Open the page in a process of its own; yield its address and the process."""
+    with tempfile.NamedTemporaryFile("r") as log, Path(log.name).open("w") as out:
+        command = [sys.executable, "-u", "-c", MAIN, "app", "--port", "0", "--model", MODEL]
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            while " is open at " not in (said := Path(log.name).read_text()):
+                if process.poll() is not None:
+                    sys.exit(said)
+                time.sleep(0.1)
+            yield said.split(" is open at ")[1].split()[0], psutil.Process(process.pid)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+def speed(times: int = 5) -> None:
+    """Print medians of seconds in a browser."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None) or sys.exit("no browser is there")
+    seconds: dict[str, list[float]] = {"page": [], "map": []}
+    with server() as (address, _), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        for number in range(times + 1):  # the first warms up
+            context = browser.new_context(viewport={"width": 1400, "height": 1000})
+            page = context.new_page()
+            page.set_default_timeout(120_000)
+            wanted = {"model": MODEL, "methods": [{"name": "uni"}], "seed": number}
+            state = json.dumps({"unilens_page": 1, "sample": "chelsea", "wanted": wanted})
+            began = time.perf_counter()
+            page.goto(address + "?state=" + base64.urlsafe_b64encode(state.encode()).decode())
+            page.wait_for_selector("#ul-explain")
+            usable = time.perf_counter() - began
+            page.wait_for_selector("#ul-predictions li")
+            page.click("#ul-explain")
+            page.wait_for_selector(".ul-maps article")
+            if number:
+                seconds["page"].append(usable)
+                seconds["map"].append(time.perf_counter() - began)
+            context.close()
+        browser.close()
+    print(f"until the page can be used: median {statistics.median(seconds['page']):.2f} s")
+    print(f"from opening to UNI's map: median {statistics.median(seconds['map']):.2f} s")
+    print(f"of {times}; from {min(seconds['map']):.2f} to {max(seconds['map']):.2f} s")
+
+
+def load(clients: int = 20, seconds: int = 120) -> None:
+    """Print what many clients at once are answered, and the server's memory."""
+    with server() as (address, process), tempfile.TemporaryDirectory() as name:
+        files = []
+        for sample in samples:
+            files.append(str(Path(name) / f"{sample}.png"))
+            samples[sample]().save(files[-1])
+        counts: Counter[str] = Counter()
+        for seed in range(3):  # the warm-up
+            for file in files:
+                ask(address, Path(name), file, seed, counts)
+        print(f"warm-up: {dict(counts)}")
+        counts.clear()
+        before = memory(process)
+        until = time.monotonic() + seconds
+        threads = [
+            threading.Thread(target=visit, args=(address, Path(name), files, seed, until, counts))
+            for seed in range(clients)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        after = memory(process)
+        print(f"{clients} clients for {seconds} s: {dict(counts)}")
+        print(f"memory: {before} MiB after the warm-up, {after} MiB at the end")
+        print(f"ratio {after / before:.3f}")
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            print(f"the page still answers: {answer.status}")
+
+
+def visit(
+    address: str, folder: Path, files: list[str], seed: int, until: float, counts: Counter[str]
+) -> None:
+    """Ask without a pause, as one visitor."""
+    drawn = random.Random(seed)
+    while time.monotonic() < until:
+        ask(address, folder, drawn.choice(files), drawn.randrange(1000), counts)
+
+
+def ask(address: str, folder: Path, file: str, seed: int, counts: Counter[str]) -> None:
+    """Ask once for predictions and maps, and count the answers."""
+    from gradio_client import Client, handle_file
+
+    calls = (
+        ("/predict", {"image": handle_file(file), "model": ""}),
+        (
+            "/explain",
+            {
+                "image": handle_file(file),
+                "methods": ASKED[seed % len(ASKED)],
+                "model": "",
+                "target": None,
+                "seed": seed,
+            },
+        ),
+    )
+    try:
+        client = Client(address, verbose=False, download_files=str(folder / "got"))
+    except Exception as error:  # whatever is wrong is what is counted
+        counts[f"no client: {type(error).__name__}"] += 1
+        return
+    for name, values in calls:
+        try:
+            client.predict(api_name=name, **values)
+        except Exception as error:
+            full = "full" in str(error).lower()
+            counts["queue full" if full else f"{name}: {str(error)[:80]}"] += 1
+        else:
+            counts[f"{name} answered"] += 1
+    client.close()
+
+
+def memory(process: psutil.Process) -> int:
+    """Return the MiB that the server and its children have resident."""
+    every = [process, *process.children(recursive=True)]
+    return sum(one.memory_info().rss for one in every) // 2**20
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""A server in a process of its own, and a browser that visits it."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+MAIN = "from unilens.cli import main; main()"
+SECONDS = 120
+"""How long anything may take on a machine that is busy with other work."""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Return the address of the page."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    command = [sys.executable, "-u", "-c", MAIN, "app", "--port", "0"]
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [*command, "--model", "efficientnet_lite0"], stdout=out, stderr=subprocess.STDOUT
+        )
+        try:
+            yield _address(process, log)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+def _address(process, log):
+    until = time.monotonic() + SECONDS
+    while " is open at " not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.1)
+    return log.read_text().split(" is open at ")[1].split()[0]
+
+
+@pytest.fixture(scope="module")  # not longer: while it is there, asyncio has a loop that runs
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"no browser is installed: none of {', '.join(names)} is on the PATH")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """One visitor's window.
+
+    Attributes:
+        page: the window.
+        asked: the addresses of what it has requested from any host.
+        messages: errors that its console has shown.
+    """
+
+    def __init__(self, context, address):
+        self.page = context.new_page()
+        self.page.set_default_timeout(1000 * SECONDS)
+        self.address, self.asked, self.messages = address, [], []
+        self.page.on("request", lambda request: self._note(request.url))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
+
+    def _note(self, url):
+        if not url.startswith(("data:", "blob:", "about:")):
+            self.asked.append(url)
+
+    @property
+    def other_hosts(self):
+        own = urlsplit(self.address).netloc
+        return [url for url in self.asked if urlsplit(url).netloc != own]
+
+    def open(self, query=""):
+        self.page.goto(self.address + query)
+        self.page.wait_for_selector("#ul-explain")
+        return self
+
+    def find(self, selector):
+        return self.page.locator(selector)
+
+    def sample(self, name="chelsea"):
+        self.find("#ul-sample input").click()
+        self.page.get_by_role("option", name=f"{name}:").click()
+        self.page.wait_for_selector("#ul-predictions li")
+        return self
+
+    def choose(self, *names):
+        """Choose methods instead of those that are chosen."""
+        chosen = self.find("#ul-methods .token-remove[title^=Remove]")
+        while chosen.count():
+            chosen.first.click()
+        for name in names:
+            self.find("#ul-methods input").fill(f"{name}:")
+            self.page.get_by_role("option", name=f"{name}:").first.click()
+        self.page.keyboard.press("Escape")
+        return self
+
+    def target(self, label):
+        self.find("#ul-target input").fill(label)
+        self.page.get_by_role("option", name=label, exact=True).first.click()
+        return self
+
+    def explain(self, maps=1):
+        self.find("#ul-explain").click()
+        self.find(f".ul-maps .ul-cards[data-count='{maps}']").wait_for()
+        return self
+
+    def open_part(self, name):
+        self.find(f"#{name} > button").click()
+        return self
+
+
+@pytest.fixture
+def window(server, browser):
+    """Return what opens a window with settings of its own; no window may ask another host."""
+    contexts, visits = [], []
+
+    def new(width=1400, height=1000, **settings):
+        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
+        contexts.append(context)
+        visits.append(Visit(context, server))
+        return visits[-1]
+
+    yield new
+    for context in contexts:
+        context.close()
+    assert [visit.other_hosts for visit in visits] == [[] for _ in visits]
+    assert [visit.messages for visit in visits] == [[] for _ in visits]
+    assert all(visit.asked for visit in visits)
+
+
+@pytest.fixture
+def visit(window):
+    return window().open()
