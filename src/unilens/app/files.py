@@ -30,21 +30,21 @@ class Files:
 
     def read(self, path: str | None) -> Photograph | None:
         """Return the photograph in an uploaded file."""
-        if path is None:
-            return None
+        return None if path is None else read_photograph(self.bytes_of(path), Path(path).name)
+
+    def bytes_of(self, path: str) -> bytes:
+        """Return what a file holds; a request may name any path, but only this folder is read."""
         try:
-            data = Path(path).read_bytes()
-        except OSError:
-            raise UnilensError(
-                "the photograph is no longer here: files are kept for an hour; drop it again"
-            ) from None
-        return read_photograph(data, Path(path).name)
+            whole = Path(path).resolve(strict=True)
+            if whole.is_relative_to(self._folder.resolve()):
+                return whole.read_bytes()
+        except (OSError, ValueError):  # a path with a NUL is a ValueError
+            pass
+        raise UnilensError("the file is no longer here: files are kept for an hour; drop it again")
 
     def kept(self, photograph: Photograph) -> str:
         """Write a photograph where the page can show it, and return its path."""
-        path = self._new(photograph.digest) / (
-            photograph.stem + Path(photograph.name).suffix[:6].lower()
-        )
+        path = self._new(photograph.digest) / (photograph.stem + photograph.suffix)
         path.write_bytes(photograph.data)
         return str(path)
 

@@ -20,7 +20,7 @@ from ..models import PixelClassifier, load_model
 from .jobs import Job
 from .journey import MOST_STEPS, Journey, journey
 from .photograph import Photograph
-from .wanted import Chosen, Wanted
+from .wanted import Chosen, Wanted, read_wanted
 
 T = TypeVar("T")
 CACHE_BYTES = 256 * 2**20
@@ -243,7 +243,7 @@ class Studio:
         )
 
     def _load(self, name: str) -> _Loaded:
-        Wanted(model=name).checked(self.models)
+        read_wanted({"model": name}).checked(self.models)
         with self._load_lock:
             if name not in self._loaded:
                 classifier = load_model(name, pretrained=self._pretrained, device=self._device)
