@@ -89,6 +89,7 @@ def opened(options: Options) -> Iterator[str]:
                 f"could not listen on {options.host}:{options.port}: {error}; choose another --port"
             ) from None
         finally:
+            studio.close()
             blocks.close(verbose=False)
 
 
