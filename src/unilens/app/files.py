@@ -58,7 +58,9 @@ class Files:
         removed = 0
         for path in sorted(self._folder.rglob("*"), reverse=True):
             try:
-                if path.is_file() and time.time() - path.stat().st_mtime > older_than:
+                if time.time() - path.stat().st_mtime <= older_than:
+                    continue  # a folder that was made just now is about to be filled
+                if path.is_file():
                     path.unlink()
                     removed += 1
                 elif path.is_dir() and not any(path.iterdir()):
