@@ -104,7 +104,7 @@ def test_every_method_takes_its_own_defaults_and_choices(method, classifier):
                 own |= {"baseline": "adversarial"} if "baseline" in methods[method].settings else {}
             chosen = Chosen(name=method, settings=own)
             if choice in ("blur", "walked") and method.startswith("uni"):
-                with pytest.raises(UnilensError, match="; use .*path"):
+                with pytest.raises(UnilensError, match=r"; use .*path"):
                     chosen.explainer(classifier)
             else:
                 chosen.explainer(classifier)
