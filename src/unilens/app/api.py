@@ -15,8 +15,8 @@ from .handlers import ONE_AT_A_TIME, plainly
 from .jobs import Job
 from .photograph import Photograph
 from .studio import Studio
-from .upload import upload
-from .wanted import Wanted, read_wanted
+from .upload import as_given, upload
+from .wanted import Wanted, read_wanted, whole
 
 
 def offer(studio: Studio, visitors: Files) -> None:
@@ -61,10 +61,10 @@ def offer(studio: Studio, visitors: Files) -> None:
         }
 
     with gr.Row(visible=False):
-        image, model = upload(label="image"), gr.Textbox("", label="model")
+        image, model = upload(label="image"), as_given(gr.Textbox("", label="model"))
         methods = gr.JSON(["uni"], label="methods")
-        target = gr.Number(None, label="target", precision=0)
-        seed = gr.Number(0, label="seed", precision=0)
+        target = as_given(gr.Number(None, label="target", precision=0))
+        seed = as_given(gr.Number(0, label="seed", precision=0))
         found, files, button = gr.JSON(label="found"), gr.Files(label="files"), gr.Button()
     asked = [image, methods, model, target, seed]
     button.click(predict, [image, model], found, api_name="predict", **ONE_AT_A_TIME)
@@ -87,7 +87,7 @@ def _asked(
         {
             "model": model or studio.models[0],
             "methods": [{"name": one} if isinstance(one, str) else one for one in listed],
-            "target": target,
-            "seed": 0 if seed is None else seed,
+            "target": whole(target),
+            "seed": 0 if seed is None else whole(seed),
         }
     )

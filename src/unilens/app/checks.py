@@ -13,8 +13,8 @@ from ..metrics import Measurement, MetricCard, metrics
 from .studio import Working
 from .trust import Finding
 
-CONTROL = "random"
-"""The map that knows nothing: what a method must beat."""
+CONTROL = "random map"
+"""The map that knows nothing: what a method must beat; no method's name, which may be asked for."""
 _CURVES = ("insertion_auc", "deletion_auc")
 
 
@@ -85,7 +85,7 @@ class _Parts:
         explained = self.working.explained
 
         def make() -> Attribution:
-            explain = methods[CONTROL]()
+            explain = methods["random"]()
             return explain(self.working.evaluator, explained.pixels[None], explained.target)
 
         return self._done("control", 0.0, 0.1, 1, make)

@@ -31,21 +31,21 @@ class Files:
 
     def read(self, path: str | None) -> Photograph | None:
         """Return the photograph in an uploaded file."""
-        if path is None:
-            return None
+        return None if path is None else read_photograph(self.bytes_of(path), Path(path).name)
+
+    def bytes_of(self, path: str) -> bytes:
+        """Return what a file holds; a request may name any path, but only this folder is read."""
         try:
-            data = Path(path).read_bytes()
-        except OSError:
-            raise UnilensError(
-                "the photograph is no longer here: files are kept for an hour; drop it again"
-            ) from None
-        return read_photograph(data, Path(path).name)
+            whole = Path(path).resolve(strict=True)
+            if whole.is_relative_to(self._folder.resolve()):
+                return whole.read_bytes()
+        except (OSError, ValueError):  # a path with a NUL is a ValueError
+            pass
+        raise UnilensError("the file is no longer here: files are kept for an hour; drop it again")
 
     def kept(self, photograph: Photograph) -> str:
         """Write a photograph where the page can show it, and return its path."""
-        path = self._new(photograph.digest) / (
-            photograph.stem + Path(photograph.name).suffix[:6].lower()
-        )
+        path = self._new(photograph.digest) / (photograph.stem + photograph.suffix)
         part = path.with_name(f"{uuid.uuid4().hex}.part")
         part.write_bytes(photograph.data)
         part.replace(path)  # at once: somebody else may be reading the same photograph
@@ -61,7 +61,9 @@ class Files:
         removed = 0
         for path in sorted(self._folder.rglob("*"), reverse=True):
             try:
-                if path.is_file() and time.time() - path.stat().st_mtime > older_than:
+                if time.time() - path.stat().st_mtime <= older_than:
+                    continue  # a folder that was made just now is about to be filled
+                if path.is_file():
                     path.unlink()
                     removed += 1
                 elif path.is_dir() and not any(path.iterdir()):

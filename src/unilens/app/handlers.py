@@ -10,11 +10,13 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 
 from ..errors import UnilensError
+from ..viz import printable
 from .jobs import Cancelled
 
 P = ParamSpec("P")
 R = TypeVar("R")
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+LONGEST_MESSAGE = 400
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _log = logging.getLogger(__name__)
 
@@ -27,9 +29,7 @@ def plainly(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except UnilensError as error:
-            raise gr.Error(
-                str(error), duration=None, title="Not possible", print_exception=False
-            ) from None
+            raise refusal(error) from None
         except Cancelled:
             raise gr.Error(
                 "Cancelled; nothing was changed.",
@@ -42,10 +42,20 @@ def plainly(function: Callable[P, R]) -> Callable[P, R]:
         except Exception:
             _log.exception("a request has failed")
             raise gr.Error(
-                "Something unforeseen has happened; the server's log says what.", title="Error"
+                "Something unforeseen has happened; the server's log says what.",
+                title="Error",
+                print_exception=False,
             ) from None
 
     return handler
+
+
+def refusal(error: UnilensError) -> gr.Error:
+    """Return an error as a visitor sees it: one line, whatever names the visitor has sent."""
+    line = " ".join(printable(str(error)).split())
+    if len(line) > LONGEST_MESSAGE:
+        line = line[: LONGEST_MESSAGE - 1] + "…"
+    return gr.Error(line, duration=None, title="Not possible", print_exception=False)
 
 
 def visitor(request: gr.Request) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -25,8 +24,8 @@ from .render import checks_html, journey_html, maps_html, predictions_html, trus
 from .settings import fields_of
 from .studio import Explained, Studio
 from .trust import findings
-from .upload import upload
-from .wanted import MOST_METHODS, State, Wanted, read_link, read_state, read_wanted
+from .upload import as_given, upload, without_links
+from .wanted import MOST_METHODS, State, Wanted, read_link, read_state, read_wanted, whole
 
 
 class Page:
@@ -55,6 +54,7 @@ class Page:
                     self._show()
             self._connect(blocks)
             offer(self.studio, self._visitors)
+        without_links(blocks)
         return blocks
 
     def _ask(self) -> None:
@@ -104,12 +104,15 @@ class Page:
             gr.render(
                 inputs=[self.methods, self.settings], triggers=[self.methods.change], queue=False
             )(self._render_settings)
+        for part in (self.sample, self.model, self.target, self.methods, self.seed):
+            as_given(part)
         self.restore = gr.UploadButton(
             "Open a downloaded page", file_types=[".json"], size="sm", elem_id="ul-restore"
         )
 
     def _render_settings(self, names: Sequence[str], given: Mapping[str, Any]) -> None:
-        for name in [name for name in names or [] if name in methods]:
+        listed = names if isinstance(names, list) else []
+        for name in [name for name in listed if isinstance(name, str) and name in methods]:
             own = dict(given.get(name, {}))
             gr.Markdown(f"**{name}** · {methods[name].card.reference}")
             for field in fields_of(name, own):
@@ -202,7 +205,12 @@ class Page:
         )
         self.prepare.click(self._files, self.shown, self.files, **ONE_AT_A_TIME, **PRIVATE)
         self.cancel.click(
-            self._cancel, None, self.status, queue=False, cancels=[running, details, checking]
+            self._cancel,
+            None,
+            self.status,
+            queue=False,
+            cancels=[running, details, checking],
+            **PRIVATE,
         )
         restored = [self.photograph, *asked[1:]]
         self.restore.upload(self._restore, self.restore, restored, **PRIVATE)
@@ -228,7 +236,7 @@ class Page:
 
     @plainly
     def _take_sample(self, name: str | None) -> str | None:
-        return None if name is None else self._visitors.kept(sample_photograph(name))
+        return None if name is None else self._visitors.kept(sample_photograph(str(name)))
 
     @plainly
     def _explain(
@@ -303,7 +311,7 @@ class Page:
     def _restore(self, file: str | None) -> tuple[Any, ...]:
         if file is None:
             raise UnilensError("expected a downloaded page, got none")
-        return self._restored(read_state(Path(file).read_bytes()))
+        return self._restored(read_state(self._visitors.bytes_of(file)))
 
     @plainly
     def _open_link(self, request: gr.Request) -> tuple[Any, ...]:
@@ -361,13 +369,17 @@ def _wanted(
     seed: float,
     settings: Mapping[str, Any],
 ) -> Wanted:
-    chosen = [{"name": name, "settings": settings.get(name, {})} for name in names or []]
+    listed = names if isinstance(names, list) else [names]
+    chosen = [
+        {"name": name, "settings": settings.get(name, {}) if isinstance(name, str) else {}}
+        for name in listed
+    ]
     return read_wanted(
         {
             "model": model,
             "methods": chosen,
-            "target": None if target in (None, -1) else target,
-            "seed": int(seed or 0),
+            "target": None if target == -1 else whole(target),
+            "seed": 0 if seed is None else whole(seed),
         }
     )
 

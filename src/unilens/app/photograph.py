@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from ..models import read_image, samples
 
 MOST_BYTES = 20 * 2**20
 MOST_PIXELS = 40_000_000
-KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "BMP": ".bmp",
+    "GIF": ".gif",
+    "TIFF": ".tiff",
+}
+KINDS = tuple(SUFFIXES)
 """What is decoded; other formats have decoders that few people use and nobody watches."""
 
 
@@ -45,6 +54,12 @@ class Photograph:
         """What files about it are called."""
         return re.sub(r"[^\w-]+", "-", Path(self.name).stem).strip("-")[:60] or "photograph"
 
+    @property
+    def suffix(self) -> str:
+        """How a file of it ends: by what it is, whatever its name says that it is."""
+        with _opened(self.data) as image:
+            return SUFFIXES[str(image.format)]
+
 
 def read_photograph(data: bytes, name: str) -> Photograph:
     """Return a photograph from its bytes.
@@ -60,10 +75,10 @@ def read_photograph(data: bytes, name: str) -> Photograph:
     )
     require(bool(data), "expected a photograph, got an empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=KINDS) as image:
+        with _opened(data) as image:
             width, height = image.size
     except Image.DecompressionBombError:
-        width = height = MOST_PIXELS
+        width = height = MOST_PIXELS  # far more
     except Exception:  # decoders raise whatever they like
         raise UnilensError(
             f"expected a photograph (JPEG, PNG, WebP, BMP, GIF or TIFF), but {name} is none that "
@@ -75,6 +90,13 @@ def read_photograph(data: bytes, name: str) -> Photograph:
     )
     sample = _known_samples().get(hashlib.sha256(data).hexdigest())
     return Photograph(name, data, read_image(io.BytesIO(data), name), sample)
+
+
+def _opened(data: bytes) -> Image.Image:
+    """Open a file without decoding it; the warning about large ones is for `read_photograph`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(data), formats=KINDS)
 
 
 def sample_photograph(name: str) -> Photograph:

@@ -89,11 +89,14 @@ def opened(options: Options) -> Iterator[str]:
                 f"could not listen on {options.host}:{options.port}: {error}; choose another --port"
             ) from None
         finally:
+            studio.close()
             blocks.close(verbose=False)
 
 
 def _how(options: Options, gradio: Any) -> dict[str, Any]:
     """Return how gradio is to launch the page."""
+    from starlette.middleware import Middleware
+
     from .photograph import MOST_BYTES
     from .wanted import MOST_STATE_BYTES
 
@@ -114,10 +117,28 @@ def _how(options: Options, gradio: Any) -> dict[str, Any]:
         "allowed_paths": [],
         "footer_links": ["api"],
         "ssr_mode": False,
+        "app_kwargs": {"middleware": [Middleware(_NoLinks)]},
         "theme": gradio.themes.Default(font=_SANS, font_mono=_MONO),
         "css": (asset / "page.css").read_text("utf-8"),
         "head": f"<script>{script}</script>",
     }
+
+
+class _NoLinks:
+    """Refuses to fetch for a visitor what lies on another host, which gradio would."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "").lower()
+        if any(f"{before}http" in path for before in ("/file=", "/file/", "/proxy=")):
+            from starlette.responses import PlainTextResponse
+
+            refused = PlainTextResponse("this page fetches nothing from other hosts", 403)
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _free_port(host: str) -> int:

@@ -10,6 +10,9 @@ from ..methods import methods
 from ..registry import Composed
 from .wanted import OUT_OF_REACH
 
+_NEVER = {"inner": {"smoothgrad", "squaregrad", "vargrad"}, "matching_target": {"prior"}}
+"""Choices that the page cannot give what they need: a smoothed method inside, a class prior."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -39,6 +42,7 @@ def fields_of(method: str, given: Mapping[str, Any] | None = None) -> list[Field
         if name in OUT_OF_REACH or not isinstance(default, bool | int | float | str | None):
             continue
         choices = _choices(method, name) if isinstance(default, str) else ()
+        choices = tuple(one for one in choices if one not in _NEVER.get(name, ()))
         fields.append(Field(name, default, choices))
     return fields
 

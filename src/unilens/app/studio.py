@@ -17,10 +17,10 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator
 from ..integration import PathAttribution
 from ..models import PixelClassifier, load_model
-from .jobs import Job
+from .jobs import Cancelled, Job
 from .journey import MOST_STEPS, Journey, journey
 from .photograph import Photograph
-from .wanted import Chosen, Wanted
+from .wanted import Chosen, Wanted, read_wanted
 
 T = TypeVar("T")
 CACHE_BYTES = 256 * 2**20
@@ -99,9 +99,16 @@ class Studio:
         self._device, self._pretrained = device, pretrained
         self._loaded: dict[str, _Loaded] = {}
         self._kept: LRUCache[Hashable, object] = LRUCache(cache_bytes, _bytes_of)
+        self._closed = threading.Event()
         self._cache_lock = threading.Lock()
         self._load_lock = threading.Lock()
         self._work_lock = threading.Lock()
+
+    def close(self, seconds: float = 30.0) -> None:
+        """End all work at its next pass, and wait for that: the process must not end within one."""
+        self._closed.set()
+        if self._work_lock.acquire(timeout=seconds):
+            self._work_lock.release()
 
     def classifier(self, name: str) -> PixelClassifier:
         """Return a model that is offered, loaded at its first use."""
@@ -109,9 +116,10 @@ class Studio:
 
     def predictions(self, photograph: Photograph, model: str) -> list[Prediction]:
         """Return the classes that the model is most sure of."""
+        loaded = self._load(model)
 
         def make() -> list[Prediction]:
-            loaded, pixels = self._load(model), self._pixels(photograph, model)
+            pixels = self._pixels(photograph, model)
             with self._work_lock:
                 outputs = loaded.evaluator(pixels[None])[0]
             top = outputs.softmax(-1).topk(min(PREDICTIONS, outputs.numel()))
@@ -243,13 +251,15 @@ class Studio:
         )
 
     def _load(self, name: str) -> _Loaded:
-        Wanted(model=name).checked(self.models)
+        read_wanted({"model": name}).checked(self.models)
         with self._load_lock:
             if name not in self._loaded:
                 classifier = load_model(name, pretrained=self._pretrained, device=self._device)
                 running: dict[str, Job] = {}
 
                 def on_pass(points: int) -> None:
+                    if self._closed.is_set():
+                        raise Cancelled
                     if "job" in running:
                         running["job"].on_pass(points)
 

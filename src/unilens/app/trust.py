@@ -166,11 +166,12 @@ def findings(attribution: Attribution, index: int = 0) -> list[Finding]:
 
 def _finding(look: _Look, known: Mapping[str, float], warned: list[str]) -> Finding:
     value = known[look.diagnostic]
-    if value != value:
-        return Finding(look.question, "unknown", "It is undefined for this photograph.")
-    answer = look.answer(value, known)
-    if look.warning in warned:
+    defined = value == value
+    answer = look.answer(value, known) if defined else "It is undefined for this photograph."
+    if look.warning in warned:  # some warn of what is undefined, too
         return Finding(look.question, "poor", answer, look.warning)
+    if not defined:
+        return Finding(look.question, "unknown", answer)
     if look.diagnostic == "stability_15_30" and value < _POOR_STABILITY:
         return Finding(look.question, "poor", answer)
     return Finding(look.question, "fair" if look.fair(value, known) else "good", answer)

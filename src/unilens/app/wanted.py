@@ -21,12 +21,21 @@ SCHEMA = 1
 MOST_METHODS = 4
 MOST_PASSES = 5000
 """Forward passes per photograph that one method may take on the page: RISE takes 2000."""
+LONGEST_NAME = 60
+MOST_CELLS = 64
+"""A grid of more cells a side takes memory that grows with its square."""
 MOST_STATE_BYTES = 40 * 2**20
 OUT_OF_REACH = {"bounds", "class_prior", "create_graph", "layer", "references"}
 """Settings that are tensors, paths or names of layers, or mean nothing to one photograph."""
 
 Model = TypeVar("Model", bound=BaseModel)
-Setting = StrictBool | StrictInt | StrictFloat | Annotated[StrictStr, Field(max_length=60)] | None
+Setting = (
+    StrictBool
+    | StrictInt
+    | StrictFloat
+    | Annotated[StrictStr, Field(max_length=LONGEST_NAME)]
+    | None
+)
 
 
 class Chosen(BaseModel):
@@ -34,7 +43,7 @@ class Chosen(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: StrictStr
+    name: Annotated[StrictStr, Field(max_length=LONGEST_NAME)]
     settings: dict[str, Setting] = {}
 
     def explainer(self, classifier: PixelClassifier) -> Explainer:
@@ -75,7 +84,7 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: StrictStr
+    model: Annotated[StrictStr, Field(max_length=LONGEST_NAME)]
     methods: tuple[Chosen, ...] = (Chosen(name="uni"),)
     target: Annotated[StrictInt, Field(ge=0)] | None = None
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
@@ -161,13 +170,22 @@ def read_wanted(given: Mapping[str, Any]) -> Wanted:
     return _read(Wanted, given)
 
 
+def whole(value: Any) -> Any:
+    """Return 3 for 3.0, as some clients send whole numbers; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _read(kind: type[Model], given: object) -> Model:
     try:
         return kind.model_validate(given)
     except PydanticError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:60] for part in first["loc"]) or "the page"
-        raise UnilensError(f"expected another value of {where}: {first['msg']}") from None
+        where, said = [str(part)[:60] for part in first["loc"]], first["msg"]
+        if "settings" in where[:-1]:  # one of several kinds, each of which has its own complaint
+            where = where[: where.index("settings") + 2]
+            said = f"a setting is a number, true, false or a name of at most {LONGEST_NAME} letters"
+        place = ".".join(where) or "the page"
+        raise UnilensError(f"expected another value of {place}: {said}") from None
     except RecursionError:
         raise UnilensError("expected a page, got values nested too deeply") from None
 
@@ -183,4 +201,11 @@ def _checked(name: str, value: Setting, default: object) -> Setting:
     kind, said = kinds.get(type(default), ((int, float, type(None)), "a number"))
     right = isinstance(value, kind) and (isinstance(value, bool) == (kind == (bool,)))
     require(right, f"expected {name} to be {said}, got {value!r}")
+    if isinstance(value, int | float):  # before anything of that size is made
+        most = MOST_CELLS if name.endswith(": cells") else MOST_PASSES
+        require(
+            abs(value) <= most,
+            f"expected {name} to be at most {most} on the page, got "
+            + (f"{value}" if abs(value) < 10**30 else "far more"),
+        )
     return value

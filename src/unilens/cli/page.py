@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import ExitStack
 from typing import Annotated
@@ -56,9 +57,15 @@ def page(
         f"expected a password in the variable {PASSWORD} beside --user, got none",
     )
     how = Options(host, port, names, device, not random_weights, user, password, root_path)
+    signal.signal(signal.SIGTERM, _end)
     with ExitStack() as stack:
         with waiting("opening the page"):
             address = stack.enter_context(opened(how))
         console.print(f"unilens is open at {escape(address)} (Ctrl-C ends it)", soft_wrap=True)
         while True:
             time.sleep(3600)
+
+
+def _end(number: int, frame: object) -> None:
+    """End as Ctrl-C does: what visitors have left is removed."""
+    raise SystemExit(128 + number)

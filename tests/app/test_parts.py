@@ -1,0 +1,775 @@
+"""The parts of the page without a browser, on a model of a few weights."""
+
+import base64
+import dataclasses
+import io
+import json
+import os
+import re
+import threading
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+pytest.importorskip("gradio")
+
+import unilens
+from unilens import diagnostics
+from unilens.app import downloads, render, trust
+from unilens.app.checks import CONTROL, check
+from unilens.app.files import Files
+from unilens.app.jobs import Cancelled, Job, Jobs
+from unilens.app.journey import places
+from unilens.app.photograph import MOST_BYTES, read_photograph, sample_photograph
+from unilens.app.settings import fields_of
+from unilens.app.studio import Studio
+from unilens.app.wanted import Chosen, Picture, State, Wanted, read_link, read_state, read_wanted
+from unilens.attribution import Attribution
+from unilens.errors import UnilensError
+from unilens.methods import methods
+from unilens.models import PixelClassifier, samples
+from unilens.models.classifier import Preprocessing
+from unilens.trace import Trace
+
+EVIL = '<script>alert("a&b")</script>'
+
+
+def small_classifier(labels=("cat", "dog", "bird")):
+    plain = Preprocessing(size=(16, 16), resize=16, mean=(0.0,) * 3, std=(1.0,) * 3)
+    generator = torch.Generator().manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3)]
+    network = nn.Sequential(*layers).eval()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
+    return PixelClassifier(network, plain, labels=list(labels), name="small")
+
+
+@pytest.fixture
+def classifier():
+    return small_classifier()
+
+
+@pytest.fixture
+def studio(classifier, monkeypatch):
+    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: classifier)
+    return Studio(["small"])
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return sample_photograph("chelsea")
+
+
+def wanted(*names, **more):
+    return Wanted(model="small", methods=tuple(Chosen(name=name) for name in names), **more)
+
+
+class Counted(Job):
+    def __init__(self, until=None):
+        super().__init__()
+        self.points, self.until = 0, until
+
+    def on_pass(self, points):
+        self.points += points
+        if self.until is not None and self.points > self.until:
+            self.cancel()
+        super().on_pass(points)
+
+
+def encoded(image, kind="PNG", **how):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+# wanted
+
+
+@pytest.mark.parametrize("method", methods)
+def test_every_method_takes_its_own_defaults_and_choices(method, classifier):
+    fields = fields_of(method)
+    Chosen(name=method, settings={one.name: one.default for one in fields}).explainer(classifier)
+    for field in fields:
+        for choice in field.choices:
+            own = {field.name: choice}
+            if field.name == "inner" and "n_samples" in methods[method].settings:
+                own["n_samples"] = 2
+            if choice == "walked":
+                own |= {"baseline": "adversarial"} if "baseline" in methods[method].settings else {}
+            chosen = Chosen(name=method, settings=own)
+            if choice in ("blur", "walked") and method.startswith("uni"):
+                with pytest.raises(UnilensError, match=r"; use .*path"):
+                    chosen.explainer(classifier)
+            else:
+                chosen.explainer(classifier)
+
+
+def test_choices_offered_are_names():
+    fields = {field.name: field for field in fields_of("ig")}
+    assert {"black", "white"} <= set(fields["baseline"].choices)
+    assert fields["n_steps"].choices == ()
+    assert not {"layer", "bounds", "references", "create_graph"} & set(fields)
+
+
+STATES = [
+    State(wanted=wanted("uni")),
+    State(wanted=wanted("ig", "uni", target=2, seed=5), sample="chelsea"),
+    State(
+        wanted=Wanted(
+            model="small",
+            methods=(
+                Chosen(name="ig", settings={"n_steps": 7, "baseline": "white"}),
+                Chosen(name="occlusion", settings={"window": None}),
+                Chosen(name="uni", settings={"budget": 0.1, "clamp": True}),
+            ),
+        ),
+        picture=Picture(name="ü.png", data=base64.b64encode(b"x").decode()),
+    ),
+]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_states_come_back(state):
+    assert read_state(state.text()) == state
+    assert read_state(state.text().encode()) == state
+    assert read_link(state.link()) == state.model_copy(update={"picture": None})
+    assert re.fullmatch(r"[\w-]+", state.link())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "JSON of a page"),
+        ("[]", "expected another value of the page"),
+        ("{}", "wanted"),
+        ('{"wanted": {}}', "wanted.model"),
+        ('{"wanted": {"model": "m", "seed": -1}}', "wanted.seed"),
+        ('{"wanted": {"model": "m", "seed": true}}', "wanted.seed"),
+        ('{"wanted": {"model": "m", "target": 1.5}}', "wanted.target"),
+        ('{"wanted": {"model": "m", "more": 1}}', "wanted.more"),
+        ('{"wanted": {"model": "m"}, "unilens_page": 2}', "unilens_page"),
+        ('{"wanted": {"model": "m", "methods": [{"name": "ig", "settings": {"a": NaN}}]}}', "a: a"),
+        ('{"wanted": {"model": "' + "m" * 61 + '"}}', "wanted.model"),
+    ],
+)
+def test_states_that_are_none(text, said):
+    with pytest.raises(UnilensError, match=re.escape(said)):
+        read_state(text)
+
+
+@pytest.mark.parametrize("link", ["!", "abc\n", "a" * 5, "é"])
+def test_links_that_are_none(link):
+    with pytest.raises(UnilensError, match="expected"):
+        read_link(link)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"n_steps": True}, "a whole number, got True"),
+        ({"n_steps": 1.5}, "a whole number"),
+        ({"n_steps": 10**9}, "at most 5000"),
+        ({"baseline": 3}, "one of the names"),
+        ({"baseline": "py:os:getcwd"}, "py:os:getcwd"),
+        ({"bounds": 1}, "unknown setting"),
+        ({"n_steps": 4990, "rule": "midpoint", "path": "nowhere"}, "nowhere"),
+        ({"n_steps": 5000, "rule": "midpoint"}, "at most 5000 passes"),
+    ],
+)
+def test_settings_that_are_refused(settings, said, classifier):
+    with pytest.raises(UnilensError, match=re.escape(said)):
+        Chosen(name="ig", settings=settings).explainer(classifier)
+
+
+@pytest.mark.parametrize(
+    ("names", "model", "said"),
+    [
+        ([], "small", "one to 4"),
+        (["ig", "uni", "sig", "idg", "agi"], "small", "one to 4"),
+        (["ig", "ig"], "small", "each method once"),
+        (["nobody"], "small", "unknown method"),
+        (["ig"], "other", "unknown model"),
+    ],
+)
+def test_what_is_not_offered(names, model, said):
+    asked = read_wanted({"model": model, "methods": [{"name": name} for name in names]})
+    with pytest.raises(UnilensError, match=said):
+        asked.checked(["small"])
+
+
+# photograph
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [
+        *(("JPEG", ".jpg"), ("PNG", ".png"), ("WEBP", ".webp")),
+        *(("BMP", ".bmp"), ("GIF", ".gif"), ("TIFF", ".tiff")),
+    ],
+)
+def test_kinds_of_photographs(kind, suffix):
+    found = read_photograph(encoded(Image.new("RGB", (20, 10), "red"), kind), "a.html")
+    assert found.image.size == (20, 10)
+    assert found.suffix == suffix
+    red, green, blue = found.image.getpixel((5, 5))
+    assert red > 250
+    assert green < 5
+    assert blue < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "stem"),
+    [
+        ("../../a b.png", "a b.png", "a-b"),
+        ("C:\\x\\a.png", "a.png", "a"),
+        ("", "photograph", "photograph"),
+        ("---.png", "---.png", "photograph"),
+        ("<i>.png", "<i>.png", "i"),
+        ("x" * 500, "x" * 200, "x" * 60),
+    ],
+)
+def test_names_of_photographs(name, kept, stem):
+    found = read_photograph(encoded(Image.new("RGB", (20, 10))), name)
+    assert (found.name, found.stem) == (kept, stem)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (lambda: b"", "empty"),
+        (lambda: b"x", "none that can be read"),
+        (lambda: bytes(MOST_BYTES + 1), "at most 20 MB"),
+        (lambda: encoded(Image.new("1", (8000, 5001))), "40 megapixels"),
+        (lambda: encoded(Image.new("1", (10_000, 10_000))), "40 megapixels"),
+        (lambda: encoded(Image.new("L", (9, 9)), "PPM"), "none that can be read"),
+    ],
+)
+def test_photographs_that_are_refused(data, said):
+    with pytest.raises(UnilensError, match=said):
+        read_photograph(data(), "a.png")
+
+
+def test_the_largest_photograph_is_read():
+    assert read_photograph(encoded(Image.new("1", (8000, 5000))), "a").image.size == (8000, 5000)
+
+
+def test_a_sample_is_known_by_its_bytes(photograph):
+    assert read_photograph(photograph.data, "other.png").sample == "chelsea"
+    assert read_photograph(photograph.data + b"x", "chelsea.png").sample is None
+
+
+# jobs
+
+
+def test_progress_rises_from_nothing_to_all():
+    told = []
+    job = Job(lambda fraction, text: told.append((fraction, text)))
+    for number, name in enumerate("ab"):
+        job.part(name, number / 2, 0.5, 1000)
+        for _ in range(1000):
+            job.on_pass(1)
+    fractions = [fraction for fraction, _ in told]
+    assert fractions == sorted(fractions)
+    assert fractions[0] == 0
+    assert fractions[-1] == pytest.approx(1, abs=0.01)
+    assert {text for _, text in told} == {"a", "b"}
+    assert 90 < len(told) < 110
+
+
+def test_more_passes_than_expected_stay_below_all():
+    told = []
+    job = Job(lambda fraction, _: told.append(fraction))
+    job.part("a", 0.0, 0.5, 2)
+    for _ in range(9):
+        job.on_pass(1)
+    assert max(told) == 0.5
+
+
+def test_cancelling_ends_at_the_next_pass_and_nobody_elses_work():
+    jobs, mine, other = Jobs(), Job(), Job()
+    with jobs.of("me", mine), jobs.of("you", other):
+        assert jobs.cancel("me") == 1
+        assert jobs.cancel("nobody") == 0
+        with pytest.raises(Cancelled):
+            mine.on_pass(1)
+        other.on_pass(1)
+    assert jobs.cancel("you") == 0
+
+
+# studio
+
+
+@pytest.mark.parametrize("method", ["uni", "ig", "gradient", "smoothgrad", "random"])
+def test_maps_are_those_of_explain(studio, classifier, photograph, method):
+    asked = wanted(method, target=1, seed=3)
+    found = studio.explain(photograph, asked, Job()).attributions[method]
+    image = classifier.preprocess(samples["chelsea"]())[None]
+    expected = unilens.explain(classifier, image, method, 1, seed=3)
+    assert torch.equal(found.values, expected.values)
+    assert found.target.tolist() == [1]
+
+
+def test_the_same_request_is_worked_once(studio, photograph):
+    first, second = Counted(), Counted()
+    one = studio.explain(photograph, wanted("ig"), first)
+    again = studio.explain(photograph, wanted("ig"), second)
+    assert first.points > 50
+    assert second.points == 0
+    assert again.attributions["ig"] is one.attributions["ig"]
+
+
+def test_another_request_is_another_map(studio, photograph):
+    name = "smoothgrad"
+    fewer = Wanted(model="small", methods=(Chosen(name=name, settings={"n_samples": 9}),))
+    asked = [wanted(name), wanted(name, seed=1), *(wanted(name, target=i) for i in range(3)), fewer]
+    maps = [studio.explain(photograph, one, Job()).attributions[name].values for one in asked]
+    predicted = studio.predictions(photograph, "small")[0].index
+    assert torch.equal(maps.pop(2 + predicted), maps[0])
+    for number, one in enumerate(maps):
+        assert not any(torch.equal(one, other) for other in maps[:number])
+    other = read_photograph(encoded(samples["coffee"]()), "coffee.png")
+    found = studio.explain(other, wanted(name), Job()).attributions[name].values
+    assert not torch.equal(found, maps[0])
+
+
+def test_what_is_kept_is_bounded(classifier, monkeypatch, photograph):
+    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: classifier)
+    studio = Studio(["small"], cache_bytes=50_000)
+    for seed in range(30):
+        studio.explain(photograph, wanted("random", seed=seed), Job())
+    tensors = [one.values for key, one in studio._kept.items() if key[0] == "map"]
+    assert 0 < sum(one.numel() * one.element_size() for one in tensors) <= 50_000
+    assert len(tensors) < 30
+    tiny = Studio(["small"], cache_bytes=10)
+    assert tiny.explain(photograph, wanted("ig"), Job()).attributions
+
+
+def test_cancelled_work_is_not_kept_and_the_next_one_works(studio, photograph):
+    with pytest.raises(Cancelled):
+        studio.explain(photograph, wanted("ig"), Counted(until=20))
+    again = Counted()
+    assert (
+        studio.explain(photograph, wanted("ig"), again).attributions["ig"].values.isfinite().all()
+    )
+    assert again.points > 50
+
+
+def test_a_closed_studio_ends_its_work(studio, photograph):
+    class Closing(Counted):
+        def on_pass(self, points):
+            super().on_pass(points)
+            if self.points == 1:
+                threading.Thread(target=studio.close, name="closing").start()
+            if self.points:
+                time.sleep(0.02)
+
+    job = Closing()
+    wide = Wanted(model="small", methods=(Chosen(name="rise"),))
+    with pytest.raises(Cancelled):
+        studio.explain(photograph, wide, job)
+    with pytest.raises(Cancelled):
+        studio.explain(photograph, wanted("ig"), Job())
+
+
+def test_a_method_that_does_not_fit_is_told(monkeypatch, photograph):
+    plain = Preprocessing(size=(16, 16), resize=16, mean=(0.0,) * 3, std=(1.0,) * 3)
+    flat = PixelClassifier(nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), plain, name="small")
+    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: flat)
+    studio = Studio(["small"])
+    found = studio.explain(photograph, wanted("gradcam", "ig"), Job())
+    assert list(found.attributions) == ["ig"]
+    assert "convolution" in found.left_out["gradcam"] or "layer" in found.left_out["gradcam"]
+    assert "gradcam" in render.maps_html(found)
+    with pytest.raises(UnilensError):
+        studio.explain(photograph, wanted("gradcam"), Job())
+
+
+def test_predictions_are_the_most_probable(studio, classifier, photograph):
+    found = studio.predictions(photograph, "small")
+    with torch.no_grad():
+        logits = classifier(classifier.preprocess(samples["chelsea"]())[None])[0]
+    share = logits.exp() / logits.exp().sum()
+    assert [one.index for one in found] == share.argsort(descending=True).tolist()
+    assert [one.probability for one in found] == pytest.approx(sorted(share.tolist())[::-1])
+    assert found[0].label == classifier.labels[found[0].index]
+
+
+@pytest.mark.parametrize("model", ["py:os:getcwd", "", {"a": 1}, [1], None])
+def test_other_models_are_never_loaded(studio, photograph, model):
+    with pytest.raises(UnilensError):
+        studio.predictions(photograph, model)
+    assert not studio._loaded
+
+
+# journey
+
+
+@pytest.mark.parametrize("method", ["uni", "ig", "idg", "guided_ig"])
+def test_a_journey_goes_from_the_baseline_to_the_photograph(studio, photograph, method):
+    asked = wanted(method)
+    explained = studio.explain(photograph, asked, Job())
+    found = studio.journeys(explained, asked, Job())[method]
+    attribution = explained.attributions[method]
+    assert torch.equal(found.points[0], attribution.baseline[0])
+    assert torch.equal(found.points[-1], explained.pixels)
+    assert not found.sums[0].any()
+    assert torch.equal(found.sums[-1], attribution.values[0])
+    assert len(found.points) == len(found.sums) == len(places()) == 17
+    assert places() == sorted(places())
+    assert (places()[0], places()[-1]) == (0, 1)
+    assert found.fractions == sorted(found.fractions)
+    assert (found.fractions[0], found.fractions[-1]) == (0, 1)
+
+
+def test_straight_points_lie_where_the_slider_says(studio, photograph):
+    asked = Wanted(
+        model="small",
+        methods=(Chosen(name="ig", settings={"n_steps": 200, "rule": "midpoint"}),),
+    )
+    explained = studio.explain(photograph, asked, Job())
+    found = studio.journeys(explained, asked, Job())["ig"]
+    for place, point in zip(places(), found.points, strict=True):
+        assert torch.allclose(point, place * explained.pixels, atol=0.006)
+
+
+def test_methods_without_a_path_have_no_journey(studio, photograph):
+    asked = wanted("gradient", "expected_gradients")
+    explained = studio.explain(photograph, asked, Job())
+    assert studio.journeys(explained, asked, Job()) == {}
+    assert "None of the chosen methods" in render.journey_html(explained, {})
+
+
+# trust
+
+GOOD = {
+    "values_finite": 1.0,
+    "completeness_gap": 0.001,
+    "score_change": 1.0,
+    "monotonicity": 1.0,
+    "confidence_change": -0.99,
+    "flat_fraction": 0.1,
+    "riemann_error_bound": 0.1,
+    "proximity": 5.0,
+    "matching_loss_fall": 1.0,
+    "stability_15_30": 0.99,
+    "stability_1_30": 0.9,
+}
+
+
+class Known:
+    """Stands for an attribution whose diagnostics are these."""
+
+    def __init__(self, **known):
+        known = GOOD | known
+        self.diagnostics = {name: torch.tensor([value]) for name, value in known.items()}
+        self.warnings = [diagnostics.warn(known)]
+        self.trace = object()
+
+
+def lights(**known):
+    return {one.question: one.light for one in trust.findings(Known(**known))}
+
+
+def test_a_good_map_is_all_green():
+    assert set(lights().values()) == {"good"}
+
+
+@pytest.mark.parametrize(
+    ("warning", "known"),
+    [
+        ("undefined", {"values_finite": 0.0}),
+        ("completeness_gap", {"completeness_gap": -0.06}),
+        ("non_monotonic_path", {"monotonicity": 0.89}),
+        ("saturation", {"flat_fraction": 0.51}),
+        ("high_path_curvature", {"riemann_error_bound": 1.01}),
+        ("informative_baseline", {"confidence_change": -0.09}),
+        ("baseline_is_input", {"proximity": 0.0}),
+        ("matching_loss_did_not_fall", {"matching_loss_fall": 0.0}),
+        ("matching_loss_did_not_fall", {"matching_loss_fall": float("nan")}),
+    ],
+)
+def test_every_warning_is_red(warning, known):
+    found = {one.warning: one for one in trust.findings(Known(**known)) if one.warning}
+    assert found[warning].light == "poor"
+    assert list(lights(**known).values()).count("poor") == 1
+
+
+def test_no_warning_is_forgotten():
+    (mark,) = test_every_warning_is_red.pytestmark
+    assert {name for name, _ in mark.args[1]} == set(diagnostics.WARNINGS)
+
+
+@pytest.mark.parametrize(
+    ("question", "known", "light"),
+    [
+        ("Does the map add up?", {"completeness_gap": 0.009}, "good"),
+        ("Does the map add up?", {"completeness_gap": -0.011}, "fair"),
+        ("Does the map add up?", {"completeness_gap": float("nan")}, "unknown"),
+        ("Does the confidence climb all the way?", {"monotonicity": 0.96}, "fair"),
+        ("Does the confidence climb all the way?", {"monotonicity": 0.98}, "good"),
+        ("Does the baseline hide what the model saw?", {"confidence_change": -0.4}, "fair"),
+        (
+            "Is the whole path used?",
+            {"flat_fraction": 0.6, "confidence_change": -0.9},
+            "fair",
+        ),
+        (
+            "Are the steps small enough for the path's bends?",
+            {"riemann_error_bound": 0.6},
+            "fair",
+        ),
+        ("Does the map stay with more steps?", {"stability_15_30": 0.94}, "fair"),
+        ("Does the map stay with more steps?", {"stability_15_30": 0.79}, "poor"),
+        ("Does one step do as well?", {"stability_1_30": 0.4}, "fair"),
+    ],
+)
+def test_lights(question, known, light):
+    assert lights(**known)[question] == light
+
+
+def traced(scores, confidences):
+    fraction = torch.linspace(0, 1, len(scores))[:, None]
+    trace = Trace(
+        fraction, torch.tensor(scores)[:, None], torch.tensor(confidences)[:, None], torch.zeros(1)
+    )
+    values = torch.full((1, 1, 2, 2), (scores[-1] - scores[0]) / 4)
+    made = Attribution(
+        values=values,
+        target=torch.tensor([0]),
+        score=torch.tensor([scores[-1]]),
+        outputs=torch.zeros(1, 2),
+        baseline=torch.zeros(1, 1, 2, 2),
+        baseline_score=torch.tensor([scores[0]]),
+        trace=trace,
+    )
+    return made.with_measured(monotonicity=diagnostics.monotonicity(trace))
+
+
+def test_a_path_that_turns_back_is_red():
+    back = trust.findings(traced([0.0, 0.9, 0.1, 0.8, 0.2, 0.5], [0.0, 0.9, 0.1, 0.8, 0.2, 0.5]))
+    straight = trust.findings(traced([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.25, 0.5, 0.75, 1.0]))
+    question = "Does the confidence climb all the way?"
+    assert {one.question: one.light for one in back}[question] == "poor"
+    assert {one.question: one.light for one in straight}[question] == "good"
+
+
+def test_a_method_without_a_path_says_so(studio, photograph):
+    found = studio.explain(photograph, wanted("gradient"), Job())
+    told = trust.findings(found.attributions["gradient"])
+    assert told[-1].light == "unknown"
+
+
+# checks
+
+
+BOARD = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1
+
+
+class Corner(nn.Module):
+    """Sees a chessboard in one corner alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([6.0, -6.0]))
+
+    def forward(self, pixels):
+        seen = (pixels * BOARD)[:, :, :6, :6]
+        return seen.mean((1, 2, 3))[:, None] * self.scale
+
+
+@pytest.fixture
+def corner(monkeypatch):
+    plain = Preprocessing(size=(16, 16), resize=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
+    classifier = PixelClassifier(Corner().eval(), plain, labels=["lit", "dark"], name="small")
+    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: classifier)
+    return Studio(["small"])
+
+
+def checked(studio, *names):
+    board = Image.fromarray(((BOARD > 0) * 255).to(torch.uint8).numpy()).convert("RGB")
+    photograph = read_photograph(encoded(board), "a.png")
+    asked = wanted(*names, target=0)
+    job = Job()
+    explained = studio.explain(photograph, asked, job)
+    return check(studio.working(explained, asked, job))
+
+
+def test_a_perfect_map_beats_the_random_one(corner):
+    found = checked(corner, "input_x_gradient", "random")
+    assert set(found) == {CONTROL, "input_x_gradient", "random"}
+    by_light = {one.question: one.light for one in found["input_x_gradient"].findings}
+    assert by_light["Do the places that count most bring the class back?"] == "good"
+    assert by_light["Does the class go with the places that count most?"] == "good"
+    own, control = found["input_x_gradient"].curves, found[CONTROL].curves
+    assert own["insertion_auc"].area > control["insertion_auc"].area + 0.05
+    assert own["deletion_auc"].area < control["deletion_auc"].area - 0.05
+    assert not found[CONTROL].findings
+    assert len(found["random"].findings) == 4
+
+
+def test_a_map_that_knows_nothing_of_the_model_is_told(corner):
+    found = {one.question: one.light for one in checked(corner, "edges")["edges"].findings}
+    assert found["Does the map depend on what the model has learned?"] in ("poor", "unknown")
+    assert found["Do the places that count most bring the class back?"] != "good"
+
+
+# render
+
+
+class Images(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.alternatives, self.tags = [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag == "img":
+            self.alternatives.append(dict(attrs).get("alt"))
+
+
+@pytest.fixture
+def evil(monkeypatch, photograph):
+    classifier = small_classifier((EVIL, EVIL + "2", EVIL + "3"))
+    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: classifier)
+    studio, asked = Studio(["small"]), wanted("ig", "gradcam")
+    odd = read_photograph(photograph.data, "<script>\"x'&.png")
+    explained = studio.explain(odd, asked, Job())
+    explained = dataclasses.replace(explained, left_out={"a<b>": EVIL})
+    return studio, asked, explained
+
+
+def test_texts_are_escaped_and_pictures_have_words(evil):
+    studio, asked, explained = evil
+    found = {name: trust.findings(one) for name, one in explained.attributions.items()}
+    found[EVIL] = [trust.Finding(EVIL, "poor", EVIL, EVIL)]
+    pages = {
+        "predictions": render.predictions_html(
+            studio.predictions(explained.photograph, "small"), explained.photograph.name
+        ),
+        "maps": render.maps_html(explained),
+        "journey": render.journey_html(explained, studio.journeys(explained, asked, Job())),
+        "trust": render.trust_html(found),
+        "checks": render.checks_html(check(studio.working(explained, asked, Job()))),
+    }
+    for name, page in pages.items():
+        parser = Images()
+        parser.feed(page)
+        assert "script" not in parser.tags, name
+        assert "b" not in parser.tags, name
+        assert all(parser.alternatives), name
+        assert EVIL not in page
+        if name != "checks":
+            assert "&lt;script&gt;" in page
+    assert len(re.findall("<img", pages["maps"])) >= 10
+    assert len(re.findall("<img", pages["journey"])) == 2 * 17
+
+
+# downloads
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_code_gives_the_same_maps(studio, classifier, monkeypatch, tmp_path, own):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("unilens.load_model", lambda name: classifier)
+    data = encoded(samples["coffee"]().resize((40, 30)), "JPEG") if own else None
+    photograph = read_photograph(data, 'it\'s "mine".jpg') if own else sample_photograph("chelsea")
+    if own:
+        (tmp_path / photograph.name).write_bytes(data)
+    asked = Wanted(
+        model="small",
+        methods=(
+            Chosen(name="ig", settings={"n_steps": 7, "baseline": "white"}),
+            Chosen(name="expected_gradients", settings={"n_steps": 12}),
+            Chosen(name="uni", settings={"budget": 0.1}),
+        ),
+        seed=4,
+    )
+    explained = studio.explain(photograph, asked, Job())
+    code = downloads.snippet(explained, asked)
+    names = {}
+    exec(code, names)
+    assert set(names["maps"]) == {"ig", "expected_gradients", "uni"}
+    for name, found in names["maps"].items():
+        assert torch.equal(found.values, explained.attributions[name].values), name
+    assert (tmp_path / (photograph.stem + "-unilens.png")).exists()
+    short = downloads.snippet(studio.explain(photograph, wanted("ig"), Job()), wanted("ig"))
+    assert len(short.strip().splitlines()) <= 11
+
+
+def test_a_file_name_is_no_code(studio, photograph, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    odd = read_photograph(photograph.data + b"x", "');import os;os.mkdir('x')#\n.png")
+    code = downloads.snippet(studio.explain(odd, wanted("gradient"), Job()), wanted("gradient"))
+    assert len(code.strip().splitlines()) <= 11
+    compile(code, "snippet", "exec")
+    assert repr(odd.name) in code
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_files_restore_the_page(studio, photograph, tmp_path, own):
+    kept = read_photograph(photograph.data + b"x", "my cat.png") if own else photograph
+    asked = wanted("ig", "uni", target=1, seed=2)
+    files = Files(tmp_path).written(studio.explain(kept, asked, Job()), asked)
+    assert all(Path(path).stat().st_size for path in files)
+    endings = (".png", ".safetensors", ".json", ".py", "-page.json")
+    assert [path.endswith(ending) for path, ending in zip(files, endings, strict=True)] == [
+        True
+    ] * 5
+    state = read_state(Path(files[-1]).read_text())
+    assert state.wanted == asked
+    assert state.sample == (None if own else "chelsea")
+    if own:
+        assert state.picture.decoded() == kept.data
+    assert set(json.loads(Path(files[2]).read_text())["methods"]) == {"ig", "uni"}
+
+
+# files
+
+
+def test_only_what_is_old_is_swept(tmp_path):
+    files = Files(tmp_path)
+    for name, age in (("old/a", 4000), ("both/old", 4000), ("both/new", 10), ("new", 3500)):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+        os.utime(path, (time.time() - age,) * 2)
+    empty = tmp_path / "empty" / "inside"
+    empty.mkdir(parents=True)
+    for path in (empty, empty.parent):
+        os.utime(path, (time.time() - 4000,) * 2)
+    assert files.sweep() == 2
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["both", "both/new", "empty", "new", "old"]
+    for name in ("empty", "old"):
+        os.utime(tmp_path / name, (time.time() - 4000,) * 2)
+    assert files.sweep() == 0
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["both", "both/new", "new"]
+
+
+def test_a_folder_that_was_made_just_now_is_left(tmp_path):
+    (tmp_path / "upload").mkdir()
+    Files(tmp_path).sweep()
+    assert (tmp_path / "upload").exists()
+
+
+def test_only_the_folder_is_read(tmp_path, photograph):
+    (tmp_path / "own").mkdir()
+    files = Files(tmp_path / "own")
+    path = files.kept(photograph)
+    assert files.read(path).data == photograph.data
+    assert files.read(None) is None
+    (tmp_path / "other.png").write_bytes(photograph.data)
+    (tmp_path / "own" / "link.png").symlink_to(tmp_path / "other.png")
+    for bad in (
+        *(tmp_path / "other.png", tmp_path / "own" / "link.png", tmp_path / "own"),
+        *(tmp_path / "own" / ".." / "other.png", "/etc/passwd", "a\0b", "", "x" * 9000),
+    ):
+        with pytest.raises(UnilensError, match="no longer here"):
+            files.read(str(bad))
