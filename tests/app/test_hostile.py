@@ -583,7 +583,7 @@ def test_what_is_on_a_page_cannot_be_forged(visitor, event, data):
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", 3, [1], {"a": 1}, "x" * 10_000])
 def test_samples(visitor, name):
-    assert "unknown sample" in refused(visitor, visitor.join(("ul-sample", "input"), [name]))
+    assert "unknown sample" in refused(visitor, visitor.join(("ul-sample", "select"), [name]))
 
 
 @pytest.mark.parametrize(
