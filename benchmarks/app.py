@@ -36,7 +36,7 @@ MODEL = "efficientnet_lite0"
 MAIN = "from unilens.cli import main; main()"
 ASKED: tuple[list[object], ...] = (
     ["gradient"],
-    ["gradcam", "inputxgradient"],
+    ["gradcam", "input_x_gradient"],
     [{"name": "ig", "settings": {"n_steps": 5}}],
     [{"name": "smoothgrad", "settings": {"n_samples": 4}}],
 )
