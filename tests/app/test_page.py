@@ -161,7 +161,7 @@ def test_the_slower_checks_show_two_charts_and_their_verdicts(visit):
     assert charts.count() == 2
     for chart in charts.all():
         assert chart.locator("polyline").count() == 2  # gradient, and the control
-        assert "random: area 0." in chart.get_attribute("aria-label")
+        assert "random map: area 0." in chart.get_attribute("aria-label")
     verdicts = visit.find(".ul-checks .ul-verdict").all_inner_texts()
     assert len(verdicts) == 4
     assert set(verdicts) <= {"good", "look closer", "do not rely on it", "not measured"}
