@@ -109,28 +109,34 @@ def load(clients: int = 20, seconds: int = 120) -> None:
         for sample in samples:
             files.append(str(Path(name) / f"{sample}.png"))
             samples[sample]().save(files[-1])
-        counts: Counter[str] = Counter()
-        for seed in range(3):  # the warm-up
-            for file in files:
-                ask(address, Path(name), file, seed, counts)
-        print(f"warm-up: {dict(counts)}")
-        counts.clear()
+        # The warm-up fills what is kept to be shown again; all others then take its place.
+        warmed = crowd(address, Path(name), files, clients, seconds / 2)
+        print(f"warm-up: {dict(warmed)}")
         before = memory(process)
-        until = time.monotonic() + seconds
-        threads = [
-            threading.Thread(target=visit, args=(address, Path(name), files, seed, until, counts))
-            for seed in range(clients)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        counts = crowd(address, Path(name), files, clients, seconds)
         after = memory(process)
         print(f"{clients} clients for {seconds} s: {dict(counts)}")
         print(f"memory: {before} MiB after the warm-up, {after} MiB at the end")
         print(f"ratio {after / before:.3f}")
         with urllib.request.urlopen(address, timeout=30) as answer:
             print(f"the page still answers: {answer.status}")
+
+
+def crowd(
+    address: str, folder: Path, files: list[str], clients: int, seconds: float
+) -> Counter[str]:
+    """Let many visitors ask at once, and return what they were answered."""
+    counts: Counter[str] = Counter()
+    until = time.monotonic() + seconds
+    threads = [
+        threading.Thread(target=visit, args=(address, folder, files, seed, until, counts))
+        for seed in range(clients)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return counts
 
 
 def visit(

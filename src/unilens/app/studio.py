@@ -23,7 +23,7 @@ from .photograph import Photograph
 from .wanted import Chosen, Wanted, read_wanted
 
 T = TypeVar("T")
-CACHE_BYTES = 256 * 2**20
+CACHE_BYTES = 128 * 2**20
 PREDICTIONS = 5
 
 
