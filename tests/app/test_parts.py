@@ -6,6 +6,9 @@ import io
 import json
 import os
 import re
+import socket
+import subprocess
+import sys
 import threading
 import time
 from html.parser import HTMLParser
@@ -773,3 +776,18 @@ def test_only_the_folder_is_read(tmp_path, photograph):
     ):
         with pytest.raises(UnilensError, match="no longer here"):
             files.read(str(bad))
+
+
+def test_a_port_that_is_taken_is_told_in_one_line():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        code = "from unilens.cli import main; main()"
+        command = [sys.executable, "-c", code, "app", "--random-weights", "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: could not listen on 127.0.0.1:{port}: it is taken, or no address of this machine; "
+        "choose another --port or --host"
+    ]

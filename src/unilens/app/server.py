@@ -84,9 +84,10 @@ def opened(options: Options) -> Iterator[str]:
         try:
             _, address, _ = blocks.launch(**_how(options, gradio))
             yield str(address)
-        except OSError as error:
+        except OSError:
             raise UnilensError(
-                f"could not listen on {options.host}:{options.port}: {error}; choose another --port"
+                f"could not listen on {options.host}:{options.port}: it is taken, or no address of "
+                "this machine; choose another --port or --host"
             ) from None
         finally:
             studio.close()
