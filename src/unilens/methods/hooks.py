@@ -67,8 +67,9 @@ class DeepLift(Method):
 
     def _explain(self, case: Case) -> Attribution:
         found = case.found(self.baseline)
+        rule = _separated(case.evaluator, case.inputs, _RESCALED)
         pairs = case.evaluator.in_turn(
-            len(case.inputs), lambda row: _rescale(case, row, found.values[row])
+            len(case.inputs), lambda row: _rescale(case, rule, row, found.values[row])
         )
         values, start = (torch.stack(column) for column in zip(*pairs, strict=True))
         return _compared(case, values, found.values, start, found.record)
@@ -109,12 +110,12 @@ class DeepLiftShap(Method):
 
     def _explain(self, case: Case) -> Attribution:
         references = references_for("deeplift_shap", self.references, case.inputs)
-        count = len(references)
+        count, rule = len(references), _separated(case.evaluator, case.inputs, _RESCALED)
         values, start = torch.zeros_like(case.inputs), torch.zeros_like(case.outputs[:, 0])
 
         def add(index: int) -> None:
             row, number = divmod(index, count)
-            one, score = _rescale(case, row, references[number])
+            one, score = _rescale(case, rule, row, references[number])
             values[row] += one / count
             start[row] += score / count
 
@@ -160,8 +161,9 @@ class GuidedBackprop(Method):
 
     def _explain(self, case: Case) -> Attribution:
         score = resolve_score(self.score)
+        separated = _separated(case.evaluator, case.inputs, _RELUS)
         rows = case.evaluator.in_turn(
-            len(case.inputs), lambda row: _captured(case, self._rule, row, _RELUS, score)[0]
+            len(case.inputs), lambda row: _captured(case, self._rule, row, separated, score)[0]
         )
         values = torch.stack(rows)
         explained = score(case.outputs, case.target)
@@ -297,10 +299,10 @@ class _Scores(nn.Module):
 
 
 def _captured(
-    case: Case, rule: str, row: int, stand_ins: StandIns, score: Score, **settings: Any
+    case: Case, rule: str, row: int, separated: Separated, score: Score, **settings: Any
 ) -> tuple[Tensor, Tensor]:
     """Return what a rule of captum gives for one input `(*S)`, and the outputs on the way."""
-    scores = _Scores(case, row, _separated(case.evaluator, case.inputs, stand_ins), score)
+    scores = _Scores(case, row, separated, score)
     point = case.inputs[row : row + 1].clone().requires_grad_()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Setting (forward, )?backward hooks", UserWarning)
@@ -314,10 +316,10 @@ def _captured(
     return values[0].detach(), scores.outputs
 
 
-def _rescale(case: Case, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
+def _rescale(case: Case, separated: Separated, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
     """Return what one input's values add to the score of a baseline `(*S)`, and that score."""
     values, outputs = _captured(
-        case, "DeepLift", row, _RESCALED, logit, baselines=baseline.unsqueeze(0)
+        case, "DeepLift", row, separated, logit, baselines=baseline.unsqueeze(0)
     )
     return values, logit(outputs[1:], case.target[row : row + 1])[0]
 
