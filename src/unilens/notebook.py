@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 from torch import Tensor
@@ -82,15 +80,7 @@ def _pictures(attribution: Attribution, index: int) -> list[tuple[str, str, str]
     if attribution.baseline is not None:
         baseline = viz.pixels(attribution.baseline[index])
         shown.append(("baseline", baseline, "what the input was compared with"))
-    return [(title, _uri(array), f"{title}: {text}") for title, array, text in shown]
-
-
-def _uri(array: Any) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray((array * 255).round().astype("uint8")).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return [(title, viz.data_uri(array), f"{title}: {text}") for title, array, text in shown]
 
 
 def _strongest(values: Tensor) -> list[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import numpy
 from matplotlib import colormaps
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from .attribution import Attribution
@@ -210,6 +213,20 @@ def _draw_path(ax: Axes, attribution: Attribution, index: int) -> None:
 def printable(text: str) -> str:
     """Return a text with what cannot be shown (bytes of file names, mostly) replaced."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def data_uri(values: Array, kind: str = "png", **options: Any) -> str:
+    """Return colours `(H, W, 3)` or, with opacity, `(H, W, 4)`, in [0, 1], as the URI of an image.
+
+    Args:
+        values: the colours.
+        kind: "png" or "webp".
+        **options: of pillow's encoder.
+    """
+    buffer = io.BytesIO()
+    whole = (values * 255).round().clip(0, 255).astype(numpy.uint8)
+    Image.fromarray(whole).save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _say(ax: Axes, text: str) -> None:

@@ -148,7 +148,7 @@ def test_states_come_back(state):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "JSON of a page"),
+        ("", "a page as “Take it along” writes it"),
         ("[]", "expected another value of the page"),
         ("{}", "wanted"),
         ('{"wanted": {}}', "wanted.model"),

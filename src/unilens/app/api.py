@@ -16,7 +16,7 @@ from .jobs import Job
 from .photograph import Photograph
 from .studio import Studio
 from .upload import as_given, upload
-from .wanted import Wanted, read_wanted, whole
+from .wanted import Wanted, read_asked
 
 
 def offer(studio: Studio, visitors: Files) -> None:
@@ -83,11 +83,5 @@ def _asked(
     studio: Studio, methods: Any, model: str, target: float | None, seed: float | None
 ) -> Wanted:
     listed = methods if isinstance(methods, list) else [methods]
-    return read_wanted(
-        {
-            "model": model or studio.models[0],
-            "methods": [{"name": one} if isinstance(one, str) else one for one in listed],
-            "target": whole(target),
-            "seed": 0 if seed is None else whole(seed),
-        }
-    )
+    chosen = [{"name": one} if isinstance(one, str) else one for one in listed]
+    return read_asked(model or studio.models[0], chosen, target, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+from ..models.loading import RANDOM_WEIGHTS
 from ..records import record, write, write_text
 from ..viz import printable
 from .photograph import Photograph
@@ -39,12 +40,13 @@ def snippet(explained: Explained, wanted: Wanted) -> str:
     photograph, made = explained.photograph, explained.attributions
     sample, file = photograph.sample, printable(photograph.name)
     image = f"samples[{sample!r}]()" if sample else f"read_image({file!r})"
+    untrained = ", pretrained=False" if explained.model.origin == RANDOM_WEIGHTS else ""
     lines = [
         "from unilens import explain, load_model",
         f"from unilens.models import {'samples' if sample else 'read_image'}",
         "from unilens.viz import panel",
         "",
-        f"model = load_model({wanted.model!r})",
+        f"model = load_model({wanted.model!r}{untrained})",
         f"image = model.preprocess({image})",
     ]
     settings = {one.name: _settings(one, explained) for one in wanted.methods if one.name in made}

@@ -25,7 +25,7 @@ from .settings import fields_of
 from .studio import Explained, Studio
 from .trust import findings
 from .upload import as_given, upload, without_links
-from .wanted import MOST_METHODS, State, Wanted, read_link, read_state, read_wanted, whole
+from .wanted import MOST_METHODS, State, Wanted, read_asked, read_link, read_state, read_wanted
 
 
 class Page:
@@ -374,14 +374,7 @@ def _wanted(
         {"name": name, "settings": settings.get(name, {}) if isinstance(name, str) else {}}
         for name in listed
     ]
-    return read_wanted(
-        {
-            "model": model,
-            "methods": chosen,
-            "target": None if target == -1 else whole(target),
-            "seed": 0 if seed is None else whole(seed),
-        }
-    )
+    return read_asked(model, chosen, None if target == -1 else target, seed)
 
 
 def _seconds(attribution: Attribution) -> float:

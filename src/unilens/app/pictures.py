@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable
 
 import numpy
-from PIL import Image
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..viz import Array, colour_scale, coloured, flatten, pixels
+from ..viz import Array, colour_scale, coloured, data_uri, flatten, pixels
 
 
 def common_scale(attributions: Iterable[Attribution]) -> float:
@@ -22,7 +19,7 @@ def common_scale(attributions: Iterable[Attribution]) -> float:
 
 def photograph_uri(image: Tensor) -> str:
     """Return an image `(3, H, W)` in [0, 1]; what lies outside is clipped."""
-    return _uri(pixels(image), "WEBP")
+    return _uri(pixels(image))
 
 
 def heatmap_uri(values: Tensor, scale: float, keep: int = 0) -> str:
@@ -36,19 +33,15 @@ def heatmap_uri(values: Tensor, scale: float, keep: int = 0) -> str:
     flat = flatten(values, "signed")
     if keep:
         flat = keep * (keep * flat).clip(0)
-    return _uri(coloured(flat, scale), "WEBP")
+    return _uri(coloured(flat, scale))
 
 
 def layer_uri(values: Tensor, scale: float) -> str:
     """Return a map that lies over a photograph: transparent where it is weak."""
     flat = flatten(values, "signed")
     strength = (numpy.abs(flat) / scale).clip(0, 1)[..., None]
-    return _uri(numpy.concatenate([coloured(flat, scale), strength], axis=-1), "WEBP")
+    return _uri(numpy.concatenate([coloured(flat, scale), strength], axis=-1))
 
 
-def _uri(values: Array, kind: str) -> str:
-    image = Image.fromarray((values * 255).round().clip(0, 255).astype(numpy.uint8))
-    buffer = io.BytesIO()
-    image.save(buffer, kind, quality=82, method=2)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f"data:image/{kind.lower()};base64,{encoded}"
+def _uri(values: Array) -> str:
+    return data_uri(values, "webp", quality=82, method=2)

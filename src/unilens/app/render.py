@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -237,12 +235,3 @@ def checks_html(found: Mapping[str, Checked]) -> str:
         height=_HEIGHT,
         methods={name: one.findings for name, one in found.items() if name != CONTROL},
     )
-
-
-def thumbnail_uri(image: Any) -> str:
-    """Return a small picture of a photograph."""
-    small = image.copy()
-    small.thumbnail((256, 256))
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=80)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

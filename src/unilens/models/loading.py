@@ -15,6 +15,8 @@ from ..registry import Card, Registry
 from .classifier import PixelClassifier, Preprocessing
 
 DEFAULT_MODEL = "efficientnet_lite0"
+RANDOM_WEIGHTS = "random weights"
+"""The origin of a model that nobody has trained."""
 
 models: Registry[PixelClassifier] = Registry("model")
 
@@ -45,7 +47,7 @@ def load_model(
     else:
         model = models[name](pretrained=pretrained)
     if not pretrained and prefix != "py":
-        model.origin = "random weights"
+        model.origin = RANDOM_WEIGHTS
     try:
         return model if device is None else model.to(device)
     except (RuntimeError, AssertionError) as error:
