@@ -705,6 +705,13 @@ def test_the_code_gives_the_same_maps(studio, classifier, monkeypatch, tmp_path,
     assert len(short.strip().splitlines()) <= 11
 
 
+def test_code_for_random_weights_loads_random_weights(studio, photograph):
+    explained = studio.explain(photograph, wanted("ig"), Job())
+    assert "pretrained" not in downloads.snippet(explained, wanted("ig"))
+    explained.model.origin = "random weights"
+    assert ", pretrained=False)" in downloads.snippet(explained, wanted("ig"))
+
+
 def test_a_file_name_is_no_code(studio, photograph, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     odd = read_photograph(photograph.data + b"x", "');import os;os.mkdir('x')#\n.png")
