@@ -30,12 +30,14 @@ T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
 
-_FORWARD_MODE = threading.Lock()
+FORWARD_MODE = threading.Lock()
 """One pass in forward mode at a time: several at once end the process now and then (torch 2.14)."""
 _BYTES_PER_PASS = {"cpu": 128 * 2**20, "other": 2 * 2**30}
 _POINTS_PER_PASS = 16 * 2**20
 _SHARE_OF_FREE_MEMORY = 0.25
 _LARGEST_CHUNK = 4096
+_POINTS_OF_A_PRODUCT = 4
+"""Points of a pass whose memory a Hessian-vector product takes, with its graph kept twice."""
 _TRIM_AFTER = 4 * 2**30
 """Saved bytes after which free memory is given back: without it the peak grows with the passes."""
 
@@ -227,7 +229,7 @@ class Evaluator:
 
         def forward_mode(part: Tensor, rows: Tensor) -> tuple[Tensor]:
             leaf, vector = part[0].detach().requires_grad_(), part[1]
-            with _FORWARD_MODE, torch.enable_grad(), twice_differentiable():
+            with FORWARD_MODE, torch.enable_grad(), twice_differentiable():
                 dual = forward_ad.make_dual(leaf, vector)
                 outputs, along = forward_ad.unpack_dual(self._forward(self._own(fast), dual))
                 (inner,) = _gradient(objective(outputs, rows), outputs, create_graph=True)
@@ -244,9 +246,9 @@ class Evaluator:
             try:
                 with forward_ad.dual_level(), warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # torch scripts its own formulas, and warns
-                    return self._in_passes(points, forward_mode, beside, size=1)[0]
+                    return self._in_passes(points, forward_mode, beside)[0]
             except (RuntimeError, TypeError, UnilensError):
-                return self._in_passes(points, twice, beside, size=1)[0]
+                return self._in_passes(points, twice, beside)[0]
 
     @torch.inference_mode(False)
     def outputs_after_ascent(self, inputs: Tensor, objective: Objective, rate: float) -> Tensor:
@@ -364,7 +366,6 @@ class Evaluator:
         points: Tensor,
         work: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
         beside: Tensor | None = None,
-        size: int | None = None,
     ) -> list[Tensor]:
         """Return what the work gives for points `(N, B, *S)`, each entry `(N, B, ...)`.
 
@@ -374,8 +375,7 @@ class Evaluator:
             points: `(N, B, *S)`.
             work: from some of the points `(m, *S)` and their inputs' numbers `(m,)` to tensors
                 `(m, ...)`; with `beside`, from both stacked `(2, m, *S)`.
-            beside: `(N * B, *S)`, handed over with the points.
-            size: points per pass, in place of the model's own.
+            beside: `(N * B, *S)`, handed over with the points, of which a pass then takes fewer.
         """
         steps, batch = points.shape[:2]
         flat = points.flatten(0, 1)
@@ -389,7 +389,9 @@ class Evaluator:
                 given = part if beside is None else torch.stack([part, beside[index]])
                 into.put(index, work(given, index % batch))
 
-            together = size or self._chunks.get(points.shape[2:], 1)
+            together = self._chunks.get(points.shape[2:], 1)
+            if beside is not None:
+                together = max(1, together // _POINTS_OF_A_PRODUCT)
             if self._independent:
                 indices = [part for column in numbers.T for part in column.split(together)]
             else:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from . import diagnostics
 from .attribution import Attribution, Case, Method
 from .baselines import Baseline, Constant, Found
-from .baselines.base import check_fits, check_part, check_switch, passes_of
+from .baselines.base import check_fits, passes_of
 from .errors import NotApplicableError, require
 from .gradients import Evaluator, Passes
 from .numerics import per_item
@@ -23,6 +23,7 @@ from .quadrature import Quadrature, Rule, quadrature
 from .score_gradient import ScoreGradient
 from .scores import Score
 from .scores import resolve as resolve_score
+from .settings import check_part, check_switch
 from .trace import Recorder, Trace, mean_trace
 from .weightings import DecisionGradients, Riemann, Weighting
 

@@ -9,11 +9,11 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from .baselines.base import check_switch
 from .numerics import per_item, wide
 from .paths import Leg
 from .quadrature import Quadrature
 from .registry import Card, Registry
+from .settings import check_switch
 
 
 class Weighting(Protocol):

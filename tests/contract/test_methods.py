@@ -35,6 +35,7 @@ NEEDED = {
     "sobol": {"designs": 4, "cells": 3},
     "agi": {"classes": 2, "iterations": 5, "n_steps": 5},
     "adversarial": {"classes": 2, "iterations": 5},
+    "tangent_aligned": {"iterations": 3},
 }
 CASES = {name: (name, NEEDED.get(name, {})) for name in methods} | {
     f"ig from {name}": ("ig", {"baseline": name, **NEEDED.get(name, {})}) for name in baselines
@@ -52,13 +53,13 @@ ESTIMATES = {"rise", "sobol"}
 """Methods that draw a sample: of a linear model too (tests/oracle says what they converge to)."""
 AS_MANY_AS_FIT = {"occlusion", "sobol"}
 """Methods whose passes depend on the size of the input: `passes` says those of a photograph."""
-AT_THE_MOST = {"agi", "ig from adversarial"}
-"""Methods that may end early: `passes` says the most."""
+AT_THE_MOST = {"agi", "ig from adversarial", "ig from tangent_aligned"}
+"""Methods that may end early, or take products with a Hessian: `passes` says the most."""
 OF_PLACES = {"occlusion", "sobol"}
 """Methods that hide places in all channels at once."""
 OF_IMAGES = {"blur_ig", "sig", "ig from blur", "ig from weighed"}
 """Methods that say no to a table."""
-OF_PICTURES = {"edges"}
+OF_PICTURES = {"edges", "ig from tangent_aligned"}
 """Methods that say no to a table and to a signal."""
 CONTROLS = {name for name in methods if methods[name].card.family == "control"}
 """Maps that know nothing of the model: a model that is linear, or blind to a value, is nothing to

@@ -101,7 +101,8 @@ RANDOM = {
 
 
 def test_every_random_baseline_is_tested_here():
-    tested = {*RANDOM, "adversarial"}  # in tests/oracle/test_paths.py
+    elsewhere = {"adversarial", "tangent_aligned"}  # tests/oracle: test_paths, test_tangent
+    tested = {*RANDOM, *elsewhere}
     assert tested == {n for n, e in baselines.items() if not e.card.deterministic}
 
 

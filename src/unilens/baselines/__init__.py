@@ -6,6 +6,7 @@ from .blur import Blur, gaussian_blur
 from .constant import Constant, ImageMean, MaxDistance
 from .max_entropy import MaxEntropy
 from .noise import DatasetSample, GaussianNoise, UniformNoise
+from .tangent import TangentAligned
 from .unlearned import Unlearned
 from .weighed import Weighed
 
@@ -20,6 +21,7 @@ __all__ = [
     "ImageMean",
     "MaxDistance",
     "MaxEntropy",
+    "TangentAligned",
     "UniformNoise",
     "Unlearned",
     "Weighed",

@@ -13,15 +13,8 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator, Objective, Passes
 from ..randomness import per_input
 from ..registry import Card
-from .base import (
-    Found,
-    baselines,
-    check_bounds,
-    check_choice,
-    check_count,
-    check_number,
-    check_switch,
-)
+from ..settings import check_bounds, check_choice, check_count, check_number, check_switch
+from .base import Found, baselines
 
 _CHOICES = ("random", "top")
 

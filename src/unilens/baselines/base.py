@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
-from ..errors import ChoiceError, UnilensError, require
+from ..errors import require
 from ..gradients import Evaluator, Passes
 from ..registry import Registry
+from ..settings import check_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +59,20 @@ def found_baselines(found: Tensor | Found | Iterable[Found]) -> Iterable[Found]:
     return [found] if isinstance(found, Found) else found
 
 
-def check_bounds(bounds: tuple[float, float]) -> None:
-    """Raise unless bounds are a pair of numbers, the lower first."""
-    pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
-    require(
-        pair and all(_is_finite(one) for one in bounds) and bounds[0] < bounds[1],
-        f"expected bounds to be (lowest, highest), got {bounds!r}",
-    )
+def check_several(name: str, given: object) -> None:
+    """Raise unless it is a list of names of registered baselines, or of baselines."""
+    several = isinstance(given, (list, tuple)) and len(given) > 0
+    require(several, f"expected {name} to be a list of names, got {given!r}")
+    for one in cast(Sequence[object], given):
+        if isinstance(one, str):
+            baselines[one]
+        else:
+            check_part("baseline", one)
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Raise unless the value is a whole number of at least `least`."""
-    require(
-        type(value) is int and value >= least,
-        f"expected {name} to be a whole number of at least {least}, got {value!r}",
-    )
+def built(given: Iterable[str | Baseline]) -> list[Baseline]:
+    """Return baselines; those given by name with their defaults."""
+    return [baselines[one]() if isinstance(one, str) else one for one in given]
 
 
 def passes_of(baseline: object) -> Passes:
@@ -88,25 +87,6 @@ def check_fits(part: object, model: Evaluator, inputs: Tensor) -> None:
         check(model, inputs)
 
 
-def check_switch(name: str, value: object) -> None:
-    """Raise unless the value is true or false."""
-    require(isinstance(value, bool), f"expected {name} true or false, got {value!r}")
-
-
-def check_part(name: str, value: object) -> None:
-    """Raise unless the value is a function or an object that can be called like one."""
-    if isinstance(value, type):
-        raise UnilensError(
-            f"expected {name} to be an object, got the class {value.__name__}; "
-            f"write {value.__name__}(...)"
-        )
-    require(
-        callable(value),
-        f"expected {name} to be a function or an object of unilens.{name}s, got "
-        f"{type(value).__name__}",
-    )
-
-
 def check_single(baseline: object) -> None:
     """Raise where a baseline is several."""
     count = getattr(baseline, "count", 1)
@@ -115,24 +95,3 @@ def check_single(baseline: object) -> None:
         f"expected one baseline per input, got {count}; several are for path methods, such as "
         "method='ig'",
     )
-
-
-def check_choice(name: str, value: object, valid: Iterable[str]) -> None:
-    """Raise unless the value is one of the valid names."""
-    names = list(valid)
-    if value not in names:
-        raise ChoiceError(f"expected {name} to be one of {', '.join(names)}, got {value!r}", names)
-
-
-def check_number(name: str, value: object, above: float | None = None) -> None:
-    """Raise unless the value is a number, and larger than `above` where that is given."""
-    number = _is_finite(value)
-    expected = "a finite number" if above is None else f"a finite number above {above:g}"
-    require(
-        number and (above is None or value > above),  # type: ignore[operator]
-        f"expected {name} to be {expected}, got {value!r}",
-    )
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -12,7 +12,8 @@ from ..errors import NotApplicableError, UnilensError
 from ..gradients import Evaluator
 from ..numerics import wide
 from ..registry import Card
-from .base import baselines, check_choice, check_number
+from ..settings import check_choice, check_number
+from .base import baselines
 
 BOUNDARIES = ("replicate", "reflect", "zero")
 """What lies outside of the image: its edge repeated, its mirror image (edge included), or 0."""

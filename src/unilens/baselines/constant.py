@@ -11,7 +11,8 @@ from torch import Tensor
 from ..errors import UnilensError
 from ..gradients import Evaluator
 from ..registry import Card
-from .base import baselines, check_bounds
+from ..settings import check_bounds
+from .base import baselines
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,9 @@ from ..errors import UnilensError
 from ..gradients import Evaluator, Passes
 from ..randomness import per_input
 from ..registry import Card
-from .base import (
-    Found,
-    baselines,
-    check_bounds,
-    check_choice,
-    check_count,
-    check_number,
-    check_switch,
-)
+from ..settings import check_bounds, check_choice, check_count, check_number, check_switch
+from .adam import Adam
+from .base import Found, baselines
 
 _STARTS = ("input", "black", "noise")
 
@@ -70,7 +64,7 @@ class MaxEntropy:
     ) -> Found:
         """Return the baseline with the record `entropy_gap` `(B, iterations + 1)`, in nats."""
         values = self._start(inputs, generator)
-        adam = _Adam(self.learning_rate, values)
+        adam = Adam(self.learning_rate, values)
         gaps = []
         for _ in range(self.iterations):
             evaluation = model.differentiate(values.unsqueeze(0), _entropy_gap)
@@ -90,26 +84,6 @@ class MaxEntropy:
         shape = inputs.shape[1:]
         noise = per_input(inputs, generator, lambda g: torch.rand(shape, generator=g))
         return noise * (high - low) + low
-
-
-class _Adam:
-    """Adam's steps, in operations that round the same for an input alone and in any batch.
-
-    `torch.optim.Adam` takes fused ones, which need not, and nearly three seconds to import.
-    """
-
-    def __init__(self, rate: float, like: Tensor) -> None:
-        self._rate, self._count = rate, 0
-        self._mean, self._square = torch.zeros_like(like), torch.zeros_like(like)
-
-    def step(self, gradient: Tensor) -> Tensor:
-        """Return what to subtract."""
-        self._count += 1
-        self._mean = 0.9 * self._mean + 0.1 * gradient
-        self._square = 0.999 * self._square + 0.001 * (gradient * gradient)
-        mean = self._mean / (1 - 0.9**self._count)
-        deviation = (self._square / (1 - 0.999**self._count)).sqrt()
-        return self._rate * mean / (deviation + 1e-8)
 
 
 def _entropy_gap(outputs: Tensor, rows: Tensor | None = None) -> Tensor:

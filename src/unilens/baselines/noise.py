@@ -11,7 +11,8 @@ from ..gradients import Evaluator
 from ..randomness import per_input
 from ..references import check_references, references_for
 from ..registry import Card
-from .base import baselines, check_bounds, check_number
+from ..settings import check_bounds, check_number
+from .base import baselines
 
 
 @dataclass(frozen=True)

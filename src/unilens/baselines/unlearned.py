@@ -15,15 +15,8 @@ from ..gradients import Evaluator, Objective, Passes
 from ..numerics import l2_norm, per_item
 from ..randomness import per_input
 from ..registry import Card
-from .base import (
-    Found,
-    baselines,
-    check_bounds,
-    check_choice,
-    check_count,
-    check_number,
-    check_switch,
-)
+from ..settings import check_bounds, check_choice, check_count, check_number, check_switch
+from .base import Found, baselines
 
 _CHOICES = {
     "start": ("zeros", "gaussian", "sphere"),

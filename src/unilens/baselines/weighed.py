@@ -14,13 +14,14 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..numerics import wide
 from ..registry import Card
+from ..settings import check_choice
 from .base import (
     Baseline,
     Found,
     baselines,
-    check_choice,
+    built,
     check_fits,
-    check_part,
+    check_several,
     found_baselines,
     passes_of,
 )
@@ -47,13 +48,7 @@ class Weighed:
     weights: str | Sequence[float] = "equal"
 
     def __post_init__(self) -> None:
-        several = isinstance(self.baselines, (list, tuple)) and len(self.baselines) > 0
-        require(several, f"expected baselines to be a list of names, got {self.baselines!r}")
-        for one in self.baselines:
-            if isinstance(one, str):
-                baselines[one]
-            else:
-                check_part("baseline", one)
+        check_several("baselines", self.baselines)
         if isinstance(self.weights, str):
             check_choice("weights", self.weights, _WEIGHTS)
             return
@@ -70,7 +65,7 @@ class Weighed:
 
     @property
     def _parts(self) -> list[Baseline]:
-        return [baselines[one]() if isinstance(one, str) else one for one in self.baselines]
+        return built(self.baselines)
 
     @property
     def count(self) -> int:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..attribution import Attribution, Case, Method
-from ..baselines.base import check_switch
 from ..errors import NotApplicableError, UnilensError, UnknownNameError, require
 from ..gradients import Evaluator, Passes
 from ..passes import working_copy
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
+from ..settings import check_switch
 from .base import methods
 from .hooks import GuidedBackprop
 

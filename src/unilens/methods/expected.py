@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution, Case, Method
-from ..baselines.base import check_choice
 from ..gradients import Evaluator, Passes
 from ..numerics import per_item
 from ..quadrature import quadrature
@@ -20,6 +19,7 @@ from ..registry import Card
 from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score
+from ..settings import check_choice
 from .base import methods
 
 _SAMPLING = ("stratified", "independent")

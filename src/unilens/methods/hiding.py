@@ -15,12 +15,7 @@ from torch import Tensor
 
 from ..attribution import Attribution, Case, Explainer, Method
 from ..baselines import Baseline, Constant, baselines
-from ..baselines.base import (
-    check_fits,
-    check_part,
-    check_single,
-    passes_of,
-)
+from ..baselines.base import check_fits, check_single, passes_of
 from ..diagnostics import proximity
 from ..errors import NotApplicableError
 from ..gradients import Evaluator, Passes
@@ -29,6 +24,7 @@ from ..places import places_of, spread
 from ..registry import Card, Composed
 from ..scores import Score
 from ..scores import resolve as resolve_score
+from ..settings import check_part
 from .base import methods
 
 _PHOTOGRAPH = torch.Size((3, 224, 224))

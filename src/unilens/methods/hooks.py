@@ -16,7 +16,7 @@ from torch.nn.functional import relu6
 
 from ..attribution import Attribution, Case, Method
 from ..baselines import Baseline, Constant, baselines
-from ..baselines.base import check_fits, check_part, check_single, passes_of
+from ..baselines.base import check_fits, check_single, passes_of
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
@@ -24,6 +24,7 @@ from ..references import check_references, references_for
 from ..registry import Card, Composed
 from ..scores import Score, logit
 from ..scores import resolve as resolve_score
+from ..settings import check_part
 from ..surgery import Alone, Clipped, Separated, StandIns, Windows, separate_activations
 from ..survey import Call
 from .base import methods

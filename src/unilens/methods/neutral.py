@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ..attribution import Attribution, Case, Method
-from ..baselines.base import check_number
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator, Passes
 from ..integration import PathAttribution
@@ -20,6 +19,7 @@ from ..quadrature import Rule
 from ..references import check_references, references_for
 from ..registry import Card
 from ..scores import margin
+from ..settings import check_number
 from .base import methods
 
 _MOST_COPIES = 200_000

@@ -10,14 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..baselines.base import (
-    check_count,
-)
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator
 from ..numerics import per_item
 from ..places import places_of
 from ..registry import Card
+from ..settings import check_count
 from .hiding import Hidden, Hiding, hides
 
 

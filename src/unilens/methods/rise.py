@@ -10,15 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..baselines.base import (
-    check_count,
-    check_number,
-    check_switch,
-)
 from ..errors import require
 from ..numerics import per_item, wide
 from ..places import places_of
 from ..registry import Card
+from ..settings import check_count, check_number, check_switch
 from .hiding import Hidden, Hiding, hides
 
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution, Case, Explainer, Method
-from ..baselines.base import check_choice, check_count, check_number
 from ..errors import require
 from ..gradients import Evaluator, Passes
 from ..randomness import generators
 from ..registry import Card, Entry, check_known
 from ..scores import Score
 from ..scores import resolve as resolve_score
+from ..settings import check_choice, check_count, check_number
 from .base import methods
 
 _AGGREGATES = ("mean", "variance", "square")

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from ..baselines.base import (
-    check_count,
-)
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator
 from ..numerics import wide
 from ..places import places_of
 from ..registry import Card
+from ..settings import check_count
 from .hiding import Hidden, Hiding, hides
 
 

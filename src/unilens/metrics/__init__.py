@@ -22,6 +22,7 @@ from .geometry import Lpips, TopEigenvalue
 from .sanity import RandomLogit, Randomisation
 from .picture import PictureSimilarity
 from .consistency import Consistency
+from .alignment import TangentAlignment
 from .localisation import PointingGame, RelevanceMass, RelevanceRank
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "StructuralSimilarity",
     "Subject",
     "Subset",
+    "TangentAlignment",
     "TopEigenvalue",
     "TopK",
     "accuracy",

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution, Explainer
-from ..baselines.base import check_choice, check_count, check_number
 from ..errors import require
 from ..gradients import Evaluator, Passes
 from ..methods import methods
 from ..provenance import describe
 from ..registry import Card
+from ..settings import check_choice, check_count, check_number
 from ..smooth import Smooth
 from .base import Subject
 from .maps import check_relevance

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..baselines.base import check_number
 from ..baselines.blur import gaussian_blur
 from ..errors import NotApplicableError, require
 from ..numerics import wide
 from ..registry import Card, Registry
+from ..settings import check_number
 
 Change = Callable[[Tensor, float, list[torch.Generator]], Tensor]
 """From pictures `(B, C, H, W)`, a strength and a generator per picture to changed pictures."""

@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..baselines.base import check_choice, check_count, check_number
 from ..errors import NotApplicableError
 from ..registry import Card, Registry
+from ..settings import check_choice, check_count, check_number
 from .base import Subject
 from .fills import FillNames, filled_by, fills_of, over_channels
 from .removal import cell_of, check_fraction, draw_subsets, members

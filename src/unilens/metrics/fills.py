@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ..baselines import Baseline, baselines
-from ..baselines.base import check_fits, check_part, check_single, found_baselines
+from ..baselines.base import check_fits, check_single, found_baselines
 from ..errors import require
 from ..randomness import seed_for
 from ..registry import Card, Registry
+from ..settings import check_part
 from .base import Subject
 
 Filled = Callable[[Tensor], Tensor]

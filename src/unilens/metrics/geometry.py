@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .. import diagnostics
-from ..baselines.base import check_choice, check_count
 from ..errors import NotApplicableError, UnilensError
 from ..gradients import Passes
 from ..numerics import wide
@@ -19,6 +18,7 @@ from ..passes import first_line
 from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score
+from ..settings import check_choice, check_count
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 
 _SOLVERS = {"lanczos": diagnostics.lanczos_curvature, "power": diagnostics.top_curvature}

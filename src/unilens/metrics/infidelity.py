@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..baselines.base import check_count, check_part, check_switch
 from ..gradients import Passes
 from ..numerics import wide
 from ..registry import Composed
 from ..scores import Score
 from ..scores import resolve as resolve_score
+from ..settings import check_count, check_part, check_switch
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .disturbances import Disturbance, Draws, Square, disturbances
 from .maps import constant, unchanged

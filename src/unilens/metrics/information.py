@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..baselines.base import check_switch
 from ..errors import NotApplicableError
 from ..numerics import wide
 from ..registry import Composed
 from ..scores import resolve as resolve_score
+from ..settings import check_switch
 from .base import Measurement, MetricCard, Subject, metrics
 from .fills import Filled, FillNames
 from .inpaint import Inpaint

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..baselines.base import check_number
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator
 from ..numerics import wide
 from ..registry import Card
+from ..settings import check_number
 from .base import Subject
 from .fills import Filled, fills, over_channels
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..baselines.base import check_number
 from ..errors import NotApplicableError, require
 from ..numerics import wide
+from ..settings import check_number
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .maps import check_relevance, constant
 from .similarities import top_shares

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..baselines.base import check_choice
 from ..errors import UnilensError, require
 from ..numerics import wide
 from ..places import places_of, spread
+from ..settings import check_choice
 
 RELEVANCE = ("attribution", "saliency")
 """attribution: values summed over channels, with their sign; saliency: their absolute values."""

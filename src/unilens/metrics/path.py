@@ -12,13 +12,14 @@ from torch import Tensor
 from .. import diagnostics
 from ..attribution import Attribution
 from ..baselines import Baseline, baselines
-from ..baselines.base import check_count, check_part, check_single, check_switch
+from ..baselines.base import check_single
 from ..errors import NotApplicableError, require
 from ..gradients import Passes
 from ..integration import PathAttribution
 from ..numerics import wide
 from ..registry import Composed
 from ..scores import Score
+from ..settings import check_count, check_part, check_switch
 from ..trace import Trace
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .similarities import Similarity, Spearman, similarities

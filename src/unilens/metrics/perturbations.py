@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..baselines.base import check_bounds, check_choice, check_count, check_number, check_part
 from ..errors import UnilensError
 from ..gradients import Passes
 from ..numerics import l2_norm, per_item
 from ..registry import Card, Registry
+from ..settings import check_bounds, check_choice, check_count, check_number, check_part
 from .base import Subject
 from .corruptions import Corruption, corruptions
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..baselines.base import check_choice
 from ..luminance import check_pictures, edges, grey
 from ..registry import Composed
+from ..settings import check_choice
 from .base import Measurement, MetricCard, Subject, metrics
 from .comparison import Comparison
 from .similarities import Similarity, Spearman, similarities

@@ -11,13 +11,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..baselines.base import check_choice, check_count, check_number, check_switch
 from ..correlation import pearson, spearman
 from ..errors import require
 from ..gradients import Passes
 from ..registry import Composed
 from ..scores import Score
 from ..scores import resolve as resolve_score
+from ..settings import check_choice, check_count, check_number, check_switch
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .fills import Filled, FillNames, filled_by, fills_of
 from .maps import check_relevance, constant, ranking, unchanged

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..baselines.base import check_count
 from ..errors import require
+from ..settings import check_count
 from .base import MetricCard, Subject, metrics
 from .fills import Filled, FillNames
 from .maps import constant, ranking, unchanged

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..baselines.base import check_part, passes_of
+from ..baselines.base import passes_of
 from ..gradients import Passes
 from ..numerics import l2_norm
 from ..registry import Composed
+from ..settings import check_part
 from .attack import Attack
 from .base import Measurement, MetricCard, Subject, metrics
 from .comparison import Comparison

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..baselines.base import check_choice, check_count
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..passes import first_line, out_of_memory
 from ..registry import Composed
+from ..settings import check_choice, check_count
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .comparison import Comparison
 from .layers import layers_of, randomised, spread, within

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..baselines.base import check_count, check_number
 from ..gradients import Passes
 from ..numerics import l2_norm, wide
+from ..settings import check_count, check_number
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .maps import constant
 

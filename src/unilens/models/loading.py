@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnilensError, UnknownNameError
+from ..named_functions import call_named
 from ..registry import Card, Registry
 from .classifier import PixelClassifier, Preprocessing
 
@@ -237,18 +238,7 @@ class _Logits(nn.Module):
 
 
 def _python(place: str, pretrained: bool) -> PixelClassifier:
-    module_name, _, function_name = place.partition(":")
-    expected = "expected py:package.module:function"
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise UnilensError(
-            f"{expected}, but {module_name!r} cannot be imported: {error}"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise UnilensError(f"{expected}, but {module_name!r} has no function {function_name!r}")
-    made = function()
+    made = call_named(place)
     if isinstance(made, PixelClassifier):
         return made
     if not isinstance(made, nn.Module):

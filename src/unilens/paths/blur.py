@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..baselines.base import Found, check_choice, check_number
+from ..baselines.base import Found
 from ..baselines.blur import BOUNDARIES, Blur, check_space, gaussian_blur
 from ..gradients import Evaluator
 from ..quadrature import Quadrature
 from ..registry import Card
 from ..score_gradient import ScoreGradient
+from ..settings import check_choice, check_number
 from .base import Leg, along, edges, paths
 
 _SCHEDULES = ("linear", "sqrt")

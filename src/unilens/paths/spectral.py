@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..baselines.base import Found, check_choice
+from ..baselines.base import Found
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator
 from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
 from ..score_gradient import ScoreGradient
+from ..settings import check_choice
 from .base import Leg, along, paths
 
 _CHANNELS = ("separate", "joint")

@@ -1,0 +1,27 @@
+"""Where the data lie: their tangent spaces, and what of a map lies within them."""
+
+from .autoencoder import ConvAutoencoder
+from .decoder import Coder, Decoder, jacobians, tangent_bases
+from .files import load_manifold, save_manifold
+from .local import LocalPCA
+from .naming import as_manifold
+from .pca import PCA
+from .tangent import Manifold, TangentSpace, check_manifold
+from .transformations import Transformations
+
+__all__ = [
+    "PCA",
+    "Coder",
+    "ConvAutoencoder",
+    "Decoder",
+    "LocalPCA",
+    "Manifold",
+    "TangentSpace",
+    "Transformations",
+    "as_manifold",
+    "check_manifold",
+    "jacobians",
+    "load_manifold",
+    "save_manifold",
+    "tangent_bases",
+]

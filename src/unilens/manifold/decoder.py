@@ -1,0 +1,180 @@
+"""Manifolds that a decoder draws: tangent spaces from its Jacobian, in forward mode."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import UnilensError, require
+from ..gradients import FORWARD_MODE
+from ..passes import first_line
+from .tangent import TangentSpace, check_shape
+
+Decode = Callable[[Tensor], Tensor]
+"""From codes `(m, k)` to inputs `(m, *S)`, each row from its own code alone."""
+
+_BYTES = 64 * 2**20
+"""Of the columns of Jacobians that are under way together; layers within take a multiple."""
+
+
+def jacobians(decode: Decode, codes: Tensor, *, at_once: int | None = None) -> Tensor:
+    """Return the Jacobians `(B, d, k)` of a decoder at codes.
+
+    In forward mode: one pass of the decoder carries the derivatives along all k directions, while
+    the rows of reverse mode take d passes. Where an operation has no forward mode, rows are taken.
+
+    Args:
+        decode: from codes to inputs; in eval mode, differentiable.
+        codes: `(B, k)`.
+        at_once: codes per pass; None for as many as keep 64 MiB of columns in memory.
+
+    Raises:
+        UnilensError: the decoder cannot take the codes, or cannot be differentiated.
+    """
+    require(
+        codes.ndim == 2 and codes.shape[1] >= 1,
+        f"expected codes (B, k), k at least 1, got {tuple(codes.shape)}",
+    )
+    with torch.no_grad():
+        flat = _decoded(decode, codes[:1])
+    if at_once is None:
+        at_once = max(1, _BYTES // (flat.nbytes * codes.shape[1]))
+    found = [_jacobians(decode, some) for some in codes.detach().split(at_once)]
+    return torch.cat(found)
+
+
+def tangent_bases(decode: Decode, codes: Tensor, *, at_once: int | None = None) -> TangentSpace:
+    """Return the column spans of a decoder's Jacobians; see `jacobians`.
+
+    Example:
+        >>> circle = lambda angle: torch.cat([angle.cos(), angle.sin()], dim=1)
+        >>> space = tangent_bases(circle, torch.zeros(1, 1, dtype=torch.float64))
+        >>> space.basis[0, :, 0].abs().tolist(), space.rank.tolist()
+        ([0.0, 1.0], [1])
+    """
+    return TangentSpace.spanned_by(jacobians(decode, codes, at_once=at_once))
+
+
+class Coder(Protocol):
+    """What goes from inputs to codes and back, such as an autoencoder."""
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Return the codes `(B, k)` of inputs `(B, *S)`."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the inputs `(B, *S)` of codes `(B, k)`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """The manifold of all that a decoder can draw.
+
+    The tangent space at x is the column span of the decoder's Jacobian at the code of x. It is that
+    of the manifold at the reconstruction of x: the smaller the error of reconstruction, the truer.
+
+    Args:
+        coder: has `encode` and `decode`; a module in eval mode. Inputs are taken one by one, so
+            that what comes out for one does not depend on the others.
+
+    References:
+        Bordt et al. 2022, arXiv 2206.07387; Simpson et al. 2024, arXiv 2503.08240.
+    """
+
+    coder: Coder
+
+    def __post_init__(self) -> None:
+        for name in ("encode", "decode"):
+            require(
+                callable(getattr(self.coder, name, None)),
+                f"expected a coder with encode and decode, got {type(self.coder).__name__} "
+                f"without {name}",
+            )
+        require(
+            not getattr(self.coder, "training", False),
+            "expected the coder in eval mode, got training mode; call coder.eval() first",
+        )
+
+    def check(self, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the coder says that it takes another shape."""
+        shape = getattr(self.coder, "shape", None)
+        if shape is not None:
+            check_shape(torch.Size(shape), inputs)
+
+    def __call__(self, inputs: Tensor) -> TangentSpace:
+        """Return the tangent spaces; see `Manifold`."""
+        given = self._as_the_coder(inputs)
+        codes = [_run("encoder", self.coder.encode, one) for one in given.split(1)]
+        found = [jacobians(self.coder.decode, code) for code in codes]
+        return TangentSpace.spanned_by(torch.cat(found))
+
+    def reconstruct(self, inputs: Tensor) -> Tensor:
+        """Return what the manifold has nearest to the inputs, by the coder: `(B, *S)`."""
+        with torch.no_grad():
+            return self.coder.decode(self.coder.encode(self._as_the_coder(inputs)))
+
+    def _as_the_coder(self, inputs: Tensor) -> Tensor:
+        """Return the inputs on the device and in the dtype of the coder's weights."""
+        weights = getattr(self.coder, "parameters", lambda: iter(()))()
+        like = next(iter(weights), None)
+        return inputs if like is None else inputs.to(like.device, like.dtype)
+
+
+def _decoded(decode: Decode, codes: Tensor) -> Tensor:
+    inputs = _run("decoder", decode, codes)
+    return inputs.flatten(1)
+
+
+def _run(name: str, work: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+    try:
+        made = work(given)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise UnilensError(
+            f"the {name} could not take {tuple(given.shape)}, {given.dtype}: {first_line(error)}"
+        ) from error
+    came = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+    require(
+        isinstance(made, Tensor) and made.ndim > 1 and len(made) == len(given),
+        f"expected the {name} to give a row for each of {len(given)}, got {came}",
+    )
+    return made
+
+
+def _jacobians(decode: Decode, codes: Tensor) -> Tensor:
+    """Return the Jacobians `(m, d, k)` at codes `(m, k)`, together."""
+    directions = torch.eye(codes.shape[1], dtype=codes.dtype, device=codes.device)
+
+    def along(direction: Tensor) -> Tensor:
+        pushed = torch.func.jvp(
+            lambda some: decode(some).flatten(1), (codes,), (direction.expand_as(codes),)
+        )
+        return pushed[1]
+
+    with FORWARD_MODE, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch scripts its own formulas, and warns
+        try:
+            return torch.func.vmap(along)(directions).permute(1, 2, 0)
+        except (RuntimeError, NotImplementedError):
+            pass
+    return _rows(decode, codes)
+
+
+def _rows(decode: Decode, codes: Tensor) -> Tensor:
+    """Return the Jacobians row by row, in reverse mode."""
+    with torch.enable_grad():
+        leaf = codes.detach().requires_grad_()
+        flat = _decoded(decode, leaf)
+        require(
+            flat.requires_grad,
+            "expected a decoder that is differentiable, got one whose outputs have no gradient; "
+            "remove detach() or no_grad from it",
+        )
+        rows = [
+            torch.autograd.grad(column.sum(), leaf, retain_graph=True)[0]
+            for column in flat.unbind(1)
+        ]
+    return torch.stack(rows, dim=1)

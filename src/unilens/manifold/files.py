@@ -1,0 +1,136 @@
+"""Manifolds in files: safetensors, with what they are in the header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import UnilensError, require
+from .autoencoder import ConvAutoencoder
+from .decoder import Decoder
+from .local import LocalPCA
+from .pca import PCA
+from .tangent import Manifold
+
+FORMAT = "unilens manifold 1"
+
+
+def save_manifold(
+    manifold: Manifold, path: str | Path, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write a manifold to a file that does not exist yet.
+
+    Args:
+        manifold: a `Decoder` of a `ConvAutoencoder`, a `PCA` or a `LocalPCA`.
+        path: of the file.
+        about: plain data that are kept with it, such as the data it was fitted to.
+
+    Raises:
+        UnilensError: it is a manifold of another kind, or the file exists or cannot be written.
+    """
+    kind = next((name for name, one in _KINDS.items() if one.holds(manifold)), None)
+    require(
+        kind is not None,
+        f"expected a manifold of the kind {', '.join(_KINDS)}, got {type(manifold).__name__}; "
+        "save its network yourself",
+    )
+    assert kind is not None
+    settings, tensors = _KINDS[kind].parts(manifold)
+    header = {"format": FORMAT, "kind": kind, "settings": json.dumps(settings)}
+    written = save(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+        header | {"about": json.dumps(dict(about or {}))},
+    )
+    try:
+        with Path(path).open("xb") as file:
+            file.write(written)
+    except OSError as error:
+        remedy = "; choose another name" if isinstance(error, FileExistsError) else ""
+        raise UnilensError(f"could not write {path}: {error.strerror or error}{remedy}") from error
+
+
+def load_manifold(path: str | Path) -> Manifold:
+    """Return the manifold in a file.
+
+    Raises:
+        UnilensError: there is no such file, or it holds something else.
+    """
+    header, tensors = _read(path)
+    try:
+        return _KINDS[header["kind"]].make(json.loads(header["settings"]), tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UnilensError(
+            f"expected {path} to be a whole manifold, but it does not fit its own description; "
+            "fit it again (unilens manifold fit)"
+        ) from error
+
+
+def about_manifold(path: str | Path) -> dict[str, Any]:
+    """Return what is kept with the manifold in a file: its kind, and `about`."""
+    header, _ = _read(path)
+    return {"kind": header.get("kind"), **json.loads(header.get("about", "{}"))}
+
+
+def _read(path: str | Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise UnilensError(
+            f"expected a manifold: transformations, py:module:function or a file of unilens "
+            f"manifold fit, but there is no file {path}"
+        ) from error
+    except (OSError, SafetensorError) as error:
+        raise UnilensError(f"could not read the manifold {path}: {error}") from error
+    require(
+        header.get("format") == FORMAT,
+        f"expected {path} to be a manifold of unilens manifold fit, got another safetensors file",
+    )
+    return header, tensors
+
+
+class _Kind(NamedTuple):
+    """How a kind of manifold is told, taken apart and put together."""
+
+    holds: Callable[[Any], bool]
+    parts: Callable[[Any], tuple[dict[str, Any], dict[str, Tensor]]]
+    make: Callable[[dict[str, Any], dict[str, Tensor]], Manifold]
+
+
+def _autoencoder(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Manifold:
+    network = ConvAutoencoder(**settings)
+    network.load_state_dict(tensors)
+    return Decoder(network.eval().requires_grad_(False))
+
+
+_KINDS = {
+    "autoencoder": _Kind(
+        lambda one: isinstance(one, Decoder) and isinstance(one.coder, ConvAutoencoder),
+        lambda one: (
+            {key: getattr(one.coder, key) for key in ("shape", "dimension", "width")},
+            one.coder.state_dict(),
+        ),
+        _autoencoder,
+    ),
+    "pca": _Kind(
+        lambda one: isinstance(one, PCA),
+        lambda one: ({}, {"mean": one.mean, "components": one.components}),
+        lambda settings, tensors: PCA(tensors["mean"], tensors["components"]),
+    ),
+    "local_pca": _Kind(
+        lambda one: isinstance(one, LocalPCA),
+        lambda one: (
+            {"dimension": one.dimension, "neighbours": one.neighbours},
+            {"references": one.references},
+        ),
+        lambda settings, tensors: LocalPCA(tensors["references"], **settings),
+    ),
+}
+KINDS = tuple(_KINDS)

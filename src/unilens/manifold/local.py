@@ -1,0 +1,67 @@
+"""Tangent spaces without a model: the principal components of an input's neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import require
+from ..numerics import wide
+from ..references import check_references
+from ..settings import check_count
+from .tangent import TangentSpace, check_shape
+
+
+@dataclass(frozen=True, eq=False)
+class LocalPCA:
+    """The principal components of the references nearest to each input, about their mean.
+
+    Args:
+        references: `(R, *S)`, a sample of the data.
+        dimension: k, of the tangent space.
+        neighbours: how many references, in l2; more than k, and few enough that the manifold is
+            nearly flat over them.
+
+    References:
+        Zhang, Zha 2004, "Principal manifolds and nonlinear dimensionality reduction via tangent
+        space alignment", doi 10.1137/S1064827502419154.
+    """
+
+    references: Tensor
+    dimension: int = 16
+    neighbours: int = 50
+
+    def __post_init__(self) -> None:
+        check_references(self.references)
+        check_count("dimension", self.dimension)
+        check_count("neighbours", self.neighbours, 2)
+        most = min(self.neighbours - 1, self.references[0].numel())
+        require(
+            self.dimension <= most,
+            f"expected dimension to be at most {most}, with {self.neighbours} neighbours of "
+            f"{self.references[0].numel()} values, got {self.dimension}",
+        )
+        require(
+            self.neighbours <= len(self.references),
+            f"expected at least {self.neighbours} references, one for each neighbour, got "
+            f"{len(self.references)}",
+        )
+
+    def check(self, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the inputs have another shape."""
+        check_shape(self.references.shape[1:], inputs)
+
+    def __call__(self, inputs: Tensor) -> TangentSpace:
+        """Return the tangent spaces; see `Manifold`."""
+        references = self.references.to(inputs.device).flatten(1)
+        found = [self._directions(wide(one.flatten()), references) for one in inputs]
+        return TangentSpace.spanned_by(torch.stack(found))
+
+    def _directions(self, one: Tensor, references: Tensor) -> Tensor:
+        """Return the largest principal components `(d, k)` about one input, times their size."""
+        distances = (wide(references) - one).square().sum(1)
+        near = wide(references[distances.topk(self.neighbours, largest=False).indices])
+        _, sizes, right = torch.linalg.svd(near - near.mean(0), full_matrices=False)
+        return (sizes[: self.dimension, None] * right[: self.dimension]).T

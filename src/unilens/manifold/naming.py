@@ -1,0 +1,47 @@
+"""A manifold by its name, its file, or the function that makes it."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import cast
+
+from ..errors import require
+from ..named_functions import call_named
+from .files import load_manifold
+from .tangent import Manifold
+from .transformations import Transformations
+
+TRANSFORMATIONS = "transformations"
+
+
+def as_manifold(given: Manifold | str | Path) -> Manifold:
+    """Return a manifold.
+
+    Args:
+        given: a manifold; "transformations"; the file of one that was saved; or
+            `py:package.module:function`, whose function returns one.
+
+    Raises:
+        UnilensError: it is nothing of the kind.
+    """
+    if given == TRANSFORMATIONS:
+        return Transformations()
+    if isinstance(given, str) and given.startswith("py:"):
+        made = call_named(given.removeprefix("py:"))
+        require(callable(made), f"expected {given} to return a manifold, got {type(made).__name__}")
+        return cast(Manifold, made)
+    if isinstance(given, (str, Path)):
+        path = Path(given)
+        return _loaded(path, path.stat().st_mtime_ns if path.exists() else 0)
+    require(
+        callable(given) and not isinstance(given, type),
+        f"expected a manifold, its name or its file, got {getattr(given, '__name__', type(given))}",
+    )
+    return given
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(path: Path, _changed: int) -> Manifold:
+    """Return the manifold in a file, read once: the same object is the same manifold."""
+    return load_manifold(path)

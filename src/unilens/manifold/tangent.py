@@ -1,0 +1,129 @@
+"""Tangent spaces: an orthonormal basis at each input, and how much of a map lies in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from ..errors import NotApplicableError, require
+from ..numerics import l2_norm, wide
+
+
+@dataclass(frozen=True, slots=True)
+class TangentSpace:
+    """The tangent space of a manifold at each of B inputs of d values.
+
+    Attributes:
+        basis: `(B, d, k)` in float64, orthonormal columns; those beyond the rank are 0.
+        rank: `(B,)`, how many columns there are: the numerical rank of what they were made from.
+    """
+
+    basis: Tensor
+    rank: Tensor
+
+    @classmethod
+    def spanned_by(cls, vectors: Tensor, tolerance: float | None = None) -> TangentSpace:
+        """Return the spaces that vectors span.
+
+        A QR decomposition, and the singular values of its small factor R, which are those of the
+        vectors: their number above the tolerance is the numerical rank.
+
+        Args:
+            vectors: `(B, d, k)`, in columns.
+            tolerance: relative to the largest singular value; None for max(d, k) times the epsilon
+                of the vectors' dtype, as in `numpy.linalg.matrix_rank`.
+        """
+        require(
+            vectors.ndim == 3 and bool(vectors.isfinite().all()),
+            f"expected finite vectors (B, d, k), got {tuple(vectors.shape)}; check the decoder",
+        )
+        if tolerance is None:
+            tolerance = max(vectors.shape[1:]) * torch.finfo(vectors.dtype).eps
+        found = [_basis(one, tolerance) for one in wide(vectors)]
+        return cls(*(torch.stack(column) for column in zip(*found, strict=True)))
+
+    @property
+    def random_level(self) -> Tensor:
+        """sqrt(rank / d), `(B,)`: the content of a random direction (root of the mean square)."""
+        return wide(self.rank).div(self.basis.shape[1]).sqrt()
+
+    def project(self, values: Tensor) -> Tensor:
+        """Return the part of maps `(B, *S)` that lies in the tangent space, in float64."""
+        flat = wide(values).flatten(1)
+        parts = [basis @ (basis.T @ one) for basis, one in zip(self.basis, flat, strict=True)]
+        return torch.stack(parts).view(values.shape)
+
+    def content(self, values: Tensor) -> Tensor:
+        """Return the tangential content |P v| / |v| of maps `(B, *S)`, from 0 to 1, `(B,)`.
+
+        NaN where a map is 0 or where there is no tangent direction.
+
+        References:
+            Simpson et al. 2024, arXiv 2503.08240 (mu_x); Bordt et al. 2022, arXiv 2206.07387.
+        """
+        flat = wide(values).flatten(1)
+        inside = [(basis.T @ one).norm() for basis, one in zip(self.basis, flat, strict=True)]
+        content = (torch.stack(inside) / l2_norm(values)).clamp(max=1.0)
+        return content.masked_fill(self.rank == 0, math.nan)
+
+
+def _basis(vectors: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return an orthonormal basis `(d, k)` of vectors `(d, k)`, and its rank `()`.
+
+    Alone: a batch of decompositions rounds otherwise than each by itself.
+    """
+    orthonormal, triangle = torch.linalg.qr(vectors)
+    left, sizes, _ = torch.linalg.svd(triangle, full_matrices=False)
+    kept = sizes > tolerance * sizes[0]
+    return orthonormal @ (left * kept), kept.sum()
+
+
+class Manifold(Protocol):
+    """From inputs `(B, *S)` to the tangent spaces of the data's manifold there.
+
+    A plain function of this shape will do. What it gives for an input must not depend on the
+    others. Optional: `check(inputs)`, which raises `NotApplicableError` where it does not fit them.
+    """
+
+    def __call__(self, inputs: Tensor) -> TangentSpace:
+        """Return the tangent space at each input, d being the number of its values."""
+
+
+def check_manifold(manifold: Manifold, inputs: Tensor) -> None:
+    """Raise `NotApplicableError` where a manifold says that it does not fit the inputs."""
+    check = getattr(manifold, "check", None)
+    if check is not None:
+        check(inputs)
+
+
+def check_shape(shape: torch.Size, inputs: Tensor) -> None:
+    """Raise unless the inputs have the shape `*S` that a manifold was fitted to."""
+    if inputs.shape[1:] != shape:
+        raise NotApplicableError(
+            f"expected inputs of the shape {tuple(shape)} that the manifold was fitted to, got "
+            f"{tuple(inputs.shape[1:])}; fit one to these (unilens manifold fit)"
+        )
+
+
+def spaces_at(manifold: Manifold, inputs: Tensor) -> TangentSpace:
+    """Return the tangent spaces at inputs `(B, *S)`, checked, on their device."""
+    check_manifold(manifold, inputs)
+    with torch.no_grad():
+        found = cast(object, manifold(inputs.detach()))
+    came = tuple(found.basis.shape) if isinstance(found, TangentSpace) else type(found).__name__
+    require(
+        isinstance(found, TangentSpace) and found.basis.shape[:2] == inputs.flatten(1).shape,
+        f"expected the manifold to give a TangentSpace with a basis {tuple(inputs.shape[:1])} x "
+        f"{inputs[0].numel()} x k, got {came}",
+    )
+    assert isinstance(found, TangentSpace)
+    return TangentSpace(found.basis.to(inputs.device), found.rank.to(inputs.device))
+
+
+def reconstruction_error(reconstructed: Tensor, inputs: Tensor) -> Tensor:
+    """Return the root of the mean squared error of each input `(B,)`, in the inputs' units."""
+    return (wide(reconstructed) - wide(inputs)).flatten(1).square().mean(1).sqrt()

@@ -1,0 +1,68 @@
+"""Tangent directions that every image has: to move, turn, stretch, brighten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import NotApplicableError
+from ..numerics import wide
+from .tangent import TangentSpace
+
+
+@dataclass(frozen=True)
+class Transformations:
+    """The tangent space of small changes that leave an image what it is; it needs no data.
+
+    Two translations, rotation, scaling, two hyperbolic stretches and the thickness of lines, from
+    central differences of the pixels; an offset and a gain per channel: 7 + 2 C directions. They
+    span a small part of the true tangent space: a map outside of it need not be off the manifold.
+
+    References:
+        Simard, LeCun, Denker, Victorri 1998, "Transformation invariance in pattern recognition:
+        tangent distance and tangent propagation", doi 10.1007/3-540-49430-8_13.
+    """
+
+    def check(self, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` unless the inputs are images of 2 pixels a side or more."""
+        if inputs.ndim != 4 or min(inputs.shape[2:]) < 2:
+            raise NotApplicableError(
+                f"expected pictures (B, C, H, W), which can be moved and turned, got "
+                f"{tuple(inputs.shape)}; name another manifold (unilens manifold fit)"
+            )
+
+    def __call__(self, inputs: Tensor) -> TangentSpace:
+        """Return the tangent spaces; see `Manifold`."""
+        self.check(inputs)
+        directions = [_directions(wide(one)) for one in inputs]
+        return TangentSpace.spanned_by(torch.stack(directions))
+
+
+def _directions(image: Tensor) -> Tensor:
+    """Return the directions `(C * H * W, 7 + 2 C)` at an image `(C, H, W)`."""
+    down, right = torch.gradient(image, dim=(1, 2))
+    rows, columns = (
+        torch.linspace(-1, 1, size, dtype=image.dtype, device=image.device)
+        for size in image.shape[1:]
+    )
+    y, x = rows[:, None], columns[None, :]
+    moved = [
+        right,
+        down,
+        x * down - y * right,
+        x * right + y * down,
+        x * right - y * down,
+        x * down + y * right,
+        right.square() + down.square(),
+    ]
+    channels = torch.eye(len(image), dtype=image.dtype, device=image.device)[:, :, None, None]
+    lit = [*channels.expand(-1, *image.shape), *(channels * image)]
+    return torch.stack([_unit(one.flatten()) for one in (*moved, *lit)], dim=1)
+
+
+def _unit(direction: Tensor) -> Tensor:
+    """Return a direction at length 1, so that the rank does not depend on units; 0 stays 0."""
+    length = direction.norm()
+    return direction / length if length > 0 else direction

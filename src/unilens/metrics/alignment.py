@@ -1,0 +1,54 @@
+"""How much of a map lies in the tangent space of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..manifold import Manifold, as_manifold
+from ..manifold.tangent import spaces_at
+from .base import Measurement, Metric, MetricCard, Subject, metrics
+
+
+@dataclass(frozen=True)
+class TangentAlignment(Metric):
+    """Say how much of the map lies in the tangent space of the data's manifold at the input.
+
+    mu = |P v| / |v|, P the projection onto the tangent space. The parts: `random`, what a random
+    map scores, sqrt(k / d) with k the tangent space's rank and d the input's values; `ratio`, mu
+    over it; `rank`, k. NaN where the map is 0 or where there is no tangent direction. It says
+    nothing of the model: a map can be tangential and wrong.
+
+    Args:
+        manifold: "transformations", which needs no data; a file of `unilens manifold fit`;
+            `py:package.module:function`; or a `Manifold`.
+
+    References:
+        Simpson et al. 2024, arXiv 2503.08240; Bordt et al. 2022, arXiv 2206.07387.
+    """
+
+    manifold: Manifold | str | Path = "transformations"
+
+    def __post_init__(self) -> None:
+        as_manifold(self.manifold)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        manifold = as_manifold(self.manifold)
+        space = subject.once(
+            ("tangent spaces", manifold), lambda: spaces_at(manifold, subject.inputs)
+        )
+        content, random = space.content(subject.values), space.random_level
+        parts = {"random": random, "ratio": content / random, "rank": space.rank.double()}
+        return Measurement(content, parts)
+
+
+metrics.add(
+    MetricCard(
+        "tangent_alignment",
+        "manifold",
+        "how much of the map lies in the tangent space of the data",
+        "Simpson et al. 2024, arXiv 2503.08240",
+        bounds=(0, 1),
+    ),
+    TangentAlignment,
+)
