@@ -1,0 +1,1 @@
+"""The study of tangential alignment: small networks, small images, all baselines."""

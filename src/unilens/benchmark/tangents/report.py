@@ -1,0 +1,128 @@
+"""What a study of tangential alignment found: JSON, a table of every image, and a picture."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from ... import records
+from ...viz import heatmap, pixels
+from .fitting import Fitted
+from .study import ALIGNED, MEASURES, Scores
+
+SCHEMA = 1
+_SHOWN = (
+    ALIGNED,
+    "ig:baseline=black",
+    "ig:baseline=blur",
+    "ig:baseline=uniform_noise",
+    "uni",
+    "gradient",
+    "input_x_gradient",
+    "smoothgrad",
+)
+STEMS = ("score.json", "score.csv", "score.png")
+
+
+def rows_of(scores: Scores) -> list[dict[str, Any]]:
+    """Return what is known of each method, the most tangential first.
+
+    `told_apart`: whether the paired test, adjusted for all pairs, tells it from the first; None for
+    the first itself.
+    """
+    rows: list[dict[str, Any]] = []
+    for column, summary in enumerate(scores.summaries):
+        random = scores.random["alignment"]
+        row = {
+            "method": summary.method,
+            "n": summary.n,
+            "alignment": summary.mean,
+            "low": summary.low,
+            "high": summary.high,
+            "ratio": None if summary.mean is None else summary.mean / random,
+            "seconds": scores.seconds[summary.method],
+        }
+        for name in MEASURES[1:]:
+            row[name] = _mean(scores.values[name][:, column])
+        rows.append(row)
+    rows.sort(key=lambda row: -math.inf if row["alignment"] is None else -row["alignment"])
+    leader = str(rows[0]["method"])
+    apart = {
+        pair.second if pair.first == leader else pair.first: pair.told_apart
+        for pair in scores.pairs
+        if leader in (pair.first, pair.second)
+    }
+    return [row | {"told_apart": apart.get(row["method"])} for row in rows]
+
+
+def write_scores(scores: Scores, fitted: Fitted, folder: Path, settings: dict[str, Any]) -> None:
+    """Write `score.json`, `score.csv` and `score.png` to a folder, each whole or not at all."""
+    records.write_json(
+        folder / "score",
+        {
+            "schema": SCHEMA,
+            "fit": fitted.about,
+            "settings": settings,
+            "images": len(scores.names),
+            "random": dict(scores.random),
+            "methods": rows_of(scores),
+        },
+    )
+    records.write_text(folder / "score", ".csv", _csv(scores))
+    figure = draw(scores)
+    records.write_whole(folder / "score", ".png", lambda name: figure.savefig(name, dpi=110))
+    pyplot.close(figure)
+
+
+def draw(scores: Scores) -> Figure:
+    """Return the first images with their aligned base-points and maps, and how tangential."""
+    shown = [text for text in _SHOWN if text in scores.methods]
+    beside = 1 + (scores.baselines is not None)
+    rows, columns = len(scores.images), beside + len(shown)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(1.35 * columns, 1.5 * rows), squeeze=False, layout="constrained"
+    )
+    for row in range(rows):
+        pictures = [pixels(scores.images[row])]
+        if scores.baselines is not None:
+            pictures.append(pixels(scores.baselines[row]))
+        pictures += [heatmap(scores.maps[text][row]) for text in shown]
+        contents = [scores.values["alignment"][row, scores.methods.index(text)] for text in shown]
+        for place, picture in enumerate(pictures):
+            ax = axes[row, place]
+            ax.imshow(picture.clip(0, 1))
+            ax.set_xticks([])
+            ax.set_yticks([])
+            if place >= beside:
+                ax.set_xlabel(f"μ {contents[place - beside]:.2f}", fontsize=8)
+    headings = ["image", "aligned base-point"][:beside] + [
+        short(text).replace("from ", "from\n") for text in shown
+    ]
+    for ax, heading in zip(axes[0], headings, strict=True):
+        ax.set_title(heading, fontsize=8)
+    return figure
+
+
+def short(text: str) -> str:
+    """Return a method as people would call it, without the settings behind its baseline."""
+    return text.split(",")[0].replace("ig:baseline=", "IG from ").replace("_", " ")
+
+
+def _csv(scores: Scores) -> str:
+    lines = [",".join(["image", "method", *MEASURES])]
+    for row, name in enumerate(scores.names):
+        for column, text in enumerate(scores.methods):
+            values = [scores.values[measure][row, column] for measure in MEASURES]
+            shown = [f"{value:.6g}" if math.isfinite(value) else "" for value in values]
+            lines.append(",".join([name, f'"{text}"', *shown]))
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: numpy.ndarray[Any, Any]) -> float | None:
+    known = values[numpy.isfinite(values)]
+    return float(known.mean()) if len(known) else None

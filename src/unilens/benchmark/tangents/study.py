@@ -1,0 +1,195 @@
+"""Whose maps lie nearest to the tangent space, of all baselines and of gradient methods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from ...attribution import Attribution, Explainer
+from ...errors import UnilensError, require
+from ...gradients import Evaluator
+from ...manifold import LocalPCA
+from ...manifold.tangent import TangentSpace, spaces_at
+from ...methods import methods
+from ...specs import Spec, read_specs
+from ..report.statistics import Family, Pair, Summary, analyse
+from .fitting import Fitted
+
+ALIGNED = "ig:baseline=tangent_aligned,iterations=60,learning_rate=0.05"
+METHODS = (
+    ALIGNED,
+    "ig:baseline=black",
+    "ig:baseline=uniform_noise",
+    "ig:baseline=gaussian_noise",
+    "ig:baseline=blur",
+    "ig:baseline=max_distance",
+    "ig:baseline=white",
+    "ig:baseline=grey",
+    "ig:baseline=image_mean",
+    "ig:baseline=dataset_sample",
+    "ig:baseline=max_entropy",
+    "ig:baseline=adversarial",
+    "uni",
+    "uni_paper",
+    "gradient",
+    "input_x_gradient",
+    "smoothgrad",
+    "random",
+)
+"""The paper's five base-points and three gradient methods, and all that can be had beside them."""
+_BATCH = 25
+_REFERENCES = 200
+MEASURES = ("alignment", "local_alignment", "distance", "score_change")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a study has found.
+
+    Attributes:
+        methods: by their text.
+        names: of the images.
+        values: `(images, methods)` by measure: `alignment`, mu under the fitted manifold;
+            `local_alignment`, mu under local PCA of the training images, for which nothing was
+            optimised; `distance`, l2 of the baseline from the image; `score_change`, f(x) - f(x').
+        random: what a random map scores, by manifold.
+        seconds: per image, by method.
+        summaries: of `alignment`.
+        pairs: its paired comparisons.
+        maps: of the first images, by method.
+        images: those first images.
+        baselines: of `ig:baseline=tangent_aligned` at them, or None.
+    """
+
+    methods: tuple[str, ...]
+    names: list[str]
+    values: Mapping[str, numpy.ndarray[Any, Any]]
+    random: Mapping[str, float]
+    seconds: Mapping[str, float]
+    summaries: list[Summary]
+    pairs: list[Pair]
+    maps: Mapping[str, Tensor]
+    images: Tensor
+    baselines: Tensor | None
+
+
+def score(
+    fitted: Fitted,
+    *,
+    texts: Sequence[str] = METHODS,
+    limit: int = 100,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    pictured: int = 6,
+    on_batch: Callable[[str], object] = lambda _: None,
+) -> Scores:
+    """Explain held-out images by all methods, and say how tangential the maps are.
+
+    Args:
+        fitted: manifold, classifier and images.
+        texts: methods with their settings, as on the command line.
+        limit: held-out images, at the most.
+        settings: for every method that has a setting of that name.
+        seed: of everything random.
+        pictured: images whose maps are kept.
+        on_batch: called with the method after some images, to show progress.
+    """
+    if fitted.classifier is None:
+        raise UnilensError("expected a classifier to explain; fit again without --no-classifier")
+    explainers = _explainers(fitted, texts, settings or {})
+    images = fitted.split.held_out.values[:limit]
+    evaluator = Evaluator(fitted.classifier)
+    spaces = {
+        "alignment": spaces_at(fitted.manifold, images),
+        "local_alignment": spaces_at(_local(fitted), images),
+    }
+    found: dict[str, dict[str, Tensor]] = {}
+    seconds, maps, baselines = {}, {}, None
+    for text, explainer in explainers.items():
+        began = time.perf_counter()
+        parts = []
+        for some in images.split(_BATCH):
+            parts.append(explainer(evaluator, some, seed=seed))
+            on_batch(text)
+        seconds[text] = (time.perf_counter() - began) / len(images)
+        found[text] = _measured(parts, images, spaces)
+        maps[text] = torch.cat([part.values for part in parts])[:pictured]
+        if text == ALIGNED:
+            baselines = torch.cat([_baseline(part) for part in parts])[:pictured]
+    values = {
+        name: torch.stack([found[text][name] for text in texts], dim=1).numpy() for name in MEASURES
+    }
+    family = Family("", 0, "", "alignment", tuple(texts), values["alignment"], *_none(len(texts)))
+    summaries, pairs = analyse(family, seed)
+    return Scores(
+        methods=tuple(texts),
+        names=fitted.split.held_out.names[:limit],
+        values=values,
+        random={name: float(space.random_level.mean()) for name, space in spaces.items()},
+        seconds=seconds,
+        summaries=summaries,
+        pairs=pairs,
+        maps=maps,
+        images=images[:pictured],
+        baselines=baselines,
+    )
+
+
+def _explainers(
+    fitted: Fitted, texts: Sequence[str], settings: Mapping[str, Any]
+) -> dict[str, Explainer]:
+    specs = read_specs(methods, list(texts), settings)
+    return {text: _built(spec, fitted) for text, spec in specs.items()}
+
+
+def _built(spec: Spec, fitted: Fitted) -> Explainer:
+    """Build a method, with the fitted manifold and training images where it takes them."""
+    given = dict(spec.settings)
+    valid = methods[spec.name].settings_with(given)
+    if "manifold" in valid:
+        given.setdefault("manifold", str(fitted.path))
+    if "references" in valid:
+        given.setdefault("references", fitted.split.train.values[:_REFERENCES])
+    return methods[spec.name](**given)
+
+
+def _local(fitted: Fitted) -> LocalPCA:
+    """Return the tangent spaces that no network had a part in."""
+    references, wanted = fitted.split.train.values, fitted.about["wanted"]
+    neighbours = min(wanted["neighbours"], len(references))
+    require(
+        neighbours > wanted["dimension"],
+        f"expected more training images than dimensions, {wanted['dimension']}, got {neighbours}",
+    )
+    return LocalPCA(references, wanted["dimension"], neighbours)
+
+
+def _measured(
+    parts: Sequence[Attribution], images: Tensor, spaces: Mapping[str, TangentSpace]
+) -> dict[str, Tensor]:
+    values = torch.cat([part.values for part in parts])
+    measured = {name: space.content(values) for name, space in spaces.items()}
+    if parts[0].baseline is None:
+        nothing = torch.full((len(images),), torch.nan, dtype=torch.float64)
+        return measured | {"distance": nothing, "score_change": nothing}
+    baseline = torch.cat([_baseline(part) for part in parts])
+    changes = [part.score.double() - part.baseline_score.double() for part in parts]  # type: ignore[union-attr]
+    return measured | {
+        "distance": (images - baseline).double().flatten(1).norm(dim=1),
+        "score_change": torch.cat(changes),
+    }
+
+
+def _baseline(part: Attribution) -> Tensor:
+    assert part.baseline is not None
+    return part.baseline
+
+
+def _none(count: int) -> tuple[tuple[int, ...], ...]:
+    return ((0,) * count,) * 3

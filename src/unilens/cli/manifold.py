@@ -1,0 +1,180 @@
+"""`unilens manifold`: where the data lie, and whose maps lie there with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ..benchmark.tangents.fitting import Wanted, fit, open_fitted
+from ..benchmark.tangents.report import STEMS, rows_of, short, write_scores
+from ..benchmark.tangents.study import METHODS, score
+from ..errors import require
+from ..manifold.files import KINDS
+from ..specs import read_settings
+from ..viz import printable
+from . import options
+from .app import app, out
+from .photographs import progress_of, waiting
+
+manifold = typer.Typer(help="Where the data lie, and whose maps lie there too.")
+app.add_typer(manifold, name="manifold")
+_BATCH = 25
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the networks are kept.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="digits, mnist5000, or a source of `unilens benchmark`: a folder, torchvision:MNIST."
+    ),
+]
+Dimension = Annotated[int, typer.Option(help="Of the tangent spaces.")]
+Epochs = Annotated[int, typer.Option(help="Of each network.")]
+
+
+@manifold.command("fit")
+def fit_(
+    folder: Folder,
+    data: Data = None,
+    kind: Annotated[str, typer.Option(help=f"Of manifold: {', '.join(KINDS)}.")] = Wanted.kind,
+    dimension: Dimension = Wanted.dimension,
+    width: Annotated[int, typer.Option(help="Channels of the first layer.")] = Wanted.width,
+    neighbours: Annotated[int, typer.Option(help="Of local_pca.")] = Wanted.neighbours,
+    epochs: Epochs = Wanted.epochs,
+    size: Annotated[int | None, typer.Option(help="Pixels a side, of photographs.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Images to fit to, at the most.")] = None,
+    no_classifier: Annotated[
+        bool, typer.Option("--no-classifier", help="Fit the manifold alone.")
+    ] = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Fit a manifold to images, and a small classifier to explain.
+
+    FOLDER/manifold.safetensors is what `manifold=` takes, as in
+    ig:baseline=tangent_aligned,manifold=FOLDER/manifold.safetensors.
+    """
+    require(data is not None, "expected --data, such as --data mnist5000")
+    assert data is not None
+    wanted = Wanted(
+        data, kind, dimension, width, neighbours, epochs, size, limit, not no_classifier, seed
+    )
+    _say_fitted(_fit(wanted, folder), folder)
+
+
+@manifold.command("score")
+def score_(
+    folder: Folder,
+    data: Data = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="See `list methods`; by default all baselines and gradient methods."),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Held-out images, at the most.")] = 100,
+    n_steps: Annotated[int, typer.Option(help="Of all path methods.")] = 15,
+    set_: options.Settings = None,
+    dimension: Dimension = Wanted.dimension,
+    epochs: Epochs = Wanted.epochs,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Say how tangential the maps of held-out images are, method by method.
+
+    With --data and a FOLDER that does not exist yet, a manifold and a classifier are fitted first.
+    A table is printed; score.json, score.csv and score.png are written to FOLDER.
+    """
+    for name in STEMS:
+        require(
+            overwrite or not (folder / name).exists(),
+            f"{folder / name} exists already; replace it with --overwrite",
+        )
+    if data is not None:
+        wanted = Wanted(data, dimension=dimension, epochs=epochs, seed=seed)
+        _say_fitted(_fit(wanted, folder), folder)
+    texts = method or list(METHODS)
+    given = {"n_steps": n_steps} | read_settings(set_ or [])
+    with waiting("opening the data"):
+        fitted = open_fitted(folder)
+    with progress_of(len(texts) * -(-limit // _BATCH)) as progress:
+        task = progress.task_ids[0]
+
+        def advance(text: str) -> None:
+            progress.update(task, advance=1, description=escape(text))
+
+        scores = score(
+            fitted, texts=texts, limit=limit, settings=given, seed=seed, on_batch=advance
+        )
+    write_scores(scores, fitted, folder, {**given, "limit": limit, "seed": seed})
+    _show(rows_of(scores), scores.random, fitted.about)
+    out.print(f"  written: {escape(printable(str(folder)))}/{', '.join(STEMS)}", soft_wrap=True)
+
+
+def _fit(wanted: Wanted, folder: Path) -> dict[str, Any]:
+    with progress_of(wanted.steps) as progress:
+        task = progress.task_ids[0]
+
+        def advance(said: str) -> None:
+            progress.update(task, advance=1, description=escape(said))
+
+        return fit(wanted, folder, advance)
+
+
+def _say_fitted(about: Mapping[str, Any], folder: Path) -> None:
+    images = about["images"]
+    out.print(
+        f"[bold]{escape(about['wanted']['data'])}[/]: {images['train']} images, "
+        f"{images['held_out']} held out; {_of_manifold(about)}",
+        soft_wrap=True,
+    )
+    if "classifier" in about:
+        accuracy = about["classifier"]["accuracy_held_out"]
+        out.print(f"  classifier: {accuracy:.1%} of the held-out images are right")
+    out.print(f"  written: {escape(printable(str(folder)))}/, {about['seconds']:.0f} s")
+
+
+def _of_manifold(about: Mapping[str, Any]) -> str:
+    known, wanted = about["manifold"], about["wanted"]
+    rank = known["rank"]
+    ranks = (
+        f"{rank['least']}" if rank["least"] == rank["most"] else f"{rank['least']}-{rank['most']}"
+    )
+    said = f"{wanted['kind']}, rank {ranks}"
+    if "held_out" in known:
+        held = known["held_out"]
+        said += (
+            f", error {held['error']:.3f} held out ({held['variance_kept']:.1%} of variance kept)"
+        )
+    return said
+
+
+def _show(
+    rows: list[dict[str, Any]], random: Mapping[str, float], about: Mapping[str, Any]
+) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("method", "μ ↑", "95 %", "× random", "local μ", "distance", "change"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for row in rows:
+        table.add_row(
+            short(row["method"]),
+            _figure(row["alignment"]) + ("*" if not row["told_apart"] else " "),
+            f"{_figure(row['low'])}–{_figure(row['high'])}",
+            _figure(row["ratio"], 2),
+            _figure(row["local_alignment"]),
+            _figure(row["distance"], 2),
+            _figure(row["score_change"]),
+        )
+    out.print(table)
+    out.print(
+        f"μ: the share of the map in the tangent space ({_of_manifold(about)}); a random map has "
+        f"{random['alignment']:.3f}. * the first, or not told apart from it. local μ: under local "
+        f"PCA of the training images, random {random['local_alignment']:.3f}. distance, change: l2 "
+        "and of the score, from the baseline.",
+        soft_wrap=True,
+    )
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
