@@ -154,14 +154,13 @@ def _show(
     rows: list[dict[str, Any]], random: Mapping[str, float], about: Mapping[str, Any]
 ) -> None:
     table = Table(box=None, pad_edge=False)
-    for heading in ("method", "μ ↑", "95 %", "× random", "local μ", "distance", "change"):
+    for heading in ("method", "μ ↑", "95 %", "local μ", "distance", "change"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for row in rows:
         table.add_row(
             short(row["method"]),
             _figure(row["alignment"]) + ("*" if not row["told_apart"] else " "),
             f"{_figure(row['low'])}–{_figure(row['high'])}",
-            _figure(row["ratio"], 2),
             _figure(row["local_alignment"]),
             _figure(row["distance"], 2),
             _figure(row["score_change"]),

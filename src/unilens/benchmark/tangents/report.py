@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from ... import records
@@ -76,7 +75,6 @@ def write_scores(scores: Scores, fitted: Fitted, folder: Path, settings: dict[st
     records.write_text(folder / "score", ".csv", _csv(scores))
     figure = draw(scores)
     records.write_whole(folder / "score", ".png", lambda name: figure.savefig(name, dpi=110))
-    pyplot.close(figure)
 
 
 def draw(scores: Scores) -> Figure:
@@ -84,9 +82,8 @@ def draw(scores: Scores) -> Figure:
     shown = [text for text in _SHOWN if text in scores.methods]
     beside = 1 + (scores.baselines is not None)
     rows, columns = len(scores.images), beside + len(shown)
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(1.35 * columns, 1.5 * rows), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(1.35 * columns, 1.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for row in range(rows):
         pictures = [pixels(scores.images[row])]
         if scores.baselines is not None:
