@@ -40,7 +40,7 @@ class Side(nn.Module):
         self.model = model
 
     def forward(self, values):
-        return self.model(values[:, :40].reshape(-1, *IMAGE), values[:, 40:])
+        return self.model(values[:, :40].contiguous().view(-1, *IMAGE), values[:, 40:].contiguous())
 
 
 def generator(seed=0):
