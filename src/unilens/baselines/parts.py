@@ -95,7 +95,7 @@ class ByPart:
     def _baselines(self) -> dict[Name, Baseline]:
         several = isinstance(self.parts, Mapping)
         items = self.parts.items() if several else enumerate(self.parts)  # type: ignore[union-attr]
-        return {name: _baseline(given) for name, given in items if given is not None}
+        return {name: as_baseline(given) for name, given in items if given is not None}
 
     def of_rows(self, rows: Tensor) -> ByPart:
         """Return the baselines of some inputs of a batch."""
@@ -141,7 +141,8 @@ class ByPart:
         return layout
 
 
-def _baseline(given: object) -> Baseline:
+def as_baseline(given: object) -> Baseline:
+    """Return the baseline that a name, a number or values stand for; a baseline is its own."""
     if isinstance(given, str):
         return baselines[given]()
     if isinstance(given, Tensor):
