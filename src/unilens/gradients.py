@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .checks import check_model, check_outputs
 from .errors import UnilensError, require
 from .folding import fold_batch_norms
-from .layout import Layout
+from .layout import Layout, OfParts
 from .numerics import l2_norm
 from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
 from .smooth import twice_differentiable
@@ -74,6 +74,9 @@ class Evaluator:
     passes at the first point.
     Keep it as long as the model's weights stay as they are, and no longer.
 
+    Attributes:
+        layout: where the parts of an input lie, for models of several inputs; None for others.
+
     Args:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
         chunk: points per pass; by default as many as save 128 MiB for the way back (2 GiB on an
@@ -117,7 +120,7 @@ class Evaluator:
             f"expected layout 'auto', 'channels_last' or 'contiguous', got {layout!r}",
         )
         self.model = model
-        self.layout: Layout | None = getattr(model, "layout", None)
+        self.layout: Layout | None = model.layout if isinstance(model, OfParts) else None
         self._chunk_wanted, self._independent = chunk, independent
         self._fold, self._layout, self._precision = fold, layout, precision
         self._on_pass = on_pass

@@ -131,7 +131,7 @@ def by_part(model: object, function: Callable[[Tensor], Tensor], values: Tensor)
         `(..., D)` or `(..., *S)`.
     """
     layout = getattr(model, "layout", None)
-    if layout is None or values.shape[1:] != (layout.size,):
+    if not isinstance(layout, Layout) or values.shape[1:] != (layout.size,):
         return function(values)
     return layout.map(function, values)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import unilens
 from unilens import Evaluator, PathAttribution, UnilensError
-from unilens.baselines import Blur, Constant, Unlearned, gaussian_blur
+from unilens.baselines import Blur, Constant, ImageMean, Unlearned, gaussian_blur
 from unilens.baselines.parts import ByPart, Given
 from unilens.layout import Held
 from unilens.methods import methods
@@ -439,3 +439,31 @@ def test_given_values_are_a_baseline_of_single_tensors_too(two, inputs):
     same = methods["ig"](baseline=Given(torch.zeros(1, 43)))(plain, values)
     black = methods["ig"](baseline=Constant(0.0))(plain, values)
     assert torch.equal(same.values, black.values)
+
+
+def test_a_model_may_have_a_layout_of_its_own():
+    class Drawn(nn.Module):
+        layout = "landscape"
+
+        def forward(self, values):
+            return values.flatten(1)[:, :3]
+
+    model, values = Drawn().eval(), drawn(2, 5)
+    assert Evaluator(model).layout is None
+    found = unilens.explain(model, values, "ig", baseline="image_mean")
+    torch.testing.assert_close(found.baseline, values.mean(1, keepdim=True).expand_as(values))
+    given = ImageMean()(model, values, found.target, generator=generator())
+    assert torch.equal(given, found.baseline)
+
+
+def test_smoothed_methods_keep_values_given_for_a_baseline_with_their_input(two, inputs):
+    start = {"picture": 0.0, "row": drawn(3, *TABLE, seed=8)}
+    parts = {**inputs, "scale": torch.tensor([2, 5, 3])}
+    inner = PathAttribution(ByPart(start), n_steps=4)
+    found = methods["smoothgrad"].build(inner, n_samples=3)(two, parts)
+    for row in range(3):
+        own = {name: part[row : row + 1] for name, part in parts.items()}
+        mine = ByPart({"picture": 0.0, "row": start["row"][row : row + 1]})
+        alone = PathAttribution(mine, n_steps=4)
+        expected = methods["smoothgrad"].build(alone, n_samples=3)(two, own)
+        assert torch.equal(found.values["row"][row], expected.values["row"][0])
