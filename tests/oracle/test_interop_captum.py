@@ -4,6 +4,9 @@ The contract of `attribute` is the one that captum's tests of its IntegratedGrad
 again: which models, which arguments and which shapes.
 """
 
+import importlib
+import sys
+
 import captum.attr
 import pytest
 import torch
@@ -463,3 +466,11 @@ def test_parts_of_ours_are_captums_tuples(network, inputs):
     for one, other in zip(found.values, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(-found.completeness_gap, delta, rtol=1e-6, atol=1e-12)
+
+
+def test_without_captum_one_line_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("unilens.interop.captum")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(ImportError, match=r"run pip install 'unilens\[compare\]'"):
+        importlib.import_module("unilens.interop.captum")

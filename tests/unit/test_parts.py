@@ -13,6 +13,7 @@ from unilens.baselines import Blur, Constant, ImageMean, Unlearned, gaussian_blu
 from unilens.baselines.parts import ByPart, Given
 from unilens.layout import Held
 from unilens.methods import methods
+from unilens.parts import chosen
 from unilens.paths import BlurPath, SpectralPath
 
 torch.manual_seed(0)
@@ -302,13 +303,14 @@ def test_metrics_judge_all_parts_together(two, inputs, metric):
     assert torch.equal(maps, expected)
 
 
-def test_metrics_of_inputs_that_hold_different_things_are_those_of_each_alone(two, inputs):
+@pytest.mark.parametrize("metric", ["deletion_auc", "confidence_change", "stability"])
+def test_metrics_of_inputs_that_hold_different_things_are_those_of_each_alone(two, inputs, metric):
     parts = {**inputs, "scale": torch.tensor([3, 1, 3])}
     found = unilens.explain(two, parts, "ig")
-    together = unilens.evaluate(two, parts, found, "deletion_auc")
+    together = unilens.evaluate(two, parts, found, metric, method="ig")
     for row in range(3):
         own = {name: part[row : row + 1] for name, part in parts.items()}
-        alone = unilens.evaluate(two, own, unilens.explain(two, own, "ig"), "deletion_auc")
+        alone = unilens.evaluate(two, own, unilens.explain(two, own, "ig"), metric, method="ig")
         assert torch.equal(alone[0], together[row])
 
 
@@ -467,3 +469,39 @@ def test_smoothed_methods_keep_values_given_for_a_baseline_with_their_input(two,
         alone = PathAttribution(mine, n_steps=4)
         expected = methods["smoothgrad"].build(alone, n_samples=3)(two, own)
         assert torch.equal(found.values["row"][row], expected.values["row"][0])
+
+
+def test_any_number_of_parts_keep_their_places():
+    class Three(nn.Module):
+        def forward(self, first, second, third):
+            sums = [first.sum(1), 2 * second.flatten(1).sum(1), 3 * third]
+            return torch.stack([sum(sums), 0 * third], 1)
+
+    parts = (drawn(2, 3), drawn(2, 2, 2, seed=1), torch.rand(2).double())
+    found = unilens.explain(Three().eval(), parts, "ig", target=0, score="logit", n_steps=1)
+    for weight, part, values in zip((1, 2, 3), parts, found.values, strict=True):
+        torch.testing.assert_close(values, weight * part)
+
+
+def test_a_model_may_write_into_what_it_holds(two, inputs):
+    class Writes(nn.Module):
+        def forward(self, picture, row, scale):
+            return two(picture, row, scale.mul_(2))
+
+    scale = torch.tensor([1, 3, 1])
+    found = unilens.explain(Writes().eval(), {**inputs, "scale": scale}, "ig")
+    expected = unilens.explain(two, {**inputs, "scale": 2 * scale}, "ig")
+    torch.testing.assert_close(found.values, expected.values)
+    assert scale.tolist() == [1, 3, 1]
+
+
+def test_what_is_known_of_a_path_stays_with_its_input(two, inputs):
+    found = unilens.explain(two, {**inputs, "scale": torch.tensor([1, 3, 1])}, "uni")
+    rows = torch.tensor([2, 0])
+    some = chosen(found.whole, rows)
+    assert torch.equal(some.values, found.whole.values[rows])
+    for name in ("fraction", "score", "confidence"):
+        assert torch.equal(getattr(some.trace, name), getattr(found.trace, name)[:, rows])
+    assert torch.equal(some.trace.gradient_change, found.trace.gradient_change[rows])
+    assert torch.equal(some.record["matching_loss"], found.record["matching_loss"][rows])
+    assert torch.equal(some.measured["proximity"], found.measured["proximity"][rows])
