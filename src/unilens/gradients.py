@@ -75,7 +75,7 @@ class Evaluator:
     Keep it as long as the model's weights stay as they are, and no longer.
 
     Attributes:
-        layout: where the parts of an input lie, for models of several inputs; None for others.
+        parts: where the parts of an input lie, for models of several inputs; None for others.
 
     Args:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
@@ -120,7 +120,7 @@ class Evaluator:
             f"expected layout 'auto', 'channels_last' or 'contiguous', got {layout!r}",
         )
         self.model = model
-        self.layout: Layout | None = model.layout if isinstance(model, OfParts) else None
+        self.parts: Layout | None = model.layout if isinstance(model, OfParts) else None
         self._chunk_wanted, self._independent = chunk, independent
         self._fold, self._layout, self._precision = fold, layout, precision
         self._on_pass = on_pass
@@ -155,7 +155,7 @@ class Evaluator:
             precision=self._precision,
             on_pass=self._on_pass,
         )
-        other.layout = other.layout or self.layout
+        other.parts = other.parts or self.parts
         return other
 
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -354,7 +354,7 @@ class Evaluator:
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             if isinstance(error, UnilensError) or out_of_memory(error):
                 raise
-            shape = tuple(points.shape[1:]) if self.layout is None else f"parts {self.layout}"
+            shape = tuple(points.shape[1:]) if self.parts is None else f"parts {self.parts}"
             raise UnilensError(
                 f"the model could not take an input of shape {shape}, {points.dtype}: "
                 f"{first_line(error)}"

@@ -130,7 +130,7 @@ def by_part(model: object, function: Callable[[Tensor], Tensor], values: Tensor)
     Returns:
         `(..., D)` or `(..., *S)`.
     """
-    layout = getattr(model, "layout", None)
+    layout = getattr(model, "parts", None)
     if not isinstance(layout, Layout) or values.shape[1:] != (layout.size,):
         return function(values)
     return layout.map(function, values)

@@ -445,13 +445,13 @@ def test_given_values_are_a_baseline_of_single_tensors_too(two, inputs):
 
 def test_a_model_may_have_a_layout_of_its_own():
     class Drawn(nn.Module):
-        layout = "landscape"
+        parts = layout = "landscape"
 
         def forward(self, values):
             return values.flatten(1)[:, :3]
 
     model, values = Drawn().eval(), drawn(2, 5)
-    assert Evaluator(model).layout is None
+    assert Evaluator(model).parts is None
     found = unilens.explain(model, values, "ig", baseline="image_mean")
     torch.testing.assert_close(found.baseline, values.mean(1, keepdim=True).expand_as(values))
     given = ImageMean()(model, values, found.target, generator=generator())

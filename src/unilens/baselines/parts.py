@@ -131,7 +131,7 @@ class ByPart:
         return layout.join(values)
 
     def _layout(self, model: Evaluator) -> Layout:
-        layout, mine = model.layout, list(self._baselines)
+        layout, mine = model.parts, list(self._baselines)
         if layout is None or set(layout.shapes) != set(mine):
             came = "a single tensor" if layout is None else f"the parts {layout}"
             raise UnilensError(

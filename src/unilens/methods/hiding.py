@@ -62,7 +62,7 @@ class Hiding(Method):
                 f"{type(self).__name__} expects images (B, C, H, W), signals (B, C, L) or tables "
                 f"(B, F), got {tuple(inputs.shape)}; use method='ig'"
             )
-        shapes = {} if model.layout is None else model.layout.shapes
+        shapes = {} if model.parts is None else model.parts.shapes
         grids = [f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > 1]
         if grids:
             raise NotApplicableError(
