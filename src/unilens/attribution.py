@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,9 @@ from .baselines.base import check_single, found_baselines
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
 from .errors import UnilensError
 from .gradients import Evaluator, Passes
+from .layout import Parts
 from .numerics import wide
+from .parts import PartsAttribution, explain_parts
 from .provenance import describe, versions
 from .trace import Trace, confidence
 
@@ -208,6 +210,14 @@ class Method(ABC):
     def check(self, model: Evaluator, inputs: Tensor) -> None:  # noqa: B027
         """Raise `NotApplicableError` where the method does not fit; see `Explainer`."""
 
+    def of_rows(self, rows: Tensor) -> Self:
+        """Return the method for some inputs of a batch: of a baseline given for each, theirs."""
+        baseline: Any = getattr(self, "baseline", None)
+        if not hasattr(baseline, "of_rows"):
+            return self
+        return dataclasses.replace(cast(Any, self), baseline=baseline.of_rows(rows))
+
+    @overload
     def __call__(
         self,
         model: nn.Module | Evaluator,
@@ -215,22 +225,51 @@ class Method(ABC):
         target: Target = None,
         *,
         seed: int = 0,
-    ) -> Attribution:
+    ) -> Attribution: ...
+
+    @overload
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Parts,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> PartsAttribution: ...
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor | Parts,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution | PartsAttribution:
         """Explain the model at the inputs.
 
         Args:
             model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
-            inputs: `(B, *S)`, floating point.
+            inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which
+                it is called by keyword, or a tuple, by position. Integers and truths among the
+                parts, and what is wrapped in `unilens.layout.Held`, are held fixed.
             target: class index or label, one for all or one per input; None for the class that
                 the model predicts at each input.
             seed: of everything random; the draw for an input depends on it and the input alone.
 
         Returns:
-            The attribution, with the diagnostics that cost no further passes.
+            The attribution, with the diagnostics that cost no further passes; of several inputs,
+            its values in the structure in which they came.
 
         Raises:
             UnilensError: the inputs, target or model do not fit; the message says how.
         """
+        if isinstance(inputs, (Mapping, tuple)):
+            return explain_parts(
+                lambda part, values, aim, rows: self.of_rows(rows)(part, values, aim, seed=seed),
+                model,
+                inputs,
+                target,
+            )
         with torch.inference_mode(False):
             case = Case.begin(self, model, inputs, target, seed)
             return case.finish(self, self._explain(case))

@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .checks import check_model, check_outputs
 from .errors import UnilensError, require
 from .folding import fold_batch_norms
+from .layout import Layout, OfParts
 from .numerics import l2_norm
 from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
 from .smooth import twice_differentiable
@@ -75,6 +76,9 @@ class Evaluator:
     passes at the first point.
     Keep it as long as the model's weights stay as they are, and no longer.
 
+    Attributes:
+        parts: where the parts of an input lie, for models of several inputs; None for others.
+
     Args:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
         chunk: points per pass; by default as many as save 128 MiB for the way back (2 GiB on an
@@ -118,6 +122,7 @@ class Evaluator:
             f"expected layout 'auto', 'channels_last' or 'contiguous', got {layout!r}",
         )
         self.model = model
+        self.parts: Layout | None = model.layout if isinstance(model, OfParts) else None
         self._chunk_wanted, self._independent = chunk, independent
         self._fold, self._layout, self._precision = fold, layout, precision
         self._on_pass = on_pass
@@ -143,7 +148,7 @@ class Evaluator:
 
     def with_model(self, model: nn.Module) -> Evaluator:
         """Return an evaluator of another model with the settings of this one."""
-        return Evaluator(
+        other = Evaluator(
             model,
             chunk=self._chunk_wanted,
             independent=self._independent,
@@ -152,6 +157,8 @@ class Evaluator:
             precision=self._precision,
             on_pass=self._on_pass,
         )
+        other.parts = other.parts or self.parts
+        return other
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the logits `(B, K)` at inputs `(B, *S)`, without gradient."""
@@ -349,9 +356,10 @@ class Evaluator:
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             if isinstance(error, UnilensError) or out_of_memory(error):
                 raise
+            shape = tuple(points.shape[1:]) if self.parts is None else f"parts {self.parts}"
             raise UnilensError(
-                f"the model could not take an input of shape {tuple(points.shape[1:])}, "
-                f"{points.dtype}: {first_line(error)}"
+                f"the model could not take an input of shape {shape}, {points.dtype}: "
+                f"{first_line(error)}"
             ) from error
         check_outputs(outputs, len(points))
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))

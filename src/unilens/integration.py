@@ -17,7 +17,9 @@ from .baselines import Baseline, Constant, Found
 from .baselines.base import check_fits, passes_of
 from .errors import NotApplicableError, require
 from .gradients import Evaluator, Passes
+from .layout import Parts
 from .numerics import per_item
+from .parts import PartsAttribution, measure_diagnostics
 from .paths import Leg, Path, StraightLine
 from .quadrature import Quadrature, Rule, quadrature
 from .score_gradient import ScoreGradient
@@ -185,8 +187,8 @@ class PathAttribution(Method):
     def stability(
         self,
         model: nn.Module | Evaluator,
-        inputs: Tensor,
-        attribution: Attribution,
+        inputs: Tensor | Parts,
+        attribution: Attribution | PartsAttribution,
         steps: Sequence[int] = (1, 15, 30),
     ) -> dict[str, Tensor]:
         """Return how stable the map is in n_steps, from the same baseline (more passes).
@@ -194,7 +196,15 @@ class PathAttribution(Method):
         Returns:
             By name `stability_<few>_<most>`, Spearman correlations `(B,)` of unsigned maps.
         """
-        return diagnostics.stability(self.maps_at(model, inputs, attribution, steps))
+        if isinstance(attribution, PartsAttribution):
+            return measure_diagnostics(
+                functools.partial(self.stability, steps=steps),
+                model,
+                cast(Parts, inputs),
+                attribution,
+            )
+        maps = self.maps_at(model, cast(Tensor, inputs), attribution, steps)
+        return diagnostics.stability(maps)
 
     def maps_at(
         self,
@@ -249,8 +259,8 @@ class PathAttribution(Method):
     def curvature(
         self,
         model: nn.Module | Evaluator,
-        inputs: Tensor,
-        attribution: Attribution,
+        inputs: Tensor | Parts,
+        attribution: Attribution | PartsAttribution,
         iterations: int = 10,
     ) -> dict[str, Tensor]:
         """Return the score's top Hessian eigenvalue at baseline and input (more passes).
@@ -259,6 +269,14 @@ class PathAttribution(Method):
             `curvature_baseline` and `curvature_input`, each `(B,)`, in score per squared unit of
             the inputs.
         """
+        if isinstance(attribution, PartsAttribution):
+            return measure_diagnostics(
+                functools.partial(self.curvature, iterations=iterations),
+                model,
+                cast(Parts, inputs),
+                attribution,
+            )
+        inputs = cast(Tensor, inputs)
         gradient = ScoreGradient(Evaluator.of(model), resolve_score(self.score), attribution.target)
         assert attribution.baseline is not None
         ends = torch.stack([attribution.baseline, inputs]).detach()

@@ -10,6 +10,7 @@ from torch.nn.functional import conv1d, pad
 
 from ..errors import NotApplicableError, UnilensError
 from ..gradients import Evaluator
+from ..layout import by_part
 from ..numerics import wide
 from ..registry import Card
 from ..settings import check_choice, check_number
@@ -44,24 +45,24 @@ class Blur:
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the inputs have no dimension of space."""
-        check_space(inputs)
+        by_part(model, checked_space, inputs)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        return gaussian_blur(
-            inputs, torch.tensor([self.sigma], dtype=torch.float64), self.boundary
-        )[0]
+        sigma = torch.tensor([self.sigma], dtype=torch.float64)
+        return by_part(model, lambda part: gaussian_blur(part, sigma, self.boundary)[0], inputs)
 
 
-def check_space(inputs: Tensor) -> None:
-    """Raise `NotApplicableError` unless the inputs are images or signals."""
+def checked_space(inputs: Tensor) -> Tensor:
+    """Return the inputs; raise `NotApplicableError` unless they are images or signals."""
     if inputs.ndim < 3:
         raise NotApplicableError(
             f"expected images (B, C, H, W) or signals (B, C, L) to blur, got "
             f"{tuple(inputs.shape)}; a table has no neighbourhoods, use baseline='image_mean'"
         )
+    return inputs
 
 
 def gaussian_blur(
@@ -83,7 +84,7 @@ def gaussian_blur(
     Raises:
         NotApplicableError: the inputs have no dimension of space.
     """
-    check_space(inputs)
+    checked_space(inputs)
     largest, size = float(sigmas.max()), max(inputs.shape[2:])
     if largest > _WIDEST * size:
         raise UnilensError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import UnilensError
 from ..gradients import Evaluator
+from ..layout import by_part
 from ..registry import Card
 from ..settings import check_bounds
 from .base import baselines
@@ -30,6 +31,9 @@ class Constant:
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
+        return by_part(model, self._filled, inputs)
+
+    def _filled(self, inputs: Tensor) -> Tensor:
         try:
             value = torch.as_tensor(self.value, dtype=inputs.dtype, device=inputs.device)
         except (TypeError, ValueError, RuntimeError):
@@ -54,8 +58,12 @@ class ImageMean:
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        dims = tuple(range(min(2, inputs.ndim - 1), inputs.ndim))
-        return inputs.mean(dims, keepdim=True).expand_as(inputs).clone()
+        return by_part(model, _means, inputs)
+
+
+def _means(inputs: Tensor) -> Tensor:
+    dims = tuple(range(min(2, inputs.ndim - 1), inputs.ndim))
+    return inputs.mean(dims, keepdim=True).expand_as(inputs).clone()
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, overload
 
 from torch import Tensor, nn
 
 from ..attribution import Attribution, Explainer
+from ..baselines.parts import ByPart
 from ..checks import Target
 from ..gradients import Evaluator
+from ..layout import Parts, lay_out
+from ..parts import PartsAttribution
 from ..registry import Registry
 
 methods: Registry[Explainer] = Registry("method")
 
 
+@overload
 def explain(
     model: nn.Module | Evaluator,
     inputs: Tensor,
@@ -22,20 +27,47 @@ def explain(
     *,
     seed: int = 0,
     **settings: Any,
-) -> Attribution:
+) -> Attribution: ...
+
+
+@overload
+def explain(
+    model: nn.Module | Evaluator,
+    inputs: Parts,
+    method: str = "uni",
+    target: Target = None,
+    *,
+    seed: int = 0,
+    **settings: Any,
+) -> PartsAttribution: ...
+
+
+def explain(
+    model: nn.Module | Evaluator,
+    inputs: Tensor | Parts,
+    method: str = "uni",
+    target: Target = None,
+    *,
+    seed: int = 0,
+    **settings: Any,
+) -> Attribution | PartsAttribution:
     """Explain what a model saw in each input.
 
     Args:
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
-        inputs: `(B, *S)`, floating point.
+        inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which it is
+            called by keyword, or a tuple, by position. Integers and truths among the parts, and
+            what is wrapped in `unilens.layout.Held`, are held fixed.
         method: a name in `unilens.methods()`.
         target: class index or label, one for all or one per input; None for the predicted class.
         seed: of everything random.
         **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
-            `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`.
+            `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`. For several inputs,
+            `baseline={"image": "blur", "table": "black"}`, and `references` in their structure.
 
     Returns:
-        The attribution, with its diagnostics and the record of how it was made.
+        The attribution, with its diagnostics and the record of how it was made; of several inputs,
+        with values and baseline in the structure in which they came.
 
     Raises:
         UnknownNameError: no such method or setting.
@@ -48,5 +80,15 @@ def explain(
         >>> attribution.values.shape, bool(attribution.completeness_gap.abs().max() < 1e-4)
         (torch.Size([2, 1, 2, 2]), True)
     """
-    attribution = methods[method](**settings)(model, inputs, target, seed=seed)
+    explainer: Any = methods[method](**_of_parts(settings))
+    attribution = explainer(model, inputs, target, seed=seed)
     return attribution.with_provenance(method=method)
+
+
+def _of_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that may be given for every part as methods take them."""
+    read = {"baseline": ByPart, "references": lambda parts: lay_out(parts).values}
+    return {
+        name: read[name](value) if name in read and isinstance(value, (Mapping, tuple)) else value
+        for name, value in settings.items()
+    }

@@ -58,6 +58,13 @@ class Hiding(Method):
                 f"{type(self).__name__} expects images (B, C, H, W), signals (B, C, L) or tables "
                 f"(B, F), got {tuple(inputs.shape)}; use method='ig'"
             )
+        shapes = {} if model.parts is None else model.parts.shapes
+        grids = [f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > 1]
+        if grids:
+            raise NotApplicableError(
+                f"{type(self).__name__} hides the features of tables (B, F) where inputs come in "
+                f"parts, got {', '.join(grids)}; use method='ig'"
+            )
         check_single(self.baseline)
         check_fits(self.baseline, model, inputs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,6 +86,12 @@ class Smoothed(Method):
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the explainer does not apply."""
         self.explainer.check(model, inputs)
+
+    def of_rows(self, rows: Tensor) -> Smoothed:
+        """Return the method for some inputs of a batch; see `Method.of_rows`."""
+        if not isinstance(self.explainer, Method):
+            return self
+        return dataclasses.replace(self, explainer=self.explainer.of_rows(rows))
 
     def _explain(self, case: Case) -> Attribution:
         score = resolve_score(self.score)(case.outputs, case.target)

@@ -15,6 +15,7 @@ from ..attribution import Attribution, Explainer
 from ..checks import Target, check_inputs, check_seed, check_target
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
+from ..layout import Parts
 from ..methods import methods
 from ..numerics import wide
 from ..places import places_of
@@ -24,6 +25,7 @@ from ..registry import Card, Entry, Registry
 from ..scores import Score
 from .maps import check_map, check_mask, relevance_of
 from .memo import Memo
+from .parts import MapsOfParts, measure_parts
 
 T = TypeVar("T")
 MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -195,8 +197,8 @@ class Metric(ABC):
     def __call__(
         self,
         model: nn.Module | Evaluator,
-        inputs: Tensor,
-        attribution: Attribution | Tensor,
+        inputs: Tensor | Parts,
+        attribution: Attribution | Tensor | MapsOfParts,
         *,
         method: str | Explainer | MapFunction | None = None,
         target: Target = None,
@@ -213,6 +215,18 @@ class Metric(ABC):
             The values with their parts, details and provenance.
         """
         began = time.perf_counter()
+        if isinstance(inputs, (Mapping, tuple)):
+            named = method if isinstance(method, str) or hasattr(method, "passes") else None
+            return measure_parts(
+                lambda part, values, maps, aim: self(
+                    part, values, maps, method=named, target=aim, seed=seed
+                ),
+                model,
+                inputs,
+                attribution,
+                target,
+                {"mask": mask, "memo": memo, "function as method": None if named else method},
+            )
         require(
             method is None
             or isinstance(method, str)
@@ -285,8 +299,8 @@ metrics: Registry[Metric] = Registry("metric")
 
 def evaluate(
     model: nn.Module | Evaluator,
-    inputs: Tensor,
-    attribution: Attribution | Tensor,
+    inputs: Tensor | Parts,
+    attribution: Attribution | Tensor | MapsOfParts,
     metric: str = "mu_fidelity",
     *,
     method: str | Explainer | MapFunction | None = None,
@@ -299,7 +313,8 @@ def evaluate(
 
     Args:
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
-        inputs: `(B, *S)`, floating point.
+        inputs: `(B, *S)`, floating point; several as a mapping or a tuple, as for
+            `unilens.explain`, are judged over all parts together, every value a feature.
         attribution: what `unilens.explain` gave, or maps `(B, *S)`; a map of pixels `(B, H, W)` or
             `(B, 1, H, W)` will do for images `(B, C, H, W)`.
         metric: a name in `unilens.metrics()`.

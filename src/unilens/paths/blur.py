@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..baselines.base import Found
-from ..baselines.blur import BOUNDARIES, Blur, check_space, gaussian_blur
+from ..baselines.blur import BOUNDARIES, Blur, checked_space, gaussian_blur
 from ..gradients import Evaluator
+from ..layout import by_part
 from ..quadrature import Quadrature
 from ..registry import Card
 from ..score_gradient import ScoreGradient
@@ -59,7 +60,7 @@ class BlurPath:
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the inputs have no dimension of space."""
-        check_space(inputs)
+        by_part(model, checked_space, inputs)
 
     def __call__(
         self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
@@ -67,10 +68,7 @@ class BlurPath:
         """Yield the legs from start to end; see `Path`."""
         if self.velocity == "chord":
             return along(
-                gradient,
-                lambda at: gaussian_blur(end, self._sigma(at), self.boundary),
-                end,
-                quadrature,
+                gradient, lambda at: self._blurred(gradient, end, self._sigma(at)), end, quadrature
             )
         return self._by_derivative(gradient, end, quadrature)
 
@@ -80,9 +78,18 @@ class BlurPath:
         steps = self._sigma(edges(quadrature)).diff()
         for fraction, step in gradient.blocks(end, quadrature.nodes, steps):
             sigma = self._sigma(fraction.flatten())
-            points = gaussian_blur(end, sigma, self.boundary)
-            slope = gaussian_blur(end, sigma, self.boundary, slope=True)
+            points = self._blurred(gradient, end, sigma)
+            slope = self._blurred(gradient, end, sigma, slope=True)
             yield Leg(fraction.flatten(), points, gradient(points), step * slope)
+
+    def _blurred(
+        self, gradient: ScoreGradient, end: Tensor, sigma: Tensor, slope: bool = False
+    ) -> Tensor:
+        return by_part(
+            gradient.evaluator,
+            lambda part: gaussian_blur(part, sigma, self.boundary, slope=slope),
+            end,
+        )
 
     def _sigma(self, fraction: Tensor) -> Tensor:
         left = (1 - fraction.detach().cpu().double()).clamp_min(0)

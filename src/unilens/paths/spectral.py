@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from ..baselines.base import Found
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator
+from ..layout import by_part
 from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
@@ -55,17 +56,31 @@ class SpectralPath:
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless an input is a matrix or several."""
-        if inputs.ndim not in (3, 4):
-            raise NotApplicableError(
-                f"expected images (B, C, H, W) or signals (B, C, L) to decompose, got "
-                f"{tuple(inputs.shape)}; use path='straight'"
-            )
+        by_part(model, _checked_matrices, inputs)
 
     def __call__(
         self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
     ) -> Iterator[Leg]:
         """Yield the legs from start to end; see `Path`."""
-        whole = self._matrices(wide(end - start.values))
+        ways: list[Callable[[Tensor], Tensor]] = []
+
+        def decomposed(difference: Tensor) -> Tensor:
+            ways.append(self._way(difference))
+            return difference
+
+        by_part(gradient.evaluator, decomposed, end - start.values)
+
+        def curve(fraction: Tensor) -> Tensor:
+            each = iter(ways)
+            return start.values + by_part(
+                gradient.evaluator, lambda part: next(each)(fraction), end
+            )
+
+        return along(gradient, curve, end, quadrature)
+
+    def _way(self, difference: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function from fractions `(n,)` to how much of the way is gone `(n, B, *S)`."""
+        whole = self._matrices(wide(difference))
         left, singular, right = torch.linalg.svd(whole.detach(), full_matrices=False)
         if whole.shape[-2] <= whole.shape[-1]:
             right = left.mT @ whole
@@ -75,20 +90,29 @@ class SpectralPath:
         strength = torch.where(largest > 0, singular / largest, 0.0)
         enters = (1 - self.overlap) * (1 - strength)
 
-        def curve(fraction: Tensor) -> Tensor:
-            points = []
+        def way(fraction: Tensor) -> Tensor:
+            gone = []
             for at in fraction.to(singular):
                 entered = ((at - enters) / self.overlap).clamp(0, 1)
-                way = (left * entered.unsqueeze(-2)) @ right
-                points.append(start.values + way.view(end.shape).to(end.dtype))
-            return torch.stack(points)
+                part = (left * entered.unsqueeze(-2)) @ right
+                gone.append(part.view(difference.shape).to(difference.dtype))
+            return torch.stack(gone)
 
-        return along(gradient, curve, end, quadrature)
+        return way
 
     def _matrices(self, difference: Tensor) -> Tensor:
         if difference.ndim == 4 and self.channels == "joint":
             return difference.flatten(1, 2)
         return difference
+
+
+def _checked_matrices(inputs: Tensor) -> Tensor:
+    if inputs.ndim not in (3, 4):
+        raise NotApplicableError(
+            f"expected images (B, C, H, W) or signals (B, C, L) to decompose, got "
+            f"{tuple(inputs.shape)}; use path='straight'"
+        )
+    return inputs
 
 
 paths.add(

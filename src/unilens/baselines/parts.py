@@ -1,0 +1,145 @@
+"""Baselines of inputs that come in parts, and values that are given beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..errors import UnilensError, require
+from ..gradients import Evaluator
+from ..layout import Layout, Name, in_part
+from ..settings import check_part
+from .base import Baseline, baselines, check_fits, check_single, found_baselines, passes_of
+from .constant import Constant
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Compare with values that are known beforehand.
+
+    Args:
+        values: in the inputs' units; `(B, *S)`, or what broadcasts to it, such as `(1, *S)`.
+    """
+
+    values: Tensor
+
+    def of_rows(self, rows: Tensor) -> Given:
+        """Return the baseline of some inputs of a batch."""
+        shared = self.values.ndim == 0 or len(self.values) == 1
+        return self if shared else Given(self.values[rows])
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, *S)`; see `Baseline`."""
+        try:
+            return self.values.detach().to(inputs).expand_as(inputs).clone()
+        except RuntimeError:
+            raise UnilensError(
+                f"expected a baseline of the inputs' shape {tuple(inputs.shape)}, or one that "
+                f"broadcasts to it, got {tuple(self.values.shape)}"
+            ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class ByPart:
+    """Compare every part with a baseline of its own.
+
+    Args:
+        parts: for every part that is attributed, by name (a mapping) or position (a tuple): a
+            registered baseline's name, a baseline that does not run the model, a number or values
+            as for `Given`. In a tuple, None may stand for a part that is held fixed.
+
+    Example:
+        >>> import unilens
+        >>> model = torch.nn.Bilinear(2, 3, 4).eval()
+        >>> inputs = {"input1": torch.rand(5, 2), "input2": torch.rand(5, 3)}
+        >>> compare = {"input1": "black", "input2": "image_mean"}
+        >>> found = unilens.explain(model, inputs, method="ig", baseline=compare)
+        >>> {name: tuple(values.shape) for name, values in found.values.items()}
+        {'input1': (5, 2), 'input2': (5, 3)}
+    """
+
+    parts: Mapping[str, object] | tuple[object, ...]
+
+    def __post_init__(self) -> None:
+        require(
+            isinstance(self.parts, (Mapping, tuple)) and len(self.parts) > 0,
+            f"expected a baseline for every part, as a mapping or a tuple, got {self.parts!r}",
+        )
+        for name, part in self._baselines.items():
+            try:
+                check_part("baseline", part)
+                check_single(part)
+                require(
+                    passes_of(part) == (0, 0),
+                    f"{type(part).__name__} runs the model, which takes all parts together; give "
+                    "it for all of them, as baseline=...",
+                )
+            except UnilensError as error:
+                in_part(name, error)
+
+    @property
+    def _baselines(self) -> dict[Name, Baseline]:
+        several = isinstance(self.parts, Mapping)
+        items = self.parts.items() if several else enumerate(self.parts)  # type: ignore[union-attr]
+        return {name: as_baseline(given) for name, given in items if given is not None}
+
+    def of_rows(self, rows: Tensor) -> ByPart:
+        """Return the baselines of some inputs of a batch."""
+        mine = {
+            name: part.of_rows(rows) if isinstance(part, Given) else part
+            for name, part in self._baselines.items()
+        }
+        if isinstance(self.parts, Mapping):
+            return ByPart(cast(Mapping[str, object], mine))
+        return ByPart(tuple(mine.get(place) for place in range(len(self.parts))))
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise where the parts are not the inputs', or a baseline does not fit its part."""
+        known = self._baselines
+        for name, part in self._layout(model).cut(inputs).items():
+            try:
+                check_fits(known[name], model, part)
+            except UnilensError as error:
+                in_part(name, error)
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, D)`; see `Baseline`."""
+        layout, known, values = self._layout(model), self._baselines, {}
+        for name, part in layout.cut(inputs).items():
+            try:
+                given = known[name](model, part, target, generator=generator)
+            except UnilensError as error:
+                in_part(name, error)
+            (found,) = found_baselines(given)
+            values[name] = found.values
+        return layout.join(values)
+
+    def _layout(self, model: Evaluator) -> Layout:
+        layout, mine = model.parts, list(self._baselines)
+        if layout is None or set(layout.shapes) != set(mine):
+            came = "a single tensor" if layout is None else f"the parts {layout}"
+            raise UnilensError(
+                f"expected inputs with the parts {', '.join(map(str, mine))}, each of which has a "
+                f"baseline, got {came}; name the same parts in inputs and baseline"
+            )
+        return layout
+
+
+def as_baseline(given: object) -> Baseline:
+    """Return the baseline that a name, a number or values stand for; a baseline is its own."""
+    if isinstance(given, str):
+        return baselines[given]()
+    if isinstance(given, Tensor):
+        return Given(given)
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and math.isfinite(given):
+        return Constant(float(given))
+    return cast(Baseline, given)

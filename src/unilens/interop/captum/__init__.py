@@ -1,0 +1,40 @@
+"""captum and unilens: the methods of each in the other.
+
+The classes here are captum's `Attribution`, so that its `NoiseTunnel`, `infidelity` and
+`sensitivity_max` work on them; `CaptumMethod` makes any method of captum one of unilens.
+"""
+
+try:
+    import captum.attr  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "expected captum 0.9 or newer, which is not installed; run pip install 'unilens[compare]'"
+    ) from error
+
+from .classes import (
+    AGI,
+    IDG,
+    IDGI,
+    IG,
+    SIG,
+    UNI,
+    BlurIG,
+    GuidedIG,
+    UnilensAttribution,
+    UNIPaper,
+)
+from .method import CaptumMethod
+
+__all__ = [
+    "AGI",
+    "IDG",
+    "IDGI",
+    "IG",
+    "SIG",
+    "UNI",
+    "BlurIG",
+    "CaptumMethod",
+    "GuidedIG",
+    "UNIPaper",
+    "UnilensAttribution",
+]

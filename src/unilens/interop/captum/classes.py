@@ -1,0 +1,280 @@
+"""Methods of unilens as classes of captum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from captum.attr import GradientAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from ...baselines import Baseline
+from ...baselines.parts import ByPart, as_baseline
+from ...errors import UnilensError, require
+from ...gradients import Evaluator
+from ...integration import PathAttribution
+from ...layout import Held
+from ...methods import explain, methods
+
+Values = Tensor | tuple[Tensor, ...]
+"""What captum takes and gives: one tensor, or a tuple with one for every input."""
+
+
+class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
+    """Any method of unilens as a class of captum.
+
+    As captum does, it explains the output itself at the target: `score="logit"`, unless another
+    score is asked for. A module must be in eval mode. UNI unlearns the softmax of the outputs in
+    the module's weights, so give it a module that returns logits.
+
+    Args:
+        forward_func: from inputs to outputs `(B,)`, `(B, K)` or `(B, K, ...)`: a module, or a
+            function.
+        method: a name in `unilens.methods()`.
+        seed: of everything random.
+        **settings: of the method, by name; `attribute` takes more of them.
+
+    Example:
+        >>> model = nn.Linear(3, 2).eval()
+        >>> inputs = torch.rand(4, 3)
+        >>> values, delta = IG(model).attribute(inputs, target=1, return_convergence_delta=True)
+        >>> torch.allclose(values, model.weight[1] * inputs), bool(delta.abs().max() < 1e-5)
+        (True, True)
+    """
+
+    def __init__(
+        self, forward_func: Callable[..., Any], method: str, *, seed: int = 0, **settings: Any
+    ) -> None:
+        super().__init__(forward_func)
+        self.method, self.seed = method, seed
+        self.settings = {"score": "logit", **settings}
+        self._explainer = methods[method](**self.settings)
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """Whether values are contributions to the output, not gradients."""
+        return isinstance(self._explainer, PathAttribution) or self.method == "input_x_gradient"
+
+    def has_convergence_delta(self) -> bool:
+        """Whether the values add up to the change of the output in theory."""
+        weighting = getattr(self._explainer, "weighting", None)
+        complete = getattr(weighting, "complete", True)
+        return isinstance(self._explainer, PathAttribution) and bool(complete)
+
+    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: Values,
+        baselines: float | Tensor | tuple[float | Tensor, ...] | None = None,
+        target: object = None,
+        additional_forward_args: object = None,
+        internal_batch_size: int | None = None,
+        return_convergence_delta: bool = False,
+        **settings: Any,
+    ) -> Any:
+        """Return the attributions of the inputs.
+
+        Args:
+            inputs: `(B, *S)`, or a tuple of them, which `forward_func` takes by position.
+            baselines: what they are compared with, for methods that take any baseline: a number or
+                a tensor `(B, *S)` or `(1, *S)`, or one of them for each input; None for the
+                method's own.
+            target: the index of the output, as captum knows it; None for functions with a single
+                output per input.
+            additional_forward_args: what `forward_func` takes after the inputs, held fixed; a
+                tensor has one row per input.
+            internal_batch_size: points that one pass takes at the most.
+            return_convergence_delta: whether to return the delta as well.
+            **settings: of the method, over those of the constructor.
+
+        Returns:
+            Values in the shape of the inputs, signed, in units of the score; with the delta `(B,)`,
+            the sum of the values less f(x) - f(x').
+
+        Raises:
+            UnilensError: the inputs, the target or a setting do not fit.
+        """
+        require(
+            not return_convergence_delta or self.has_convergence_delta(),
+            f"expected a method whose values add up, to return their delta, got {self.method!r}; "
+            "leave return_convergence_delta out",
+        )
+        parts = inputs if isinstance(inputs, tuple) else (inputs,)
+        _check_inputs(parts)
+        extra = () if additional_forward_args is None else additional_forward_args
+        extra = extra if isinstance(extra, tuple) else (extra,)
+        index = _index(target, self.forward_func, (*parts, *extra))
+        alone = isinstance(inputs, Tensor) and inputs.ndim > 1 and not extra
+        if baselines is not None:
+            settings["baseline"] = _compared_with(baselines, len(parts), alone)
+        found: Any = explain(
+            Evaluator(_outputs(self.forward_func, index is None), chunk=internal_batch_size),
+            inputs if alone else (*parts, *map(Held, extra)),
+            self.method,
+            index,
+            seed=self.seed,
+            **{**self.settings, **settings},
+        )
+        values = (found.values,) if alone else found.values[: len(parts)]
+        given = values if isinstance(inputs, tuple) else values[0]
+        return (given, -found.completeness_gap) if return_convergence_delta else given
+
+    def attribute_future(self) -> None:
+        """Raise: attributions are not made in the background."""
+        raise NotImplementedError(f"attribute_future is not there for {type(self).__name__}")
+
+
+class _Named(UnilensAttribution):
+    """A class for one method.
+
+    Args:
+        forward_func: see `UnilensAttribution`.
+        seed: of everything random.
+        **settings: of the method, by name.
+    """
+
+    _name: ClassVar[str]
+
+    def __init__(self, forward_func: Callable[..., Any], *, seed: int = 0, **settings: Any) -> None:
+        super().__init__(forward_func, self._name, seed=seed, **settings)
+
+
+class UNI(_Named):
+    """UNI, from the unlearned baseline; see `UnilensAttribution`."""
+
+    _name = "uni"
+
+
+class UNIPaper(_Named):
+    """UNI exactly as algorithm 1 of the paper; see `UnilensAttribution`."""
+
+    _name = "uni_paper"
+
+
+class IG(_Named):
+    """Integrated gradients, from any baseline; see `UnilensAttribution`."""
+
+    _name = "ig"
+
+
+class GuidedIG(_Named):
+    """Guided IG, from any baseline; see `UnilensAttribution`."""
+
+    _name = "guided_ig"
+
+
+class BlurIG(_Named):
+    """BlurIG, from blurred images or signals; see `UnilensAttribution`."""
+
+    _name = "blur_ig"
+
+
+class SIG(_Named):
+    """Spectral integrated gradients, from any baseline; see `UnilensAttribution`."""
+
+    _name = "sig"
+
+
+class AGI(_Named):
+    """AGI, from the inputs at which other classes win; see `UnilensAttribution`."""
+
+    _name = "agi"
+
+
+class IDGI(_Named):
+    """IDGI, along any path from any baseline; see `UnilensAttribution`."""
+
+    _name = "idgi"
+
+
+class IDG(_Named):
+    """IDG, along any path from any baseline; see `UnilensAttribution`."""
+
+    _name = "idg"
+
+
+def _check_inputs(parts: tuple[object, ...]) -> None:
+    for part in parts:
+        floating = isinstance(part, Tensor) and part.is_floating_point()
+        came = part.dtype if isinstance(part, Tensor) else type(part).__name__
+        require(
+            floating,
+            f"expected inputs to be floating-point tensors, got {came}; pass what is not to be "
+            "attributed as additional_forward_args",
+        )
+
+
+def _compared_with(baselines: object, count: int, alone: bool) -> Baseline:
+    """Return captum's baselines as one for the tensor alone, or one for every part."""
+    each = baselines if isinstance(baselines, tuple) else (baselines,)
+    require(
+        len(each) == count,
+        f"expected one baseline for each of {count} inputs, got {len(each)}; pass a tuple of them",
+    )
+    return as_baseline(each[0]) if alone else ByPart(each)
+
+
+def _index(
+    target: object, forward: Callable[..., Any], arguments: tuple[object, ...]
+) -> int | list[int] | Tensor | None:
+    """Return captum's target as indices of flattened outputs."""
+    if isinstance(target, Tensor):
+        return target.flatten()[0] if target.numel() == 1 else target
+    if isinstance(target, tuple) or (
+        isinstance(target, list) and target and isinstance(target[0], tuple)
+    ):
+        with torch.no_grad():
+            shape = tuple(forward(*arguments).shape[1:])
+        each = [_flat(one, shape) for one in (target if isinstance(target, list) else [target])]
+        return each if isinstance(target, list) else each[0]
+    return target  # type: ignore[return-value]
+
+
+def _flat(place: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    if len(place) != len(shape) or not all(
+        0 <= one < size for one, size in zip(place, shape, strict=True)
+    ):
+        raise UnilensError(
+            f"expected target to be an index into outputs of shape (B, {', '.join(map(str, shape))}"
+            f"), got {place}"
+        )
+    index = 0
+    for one, size in zip(place, shape, strict=True):
+        index = index * size + one
+    return index
+
+
+def _outputs(forward: Callable[..., Any], single: bool) -> nn.Module:
+    owner = getattr(forward, "__self__", None)
+    if isinstance(owner, nn.Module):  # a module's method: its weights are the module's
+        return _Outputs(owner, forward.__name__, single)
+    return _Outputs(forward, "__call__", single)
+
+
+class _Outputs(nn.Module):
+    """What captum explains, with outputs `(B, K)`: further dimensions are flattened.
+
+    Args:
+        owner: a module or a function.
+        name: of the method to call.
+        single: whether there is no target, so that one output per input is expected.
+    """
+
+    def __init__(self, owner: Any, name: str, single: bool) -> None:
+        super().__init__()
+        self.training = getattr(owner, "training", False)
+        self.owner, self._name, self._single = owner, name, single
+
+    def forward(self, *arguments: Any) -> Any:
+        outputs = getattr(self.owner, self._name)(*arguments)
+        if not isinstance(outputs, Tensor) or not outputs.ndim:
+            return outputs
+        rows = outputs.unsqueeze(1) if outputs.ndim == 1 else outputs.flatten(1)
+        if self._single and rows.shape[1] != 1:
+            raise UnilensError(
+                f"expected a target, since the outputs have shape {tuple(outputs.shape)}; pass "
+                "target=, the index of the output to explain"
+            )
+        return rows

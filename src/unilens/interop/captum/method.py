@@ -1,0 +1,114 @@
+"""Methods of captum as methods of unilens."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...attribution import Attribution, Case, Method
+from ...errors import UnilensError, require
+from ...gradients import Passes
+from ...passes import first_line, working_copy
+from ...randomness import generators
+from ...scores import Score
+from ...scores import resolve as resolve_score
+
+
+@dataclass(frozen=True, eq=False)
+class CaptumMethod(Method):
+    """Any method of captum as one of unilens: `explain`ing, smoothed, and judged by metrics.
+
+    It runs on a copy of the model that shares its weights, so that hooks leave the model alone;
+    input by input, with torch's random numbers seeded for each. Its passes are not counted, and
+    what it compares with is not known: there is no completeness gap.
+
+    Args:
+        build: makes the method of captum from a module: one of its classes, or a function such as
+            `lambda model: captum.attr.NoiseTunnel(captum.attr.Saliency(model))`.
+        arguments: of its `attribute`, by name, beside the inputs and the target.
+        score: what is explained, by name or as a function of logits and target.
+
+    Example:
+        >>> from captum.attr import InputXGradient
+        >>> model = nn.Linear(3, 2).eval()
+        >>> inputs = torch.rand(4, 3)
+        >>> found = CaptumMethod(InputXGradient)(model, inputs, 1)
+        >>> torch.allclose(found.values, model.weight[1] * inputs)
+        True
+    """
+
+    build: Callable[[nn.Module], Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    score: str | Score = "logit"
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+        require(
+            callable(self.build),
+            f"expected build to be a class of captum or a function, got {self.build!r}",
+        )
+
+    @property
+    def passes(self) -> Passes:
+        """The pass at the inputs; captum's own are not counted."""
+        return Passes(1, 0)
+
+    def _explain(self, case: Case) -> Attribution:
+        score = resolve_score(self.score)
+        scores = _Scores(working_copy(case.evaluator.model), score).eval()
+        method = self.build(scores if self.score != "logit" else scores.model)
+        seeds = generators(case.inputs, torch.Generator().manual_seed(case.seed))
+        rows = case.evaluator.in_turn(
+            len(case.inputs), lambda row: self._one(method, case, row, seeds[row].initial_seed())
+        )
+        values = torch.stack(rows).to(case.inputs.dtype)
+        explained = score(case.outputs, case.target)
+        return Attribution(values, case.target, explained, case.outputs, complete=False)
+
+    def _one(self, method: Any, case: Case, row: int, seed: int) -> Tensor:
+        inputs = case.inputs[row : row + 1].to(case.evaluator.dtype).clone().requires_grad_()
+        values = self._attributed(method, inputs, int(case.target[row]), seed)
+        if not isinstance(values, Tensor) or values.shape != inputs.shape:
+            came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise UnilensError(
+                f"expected attributions of the inputs' shape {tuple(inputs.shape)}, got {came}; "
+                "use a method that explains inputs, without return_convergence_delta"
+            )
+        return values[0].detach()
+
+    def _attributed(self, method: Any, inputs: Tensor, target: int, seed: int) -> Any:
+        try:
+            with (
+                torch.random.fork_rng(devices=[]),
+                torch.enable_grad(),
+                warnings.catch_warnings(),
+            ):
+                warnings.filterwarnings(
+                    "ignore", r"Setting (forward, )?backward hooks", UserWarning
+                )
+                torch.manual_seed(seed)
+                return method.attribute(inputs, target=target, **self.arguments)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            raise UnilensError(
+                f"{type(method).__name__} could not explain an input of shape "
+                f"{tuple(inputs.shape[1:])}: {first_line(error)}"
+            ) from error
+
+
+class _Scores(nn.Module):
+    """The scores `(M, K)` of every class, for methods that know outputs alone."""
+
+    def __init__(self, model: nn.Module, score: Score) -> None:
+        super().__init__()
+        self.model, self._score = model, score
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.model(inputs)
+        classes = torch.arange(outputs.shape[1], device=outputs.device)
+        rows = outputs.repeat_interleave(len(classes), 0)
+        return self._score(rows, classes.repeat(len(outputs))).view(outputs.shape)

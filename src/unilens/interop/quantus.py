@@ -1,0 +1,60 @@
+"""Quantus judges the methods of unilens: an `explain_func`, which needs nothing of Quantus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import torch
+from torch import nn
+
+from ..errors import UnilensError
+from ..gradients import Evaluator
+from ..methods import explain
+
+
+def explain_func(
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+    *,
+    method: str = "uni",
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> numpy.ndarray[Any, numpy.dtype[Any]]:
+    """Explain a batch as Quantus asks for it: `quantus.evaluate` and every metric take this.
+
+    `quantus.evaluate` hands on the key of `xai_methods` as the method: name it as unilens does.
+
+    Args:
+        model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
+        inputs: an array `(B, *S)`.
+        targets: an array of class indices `(B,)`.
+        method: a name in `unilens.methods()`.
+        device: where to explain; it must be the model's, since that is not moved.
+        seed: of everything random.
+        **settings: of the method, by name.
+
+    Returns:
+        The attributions, an array `(B, *S)`, signed, in units of the score.
+
+    Raises:
+        UnilensError: the inputs, the targets, the device or a setting do not fit.
+
+    Example:
+        >>> model = nn.Linear(3, 2).eval()
+        >>> found = explain_func(model, numpy.ones((4, 3)), numpy.zeros(4, int), method="ig")
+        >>> type(found).__name__, found.shape
+        ('ndarray', (4, 3))
+    """
+    evaluator = Evaluator.of(model)
+    own = evaluator.device or torch.device("cpu")
+    if device is not None and torch.device(device).type != own.type:
+        raise UnilensError(
+            f"expected device to be the model's, {own}, got {device}; move the model with .to(...)"
+        )
+    points = torch.as_tensor(inputs).to(own, evaluator.dtype or torch.float32)
+    classes = torch.as_tensor(targets).to(torch.long)
+    found = explain(evaluator, points, method, classes, seed=seed, **settings)
+    return found.values.detach().cpu().numpy()

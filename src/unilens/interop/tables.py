@@ -1,0 +1,166 @@
+"""Tables as scikit-learn knows them: rows in, attributions out, from models and from functions.
+
+Neither scikit-learn nor pandas is needed: anything will do that looks like an estimator, a function
+of arrays or a frame.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from ..attribution import Attribution
+from ..checks import Target, check_seed
+from ..errors import NotApplicableError, UnilensError
+from ..gradients import Evaluator
+from ..methods import explain, methods
+from ..settings import check_choice
+
+Array = numpy.ndarray[Any, numpy.dtype[Any]]
+_OUTPUTS = ("probability", "score")
+
+
+class TableExplainer:
+    """Explain the rows of a table: `explainer(X)` gives an array in the shape of `X`.
+
+    A `torch.nn.Module` can be explained by any method for tables. A function of arrays is not
+    differentiable: only methods that need no gradient explain it, such as "occlusion" (one feature
+    at a time), "rise" and "sobol". Of an estimator, `predict_proba` is explained, or `predict`
+    where there is none. What models know of names and units stays theirs: features are compared in
+    the units they come in.
+
+    Args:
+        model: a module from `(n, F)` to logits `(n, K)`, in eval mode, or an `Evaluator` of one,
+            made with `independent=False` for many rows; an estimator; or a function from an array
+            `(n, F)`, or a frame where rows come in one, to `(n, K)` or `(n,)`.
+        method: a name in `unilens.methods()`; None for "uni" for modules, "occlusion" for others.
+        target: class index, one for all or one per row; None for the class predicted.
+        outputs: what a function gives: "probability", whose rows sum to one, or "score", anything
+            else; None for "probability" of `predict_proba`, and "score" otherwise.
+        seed: of everything random.
+        **settings: of the method, by name; without `score`, a "score" is explained as it is.
+
+    Raises:
+        NotApplicableError: the method needs gradients, and the model is a function.
+
+    Example:
+        >>> explainer = TableExplainer(lambda rows: rows @ numpy.array([2.0, -1.0]))
+        >>> explainer(numpy.array([[1.0, 3.0], [0.5, 0.0]])).tolist()
+        [[2.0, -3.0], [1.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        method: str | None = None,
+        target: Target = None,
+        *,
+        outputs: str | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        check_seed(seed)
+        self.model, self.target, self.seed, self.settings = model, target, seed, settings
+        torch_model = isinstance(model, (nn.Module, Evaluator))
+        self._predict = None if torch_model else _predict(model)
+        self.method = method or ("uni" if self._predict is None else "occlusion")
+        if self._predict is not None:
+            named = getattr(self._predict, "__name__", "") == "predict_proba"
+            self.outputs = outputs or ("probability" if named else "score")
+            check_choice("outputs", self.outputs, _OUTPUTS)
+            if self.outputs == "score":
+                self.settings = {"score": "logit", **settings}
+        explainer = methods[self.method](**self.settings)
+        if self._predict is not None and explainer.passes.backward:
+            raise NotApplicableError(
+                f"{self.method} needs gradients, which a function of arrays does not have; use "
+                "method='occlusion', 'rise' or 'sobol', or pass a torch.nn.Module"
+            )
+
+    def __call__(self, X: Any) -> Array:  # noqa: N803
+        """Return the attributions `(n, F)` of rows `(n, F)`, signed, in units of the score.
+
+        Args:
+            X: an array or a frame of numbers.
+        """
+        return self.explain(X).values.detach().cpu().numpy()
+
+    def explain(self, X: Any) -> Attribution:  # noqa: N803
+        """Return the attribution of rows `(n, F)`, with its diagnostics.
+
+        Args:
+            X: an array or a frame of numbers.
+        """
+        rows = _rows(X)
+        if self._predict is None:
+            evaluator = Evaluator.of(self.model)
+        else:
+            kind: Any = type(X)
+            frame = functools.partial(kind, columns=X.columns) if hasattr(X, "columns") else None
+            function = _Function(self._predict, self.outputs, frame).eval()
+            evaluator = Evaluator(function, independent=False)
+        given = torch.as_tensor(rows).to(evaluator.device)
+        given = given.to(evaluator.dtype or given.dtype)
+        return explain(evaluator, given, self.method, self.target, seed=self.seed, **self.settings)
+
+
+def _predict(model: Any) -> Callable[[Any], Any]:
+    """Return the function of arrays that an estimator, or a function, is."""
+    for name in ("predict_proba", "predict"):
+        if callable(getattr(model, name, None)):
+            return cast(Callable[[Any], Any], getattr(model, name))
+    if not callable(model):
+        raise UnilensError(
+            "expected a torch.nn.Module, an estimator with predict_proba or predict, or a function "
+            f"of arrays, got {type(model).__name__}"
+        )
+    return cast(Callable[[Any], Any], model)
+
+
+def _rows(table: Any) -> Array:
+    try:
+        rows = numpy.asarray(table)
+        rows = rows if rows.dtype == numpy.float32 else rows.astype(numpy.float64)
+    except (TypeError, ValueError):
+        raise UnilensError(
+            f"expected a table of numbers, got {type(table).__name__} with other values; encode "
+            "categories as numbers first"
+        ) from None
+    if rows.ndim != 2:
+        raise UnilensError(f"expected a table (rows, features), got shape {rows.shape}")
+    return numpy.array(rows)
+
+
+class _Function(nn.Module):
+    """A function of arrays as a model: probabilities become their logarithms, which are logits.
+
+    Args:
+        predict: from an array or a frame of `(n, F)` to `(n, K)` or `(n,)`.
+        outputs: "probability" or "score".
+        frame: makes what `predict` takes from an array; None for the array itself.
+    """
+
+    def __init__(
+        self, predict: Callable[[Any], Any], outputs: str, frame: Callable[[Array], Any] | None
+    ) -> None:
+        super().__init__()
+        self._predict, self._outputs, self._frame = predict, outputs, frame
+
+    def forward(self, rows: Tensor) -> Tensor:
+        array = rows.detach().cpu().numpy()
+        given = array if self._frame is None else self._frame(array)
+        found = torch.as_tensor(numpy.array(self._predict(given), dtype=numpy.float64))
+        found = found.unsqueeze(1) if found.ndim == 1 else found
+        if self._outputs == "score":
+            return found
+        if not (found.min() >= 0 and (found.sum(1) - 1).abs().max() < 1e-3):
+            raise UnilensError(
+                "expected probabilities, none negative and each row summing to one, got values "
+                f"from {found.min():g} to {found.max():g}; pass outputs='score'"
+            )
+        return found.clamp_min(torch.finfo(torch.float64).tiny).log()

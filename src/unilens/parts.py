@@ -1,0 +1,229 @@
+"""Explanations of several inputs, in the structure in which the inputs came."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from .checks import Target, check_model
+from .errors import UnilensError
+from .gradients import Evaluator
+from .layout import Laid, Layout, OfParts, Parts, lay_out
+from .trace import Trace
+
+if TYPE_CHECKING:
+    from .attribution import Attribution
+
+T = TypeVar("T")
+_PER_INPUT = ("values", "target", "score", "outputs", "baseline", "baseline_score")
+
+
+@dataclass(frozen=True, slots=True)
+class PartsAttribution:
+    """An attribution over several inputs, in the structure in which they came.
+
+    All else that an `Attribution` has is there by the same name (`target`, `score`, `warnings`,
+    `trace`, `with_measured` ...), over all parts together: so is the completeness gap.
+
+    Attributes:
+        whole: the attribution of all parts, side by side `(B, D)`.
+        layout: where each part lies.
+    """
+
+    whole: Attribution
+    layout: Layout
+
+    @property
+    def values(self) -> Any:
+        """What every value contributed, in units of the score; each part `(B, *S)`.
+
+        Parts that are held fixed are left out of a mapping; in a tuple they are None.
+        """
+        return self.layout.restore(self.whole.values)
+
+    @property
+    def saliency(self) -> Any:
+        """The absolute values, each part `(B, *S)`."""
+        return self.layout.restore(self.whole.saliency)
+
+    @property
+    def baseline(self) -> Any:
+        """What the parts are compared with, each `(B, *S)`; None for methods without one."""
+        return None if self.whole.baseline is None else self.layout.restore(self.whole.baseline)
+
+    @property
+    def completeness_gap(self) -> Tensor:
+        """f(x) - f(x') - the sum of all parts' values, `(B,)`, in units of the score."""
+        return self.whole.completeness_gap
+
+    def with_measured(self, **measured: Tensor) -> PartsAttribution:
+        """Return a copy that knows more diagnostics, each `(B,)`."""
+        return dataclasses.replace(self, whole=self.whole.with_measured(**measured))
+
+    def with_provenance(self, **provenance: object) -> PartsAttribution:
+        """Return a copy with further entries in its provenance."""
+        return dataclasses.replace(self, whole=self.whole.with_provenance(**provenance))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.whole, name)
+
+
+def explain_parts(
+    explain: Callable[[Evaluator, Tensor, Target, Tensor], Attribution],
+    model: nn.Module | Evaluator,
+    inputs: Parts,
+    target: Target,
+) -> PartsAttribution:
+    """Explain a model of several inputs; see `each_group`.
+
+    Args:
+        explain: from an evaluator, values `(m, D)`, their targets and their rows `(m,)`.
+        model: called with the parts, by keyword or position.
+        inputs: the parts, each `(B, *S)`.
+        target: as in `Method.__call__`.
+    """
+    laid = lay_out(inputs)
+    found = each_group(
+        model,
+        laid,
+        lambda evaluator, rows: explain(
+            evaluator, laid.values[rows], target_of(target, rows, len(laid.values)), rows
+        ),
+    )
+    return PartsAttribution(joined(*found), laid.layout)
+
+
+def each_group(
+    model: nn.Module | Evaluator, laid: Laid, work: Callable[[Evaluator, Tensor], T]
+) -> tuple[list[T], list[Tensor]]:
+    """Return what the work gives for the inputs that hold the same, and their rows `(m,)`.
+
+    What is held belongs to an input, and methods ask for points of some inputs in any order: so
+    each group has an evaluator of its own. As what comes out for an input does not depend on its
+    batch, the groups together give what one batch would.
+    """
+    found, places = [], []
+    for rows, held in laid.groups():
+        found.append(work(_evaluator(model, laid.layout, held), rows))
+        places.append(rows)
+    return found, places
+
+
+def measure_diagnostics(
+    measure: Callable[[Evaluator, Tensor, Attribution], Mapping[str, Tensor]],
+    model: nn.Module | Evaluator,
+    inputs: Parts,
+    attribution: PartsAttribution,
+) -> dict[str, Tensor]:
+    """Return diagnostics `(B,)` of an attribution over several inputs, by name."""
+    laid = lay_out(inputs)
+    found, rows = each_group(
+        model,
+        laid,
+        lambda evaluator, rows: measure(
+            evaluator, laid.values[rows], chosen(attribution.whole, rows)
+        ),
+    )
+    return joined_entries(found, rows)
+
+
+def _evaluator(
+    model: nn.Module | Evaluator, layout: Layout, held: Mapping[Any, object]
+) -> Evaluator:
+    if isinstance(model, Evaluator):
+        return model.with_model(OfParts(model.model, layout, held))
+    check_model(model)
+    return Evaluator(OfParts(model, layout, held))
+
+
+def target_of(target: Target, rows: Tensor, count: int) -> Target:
+    """Return the targets of some inputs."""
+    if len(rows) == count or target is None or isinstance(target, (int, str)):
+        return target
+    if isinstance(target, Tensor) and not target.ndim:
+        return target
+    given = target
+    if len(given) != count:
+        raise UnilensError(
+            f"expected `target` of shape ({count},), one per input, got ({len(given)},)"
+        )
+    return given[rows] if isinstance(given, Tensor) else [given[row] for row in rows.tolist()]
+
+
+def joined(found: Sequence[Attribution], rows: Sequence[Tensor]) -> Attribution:
+    """Return the attributions of groups of inputs as one, every input in its row."""
+    if len(found) == 1:
+        return found[0]
+    first = found[0]
+    columns = {
+        name: joined_rows([getattr(one, name) for one in found], rows) for name in _PER_INPUT
+    }
+    seconds = sum(cast(float, one.provenance.get("seconds", 0.0)) for one in found)
+    return dataclasses.replace(
+        first,
+        **columns,
+        trace=_joined_trace([one.trace for one in found], rows),
+        record=joined_entries([one.record for one in found], rows),
+        measured=joined_entries([one.measured for one in found], rows),
+        provenance={**first.provenance, "seconds": seconds},
+    )
+
+
+def chosen(attribution: Attribution, rows: Tensor) -> Attribution:
+    """Return the attribution of some inputs alone."""
+    if len(rows) == len(attribution.values):
+        return attribution
+    trace = attribution.trace
+    columns: dict[str, Any] = {name: getattr(attribution, name) for name in _PER_INPUT}
+    columns = {name: None if one is None else one[rows] for name, one in columns.items()}
+    return dataclasses.replace(
+        attribution,
+        **columns,
+        trace=None
+        if trace is None
+        else Trace(
+            trace.fraction[:, rows],
+            trace.score[:, rows],
+            trace.confidence[:, rows],
+            trace.gradient_change[rows],
+        ),
+        record={name: value[rows] for name, value in attribution.record.items()},
+        measured={name: value[rows] for name, value in attribution.measured.items()},
+    )
+
+
+def joined_rows(columns: Sequence[Any], rows: Sequence[Tensor], dim: int = 0) -> Any:
+    """Return tensors of groups of inputs as one, each input in its row; None where one is None."""
+    if any(column is None for column in columns):
+        return None
+    return torch.cat(list(columns), dim).index_select(dim, torch.cat(list(rows)).argsort())
+
+
+def joined_entries(
+    entries: Sequence[Mapping[str, Tensor]], rows: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Return the entries `(m, ...)` that all groups have in the same shape, joined."""
+    return {
+        name: joined_rows([one[name] for one in entries], rows)
+        for name, value in entries[0].items()
+        if all(name in one and one[name].shape[1:] == value.shape[1:] for one in entries)
+    }
+
+
+def _joined_trace(traces: Sequence[Trace | None], rows: Sequence[Tensor]) -> Trace | None:
+    known = [trace for trace in traces if trace is not None]
+    if len(known) < len(traces) or len({len(trace.score) for trace in known}) > 1:
+        return None
+    return Trace(
+        joined_rows([trace.fraction for trace in known], rows, 1),
+        joined_rows([trace.score for trace in known], rows, 1),
+        joined_rows([trace.confidence for trace in known], rows, 1),
+        joined_rows([trace.gradient_change for trace in known], rows),
+    )

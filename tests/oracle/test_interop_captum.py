@@ -1,0 +1,476 @@
+"""captum's own tools on our classes, and captum's methods against themselves as ours.
+
+The contract of `attribute` is the one that captum's tests of its IntegratedGradients ask for, told
+again: which models, which arguments and which shapes.
+"""
+
+import importlib
+import sys
+
+import captum.attr
+import pytest
+import torch
+from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
+from captum.metrics import infidelity, sensitivity_max
+from captum.testing.helpers.basic_models import (
+    BasicModel,
+    BasicModel2,
+    BasicModel3,
+    BasicModel4_MultiArgs,
+    BasicModel5_MultiArgs,
+    BasicModel6_MultiTensor,
+    BasicModel_MultiLayer,
+)
+from torch import nn
+
+import unilens
+from unilens import PathAttribution, UnilensError
+from unilens.interop import captum as ours
+from unilens.interop.captum import IG, UNI, CaptumMethod, UnilensAttribution
+from unilens.layout import Held
+from unilens.methods import Smoothed, methods
+
+FEW = {"n_steps": 20, "rule": "midpoint"}
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3)).double().eval()
+
+
+@pytest.fixture
+def inputs():
+    return torch.rand(4, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def two(first, second):
+    return torch.tensor(first), torch.tensor(second)
+
+
+ONE_ROW = two([[1.5, 2.0, 34.3]], [[3.0, 3.5, 23.2]])
+TWO_ROWS = two([[1.5, 2.0, 34.3], [3.4, 1.2, 2.0]], [[3.0, 3.5, 23.2], [2.3, 1.2, 0.3]])
+LAYERED = two(
+    [[1.5, 2.1, 1.9], [0.5, 0.0, 0.7], [1.5, 2.1, 1.1]],
+    [[0.3, 1.9, 2.4], [0.5, 0.6, 2.1], [1.2, 2.1, 0.2]],
+)
+CASES = {
+    "two inputs without features": (BasicModel2, (torch.tensor([3.0]), torch.tensor([1.0])), {}),
+    "the same function, written otherwise": (
+        BasicModel3,
+        (torch.tensor([3.0]), torch.tensor([1.0])),
+        {"baselines": (torch.tensor([0.0]), 0)},
+    ),
+    "one input without features": (BasicModel, torch.tensor([-1.0]), {"baselines": 0.00001}),
+    "at its baseline": (BasicModel, torch.tensor([0.0]), {"baselines": torch.tensor([0.0])}),
+    "an argument, baselines of both kinds": (
+        BasicModel4_MultiArgs,
+        ONE_ROW,
+        {
+            "baselines": (0.0, torch.zeros(1, 3)),
+            "additional_forward_args": torch.arange(1.0, 4.0).reshape(1, 3),
+        },
+    ),
+    "an argument with rows, and a number": (
+        BasicModel4_MultiArgs,
+        TWO_ROWS,
+        {
+            "baselines": (torch.full((2, 3), 0.1) * torch.tensor([[1.0], [2.0]]), 0.0),
+            "additional_forward_args": (torch.arange(1.0, 7.0).reshape(2, 3), 1),
+        },
+    ),
+    "a list and a number": (
+        BasicModel5_MultiArgs,
+        TWO_ROWS,
+        {"baselines": (0.0, 0.00001), "additional_forward_args": ([2, 3], 1)},
+    ),
+    "a baseline of one row for two": (
+        BasicModel5_MultiArgs,
+        TWO_ROWS,
+        {"baselines": (torch.zeros(1, 3), 0.00001), "additional_forward_args": ([2, 3], 1)},
+    ),
+    "two inputs without baselines": (
+        BasicModel6_MultiTensor,
+        two([[1.5, 2.0, 3.3]], [[3.0, 3.5, 2.2]]),
+        {},
+    ),
+    "a batch": (BasicModel_MultiLayer, LAYERED[:1], {"target": 0}),
+    "a batch of two inputs": (BasicModel_MultiLayer, LAYERED, {"target": 0}),
+    "a target for each": (BasicModel_MultiLayer, LAYERED, {"target": torch.tensor([0, 1, 1])}),
+    "targets in a list": (BasicModel_MultiLayer, LAYERED, {"target": [0, 1, 1]}),
+}
+
+
+def tensors(values):
+    return values if isinstance(values, tuple) else (values,)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_integrated_gradients_are_captums_with_every_kind_of_argument(case):
+    build, inputs, arguments = CASES[case]
+    model = build().eval()
+    ig = IG(model)
+    values, delta = ig.attribute(inputs, **arguments, **FEW, return_convergence_delta=True)
+    expected, gap = IntegratedGradients(model).attribute(
+        inputs, **arguments, n_steps=20, method="riemann_middle", return_convergence_delta=True
+    )
+    assert type(values) is type(expected)
+    for one, other in zip(tensors(values), tensors(expected), strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert delta.shape == (len(tensors(inputs)[0]),)
+    torch.testing.assert_close(delta.float(), gap.float(), rtol=1e-3, atol=1e-4)
+    bare = ig.attribute(inputs, **arguments, **FEW)
+    assert all(map(torch.equal, tensors(bare), tensors(values)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_delta_is_what_captum_computes_from_outside(case):
+    build, inputs, arguments = CASES[case]
+    ig = IG(build().eval())
+    values, delta = ig.attribute(inputs, **arguments, **FEW, return_convergence_delta=True)
+    beside = {k: v for k, v in arguments.items() if k != "baselines"}
+    several = tensors(inputs)
+    starts = arguments.get("baselines", tuple(0 for _ in several))
+    outside = ig.compute_convergence_delta(values, starts, inputs, **beside)
+    torch.testing.assert_close(delta.float(), outside.float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["smoothgrad", "smoothgrad_sq", "vargrad"])
+@pytest.mark.parametrize("case", CASES)
+def test_noise_tunnel_runs_and_almost_without_noise_gives_what_is_known(case, kind):
+    build, inputs, arguments = CASES[case]
+    ig = IG(build().eval())
+    tunnel = NoiseTunnel(ig)
+    assert tunnel.multiplies_by_inputs
+    found, delta = tunnel.attribute(
+        inputs,
+        nt_type=kind,
+        nt_samples=4,
+        stdevs=2e-8,
+        nt_samples_batch_size=3,
+        return_convergence_delta=True,
+        **arguments,
+        **FEW,
+    )
+    assert delta.shape == (4 * len(tensors(inputs)[0]),)
+    plain = tensors(ig.attribute(inputs, **arguments, **FEW))
+    change = {
+        "smoothgrad": lambda values: values,
+        "smoothgrad_sq": torch.square,
+        "vargrad": torch.zeros_like,
+    }[kind]
+    for one, values in zip(tensors(found), plain, strict=True):
+        torch.testing.assert_close(one, change(values), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("at_once", [None, 1, 10, 20])
+@pytest.mark.parametrize("case", ["a batch", "a batch of two inputs"])
+def test_a_batch_is_its_inputs_one_by_one_whatever_the_batch_size(case, at_once):
+    build, inputs, arguments = CASES[case]
+    ig = IG(build().eval())
+    settings = {**arguments, **FEW, "internal_batch_size": at_once}
+    values, delta = ig.attribute(inputs, return_convergence_delta=True, **settings)
+    for row in range(3):
+        own = tuple(one[row : row + 1] for one in inputs)
+        alone, gap = ig.attribute(own, return_convergence_delta=True, **settings)
+        assert torch.equal(gap[0], delta[row])
+        for one, other in zip(values, alone, strict=True):
+            assert torch.equal(one[row], other[0])
+
+
+def test_internal_batch_size_bounds_what_the_function_sees(network, inputs):
+    seen = []
+
+    def forward(values):
+        seen.append(len(values))
+        return network(values)
+
+    IG(forward).attribute(inputs, target=0, internal_batch_size=7, n_steps=30)
+    assert max(seen) == 7
+
+
+def test_two_ways_to_write_a_function_have_the_same_attributions():
+    inputs = (torch.tensor([3.0]), torch.tensor([1.0]))
+    for build in (BasicModel2, BasicModel3):  # relu(relu(3) - 1 - relu(1)): the paper's example
+        first, second = IG(build().eval()).attribute(inputs, n_steps=2000, rule="midpoint")
+        torch.testing.assert_close(first, torch.tensor([1.5]), rtol=1e-2, atol=0)
+        torch.testing.assert_close(second, torch.tensor([-0.5]), rtol=1e-2, atol=0)
+
+
+def test_uni_is_the_method_uni_of_the_output_itself(network, inputs):
+    values, delta = UNI(network).attribute(inputs, target=1, return_convergence_delta=True)
+    expected = unilens.explain(network, inputs, "uni", 1, score="logit")
+    assert torch.equal(values, expected.values)
+    assert torch.equal(delta, -expected.completeness_gap)
+    asked = UNI(network, score="probability").attribute(inputs, target=1)
+    assert torch.equal(asked, unilens.explain(network, inputs, "uni", 1).values)
+
+
+def test_uni_on_a_tuple_is_the_method_on_parts(network, inputs):
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, first, second, factor):
+            return self.network(torch.cat([first, second], 1)) * factor.unsqueeze(1)
+
+    parts, factor = (inputs[:, :2], inputs[:, 2:]), torch.tensor([1.0, 2.0, 1.0, 0.5])
+    model = Parts().eval()
+    found = UNI(model).attribute(parts, target=2, additional_forward_args=factor)
+    expected = unilens.explain(model, (*parts, Held(factor)), "uni", 2, score="logit")
+    assert all(map(torch.equal, found, expected.values[:2]))
+    assert len(found) == 2
+
+
+def test_captums_infidelity_runs_on_uni_and_is_zero_for_a_linear_model(inputs):
+    torch.manual_seed(2)
+    linear = nn.Linear(6, 3).double().eval()
+    values = UNI(linear).attribute(inputs, target=1)
+    shift = inputs - unilens.explain(linear, inputs, "uni", 1, score="logit").baseline
+
+    def perturb(points):
+        noise = 0.1 * torch.randn_like(points)
+        return noise, points - noise
+
+    gradient = values / shift  # of a linear model: its weights
+    assert infidelity(linear, perturb, inputs, gradient, target=1).max() < 1e-20
+    assert infidelity(linear, perturb, inputs, -gradient, target=1).min() > 1e-4
+
+
+def test_captums_sensitivity_runs_on_uni(network, inputs):
+    uni = UNI(network)
+    torch.manual_seed(0)
+    measured = sensitivity_max(uni.attribute, inputs, target=1, n_perturb_samples=3)
+    assert measured.shape == (4,)
+    assert measured.min() > 0
+    assert measured.max() < 1
+    still = sensitivity_max(uni.attribute, inputs, target=1, perturb_radius=0.0)
+    assert still.max() == 0
+
+
+def test_captums_noise_tunnel_runs_on_uni(network, inputs):
+    found = NoiseTunnel(UNI(network)).attribute(inputs, nt_samples=2, stdevs=1e-12, target=1)
+    torch.testing.assert_close(
+        found, UNI(network).attribute(inputs, target=1), rtol=1e-6, atol=1e-9
+    )
+
+
+NAMES = {
+    ours.UNI: "uni",
+    ours.UNIPaper: "uni_paper",
+    ours.IG: "ig",
+    ours.GuidedIG: "guided_ig",
+    ours.BlurIG: "blur_ig",
+    ours.SIG: "sig",
+    ours.AGI: "agi",
+    ours.IDGI: "idgi",
+    ours.IDG: "idg",
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_every_class_is_its_method(kind):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Softplus(), nn.Linear(8, 3))
+    model, images = model.double().eval(), torch.rand(2, 3, 4, 4, dtype=torch.float64)
+    method = kind(model)
+    expected = unilens.explain(model, images, NAMES[kind], [0, 2], score="logit")
+    assert torch.equal(method.attribute(images, target=[0, 2]), expected.values)
+    assert torch.equal(method.attribute((images,), target=[0, 2])[0], expected.values)
+    assert method.has_convergence_delta() == expected.complete
+    assert isinstance(method, captum.attr.Attribution)
+
+
+def test_the_classes_are_all_methods_of_paths():
+    paths = {name for name in methods if methods[name].card.family in ("path", "unlearning")}
+    assert set(NAMES.values()) == paths
+
+
+def test_any_method_goes_by_name(network, inputs):
+    rows = UnilensAttribution(network, "occlusion").attribute(inputs, target=0)
+    assert torch.equal(rows, unilens.explain(network, inputs, "occlusion", 0, score="logit").values)
+    assert not UnilensAttribution(network, "occlusion").has_convergence_delta()
+
+
+def test_outputs_with_more_dimensions_have_targets_that_are_tuples(network, inputs):
+    class Grid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, values):
+            outputs = self.network(values)
+            return torch.stack([outputs, 2 * outputs], 2)
+
+    grid = Grid().eval()
+    plain = IG(network).attribute(inputs, target=[2, 0, 1, 1])
+    places = [(2, 1), (0, 1), (1, 1), (1, 1)]
+    torch.testing.assert_close(IG(grid).attribute(inputs, target=places), 2 * plain)
+    one = IG(grid).attribute(inputs, target=(2, 0))
+    torch.testing.assert_close(one, IG(network).attribute(inputs, target=2))
+
+
+def test_a_modules_method_has_the_modules_weights(network, inputs):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def logits(self, values):
+            return self.network(values)
+
+    named = Named().eval()
+    found = UNI(named.logits).attribute(inputs, target=1)
+    assert torch.equal(found, UNI(network).attribute(inputs, target=1))
+
+
+WRONG = {
+    "no target": (lambda m, x: IG(m).attribute(x), r"expected a target.*\(\d+, 3\); pass target="),
+    "integers": (lambda m, x: IG(m).attribute(x.long(), target=0), "got torch.int64; pass"),
+    "training": (lambda m, x: IG(m.train()).attribute(x, target=0), "call model.eval"),
+    "a place outside": (
+        lambda m, x: IG(m).attribute(x, target=(3,)),
+        r"outputs of shape \(B, 3\), got \(3,\)",
+    ),
+    "two baselines": (
+        lambda m, x: IG(m).attribute(x, (0, 0), target=0),
+        "one baseline for each of 1 inputs, got 2",
+    ),
+    "a baseline of uni": (
+        lambda m, x: UNI(m).attribute(x, 0.0, target=0),
+        "unknown setting of uni 'baseline'",
+    ),
+    "no weights": (
+        lambda m, x: UNI(lambda values: m(values)).attribute(x, target=0),
+        "a model with weights to unlearn",
+    ),
+    "a setting": (lambda m, x: IG(m, steps=3), "unknown setting of ig 'steps'"),
+    "a method": (lambda m, x: UnilensAttribution(m, "igg"), "unknown method 'igg'"),
+    "a delta": (
+        lambda m, x: ours.IDG(m).attribute(x, target=0, return_convergence_delta=True),
+        "whose values add up",
+    ),
+    "rows": (
+        lambda m, x: IG(lambda v, w: m(v)).attribute(
+            x, target=0, additional_forward_args=torch.rand(3)
+        ),
+        "one row per input, all of the same B",
+    ),
+    "a layer of captum's": (
+        lambda m, x: CaptumMethod(lambda n: captum.attr.LayerConductance(n, n[0]))(m, x, 0),
+        r"expected attributions of the inputs' shape \(1, 6\), got \(1, 16\)",
+    ),
+    "an argument of captum's": (
+        lambda m, x: CaptumMethod(Saliency, {"steps": 3})(m, x, 0),
+        r"Saliency could not explain an input of shape \(6,\): .*'steps'",
+    ),
+    "no class": (lambda m, x: CaptumMethod("saliency"), "a class of captum or a function"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_fit_gets_one_clear_line(case, network, inputs):
+    run, message = WRONG[case]
+    with pytest.raises(UnilensError, match=message) as caught:
+        run(network, inputs)
+    assert "\n" not in str(caught.value)
+
+
+def test_there_are_no_futures(network):
+    with pytest.raises(NotImplementedError, match="UNI"):
+        UNI(network).attribute_future()
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments", "method"),
+    [
+        (IntegratedGradients, {"n_steps": 16, "method": "riemann_middle"}, "ig"),
+        (captum.attr.InputXGradient, {}, "input_x_gradient"),
+        (lambda model: Saliency(model), {"abs": False}, "gradient"),
+    ],
+)
+@pytest.mark.parametrize("score", ["logit", "probability"])
+def test_captums_methods_as_ours_are_ours_where_both_have_one(
+    network, inputs, build, arguments, method, score
+):
+    found = CaptumMethod(build, arguments, score)(network, inputs)
+    settings = {"n_steps": 16, "rule": "midpoint"} if method == "ig" else {}
+    expected = unilens.explain(network, inputs, method, score=score, **settings)
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-9, atol=1e-12)
+    assert torch.equal(found.score, expected.score)
+    assert torch.equal(found.target, expected.target)
+
+
+def test_a_random_method_of_captum_has_the_seed_and_the_input_alone(network, inputs):
+    method = CaptumMethod(captum.attr.ShapleyValueSampling, {"n_samples": 3})
+    together, again = method(network, inputs, 1), method(network, inputs, 1)
+    assert torch.equal(together.values, again.values)
+    alone = method(network, inputs[2:3], 1)
+    assert torch.equal(alone.values[0], together.values[2])
+    assert not torch.equal(method(network, inputs, 1, seed=5).values, together.values)
+    state = torch.random.get_rng_state()
+    method(network, inputs, 1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_method_with_hooks_leaves_the_model_alone(network, inputs):
+    relu = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).double().eval()
+    CaptumMethod(captum.attr.DeepLift)(relu, inputs, 0)
+    assert not any(part._forward_hooks or part._backward_hooks for part in relu.modules())
+    assert all(parameter.requires_grad for parameter in relu.parameters())
+
+
+def test_captums_methods_are_judged_and_smoothed_like_ours(network, inputs):
+    method = CaptumMethod(captum.attr.InputXGradient)
+    found = method(network, inputs)
+    judged = unilens.evaluate(network, inputs, found, "max_sensitivity", method=method)
+    ours_ = methods["input_x_gradient"](score="logit")
+    expected = unilens.evaluate(network, inputs, found.values, "max_sensitivity", method=ours_)
+    torch.testing.assert_close(judged, expected, rtol=1e-9, atol=1e-12)
+    smoothed = Smoothed(method, n_samples=3)(network, inputs)
+    other = Smoothed(ours_, n_samples=3)(network, inputs)
+    torch.testing.assert_close(smoothed.values, other.values, rtol=1e-9, atol=1e-12)
+
+
+def test_captums_methods_explain_parts(network, inputs):
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, first, second):
+            return self.network(torch.cat([first, second], 1))
+
+    parts = {"first": inputs[:, :2], "second": inputs[:, 2:]}
+    found = CaptumMethod(captum.attr.InputXGradient)(Parts().eval(), parts, 1).values
+    whole = captum.attr.InputXGradient(network).attribute(inputs.clone().requires_grad_(), target=1)
+    torch.testing.assert_close(torch.cat(list(found.values()), 1), whole.detach())
+
+
+def test_parts_of_ours_are_captums_tuples(network, inputs):
+    def forward(first, second):
+        return network(torch.cat([first, second], 1))
+
+    class Parts(nn.Module):
+        def forward(self, first, second):
+            return forward(first, second)
+
+    parts = (inputs[:, :2], inputs[:, 2:])
+    explain = PathAttribution(rule="midpoint", n_steps=16, score="logit")
+    found = explain(Parts().eval(), parts, 1)
+    expected, delta = IntegratedGradients(forward).attribute(
+        parts, target=1, n_steps=16, method="riemann_middle", return_convergence_delta=True
+    )
+    for one, other in zip(found.values, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(-found.completeness_gap, delta, rtol=1e-6, atol=1e-12)
+
+
+def test_without_captum_one_line_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("unilens.interop.captum")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(ImportError, match=r"run pip install 'unilens\[compare\]'"):
+        importlib.import_module("unilens.interop.captum")

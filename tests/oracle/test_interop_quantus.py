@@ -1,0 +1,98 @@
+"""Quantus runs on our maps, and says of them what it says of the same maps by captum."""
+
+import warnings
+
+import numpy
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+from torch import nn
+
+import unilens
+from unilens import UnilensError
+from unilens.interop.quantus import explain_func
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    quantus = pytest.importorskip("quantus")
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+
+
+@pytest.fixture
+def batch():
+    random = numpy.random.default_rng(0)
+    return random.random((3, 3, 8, 8), dtype=numpy.float32), numpy.array([0, 3, 2])
+
+
+METRICS = {
+    "deletion": quantus.PixelFlipping(
+        features_in_step=8, perturb_baseline="black", disable_warnings=True
+    ),
+    "sensitivity": quantus.MaxSensitivity(nr_samples=2, disable_warnings=True),
+    "sparseness": quantus.Sparseness(disable_warnings=True),
+}
+
+
+def captums(model, inputs, targets, **_):
+    points = torch.as_tensor(inputs, dtype=torch.float32)
+    method = IntegratedGradients(lambda x: model(x).softmax(1))
+    found = method.attribute(points, target=torch.as_tensor(targets), n_steps=50)
+    return found.detach().numpy()
+
+
+def test_evaluate_runs_and_says_the_same_of_the_same_maps_by_captum(model, batch, capsys):
+    ours, theirs = (
+        quantus.evaluate(
+            metrics=METRICS,
+            xai_methods={"ig": function},
+            model=model,
+            x_batch=batch[0],
+            y_batch=batch[1],
+            explain_func_kwargs={"device": "cpu"},
+            call_kwargs={"once": {"device": "cpu"}},
+        )["ig"]
+        for function in (explain_func, captums)
+    )
+    assert "Failed" not in capsys.readouterr().out
+    for name in ("deletion", "sparseness"):
+        numpy.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3)
+    assert len(ours["sensitivity"]) == 3
+    assert numpy.isfinite(ours["sensitivity"]).all()
+
+
+def test_evaluate_takes_the_methods_by_our_names(model, batch, capsys):
+    found = quantus.evaluate(
+        metrics={"sparseness": METRICS["sparseness"], "sensitivity": METRICS["sensitivity"]},
+        xai_methods={"uni": explain_func, "gradient": explain_func},
+        model=model,
+        x_batch=batch[0],
+        y_batch=batch[1],
+        explain_func_kwargs={"seed": 1},
+    )
+    assert "Failed" not in capsys.readouterr().out
+    for name in ("uni", "gradient"):
+        assert numpy.isfinite(found[name]["sparseness"]).all()
+        assert numpy.isfinite(found[name]["sensitivity"]).all()
+    assert found["uni"]["sparseness"] != found["gradient"]["sparseness"]
+
+
+def test_the_maps_are_those_of_explain(model, batch):
+    inputs, targets = map(torch.as_tensor, batch)
+    found = explain_func(model, *batch, method="ig", n_steps=8)
+    expected = unilens.explain(model, inputs, "ig", targets, n_steps=8)
+    assert isinstance(found, numpy.ndarray)
+    assert numpy.array_equal(found, expected.values.numpy())
+    wide = explain_func(model, batch[0].astype(float), batch[1], method="ig", n_steps=8)
+    assert numpy.array_equal(wide, found)
+
+
+def test_another_device_gets_one_clear_line(model, batch):
+    with pytest.raises(UnilensError, match="device to be the model's, cpu, got cuda; move"):
+        explain_func(model, *batch, device="cuda")

@@ -1,0 +1,507 @@
+"""Several or named inputs: what is known in closed form, and equality with one tensor."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import unilens
+from unilens import Evaluator, PathAttribution, UnilensError
+from unilens.baselines import Blur, Constant, ImageMean, Unlearned, gaussian_blur
+from unilens.baselines.parts import ByPart, Given
+from unilens.layout import Held
+from unilens.methods import methods
+from unilens.parts import chosen
+from unilens.paths import BlurPath, SpectralPath
+
+torch.manual_seed(0)
+IMAGE, SIGNAL, TABLE = (2, 4, 5), (2, 7), (3,)
+
+
+class Two(nn.Module):
+    """A picture and a table, known by name; `scale` (B,) multiplies the logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.picture, self.row, self.top = nn.Linear(40, 6), nn.Linear(3, 6), nn.Linear(6, 4)
+
+    def forward(self, picture, row, scale=None):
+        hidden = torch.tanh(self.picture(picture.flatten(1)) + self.row(row))
+        outputs = self.top(hidden)
+        return outputs if scale is None else outputs * scale.view(-1, 1).to(outputs)
+
+
+class Side(nn.Module):
+    """The same on one tensor of both, written by hand."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, values):
+        return self.model(values[:, :40].contiguous().view(-1, *IMAGE), values[:, 40:].contiguous())
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def drawn(count, *shape, seed=0):
+    return torch.rand(count, *shape, generator=generator(seed), dtype=torch.float64)
+
+
+@pytest.fixture
+def two():
+    torch.manual_seed(3)
+    return Two().double().eval()
+
+
+@pytest.fixture
+def inputs():
+    return {"picture": drawn(3, *IMAGE), "row": drawn(3, *TABLE, seed=1)}
+
+
+def side_by_side(inputs):
+    return torch.cat([one.flatten(1) for one in inputs.values()], 1)
+
+
+def test_a_linear_model_of_two_inputs_is_explained_exactly():
+    class Linear(nn.Module):
+        def forward(self, first, second):
+            return torch.stack([first @ first.new_tensor([2.0, -1.0]), 3 * second[:, 0, 0]], 1)
+
+    first, second = drawn(4, 2), drawn(4, 1, 1, seed=2)
+    found = unilens.explain(
+        Linear().eval(), (first, second), "ig", target=[0, 1, 0, 1], score="logit", n_steps=1
+    )
+    of_first, of_second = found.values
+    chosen = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(4, 1).double()
+    torch.testing.assert_close(of_first, chosen * first * first.new_tensor([2.0, -1.0]))
+    torch.testing.assert_close(of_second, (1 - chosen).view(4, 1, 1) * 3 * second)
+    torch.testing.assert_close(found.completeness_gap, torch.zeros(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "method", ["uni", "uni_paper", "ig", "guided_ig", "idgi", "agi", "gradient", "smoothgrad"]
+)
+def test_what_comes_out_is_that_of_the_same_model_on_one_tensor(two, inputs, method):
+    found = unilens.explain(two, inputs, method)
+    whole = unilens.explain(Side(two).eval(), side_by_side(inputs), method)
+    assert list(found.values) == ["picture", "row"]
+    assert torch.equal(side_by_side(found.values), whole.values)
+    assert torch.equal(found.target, whole.target)
+    if whole.baseline is not None:
+        assert torch.equal(side_by_side(found.baseline), whole.baseline)
+        assert found.baseline["picture"].shape == inputs["picture"].shape
+
+
+def test_the_budget_of_uni_is_over_all_parts_together(two, inputs):
+    found = PathAttribution(Unlearned(budget=0.3))(two, inputs)
+    shifts = [found.baseline[name] - inputs[name] for name in inputs]
+    squares = sum(shift.flatten(1).square().sum(1) for shift in shifts)
+    torch.testing.assert_close(squares.sqrt(), torch.full((3,), 0.3, dtype=torch.float64))
+    assert all(shift.abs().max() > 0 for shift in shifts)
+
+
+def test_a_mapping_is_called_by_keyword_and_a_tuple_by_position(two, inputs):
+    by_name = unilens.explain(two, {"row": inputs["row"], "picture": inputs["picture"]}, "ig")
+    by_place = unilens.explain(two, (inputs["picture"], inputs["row"]), "ig")
+    assert list(by_name.values) == ["row", "picture"]
+    torch.testing.assert_close(by_name.values["row"], by_place.values[1])
+    torch.testing.assert_close(by_name.values["picture"], by_place.values[0])
+
+
+def test_every_part_may_have_a_baseline_of_its_own(two, inputs):
+    rows = drawn(3, *TABLE, seed=5)
+    found = unilens.explain(two, inputs, "ig", baseline={"picture": Blur(2.0), "row": rows})
+    sigma = torch.tensor([2.0], dtype=torch.float64)
+    assert torch.equal(found.baseline["picture"], gaussian_blur(inputs["picture"], sigma)[0])
+    assert torch.equal(found.baseline["row"], rows)
+    assert found.completeness_gap.abs().max() < 1e-9
+
+
+def test_what_depends_on_the_shape_is_done_part_by_part():
+    class Grids(nn.Module):
+        def forward(self, picture, signal):
+            return torch.stack([picture.flatten(1).sum(1) ** 2, signal.flatten(1).sum(1)], 1)
+
+    model, inputs = Grids().eval(), (drawn(2, *IMAGE), drawn(2, *SIGNAL, seed=1))
+    sigma = torch.tensor([3.0], dtype=torch.float64)
+    blurred = unilens.explain(model, inputs, "blur_ig", max_sigma=3.0, score="logit").baseline
+    mean = unilens.explain(model, inputs, "ig", baseline="image_mean").baseline
+    value = unilens.explain(model, inputs, "ig", baseline="constant", value=[0.2, 0.7]).baseline
+    for part, blur, own, constant in zip(inputs, blurred, mean, value, strict=True):
+        assert torch.equal(blur, gaussian_blur(part, sigma)[0])
+        expected = part.flatten(2).mean(2).view(2, 2, *(1 for _ in part.shape[2:]))
+        torch.testing.assert_close(own, expected.expand_as(part))
+        assert constant[:, 0].unique().tolist() == [0.2]
+        assert constant[:, 1].unique().tolist() == [0.7]
+
+
+@pytest.mark.parametrize("path", [BlurPath(3.0), SpectralPath()])
+def test_paths_of_an_image_walk_in_every_part_as_they_do_in_it_alone(path):
+    class Sum(nn.Module):
+        def forward(self, *parts):
+            total = sum((part**2).flatten(1).sum(1) for part in parts)
+            return torch.stack([total, 0 * total], 1)
+
+    inputs = (drawn(2, *IMAGE), drawn(2, *SIGNAL, seed=1))
+    explain = PathAttribution(path=path, score="logit", n_steps=8)
+    together = explain(Sum().eval(), inputs, 0).values
+    for part, values in zip(inputs, together, strict=True):
+        alone = explain(Sum().eval(), part, 0).values
+        torch.testing.assert_close(values, alone, rtol=1e-12, atol=1e-14)
+
+
+def test_integers_are_held_fixed_and_each_input_keeps_its_own(two, inputs):
+    scale = torch.tensor([1, 3, 1])
+    found = unilens.explain(two, {**inputs, "scale": scale}, "uni", target=[0, 1, 2])
+    assert list(found.values) == ["picture", "row"]
+    for row in range(3):
+        own = {name: part[row : row + 1] for name, part in inputs.items()}
+        model = Side(_Scaled(two, int(scale[row]))).eval()
+        alone = unilens.explain(model, side_by_side(own), "uni", target=row)
+        assert torch.equal(found.values["row"][row], alone.values[0, 40:])
+        assert torch.equal(found.trace.score[:, row], alone.trace.score[:, 0])
+        assert torch.equal(found.record["matching_loss"][row], alone.record["matching_loss"][0])
+        assert torch.equal(found.diagnostics["proximity"][row], alone.diagnostics["proximity"][0])
+
+
+class _Scaled(nn.Module):
+    def __init__(self, model, scale):
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, picture, row):
+        return self.model(picture, row) * self.scale
+
+
+def test_held_parts_are_none_in_a_tuple_and_floats_can_be_held(two, inputs):
+    scale = torch.tensor([1.0, 0.5, 1.0], dtype=torch.float64)
+    parts = (inputs["picture"], inputs["row"], Held(scale))
+    found = unilens.explain(two, parts, "ig")
+    assert found.values[2] is None
+    assert found.baseline[2] is None
+    shared = unilens.explain(two, (*parts[:2], Held(scale[0])), "ig")
+    assert torch.equal(found.values[0][0], shared.values[0][0])
+    assert not torch.equal(found.values[0][1], shared.values[0][1])
+
+
+def test_values_given_for_a_baseline_stay_with_their_input_where_inputs_hold_different_things(
+    two, inputs
+):
+    scale, rows = torch.tensor([2, 5, 2]), drawn(3, *TABLE, seed=8)
+    baseline = {"picture": 0.5, "row": rows}
+    found = unilens.explain(two, {**inputs, "scale": scale}, "ig", baseline=baseline)
+    assert torch.equal(found.baseline["row"], rows)
+    assert torch.equal(found.baseline["picture"], torch.full_like(inputs["picture"], 0.5))
+
+
+@pytest.mark.parametrize("method", ["uni", "ig", "smoothgrad", "rise", "sobol", "random"])
+@pytest.mark.parametrize("held", [False, True])
+def test_a_batch_is_a_loop_to_the_last_bit(held, method):
+    torch.manual_seed(0)
+
+    class Tables(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(5, 4), nn.Linear(3, 4)
+
+        def forward(self, first, second, kind=None):
+            outputs = self.first(first).relu() * self.second(second)
+            return outputs if kind is None else outputs + kind.unsqueeze(1)
+
+    inputs = {"first": torch.rand(4, 5), "second": torch.rand(4, 3)}
+    if held:
+        inputs["kind"] = torch.tensor([1, 0, 1, 2])
+    model = Evaluator(Tables().eval())
+    settings = {"n_masks": 16} if method in ("rise",) else {}
+    together = unilens.explain(model, inputs, method, **settings)
+    for row in range(4):
+        own = {name: part[row : row + 1] for name, part in inputs.items()}
+        alone = unilens.explain(model, own, method, **settings)
+        for name, values in alone.values.items():
+            assert torch.equal(values[0], together.values[name][row])
+
+
+def test_small_passes_give_what_large_ones_do(two, inputs):
+    small = unilens.explain(Evaluator(two, chunk=1), inputs, "ig")
+    large = unilens.explain(Evaluator(two, chunk=50), inputs, "ig")
+    torch.testing.assert_close(small.values, large.values, rtol=1e-12, atol=1e-15)
+
+
+def test_batch_norms_are_folded_in_models_of_parts_as_well():
+    class Convolutional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution, self.norm = nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3)
+
+        def forward(self, picture, row):
+            return self.norm(self.convolution(picture)).flatten(2).mean(2) + row
+
+    inputs = {"picture": torch.rand(2, *IMAGE), "row": torch.rand(2, 3)}
+    evaluators = []
+
+    class Noted(Evaluator):
+        def with_model(self, model):
+            evaluators.append(super().with_model(model))
+            return evaluators[-1]
+
+    model = Convolutional().eval()
+    model.norm.running_mean.fill_(0.3)
+    found = unilens.explain(Noted(model), inputs, "ig")
+    kinds = {type(part) for part in evaluators[0]._fast.modules()}
+    assert nn.Conv2d in kinds
+    assert nn.BatchNorm2d not in kinds
+    plain = unilens.explain(Evaluator(model, fold=False), inputs, "ig")
+    torch.testing.assert_close(found.values, plain.values, rtol=1e-4, atol=1e-6)
+
+
+def test_the_model_stays_as_it_is(two, inputs):
+    before = copy.deepcopy(two.state_dict())
+    unilens.explain(two, {**inputs, "scale": torch.tensor([1, 2, 3])}, "uni")
+    assert all(torch.equal(value, before[name]) for name, value in two.state_dict().items())
+    assert all(parameter.grad is None for parameter in two.parameters())
+    assert [name for name, _ in two.named_children()] == ["picture", "row", "top"]
+
+
+def test_the_gradient_of_an_attribution_goes_back_to_every_part(two, inputs):
+    leaves = {name: part.clone().requires_grad_() for name, part in inputs.items()}
+    found = PathAttribution(score="logit", create_graph=True)(two, leaves, 0)
+    sum(values.sum() for values in found.values.values()).backward()
+    for name, part in leaves.items():  # the sum is f(x) - f(0), whose gradient is f's
+        other = {**inputs, name: part.detach().clone().requires_grad_()}
+        two(**other)[:, 0].sum().backward()
+        torch.testing.assert_close(part.grad, other[name].grad, rtol=1e-6, atol=1e-9)
+    two.zero_grad()
+
+
+def test_stability_and_curvature_are_those_of_the_model_on_one_tensor(two, inputs):
+    explain, plain = PathAttribution(), Side(two).eval()
+    found, whole = explain(two, inputs), explain(plain, side_by_side(inputs))
+    expected = explain.curvature(plain, side_by_side(inputs), whole)
+    for name, values in explain.curvature(two, inputs, found).items():
+        torch.testing.assert_close(values, expected[name])
+    expected = explain.stability(plain, side_by_side(inputs), whole)
+    for name, values in explain.stability(two, inputs, found).items():
+        torch.testing.assert_close(values, expected[name])
+
+
+@pytest.mark.parametrize("metric", ["mu_fidelity", "deletion_auc", "max_sensitivity"])
+def test_metrics_judge_all_parts_together(two, inputs, metric):
+    plain = Side(two).eval()
+    found, whole = (
+        unilens.explain(two, inputs, "ig"),
+        unilens.explain(plain, side_by_side(inputs), "ig"),
+    )
+    ours = unilens.evaluate(two, inputs, found, metric, method="ig")
+    expected = unilens.evaluate(plain, side_by_side(inputs), whole, metric, method="ig")
+    assert torch.equal(ours, expected)
+    maps = unilens.evaluate(two, inputs, found.values, metric, method="ig")
+    assert torch.equal(maps, expected)
+
+
+@pytest.mark.parametrize("metric", ["deletion_auc", "confidence_change", "stability"])
+def test_metrics_of_inputs_that_hold_different_things_are_those_of_each_alone(two, inputs, metric):
+    parts = {**inputs, "scale": torch.tensor([3, 1, 3])}
+    found = unilens.explain(two, parts, "ig")
+    together = unilens.evaluate(two, parts, found, metric, method="ig")
+    for row in range(3):
+        own = {name: part[row : row + 1] for name, part in parts.items()}
+        alone = unilens.evaluate(two, own, unilens.explain(two, own, "ig"), metric, method="ig")
+        assert torch.equal(alone[0], together[row])
+
+
+def test_references_come_in_the_structure_of_the_inputs(two, inputs):
+    references = {"picture": drawn(5, *IMAGE, seed=4), "row": drawn(5, *TABLE, seed=4)}
+    found = unilens.explain(two, inputs, "expected_gradients", references=references, n_steps=20)
+    whole = unilens.explain(
+        Side(two).eval(),
+        side_by_side(inputs),
+        "expected_gradients",
+        references=side_by_side(references),
+        n_steps=20,
+    )
+    assert torch.equal(side_by_side(found.values), whole.values)
+
+
+def test_an_attribution_of_parts_has_what_any_has(two, inputs):
+    found = unilens.explain(two, inputs, "ig")
+    again = pickle.loads(pickle.dumps(found))
+    assert torch.equal(again.values["row"], found.values["row"])
+    assert found.provenance["method"] == "ig"
+    assert found.warnings == found.whole.warnings
+    assert torch.equal(found.saliency["row"], found.values["row"].abs())
+    assert "mine" in found.with_measured(mine=torch.zeros(3)).diagnostics
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = found.nothing
+
+
+BAD = {
+    "no row": ({"picture": torch.tensor(1.0)}, {}, r"one row per input.*\(\)"),
+    "other rows": (
+        {"picture": torch.rand(2, 3), "row": torch.rand(3, 3)},
+        {},
+        r"all of the same B, got \{'picture': \(2, 3\), 'row': \(3, 3\)\}; repeat",
+    ),
+    "no floats": ({"picture": torch.ones(2, 3, dtype=torch.long)}, {}, "at least one part with fl"),
+    "no parts": ((), {}, "at least one part with floating-point values to explain, got no parts"),
+    "an array": ({"picture": [[1.0]]}, {}, "every part to be a tensor .*, got list; convert"),
+    "unknown keyword": (
+        {"picture": torch.rand(1, *IMAGE).double(), "table": torch.rand(1, 3).double()},
+        {},
+        r"shape parts picture \(2, 4, 5\), table \(3,\).*unexpected keyword argument 'table'",
+    ),
+    "nan": (
+        {"picture": torch.full((1, *IMAGE), torch.nan), "row": torch.rand(1, 3)},
+        {},
+        "NaN or infinity in input 0",
+    ),
+    "targets": (
+        {
+            "picture": torch.rand(3, *IMAGE),
+            "row": torch.rand(3, 3),
+            "scale": torch.tensor([1, 2, 3]),
+        },
+        {"target": [0, 1]},
+        r"expected `target` of shape \(3,\), one per input, got \(2,\)",
+    ),
+    "blur of a table": (
+        {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
+        {"baseline": "blur"},
+        r"in part 'row': expected images .* got \(1, 3\)",
+    ),
+    "other parts": (
+        {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
+        {"baseline": {"picture": "blur"}},
+        r"expected inputs with the parts picture, .* got the parts picture \(2, 4, 5\), row \(3,\)",
+    ),
+    "a search in a part": (
+        {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
+        {"baseline": {"picture": "unlearned", "row": 0}},
+        "in part 'picture': Unlearned runs the model, which takes all parts together",
+    ),
+    "a baseline of another shape": (
+        {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
+        {"baseline": {"picture": 0.0, "row": torch.rand(1, 4)}},
+        r"in part 'row': expected a baseline of the inputs' shape \(1, 3\).*got \(1, 4\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_parts_get_one_clear_line(two, case):
+    inputs, settings, message = BAD[case]
+    with pytest.raises(UnilensError, match=message) as caught:
+        unilens.explain(two, inputs, "ig", **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_in_training_mode_is_named_as_the_user_knows_it(two, inputs):
+    two.top.train()
+    with pytest.raises(UnilensError, match="but top is in training mode"):
+        unilens.explain(two, inputs, "ig")
+
+
+def test_baselines_by_part_need_inputs_in_parts(two, inputs):
+    with pytest.raises(UnilensError, match="got a single tensor"):
+        unilens.explain(Side(two).eval(), side_by_side(inputs), "ig", baseline={"row": 0})
+    with pytest.raises(UnilensError, match="baseline for every part"):
+        ByPart({})
+
+
+def test_metrics_of_parts_refuse_what_they_cannot_cut(two, inputs):
+    found = unilens.explain(two, inputs, "ig")
+    with pytest.raises(UnilensError, match="expected no mask where inputs come in parts"):
+        unilens.evaluate(two, inputs, found, "pointing_game", mask=torch.ones(3, 43))
+    with pytest.raises(UnilensError, match="expected maps for the parts"):
+        unilens.evaluate(two, inputs, {"row": found.values["row"]})
+
+
+def test_occlusion_hides_one_feature_of_any_table_and_refuses_pictures(two, inputs):
+    class Sum(nn.Module):
+        def forward(self, first, second):
+            return torch.stack([first.sum(1) + 2 * second.sum(1), 0 * first[:, 0]], 1)
+
+    parts = (drawn(2, 3), drawn(2, 4, seed=1))
+    values = unilens.explain(Sum().eval(), parts, "occlusion", score="logit", target=0).values
+    torch.testing.assert_close(values[0], parts[0])
+    torch.testing.assert_close(values[1], 2 * parts[1])
+    with pytest.raises(UnilensError, match=r"in\s+parts, got picture \(2, 4, 5\)"):
+        unilens.explain(two, inputs, "occlusion")
+
+
+def test_given_values_are_a_baseline_of_single_tensors_too(two, inputs):
+    start = side_by_side(inputs).flip(0)
+    plain, values = Side(two).eval(), side_by_side(inputs)
+    found = methods["ig"](baseline=Given(start))(plain, values)
+    assert torch.equal(found.baseline, start)
+    same = methods["ig"](baseline=Given(torch.zeros(1, 43)))(plain, values)
+    black = methods["ig"](baseline=Constant(0.0))(plain, values)
+    assert torch.equal(same.values, black.values)
+
+
+def test_a_model_may_have_a_layout_of_its_own():
+    class Drawn(nn.Module):
+        parts = layout = "landscape"
+
+        def forward(self, values):
+            return values.flatten(1)[:, :3]
+
+    model, values = Drawn().eval(), drawn(2, 5)
+    assert Evaluator(model).parts is None
+    found = unilens.explain(model, values, "ig", baseline="image_mean")
+    torch.testing.assert_close(found.baseline, values.mean(1, keepdim=True).expand_as(values))
+    given = ImageMean()(model, values, found.target, generator=generator())
+    assert torch.equal(given, found.baseline)
+
+
+def test_smoothed_methods_keep_values_given_for_a_baseline_with_their_input(two, inputs):
+    start = {"picture": 0.0, "row": drawn(3, *TABLE, seed=8)}
+    parts = {**inputs, "scale": torch.tensor([2, 5, 3])}
+    inner = PathAttribution(ByPart(start), n_steps=4)
+    found = methods["smoothgrad"].build(inner, n_samples=3)(two, parts)
+    for row in range(3):
+        own = {name: part[row : row + 1] for name, part in parts.items()}
+        mine = ByPart({"picture": 0.0, "row": start["row"][row : row + 1]})
+        alone = PathAttribution(mine, n_steps=4)
+        expected = methods["smoothgrad"].build(alone, n_samples=3)(two, own)
+        assert torch.equal(found.values["row"][row], expected.values["row"][0])
+
+
+def test_any_number_of_parts_keep_their_places():
+    class Three(nn.Module):
+        def forward(self, first, second, third):
+            sums = [first.sum(1), 2 * second.flatten(1).sum(1), 3 * third]
+            return torch.stack([sum(sums), 0 * third], 1)
+
+    parts = (drawn(2, 3), drawn(2, 2, 2, seed=1), torch.rand(2).double())
+    found = unilens.explain(Three().eval(), parts, "ig", target=0, score="logit", n_steps=1)
+    for weight, part, values in zip((1, 2, 3), parts, found.values, strict=True):
+        torch.testing.assert_close(values, weight * part)
+
+
+def test_a_model_may_write_into_what_it_holds(two, inputs):
+    class Writes(nn.Module):
+        def forward(self, picture, row, scale):
+            return two(picture, row, scale.mul_(2))
+
+    scale = torch.tensor([1, 3, 1])
+    found = unilens.explain(Writes().eval(), {**inputs, "scale": scale}, "ig")
+    expected = unilens.explain(two, {**inputs, "scale": 2 * scale}, "ig")
+    torch.testing.assert_close(found.values, expected.values)
+    assert scale.tolist() == [1, 3, 1]
+
+
+def test_what_is_known_of_a_path_stays_with_its_input(two, inputs):
+    found = unilens.explain(two, {**inputs, "scale": torch.tensor([1, 3, 1])}, "uni")
+    rows = torch.tensor([2, 0])
+    some = chosen(found.whole, rows)
+    assert torch.equal(some.values, found.whole.values[rows])
+    for name in ("fraction", "score", "confidence"):
+        assert torch.equal(getattr(some.trace, name), getattr(found.trace, name)[:, rows])
+    assert torch.equal(some.trace.gradient_change, found.trace.gradient_change[rows])
+    assert torch.equal(some.record["matching_loss"], found.record["matching_loss"][rows])
+    assert torch.equal(some.measured["proximity"], found.measured["proximity"][rows])
