@@ -198,7 +198,7 @@ def _as_prior(given: object) -> Tensor:
 
 def _as_units(given: object) -> Tensor:
     try:
-        units = torch.as_tensor(given, dtype=torch.float64)
+        units = torch.as_tensor(math.nan if isinstance(given, bool) else given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         units = torch.zeros(())
     if not (units.isfinite().all() and units.gt(0).all()):
