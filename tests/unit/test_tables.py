@@ -1,5 +1,8 @@
 """Tables of mixed scales and signals, as docs/tables.md explains them."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -69,3 +72,12 @@ def test_digits_are_explained_completely():
     for method in ("uni", "ig"):
         gap = explain(Evaluator(model, independent=False), inputs[:20], method).completeness_gap
         assert float(gap.abs().max()) < 0.02
+
+
+def test_the_code_of_the_page_runs():
+    page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "tables.md", "exec"), names)
+    moved = (names["attribution"].baseline - names["rows"][:50]) / names["std"]
+    assert moved.norm(dim=1).tolist() == pytest.approx([1.0] * 50, abs=1e-3)

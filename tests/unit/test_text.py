@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -312,3 +313,14 @@ def test_models_that_cannot_be_loaded(folder, tmp_path, capsys):
 
 def test_the_tiny_vocabulary_has_what_the_texts_here_need():
     assert {"film", "##fun", "dull"} <= set(WORDS)
+
+
+def test_the_code_of_the_page_runs(classifier, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "text.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(unilens.text, "load_text_classifier", lambda name: classifier)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "text.md", "exec"), names)
+    assert names["found"].tokens.words[:2] == ("The", "soup")
+    assert "soup" in capsys.readouterr().out
+    assert names["fidelity"].shape == (1,)

@@ -25,7 +25,7 @@ border-radius:6px;padding:.8em;max-width:48em;margin:.5em 0">
 {% for piece, value, colour in pieces %}{% if value is none %}{{ piece }}{% else %}\
 <span style="background:{{ colour }};border-radius:3px" title="{{ value }}">{{ piece }}</span>\
 {% endif %}{% endfor %}</p>
-<p style="margin:.6em 0 0;font-size:85%;color:#444">\
+<p style="margin:.6em 0 0;font-size:85%;color:#111">\
 <span style="background:{{ full_for }}">for</span> and \
 <span style="background:{{ full_against }}">against</span> the class, full colour {{ scale }}. \
 Strongest: {% for word, value in strongest %}{{ ", " if not loop.first }}{{ word }} {{ value }}\
