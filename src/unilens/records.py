@@ -58,7 +58,7 @@ def record(
             for p, i in zip(top.values, top.indices, strict=True)
         ],
         "methods": {
-            name: _of_method(attribution, index) for name, attribution in attributions.items()
+            name: of_method(attribution, index) for name, attribution in attributions.items()
         },
         "left_out": dict(left_out or {}),
     }
@@ -77,7 +77,8 @@ def of_model(model: PixelClassifier) -> dict[str, Any]:
     }
 
 
-def _of_method(attribution: Attribution, index: int) -> dict[str, Any]:
+def of_method(attribution: Attribution, index: int = 0) -> dict[str, Any]:
+    """Return how one input was explained, and how well, as plain data."""
     trace, baseline_score = attribution.trace, attribution.baseline_score
     return {
         "score": number(attribution.score[index]),

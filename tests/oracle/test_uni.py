@@ -135,3 +135,68 @@ def test_where_there_is_nothing_to_unlearn_the_baseline_is_the_input_and_says_so
     assert torch.equal(attribution.baseline, images)
     assert all("baseline_is_input" in names for names in attribution.warnings)
     assert float(attribution.values.abs().max()) == 0
+
+
+class Rescaled(torch.nn.Module):
+    """The model of inputs in other units: it takes x / units."""
+
+    def __init__(self, model, units):
+        super().__init__()
+        self.model, self.units = model, units
+
+    def forward(self, inputs):
+        return self.model(inputs * self.units)
+
+
+POWERS = {
+    "one": torch.tensor(0.5),
+    "per channel": torch.tensor([0.25, 2.0, 8.0]).view(3, 1, 1),
+    "per value": 2.0 ** (torch.arange(3 * 13 * 11) % 5).view(3, 13, 11),
+}
+
+
+@pytest.mark.parametrize("kind", POWERS)
+@pytest.mark.parametrize("method", ["uni", "uni_paper"])
+def test_rescaling_a_value_and_its_unit_changes_nothing(method, kind, small_net, images):
+    """Powers of two round nothing, so that both must agree to the last bit."""
+    units = POWERS[kind].double()
+    given = {"clamp": True, "bounds": (-0.1, 1.1)} if kind == "one" else {}
+    found = explain(small_net, images, method, units=units, **given)
+    if given:
+        given["bounds"] = (-0.2, 2.2)
+    rescaled = explain(Rescaled(small_net, units).eval(), images / units, method, **given)
+    assert torch.equal(found.values, rescaled.values)
+    assert torch.equal(found.baseline, rescaled.baseline * units)
+    assert torch.equal(found.record["matching_loss"], rescaled.record["matching_loss"])
+    plain = explain(small_net, images, method)
+    assert not torch.allclose(found.baseline, plain.baseline, atol=1e-3)
+
+
+@pytest.mark.parametrize("start", ["zeros", "gaussian", "sphere"])
+def test_the_budget_is_a_distance_in_units(start, small_net, images):
+    units = torch.tensor([3.0, 0.1, 20.0]).view(3, 1, 1)
+    found = find(Unlearned(start=start, units=units, budget=0.7), small_net, images)
+    distance = ((found.values - images) / units).flatten(1).norm(dim=1)
+    assert distance.tolist() == pytest.approx([0.7] * 8, abs=1e-6)
+
+
+def test_units_of_one_are_none(small_net, images):
+    plain = explain(small_net, images, "uni")
+    for units in (1, [[[1.0]]], torch.ones(3, 13, 11)):
+        assert torch.equal(explain(small_net, images, "uni", units=units).values, plain.values)
+
+
+@pytest.mark.parametrize(
+    "units",
+    [0, -1.0, float("nan"), [1.0, 0.0], "std", torch.zeros(2), torch.ones(2) * torch.inf, True],
+)
+def test_wrong_units_are_refused(units):
+    with pytest.raises(ValueError, match="expected units to be finite numbers above 0, got"):
+        Unlearned(units=units)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 1, 1, 1), (2, 13, 11)])
+def test_units_that_do_not_fit_the_inputs_are_refused(shape, small_net, images):
+    message = r"broadcast to one input of shape \(3, 13, 11\), got "
+    with pytest.raises(ValueError, match=message):
+        explain(small_net, images, "uni", units=torch.ones(shape))

@@ -25,7 +25,7 @@ LONGEST_NAME = 60
 MOST_CELLS = 64
 """A grid of more cells a side takes memory that grows with its square."""
 MOST_STATE_BYTES = 40 * 2**20
-OUT_OF_REACH = {"bounds", "class_prior", "create_graph", "layer", "manifold", "references"}
+OUT_OF_REACH = {"bounds", "class_prior", "create_graph", "layer", "manifold", "references", "units"}
 """Settings that are tensors, files or names of layers, or mean nothing to one photograph."""
 
 Model = TypeVar("Model", bound=BaseModel)

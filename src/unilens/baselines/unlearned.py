@@ -42,7 +42,7 @@ class Unlearned:
         matching_steps: T.
         matching_step_size: mu; with the normalised gradient a share of the budget.
         budget: epsilon, the l2 distance of the baseline from the input, in the inputs' units
-            (pixel values in [0, 1] over the whole image, for the bundled models).
+            (pixel values in [0, 1] over the whole image, for the bundled models), or in `units`.
         start: d0; "zeros", "gaussian" (expected norm epsilon) or "sphere" (norm epsilon).
         gradient: "raw" (paper) or "normalised" to an l2 norm of epsilon per input.
         projection: "sphere" (paper) or "ball".
@@ -50,6 +50,10 @@ class Unlearned:
         bounds: the input box, used by `clamp` alone.
         matching_target: "unlearned" (paper); "uniform" or "prior" skip the unlearning.
         class_prior: `(K,)` probabilities, a tensor or a list, for `matching_target="prior"`.
+        units: what counts as one step in each value, such as the standard deviations of a table's
+            columns: a number, a list or a tensor that broadcasts to one input, in the inputs'
+            units. The search runs in x / units: budget and distance are in these, so that
+            rescaling a value together with its unit changes nothing. `bounds` stay in the inputs'.
 
     References:
         Choi, Duplessis, Belongie, "Unlearning-based Neural Interpretations", ICLR 2025,
@@ -67,6 +71,7 @@ class Unlearned:
     bounds: tuple[float, float] = (0.0, 1.0)
     matching_target: str = "unlearned"
     class_prior: Tensor | Sequence[float] | None = None
+    units: float | Sequence[float] | Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("unlearning_rate", "matching_step_size", "budget"):
@@ -79,6 +84,8 @@ class Unlearned:
         prior = self.class_prior
         if prior is not None and not isinstance(prior, Tensor):
             object.__setattr__(self, "class_prior", _as_prior(prior))
+        if self.units is not None:
+            object.__setattr__(self, "units", _as_units(self.units))
         require(
             (self.matching_target == "prior") == (self.class_prior is not None),
             "expected class_prior (K,) with matching_target='prior', and only with it",
@@ -101,16 +108,17 @@ class Unlearned:
                 "use method='ig' with score='logit'"
             )
         divergence = _divergence(wanted)
+        units = self._units(inputs)
         shift = self._start(inputs, generator)
         losses = []
         for _ in range(self.matching_steps):
-            evaluation = model.differentiate((inputs + shift).unsqueeze(0), divergence)
+            evaluation = model.differentiate((inputs + shift * units).unsqueeze(0), divergence)
             losses.append(evaluation.values[0])
-            step = evaluation.gradients[0]
+            step = evaluation.gradients[0] * units
             if self.gradient == "normalised":
                 step = _to_length(step, self.budget)
-            shift = self._project(inputs, shift - self.matching_step_size * step)
-        baseline = inputs + shift
+            shift = self._project(inputs, shift - self.matching_step_size * step, units)
+        baseline = inputs + shift * units
         rows = torch.arange(len(inputs), device=inputs.device)
         losses.append(divergence(model(baseline), rows))
         return Found(baseline, {"matching_loss": torch.stack(losses, dim=1)})
@@ -136,6 +144,22 @@ class Unlearned:
             )
         return (prior / prior.sum()).log().expand_as(outputs)
 
+    def _units(self, inputs: Tensor) -> Tensor:
+        if self.units is None:
+            return inputs.new_ones(())
+        units = torch.as_tensor(self.units).to(inputs)
+        shape = inputs.shape[1:]
+        fits = len(units.shape) <= len(shape) and all(
+            size in (1, wanted)
+            for size, wanted in zip(reversed(units.shape), reversed(shape), strict=False)
+        )
+        if not fits:
+            raise UnilensError(
+                f"expected units that broadcast to one input of shape {tuple(shape)}, got "
+                f"{tuple(units.shape)}; give one number, or one per value"
+            )
+        return units
+
     def _start(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         if self.start == "zeros":
             return torch.zeros_like(inputs)
@@ -145,14 +169,14 @@ class Unlearned:
             return _to_length(noise, self.budget)
         return noise * self.budget / math.sqrt(shape.numel())
 
-    def _project(self, inputs: Tensor, shift: Tensor) -> Tensor:
+    def _project(self, inputs: Tensor, shift: Tensor, units: Tensor) -> Tensor:
         on_sphere = _to_length(shift, self.budget)
         if self.projection == "ball":
             on_sphere = torch.where(
                 per_item(l2_norm(shift), shift) <= self.budget, shift, on_sphere
             )
         if self.clamp:
-            return (inputs + on_sphere).clamp(*self.bounds) - inputs
+            return ((inputs + on_sphere * units).clamp(*self.bounds) - inputs) / units
         return on_sphere
 
 
@@ -163,6 +187,20 @@ def _as_prior(given: object) -> Tensor:
         raise UnilensError(
             f"expected class_prior to be a tensor (K,) or a list of numbers, got {given!r}"
         ) from None
+
+
+def _as_units(given: object) -> Tensor:
+    try:
+        units = torch.as_tensor(math.nan if isinstance(given, bool) else given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        units = torch.zeros(())
+    if not (units.isfinite().all() and units.gt(0).all()):
+        came = f"a tensor {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
+        raise UnilensError(
+            f"expected units to be finite numbers above 0, got {came}; a column that never varies "
+            "has no standard deviation: give it the unit 1"
+        )
+    return units
 
 
 def _divergence(wanted: Tensor) -> Objective:

@@ -1,6 +1,16 @@
-"""The command line: explain photographs, evaluate maps, benchmark methods, open the page."""
+"""The command line: explain photographs and texts, evaluate, benchmark, open the page."""
 
-from . import benchmark, evaluate, explain, listing, manifold, page, report
+from . import benchmark, evaluate, explain, explain_text, listing, manifold, page, report
 from .app import main
 
-__all__ = ["benchmark", "evaluate", "explain", "listing", "main", "manifold", "page", "report"]
+__all__ = [
+    "benchmark",
+    "evaluate",
+    "explain",
+    "explain_text",
+    "listing",
+    "main",
+    "manifold",
+    "page",
+    "report",
+]

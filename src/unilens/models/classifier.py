@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from PIL import Image
@@ -14,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from ..errors import UnilensError, UnknownNameError
 from .images import to_rgb
+from .labels import Labelled
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Preprocessing:
         return transforms.to_tensor(transforms.center_crop(resized, list(self.size)))
 
 
-class PixelClassifier(nn.Module):
+class PixelClassifier(Labelled, nn.Module):
     """An image network from pixels `(B, 3, H, W)` in [0, 1] to logits `(B, K)`.
 
     Args:
@@ -84,45 +81,3 @@ class PixelClassifier(nn.Module):
     def preprocess(self, image: Image.Image) -> Tensor:
         """Return a photograph as the pixels `(3, H, W)` in [0, 1] that the network sees."""
         return self.preprocessing(image)
-
-    def label(self, index: int) -> str:
-        """Return the first name of a class, or `class 7` where it has none."""
-        return self.labels[index].split(",")[0] if index < len(self.labels) else f"class {index}"
-
-    def class_index(self, name: str) -> int:
-        """Return the index of a class by one of its names, in any case, or by its number.
-
-        Raises:
-            UnknownNameError: no class has this name; the nearest are suggested.
-            UnilensError: several have it.
-        """
-        if re.fullmatch(r"\d+", name.strip()):
-            return int(name)
-        names = classes_by_name(self.labels)
-        found = names.get(fold(name), ())
-        if len(found) > 1:
-            raise UnilensError(
-                f"the label {name!r} names classes {', '.join(map(str, found))}; pass one of the "
-                "numbers"
-            )
-        if not found:
-            remedy = (
-                "Or pass the class index." if names else "The model has no labels: pass an index."
-            )
-            raise UnknownNameError("label", name, names, remedy)
-        return found[0]
-
-
-@functools.lru_cache(maxsize=8)
-def classes_by_name(labels: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
-    """Return the classes that have a name, by all names of all classes, folded."""
-    names: dict[str, tuple[int, ...]] = {}
-    for index, label in enumerate(labels):
-        for one in sorted({fold(part) for part in (label, *label.split(","))}):
-            names[one] = (*names.get(one, ()), index)
-    return MappingProxyType(names)
-
-
-def fold(name: str) -> str:
-    """Return a name without what people write differently: case, underscores, outer spaces."""
-    return name.replace("_", " ").strip().casefold()

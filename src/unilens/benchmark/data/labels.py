@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import UnilensError, require
 from ...models import PixelClassifier
-from ...models.classifier import classes_by_name, fold
+from ...models.labels import classes_by_name, fold
 from .items import Label
 
 FILE_COLUMNS = ("file", "filename", "path", "image")

@@ -1,0 +1,62 @@
+"""Classes by the names that people call them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ..errors import UnilensError, UnknownNameError
+
+
+class Labelled:
+    """What has classes with names.
+
+    Attributes:
+        labels: of the classes, in order; several names of one class are separated by commas.
+    """
+
+    labels: tuple[str, ...]
+
+    def label(self, index: int) -> str:
+        """Return the first name of a class, or `class 7` where it has none."""
+        return self.labels[index].split(",")[0] if index < len(self.labels) else f"class {index}"
+
+    def class_index(self, name: str) -> int:
+        """Return the index of a class by one of its names, in any case, or by its number.
+
+        Raises:
+            UnknownNameError: no class has this name; the nearest are suggested.
+            UnilensError: several have it.
+        """
+        if re.fullmatch(r"\d+", name.strip()):
+            return int(name)
+        names = classes_by_name(self.labels)
+        found = names.get(fold(name), ())
+        if len(found) > 1:
+            raise UnilensError(
+                f"the label {name!r} names classes {', '.join(map(str, found))}; pass one of the "
+                "numbers"
+            )
+        if not found:
+            remedy = (
+                "Or pass the class index." if names else "The model has no labels: pass an index."
+            )
+            raise UnknownNameError("label", name, names, remedy)
+        return found[0]
+
+
+@functools.lru_cache(maxsize=8)
+def classes_by_name(labels: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
+    """Return the classes that have a name, by all names of all classes, folded."""
+    names: dict[str, tuple[int, ...]] = {}
+    for index, label in enumerate(labels):
+        for one in sorted({fold(part) for part in (label, *label.split(","))}):
+            names[one] = (*names.get(one, ()), index)
+    return MappingProxyType(names)
+
+
+def fold(name: str) -> str:
+    """Return a name without what people write differently: case, underscores, outer spaces."""
+    return name.replace("_", " ").strip().casefold()

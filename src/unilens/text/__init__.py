@@ -1,0 +1,20 @@
+"""What a text classifier saw: every method at the embeddings of the text's own tokens."""
+
+from .attribution import TextAttribution
+from .classifier import AtEmbeddings, EncodedText, TextClassifier
+from .loading import load_text_classifier
+from .methods import build_text_method, explain_text, text_baselines, text_methods
+from .tokens import Tokens
+
+__all__ = [
+    "AtEmbeddings",
+    "EncodedText",
+    "TextAttribution",
+    "TextClassifier",
+    "Tokens",
+    "build_text_method",
+    "explain_text",
+    "load_text_classifier",
+    "text_baselines",
+    "text_methods",
+]

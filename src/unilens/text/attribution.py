@@ -1,0 +1,101 @@
+"""What every token and word of a text contributed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..attribution import Attribution
+from ..errors import require
+from ..numerics import wide
+from .tokens import Tokens
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+PARTS = ("word", "token")
+"""What can be coloured as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextAttribution:
+    """An attribution of one text, by token and by word.
+
+    Attributes:
+        tokens: of the text: their names, and where they are.
+        label: of the class explained.
+        attribution: at the embeddings, `(1, E, L)`, with its diagnostics and warnings.
+    """
+
+    tokens: Tokens
+    label: str
+    attribution: Attribution
+
+    @property
+    def token_values(self) -> Tensor:
+        """What each token contributed, `(L,)`: its embedding's sum, in units of the score."""
+        return wide(self.attribution.values[0]).sum(0)
+
+    @property
+    def word_values(self) -> Tensor:
+        """What each word contributed, `(W,)`: the sum over its tokens, in units of the score."""
+        return self.tokens.by_word(self.token_values)
+
+    @property
+    def completeness_gap(self) -> float:
+        """f(x) - f(x') - the sum of all values, in units of the score; NaN where undefined."""
+        return float(self.attribution.completeness_gap[0])
+
+    def pieces(self, by: str = "word") -> list[tuple[str, float | None]]:
+        """Return the text in pieces, each with its value, or None for what no token covers.
+
+        Joined, the pieces are the text. Tokens that share characters are one piece.
+
+        Args:
+            by: "word" or "token".
+        """
+        require(by in PARTS, f"expected by to be {' or '.join(PARTS)}, got {by!r}")
+        words = by == "word"
+        offsets = self.tokens.word_offsets if words else self.tokens.offsets
+        values = (self.word_values if words else self.token_values).tolist()
+        text, done = self.tokens.text, 0
+        found: list[tuple[str, float | None]] = []
+        for (start, end), value in zip(offsets, values, strict=True):
+            if start < done and found and found[-1][1] is not None:
+                before, so_far = found.pop()
+                found.append((before + text[done:end], so_far + value))
+            else:
+                found += [(text[done:start], None)] if start > done else []
+                found.append((text[start:end], value))
+            done = max(done, end)
+        return found + ([(text[done:], None)] if done < len(text) else [])
+
+    def to_html(self, by: str = "word") -> str:
+        """Return the text as HTML, what spoke for the class in orange, against it in purple.
+
+        Args:
+            by: "word" or "token".
+        """
+        from .render import html
+
+        return html(self, by)
+
+    def to_rich(self, by: str = "word") -> Text:
+        """Return the text for the terminal, in the same colours.
+
+        Args:
+            by: "word" or "token".
+        """
+        from .render import rich_text
+
+        return rich_text(self, by)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return self.to_html()
+
+    def __rich__(self) -> Text:
+        """Return what `rich.print` shows."""
+        return self.to_rich()

@@ -1,0 +1,142 @@
+"""The methods and baselines of texts: the registered ones, and tokens that stand for all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..attribution import Explainer
+from ..baselines import Baseline, Constant, baselines
+from ..checks import Target
+from ..errors import NotApplicableError
+from ..gradients import Evaluator
+from ..methods import methods
+from ..registry import Card, Composed, Entry, Registry
+from .attribution import TextAttribution
+from .classifier import AtEmbeddings, TextClassifier
+
+
+@dataclass(frozen=True)
+class TokenEverywhere:
+    """Compare with the text in which every token is the same one.
+
+    The tokens that the tokenizer adds stay what they are.
+
+    Args:
+        token: "pad" or "mask".
+    """
+
+    token: str
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` unless the model is one of texts."""
+        if not isinstance(model.model, AtEmbeddings):
+            raise NotApplicableError(
+                f"expected a text for the baseline {self.token}, got inputs of shape "
+                f"{tuple(inputs.shape[1:])}; use another baseline, or unilens.text.explain_text"
+            )
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, E, L)`; see `Baseline`."""
+        self.check(model, inputs)
+        embedding = cast(AtEmbeddings, model.model).replacement(self.token)
+        return embedding.to(inputs).view(1, -1, 1).expand_as(inputs).clone()
+
+
+text_baselines: Registry[Baseline] = Registry("baseline")
+"""The baselines of texts: the registered ones, and those that are a token."""
+
+_REFERENCE = "Sundararajan et al. 2017, arXiv 1703.01365, section 6.4"
+text_baselines.add(
+    Card("pad", "token", "the padding token's embedding in every place of the text", _REFERENCE),
+    lambda: TokenEverywhere("pad"),
+)
+text_baselines.add(
+    Card("mask", "token", "the mask token's embedding in every place of the text", _REFERENCE),
+    lambda: TokenEverywhere("mask"),
+)
+text_baselines.add(
+    Card("zero", "token", "0 in every place of the text; the same as black", _REFERENCE),
+    lambda: Constant(0.0),
+)
+for _baseline in baselines.values():
+    text_baselines.register(_baseline)
+
+
+def _for_texts(entry: Entry[Explainer]) -> Entry[Explainer]:
+    if not isinstance(entry, Composed) or "baseline" not in entry.kinds:
+        return entry
+    return dataclasses.replace(entry, kinds={**entry.kinds, "baseline": text_baselines})
+
+
+_OF_PICTURES = {"gradcam", "guided_gradcam", "edges"}
+"""Methods that read grids of pixels: where a transformer has tokens x channels, they would take one
+for the other."""
+text_methods: Registry[Explainer] = Registry("method")
+"""The registered methods but those of pictures, with the baselines of texts."""
+for _name, _method in methods.items():
+    if _name not in _OF_PICTURES:
+        text_methods.register(_for_texts(_method))
+
+
+def build_text_method(
+    classifier: TextClassifier, method: str, settings: Mapping[str, Any]
+) -> Explainer:
+    """Return a method with its settings; where it has `units`, they are typical norms by default.
+
+    Args:
+        classifier: whose embeddings say what norm is typical.
+        method: a name in `text_methods`.
+        settings: of the method and its parts, by name.
+
+    Raises:
+        UnknownNameError: no such method or setting.
+        UnilensError: a setting does not fit.
+    """
+    entry = text_methods[method]
+    own = {"units": classifier.typical_norm} if "units" in entry.settings_with(settings) else {}
+    return entry(**{**own, **settings})
+
+
+def explain_text(
+    classifier: TextClassifier,
+    text: str,
+    method: str = "uni",
+    target: Target = None,
+    *,
+    seed: int = 0,
+    **settings: Any,
+) -> TextAttribution:
+    """Explain what a model saw in the tokens and words of a text.
+
+    The method runs at the embeddings of the text's own tokens, all of their E values; what the
+    tokenizer adds is held fixed, so that the words account for all of the change of the score.
+
+    Args:
+        classifier: of texts; it is not changed.
+        text: one text.
+        method: a name in `text_methods`.
+        target: class index or label; None for the class that the model predicts.
+        seed: of everything random.
+        **settings: of the method and its parts, by name: `n_steps=30`, `baseline="mask"`,
+            `budget=0.5` (in typical norms of an embedding).
+
+    Returns:
+        The attribution, by token and by word, in units of the score.
+
+    Raises:
+        UnknownNameError: no such method or setting.
+        UnilensError: the text, a setting, the target or the model do not fit.
+    """
+    explainer = build_text_method(classifier, method, settings)
+    encoded = classifier.encode(text)
+    found = explainer(encoded.model, encoded.embeddings, target, seed=seed)
+    label = classifier.label(int(found.target))
+    return TextAttribution(encoded.tokens, label, found.with_provenance(method=method))

@@ -1,0 +1,148 @@
+"""A text with its attribution in colour: HTML, and text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..diagnostics import WARNINGS
+from .attribution import TextAttribution
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_FOR, _AGAINST = (230, 97, 1), (129, 103, 184)
+"""Orange and purple, as in the maps of photographs."""
+_STRONGEST = 5
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
+
+_FRAGMENT = """
+<div style="font-family:sans-serif;background:#fff;color:#111;border:1px solid #888;\
+border-radius:6px;padding:.8em;max-width:48em;margin:.5em 0">
+<p style="margin:0 0 .5em"><b>{{ method }}</b>: {{ label }} (class {{ target }})\
+{% for fact in facts %}, {{ fact }}{% endfor %}</p>
+<p style="margin:0;line-height:1.9;font-size:115%;white-space:pre-wrap;overflow-wrap:anywhere">\
+{% for piece, value, colour in pieces %}{% if value is none %}{{ piece }}{% else %}\
+<span style="background:{{ colour }};border-radius:3px" title="{{ value }}">{{ piece }}</span>\
+{% endif %}{% endfor %}</p>
+<p style="margin:.6em 0 0;font-size:85%;color:#111">\
+<span style="background:{{ full_for }}">for</span> and \
+<span style="background:{{ full_against }}">against</span> the class, full colour {{ scale }}. \
+Strongest: {% for word, value in strongest %}{{ ", " if not loop.first }}{{ word }} {{ value }}\
+{% endfor %}</p>
+{% for name, meaning in warnings %}<p style="margin:.3em 0;color:#b03000">✖ <b>{{ name }}</b>: \
+{{ meaning }}</p>
+{% endfor %}</div>
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>{{ title }}</title></head>
+<body style="margin:1.5em">
+{% for fragment in fragments %}{{ fragment }}
+{% endfor %}</body>
+</html>
+"""
+
+
+def html(found: TextAttribution, by: str) -> str:
+    """Return one explanation as HTML; everything that is not ours is escaped."""
+    from jinja2 import Environment
+
+    pieces = found.pieces(by)
+    scale = _scale(pieces)
+    attribution = found.attribution
+    return (
+        Environment(autoescape=True)
+        .from_string(_FRAGMENT)
+        .render(
+            method=attribution.provenance.get("method", "attribution"),
+            label=found.label,
+            target=int(attribution.target[0]),
+            facts=_facts(found),
+            pieces=[
+                (piece, None if value is None else f"{value:+.3g}", _css(value, scale))
+                for piece, value in pieces
+            ],
+            full_for=_css(scale, scale),
+            full_against=_css(-scale, scale),
+            scale=f"{scale:.2g}",
+            strongest=[(word, f"{value:+.2g}") for word, value in strongest(found)],
+            warnings=[(name, WARNINGS[name].meaning) for name in attribution.warnings[0]],
+        )
+    )
+
+
+def page(found: Mapping[str, TextAttribution], title: str, by: str = "word") -> str:
+    """Return a whole HTML page of one text's explanations, by what the methods are called.
+
+    Args:
+        found: by name.
+        title: of the page.
+        by: "word" or "token".
+    """
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    fragments = [
+        Markup(html(_named(one, name), by))  # noqa: S704 (escaped where it was made)
+        for name, one in found.items()
+    ]
+    template = Environment(autoescape=True).from_string(_PAGE)
+    return template.render(title=title, fragments=fragments)
+
+
+def rich_text(found: TextAttribution, by: str) -> Text:
+    """Return one explanation for the terminal; nothing in it is read as markup or control."""
+    from rich.text import Text
+
+    pieces = found.pieces(by)
+    scale = _scale(pieces)
+    shown = Text()
+    for piece, value in pieces:
+        colour = None if value is None else "#{:02x}{:02x}{:02x}".format(*_mixed(value, scale))
+        shown.append(plain(piece), style="" if colour is None else f"#111111 on {colour}")
+    return shown
+
+
+def strongest(found: TextAttribution) -> list[tuple[str, float]]:
+    """Return the words that contributed most, in either direction, the largest first."""
+    both = zip(found.tokens.words, found.word_values.tolist(), strict=True)
+    return sorted(both, key=lambda one: -abs(one[1]))[:_STRONGEST]
+
+
+def _named(found: TextAttribution, name: str) -> TextAttribution:
+    named = found.attribution.with_provenance(method=name)
+    return TextAttribution(found.tokens, found.label, named)
+
+
+def _facts(found: TextAttribution) -> list[str]:
+    attribution = found.attribution
+    facts = [f"score {float(attribution.score[0]):.3f}"]
+    if attribution.baseline_score is not None:
+        facts.append(f"{float(attribution.baseline_score[0]):.3f} at the baseline")
+    gap = found.completeness_gap
+    return [*facts, f"completeness gap {gap:+.2g}"] if gap == gap else facts
+
+
+def _scale(pieces: Sequence[tuple[str, float | None]]) -> float:
+    return max((abs(value) for _, value in pieces if value is not None), default=0.0)
+
+
+def _mixed(value: float, scale: float) -> tuple[int, ...]:
+    """Return a value's colour: from white to full, on which black text can be read."""
+    share = min(abs(value) / scale, 1.0) if scale > 0 else 0.0
+    full = _FOR if value > 0 else _AGAINST
+    return tuple(round(255 + share * 0.85 * (one - 255)) for one in full)
+
+
+def _css(value: float | None, scale: float) -> str:
+    if value is None:
+        return ""
+    return "rgb({}, {}, {})".format(*_mixed(value, scale))
+
+
+def plain(text: str) -> str:
+    """Return a text in which a terminal finds no commands: what cannot be printed is replaced."""
+    return "".join(one if one.isprintable() or one in "\n\t" else _REPLACED for one in text)

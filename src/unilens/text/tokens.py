@@ -1,0 +1,109 @@
+"""A text, and where its tokens and words are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UnilensError, require
+from ..numerics import wide
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The L tokens of a text, without those that the tokenizer adds, and the W words they make.
+
+    Attributes:
+        text: as it was written.
+        names: `(L,)`, what the tokenizer calls its tokens.
+        offsets: `(L,)`, where each begins and ends in the text, in characters.
+        word_of: `(L,)`, the number of the word that each is part of.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    word_of: tuple[int, ...]
+
+    @property
+    def word_offsets(self) -> tuple[tuple[int, int], ...]:
+        """Where each word begins and ends in the text, in characters, `(W,)`."""
+        spans: dict[int, tuple[int, int]] = {}
+        for word, (start, end) in zip(self.word_of, self.offsets, strict=True):
+            first, last = spans.get(word, (start, end))
+            spans[word] = min(first, start), max(last, end)
+        return tuple(spans[word] for word in sorted(spans))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words as they were written, `(W,)`."""
+        return tuple(self.text[start:end].strip() for start, end in self.word_offsets)
+
+    def by_word(self, values: Tensor) -> Tensor:
+        """Return the sums `(W,)` of the tokens' values `(L,)` over each word."""
+        sums = wide(values).new_zeros(max(self.word_of) + 1)
+        return sums.index_add(0, torch.tensor(self.word_of, device=values.device), wide(values))
+
+
+def read_tokens(
+    tokenizer: Any, text: str, most: int
+) -> tuple[Mapping[str, Any], Tokens, list[int]]:
+    """Return what a tokenizer makes of a text, its tokens, and their places in it.
+
+    Args:
+        tokenizer: a fast one of transformers.
+        text: what to read.
+        most: tokens that the model takes, those counted that the tokenizer adds.
+
+    Raises:
+        UnilensError: no text, one without words, or one that is too long.
+    """
+    _check_text(text)
+    read = tokenizer(
+        text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+    )
+    added = read["special_tokens_mask"]
+    places = [place for place, special in enumerate(added) if not special]
+    require(bool(places), f"expected a text with words, got {text!r}; write some")
+    count = len(added)
+    require(
+        count <= most,
+        f"expected a text of at most {most} tokens, got {count} (with {sum(added)} that the "
+        "tokenizer adds); shorten it, or explain it in parts",
+    )
+    names = tokenizer.convert_ids_to_tokens([read["input_ids"][place] for place in places])
+    offsets = [read["offset_mapping"][place] for place in places]
+    words = read.word_ids()
+    tokens = Tokens(
+        text,
+        tuple(names),
+        tuple(map(tuple, offsets)),
+        _numbered([words[place] for place in places]),
+    )
+    return read, tokens, places
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise UnilensError(
+            f"expected a text, one at a time, got {type(text).__name__}; call once for each"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UnilensError(
+            "expected a text in Unicode, got bytes that are no UTF-8; convert the text first"
+        ) from None
+
+
+def _numbered(words: Sequence[int | None]) -> tuple[int, ...]:
+    """Return the words' numbers from 0 on; a token of no word is one of its own."""
+    numbers: list[int] = []
+    for place, word in enumerate(words):
+        same = place > 0 and word is not None and word == words[place - 1]
+        numbers.append((numbers[-1] if numbers else -1) + (not same))
+    return tuple(numbers)
