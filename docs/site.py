@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,7 @@ def method_page(name: str) -> str:
     entry = methods[name]
     family = PAGE_OF_FAMILY[entry.card.family]
     picture = DOCS / "images" / f"{Path(family).stem}.jpg"
-    required = [
-        key for key, default in entry.settings.items() if default is inspect.Parameter.empty
-    ]
+    required = _required(entry)
     given = "".join(f", {key}={key}" for key in required)
     return "\n".join(
         [
@@ -138,9 +137,7 @@ def metric_page(name: str) -> str:
 def baseline_page(name: str) -> str:
     """Return the page of a baseline, from its card."""
     entry = baselines[name]
-    required = [
-        key for key, default in entry.settings.items() if default is inspect.Parameter.empty
-    ]
+    required = _required(entry)
     given = "".join(f", {key}={key}" for key in required)
     return "\n".join(
         [
@@ -160,8 +157,15 @@ def baseline_page(name: str) -> str:
 
 def reference_page(module: str) -> str:
     """Return the page of a module, which mkdocstrings fills from the docstrings."""
-    members = "" if module != "unilens" else f"\n    options:\n      members: {unilens.__all__}"
-    return f"# {module}\n\n::: {module}{members}\n"
+    if module != "unilens":
+        return f"# {module}\n\n::: {module}\n"
+    named_as_modules = [name for name in unilens.__all__ if find_spec(f"unilens.{name}")]
+    members = [name for name in unilens.__all__ if name not in named_as_modules]
+    functions = "\n".join(
+        f"## `unilens.{name}()`\n\n{inspect.getdoc(getattr(unilens, name))}\n"
+        for name in named_as_modules
+    )
+    return f"# unilens\n\n::: unilens\n    options:\n      members: {members}\n\n{functions}"
 
 
 def notebook_page(path: Path) -> str:
@@ -201,12 +205,22 @@ def _settings(entry: Entry[Any]) -> Iterator[str]:
     if not entry.settings:
         return
     yield from ("## Settings", "", "| setting | default | choices |", "|---|---|---|")
+    required = _required(entry)
     for name, default in entry.settings.items():
-        needed = default is inspect.Parameter.empty
+        needed = name in required
         choices = entry.choices(name) if isinstance(default, str) else ()
         listed = ", ".join(f"`{one}`" for one in choices) if len(choices) > 1 else ""
         yield f"| `{name}` | {'required' if needed else f'`{_shown(default)}`'} | {listed} |"
     yield ""
+
+
+def _required(entry: Entry[Any]) -> list[str]:
+    """Return the settings without which the thing does nothing; references have no default."""
+    return [
+        name
+        for name, default in entry.settings.items()
+        if default is inspect.Parameter.empty or (name == "references" and default is None)
+    ]
 
 
 def _shown(default: object) -> str:

@@ -1,5 +1,6 @@
-"""The site builds without a warning, without a network, and has a page for all that is registered."""
+"""The site builds without a warning or a network, and has a page for all that is registered."""
 
+import html
 import importlib.util
 import re
 from html.parser import HTMLParser
@@ -74,7 +75,7 @@ def test_nothing_comes_from_another_host(site):
 def test_everything_registered_has_a_page_that_the_navigation_leads_to(site, folder, registry):
     home = (site / "index.html").read_text(encoding="utf-8")
     for name, entry in registry.items():
-        text = (site / folder / name / "index.html").read_text(encoding="utf-8")
+        text = html.unescape((site / folder / name / "index.html").read_text(encoding="utf-8"))
         assert entry.card.reference.partition(",")[0] in text, name
         assert all(f"<code>{setting}</code>" in text for setting in entry.settings), name
         assert f'href="{folder}/{name}/"' in home, name
@@ -82,7 +83,8 @@ def test_everything_registered_has_a_page_that_the_navigation_leads_to(site, fol
 
 def test_the_reference_has_every_public_name(site):
     text = (site / "api" / "unilens" / "index.html").read_text(encoding="utf-8")
-    assert [name for name in unilens.__all__ if f'id="unilens.{name}"' not in text] == []
+    for name in unilens.__all__:
+        assert f'id="unilens.{name}"' in text or f"<code>unilens.{name}()</code>" in text, name
 
 
 def test_pages_that_nobody_named_and_notebooks_are_in_the_navigation(site, hook):
