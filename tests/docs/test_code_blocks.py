@@ -25,7 +25,7 @@ NOT_RUN = "Not run by the tests: "
 FENCE = re.compile(
     r'^```(?:(\w+)(?: title="([^"]+)")?)?[^\S\n]*\n(.*?)^```$', re.MULTILINE | re.DOTALL
 )
-LEFT_OUT = {"README.md": 2, "app.md": 2, "start.md": 1}
+LEFT_OUT = {"README.md": 2, "app.md": 2, "controls.md": 1, "start.md": 1}
 """How many blocks of a page do not run."""
 ELSEWHERE = {"README.md"}
 """Pages whose Python runs, and is asked what it has found, in tests/unit/test_readme.py."""
@@ -98,7 +98,12 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, model, folder):
     if not blocks:
         return
     images = torch.stack([model.preprocess(samples["chelsea"]())])
-    names: dict[str, object] = {"unilens": unilens, "model": model, "images": images}
+    names: dict[str, object] = {
+        "torch": torch,
+        "unilens": unilens,
+        "model": model,
+        "images": images,
+    }
     with registries_as_they_were():
         for block in blocks:
             if re.fullmatch(r"[\w-]+\.\w+", block.title):
