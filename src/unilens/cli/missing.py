@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import typer
 
@@ -32,7 +32,7 @@ def stand_in(commands: Iterable[str], extra: str, missing: ModuleNotFoundError) 
         )(_complaint(name, extra, package))
 
 
-def _complaint(command: str, extra: str, package: str) -> object:
+def _complaint(command: str, extra: str, package: str) -> Callable[[typer.Context], None]:
     def complain(context: typer.Context) -> None:
         raise UnilensError(
             f"unilens {command} needs {package}; run: pip install 'unilens[{extra}]'"
