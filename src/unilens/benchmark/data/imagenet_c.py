@@ -12,20 +12,11 @@ import torch
 from torch import Tensor
 
 from ...errors import UnilensError, UnknownNameError, require
-from ...metrics.corruptions import check_pictures, corruptions
+from ...metrics.corruptions import PACKAGED, check_pictures, corruptions
 from ...randomness import generators, seed_for
 
 PACKAGE = "imagecorruptions-imaug"
-PACKAGED = (
-    "motion_blur",
-    "zoom_blur",
-    "glass_blur",
-    "snow",
-    "frost",
-    "fog",
-    "spatter",
-)
-"""Of the package; the others are `unilens.metrics.corruptions`."""
+"""It has those of `PACKAGED`."""
 _SEEDED = ("glass_blur",)
 """Those of the package that take a seed, and do not heed that of NumPy."""
 _LEAST = 32

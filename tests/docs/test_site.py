@@ -1,0 +1,136 @@
+"""The site builds without a warning or a network, and has a page for all that is registered."""
+
+import html
+import importlib.util
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+
+import unilens
+from unilens.baselines import baselines
+from unilens.errors import NotApplicableError
+from unilens.methods import methods
+from unilens.metrics import metrics
+
+from ..conftest import SmallNet, randomise
+
+ROOT = Path(__file__).parents[2]
+REFERENCES = torch.rand(3, 3, 13, 11, generator=torch.Generator().manual_seed(2)).double()
+
+
+@pytest.fixture(scope="module")
+def hook():
+    spec = importlib.util.spec_from_file_location("site_hook", ROOT / "docs" / "site.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True)
+    config.plugins.on_startup(command="build", dirty=False)
+    build(config)  # raises at the first warning, since it is strict
+    return folder
+
+
+class Loaded(HTMLParser):
+    """What a browser would load with a page, and where its links lead."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded, self.classes = [], set()
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.classes.update((given.get("class") or "").split())
+        if tag in ("script", "img", "iframe", "source", "video", "audio", "embed", "object"):
+            self.loaded += [given.get(key) for key in ("src", "srcset", "data") if given.get(key)]
+        if tag == "link" and given.get("rel") not in ("canonical", "next", "prev"):
+            self.loaded.append(given.get("href"))
+
+
+def test_nothing_comes_from_another_host(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 80
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        seen = Loaded()
+        seen.feed(text)
+        assert not [one for one in seen.loaded if re.match(r"(https?:)?//", one)], page
+        assert not seen.classes & {"mermaid", "arithmatex"}, page  # they would load a script
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import )[\"']?(https?:)?//", sheet.read_text("utf-8")), sheet
+
+
+@pytest.mark.parametrize(
+    ("folder", "registry"), [("methods", methods), ("metrics", metrics), ("baselines", baselines)]
+)
+def test_everything_registered_has_a_page_that_the_navigation_leads_to(site, folder, registry):
+    home = (site / "index.html").read_text(encoding="utf-8")
+    for name, entry in registry.items():
+        text = html.unescape((site / folder / name / "index.html").read_text(encoding="utf-8"))
+        assert entry.card.reference.partition(",")[0] in text, name
+        assert all(f"<code>{setting}</code>" in text for setting in entry.settings), name
+        assert f'href="{folder}/{name}/"' in home, name
+
+
+def test_the_reference_has_every_public_name(site):
+    text = (site / "api" / "unilens" / "index.html").read_text(encoding="utf-8")
+    for name in unilens.__all__:
+        assert f'id="unilens.{name}"' in text or f"<code>unilens.{name}()</code>" in text, name
+
+
+def test_pages_that_nobody_named_and_notebooks_are_in_the_navigation(site, hook):
+    home = (site / "index.html").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        if page.name != "index.md":
+            assert f'href="{page.stem}/"' in home, page.name
+    for path in hook.notebooks():
+        assert f'href="notebooks/{path.stem}/"' in home
+
+
+def code_of(text):
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return code
+
+
+@pytest.mark.parametrize("name", methods)
+def test_the_code_on_a_methods_page_runs(name, hook):
+    model = randomise(SmallNet().double())
+    images = torch.rand(1, 3, 13, 11, generator=torch.Generator().manual_seed(1)).double()
+    names = {"unilens": unilens, "model": model, "images": images, "references": REFERENCES}
+    try:
+        exec(code_of(hook.method_page(name)), names)
+    except NotApplicableError:
+        assert name == "neutral"  # of binary perceptrons alone
+    else:
+        assert names["attribution"].values.shape == images.shape
+
+
+@pytest.mark.parametrize("name", baselines)
+def test_the_code_on_a_baselines_page_runs(name, hook):
+    names = {"unilens": unilens, "model": randomise(SmallNet().double()), "references": REFERENCES}
+    names["images"] = REFERENCES[:1]
+    exec(code_of(hook.baseline_page(name)), names)
+    assert names["attribution"].values.isfinite().all()
+
+
+@pytest.mark.parametrize("name", metrics)
+def test_the_code_on_a_metrics_page_names_what_it_needs(name, hook):
+    code = code_of(hook.metric_page(name))
+    asked = []
+
+    def evaluate(*positional, **named):
+        asked.append((positional[3], set(named)))
+
+    names = dict.fromkeys(("model", "images", "attribution", "mask"))
+    names["unilens"] = type("Stub", (), {"evaluate": staticmethod(evaluate)})
+    exec(code, names)
+    assert asked == [(name, set(metrics[name].card.needs) - {"path"})]
