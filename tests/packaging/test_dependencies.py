@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "unilens"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OPTIONAL = PROJECT["optional-dependencies"]
-CORE = {"jinja2", "numpy", "psutil", "torch"}
+CORE = {"jinja2", "numpy", "psutil", "safetensors", "torch"}
 """What is declared of the core, by import name; torch's own needs come with it."""
 WITH_AN_EXTRA = {
     "app": ("app/",),
-    "benchmark": ("benchmark/", "cli/benchmark.py", "cli/report.py"),
+    "benchmark": ("benchmark/", "cli/benchmark.py", "cli/manifold.py", "cli/report.py"),
 }
 """Modules that may import what only their extra brings, as soon as they are loaded."""
-WITH_ANOTHER = {"starlette": "gradio"}
+WITH_ANOTHER = {"markupsafe": "jinja2", "starlette": "gradio"}
 """What comes with a declared package that is its framework, and has to be of its version."""
 BLOCK = """
 import sys

@@ -109,8 +109,8 @@ def test_training_is_the_same_again_and_leaves_torch_alone():
     assert not first.training
     losses = []
     flat = torch.linspace(0, 1, 40).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
-    fit_autoencoder(flat, dimension=3, width=4, epochs=8, on_epoch=losses.append)
-    assert len(losses) == 8
+    fit_autoencoder(flat, dimension=3, width=4, epochs=25, batch=8, on_epoch=losses.append)
+    assert len(losses) == 25
     assert losses[-1] < 0.5 * losses[0]
     with pytest.raises(UnilensError, match="lower learning_rate"):
         fit_autoencoder(images * float("1e20"), epochs=3, learning_rate=1e6)
