@@ -19,6 +19,7 @@ CORE = {"jinja2", "numpy", "psutil", "safetensors", "torch"}
 """What is declared of the core, by import name; torch's own needs come with it."""
 WITH_AN_EXTRA = {
     "app": ("app/",),
+    "compare": ("interop/captum/",),
     "benchmark": ("benchmark/", "cli/benchmark.py", "cli/manifold.py", "cli/report.py"),
 }
 """Modules that may import what only their extra brings, as soon as they are loaded."""
