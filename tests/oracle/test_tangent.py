@@ -52,7 +52,9 @@ def test_the_slope_is_that_of_automatic_differentiation(net, digits, score):
 
 
 def test_the_method_makes_the_map_that_the_search_has_found(net, digits):
-    found = explain(net, digits, "ig", baseline="tangent_aligned", score="margin", n_steps=9)
+    found = explain(
+        net, digits, "ig", baseline="tangent_aligned", score="margin", n_steps=9, ascents=2
+    )
     trace, tried = found.record["alignment"], found.record["start_alignment"]
     assert trace.shape == (3, 2, 21)
     assert tried.shape == (3, len(COMMON))

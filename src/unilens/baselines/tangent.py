@@ -74,7 +74,7 @@ class TangentAligned:
 
     manifold: Manifold | str | Path = "transformations"
     starts: Sequence[str | Baseline] = COMMON
-    ascents: int = 2
+    ascents: int = 1
     learning_rate: float = 0.02
     iterations: int = 20
     bounds: tuple[float, float] = (0.0, 1.0)

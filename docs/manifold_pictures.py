@@ -1,0 +1,60 @@
+"""Draw the pictures of manifold.md: what was scored, and the tangent directions of a digit.
+
+Run:    python docs/manifold_pictures.py FOLDER
+
+FOLDER is one of `unilens manifold score`; its own picture is made smaller, beside the directions.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from unilens.benchmark.tangents.fitting import open_fitted
+from unilens.manifold import LocalPCA, Manifold, Transformations
+from unilens.viz import heatmap, pixels
+
+HERE = Path(__file__).parent / "images"
+DIRECTIONS = 8
+DIGIT = 1
+WIDEST = 1100
+
+
+def main() -> None:
+    """Write both pictures."""
+    folder = Path(sys.argv[1])
+    scored = Image.open(folder / "score.png").convert("RGB")
+    scored.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    scored.save(HERE / "manifold-maps.png", optimize=True)
+    fitted = open_fitted(folder)
+    digit = fitted.split.held_out.values[DIGIT : DIGIT + 1]
+    references, dimension = fitted.split.train.values, fitted.about["wanted"]["dimension"]
+    manifolds = {
+        fitted.about["wanted"]["kind"]: fitted.manifold,
+        "local PCA": LocalPCA(references, dimension),
+        "transformations": Transformations(),
+    }
+    _draw(digit, manifolds).savefig(HERE / "manifold-directions.png", dpi=90)
+
+
+def _draw(digit: Tensor, manifolds: dict[str, Manifold]) -> Figure:
+    figure = Figure(figsize=(1.2 * (DIRECTIONS + 1), 1.35 * len(manifolds)), layout="constrained")
+    grid = figure.subplots(len(manifolds), DIRECTIONS + 1)
+    for axes, (name, manifold) in zip(grid, manifolds.items(), strict=True):
+        basis = manifold(digit).basis[0, :, :DIRECTIONS]
+        shown = [pixels(digit[0])]
+        shown += [heatmap(column.reshape(digit.shape[1:]).float()) for column in basis.T]
+        for ax, picture in zip(axes, shown, strict=True):
+            ax.imshow(picture.clip(0, 1))
+            ax.set_xticks([])
+            ax.set_yticks([])
+        axes[0].set_ylabel(name, fontsize=9)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
