@@ -115,7 +115,10 @@ def test_every_method_takes_its_own_defaults_and_choices(method, classifier):
 
 def test_choices_offered_are_names():
     fields = {field.name: field for field in fields_of("ig")}
-    assert {"black", "white"} <= set(fields["baseline"].choices)
+    assert {"black", "white", "tangent_aligned"} <= set(fields["baseline"].choices)
+    aligned = {field.name for field in fields_of("ig", {"baseline": "tangent_aligned"})}
+    assert {"iterations", "learning_rate", "ascents"} <= aligned
+    assert not {"manifold", "starts"} & aligned
     assert fields["n_steps"].choices == ()
     assert not {"layer", "bounds", "references", "create_graph"} & set(fields)
 
@@ -181,6 +184,9 @@ def test_links_that_are_none(link):
         ({"baseline": 3}, "one of the names"),
         ({"baseline": "py:os:getcwd"}, "py:os:getcwd"),
         ({"bounds": 1}, "unknown setting"),
+        ({"baseline": "tangent_aligned", "manifold": "/etc/passwd"}, "unknown setting"),
+        ({"baseline": "tangent_aligned", "starts": "black"}, "starts to be"),
+        ({"baseline": "tangent_aligned", "iterations": 4000}, "at most 5000 passes"),
         ({"n_steps": 4990, "rule": "midpoint", "path": "nowhere"}, "nowhere"),
         ({"n_steps": 5000, "rule": "midpoint"}, "at most 5000 passes"),
     ],

@@ -78,6 +78,26 @@ def test_a_folder_of_images_grey_and_coloured(tmp_path):
         load_split("digits", size=16)
 
 
+def test_data_sets_of_torchvision_with_and_without_a_part_to_train_on(monkeypatch):
+    from torchvision import datasets
+
+    class Digits(datasets.FakeData):
+        def __init__(self, root, train=True):
+            super().__init__(9 if train else 4, (3, 28, 28), 3)
+
+    monkeypatch.setattr(datasets, "MNIST", Digits)
+    known = load_split("torchvision:MNIST", size=28)
+    assert {name[:-7] for name in known.train.names} == {"train"}
+    assert {name[:-7] for name in known.held_out.names} == {"test"}
+    assert (len(known.train.names), len(known.held_out.names)) == (9, 4)
+    assert len(load_split("torchvision:MNIST", limit=5).train.names) == 5
+    plain = load_split("torchvision:FakeData?size=10&image_size=[3,20,24]&num_classes=3")
+    assert (len(plain.train.names), len(plain.held_out.names)) == (8, 2)
+    assert plain.train.values.shape == (8, 3, 32, 32)
+    with pytest.raises(UnilensError, match="or fetch it once where there is a network"):
+        load_split("torchvision:CIFAR10?root=/nowhere")
+
+
 def test_what_was_fitted_is_kept_with_how_good_it_is(folder):
     fitted = open_fitted(folder)
     held = fitted.split.held_out

@@ -113,6 +113,7 @@ _EXTRAS = {
     "compare": ("captum",),
     "ray": ("ray",),
     "corruptions": ("imagecorruptions",),
+    "manifold": ("mlxtend", "sklearn"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -77,12 +78,7 @@ def load_split(source: str, size: int | None = None, limit: int | None = None) -
 
 
 def _from_source(source: str, size: int, limit: int | None) -> Split:
-    if source.startswith("torchvision:"):
-        parts = [open_source(source, split="train", limit=limit), open_source(source)]
-    else:
-        items = open_source(source)
-        held = max(1, round(HELD_OUT * len(items)))
-        parts = [items[held:][:limit], items[:held]]
+    parts = _parts(source, limit)
     labels = sorted({str(one.label) for part in parts for one in part if one.label is not None})
     number = {label: place for place, label in enumerate(labels)}
     train, held_out = (_read(part, size, number) for part in parts)
@@ -90,6 +86,17 @@ def _from_source(source: str, size: int, limit: int | None) -> Split:
         train = train._replace(values=train.values[:, :1])
         held_out = held_out._replace(values=held_out.values[:, :1])
     return Split(train, held_out, len(labels))
+
+
+def _parts(source: str, limit: int | None) -> list[list[Item]]:
+    """Return the images to fit to and those held out: as the source has them, or by their names."""
+    items = open_source(source)
+    with contextlib.suppress(UnilensError):  # most sources have no split by name
+        train = open_source(source, split="train", limit=limit)
+        if not {one.name for one in train} & {one.name for one in items}:
+            return [train, items]
+    held = max(1, round(HELD_OUT * len(items)))
+    return [items[held:][:limit], items[:held]]
 
 
 def _read(items: Sequence[Item], size: int, number: Mapping[str, int]) -> Images:
