@@ -107,11 +107,15 @@ class Composed(Entry[T]):
         return self.settings_with({})
 
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that are valid with the parts that are given, and their defaults."""
-        known = self._own
+        """Return the settings that are valid with the parts that are given, and their defaults.
+
+        A setting that the entry and a part both have is one setting, with the entry's default.
+        """
+        known: dict[str, Any] = {}
         for kind, part in self._chosen(given).items():
             if isinstance(part, str):
                 known |= self.kinds[kind][part].settings
+        known = self._own | known | self._own
         known |= {name: value for name, value in self.preset.items() if name in known}
         return {kind: self.parts[kind] for kind in self._offered} | known
 

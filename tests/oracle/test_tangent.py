@@ -10,6 +10,7 @@ from unilens.baselines.tangent import COMMON, _Alignment
 from unilens.errors import UnilensError
 from unilens.manifold import TangentSpace, Transformations
 from unilens.manifold.tangent import spaces_at
+from unilens.methods import methods
 from unilens.metrics import metrics
 from unilens.quadrature import quadrature
 from unilens.score_gradient import ScoreGradient
@@ -52,8 +53,9 @@ def test_the_slope_is_that_of_automatic_differentiation(net, digits, score):
 
 
 def test_the_method_makes_the_map_that_the_search_has_found(net, digits):
+    searched = {"ascents": 2, "iterations": 20}
     found = explain(
-        net, digits, "ig", baseline="tangent_aligned", score="margin", n_steps=9, ascents=2
+        net, digits, "ig", baseline="tangent_aligned", score="margin", n_steps=9, **searched
     )
     trace, tried = found.record["alignment"], found.record["start_alignment"]
     assert trace.shape == (3, 2, 21)
@@ -66,6 +68,14 @@ def test_the_method_makes_the_map_that_the_search_has_found(net, digits):
         assert torch.allclose(content, tried[:, number], atol=1e-9), name
     assert (reached > tried.amax(1) + 0.1).all()
     assert torch.equal(trace[:, :, 0], tried.sort(1, descending=True).values[:, :2])
+
+
+def test_what_a_method_and_the_search_share_has_the_method_s_default():
+    for name in ("ig", "deeplift"):
+        entry = methods[name]
+        built = entry(baseline="tangent_aligned")
+        for shared in {"score", "rule", "n_steps"} & set(entry.settings):
+            assert getattr(built.baseline, shared) == entry.settings[shared], shared
 
 
 def test_it_stays_in_the_box_and_is_never_worse_than_where_it_began(net, digits):

@@ -76,11 +76,11 @@ class TangentAligned:
     starts: Sequence[str | Baseline] = COMMON
     ascents: int = 1
     learning_rate: float = 0.02
-    iterations: int = 20
+    iterations: int = 10
     bounds: tuple[float, float] = (0.0, 1.0)
     score: str | Score = "probability"
     rule: str | Rule = "gauss_legendre"
-    n_steps: int = 15
+    n_steps: int = 50
 
     def __post_init__(self) -> None:
         as_manifold(self.manifold)
