@@ -1,8 +1,12 @@
 """Small models and inputs that every test can compute by hand or slowly."""
 
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
+
+from unilens import cli
 
 
 class SmallNet(nn.Module):
@@ -53,3 +57,25 @@ def linear() -> nn.Module:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command line in this process: what it ends with, prints and complains of."""
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["unilens", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def run(command, monkeypatch, tmp_path):
+    """Run the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return command

@@ -12,7 +12,6 @@ import numpy
 import pytest
 from PIL import Image
 
-from unilens import cli
 from unilens.benchmark.rows import MEASURED_TIME, SCHEMA
 from unilens.benchmark.store import Store
 
@@ -114,21 +113,12 @@ def test_a_run_that_is_killed_again_and_again_has_the_rows_of_one_that_was_not(h
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, here):
-    """Run the command line in this process, beside the model and the photographs."""
+def run(command, monkeypatch, here):
+    """Run the command line beside the model and the photographs."""
     monkeypatch.chdir(here)
     monkeypatch.syspath_prepend(here)
     monkeypatch.delitem(sys.modules, "tiny_models", raising=False)
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["unilens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
+    return command
 
 
 FLAGS = (

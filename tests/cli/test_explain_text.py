@@ -2,11 +2,9 @@
 
 import json
 import re
-import sys
 
 import pytest
 
-from unilens import cli
 from unilens.text import explain_text
 
 from ..text_models import tiny_bert, tiny_text_classifier, tiny_tokenizer
@@ -20,17 +18,12 @@ def small():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(command, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
 
     def run(*arguments, model=f"py:{HERE}:small"):
-        given = ["unilens", "explain-text", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", [*given, "--model", model] if model else given)
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
+        chosen = ("--model", model) if model else ()
+        return command("explain-text", *arguments, *chosen)
 
     return run
 

@@ -3,26 +3,17 @@
 import csv
 import io
 import json
-import sys
 
 import pytest
 
-from unilens import UnilensError, cli
+from unilens import UnilensError
 from unilens.benchmark.report.queries import query
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["unilens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
+    return command
 
 
 def test_a_mean_is_that_of_the_rows(make_run):

