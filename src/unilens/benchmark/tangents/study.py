@@ -21,7 +21,7 @@ from ...specs import Spec, read_specs
 from ..report.statistics import Family, Pair, Summary, analyse
 from .fitting import Fitted
 
-ALIGNED = "ig:baseline=tangent_aligned,ascents=2,iterations=60,learning_rate=0.05"
+ALIGNED = "ig:baseline=tangent_aligned,iterations=60,learning_rate=0.05"
 METHODS = (
     ALIGNED,
     "ig:baseline=black",
