@@ -52,7 +52,9 @@ def put_text_model(folder: Path) -> None:
 
 
 def check_text(names: Mapping[str, object], printed: str) -> None:
-    assert names["found"].tokens.words[:2] == ("The", "soup")
+    found = names["found"].tokens
+    assert found.words[:2] == ("The", "soup")
+    assert found.names[:2] == ("the", "[UNK]")  # as the saved tokenizer has it, not an empty one
     assert "soup" in printed
     assert names["fidelity"].shape == (1,)
     assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
