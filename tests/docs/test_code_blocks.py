@@ -1,15 +1,18 @@
 """Every block of code of the README and the pages runs, as it stands, or says why it does not.
 
 A block that cannot run here has the title "Not run by the tests: REASON", which readers see too. A
-block whose title is a file's name is written to that file first.
+block whose title is a file's name is written to that file first. What a page needs beside that, and
+what its code is asked afterwards, stands in `ABOUT`; there is no other place that runs a page.
 """
 
 import contextlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,22 +22,74 @@ import torch
 import unilens
 from unilens.models import samples
 
+from ..text_models import tiny_bert, tiny_tokenizer
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = "Not run by the tests: "
 FENCE = re.compile(
     r'^```(?:(\w+)(?: title="([^"]+)")?)?[^\S\n]*\n(.*?)^```$', re.MULTILINE | re.DOTALL
 )
-LEFT_OUT = {"README.md": 2, "app.md": 2, "controls.md": 1, "manifold.md": 1, "start.md": 1}
-"""How many blocks of a page do not run."""
-ELSEWHERE = {"README.md"}
-"""Pages whose Python runs, and is asked what it has found, in tests/unit/test_readme.py."""
 PLAN = """
 methods = ["gradient", "random"]
 metrics = ["deletion_auc"]
 [data]
 source = "photos"
 """
+
+
+def check_readme(names: Mapping[str, object], printed: str) -> None:
+    assert "torch.Size([1, 3, 224, 224])" in printed
+    assert names["attribution"].target.tolist() == [285]  # Egyptian cat
+    assert names["faithful"].shape == (1,)
+
+
+def put_text_model(folder: Path) -> None:
+    """Save a text classifier where the page says NAME-OR-FOLDER: no hub is asked."""
+    place = folder / "NAME-OR-FOLDER"
+    tiny_bert().save_pretrained(place)
+    tiny_tokenizer().save_pretrained(place)
+
+
+def check_text(names: Mapping[str, object], printed: str) -> None:
+    found = names["found"].tokens
+    assert found.words[:2] == ("The", "soup")
+    assert found.names[:2] == ("the", "[UNK]")  # as the saved tokenizer has it, not an empty one
+    assert "soup" in printed
+    assert names["fidelity"].shape == (1,)
+    assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
+
+
+class About(NamedTuple):
+    """What is known of a page beside its text.
+
+    Attributes:
+        left_out: how many of its blocks do not run.
+        says: how many of its prints are followed by a comment of what they print; if any is, all.
+        put: puts what the page speaks of into its folder.
+        check: of the names that its Python leaves, and of what it printed.
+        ignore: warnings of other libraries.
+    """
+
+    left_out: int = 0
+    says: int = 0
+    put: Callable[[Path], None] = lambda folder: None
+    check: Callable[[Mapping[str, object], str], None] = lambda names, printed: None
+    ignore: tuple[str, ...] = ()
+
+
+ABOUT = {
+    "README.md": About(left_out=2, check=check_readme),
+    "app.md": About(left_out=2),
+    "benchmark.md": About(left_out=1),
+    "controls.md": About(left_out=1),
+    "manifold.md": About(left_out=1),
+    "interop.md": About(says=12, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
+    "start.md": About(left_out=1),
+    "text.md": About(put=put_text_model, check=check_text),
+}
+"""The pages of which there is something to know."""
+SAID = re.compile(r"\bprint\(.*\)(?:  |\n)# (.*)$", re.MULTILINE)
 
 
 class Block(NamedTuple):
@@ -46,6 +101,10 @@ class Block(NamedTuple):
 def blocks_of(page: Path) -> list[Block]:
     found = FENCE.findall(page.read_text(encoding="utf-8"))
     return [Block(*one) for one in found]
+
+
+def about(page: Path) -> About:
+    return ABOUT.get(page.name, About())
 
 
 def run_blocks(page: Path) -> list[Block]:
@@ -83,8 +142,7 @@ def shell(code: str) -> None:
 
 def run(block: Block, names: dict[str, object], page: Path) -> None:
     if block.language == "python":
-        with contextlib.redirect_stdout(None):
-            exec(compile(block.code, page.name, "exec"), names)
+        exec(compile(block.code, page.name, "exec"), names)
     elif block.language in ("sh", "bash"):
         shell(block.code)
     elif block.language == "toml":  # a plan of the benchmark
@@ -92,24 +150,27 @@ def run(block: Block, names: dict[str, object], page: Path) -> None:
         shell("unilens benchmark page.toml --dry-run")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def with_marks(page: Path) -> object:
+    marks = [pytest.mark.filterwarnings(one) for one in about(page).ignore]
+    return pytest.param(page, marks=marks, id=page.name)
+
+
+@pytest.mark.parametrize("page", [with_marks(page) for page in PAGES])
 def test_the_blocks_of_a_page_run_one_after_the_other(page, model, folder):
     blocks = run_blocks(page)
-    if not blocks:
-        return
     images = torch.stack([model.preprocess(samples["chelsea"]())])
-    names: dict[str, object] = {
-        "torch": torch,
-        "unilens": unilens,
-        "model": model,
-        "images": images,
-    }
-    with registries_as_they_were():
+    names = {"torch": torch, "unilens": unilens, "model": model, "images": images}
+    about(page).put(folder)
+    printed = io.StringIO()
+    with registries_as_they_were(), contextlib.redirect_stdout(printed):
         for block in blocks:
             if re.fullmatch(r"[\w-]+\.\w+", block.title):
                 (folder / block.title).write_text(block.code, encoding="utf-8")
-            if block.language != "python" or page.name not in ELSEWHERE:
-                run(block, names, page)
+            run(block, names, page)
+    about(page).check(names, printed.getvalue())
+    said = [line for block in blocks if about(page).says for line in SAID.findall(block.code)]
+    assert len(said) == about(page).says
+    assert [line for line in said if line.removesuffix("...") not in printed.getvalue()] == []
 
 
 @contextlib.contextmanager
@@ -126,6 +187,10 @@ def registries_as_they_were():
             registry._entries = entries
 
 
+def test_nothing_is_known_of_pages_that_are_not_there():
+    assert set(ABOUT) <= {page.name for page in PAGES}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_does_not_run_is_counted_and_says_why(page):
     text = page.read_text(encoding="utf-8")
@@ -133,7 +198,7 @@ def test_what_does_not_run_is_counted_and_says_why(page):
     assert len(re.findall(r"^ *(```|~~~)", text, re.MULTILINE)) == 2 * len(blocks)
     assert all(one.language in ("python", "sh", "bash", "toml") for one in blocks)
     left_out = [one for one in blocks if one.title.startswith(NOT_RUN)]
-    assert len(left_out) == LEFT_OUT.get(page.name, 0)
+    assert len(left_out) == about(page).left_out
     assert all(len(one.title.removeprefix(NOT_RUN)) > 20 for one in left_out)
 
 

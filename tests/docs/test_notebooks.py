@@ -14,7 +14,7 @@ def texts_of(cell):
 
 
 def test_there_are_notebooks():
-    assert {"image", "benchmark"} <= {path.stem for path in NOTEBOOKS}
+    assert {"image", "text", "benchmark"} <= {path.stem for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -2,7 +2,6 @@
 
 import math
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -309,14 +308,3 @@ def test_models_that_cannot_be_loaded(folder, tmp_path, capsys):
         load_text_classifier(f"hf:{folder}")
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
-
-
-def test_the_code_of_the_page_runs(classifier, monkeypatch, capsys):
-    page = (Path(__file__).parents[2] / "docs" / "text.md").read_text(encoding="utf-8")
-    monkeypatch.setattr(unilens.text, "load_text_classifier", lambda name: classifier)
-    names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(compile(block, "text.md", "exec"), names)
-    assert names["found"].tokens.words[:2] == ("The", "soup")
-    assert "soup" in capsys.readouterr().out
-    assert names["fidelity"].shape == (1,)

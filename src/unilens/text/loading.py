@@ -57,6 +57,11 @@ def _hugging_face(repo: str) -> TextClassifier:
             f"expected hf:{repo} to be a sequence classifier with its tokenizer, but it could not "
             f"be loaded: {first_line(error)}; check the name and the network"
         ) from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise UnilensError(
+            f"expected hf:{repo} to come with its tokenizer, got one that knows no words; save "
+            "the tokenizer beside the model (tokenizer.save_pretrained)"
+        )
     missing = sorted(found["missing_keys"])
     if missing:
         raise UnilensError(
