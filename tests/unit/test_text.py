@@ -300,6 +300,9 @@ def test_models_that_cannot_be_loaded(folder, tmp_path, capsys):
         load_text_classifier("py:json:no")
     with pytest.raises(UnilensError, match=r"return a unilens.text.TextClassifier, got dict"):
         load_text_classifier("py:builtins:dict")
+    tiny_bert().save_pretrained(tmp_path / "speechless")
+    with pytest.raises(UnilensError, match="got one that knows no words"):
+        load_text_classifier(f"hf:{tmp_path}/speechless")
     tiny_bert().bert.save_pretrained(folder)
     capsys.readouterr()
     with pytest.raises(
