@@ -1,6 +1,7 @@
 """Tangent spaces where the truth is known, and what of a map lies in them."""
 
 import math
+import os
 
 import numpy
 import pytest
@@ -163,6 +164,33 @@ def test_nearly_dependent_columns_are_told():
     assert TangentSpace.spanned_by(columns[None].float()).rank.tolist() == [2]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rounding_is_no_direction(dtype, generator):
+    plane = Plane(generator)
+    flat = plane.decode(torch.randn(300, 3, generator=generator, dtype=torch.float64)).to(dtype)
+    space = LocalPCA(flat, dimension=5, neighbours=20)(flat[:2])
+    assert space.rank.tolist() == [3, 3]
+    assert torch.allclose(projector(space), orthogonal(plane.columns), atol=1e-4)
+    assert int(PCA.fit(flat, 5)(flat[:1]).rank) == 3
+    assert int(PCA.fit(torch.zeros(10, 4, dtype=dtype), 3)(torch.zeros(1, 4)).rank) == 0
+    ramp = torch.linspace(0, 1, 12, dtype=dtype).expand(1, 1, 12, 12)
+    exact = Transformations()(torch.linspace(0, 1, 12, dtype=torch.float64).expand(1, 1, 12, 12))
+    assert int(Transformations()(ramp).rank) == int(exact.rank)
+    noisy = torch.full((1, 1, 9, 9), 0.5, dtype=dtype)
+    noisy += torch.finfo(dtype).eps * torch.randn(noisy.shape, generator=generator, dtype=dtype)
+    assert int(Transformations()(noisy).rank) == 1
+
+
+def test_a_network_of_half_the_precision_keeps_its_directions(generator):
+    network = ConvAutoencoder((1, 28, 28), dimension=6, width=4).eval()
+    image = torch.rand(1, 1, 28, 28, generator=generator)
+    full = Decoder(network)(image)
+    assert int(full.rank) == 6
+    rough = Decoder(network.to(torch.bfloat16))(image)
+    assert int(rough.rank) >= 3
+    assert float(full.content(rough.basis[0, :, 0].view(1, 1, 28, 28))) > 0.95
+
+
 def test_forward_mode_is_reverse_mode(generator):
     network = ConvAutoencoder((1, 9, 7), dimension=4, width=3).eval()
     codes = torch.randn(3, 4, generator=generator)
@@ -244,7 +272,7 @@ def test_the_directions_of_transformations_are_those_of_small_changes():
     rows, columns = numpy.mgrid[0:41, 0:41].astype(float)
     picture = numpy.exp(-((rows - 17) ** 2 / 40 + (columns - 24) ** 2 / 90 + rows * columns / 900))
     image = torch.from_numpy(picture)[None]
-    found = _directions(image)
+    found = _directions(image, 1e-16)
 
     def changed(matrix, shift=(0.0, 0.0)):
         centre = numpy.array([20.0, 20.0])
@@ -297,7 +325,54 @@ def test_files(kind, generator, tmp_path):
         load_manifold(path.with_name("half.safetensors"))
 
 
+def test_a_file_is_known_by_more_than_its_name(tmp_path, monkeypatch, generator):
+    data = torch.rand(30, 6, generator=generator, dtype=torch.float64)
+    for name, dimension in (("first", 2), ("second", 3)):
+        (tmp_path / name).mkdir()
+        save_manifold(PCA.fit(data, dimension), tmp_path / name / "some.safetensors")
+        os.utime(tmp_path / name / "some.safetensors", (1e9, 1e9))
+    for name, dimension in (("first", 2), ("second", 3)):
+        monkeypatch.chdir(tmp_path / name)
+        assert int(as_manifold("some.safetensors")(data[:1]).rank) == dimension
+    (tmp_path / "made.py").write_text(
+        "from unilens.manifold import Transformations\n"
+        "calls = []\n"
+        "def make():\n    calls.append(1)\n    return Transformations()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    first = as_manifold("py:made:make")
+    assert as_manifold("py:made:make") is first
+    network = ConvAutoencoder((1, 8, 8), 5, 4).double().eval()
+    save_manifold(Decoder(network), tmp_path / "wide.safetensors")
+    again = load_manifold(tmp_path / "wide.safetensors")
+    images = torch.rand(2, 1, 8, 8, generator=generator, dtype=torch.float64)
+    assert torch.equal(again(images).basis, Decoder(network)(images).basis)
+
+
+def test_spaces_that_a_user_gives_are_looked_at():
+    inputs = torch.rand(2, 6)
+    plain = torch.eye(6, 2).expand(2, -1, -1)
+    known = spaces_at(lambda some: TangentSpace(plain, torch.tensor([2, 2])), inputs)
+    assert known.basis.dtype == torch.float64
+    for basis, rank in (
+        (5 * plain, torch.tensor([2, 2])),
+        (plain * math.nan, torch.tensor([2, 2])),
+        (plain, torch.tensor([1, 2])),
+    ):
+        with pytest.raises(UnilensError, match="orthonormal columns, as many as the rank"):
+            spaces_at(lambda some, b=basis, r=rank: TangentSpace(b, r), inputs)
+
+
 def test_what_is_no_manifold(tmp_path):
+    with pytest.raises(UnilensError, match=r"expected components \(d, k\), d = 2"):
+        PCA(torch.zeros(2), torch.zeros(7, 3))
+    half = nn.Sequential(nn.Dropout())
+    coder = ConvAutoencoder((1, 8, 8)).eval()
+    coder.more = half
+    with pytest.raises(UnilensError, match="got training mode"):
+        Decoder(coder)
+    with pytest.raises(UnilensError, match="there is no file x"):
+        as_manifold("x" * 300)
     with pytest.raises(UnilensError, match=r"expected a manifold: transformations, .*no file here"):
         as_manifold("here.safetensors")
     with pytest.raises(UnilensError, match="expected a manifold, its name or its file"):

@@ -8,7 +8,7 @@ from unilens import Evaluator, PathAttribution, evaluate, explain
 from unilens.baselines import TangentAligned
 from unilens.baselines.tangent import COMMON, _Alignment
 from unilens.errors import UnilensError
-from unilens.manifold import TangentSpace, Transformations
+from unilens.manifold import PCA, TangentSpace, Transformations
 from unilens.manifold.tangent import spaces_at
 from unilens.methods import methods
 from unilens.metrics import metrics
@@ -157,6 +157,23 @@ def test_a_map_that_is_zero_ends_nowhere(digits):
 def test_wrong_settings(settings, message):
     with pytest.raises(UnilensError, match=message):
         TangentAligned(**settings)
+
+
+def test_starts_that_do_not_fit_are_told_by_their_own_name():
+    rows = torch.rand(3, 6, dtype=torch.float64)
+    model = nn.Sequential(nn.Linear(6, 3)).double().eval()
+    plane = PCA.fit(torch.rand(20, 6, dtype=torch.float64), 2)
+    with pytest.raises(UnilensError, match=r"start of tangent_aligned .* by starts=\[\.\.\.\]"):
+        explain(model, rows, "ig", baseline="tangent_aligned", manifold=plane)
+    starts = ["black", "uniform_noise"]
+    found = explain(model, rows, "ig", baseline="tangent_aligned", manifold=plane, starts=starts)
+    assert (found.record["alignment"].amax((1, 2)) <= 1).all()
+
+    def wrong(model, inputs, target, *, generator):
+        return inputs[:, :2]
+
+    with pytest.raises(UnilensError, match="baseline to have the inputs' shape"):
+        explain(model, rows, "ig", baseline="tangent_aligned", manifold=plane, starts=[wrong])
 
 
 def test_the_metric_says_what_a_random_map_scores(net, digits):

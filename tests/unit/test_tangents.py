@@ -97,6 +97,8 @@ def test_what_was_fitted_is_kept_with_how_good_it_is(folder):
     right = accuracy(fitted.classifier, held)
     assert known["classifier"]["accuracy_held_out"] == right
     assert about_manifold(folder / "manifold.safetensors")["wanted"]["data"] == "digits"
+    modes = {path.suffix: path.stat().st_mode for path in folder.iterdir()}
+    assert len({*modes.values()}) == 1
     with pytest.raises(UnilensError, match=r"manifold\.safetensors exists already"):
         fit(Wanted("digits"), folder)
 
@@ -142,6 +144,7 @@ def test_the_study_says_what_explain_and_evaluate_say(folder):
         assert scores.values["distance"][:, column] == pytest.approx(distance, abs=1e-5)
         change = (found.score - found.baseline_score).numpy()
         assert scores.values["score_change"][:, column] == pytest.approx(change, abs=1e-6)
+    assert scores.baselines.shape == images[:6].shape
     assert scores.random["alignment"] == pytest.approx((4 / 64) ** 0.5)
     rows = rows_of(scores)
     assert [row["alignment"] for row in rows] == sorted(
@@ -170,6 +173,14 @@ def test_the_command_line(run, tmp_path):
         assert len(list(csv.DictReader(file))) == 30
     with Image.open(tmp_path / "here" / "score.png") as picture:
         assert picture.width > 300
+    once = ("manifold", "score", "here", "--overwrite", "--limit")
+    code, out, err = run(*once, 3, "--method", "gradient")
+    assert code == 0, err
+    assert "gradient" in out
+    code, _, err = run(*once, 0, "--method", "gradient")
+    assert (code, "limit to be a whole number" in err) == (2, True)
+    code, _, err = run(*once, 3, "--method", "gradient", "--method", "gradient")
+    assert code == 2
     code, _, err = run("manifold", "score", "here", "--method", "gradient")
     assert code == 2
     assert "exists already; replace it with --overwrite" in err
@@ -185,6 +196,8 @@ def test_the_command_line(run, tmp_path):
         (("fit", "new", "--data", "digits", "--kind", "sphere"), "kind to be one of autoencoder"),
         (("fit", "new", "--data", "nowhere"), "nowhere"),
         (("fit", "new", "--data", "digits", "--epochs", "0"), "epochs to be a whole number"),
+        (("fit", "new", "--data", "digits", "--limit", "-5"), "limit to be a whole number"),
+        (("fit", "new", "--data", "digits", "--neighbours", "0"), "neighbours to be a whole"),
         (("score", "new"), "has no fit.json; to fit one there first, pass --data"),
     ],
 )

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import require
+from ..checks import check_baseline
+from ..errors import NotApplicableError, require
 from ..gradients import Evaluator, Passes
 from ..manifold import Manifold, TangentSpace, as_manifold, check_manifold
 from ..manifold.tangent import spaces_at
@@ -50,6 +51,9 @@ class TangentAligned:
 
     at the points y_k of the line: exact, and without a graph through them all. `score`, `rule` and
     `n_steps` are those of the attribution; as a part of a method they are the method's own.
+
+    Another method that takes a baseline, or another path or weighting, makes another map from this
+    point, for which nothing was optimised.
 
     Only what is certain of the paper is followed: the objective, and a base-point optimised for
     each input. The optimiser, its settings and where it starts are ours.
@@ -114,7 +118,12 @@ class TangentAligned:
         """Raise `NotApplicableError` where the manifold or a start does not fit the inputs."""
         check_manifold(as_manifold(self.manifold), inputs)
         for start in built(self.starts):
-            check_fits(start, model, inputs)
+            try:
+                check_fits(start, model, inputs)
+            except NotApplicableError as error:
+                raise NotApplicableError(
+                    f"a start of tangent_aligned does not fit: {error}; name others by starts=[...]"
+                ) from error
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
@@ -160,8 +169,10 @@ class TangentAligned:
         """Return the base-points `(n, B, *S)` to begin from, inside the box."""
         found = []
         for start in built(self.starts):
-            (one,) = found_baselines(start(model, inputs.clone(), target, generator=generator))
-            found.append(one.values.detach().clamp(*self.bounds))
+            given = list(found_baselines(start(model, inputs.clone(), target, generator=generator)))
+            require(len(given) == 1, f"expected one baseline per start, got {len(given)}")
+            check_baseline(given[0].values, inputs)
+            found.append(given[0].values.detach().to(inputs).clamp(*self.bounds))
         return torch.stack(found)
 
 

@@ -15,7 +15,8 @@ from ..benchmark.tangents.report import STEMS, rows_of, short, write_scores
 from ..benchmark.tangents.study import METHODS, score
 from ..errors import require
 from ..manifold.files import KINDS
-from ..specs import read_settings
+from ..methods import methods
+from ..specs import read_settings, read_specs
 from ..viz import printable
 from . import options
 from .app import app, out
@@ -95,7 +96,14 @@ def score_(
         wanted = Wanted(data, dimension=dimension, epochs=epochs, seed=seed)
         _say_fitted(_fit(wanted, folder), folder)
     texts = method or list(METHODS)
-    given = {"n_steps": n_steps} | read_settings(set_ or [])
+    given = read_settings(set_ or [])
+    specs = read_specs(methods, texts)
+    if any("n_steps" in methods[one.name].settings_with(one.settings) for one in specs.values()):
+        given = {"n_steps": n_steps} | given
+    shown = [short(text) for text in texts]
+    names = {
+        text: one if shown.count(one) == 1 else text for text, one in zip(texts, shown, strict=True)
+    }
     with waiting("opening the data"):
         fitted = open_fitted(folder)
     with progress_of(len(texts) * -(-limit // _BATCH)) as progress:
@@ -108,7 +116,7 @@ def score_(
             fitted, texts=texts, limit=limit, settings=given, seed=seed, on_batch=advance
         )
     write_scores(scores, fitted, folder, {**given, "limit": limit, "seed": seed})
-    _show(rows_of(scores), scores.random, fitted.about)
+    _show(rows_of(scores), scores.random, fitted.about, names)
     out.print(f"  written: {escape(printable(str(folder)))}/{', '.join(STEMS)}", soft_wrap=True)
 
 
@@ -151,14 +159,17 @@ def _of_manifold(about: Mapping[str, Any]) -> str:
 
 
 def _show(
-    rows: list[dict[str, Any]], random: Mapping[str, float], about: Mapping[str, Any]
+    rows: list[dict[str, Any]],
+    random: Mapping[str, float],
+    about: Mapping[str, Any],
+    names: Mapping[str, str],
 ) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("method", "μ ↑", "95 %", "local μ", "distance", "change"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for row in rows:
         table.add_row(
-            short(row["method"]),
+            escape(names[row["method"]]),
             _figure(row["alignment"]) + ("*" if not row["told_apart"] else " "),
             f"{_figure(row['low'])}–{_figure(row['high'])}",
             _figure(row["local_alignment"]),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import UnilensError, require
 from ..gradients import FORWARD_MODE
-from ..passes import first_line
+from ..passes import first_line, out_of_memory
 from .tangent import TangentSpace, check_shape
 
 Decode = Callable[[Tensor], Tensor]
@@ -94,8 +94,12 @@ class Decoder:
                 f"expected a coder with encode and decode, got {type(self.coder).__name__} "
                 f"without {name}",
             )
+        self._check_mode()
+
+    def _check_mode(self) -> None:
+        parts = getattr(self.coder, "modules", lambda: [self.coder])()
         require(
-            not getattr(self.coder, "training", False),
+            not any(getattr(part, "training", False) for part in parts),
             "expected the coder in eval mode, got training mode; call coder.eval() first",
         )
 
@@ -107,6 +111,7 @@ class Decoder:
 
     def __call__(self, inputs: Tensor) -> TangentSpace:
         """Return the tangent spaces; see `Manifold`."""
+        self._check_mode()
         given = self._as_the_coder(inputs)
         codes = [_run("encoder", self.coder.encode, one) for one in given.split(1)]
         found = [jacobians(self.coder.decode, code) for code in codes]
@@ -158,8 +163,9 @@ def _jacobians(decode: Decode, codes: Tensor) -> Tensor:
         warnings.simplefilter("ignore")  # torch scripts its own formulas, and warns
         try:
             return torch.func.vmap(along)(directions).permute(1, 2, 0)
-        except (RuntimeError, NotImplementedError):
-            pass
+        except (RuntimeError, NotImplementedError) as error:
+            if out_of_memory(error):
+                raise
     return _rows(decode, codes)
 
 

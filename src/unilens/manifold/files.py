@@ -105,7 +105,7 @@ class _Kind(NamedTuple):
 
 
 def _autoencoder(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Manifold:
-    network = ConvAutoencoder(**settings)
+    network = ConvAutoencoder(**settings).to(next(iter(tensors.values())).dtype)
     network.load_state_dict(tensors)
     return Decoder(network.eval().requires_grad_(False))
 

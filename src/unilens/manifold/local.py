@@ -13,6 +13,9 @@ from ..references import check_references
 from ..settings import check_count
 from .tangent import TangentSpace, check_shape
 
+_AT_ONCE = 2**24
+"""Values of references that are widened together: 128 MiB."""
+
 
 @dataclass(frozen=True, eq=False)
 class LocalPCA:
@@ -56,12 +59,17 @@ class LocalPCA:
     def __call__(self, inputs: Tensor) -> TangentSpace:
         """Return the tangent spaces; see `Manifold`."""
         references = self.references.to(inputs.device).flatten(1)
-        found = [self._directions(wide(one.flatten()), references) for one in inputs]
-        return TangentSpace.spanned_by(torch.stack(found))
+        found = [self._space(wide(one.flatten()), references) for one in inputs]
+        return TangentSpace(
+            torch.cat([one.basis for one in found]), torch.cat([one.rank for one in found])
+        )
 
-    def _directions(self, one: Tensor, references: Tensor) -> Tensor:
-        """Return the largest principal components `(d, k)` about one input, times their size."""
-        distances = (wide(references) - one).square().sum(1)
+    def _space(self, one: Tensor, references: Tensor) -> TangentSpace:
+        """Return the space of the largest principal components about one input `(d,)`."""
+        blocks = references.split(max(1, _AT_ONCE // one.numel()))
+        distances = torch.cat([(wide(some) - one).square().sum(1) for some in blocks])
         near = wide(references[distances.topk(self.neighbours, largest=False).indices])
         _, sizes, right = torch.linalg.svd(near - near.mean(0), full_matrices=False)
-        return (sizes[: self.dimension, None] * right[: self.dimension]).T
+        rounded = torch.finfo(references.dtype).eps * near.norm()
+        directions = sizes[: self.dimension, None] * right[: self.dimension]
+        return TangentSpace.spanned_by(directions.T.unsqueeze(0), float(4 * rounded / sizes[0]))

@@ -25,15 +25,12 @@ def as_manifold(given: Manifold | str | Path) -> Manifold:
     Raises:
         UnilensError: it is nothing of the kind.
     """
-    if given == TRANSFORMATIONS:
+    if isinstance(given, str) and given == TRANSFORMATIONS:
         return Transformations()
     if isinstance(given, str) and given.startswith("py:"):
-        made = call_named(given.removeprefix("py:"))
-        require(callable(made), f"expected {given} to return a manifold, got {type(made).__name__}")
-        return cast(Manifold, made)
+        return _made(given)
     if isinstance(given, (str, Path)):
-        path = Path(given)
-        return _loaded(path, path.stat().st_mtime_ns if path.exists() else 0)
+        return _loaded(*_identity(Path(given)))
     require(
         callable(given) and not isinstance(given, type),
         f"expected a manifold, its name or its file, got {getattr(given, '__name__', type(given))}",
@@ -41,7 +38,24 @@ def as_manifold(given: Manifold | str | Path) -> Manifold:
     return given
 
 
+def _identity(path: Path) -> tuple[Path, tuple[int, ...]]:
+    """Return the whole path, and what tells the file from another one at the same place."""
+    try:
+        found = path.resolve().stat()
+    except OSError:
+        return path, ()
+    return path.resolve(), (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
 @functools.lru_cache(maxsize=8)
-def _loaded(path: Path, _changed: int) -> Manifold:
+def _made(given: str) -> Manifold:
+    """Return what a user's function makes, called once."""
+    made = call_named(given.removeprefix("py:"))
+    require(callable(made), f"expected {given} to return a manifold, got {type(made).__name__}")
+    return cast(Manifold, made)
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(path: Path, _identity: tuple[int, ...]) -> Manifold:
     """Return the manifold in a file, read once: the same object is the same manifold."""
     return load_manifold(path)

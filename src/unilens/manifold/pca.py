@@ -21,11 +21,18 @@ class PCA:
 
     Args:
         mean: `*S`.
-        components: `(d, k)`, orthonormal columns.
+        components: `(d, k)`, orthonormal columns; 0 where the data have no further direction.
     """
 
     mean: Tensor
     components: Tensor
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.components.shape)
+        require(
+            self.components.ndim == 2 and shape[0] == self.mean.numel(),
+            f"expected components (d, k), d = {self.mean.numel()} as of the mean, got {shape}",
+        )
 
     @classmethod
     def fit(cls, inputs: Tensor, dimension: int) -> PCA:
@@ -43,8 +50,10 @@ class PCA:
             f"expected dimension to be at most {min(len(inputs) - 1, centred.shape[1])}, from "
             f"{len(inputs)} inputs of {centred.shape[1]} values, got {dimension}",
         )
-        _, _, right = torch.linalg.svd(centred, full_matrices=False)
-        return cls(mean, right[:dimension].T.contiguous())
+        _, sizes, right = torch.linalg.svd(centred, full_matrices=False)
+        least = 4 * torch.finfo(inputs.dtype).eps * wide(inputs).norm()
+        kept = right[:dimension] * (sizes[:dimension, None] > least)
+        return cls(mean, kept.T.contiguous())
 
     def check(self, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the inputs have another shape."""
@@ -58,12 +67,17 @@ class PCA:
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the codes `(B, k)`."""
-        return (wide(inputs) - self.mean).flatten(1) @ self.components
+        centred = wide(inputs) - wide(self.mean).to(inputs.device)
+        return centred.flatten(1) @ self._components(inputs)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the points `(B, *S)` of the plane."""
-        return (codes @ self.components.T).unflatten(1, self.mean.shape) + self.mean
+        flat = wide(codes) @ self._components(codes).T
+        return flat.unflatten(1, self.mean.shape) + wide(self.mean).to(codes.device)
 
     def reconstruct(self, inputs: Tensor) -> Tensor:
         """Return the nearest points of the plane `(B, *S)`."""
         return self.decode(self.encode(inputs))
+
+    def _components(self, like: Tensor) -> Tensor:
+        return wide(self.components).to(like.device)

@@ -9,8 +9,10 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from ..errors import NotApplicableError, require
+from ..errors import NotApplicableError, UnilensError, require
 from ..numerics import l2_norm, wide
+
+_ORTHONORMAL = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,8 @@ class TangentSpace:
     """The tangent space of a manifold at each of B inputs of d values.
 
     Attributes:
-        basis: `(B, d, k)` in float64, orthonormal columns; those beyond the rank are 0.
+        basis: `(B, d, k)` in float64 (float32 on devices that know no other), orthonormal columns;
+            those beyond the rank are 0. Where k is above d, there are d of them.
         rank: `(B,)`, how many columns there are: the numerical rank of what they were made from.
     """
 
@@ -34,15 +37,21 @@ class TangentSpace:
 
         Args:
             vectors: `(B, d, k)`, in columns.
-            tolerance: relative to the largest singular value; None for max(d, k) times the epsilon
-                of the vectors' dtype, as in `numpy.linalg.matrix_rank`.
+            tolerance: relative to the largest singular value; None for what rounding in the
+                vectors' dtype does to them, see `rounding`.
         """
         require(
-            vectors.ndim == 3 and bool(vectors.isfinite().all()),
-            f"expected finite vectors (B, d, k), got {tuple(vectors.shape)}; check the decoder",
+            vectors.ndim == 3 and vectors.is_floating_point() and min(vectors.shape) > 0,
+            f"expected vectors (B, d, k), floating point, got {tuple(vectors.shape)}, "
+            f"{vectors.dtype}",
+        )
+        require(
+            bool(vectors.isfinite().all()),
+            f"expected finite vectors, got NaN or infinity in {tuple(vectors.shape)}; check the "
+            "decoder",
         )
         if tolerance is None:
-            tolerance = max(vectors.shape[1:]) * torch.finfo(vectors.dtype).eps
+            tolerance = rounding(vectors.dtype, vectors.shape[2])
         found = [_basis(one, tolerance) for one in wide(vectors)]
         return cls(*(torch.stack(column) for column in zip(*found, strict=True)))
 
@@ -69,6 +78,15 @@ class TangentSpace:
         inside = [(basis.T @ one).norm() for basis, one in zip(self.basis, flat, strict=True)]
         content = (torch.stack(inside) / l2_norm(values)).clamp(max=1.0)
         return content.masked_fill(self.rank == 0, math.nan)
+
+
+def rounding(dtype: torch.dtype, count: int) -> float:
+    """Return how far rounding moves singular values, relative to the largest, of k columns.
+
+    Each entry is off by an epsilon, so that the matrix of the errors has at most sqrt(k) epsilons
+    of the largest singular value; four times that is allowed for how the entries came about.
+    """
+    return 4 * math.sqrt(count) * torch.finfo(dtype).eps
 
 
 def _basis(vectors: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
@@ -114,14 +132,29 @@ def spaces_at(manifold: Manifold, inputs: Tensor) -> TangentSpace:
     check_manifold(manifold, inputs)
     with torch.no_grad():
         found = cast(object, manifold(inputs.detach()))
-    came = tuple(found.basis.shape) if isinstance(found, TangentSpace) else type(found).__name__
-    require(
-        isinstance(found, TangentSpace) and found.basis.shape[:2] == inputs.flatten(1).shape,
-        f"expected the manifold to give a TangentSpace with a basis {tuple(inputs.shape[:1])} x "
-        f"{inputs[0].numel()} x k, got {came}",
-    )
-    assert isinstance(found, TangentSpace)
-    return TangentSpace(found.basis.to(inputs.device), found.rank.to(inputs.device))
+    wanted = inputs.flatten(1).shape
+    if not isinstance(found, TangentSpace) or found.basis.shape[:2] != wanted:
+        came = tuple(found.basis.shape) if isinstance(found, TangentSpace) else type(found).__name__
+        raise UnilensError(
+            f"expected the manifold to give a TangentSpace with a basis {tuple(wanted)} x k, got "
+            f"{came}"
+        )
+    like = wide(inputs[:0])
+    space = TangentSpace(found.basis.to(like.dtype).to(like.device), torch.as_tensor(found.rank))
+    _check_orthonormal(space, len(inputs))
+    return TangentSpace(space.basis, space.rank.to(like.device))
+
+
+def _check_orthonormal(space: TangentSpace, count: int) -> None:
+    """Raise unless each basis has as many orthonormal columns as its rank, and else zeros."""
+    for basis, rank in zip(space.basis, space.rank.expand(count), strict=True):
+        gram = basis.T @ basis
+        ends = torch.diag((gram.diagonal() > 0.5).to(gram.dtype))
+        if not (gram - ends).abs().max() < _ORTHONORMAL or int(ends.sum()) != int(rank):
+            raise UnilensError(
+                "expected the manifold to give orthonormal columns, as many as the rank, and zeros "
+                "beside them; make the TangentSpace by TangentSpace.spanned_by(vectors)"
+            )
 
 
 def reconstruction_error(reconstructed: Tensor, inputs: Tensor) -> Tensor:

@@ -11,6 +11,9 @@ from ..errors import NotApplicableError
 from ..numerics import wide
 from .tangent import TangentSpace
 
+_MARGIN = 64
+"""Epsilons of the image below which a difference of its pixels is rounding."""
+
 
 @dataclass(frozen=True)
 class Transformations:
@@ -36,12 +39,18 @@ class Transformations:
     def __call__(self, inputs: Tensor) -> TangentSpace:
         """Return the tangent spaces; see `Manifold`."""
         self.check(inputs)
-        directions = [_directions(wide(one)) for one in inputs]
-        return TangentSpace.spanned_by(torch.stack(directions))
+        epsilon = torch.finfo(inputs.dtype).eps
+        found = [
+            TangentSpace.spanned_by(_directions(wide(one), epsilon).unsqueeze(0), _MARGIN * epsilon)
+            for one in inputs
+        ]
+        return TangentSpace(
+            torch.cat([one.basis for one in found]), torch.cat([one.rank for one in found])
+        )
 
 
-def _directions(image: Tensor) -> Tensor:
-    """Return the directions `(C * H * W, 7 + 2 C)` at an image `(C, H, W)`."""
+def _directions(image: Tensor, epsilon: float) -> Tensor:
+    """Return the directions `(C * H * W, 7 + 2 C)` at an image `(C, H, W)` of this precision."""
     down, right = torch.gradient(image, dim=(1, 2))
     rows, columns = (
         torch.linspace(-1, 1, size, dtype=image.dtype, device=image.device)
@@ -59,10 +68,11 @@ def _directions(image: Tensor) -> Tensor:
     ]
     channels = torch.eye(len(image), dtype=image.dtype, device=image.device)[:, :, None, None]
     lit = [*channels.expand(-1, *image.shape), *(channels * image)]
-    return torch.stack([_unit(one.flatten()) for one in (*moved, *lit)], dim=1)
+    least = _MARGIN * epsilon * float(image.norm())
+    return torch.stack([_unit(one.flatten(), least) for one in (*moved, *lit)], dim=1)
 
 
-def _unit(direction: Tensor) -> Tensor:
-    """Return a direction at length 1, so that the rank does not depend on units; 0 stays 0."""
+def _unit(direction: Tensor, least: float) -> Tensor:
+    """Return a direction at length 1, so that the rank does not depend on units; rounding is 0."""
     length = direction.norm()
-    return direction / length if length > 0 else direction
+    return direction / length if length > least else torch.zeros_like(direction)

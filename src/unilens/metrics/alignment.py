@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..manifold import Manifold, as_manifold
 from ..manifold.tangent import spaces_at
+from ..numerics import wide
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 
 
@@ -38,7 +39,7 @@ class TangentAlignment(Metric):
             ("tangent spaces", manifold), lambda: spaces_at(manifold, subject.inputs)
         )
         content, random = space.content(subject.values), space.random_level
-        parts = {"random": random, "ratio": content / random, "rank": space.rank.double()}
+        parts = {"random": random, "ratio": content / random, "rank": wide(space.rank)}
         return Measurement(content, parts)
 
 

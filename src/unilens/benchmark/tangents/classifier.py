@@ -38,7 +38,7 @@ class ConvClassifier(nn.Module):
         self.last = nn.Linear(2 * width * (height // 4) * (breadth // 4), classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits."""
+        """Return the logits `(B, K)` of images `(B, C, H, W)`."""
         seen = avg_pool2d(gelu(self.first(images)), 2)
         return self.last(avg_pool2d(gelu(self.second(seen)), 2).flatten(1))
 
@@ -76,7 +76,7 @@ def accuracy(network: nn.Module, images: Images) -> float:
     return float((predicted == images.labels).double().mean())
 
 
-def save_classifier(network: ConvClassifier, path: Path) -> None:
+def save_classifier(network: ConvClassifier, path: str | Path) -> None:
     """Write a classifier to a file."""
     settings = {key: getattr(network, key) for key in ("shape", "classes", "width")}
     save_file(network.state_dict(), path, {"classifier": json.dumps(settings)})

@@ -21,8 +21,9 @@ from ...manifold.training import fit_autoencoder
 from ...passes import Workers
 from ...provenance import versions
 from ...settings import check_choice, check_count
+from ..data import is_named
 from .classifier import ConvClassifier, accuracy, fit_classifier, load_classifier, save_classifier
-from .sets import Images, Split, load_split
+from .sets import SETS, Images, Split, load_split
 
 MANIFOLD, CLASSIFIER, ABOUT = "manifold.safetensors", "classifier.safetensors", "fit.json"
 _RANKED = 100
@@ -61,7 +62,13 @@ class Wanted:
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, KINDS)
-        check_count("epochs", self.epochs)
+        for name, least in (("dimension", 1), ("epochs", 1), ("neighbours", 2)):
+            check_count(name, getattr(self, name), least)
+        for name, least in (("size", 4), ("limit", 2)):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least)
+        if self.data not in SETS and not is_named(self.data):
+            object.__setattr__(self, "data", str(Path(self.data).absolute()))
 
     @property
     def steps(self) -> int:
@@ -113,7 +120,11 @@ def fit(wanted: Wanted, folder: Path, on_step: Step = lambda _: None) -> dict[st
     if classifier is not None:
         shares = {"train": split.train, "held_out": split.held_out}
         about["classifier"] = {f"accuracy_{k}": accuracy(classifier, v) for k, v in shares.items()}
-        save_classifier(classifier, folder / CLASSIFIER)
+        records.write_whole(
+            folder / CLASSIFIER.removesuffix(".safetensors"),
+            ".safetensors",
+            lambda name: save_classifier(classifier, name),
+        )
     about["seconds"] = time.perf_counter() - began
     save_manifold(manifold, folder / MANIFOLD, about)
     records.write_json(folder / ABOUT.removesuffix(".json"), about)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,9 @@ def write_scores(scores: Scores, fitted: Fitted, folder: Path, settings: dict[st
 
 def draw(scores: Scores) -> Figure:
     """Return the first images with their aligned base-points and maps, and how tangential."""
-    shown = [text for text in _SHOWN if text in scores.methods]
+    shown = [text for text in _SHOWN if text in scores.methods] or list(
+        scores.methods[: len(_SHOWN)]
+    )
     beside = 1 + (scores.baselines is not None)
     rows, columns = len(scores.images), beside + len(shown)
     figure = Figure(figsize=(1.35 * columns, 1.5 * rows), layout="constrained")
@@ -107,17 +111,21 @@ def draw(scores: Scores) -> Figure:
 
 def short(text: str) -> str:
     """Return a method as people would call it, without the settings behind its baseline."""
+    if not text.startswith("ig:baseline="):
+        return text
     return text.split(",")[0].replace("ig:baseline=", "IG from ").replace("_", " ")
 
 
 def _csv(scores: Scores) -> str:
-    lines = [",".join(["image", "method", *MEASURES])]
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow(["image", "method", *MEASURES])
     for row, name in enumerate(scores.names):
         for column, text in enumerate(scores.methods):
             values = [scores.values[measure][row, column] for measure in MEASURES]
             shown = [f"{value:.6g}" if math.isfinite(value) else "" for value in values]
-            lines.append(",".join([name, f'"{text}"', *shown]))
-    return "\n".join(lines) + "\n"
+            table.writerow([name, text, *shown])
+    return written.getvalue()
 
 
 def _mean(values: numpy.ndarray[Any, Any]) -> float | None:

@@ -17,6 +17,7 @@ from ...gradients import Evaluator
 from ...manifold import LocalPCA
 from ...manifold.tangent import TangentSpace, spaces_at
 from ...methods import methods
+from ...settings import check_count
 from ...specs import Spec, read_specs
 from ..report.statistics import Family, Pair, Summary, analyse
 from .fitting import Fitted
@@ -102,6 +103,8 @@ def score(
     """
     if fitted.classifier is None:
         raise UnilensError("expected a classifier to explain; fit again without --no-classifier")
+    check_count("limit", limit)
+    require(len(set(texts)) == len(texts), f"expected each method once, got {', '.join(texts)}")
     explainers = _explainers(fitted, texts, settings or {})
     images = fitted.split.held_out.values[:limit]
     evaluator = Evaluator(fitted.classifier)
@@ -120,7 +123,7 @@ def score(
         seconds[text] = (time.perf_counter() - began) / len(images)
         found[text] = _measured(parts, images, spaces)
         maps[text] = torch.cat([part.values for part in parts])[:pictured]
-        if text == ALIGNED:
+        if text.startswith(ALIGNED.split(",")[0]):
             baselines = torch.cat([_baseline(part) for part in parts])[:pictured]
     values = {
         name: torch.stack([found[text][name] for text in texts], dim=1).numpy() for name in MEASURES
@@ -162,7 +165,7 @@ def _built(spec: Spec, fitted: Fitted) -> Explainer:
 def _local(fitted: Fitted) -> LocalPCA:
     """Return the tangent spaces that no network had a part in."""
     references, wanted = fitted.split.train.values, fitted.about["wanted"]
-    neighbours = min(wanted["neighbours"], len(references))
+    neighbours = min(max(wanted["neighbours"], 3 * wanted["dimension"]), len(references))
     require(
         neighbours > wanted["dimension"],
         f"expected more training images than dimensions, {wanted['dimension']}, got {neighbours}",
