@@ -373,6 +373,8 @@ def test_what_is_no_manifold(tmp_path):
         Decoder(coder)
     with pytest.raises(UnilensError, match="there is no file x"):
         as_manifold("x" * 300)
+    with pytest.raises(UnilensError, match="manifold"):
+        as_manifold("\0")
     with pytest.raises(UnilensError, match=r"expected a manifold: transformations, .*no file here"):
         as_manifold("here.safetensors")
     with pytest.raises(UnilensError, match="expected a manifold, its name or its file"):

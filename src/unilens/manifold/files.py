@@ -87,7 +87,7 @@ def _read(path: str | Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
             f"expected a manifold: transformations, py:module:function or a file of unilens "
             f"manifold fit, but there is no file {path}"
         ) from error
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UnilensError(f"could not read the manifold {path}: {error}") from error
     require(
         header.get("format") == FORMAT,

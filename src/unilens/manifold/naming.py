@@ -42,7 +42,7 @@ def _identity(path: Path) -> tuple[Path, tuple[int, ...]]:
     """Return the whole path, and what tells the file from another one at the same place."""
     try:
         found = path.resolve().stat()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return path, ()
     return path.resolve(), (found.st_mtime_ns, found.st_size, found.st_ino)
 
