@@ -198,6 +198,8 @@ def test_the_command_line(run, tmp_path):
         (("fit", "new", "--data", "digits", "--epochs", "0"), "epochs to be a whole number"),
         (("fit", "new", "--data", "digits", "--limit", "-5"), "limit to be a whole number"),
         (("fit", "new", "--data", "digits", "--neighbours", "0"), "neighbours to be a whole"),
+        (("score", "new", "--data", "digits", "--method", "grad"), "unknown method 'grad'"),
+        (("score", "new", "--data", "digits", "--limit", "0"), "limit to be a whole number"),
         (("score", "new"), "has no fit.json; to fit one there first, pass --data"),
     ],
 )
@@ -206,7 +208,7 @@ def test_wrong_arguments(run, arguments, message):
     assert code == 2
     assert message in " ".join(err.split())
     assert err.count("error:") == 1
-    assert out == ""
+    assert out == "", "nothing was fitted for nothing"
 
 
 def test_other_kinds_of_manifold(run, tmp_path):

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from ..benchmark.tangents.fitting import Wanted, fit, open_fitted
 from ..benchmark.tangents.report import STEMS, rows_of, short, write_scores
-from ..benchmark.tangents.study import METHODS, score
+from ..benchmark.tangents.study import BATCH, METHODS, score
 from ..errors import require
 from ..manifold.files import KINDS
 from ..methods import methods
+from ..settings import check_count
 from ..specs import read_settings, read_specs
 from ..viz import printable
 from . import options
@@ -24,7 +25,6 @@ from .photographs import progress_of, waiting
 
 manifold = typer.Typer(help="Where the data lie, and whose maps lie there too.")
 app.add_typer(manifold, name="manifold")
-_BATCH = 25
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the networks are kept.")]
 Data = Annotated[
@@ -92,9 +92,6 @@ def score_(
             overwrite or not (folder / name).exists(),
             f"{folder / name} exists already; replace it with --overwrite",
         )
-    if data is not None:
-        wanted = Wanted(data, dimension=dimension, epochs=epochs, seed=seed)
-        _say_fitted(_fit(wanted, folder), folder)
     texts = method or list(METHODS)
     given = read_settings(set_ or [])
     specs = read_specs(methods, texts)
@@ -104,9 +101,13 @@ def score_(
     names = {
         text: one if shown.count(one) == 1 else text for text, one in zip(texts, shown, strict=True)
     }
+    check_count("limit", limit)
+    if data is not None:
+        wanted = Wanted(data, dimension=dimension, epochs=epochs, seed=seed)
+        _say_fitted(_fit(wanted, folder), folder)
     with waiting("opening the data"):
         fitted = open_fitted(folder)
-    with progress_of(len(texts) * -(-limit // _BATCH)) as progress:
+    with progress_of(len(texts) * -(-limit // BATCH)) as progress:
         task = progress.task_ids[0]
 
         def advance(text: str) -> None:

@@ -44,7 +44,8 @@ METHODS = (
     "random",
 )
 """The paper's five base-points and three gradient methods, and all that can be had beside them."""
-_BATCH = 25
+BATCH = 25
+"""Images that are explained together."""
 _REFERENCES = 200
 MEASURES = ("alignment", "local_alignment", "distance", "score_change")
 
@@ -117,7 +118,7 @@ def score(
     for text, explainer in explainers.items():
         began = time.perf_counter()
         parts = []
-        for some in images.split(_BATCH):
+        for some in images.split(BATCH):
             parts.append(explainer(evaluator, some, seed=seed))
             on_batch(text)
         seconds[text] = (time.perf_counter() - began) / len(images)
