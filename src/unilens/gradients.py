@@ -31,6 +31,8 @@ T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
 
+UNLEARNED_WEIGHTS = ("all", "last")
+"""Which weights an ascent takes along: all, or those of the last layer that has any."""
 FORWARD_MODE = threading.Lock()
 """One pass in forward mode at a time: several at once end the process now and then (torch 2.14)."""
 _BYTES_PER_PASS = {"cpu": 128 * 2**20, "other": 2 * 2**30}
@@ -258,8 +260,16 @@ class Evaluator:
                 return self._in_passes(points, twice, beside)[0]
 
     @torch.inference_mode(False)
-    def outputs_after_ascent(self, inputs: Tensor, objective: Objective, rate: float) -> Tensor:
-        """Return the logits `(B, K)` at each input after an ascent step taken for it alone.
+    def outputs_after_ascent(
+        self,
+        inputs: Tensor,
+        objective: Objective,
+        rate: float,
+        *,
+        steps: int = 1,
+        weights: str = "all",
+    ) -> Tensor:
+        """Return the logits `(B, K)` at each input after ascent steps taken for it alone.
 
         theta' = theta + rate g / |g|, g the objective's gradient in all weights together. The
         weights are separate tensors; frozen parameters take part, and the model stays as it is.
@@ -268,37 +278,40 @@ class Evaluator:
         Args:
             inputs: `(B, *S)`.
             objective: as in `differentiate`.
-            rate: the length of the step in weight space.
+            rate: the length of each step in weight space.
+            steps: how many.
+            weights: one of `UNLEARNED_WEIGHTS`: "all", or those of the "last" layer that has any,
+                in the order in which the model registers its layers.
         """
+        chosen = _weights_of(self._module, weights)
         require(
-            any(value.is_floating_point() for value in self._module.parameters()),
-            "expected a model with weights to unlearn, got one without parameters",
+            bool(chosen), "expected a model with weights to unlearn, got one without parameters"
         )
 
         def work(part: Tensor, rows: Tensor) -> tuple[Tensor]:
             module = self._workers.own(self._module)
             own = {
-                name: value.detach().requires_grad_()
-                for name, value in module.named_parameters()
-                if value.is_floating_point()
+                name: value.detach() for name, value in module.named_parameters() if name in chosen
             }
-            with torch.enable_grad():
-                outputs = self._forward(_Reweighted(module, own), part)
-                values = objective(outputs, rows)
-                if not values.requires_grad:
-                    raise UnilensError(_NOT_DIFFERENTIABLE.format("outputs without a gradient"))
-                gradients = torch.autograd.grad(
-                    values.sum(), list(own.values()), materialize_grads=True
-                )
-            norm = torch.stack([l2_norm(gradient, 0) for gradient in gradients]).norm()
-            if not norm > 0:
-                return (outputs.detach(),)
-            with torch.no_grad():
-                moved = {
-                    name: value + gradient * (rate / norm).to(gradient.dtype)
+            for _ in range(steps):
+                own = {name: value.requires_grad_() for name, value in own.items()}
+                with torch.enable_grad():
+                    outputs = self._forward(_Reweighted(module, own), part)
+                    values = objective(outputs, rows)
+                    if not values.requires_grad:
+                        raise UnilensError(_NOT_DIFFERENTIABLE.format("outputs without a gradient"))
+                    gradients = torch.autograd.grad(
+                        values.sum(), list(own.values()), materialize_grads=True
+                    )
+                norm = torch.stack([l2_norm(gradient, 0) for gradient in gradients]).norm()
+                if not norm > 0:
+                    return (outputs.detach(),)
+                own = {
+                    name: value.detach() + gradient * (rate / norm).to(gradient.dtype)
                     for (name, value), gradient in zip(own.items(), gradients, strict=True)
                 }
-                return (self._forward(_Reweighted(module, moved), part),)
+            with torch.no_grad():
+                return (self._forward(_Reweighted(module, own), part),)
 
         return self._in_passes(inputs.unsqueeze(0), work)[0][0]
 
@@ -498,6 +511,15 @@ def _second(product: Tensor, leaf: Tensor) -> tuple[Tensor]:
         return (torch.zeros_like(leaf),)
     (gradient,) = torch.autograd.grad(product.sum(), leaf, materialize_grads=True)
     return (gradient,)
+
+
+def _weights_of(module: nn.Module, which: str) -> set[str]:
+    """Return the names of the floating-point weights that an ascent takes along."""
+    named = [name for name, value in module.named_parameters() if value.is_floating_point()]
+    if which == "all" or not named:
+        return set(named)
+    layer = named[-1].rpartition(".")[0]
+    return {name for name in named if name.rpartition(".")[0] == layer}
 
 
 class _Reweighted(nn.Module):

@@ -230,7 +230,7 @@ class PathAttribution(Method):
     def _known(self, case: Case, attribution: Attribution) -> _Known:
         """Return the baseline of an attribution; of several or one with a walk, found again."""
         assert attribution.baseline is not None
-        if getattr(self.baseline, "count", None) is None:
+        if getattr(self.baseline, "count", 1) == 1 and not getattr(self.baseline, "walks", False):
             return _Known((Found(attribution.baseline.detach()),))
         assert self.baseline is not None
         return _Known(tuple(case.baselines(self.baseline)))

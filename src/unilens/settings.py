@@ -51,14 +51,17 @@ def check_choice(name: str, value: object, valid: Iterable[str]) -> None:
         raise ChoiceError(f"expected {name} to be one of {', '.join(names)}, got {value!r}", names)
 
 
-def check_number(name: str, value: object, above: float | None = None) -> None:
-    """Raise unless the value is a number, and larger than `above` where that is given."""
-    number = _is_finite(value)
-    expected = "a finite number" if above is None else f"a finite number above {above:g}"
-    require(
-        number and (above is None or value > above),  # type: ignore[operator]
-        f"expected {name} to be {expected}, got {value!r}",
-    )
+def check_number(
+    name: str, value: object, above: float | None = None, least: float | None = None
+) -> None:
+    """Raise unless the value is a number, larger than `above` and at least `least` where given."""
+    expected = "a finite number"
+    fits = _is_finite(value)
+    if above is not None:
+        expected, fits = f"{expected} above {above:g}", fits and value > above  # type: ignore[operator]
+    if least is not None:
+        expected, fits = f"{expected} of at least {least:g}", fits and value >= least  # type: ignore[operator]
+    require(fits, f"expected {name} to be {expected}, got {value!r}")
 
 
 def _is_finite(value: object) -> bool:

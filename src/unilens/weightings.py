@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -14,6 +15,9 @@ from .paths import Leg
 from .quadrature import Quadrature
 from .registry import Card, Registry
 from .settings import check_switch
+
+_LEG_OF_IMAGES = 5
+"""Dimensions of the points `(n, B, C, H, W)` of a leg."""
 
 
 class Weighting(Protocol):
@@ -66,18 +70,57 @@ class ImportantDirection:
         self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield gradients, and gradients scaled to the change; see `Weighting`."""
-        gradient: Tensor | None = None
-        before = start
-        for leg in legs:
-            for following, score in zip(
-                leg.evaluation.gradients, leg.evaluation.values, strict=True
-            ):
-                if gradient is not None:
-                    yield gradient, _scaled(gradient, score - before)
-                    before = score
-                gradient = following
-        if gradient is not None:
-            yield gradient, _scaled(gradient, end - before)
+        for gradient, _, change in _changes(legs, start, end):
+            yield gradient, _scaled(gradient, change)
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Share the change of the score in a step among the features that brought it.
+
+    A_i = sum_k D_k s_i / sum_j s_j, D_k the change of the score in step k, and
+    s_i = |g_i| max(0, sign(D_k) g_i d_i), g the gradient at the node and d how far the path goes in
+    the step. As in IDGI the changes add up exactly and large gradients count most; but what does
+    not move gets nothing, and neither does what pulled the other way. In a step to which nothing
+    contributed in its direction, IDGI's squares are left. Where the score rises all the way no
+    value is negative: the map says who brought the confidence, not who spoke against it. Nodes
+    stand for what changes until the next one, the first for all before it as well.
+
+    References:
+        Ours (docs/beyond.md), after Yang et al. 2023, arXiv 2303.14242.
+    """
+
+    def __call__(
+        self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield shares, and what scales them to the change; see `Weighting`."""
+        for gradient, displacement, change in _changes(legs, start, end):
+            gain = gradient * displacement * per_item(change.sign(), gradient)
+            share = gain.clamp_min(0) * gradient.abs()
+            nothing = per_item((share.flatten(1).amax(1) == 0).to(share.dtype), share)
+            share = share + nothing * gradient.square()
+            total = wide(share).flatten(1).sum(1)
+            scale = torch.where(total > 0, change / total, 0.0)
+            yield share, per_item(scale, share).expand_as(share)
+
+
+@dataclass(frozen=True)
+class GainsOfImages:
+    """Share gains among the pixels of images, and integrate everywhere else.
+
+    In images `(C, H, W)` what counts is where, and the signs of single pixels cancel each other; in
+    a table, a text or a signal every value stands for itself and its sign is what is asked for.
+    """
+
+    def __call__(
+        self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what `Gains` or `Riemann` does; see `Weighting`."""
+        legs = iter(legs)
+        first = next(legs)
+        images = first.points.ndim == _LEG_OF_IMAGES
+        chosen = Gains() if images else Riemann()
+        yield from chosen(itertools.chain([first], legs), quadrature, start, end)
 
 
 @dataclass(frozen=True)
@@ -149,6 +192,27 @@ def _within(counts: Tensor, intervals: int) -> tuple[Tensor, Tensor]:
     return starts + (torch.arange(len(lengths)) - first) * lengths, lengths
 
 
+def _changes(
+    legs: Iterable[Leg], start: Tensor, end: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield each node's gradient and displacement `(B, *S)`, and the change it stands for `(B,)`.
+
+    That is the change until the next node; the first stands for all before it as well.
+    """
+    node: tuple[Tensor, Tensor] | None = None
+    before = start
+    for leg in legs:
+        gradients, values = leg.evaluation.gradients, leg.evaluation.values
+        displacements = leg.displacement.expand_as(gradients)
+        for gradient, displacement, score in zip(gradients, displacements, values, strict=True):
+            if node is not None:
+                yield *node, score - before
+                before = score
+            node = gradient, displacement
+    if node is not None:
+        yield *node, end - before
+
+
 def _scaled(gradient: Tensor, change: Tensor) -> Tensor:
     """Return the gradient, scaled so that its product with the gradient is the change."""
     square = wide(gradient).flatten(1).square().sum(1)
@@ -173,6 +237,24 @@ weightings.add(
         "Yang et al. 2023, arXiv 2303.14242",
     ),
     ImportantDirection,
+)
+weightings.add(
+    Card(
+        "gains",
+        "important direction",
+        "the change of the score, shared by who brought it",
+        "unilens, after Yang et al. 2023, arXiv 2303.14242",
+    ),
+    Gains,
+)
+weightings.add(
+    Card(
+        "gains_of_images",
+        "important direction",
+        "gains for images, riemann for all else",
+        "unilens, after Yang et al. 2023, arXiv 2303.14242",
+    ),
+    GainsOfImages,
 )
 weightings.add(
     Card(

@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from unilens import explain
-from unilens.baselines import Unlearned
+from unilens.baselines import Unlearned, baselines
+from unilens.errors import NotApplicableError, UnilensError
 from unilens.gradients import Evaluator
 
 
@@ -200,3 +201,156 @@ def test_units_that_do_not_fit_the_inputs_are_refused(shape, small_net, images):
     message = r"broadcast to one input of shape \(3, 13, 11\), got "
     with pytest.raises(ValueError, match=message):
         explain(small_net, images, "uni", units=torch.ones(shape))
+
+
+def kl_of(model, wanted, point):
+    return kl(wanted, model(point[None]).softmax(-1)[0].detach())
+
+
+def slow_search(model, start, wanted, steps, size, budget, shape=lambda step, delta: step):
+    """One image: normalised steps inside the ball about the start, written out."""
+    delta, losses = torch.zeros_like(start), []
+    for _ in range(steps):
+        delta = delta.detach().requires_grad_(True)
+        found = model((start + delta)[None]).softmax(-1)[0]
+        cost = (wanted * (wanted / found).log()).sum()
+        (step,) = torch.autograd.grad(cost, delta)
+        losses.append(float(cost.detach()))
+        step = shape(step, delta.detach())
+        delta = delta.detach() - size * step / step.norm()
+        if delta.norm() > budget:
+            delta = delta * budget / delta.norm()
+    return start + delta, losses
+
+
+def unlearn(model, x, c, eta=1.0, steps=1, last=False):
+    moved = copy.deepcopy(model)
+    weights = list(moved.children())[-1].parameters() if last else moved.parameters()
+    weights = list(weights)
+    for _ in range(steps):
+        moved.zero_grad()
+        cross_entropy(moved(x[None]), torch.tensor([c])).backward()
+        norm = sum((p.grad**2).sum() for p in weights) ** 0.5
+        with torch.no_grad():
+            for p in weights:
+                p += eta * p.grad / norm
+    return moved(x[None]).softmax(-1)[0].detach()
+
+
+NEAR = {"gradient": "normalised", "projection": "ball", "matching_step_size": 0.3, "budget": 2.0}
+
+
+@pytest.mark.parametrize("origin", ["blur", "grey", "auto"])
+def test_the_search_begins_from_another_baseline_and_stays_near_to_it(origin, small_net, images):
+    found = find(Unlearned(origin=origin, matching_steps=4, **NEAR), small_net, images)
+    name = "blur" if origin == "auto" else origin
+    starts = find(baselines[name](), small_net, images)
+    target = small_net(images).argmax(-1)
+    for i, x in enumerate(images):
+        wanted = unlearn(small_net, x, int(target[i]))
+        expected, losses = slow_search(small_net, starts[i], wanted, 4, 0.6, 2.0)
+        assert found.values[i].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
+        assert found.record["matching_loss"][i, :4].tolist() == pytest.approx(losses, abs=1e-10)
+        assert float((found.values[i] - starts[i]).norm()) <= 2 + 1e-12
+
+
+def test_a_table_has_its_own_input_for_an_origin():
+    model = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    model, rows = model.double().eval(), torch.rand(5, 6).double()
+    auto, own = (find(Unlearned(origin=one), model, rows) for one in ("auto", "input"))
+    assert torch.equal(auto.values, own.values)
+
+
+def test_no_step_leaves_the_origin(small_net, images):
+    found = find(Unlearned(origin="blur", matching_steps=0), small_net, images)
+    assert torch.equal(found.values, find(baselines["blur"](), small_net, images))
+    assert found.record["matching_loss"].shape == (8, 1)
+
+
+def test_several_origins_are_several_baselines_with_draws_of_their_own(small_net, images):
+    several = find(
+        Unlearned(origin=["uniform_noise", "uniform_noise", "blur"], **NEAR), small_net, images
+    )
+    assert [found.weight for found in several] == [1 / 3] * 3
+    alone = find(Unlearned(origin="uniform_noise", **NEAR), small_net, images)
+    assert torch.equal(several[0].values, alone.values)
+    assert not torch.allclose(several[1].values, alone.values, atol=1e-2)
+
+
+@pytest.mark.parametrize(("steps", "weights"), [(3, "all"), (1, "last"), (2, "last")])
+def test_unlearning_by_several_steps_or_in_the_last_layer(steps, weights, small_net, images):
+    target = small_net(images).argmax(-1)
+    found = find(
+        Unlearned(unlearning_steps=steps, unlearned_weights=weights, matching_steps=1),
+        small_net,
+        images,
+    )
+    for i, x in enumerate(images):
+        wanted = unlearn(small_net, x, int(target[i]), steps=steps, last=weights == "last")
+        first = kl_of(small_net, wanted, x)
+        assert float(found.record["matching_loss"][i, 0]) == pytest.approx(first, abs=1e-10)
+
+
+def test_a_search_ends_for_each_input_where_its_loss_stops_falling(small_net, images):
+    few = {**NEAR, "matching_step_size": 0.05, "matching_steps": 12}
+    full = find(Unlearned(**few), small_net, images)
+    early = find(Unlearned(tolerance=0.12, **few), small_net, images)
+    ended = set()
+    for i in range(len(images)):
+        losses = full.record["matching_loss"][i]
+        falls = (losses[:-1] - losses[1:]) / losses[:-1]
+        end = next((k + 1 for k, fall in enumerate(falls.tolist()) if fall <= 0.12), 12)
+        ended.add(end)
+        expected = losses.clone()
+        expected[end:] = losses[end]
+        assert early.record["matching_loss"][i].tolist() == pytest.approx(expected.tolist())
+        again = find(Unlearned(**{**few, "matching_steps": end}), small_net, images[i : i + 1])
+        assert early.values[i].tolist() == again.values[0].tolist()
+    assert len(ended) > 1
+
+
+def test_a_coarse_shift_is_the_same_in_each_cell(small_net):
+    image = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(3)).double()
+
+    def by_cells(step, _):
+        means = step.view(3, 3, 4, 3, 4).mean((2, 4))
+        return means.repeat_interleave(4, 1).repeat_interleave(4, 2)
+
+    found = find(Unlearned(cells=3, matching_steps=3, **NEAR), small_net, image)
+    wanted = unlearn(small_net, image[0], int(small_net(image).argmax()))
+    expected, _ = slow_search(small_net, image[0], wanted, 3, 0.6, 2.0, by_cells)
+    assert found.values[0].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
+
+
+def test_the_penalty_is_that_of_neighbours_that_differ(small_net, images):
+    def penalised(step, delta):
+        delta = delta.requires_grad_(True)
+        differences = (delta[:, 1:] - delta[:, :-1], delta[:, :, 1:] - delta[:, :, :-1])
+        penalty = sum((one**2).sum() for one in differences) / 2
+        return step + 0.7 * torch.autograd.grad(penalty, delta)[0]
+
+    found = find(Unlearned(smoothness=0.7, matching_steps=3, **NEAR), small_net, images)
+    wanted = unlearn(small_net, images[0], int(small_net(images[:1]).argmax()))
+    expected, _ = slow_search(small_net, images[0], wanted, 3, 0.6, 2.0, penalised)
+    assert found.values[0].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
+
+
+@pytest.mark.parametrize("settings", [{"cells": 3}, {"smoothness": 1.0}])
+def test_what_is_of_images_says_no_to_a_table(settings):
+    model = torch.nn.Linear(6, 3).double().eval()
+    name = next(iter(settings))
+    with pytest.raises(NotApplicableError, match=rf"expected images \(B, C, H, W\) for {name}"):
+        explain(model, torch.rand(2, 6).double(), "uni_paper", **settings)
+
+
+@pytest.mark.parametrize("origin", ["unlearned", ["blur", "unlearned"], Unlearned()])
+def test_an_origin_is_not_itself_unlearned(origin):
+    with pytest.raises(UnilensError, match="expected an origin that is not itself unlearned"):
+        Unlearned(origin=origin)
+
+
+def test_an_unknown_or_empty_origin_is_refused():
+    with pytest.raises(UnilensError, match="unknown baseline 'blurred'"):
+        Unlearned(origin="blurred")
+    with pytest.raises(UnilensError, match=r"expected at least one origin, got \[\]"):
+        Unlearned(origin=[])

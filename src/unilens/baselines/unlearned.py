@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, pad
 
-from ..errors import UnilensError, require
-from ..gradients import Evaluator, Objective, Passes
+from ..errors import NotApplicableError, UnilensError, require
+from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
 from ..numerics import l2_norm, per_item
-from ..randomness import per_input
+from ..randomness import per_input, seed_for
 from ..registry import Card
 from ..settings import check_bounds, check_choice, check_count, check_number, check_switch
-from .base import Found, baselines
+from .base import (
+    Baseline,
+    Found,
+    baselines,
+    built,
+    check_fits,
+    check_several,
+    check_single,
+    found_baselines,
+    passes_of,
+)
+from .blur import Blur
 
 _CHOICES = {
     "start": ("zeros", "gaussian", "sphere"),
     "gradient": ("raw", "normalised"),
     "projection": ("sphere", "ball"),
     "matching_target": ("unlearned", "uniform", "prior"),
+    "unlearned_weights": UNLEARNED_WEIGHTS,
 }
+_IMAGE = 4
+"""Dimensions of a batch of images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Unlearned:
-    """Compare with the nearby input that the model sees as one it has just unlearned.
+    """Compare with an input that the model sees as one it has just unlearned.
 
     For every input alone: theta' = theta + eta g / |g|, one ascent step on all weights of the
-    cross-entropy of the target; then T steps `d <- P(d - mu grad_d KL(F(x; theta') || F(x + d)))`
-    from d0, with P the projection onto the sphere of radius epsilon; the baseline is x + d. The
-    model's weights are not touched: theta' are separate tensors, one input's at a time.
+    cross-entropy of the target; then T steps `d <- P(d - mu grad_d KL(F(x; theta') || F(o + d)))`
+    from d0, with P the projection onto the sphere of radius epsilon; the baseline is o + d, where
+    the origin o is the input itself in the paper. The model's weights are not touched: theta' are
+    separate tensors, one input's at a time.
 
     The defaults are the paper's, or the closest reading of it; the method `uni` departs from them.
 
     Args:
         unlearning_rate: eta, length of the ascent step in weight space.
-        matching_steps: T.
+        matching_steps: T; 0 leaves the baseline at its start.
         matching_step_size: mu; with the normalised gradient a share of the budget.
-        budget: epsilon, the l2 distance of the baseline from the input, in the inputs' units
+        budget: epsilon, the l2 distance of the baseline from its origin, in the inputs' units
             (pixel values in [0, 1] over the whole image, for the bundled models), or in `units`.
         start: d0; "zeros", "gaussian" (expected norm epsilon) or "sphere" (norm epsilon).
         gradient: "raw" (paper) or "normalised" to an l2 norm of epsilon per input.
@@ -54,10 +70,24 @@ class Unlearned:
             columns: a number, a list or a tensor that broadcasts to one input, in the inputs'
             units. The search runs in x / units: budget and distance are in these, so that
             rescaling a value together with its unit changes nothing. `bounds` stay in the inputs'.
+        origin: o, what the search begins from and stays near to: "input" (paper); a registered
+            baseline by name, or a baseline; "auto", the blurred input for images `(C, H, W)` and
+            the input for all else; or a list of these, each of which gives a baseline of its own,
+            with draws of its own where it is random.
+        unlearning_steps: ascent steps, each of length eta.
+        unlearned_weights: "all" (paper) or "last", those of the last layer alone, which spares the
+            pass back through all others.
+        tolerance: the search ends for an input where a step lowers its loss by less than this share
+            of it; 0 takes all T steps.
+        cells: of images, the shift is the same in each cell of a grid of so many by side; None for
+            a shift of every pixel.
+        smoothness: of images, the weight in nats per squared unit of |D d|^2 / 2, D the differences
+            between neighbouring pixels, which is added to what the search minimises.
 
     References:
         Choi, Duplessis, Belongie, "Unlearning-based Neural Interpretations", ICLR 2025,
-        arXiv 2410.08069, algorithm 1.
+        arXiv 2410.08069, algorithm 1; its reviews for `cells` and `matching_target`. `origin`,
+        `unlearned_weights`, `tolerance` and `smoothness` are ours: docs/beyond.md.
     """
 
     unlearning_rate: float = 1.0
@@ -72,11 +102,22 @@ class Unlearned:
     matching_target: str = "unlearned"
     class_prior: Tensor | Sequence[float] | None = None
     units: float | Sequence[float] | Tensor | None = None
+    origin: str | Baseline | Sequence[str | Baseline] = "input"
+    unlearning_steps: int = 1
+    unlearned_weights: str = "all"
+    tolerance: float = 0.0
+    cells: int | None = None
+    smoothness: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("unlearning_rate", "matching_step_size", "budget"):
             check_number(name, getattr(self, name), above=0)
-        check_count("matching_steps", self.matching_steps)
+        for name in ("tolerance", "smoothness"):
+            check_number(name, getattr(self, name), least=0)
+        check_count("matching_steps", self.matching_steps, least=0)
+        check_count("unlearning_steps", self.unlearning_steps)
+        if self.cells is not None:
+            check_count("cells", self.cells)
         for name, valid in _CHOICES.items():
             check_choice(name, getattr(self, name), valid)
         check_switch("clamp", self.clamp)
@@ -90,38 +131,136 @@ class Unlearned:
             (self.matching_target == "prior") == (self.class_prior is not None),
             "expected class_prior (K,) with matching_target='prior', and only with it",
         )
+        self._check_origins()
+
+    def _check_origins(self) -> None:
+        """Raise unless every origin is one of those that a search can begin from."""
+        require(len(self._origins) > 0, f"expected at least one origin, got {self.origin!r}")
+        for origin in self._origins:
+            if origin == "unlearned" or isinstance(origin, Unlearned):
+                raise UnilensError(
+                    "expected an origin that is not itself unlearned, got 'unlearned'; use 'input'"
+                )
+            if origin not in ("input", "auto"):
+                check_several("origin", [origin])
+                check_single(built([origin])[0])
+
+    @property
+    def _origins(self) -> Sequence[str | Baseline]:
+        several = isinstance(self.origin, (list, tuple))
+        return self.origin if several else [self.origin]  # type: ignore[list-item,return-value]
+
+    @property
+    def count(self) -> int:
+        """Baselines per input: one for each origin."""
+        return len(self._origins)
 
     @property
     def passes(self) -> Passes:
-        """Forward and backward passes per input: T, one more loss, and the unlearning."""
-        unlearning = Passes(2, 1) if self.matching_target == "unlearned" else Passes(0, 0)
-        return Passes(self.matching_steps + 1, self.matching_steps) + unlearning
+        """Forward and backward passes per input, at most: T, one more loss, and the unlearning."""
+        each = Passes(self.matching_steps + 1, self.matching_steps)
+        total = Passes(0, 0)
+        if self.matching_target == "unlearned":
+            total += Passes(self.unlearning_steps + 1, self.unlearning_steps)
+        for origin in self._origins:
+            total += each
+            if origin not in ("input", "auto"):
+                total += passes_of(built([origin])[0])
+        return total
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where an origin, or the search, needs other inputs."""
+        for origin in self._origins:
+            if origin not in ("input", "auto"):
+                check_fits(built([origin])[0], model, inputs)
+        if (self.cells or self.smoothness) and inputs.ndim != _IMAGE:
+            name = "cells" if self.cells else "smoothness"
+            raise NotApplicableError(
+                f"expected images (B, C, H, W) for {name}, got {tuple(inputs.shape)}; leave it out"
+            )
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> Found:
-        """Return the baseline with the record `matching_loss` `(B, T + 1)`, in nats."""
+    ) -> Found | list[Found]:
+        """Return a baseline per origin, with the record `matching_loss` `(B, T + 1)`, in nats.
+
+        Where the search of an input ended before, its last loss is repeated.
+        """
         wanted = self._wanted(model, inputs, target)
         if wanted.shape[-1] < 2:
             raise UnilensError(
                 "expected at least 2 classes to unlearn one of, but the model has a single output; "
                 "use method='ig' with score='logit'"
             )
-        divergence = _divergence(wanted)
-        units = self._units(inputs)
-        shift = self._start(inputs, generator)
-        losses = []
+        several = []
+        for number, origin in enumerate(self._origins):
+            own = generator
+            if number:
+                seed = seed_for(f"origin {number}", generator.initial_seed())
+                own = torch.Generator().manual_seed(seed)
+            near = self._origin(origin, model, inputs, target, own)
+            several.append(self._search(model, near, wanted, own))
+        if len(several) == 1:
+            return several[0]
+        return [dataclasses.replace(found, weight=1 / len(several)) for found in several]
+
+    def _origin(
+        self,
+        origin: str | Baseline,
+        model: Evaluator,
+        inputs: Tensor,
+        target: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return what the search begins from `(B, *S)`."""
+        if origin == "auto":
+            origin = Blur() if inputs.ndim == _IMAGE else "input"
+        if origin == "input":
+            return inputs
+        (baseline,) = built([origin])
+        (found,) = found_baselines(baseline(model, inputs, target, generator=generator))
+        return found.values
+
+    def _search(
+        self, model: Evaluator, origin: Tensor, wanted: Tensor, generator: torch.Generator
+    ) -> Found:
+        """Return the baseline near the origin whose output is the wanted one."""
+        units = self._units(origin)
+        shift = self._start(origin, generator)
+        rows = torch.arange(len(origin), device=origin.device)
+        active, losses = rows, list[Tensor]()
         for _ in range(self.matching_steps):
-            evaluation = model.differentiate((inputs + shift * units).unsqueeze(0), divergence)
-            losses.append(evaluation.values[0])
-            step = evaluation.gradients[0] * units
+            points = (origin + shift * units)[active]
+            evaluation = model.differentiate(points.unsqueeze(0), _divergence(wanted[active]))
+            known = losses[-1] if losses else torch.zeros_like(evaluation.values[0])
+            loss = known.index_copy(0, active, evaluation.values[0])
+            if losses and self.tolerance:
+                going = (known - loss)[active] > self.tolerance * known[active]
+                moving, step = active[going], evaluation.gradients[0][going]
+            else:
+                moving, step = active, evaluation.gradients[0]
+            losses.append(loss)
+            active = moving
+            if not len(active):
+                break
+            step = self._shaped(step * units, shift[active])
             if self.gradient == "normalised":
                 step = _to_length(step, self.budget)
-            shift = self._project(inputs, shift - self.matching_step_size * step, units)
-        baseline = inputs + shift * units
-        rows = torch.arange(len(inputs), device=inputs.device)
-        losses.append(divergence(model(baseline), rows))
+            moved = shift[active] - self.matching_step_size * step
+            shift = shift.index_copy(0, active, self._project(origin[active], moved, units))
+        baseline = origin + shift * units
+        losses.append(_divergence(wanted)(model(baseline), rows))
+        losses += losses[-1:] * (self.matching_steps + 1 - len(losses))
         return Found(baseline, {"matching_loss": torch.stack(losses, dim=1)})
+
+    def _shaped(self, gradient: Tensor, shift: Tensor) -> Tensor:
+        """Return the gradient `(B, *S)` with the penalty's, in the space that shifts are of."""
+        if self.smoothness:
+            gradient = gradient + self.smoothness * _roughness(shift)
+        if self.cells is None:
+            return gradient
+        coarse = adaptive_avg_pool2d(gradient, self.cells)
+        return interpolate(coarse, size=gradient.shape[-2:], mode="nearest")
 
     def _wanted(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the log-probabilities `(B, K)` that the baseline's output should match."""
@@ -130,6 +269,8 @@ class Unlearned:
                 inputs,
                 lambda outputs, rows: cross_entropy(outputs, target[rows], reduction="none"),
                 self.unlearning_rate,
+                steps=self.unlearning_steps,
+                weights=self.unlearned_weights,
             )
             return outputs.log_softmax(-1)
         outputs = model(inputs)
@@ -212,6 +353,21 @@ def _divergence(wanted: Tensor) -> Objective:
         return torch.where(expected > -torch.inf, expected.exp() * gap, 0.0).sum(-1)
 
     return divergence
+
+
+def _roughness(shift: Tensor) -> Tensor:
+    """Return the gradient of |D d|^2 / 2, D the differences between neighbours in both directions.
+
+    >>> _roughness(torch.tensor([[[[0.0, 1.0, 0.0]]]])).tolist()
+    [[[[-1.0, 2.0, -1.0]]]]
+    """
+    total = torch.zeros_like(shift)
+    for dim in (-2, -1):
+        difference = shift.diff(dim=dim)
+        before, after = [0] * 4, [0] * 4
+        before[2 * (-1 - dim)] = after[2 * (-1 - dim) + 1] = 1
+        total = total + pad(difference, before) - pad(difference, after)
+    return total
 
 
 def _to_length(values: Tensor, length: float) -> Tensor:
