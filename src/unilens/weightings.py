@@ -10,11 +10,13 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from .baselines import gaussian_blur
+from .errors import require
 from .numerics import per_item, wide
 from .paths import Leg
 from .quadrature import Quadrature
 from .registry import Card, Registry
-from .settings import check_switch
+from .settings import check_number, check_switch
 
 _LEG_OF_IMAGES = 5
 """Dimensions of the points `(n, B, C, H, W)` of a leg."""
@@ -76,51 +78,66 @@ class ImportantDirection:
 
 @dataclass(frozen=True)
 class Gains:
-    """Share the change of the score in a step among the features that brought it.
+    """Say where by the integral over neighbourhoods, and which pixels by who brought the change.
 
-    A_i = sum_k D_k s_i / sum_j s_j, D_k the change of the score in step k, and
-    s_i = |g_i| max(0, sign(D_k) g_i d_i), g the gradient at the node and d how far the path goes in
-    the step. As in IDGI the changes add up exactly and large gradients count most; but what does
-    not move gets nothing, and neither does what pulled the other way. In a step to which nothing
-    contributed in its direction, IDGI's squares are left. Where the score rises all the way no
-    value is negative: the map says who brought the confidence, not who spoke against it. Nodes
-    stand for what changes until the next one, the first for all before it as well.
+    The signs of neighbouring pixels cancel each other, so that a region is told by sums; within it,
+    single pixels are told by their gains. With s = g d, gradient times displacement of step k, D_k
+    the change of the score, u_i = max(0, sign(D_k) s_i), K the gaussian average over a
+    neighbourhood and c the coarse share,
+
+        A_i = sum_k c (K s)_i + (D_k - c sum_j s_j) u_i / sum_j u_j
+
+    It is complete at every number of steps, except where nothing has a gain. Nodes stand for what
+    changes until the next one, the first for all before it as well. Where there are no
+    neighbourhoods, in all but images `(C, H, W)`, every value stands for itself: `Riemann`.
+
+    Args:
+        coarse: c, the share of the integral over neighbourhoods, from 0 to 1.
+        neighbourhood: standard deviation of the average, as a share of the longer side.
 
     References:
-        Ours (docs/beyond.md), after Yang et al. 2023, arXiv 2303.14242.
+        Ours (docs/beyond.md). That each step shares out the change of the score is as in Yang et
+        al. 2023, arXiv 2303.14242.
     """
+
+    coarse: float = 0.4
+    neighbourhood: float = 0.09
+
+    def __post_init__(self) -> None:
+        check_number("coarse", self.coarse, least=0)
+        require(self.coarse <= 1, f"expected coarse to be at most 1, got {self.coarse!r}")
+        check_number("neighbourhood", self.neighbourhood, above=0)
 
     def __call__(
         self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield shares, and what scales them to the change; see `Weighting`."""
-        for gradient, displacement, change in _changes(legs, start, end):
-            gain = gradient * displacement * per_item(change.sign(), gradient)
-            share = gain.clamp_min(0) * gradient.abs()
-            nothing = per_item((share.flatten(1).amax(1) == 0).to(share.dtype), share)
-            share = share + nothing * gradient.square()
-            total = wide(share).flatten(1).sum(1)
-            scale = torch.where(total > 0, change / total, 0.0)
-            yield share, per_item(scale, share).expand_as(share)
-
-
-@dataclass(frozen=True)
-class GainsOfImages:
-    """Share gains among the pixels of images, and integrate everywhere else.
-
-    In images `(C, H, W)` what counts is where, and the signs of single pixels cancel each other; in
-    a table, a text or a signal every value stands for itself and its sign is what is asked for.
-    """
-
-    def __call__(
-        self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield what `Gains` or `Riemann` does; see `Weighting`."""
         legs = iter(legs)
         first = next(legs)
-        images = first.points.ndim == _LEG_OF_IMAGES
-        chosen = Gains() if images else Riemann()
-        yield from chosen(itertools.chain([first], legs), quadrature, start, end)
+        legs = itertools.chain([first], legs)
+        if first.points.ndim != _LEG_OF_IMAGES:
+            yield from Riemann()(legs, quadrature, start, end)
+            return
+        integral = torch.zeros_like(first.points[0])
+        waiting: tuple[Tensor, Tensor] | None = None
+        for gradient, displacement, change in _changes(legs, start, end):
+            if waiting is not None:
+                yield waiting
+            part = gradient * displacement
+            integral = integral + part
+            gain = (part * per_item(change.sign(), part)).clamp_min(0)
+            total = wide(gain).flatten(1).sum(1)
+            left = change - self.coarse * wide(part).flatten(1).sum(1)
+            scale = torch.where(total > 0, left / total, 0.0)
+            waiting = gain, per_item(scale, gain).expand_as(gain)
+        assert waiting is not None
+        gain, scale = waiting
+        yield self.coarse * self._averaged(integral) + gain * scale, torch.ones_like(gain)
+
+    def _averaged(self, values: Tensor) -> Tensor:
+        """Return the averages over neighbourhoods of values `(B, C, H, W)`; their sum stays."""
+        sigma = torch.tensor([self.neighbourhood * max(values.shape[2:])], dtype=torch.float64)
+        return gaussian_blur(values, sigma, "reflect")[0]
 
 
 @dataclass(frozen=True)
@@ -242,19 +259,10 @@ weightings.add(
     Card(
         "gains",
         "important direction",
-        "the change of the score, shared by who brought it",
+        "regions by the integral, pixels by who brought the change",
         "unilens, after Yang et al. 2023, arXiv 2303.14242",
     ),
     Gains,
-)
-weightings.add(
-    Card(
-        "gains_of_images",
-        "important direction",
-        "gains for images, riemann for all else",
-        "unilens, after Yang et al. 2023, arXiv 2303.14242",
-    ),
-    GainsOfImages,
 )
 weightings.add(
     Card(

@@ -7,6 +7,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv_transpose2d
 
@@ -341,6 +342,21 @@ ON_A_LINEAR_MODEL = {
 }
 
 
+OF_GAINS = {"uni", "uni_fast"}
+"""Methods that weigh by gains."""
+
+
+def gains_on_a_linear_model(weight, way):
+    """A part is the integral, averaged over neighbours; the rest goes to what brought it."""
+    integral = weight * way
+    sigma = 0.09 * max(way.shape[2:])
+    averaged = gaussian_filter(integral.numpy(), sigma, mode="reflect", axes=(2, 3))
+    change = integral.flatten(1).sum(1).view(-1, 1, 1, 1)
+    brought = torch.where(integral * change > 0, integral.abs(), 0.0)
+    shares = brought / brought.flatten(1).sum(1).view(-1, 1, 1, 1)
+    return 0.4 * torch.from_numpy(averaged) + 0.6 * change * shares
+
+
 @cases_but(*IN_A_LAYER, *ESTIMATES, *NOT_COMPLETE, *CONTROLS)
 @pytest.mark.parametrize("n_steps", [1, 4])
 def test_a_linear_model_is_explained_exactly(case, n_steps):
@@ -355,6 +371,8 @@ def test_a_linear_model_is_explained_exactly(case, n_steps):
     weight = model[1].weight[1].view(1, 3, 13, 11).detach()
     if name in ON_A_LINEAR_MODEL:
         expected = ON_A_LINEAR_MODEL[name](weight, inputs)
+    elif name in OF_GAINS:
+        expected = gains_on_a_linear_model(weight, inputs - found.baseline)
     elif name == "idgi":  # shared by the squares of the weights, whatever the inputs
         change = (weight * (inputs - found.baseline)).flatten(1).sum(1)
         expected = change.view(-1, 1, 1, 1) * weight**2 / weight.square().sum()
@@ -480,7 +498,7 @@ def test_every_baseline_and_path_class_is_registered():
             if inspect.isclass(getattr(module, name)) and "__call__" in vars(getattr(module, name))
         }
         assert classes - {"Baseline", "Path"} == made, package
-    assert set(weightings) == {"riemann", "idgi", "idg"}
+    assert set(weightings) == {"riemann", "idgi", "gains", "idg"}
     assert set(scores) == {"probability", "logit", "log_probability", "margin"}
     assert set(rules) == {"right", "left", "midpoint", "trapezoid", "gauss_legendre"}
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from unilens import explain
-from unilens.baselines import Unlearned, baselines
+from unilens.baselines import Unlearned, Weighed, baselines
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.gradients import Evaluator
 
@@ -169,6 +169,8 @@ def test_rescaling_a_value_and_its_unit_changes_nothing(method, kind, small_net,
     assert torch.equal(found.values, rescaled.values)
     assert torch.equal(found.baseline, rescaled.baseline * units)
     assert torch.equal(found.record["matching_loss"], rescaled.record["matching_loss"])
+    if (method, kind) == ("uni", "one"):
+        return  # its budget is a share of the way: one unit for all values changes nothing
     plain = explain(small_net, images, method)
     assert not torch.allclose(found.baseline, plain.baseline, atol=1e-3)
 
@@ -237,7 +239,7 @@ def unlearn(model, x, c, eta=1.0, steps=1, last=False):
     return moved(x[None]).softmax(-1)[0].detach()
 
 
-NEAR = {"gradient": "normalised", "projection": "ball", "matching_step_size": 0.3, "budget": 2.0}
+NEAR = {"gradient": "normalised", "projection": "ball", "matching_step_size": 0.3, "budget": 0.4}
 
 
 @pytest.mark.parametrize("origin", ["blur", "grey", "auto"])
@@ -248,10 +250,11 @@ def test_the_search_begins_from_another_baseline_and_stays_near_to_it(origin, sm
     target = small_net(images).argmax(-1)
     for i, x in enumerate(images):
         wanted = unlearn(small_net, x, int(target[i]))
-        expected, losses = slow_search(small_net, starts[i], wanted, 4, 0.6, 2.0)
+        radius = 0.4 * float((starts[i] - x).norm())
+        expected, losses = slow_search(small_net, starts[i], wanted, 4, 0.3 * radius, radius)
         assert found.values[i].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
         assert found.record["matching_loss"][i, :4].tolist() == pytest.approx(losses, abs=1e-10)
-        assert float((found.values[i] - starts[i]).norm()) <= 2 + 1e-12
+        assert float((found.values[i] - starts[i]).norm()) <= radius + 1e-12
 
 
 def test_a_table_has_its_own_input_for_an_origin():
@@ -292,7 +295,7 @@ def test_unlearning_by_several_steps_or_in_the_last_layer(steps, weights, small_
 
 
 def test_a_search_ends_for_each_input_where_its_loss_stops_falling(small_net, images):
-    few = {**NEAR, "matching_step_size": 0.05, "matching_steps": 12}
+    few = {**NEAR, "budget": 2.0, "matching_step_size": 0.05, "matching_steps": 12}
     full = find(Unlearned(**few), small_net, images)
     early = find(Unlearned(tolerance=0.12, **few), small_net, images)
     ended = set()
@@ -318,7 +321,7 @@ def test_a_coarse_shift_is_the_same_in_each_cell(small_net):
 
     found = find(Unlearned(cells=3, matching_steps=3, **NEAR), small_net, image)
     wanted = unlearn(small_net, image[0], int(small_net(image).argmax()))
-    expected, _ = slow_search(small_net, image[0], wanted, 3, 0.6, 2.0, by_cells)
+    expected, _ = slow_search(small_net, image[0], wanted, 3, 0.12, 0.4, by_cells)
     assert found.values[0].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
 
 
@@ -331,7 +334,7 @@ def test_the_penalty_is_that_of_neighbours_that_differ(small_net, images):
 
     found = find(Unlearned(smoothness=0.7, matching_steps=3, **NEAR), small_net, images)
     wanted = unlearn(small_net, images[0], int(small_net(images[:1]).argmax()))
-    expected, _ = slow_search(small_net, images[0], wanted, 3, 0.6, 2.0, penalised)
+    expected, _ = slow_search(small_net, images[0], wanted, 3, 0.12, 0.4, penalised)
     assert found.values[0].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
 
 
@@ -343,14 +346,25 @@ def test_what_is_of_images_says_no_to_a_table(settings):
         explain(model, torch.rand(2, 6).double(), "uni_paper", **settings)
 
 
-@pytest.mark.parametrize("origin", ["unlearned", ["blur", "unlearned"], Unlearned()])
-def test_an_origin_is_not_itself_unlearned(origin):
+def test_an_origin_is_not_itself_unlearned():
     with pytest.raises(UnilensError, match="expected an origin that is not itself unlearned"):
+        Unlearned(origin=["blur", Unlearned()])
+
+
+@pytest.mark.parametrize("origin", ["blurred", "unlearned", ["blur", "dataset_sample"]])
+def test_an_unknown_origin_is_refused(origin):
+    with pytest.raises(UnilensError, match=r"expected origin to be one of input, auto, .*blur"):
         Unlearned(origin=origin)
 
 
-def test_an_unknown_or_empty_origin_is_refused():
-    with pytest.raises(UnilensError, match="unknown baseline 'blurred'"):
-        Unlearned(origin="blurred")
-    with pytest.raises(UnilensError, match=r"expected at least one origin, got \[\]"):
-        Unlearned(origin=[])
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ([], r"expected at least one origin, got \[\]"),
+        ([3], "expected baseline to be a function or an object"),
+        (Weighed(), "expected one baseline per input, got 3"),
+    ],
+)
+def test_what_is_no_origin_is_refused(origin, said):
+    with pytest.raises(UnilensError, match=said):
+        Unlearned(origin=origin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +14,23 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate,
 
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
-from ..numerics import l2_norm, per_item
+from ..numerics import l2_norm, per_item, wide
 from ..randomness import per_input, seed_for
 from ..registry import Card
-from ..settings import check_bounds, check_choice, check_count, check_number, check_switch
+from ..settings import (
+    check_bounds,
+    check_choice,
+    check_count,
+    check_number,
+    check_part,
+    check_switch,
+)
 from .base import (
     Baseline,
     Found,
     baselines,
     built,
     check_fits,
-    check_several,
     check_single,
     found_baselines,
     passes_of,
@@ -37,6 +44,7 @@ _CHOICES = {
     "matching_target": ("unlearned", "uniform", "prior"),
     "unlearned_weights": UNLEARNED_WEIGHTS,
 }
+_OWN_ORIGINS = ("input", "auto")
 _IMAGE = 4
 """Dimensions of a batch of images."""
 
@@ -57,8 +65,10 @@ class Unlearned:
         unlearning_rate: eta, length of the ascent step in weight space.
         matching_steps: T; 0 leaves the baseline at its start.
         matching_step_size: mu; with the normalised gradient a share of the budget.
-        budget: epsilon, the l2 distance of the baseline from its origin, in the inputs' units
-            (pixel values in [0, 1] over the whole image, for the bundled models), or in `units`.
+        budget: epsilon, the l2 distance of the baseline from the input, in the inputs' units
+            (pixel values in [0, 1] over the whole image, for the bundled models), or in `units`;
+            of an origin other than the input, the distance from there, as a share of the way to
+            the input.
         start: d0; "zeros", "gaussian" (expected norm epsilon) or "sphere" (norm epsilon).
         gradient: "raw" (paper) or "normalised" to an l2 norm of epsilon per input.
         projection: "sphere" (paper) or "ball".
@@ -137,13 +147,15 @@ class Unlearned:
         """Raise unless every origin is one of those that a search can begin from."""
         require(len(self._origins) > 0, f"expected at least one origin, got {self.origin!r}")
         for origin in self._origins:
-            if origin == "unlearned" or isinstance(origin, Unlearned):
-                raise UnilensError(
-                    "expected an origin that is not itself unlearned, got 'unlearned'; use 'input'"
-                )
-            if origin not in ("input", "auto"):
-                check_several("origin", [origin])
-                check_single(built([origin])[0])
+            if isinstance(origin, str):
+                check_choice("origin", origin, _origin_names())
+                continue
+            check_part("baseline", origin)
+            check_single(origin)
+            require(
+                not isinstance(origin, Unlearned),
+                "expected an origin that is not itself unlearned, got Unlearned(...); use 'input'",
+            )
 
     @property
     def _origins(self) -> Sequence[str | Baseline]:
@@ -164,14 +176,14 @@ class Unlearned:
             total += Passes(self.unlearning_steps + 1, self.unlearning_steps)
         for origin in self._origins:
             total += each
-            if origin not in ("input", "auto"):
+            if origin not in _OWN_ORIGINS:
                 total += passes_of(built([origin])[0])
         return total
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where an origin, or the search, needs other inputs."""
         for origin in self._origins:
-            if origin not in ("input", "auto"):
+            if origin not in _OWN_ORIGINS:
                 check_fits(built([origin])[0], model, inputs)
         if (self.cells or self.smoothness) and inputs.ndim != _IMAGE:
             name = "cells" if self.cells else "smoothness"
@@ -199,7 +211,7 @@ class Unlearned:
                 seed = seed_for(f"origin {number}", generator.initial_seed())
                 own = torch.Generator().manual_seed(seed)
             near = self._origin(origin, model, inputs, target, own)
-            several.append(self._search(model, near, wanted, own))
+            several.append(self._search(model, near, self._radius(near, inputs), wanted, own))
         if len(several) == 1:
             return several[0]
         return [dataclasses.replace(found, weight=1 / len(several)) for found in several]
@@ -213,20 +225,32 @@ class Unlearned:
         generator: torch.Generator,
     ) -> Tensor:
         """Return what the search begins from `(B, *S)`."""
-        if origin == "auto":
-            origin = Blur() if inputs.ndim == _IMAGE else "input"
-        if origin == "input":
+        if origin == "auto" and inputs.ndim == _IMAGE:
+            units = self._units(inputs)
+            return Blur()(model, inputs / units, target, generator=generator) * units
+        if origin in _OWN_ORIGINS:
             return inputs
         (baseline,) = built([origin])
         (found,) = found_baselines(baseline(model, inputs, target, generator=generator))
         return found.values
 
+    def _radius(self, origin: Tensor, inputs: Tensor) -> Tensor:
+        """Return epsilon of each input `(B,)`."""
+        if origin is inputs:
+            return wide(inputs.new_full((len(inputs),), self.budget))
+        return self.budget * l2_norm((origin - inputs) / self._units(inputs))
+
     def _search(
-        self, model: Evaluator, origin: Tensor, wanted: Tensor, generator: torch.Generator
+        self,
+        model: Evaluator,
+        origin: Tensor,
+        radius: Tensor,
+        wanted: Tensor,
+        generator: torch.Generator,
     ) -> Found:
         """Return the baseline near the origin whose output is the wanted one."""
         units = self._units(origin)
-        shift = self._start(origin, generator)
+        shift = self._start(origin, radius, generator)
         rows = torch.arange(len(origin), device=origin.device)
         active, losses = rows, list[Tensor]()
         for _ in range(self.matching_steps):
@@ -245,9 +269,10 @@ class Unlearned:
                 break
             step = self._shaped(step * units, shift[active])
             if self.gradient == "normalised":
-                step = _to_length(step, self.budget)
+                step = _to_length(step, radius[active])
             moved = shift[active] - self.matching_step_size * step
-            shift = shift.index_copy(0, active, self._project(origin[active], moved, units))
+            projected = self._project(origin[active], moved, radius[active], units)
+            shift = shift.index_copy(0, active, projected)
         baseline = origin + shift * units
         losses.append(_divergence(wanted)(model(baseline), rows))
         losses += losses[-1:] * (self.matching_steps + 1 - len(losses))
@@ -301,24 +326,32 @@ class Unlearned:
             )
         return units
 
-    def _start(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    def _start(self, inputs: Tensor, radius: Tensor, generator: torch.Generator) -> Tensor:
         if self.start == "zeros":
             return torch.zeros_like(inputs)
         shape = inputs.shape[1:]
         noise = per_input(inputs, generator, lambda g: torch.randn(shape, generator=g))
         if self.start == "sphere":
-            return _to_length(noise, self.budget)
-        return noise * self.budget / math.sqrt(shape.numel())
+            return _to_length(noise, radius)
+        return noise * per_item(radius / math.sqrt(shape.numel()), noise)
 
-    def _project(self, inputs: Tensor, shift: Tensor, units: Tensor) -> Tensor:
-        on_sphere = _to_length(shift, self.budget)
+    def _project(self, inputs: Tensor, shift: Tensor, radius: Tensor, units: Tensor) -> Tensor:
+        projected = _to_length(shift, radius)
         if self.projection == "ball":
-            on_sphere = torch.where(
-                per_item(l2_norm(shift), shift) <= self.budget, shift, on_sphere
-            )
+            projected = torch.where(per_item(l2_norm(shift) <= radius, shift) > 0, shift, projected)
         if self.clamp:
-            return ((inputs + on_sphere * units).clamp(*self.bounds) - inputs) / units
-        return on_sphere
+            return ((inputs + projected * units).clamp(*self.bounds) - inputs) / units
+        return projected
+
+
+def _origin_names() -> list[str]:
+    """Return the names that an origin has: its own, and those of baselines that need no setting."""
+    others = [
+        name
+        for name, entry in baselines.items()
+        if name != "unlearned" and inspect.Parameter.empty not in entry.settings.values()
+    ]
+    return [*_OWN_ORIGINS, *others]
 
 
 def _as_prior(given: object) -> Tensor:
@@ -370,8 +403,8 @@ def _roughness(shift: Tensor) -> Tensor:
     return total
 
 
-def _to_length(values: Tensor, length: float) -> Tensor:
-    """Scale each input to an l2 norm; one that is zero has no direction and stays zero."""
+def _to_length(values: Tensor, length: Tensor) -> Tensor:
+    """Scale each input to an l2 norm `(B,)`; one that is zero has no direction and stays zero."""
     norm = l2_norm(values)
     return values * per_item(torch.where(norm > 0, length / norm, 0.0), values)
 

@@ -1,0 +1,176 @@
+"""What makes a UNI, and where `uni` stands among all methods: the tables of docs/beyond.md.
+
+    unilens benchmark benchmarks/beyond.toml --data FOLDER --limit 31 --out RUN
+    python benchmarks/beyond.py settings RUN
+    unilens benchmark benchmarks/comparison.toml --data FOLDER --out RUN
+    python benchmarks/beyond.py standing RUN [RUN ...] [--without 31]
+
+`settings`: means of each setting and rival; a star where the paired Wilcoxon test, adjusted (Holm)
+for all settings of the column, tells it from `uni` on the same images. `standing`: per model and
+metric, `uni` beside the best other method, whose 95 % bootstrap interval says whether `uni` is
+level with it, and beside `uni_paper`, by the interval of their paired difference. `--without N`
+leaves out the first N images of the data, on which settings were chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy
+import pyarrow.dataset
+from scipy import stats
+
+from unilens.benchmark.data import open_source
+from unilens.metrics import metrics
+
+OURS = "uni"
+RESAMPLES = 2000
+ALPHA = 0.05
+Values = Mapping[str, Mapping[str, float]]
+"""By method, then by image."""
+
+
+def main() -> None:
+    """Print the table that is asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["settings", "standing"])
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--without", type=int, default=0, metavar="N")
+    given = parser.parse_args()
+    cells = read(given.runs, given.without)
+    print("\n".join((settings if given.what == "settings" else standing)(cells)))
+
+
+def read(runs: list[Path], without: int) -> dict[tuple[str, str], Values]:
+    """Return the values of runs by model and metric."""
+    cells: dict[tuple[str, str], dict[str, dict[str, float]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    for run in runs:
+        source = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["plan"]["data"]
+        left_out = {
+            item.name for item in (open_source(source["source"], limit=without) if without else [])
+        }
+        columns = ["image", "model", "method", "metric", "value", "status", "corruption"]
+        rows = pyarrow.dataset.dataset(run / "rows", format="parquet").to_table(columns)
+        for row in rows.to_pylist():
+            if row["image"] in left_out or row["status"] != "ok" or row["corruption"]:
+                continue
+            cells[row["model"], row["metric"]][row["method"]][row["image"]] = row["value"]
+    if not cells:
+        sys.exit("expected rows with values, got none; give the folder of a run")
+    return cells
+
+
+def sign_of(metric: str) -> int:
+    """Return 1 where higher is better, -1 where lower is."""
+    return 1 if metrics[metric.partition(":")[0]].card.higher_is_better else -1
+
+
+def settings(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
+    """Yield the table of means of each model."""
+    for model in dict.fromkeys(model for model, _ in cells):
+        of_model = {metric: values for (one, metric), values in cells.items() if one == model}
+        told = {metric: told_apart(values) for metric, values in of_model.items()}
+        methods = dict.fromkeys(method for values in of_model.values() for method in values)
+        images = len({image for values in of_model.values() for image in values[OURS]})
+        yield f"\n{model}, {images} images\n"
+        yield f"| setting | {' | '.join(of_model)} |"
+        yield f"|---{'|---:' * len(of_model)}|"
+        for method in methods:
+            shown = [
+                f"{mean(values[method]):.3f}{'*' if method in told[metric] else ''}"
+                if method in values
+                else "–"
+                for metric, values in of_model.items()
+            ]
+            yield f"| `{method}` | {' | '.join(shown)} |"
+
+
+def mean(values: Mapping[str, float]) -> float:
+    """Return the mean over images."""
+    return float(numpy.mean(list(values.values())))
+
+
+def told_apart(values: Values) -> set[str]:
+    """Return the methods that the adjusted test tells from `uni`."""
+    found = {}
+    for method in values:
+        images = sorted(values[method].keys() & values[OURS].keys())
+        differences = numpy.array([values[method][one] - values[OURS][one] for one in images])
+        if method != OURS and numpy.abs(differences).max(initial=0) > 1e-12:
+            found[method] = float(stats.wilcoxon(differences).pvalue)
+    ordered = sorted(found, key=found.__getitem__)
+    apart = set()
+    for number, method in enumerate(ordered):
+        if found[method] * (len(ordered) - number) >= ALPHA:
+            break
+        apart.add(method)
+    return apart
+
+
+def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
+    """Yield a line per cell, then how many of them `uni` leads, is level in, and loses."""
+    counts: dict[str, int] = defaultdict(int)
+    below = []
+    yield "| model | metric | images | `uni` | best other | interval | verdict | to `uni_paper` |"
+    yield "|---|---|---:|---:|---|---|---|---|"
+    for (model, metric), values in cells.items():
+        sign = sign_of(metric)
+        if metric.startswith("confidence_change") or OURS not in values:
+            continue
+        common = sorted(set.intersection(*(set(values[one]) for one in (OURS, "uni_paper"))))
+        others = {one: found for one, found in values.items() if not one.startswith("uni")}
+        complete = {one: found for one, found in others.items() if set(common) <= set(found)}
+        if not complete or not common:
+            continue
+        arrays = {one: array(found, common) for one, found in complete.items()}
+        ours = array(values[OURS], common)
+        best = max(arrays, key=lambda one: sign * arrays[one].mean())
+        low, high = interval(arrays[best])
+        edge = low if sign > 0 else high
+        if sign * ours.mean() >= sign * arrays[best].mean() - 1e-9:
+            verdict = "best"
+        elif sign * ours.mean() >= sign * edge:
+            verdict = "level"
+        else:
+            verdict = "below"
+        counts[verdict] += 1
+        against = interval(sign * (ours - array(values["uni_paper"], common)))
+        if against[1] < 0:
+            below.append(f"{model} {metric}")
+        yield (
+            f"| {model} | `{metric}` | {len(common)} | {ours.mean():.3f} | `{best}` "
+            f"{arrays[best].mean():.3f} | {low:.3f} to {high:.3f} | {verdict} | "
+            f"{against[0]:+.3f} to {against[1]:+.3f} |"
+        )
+    total = sum(counts.values())
+    good = counts["best"] + counts["level"]
+    yield (
+        f"\nbest in {counts['best']}, level in {counts['level']}, below in {counts['below']} of "
+        f"{total} cells: best or level in {good / total:.0%}"
+    )
+    yield f"below uni_paper beyond the interval: {', '.join(below) or 'nowhere'}"
+
+
+def array(values: Mapping[str, float], images: list[str]) -> numpy.ndarray:
+    """Return the values of these images."""
+    return numpy.array([values[image] for image in images])
+
+
+def interval(values: numpy.ndarray) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean."""
+    drawn = numpy.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = numpy.quantile(values[drawn].mean(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
