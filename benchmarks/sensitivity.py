@@ -23,14 +23,21 @@ from unilens.correlation import spearman
 from unilens.models import read_image, samples
 
 NOISE = 1e-6
+PAPER = {"origin": "input", "weighting": "riemann"}
+"""Where the paper searches and what it adds up: what is left is how the search moves."""
 SETTINGS = {
     "paper: raw, μ 0.1": ("uni_paper", {}),
     "raw, μ 0.03": ("uni_paper", {"matching_step_size": 0.03}),
     "raw, μ 0.01, T 30": ("uni_paper", {"matching_step_size": 0.01, "matching_steps": 30}),
-    "normalised, μ 0.4 ε": ("uni", {"matching_step_size": 0.4}),
-    "normalised, μ 0.2 ε": ("uni", {"matching_step_size": 0.2}),
-    "uni: normalised, μ 0.12 ε": ("uni", {}),
-    "normalised, μ 0.06 ε, T 20": ("uni", {"matching_step_size": 0.06, "matching_steps": 20}),
+    "normalised, μ 0.4 ε": ("uni", {**PAPER, "matching_step_size": 0.4}),
+    "normalised, μ 0.2 ε": ("uni", {**PAPER, "matching_step_size": 0.2}),
+    "normalised, μ 0.12 ε": ("uni", PAPER),
+    "normalised, μ 0.06 ε, T 20": (
+        "uni",
+        {**PAPER, "matching_step_size": 0.06, "matching_steps": 20},
+    ),
+    "uni": ("uni", {}),
+    "uni_fast": ("uni_fast", {}),
     "ig from black, 15 steps": ("ig", {"n_steps": 15}),
     "ig from blur, 15 steps": ("ig", {"n_steps": 15, "baseline": "blur"}),
     "gradient": ("gradient", {}),

@@ -116,6 +116,7 @@ def main() -> None:
             ),
             "uni": lambda: explain(evaluator, images, "uni"),
             "uni_paper": lambda: explain(evaluator, images, "uni_paper"),
+            "uni_fast": lambda: explain(evaluator, images, "uni_fast"),
             "fast, T + B + 3": lambda: fast(passes),
             "folded, T + B + 3": lambda: folded(passes),
         },
@@ -170,6 +171,20 @@ def main() -> None:
             "≤ 1.10",
         ),
         ("", uni, f"{passes} bare, folded too", uni / seconds["folded, T + B + 3"], ""),
+        (
+            "    uni_fast",
+            seconds["uni_fast"],
+            f"ig, {STEPS} steps",
+            seconds["uni_fast"] / seconds["ig"],
+            "",
+        ),
+        (
+            "",
+            seconds["uni_fast"],
+            f"captum IG, {STEPS} steps",
+            seconds["uni_fast"] / seconds["captum"],
+            "",
+        ),
     ):
         shown = "" if ratio is None else f"{ratio:.2f}"
         table.add_row(what, f"{took:.2f}", against, shown, wanted)

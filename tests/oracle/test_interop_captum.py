@@ -259,6 +259,7 @@ def test_captums_noise_tunnel_runs_on_uni(network, inputs):
 
 NAMES = {
     ours.UNI: "uni",
+    ours.UNIFast: "uni_fast",
     ours.UNIPaper: "uni_paper",
     ours.IG: "ig",
     ours.GuidedIG: "guided_ig",

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy
 import pytest
@@ -10,10 +11,13 @@ from saliency.core import guided_ig as pair_guided
 from saliency.core.base import INPUT_OUTPUT_GRADIENTS
 from saliency.core.blur_ig import BlurIG
 from saliency.core.guided_ig import GuidedIG
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from unilens import explain, load_model
+from unilens.errors import UnilensError
 from unilens.models import samples
+from unilens.weightings import Gains
 
 from ..conftest import randomise
 
@@ -288,6 +292,78 @@ def test_idgi_is_the_paper_written_out(images, small_net):
 def test_idgi_is_complete_on_every_path(path, rule, images, small_net):
     found = explain(small_net, images[:3], "idgi", path=path, rule=rule, n_steps=5)
     assert float(found.completeness_gap.abs().max()) < 1e-12
+
+
+def slow_gains(model, image, target, n_steps, coarse, neighbourhood):
+    """Gains from black by the midpoint rule, pixel by pixel of one image."""
+
+    def probability(outputs):
+        return outputs.softmax(-1)
+
+    nodes = [(k + 0.5) / n_steps for k in range(n_steps)]
+    seen = [gradient_of(model, image * t, target, probability) for t in nodes]
+    scores = [float(gradient_of(model, image * t, target, probability)[1]) for t in (0, 1)]
+    levels = [scores[0], *(float(score) for _, score in seen[1:]), scores[1]]
+    integral, shared = torch.zeros_like(image), torch.zeros_like(image)
+    for (gradient, _), before, after in zip(seen, levels, levels[1:], strict=False):
+        change = after - before
+        part = gradient * image / n_steps
+        gain = torch.zeros_like(part)
+        for place in itertools.product(*map(range, part.shape)):
+            if float(part[place]) * change > 0:
+                gain[place] = abs(part[place])
+        integral += part
+        shared += gain / gain.sum() * (change - coarse * part.sum())
+    sigma = neighbourhood * max(image.shape[1:])
+    averaged = gaussian_filter(integral.numpy(), sigma, mode="reflect", axes=(1, 2))
+    return coarse * torch.from_numpy(averaged) + shared
+
+
+@pytest.mark.parametrize("settings", [{}, {"coarse": 0.7, "neighbourhood": 0.2}, {"coarse": 0.0}])
+def test_gains_are_regions_by_the_integral_and_pixels_by_who_brought_it(
+    settings, images, small_net
+):
+    given = {"weighting": "gains", "rule": "midpoint", "n_steps": 6, **settings}
+    found = explain(small_net, images[:2], "ig", 1, **given)
+    wanted = {"coarse": 0.4, "neighbourhood": 0.09, **settings}
+    for image, values in zip(images, found.values, strict=False):
+        assert relative(values, slow_gains(small_net, image, 1, 6, **wanted)) < 1e-10
+
+
+@pytest.mark.parametrize("path", ["straight", "blur", "guided", "spectral"])
+@pytest.mark.parametrize("rule", ["left", "midpoint", "gauss_legendre"])
+def test_gains_are_complete_on_every_path(path, rule, images, small_net):
+    found = explain(small_net, images[:3], "ig", weighting="gains", path=path, rule=rule, n_steps=5)
+    assert float(found.completeness_gap.abs().max()) < 1e-12
+
+
+def test_gains_of_a_table_are_the_integral():
+    model = randomise(nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double())
+    rows = torch.rand(5, 6).double()
+    found, integral = (explain(model, rows, "ig", weighting=one) for one in ("gains", "riemann"))
+    assert torch.equal(found.values, integral.values)
+
+
+def test_where_nothing_has_a_gain_there_is_nothing_to_share(images):
+    class Blind(nn.Module):
+        def forward(self, inputs):
+            return inputs.flatten(1)[:, :2] * 0 + torch.tensor([2.0, 1.0]).double()
+
+    found = explain(Blind().eval(), images[:2], "ig", weighting="gains", n_steps=3)
+    assert float(found.values.abs().max()) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"coarse": 1.5}, "expected coarse to be at most 1, got 1.5"),
+        ({"coarse": -0.1}, "expected coarse to be a finite number of at least 0, got -0.1"),
+        ({"neighbourhood": 0}, "expected neighbourhood to be a finite number above 0, got 0"),
+    ],
+)
+def test_gains_say_what_their_settings_may_be(settings, said):
+    with pytest.raises(UnilensError, match=re.escape(said)):
+        Gains(**settings)
 
 
 def slow_idg(model, image, target, n_steps):

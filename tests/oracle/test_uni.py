@@ -319,7 +319,7 @@ def test_a_coarse_shift_is_the_same_in_each_cell(small_net):
         means = step.view(3, 3, 4, 3, 4).mean((2, 4))
         return means.repeat_interleave(4, 1).repeat_interleave(4, 2)
 
-    found = find(Unlearned(cells=3, matching_steps=3, **NEAR), small_net, image)
+    found = find(Unlearned(grid=3, matching_steps=3, **NEAR), small_net, image)
     wanted = unlearn(small_net, image[0], int(small_net(image).argmax()))
     expected, _ = slow_search(small_net, image[0], wanted, 3, 0.12, 0.4, by_cells)
     assert found.values[0].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
@@ -338,7 +338,7 @@ def test_the_penalty_is_that_of_neighbours_that_differ(small_net, images):
     assert found.values[0].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
 
 
-@pytest.mark.parametrize("settings", [{"cells": 3}, {"smoothness": 1.0}])
+@pytest.mark.parametrize("settings", [{"grid": 3}, {"smoothness": 1.0}])
 def test_what_is_of_images_says_no_to_a_table(settings):
     model = torch.nn.Linear(6, 3).double().eval()
     name = next(iter(settings))

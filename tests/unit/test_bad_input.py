@@ -164,7 +164,7 @@ def test_one_clear_line(case):
 
 
 def test_names_are_suggested_and_listed():
-    with pytest.raises(UnknownNameError, match="Valid: uni, uni_paper, ig, blur_ig"):
+    with pytest.raises(UnknownNameError, match="Valid: uni, uni_fast, uni_paper, ig, blur_ig"):
         explain(model(), inputs(), "zzz")
 
 

@@ -8,6 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from unilens import PathAttribution, explain
 from unilens.baselines import Blur, Constant
 from unilens.errors import UnilensError
+from unilens.weightings import Gains
 
 from ..conftest import randomise
 
@@ -45,6 +46,7 @@ CASES = {
     "idgi": {},
     "idg": {"adaptive": False},
     "uni": {},
+    "uni_fast": {"weighting": "riemann"},
     "agi": {"classes": 2, "iterations": 3},
 }
 
@@ -76,16 +78,25 @@ def test_its_derivative_in_the_inputs(case, smooth, small):
     )
 
 
-def test_a_search_is_held_fixed(smooth, small):
-    """UNI's baseline moves with its input as if the way between them were a constant."""
+@pytest.mark.parametrize("origin", ["input", "blur"])
+def test_a_search_is_held_fixed(origin, smooth, small):
+    """UNI's baseline moves with its origin as if the way between them were a constant."""
     leaf = small[:1].clone().requires_grad_()
-    (got,) = torch.autograd.grad(differentiable("uni", smooth, leaf).values.sin().sum(), leaf)
-    way = small[:1] - explain(smooth, small[:1], "uni", 0).baseline
+    found = differentiable("uni", smooth, leaf, origin=origin)
+    (got,) = torch.autograd.grad(found.values.sin().sum(), leaf)
+
+    def near(inputs):
+        blur = Blur()(None, inputs, None, generator=None)
+        return inputs if origin == "input" else blur
+
+    way = explain(smooth, small[:1], "uni", 0, origin=origin).baseline - near(small[:1])
 
     def shifted(model, inputs, target, *, generator):
-        return inputs - way
+        return near(inputs) + way
 
-    method = PathAttribution(shifted, rule="midpoint", n_steps=4, create_graph=True)
+    method = PathAttribution(
+        shifted, weighting=Gains(), rule="midpoint", n_steps=4, create_graph=True
+    )
     (expected,) = torch.autograd.grad(method(smooth, leaf, 0).values.sin().sum(), leaf)
     assert torch.allclose(got, expected)
 

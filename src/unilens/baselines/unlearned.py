@@ -89,14 +89,14 @@ class Unlearned:
             pass back through all others.
         tolerance: the search ends for an input where a step lowers its loss by less than this share
             of it; 0 takes all T steps.
-        cells: of images, the shift is the same in each cell of a grid of so many by side; None for
+        grid: of images, the shift is the same in each cell of a grid of so many by side; None for
             a shift of every pixel.
         smoothness: of images, the weight in nats per squared unit of |D d|^2 / 2, D the differences
             between neighbouring pixels, which is added to what the search minimises.
 
     References:
         Choi, Duplessis, Belongie, "Unlearning-based Neural Interpretations", ICLR 2025,
-        arXiv 2410.08069, algorithm 1; its reviews for `cells` and `matching_target`. `origin`,
+        arXiv 2410.08069, algorithm 1; its reviews for `grid` and `matching_target`. `origin`,
         `unlearned_weights`, `tolerance` and `smoothness` are ours: docs/beyond.md.
     """
 
@@ -116,7 +116,7 @@ class Unlearned:
     unlearning_steps: int = 1
     unlearned_weights: str = "all"
     tolerance: float = 0.0
-    cells: int | None = None
+    grid: int | None = None
     smoothness: float = 0.0
 
     def __post_init__(self) -> None:
@@ -126,8 +126,8 @@ class Unlearned:
             check_number(name, getattr(self, name), least=0)
         check_count("matching_steps", self.matching_steps, least=0)
         check_count("unlearning_steps", self.unlearning_steps)
-        if self.cells is not None:
-            check_count("cells", self.cells)
+        if self.grid is not None:
+            check_count("grid", self.grid)
         for name, valid in _CHOICES.items():
             check_choice(name, getattr(self, name), valid)
         check_switch("clamp", self.clamp)
@@ -185,8 +185,8 @@ class Unlearned:
         for origin in self._origins:
             if origin not in _OWN_ORIGINS:
                 check_fits(built([origin])[0], model, inputs)
-        if (self.cells or self.smoothness) and inputs.ndim != _IMAGE:
-            name = "cells" if self.cells else "smoothness"
+        if (self.grid or self.smoothness) and inputs.ndim != _IMAGE:
+            name = "grid" if self.grid else "smoothness"
             raise NotApplicableError(
                 f"expected images (B, C, H, W) for {name}, got {tuple(inputs.shape)}; leave it out"
             )
@@ -211,7 +211,8 @@ class Unlearned:
                 seed = seed_for(f"origin {number}", generator.initial_seed())
                 own = torch.Generator().manual_seed(seed)
             near = self._origin(origin, model, inputs, target, own)
-            several.append(self._search(model, near, self._radius(near, inputs), wanted, own))
+            radius = self._radius(near, inputs).detach()
+            several.append(self._search(model, near, radius, wanted, own))
         if len(several) == 1:
             return several[0]
         return [dataclasses.replace(found, weight=1 / len(several)) for found in several]
@@ -282,9 +283,9 @@ class Unlearned:
         """Return the gradient `(B, *S)` with the penalty's, in the space that shifts are of."""
         if self.smoothness:
             gradient = gradient + self.smoothness * _roughness(shift)
-        if self.cells is None:
+        if self.grid is None:
             return gradient
-        coarse = adaptive_avg_pool2d(gradient, self.cells)
+        coarse = adaptive_avg_pool2d(gradient, self.grid)
         return interpolate(coarse, size=gradient.shape[-2:], mode="nearest")
 
     def _wanted(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from .classes import (
     UNI,
     BlurIG,
     GuidedIG,
+    UNIFast,
     UnilensAttribution,
     UNIPaper,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "BlurIG",
     "CaptumMethod",
     "GuidedIG",
+    "UNIFast",
     "UNIPaper",
     "UnilensAttribution",
 ]

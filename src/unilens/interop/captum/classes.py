@@ -147,6 +147,12 @@ class UNI(_Named):
     _name = "uni"
 
 
+class UNIFast(_Named):
+    """UNI at the cost of integrated gradients of 15 steps; see `UnilensAttribution`."""
+
+    _name = "uni_fast"
+
+
 class UNIPaper(_Named):
     """UNI exactly as algorithm 1 of the paper; see `UnilensAttribution`."""
 
