@@ -5,7 +5,8 @@ Run:    python benchmarks/attacks.py FOLDER [--limit N] [--radius R]
 Printed are means over photographs of the default model, for IG from black and for UNI's presets:
 the share of the 1000 strongest pixels that stay, and the rank correlation of all pixels, of maps
 with their sign ("signed") and of absolute values ("unsigned"). An attack aims at the reading that
-it is measured by. The means are over the photographs whose label every change keeps; "kept" counts them for each.
+it is measured by. The means are over the photographs whose label every change keeps; "kept" counts
+them for each.
 """
 
 from __future__ import annotations

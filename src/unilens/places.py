@@ -11,6 +11,15 @@ def places_of(shape: torch.Size) -> torch.Size:
     return shape[1:] if len(shape) > 1 else shape
 
 
+def is_image(inputs: Tensor) -> bool:
+    """Whether inputs are images `(B, C, H, W)`.
+
+    >>> is_image(torch.zeros(2, 3, 8, 8)), is_image(torch.zeros(2, 5))
+    (True, False)
+    """
+    return inputs.ndim == 4
+
+
 def spread(maps: Tensor, inputs: Tensor) -> Tensor:
     """Return maps `(B, *places)` as values `(B, *S)` whose sum over the channels is the map."""
     if inputs.ndim > 2:

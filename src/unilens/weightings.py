@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,20 +13,21 @@ from torch import Tensor
 
 from .baselines import gaussian_blur
 from .errors import require
+from .gradients import Evaluator
+from .layout import by_part
 from .numerics import per_item, wide
 from .paths import Leg
+from .places import is_image
 from .quadrature import Quadrature
 from .registry import Card, Registry
 from .settings import check_number, check_switch
-
-_LEG_OF_IMAGES = 5
-"""Dimensions of the points `(n, B, C, H, W)` of a leg."""
 
 
 class Weighting(Protocol):
     """From the legs of a path to what is added up.
 
-    Optional: `complete`, whether that is the change of the score in theory; true by default.
+    Optional: `complete`, whether that is the change of the score in theory; true by default;
+    `for_model(model)`, the weighting for a model, where it depends on the parts of its inputs.
     """
 
     def __call__(
@@ -89,7 +91,8 @@ class Gains:
 
     It is complete at every number of steps, except where nothing has a gain. Nodes stand for what
     changes until the next one, the first for all before it as well. Where there are no
-    neighbourhoods, in all but images `(C, H, W)`, every value stands for itself: `Riemann`.
+    neighbourhoods, in all inputs and parts but images `(C, H, W)`, every value stands for itself:
+    it gets its integral, as by `Riemann`, and images share what is left.
 
     Args:
         coarse: c, the share of the integral over neighbourhoods, from 0 to 1.
@@ -112,32 +115,53 @@ class Gains:
         self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield shares, and what scales them to the change; see `Weighting`."""
+        yield from self._weigh(None, legs, quadrature, start, end)
+
+    def for_model(self, model: Evaluator) -> Weighting:
+        """Return the weighting for a model, which knows what parts its inputs have."""
+        return functools.partial(self._weigh, model)
+
+    def _weigh(
+        self,
+        model: Evaluator | None,
+        legs: Iterable[Leg],
+        quadrature: Quadrature,
+        start: Tensor,
+        end: Tensor,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         legs = iter(legs)
         first = next(legs)
         legs = itertools.chain([first], legs)
-        if first.points.ndim != _LEG_OF_IMAGES:
+        of_images = by_part(
+            model, lambda part: torch.full_like(part, is_image(part)), first.points[0].detach()
+        )
+        if not of_images.any():
             yield from Riemann()(legs, quadrature, start, end)
             return
-        integral = torch.zeros_like(first.points[0])
+        integral = torch.zeros_like(of_images)
         waiting: tuple[Tensor, Tensor] | None = None
         for gradient, displacement, change in _changes(legs, start, end):
             if waiting is not None:
                 yield waiting
             part = gradient * displacement
             integral = integral + part
-            gain = (part * per_item(change.sign(), part)).clamp_min(0)
+            gain = (part * of_images * per_item(change.sign(), part)).clamp_min(0)
             total = wide(gain).flatten(1).sum(1)
-            left = change - self.coarse * wide(part).flatten(1).sum(1)
+            told = part * (of_images * self.coarse + (1 - of_images))
+            left = change - wide(told).flatten(1).sum(1)
             scale = torch.where(total > 0, left / total, 0.0)
             waiting = gain, per_item(scale, gain).expand_as(gain)
         assert waiting is not None
         gain, scale = waiting
-        yield self.coarse * self._averaged(integral) + gain * scale, torch.ones_like(gain)
+        regions = by_part(model, self._averaged, integral)
+        yield regions + gain * scale, torch.ones_like(gain)
 
     def _averaged(self, values: Tensor) -> Tensor:
-        """Return the averages over neighbourhoods of values `(B, C, H, W)`; their sum stays."""
+        """Return the coarse share of images `(B, C, H, W)`, averaged; all of anything else."""
+        if not is_image(values):
+            return values
         sigma = torch.tensor([self.neighbourhood * max(values.shape[2:])], dtype=torch.float64)
-        return gaussian_blur(values, sigma, "reflect")[0]
+        return self.coarse * gaussian_blur(values, sigma, "reflect")[0]
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def test_a_linear_model_of_two_inputs_is_explained_exactly():
 
 
 @pytest.mark.parametrize(
-    "method", ["uni", "uni_paper", "ig", "guided_ig", "idgi", "agi", "gradient", "smoothgrad"]
+    "method", ["uni_paper", "ig", "guided_ig", "idgi", "agi", "gradient", "smoothgrad"]
 )
 def test_what_comes_out_is_that_of_the_same_model_on_one_tensor(two, inputs, method):
     found = unilens.explain(two, inputs, method)
@@ -95,6 +95,36 @@ def test_what_comes_out_is_that_of_the_same_model_on_one_tensor(two, inputs, met
     if whole.baseline is not None:
         assert torch.equal(side_by_side(found.baseline), whole.baseline)
         assert found.baseline["picture"].shape == inputs["picture"].shape
+
+
+def test_uni_begins_at_the_blurred_picture_and_the_row_itself(two, inputs):
+    found = unilens.explain(two, inputs, "uni", matching_steps=0)
+    blurred = Blur()(None, inputs["picture"], None, generator=None)
+    assert torch.equal(found.baseline["picture"], blurred)
+    assert torch.equal(found.baseline["row"], inputs["row"])
+
+
+def test_gains_are_shared_in_the_picture_and_the_row_has_its_integral(two, inputs):
+    gains = unilens.explain(two, inputs, "ig", weighting="gains", n_steps=5)
+    integral = unilens.explain(two, inputs, "ig", n_steps=5)
+    torch.testing.assert_close(gains.values["row"], integral.values["row"])
+    assert not torch.allclose(gains.values["picture"], integral.values["picture"])
+    assert float(gains.completeness_gap.abs().max()) < 1e-12
+
+
+def test_uni_of_a_row_in_parts_is_uni_of_the_row(two, inputs):
+    class Row(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.two = two
+
+        def forward(self, row):
+            return self.two(picture=drawn(1, *IMAGE).expand(len(row), *IMAGE), row=row)
+
+    alone = unilens.explain(Row().eval(), inputs["row"], "uni")
+    assert torch.equal(
+        unilens.explain(Row().eval(), (inputs["row"],), "uni").values[0], alone.values
+    )
 
 
 def test_the_budget_of_uni_is_over_all_parts_together(two, inputs):
@@ -157,12 +187,12 @@ def test_paths_of_an_image_walk_in_every_part_as_they_do_in_it_alone(path):
 
 def test_integers_are_held_fixed_and_each_input_keeps_its_own(two, inputs):
     scale = torch.tensor([1, 3, 1])
-    found = unilens.explain(two, {**inputs, "scale": scale}, "uni", target=[0, 1, 2])
+    found = unilens.explain(two, {**inputs, "scale": scale}, "uni_paper", target=[0, 1, 2])
     assert list(found.values) == ["picture", "row"]
     for row in range(3):
         own = {name: part[row : row + 1] for name, part in inputs.items()}
         model = Side(_Scaled(two, int(scale[row]))).eval()
-        alone = unilens.explain(model, side_by_side(own), "uni", target=row)
+        alone = unilens.explain(model, side_by_side(own), "uni_paper", target=row)
         assert torch.equal(found.values["row"][row], alone.values[0, 40:])
         assert torch.equal(found.trace.score[:, row], alone.trace.score[:, 0])
         assert torch.equal(found.record["matching_loss"][row], alone.record["matching_loss"][0])

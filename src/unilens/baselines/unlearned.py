@@ -14,7 +14,9 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate,
 
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
+from ..layout import by_part
 from ..numerics import l2_norm, per_item, wide
+from ..places import is_image
 from ..randomness import per_input, seed_for
 from ..registry import Card
 from ..settings import (
@@ -35,7 +37,7 @@ from .base import (
     found_baselines,
     passes_of,
 )
-from .blur import Blur
+from .blur import Blur, gaussian_blur
 
 _CHOICES = {
     "start": ("zeros", "gaussian", "sphere"),
@@ -45,8 +47,6 @@ _CHOICES = {
     "unlearned_weights": UNLEARNED_WEIGHTS,
 }
 _OWN_ORIGINS = ("input", "auto")
-_IMAGE = 4
-"""Dimensions of a batch of images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +185,7 @@ class Unlearned:
         for origin in self._origins:
             if origin not in _OWN_ORIGINS:
                 check_fits(built([origin])[0], model, inputs)
-        if (self.grid or self.smoothness) and inputs.ndim != _IMAGE:
+        if (self.grid or self.smoothness) and not is_image(inputs):
             name = "grid" if self.grid else "smoothness"
             raise NotApplicableError(
                 f"expected images (B, C, H, W) for {name}, got {tuple(inputs.shape)}; leave it out"
@@ -226,11 +226,11 @@ class Unlearned:
         generator: torch.Generator,
     ) -> Tensor:
         """Return what the search begins from `(B, *S)`."""
-        if origin == "auto" and inputs.ndim == _IMAGE:
-            units = self._units(inputs)
-            return Blur()(model, inputs / units, target, generator=generator) * units
-        if origin in _OWN_ORIGINS:
+        if origin == "input" or (origin == "auto" and not _any_image(model, inputs)):
             return inputs
+        if origin == "auto":
+            units = self._units(inputs)
+            return by_part(model, _blurred_if_image, inputs / units) * units
         (baseline,) = built([origin])
         (found,) = found_baselines(baseline(model, inputs, target, generator=generator))
         return found.values
@@ -343,6 +343,16 @@ class Unlearned:
         if self.clamp:
             return ((inputs + projected * units).clamp(*self.bounds) - inputs) / units
         return projected
+
+
+def _any_image(model: Evaluator, inputs: Tensor) -> bool:
+    shapes = by_part(model, lambda part: torch.full_like(part, is_image(part)), inputs.detach())
+    return bool(shapes.any())
+
+
+def _blurred_if_image(part: Tensor) -> Tensor:
+    sigma = torch.tensor([Blur().sigma], dtype=torch.float64)
+    return gaussian_blur(part, sigma)[0] if is_image(part) else part
 
 
 def _origin_names() -> list[str]:
