@@ -127,7 +127,7 @@ def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
         if metric.startswith("confidence_change") or OURS not in values:
             continue
         common = sorted(set.intersection(*(set(values[one]) for one in (OURS, "uni_paper"))))
-        others = {one: found for one, found in values.items() if not one.startswith("uni")}
+        others = {one: found for one, found in values.items() if one != OURS}
         complete = {one: found for one, found in others.items() if set(common) <= set(found)}
         if not complete or not common:
             continue

@@ -138,7 +138,7 @@ class PathAttribution(Method):
         rule = self._rule(gradient, found, case.inputs, start, end)
         legs = _noted(self.path(gradient, found, case.inputs, rule), recorder, steps)
         total = torch.zeros_like(case.inputs)
-        for first, second in self._weighting(case.evaluator)(legs, rule, start, end):
+        for first, second in self.weighting_for(case.evaluator)(legs, rule, start, end):
             total.addcmul_(first, second)  # one by one: no sum whose rounding depends on the batch
             if steps is not None:
                 steps.sums.append(total.clone())
@@ -151,7 +151,8 @@ class PathAttribution(Method):
             weight=torch.as_tensor(found.weight, dtype=start.dtype, device=start.device),
         )
 
-    def _weighting(self, model: Evaluator) -> Weighting:
+    def weighting_for(self, model: Evaluator) -> Weighting:
+        """Return the weighting for a model, whose inputs may have parts."""
         for_model = getattr(self.weighting, "for_model", None)
         return self.weighting if for_model is None else cast(Weighting, for_model(model))
 

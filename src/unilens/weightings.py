@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from .baselines import gaussian_blur
+from .baselines.blur import blurred
 from .errors import require
 from .gradients import Evaluator
 from .layout import by_part
@@ -160,8 +160,8 @@ class Gains:
         """Return the coarse share of images `(B, C, H, W)`, averaged; all of anything else."""
         if not is_image(values):
             return values
-        sigma = torch.tensor([self.neighbourhood * max(values.shape[2:])], dtype=torch.float64)
-        return self.coarse * gaussian_blur(values, sigma, "reflect")[0]
+        sigma = self.neighbourhood * max(values.shape[2:])
+        return self.coarse * blurred(values, sigma, "reflect")
 
 
 @dataclass(frozen=True)

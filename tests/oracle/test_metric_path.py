@@ -185,7 +185,10 @@ def test_stability_is_the_correlation_of_maps_made_anew(small_net, images):
         maps = []
         for n_steps in (count, 12):
             again = methods["ig"](
-                baseline=lambda *_, **__: found.baseline, rule="midpoint", n_steps=n_steps
+                baseline=lambda *_, **__: found.baseline,
+                weighting="gains",
+                rule="midpoint",
+                n_steps=n_steps,
             )
             maps.append(again(small_net, images).values.abs().sum(1).flatten(1))
         expected = [spearmanr(*pair).statistic for pair in zip(*maps, strict=True)]
@@ -199,7 +202,7 @@ def test_stability_of_another_methods_map_is_the_methods_own(small_net, images):
     own = evaluate(small_net, images, ig, "stability", **settings)
     for other in (uni.values, images, explain(small_net, images, "gradient").values):
         assert torch.equal(evaluate(small_net, images, other, "stability", **settings), own)
-    with pytest.raises(UnilensError, match="what made the maps, but baseline, rule differ"):
+    with pytest.raises(UnilensError, match="made the maps, but baseline, weighting, rule differ"):
         evaluate(small_net, images, uni, "stability", **settings)
 
 

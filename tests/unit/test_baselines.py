@@ -147,7 +147,7 @@ def test_dataset_sample_takes_the_references(images):
         ("dataset_sample", {"references": None}, r"references to be a tensor \(R, \*S\)"),
         ("dataset_sample", {}, "dataset_sample needs the setting 'references'"),
         ("unlearned", {"budget": 0}, "budget to be a finite number above 0"),
-        ("unlearned", {"matching_steps": 0}, "matching_steps to be a whole number"),
+        ("unlearned", {"matching_steps": -1}, "matching_steps to be a whole number"),
         ("unlearned", {"start": "ones"}, "start to be one of zeros, gaussian, sphere, got 'ones'"),
         ("unlearned", {"projection": "cube"}, "projection to be one of sphere, ball"),
         ("unlearned", {"clamp": "yes"}, "clamp true or false"),

@@ -398,7 +398,7 @@ def test_devices_without_float64_can_be_used(method, small_net, images, monkeypa
     monkeypatch.setattr(evaluator._workers, "_on_cpu", False)
     explainer = methods[method]()
     inputs = images.float()
-    evaluator(inputs)
+    explainer(evaluator, inputs)  # kernels of a blur are made on the CPU as well, and kept
     with NoFloat64():
         found = explainer(evaluator, inputs)
         assert found.warnings

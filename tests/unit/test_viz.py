@@ -51,10 +51,10 @@ def test_a_panel_has_a_row_for_each_method():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4)).eval()
     image = torch.rand(3, 8, 8)
-    found = {name: explain(model, image[None], name) for name in ("uni", "gradient")}
+    found = {name: explain(model, image[None], name) for name in ("uni_paper", "gradient")}
     figure = panel(image, found, title="why?")
     assert len(figure.axes) == 10
-    assert figure.axes[0].get_ylabel() == "uni"
+    assert figure.axes[0].get_ylabel() == "uni_paper"
     assert "distance 0.25" in figure.axes[1].get_xlabel()
     assert figure.get_suptitle() == "why?"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -51,8 +52,7 @@ class Blur:
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        sigma = torch.tensor([self.sigma], dtype=torch.float64)
-        return by_part(model, lambda part: gaussian_blur(part, sigma, self.boundary)[0], inputs)
+        return by_part(model, lambda part: blurred(part, self.sigma, self.boundary), inputs)
 
 
 def checked_space(inputs: Tensor) -> Tensor:
@@ -84,28 +84,31 @@ def gaussian_blur(
     Raises:
         NotApplicableError: the inputs have no dimension of space.
     """
+    return torch.stack([blurred(inputs, sigma, boundary, slope) for sigma in sigmas.tolist()])
+
+
+def blurred(
+    inputs: Tensor, sigma: float, boundary: str = "replicate", slope: bool = False
+) -> Tensor:
+    """Return inputs `(B, C, ...)` after one blur, or its slope in sigma; see `gaussian_blur`."""
     checked_space(inputs)
-    largest, size = float(sigmas.max()), max(inputs.shape[2:])
-    if largest > _WIDEST * size:
+    size = max(inputs.shape[2:])
+    if sigma > _WIDEST * size:
         raise UnilensError(
             f"expected a blur of at most {_WIDEST * size} pixels for inputs of {size}, got "
-            f"{largest:g}; nothing is left to blur"
+            f"{sigma:g}; nothing is left to blur"
         )
-    each = [_blurred(wide(inputs), sigma, boundary, slope) for sigma in sigmas.tolist()]
-    return torch.stack([one.to(inputs.dtype) for one in each])
-
-
-def _blurred(values: Tensor, sigma: float, boundary: str, slope: bool) -> Tensor:
-    """Return values `(B, C, ...)` after one blur, or the derivative of that in sigma."""
-    kernel, change = _kernel(sigma)
+    values = wide(inputs)
     slopes = torch.zeros_like(values)
     for dim in range(2, values.ndim):
         if slope:
-            slopes = _along(slopes, kernel, dim, boundary) + _along(values, change, dim, boundary)
-        values = _along(values, kernel, dim, boundary)
-    return slopes if slope else values
+            changed = _along(values, sigma, dim, boundary, slope=True)
+            slopes = _along(slopes, sigma, dim, boundary) + changed
+        values = _along(values, sigma, dim, boundary)
+    return (slopes if slope else values).to(inputs.dtype)
 
 
+@functools.lru_cache(maxsize=16)
 def _kernel(sigma: float) -> tuple[Tensor, Tensor]:
     """Return a gaussian kernel `(2 R + 1,)` that sums to one, and its derivative in sigma."""
     radius = int(_TRUNCATE * sigma + 0.5)
@@ -117,12 +120,15 @@ def _kernel(sigma: float) -> tuple[Tensor, Tensor]:
     return kernel, kernel * (squares - (kernel * squares).sum()) / sigma**3
 
 
-def _along(values: Tensor, kernel: Tensor, dim: int, boundary: str) -> Tensor:
-    """Convolve values `(B, C, ...)` with a kernel `(2 R + 1,)` along a dimension."""
+def _along(values: Tensor, sigma: float, dim: int, boundary: str, slope: bool = False) -> Tensor:
+    """Convolve values `(B, C, ...)` with a kernel, or with its slope, along a dimension."""
     lines = values.movedim(dim, -1)
     size = lines.shape[-1]
     if size <= _LARGEST_MATRIX:
-        return (lines @ _matrix(kernel, size, boundary).to(values).mT).movedim(-1, dim)
+        matrix = _matrix(sigma, size, boundary, slope).to(values).mT
+        # Each input's own copy: a product rounds by how much it takes and where that begins.
+        return torch.stack([one.clone() @ matrix for one in lines]).movedim(-1, dim)
+    kernel = _kernel(sigma)[slope]
     radius = len(kernel) // 2
     flat = lines.reshape(-1, 1, size)
     if boundary == "reflect":
@@ -134,8 +140,10 @@ def _along(values: Tensor, kernel: Tensor, dim: int, boundary: str) -> Tensor:
     return blurred.view(lines.shape).movedim(-1, dim)
 
 
-def _matrix(kernel: Tensor, size: int, boundary: str) -> Tensor:
+@functools.lru_cache(maxsize=16)
+def _matrix(sigma: float, size: int, boundary: str, slope: bool) -> Tensor:
     """Return the matrix `(size, size)` of the convolution with a kernel along `size` pixels."""
+    kernel = _kernel(sigma)[slope]
     radius = len(kernel) // 2
     taken = torch.arange(size).unsqueeze(1) + torch.arange(-radius, radius + 1)
     inside = (taken >= 0) & (taken < size)

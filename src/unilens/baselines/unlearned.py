@@ -37,7 +37,7 @@ from .base import (
     found_baselines,
     passes_of,
 )
-from .blur import Blur, gaussian_blur
+from .blur import Blur, blurred
 
 _CHOICES = {
     "start": ("zeros", "gaussian", "sphere"),
@@ -190,6 +190,11 @@ class Unlearned:
             raise NotApplicableError(
                 f"expected images (B, C, H, W) for {name}, got {tuple(inputs.shape)}; leave it out"
             )
+
+    def near(self, model: Evaluator, inputs: Tensor) -> bool:
+        """Whether all searches begin at the inputs `(B, *S)` themselves."""
+        images = _any_image(model, inputs)
+        return all(one == "input" or (one == "auto" and not images) for one in self._origins)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
@@ -351,8 +356,7 @@ def _any_image(model: Evaluator, inputs: Tensor) -> bool:
 
 
 def _blurred_if_image(part: Tensor) -> Tensor:
-    sigma = torch.tensor([Blur().sigma], dtype=torch.float64)
-    return gaussian_blur(part, sigma)[0] if is_image(part) else part
+    return blurred(part, Blur().sigma) if is_image(part) else part
 
 
 def _origin_names() -> list[str]:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from ..attribution import Attribution
+from ..baselines import Unlearned
 from ..baselines.base import passes_of
-from ..gradients import Evaluator, Passes
+from ..gradients import Evaluation, Evaluator, Passes
 from ..integration import PathAttribution
 from ..methods import Gradient
-from ..paths import StraightLine
-from ..quadrature import quadrature
+from ..numerics import per_item
+from ..paths import Leg, StraightLine
+from ..quadrature import Quadrature, quadrature
 from ..score_gradient import ScoreGradient
 from ..scores import resolve as resolve_score
-from ..weightings import Riemann
+from ..weightings import Gains, ImportantDirection, Riemann, Weighting
+
+_FIXED = (Riemann, ImportantDirection, Gains)
+"""Weightings that do not choose the nodes."""
 
 
 def pulls_back(explainer: object) -> bool:
@@ -36,13 +41,15 @@ def pull_back(
     """Return J^T v, J = dA/dx the Jacobian of the map A in the input x.
 
     With g the gradient of the score and H its Hessian, the map g has J^T v = H v; input times
-    gradient has v g + H (v x); a straight line from a baseline x' that stays where it is has, with
-    nodes t_k and weights w_k, sum_k w_k (v g + t_k H ((x - x') v)) at x' + t_k (x - x'). A baseline
-    that was searched for, such as UNI's, lies near its input and moves with it: there the way
-    x - x' is what is held fixed, and the sum is that of w_k H ((x - x') v).
+    gradient has v g + H (v x). On a straight line from a baseline x' a map is a function of the
+    gradients g_k and scores f_k at nodes x' + t_k (x - x') and of the way x - x'. With a, b and c
+    the gradients of v . A in these, J^T v = c + sum_k t_k (H_k a_k + b_k g_k), where the baseline stays
+    where it is. One that was searched for next to its input, as UNI's in the paper, moves with it:
+    there the way is what is held fixed, and J^T v = sum_k (H_k a_k + b_k g_k).
 
     H comes as products with vectors, fifty times as fast as differentiating the map where
-    convolutions are grouped; that is left for other paths and weightings, one input at a time.
+    convolutions are grouped; that is left for other paths, several baselines, and weightings that
+    place nodes, one input at a time.
 
     Args:
         explainer: of which `pulls_back` is true.
@@ -59,7 +66,7 @@ def pull_back(
     if isinstance(explainer, Gradient):
         return _through_gradient(explainer, evaluator, points, found, vectors)
     assert isinstance(explainer, PathAttribution)
-    line = isinstance(explainer.path, StraightLine) and isinstance(explainer.weighting, Riemann)
+    line = isinstance(explainer.path, StraightLine) and isinstance(explainer.weighting, _FIXED)
     if line and getattr(explainer.baseline, "count", 1) == 1:
         return _along_line(explainer, evaluator, points, found, vectors, nodes)
     return _through_graph(explainer, evaluator, points, found, vectors)
@@ -86,17 +93,78 @@ def _along_line(
 ) -> Tensor:
     gradient = ScoreGradient(evaluator, resolve_score(explainer.score), found.target)
     rule = quadrature(explainer.rule, min(nodes or explainer.n_steps, explainer.n_steps))
-    searched = passes_of(explainer.baseline) != Passes(0, 0)
     assert found.baseline is not None
-    way, total = points - found.baseline, torch.zeros_like(points)
-    for place, weight in gradient.blocks(points, rule.nodes, rule.weights):
-        at = found.baseline + place * way
-        rows = gradient.hessian_vector(at, (way * vectors).expand_as(at))
-        if not searched:
-            rows = vectors * gradient(at).gradients + place * rows
-        for one in weight * rows:
-            total += one  # one by one: no sum whose rounding depends on the batch
+    way = points - found.baseline
+    near = _moves_along(explainer.baseline, evaluator, points)
+    seen = [
+        (place.flatten(), weight, gradient(found.baseline + place * way))
+        for place, weight in gradient.blocks(points, rule.nodes, rule.weights)
+    ]
+    ends = gradient.scores(torch.stack([found.baseline, points]))
+    slopes = _slopes_of_map(explainer.weighting_for(evaluator), rule, seen, way, ends, vectors)
+    total = torch.zeros_like(points) if near else slopes.way
+    count = 0
+    for places, _, evaluation in seen:
+        at = found.baseline + per_item(places, evaluation.gradients[:, :1]) * way
+        here = slice(count, count + len(places))
+        count += len(places)
+        rows = gradient.hessian_vector(at, slopes.gradients[here])
+        rows = rows + per_item(slopes.scores[here], rows) * evaluation.gradients
+        for place, one in zip(places, rows, strict=True):
+            total = total + (one if near else place * one)  # one by one, whatever the batch
+    for end, slope in zip((found.baseline, points), slopes.ends, strict=True):
+        moves = near or end is points
+        if moves and bool(slope.any()):
+            total = total + per_item(slope, points) * gradient(end.unsqueeze(0)).gradients[0]
     return total
+
+
+class _Slopes(NamedTuple):
+    """The gradients of v . A, of a map A on a line, in what the line has shown.
+
+    Attributes:
+        gradients: in the gradients at the nodes `(n, B, *S)`.
+        scores: in the scores there `(n, B)`.
+        ends: in the scores at baseline and input `(2, B)`.
+        way: in the way between them `(B, *S)`.
+    """
+
+    gradients: Tensor
+    scores: Tensor
+    ends: Tensor
+    way: Tensor
+
+
+def _slopes_of_map(
+    weighting: Weighting,
+    rule: Quadrature,
+    seen: list[tuple[Tensor, Tensor, Evaluation]],
+    way: Tensor,
+    ends: Tensor,
+    vectors: Tensor,
+) -> _Slopes:
+    """Return the gradients of v . A; the model is not run."""
+    gradients = torch.cat([evaluation.gradients for _, _, evaluation in seen])
+    scores = torch.cat([evaluation.values for _, _, evaluation in seen])
+    leaves = [one.detach().requires_grad_() for one in (gradients, scores, ends, way)]
+    gradients, scores, ends, way = leaves
+    with torch.enable_grad():
+        count, legs = 0, []
+        for places, weight, evaluation in seen:
+            here = slice(count, count + len(places))
+            count += len(places)
+            shown = Evaluation(evaluation.outputs, scores[here], gradients[here])
+            legs.append(Leg(places, evaluation.gradients, shown, weight * way))
+        parts = weighting(legs, rule, ends[0], ends[1])
+        total = torch.stack([(first * second * vectors).sum() for first, second in parts]).sum()
+        return _Slopes(*torch.autograd.grad(total, leaves, materialize_grads=True))
+
+
+def _moves_along(baseline: object, evaluator: Evaluator, points: Tensor) -> bool:
+    """Whether a baseline was searched for next to its input, so that it moves with it."""
+    if isinstance(baseline, Unlearned):
+        return baseline.near(evaluator, points)
+    return passes_of(baseline) != Passes(0, 0)
 
 
 def _through_graph(
