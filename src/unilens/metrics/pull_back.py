@@ -43,9 +43,9 @@ def pull_back(
     With g the gradient of the score and H its Hessian, the map g has J^T v = H v; input times
     gradient has v g + H (v x). On a straight line from a baseline x' a map is a function of the
     gradients g_k and scores f_k at nodes x' + t_k (x - x') and of the way x - x'. With a, b and c
-    the gradients of v . A in these, J^T v = c + sum_k t_k (H_k a_k + b_k g_k), where the baseline stays
-    where it is. One that was searched for next to its input, as UNI's in the paper, moves with it:
-    there the way is what is held fixed, and J^T v = sum_k (H_k a_k + b_k g_k).
+    the gradients of v . A in these, J^T v = c + sum_k t_k (H_k a_k + b_k g_k), where the baseline
+    stays where it is. One that was searched for next to its input, as UNI's in the paper, moves
+    with it: there the way is what is held fixed, and J^T v = sum_k (H_k a_k + b_k g_k).
 
     H comes as products with vectors, fifty times as fast as differentiating the map where
     convolutions are grouped; that is left for other paths, several baselines, and weightings that
