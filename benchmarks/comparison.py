@@ -20,6 +20,7 @@ METHOD = "uni"
 SHORT = {
     "mu_fidelity": "μ-fidelity",
     "mu_fidelity:fill=blur": "same, blur fill",
+    "mu_fidelity:correlation=pearson": "same, Pearson",
     "mu_fidelity:relevance=saliency": "same, unsigned",
     "mu_fidelity_abs": "same, absolute value",
     "deletion_auc": "deletion",

@@ -10,6 +10,8 @@ from unilens.methods import methods
 from unilens.metrics import metrics
 from unilens.specs import split_specs
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_what_a_plan_does_not_say_has_its_default():
     plan = read_plan('methods = ["ig"]\n[data]\nsource = "photos"')
@@ -177,3 +179,12 @@ def test_a_run_does_not_go_on_with_another_plan(other, key):
 )
 def test_several_things_in_one_text(given, expected):
     assert split_specs(given) == expected
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").glob("*.toml")), ids=lambda one: one.stem
+)
+def test_the_plans_of_the_pages_are_plans(path):
+    plan = read_plan_file(path)
+    assert {"uni", "uni_paper"} <= set(plan.method_specs)
+    assert len(plan.metric_specs) > 5
