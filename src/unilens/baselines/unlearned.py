@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate,
 
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
-from ..layout import by_part
 from ..numerics import l2_norm, per_item, wide
 from ..places import is_image
 from ..randomness import per_input, seed_for
@@ -24,20 +23,10 @@ from ..settings import (
     check_choice,
     check_count,
     check_number,
-    check_part,
     check_switch,
 )
-from .base import (
-    Baseline,
-    Found,
-    baselines,
-    built,
-    check_fits,
-    check_single,
-    found_baselines,
-    passes_of,
-)
-from .blur import Blur, blurred
+from .base import Baseline, Found, baselines
+from .origin import Origin
 
 _CHOICES = {
     "start": ("zeros", "gaussian", "sphere"),
@@ -46,7 +35,6 @@ _CHOICES = {
     "matching_target": ("unlearned", "uniform", "prior"),
     "unlearned_weights": UNLEARNED_WEIGHTS,
 }
-_OWN_ORIGINS = ("input", "auto")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,26 +129,15 @@ class Unlearned:
             (self.matching_target == "prior") == (self.class_prior is not None),
             "expected class_prior (K,) with matching_target='prior', and only with it",
         )
-        self._check_origins()
-
-    def _check_origins(self) -> None:
-        """Raise unless every origin is one of those that a search can begin from."""
         require(len(self._origins) > 0, f"expected at least one origin, got {self.origin!r}")
         for origin in self._origins:
-            if isinstance(origin, str):
-                check_choice("origin", origin, _origin_names())
-                continue
-            check_part("baseline", origin)
-            check_single(origin)
-            require(
-                not isinstance(origin, Unlearned),
-                "expected an origin that is not itself unlearned, got Unlearned(...); use 'input'",
-            )
+            origin.check_setting()
 
     @property
-    def _origins(self) -> Sequence[str | Baseline]:
+    def _origins(self) -> list[Origin]:
         several = isinstance(self.origin, (list, tuple))
-        return self.origin if several else [self.origin]  # type: ignore[list-item,return-value]
+        given = cast(Sequence[str | Baseline], self.origin if several else [self.origin])
+        return [Origin(one) for one in given]
 
     @property
     def count(self) -> int:
@@ -175,16 +152,13 @@ class Unlearned:
         if self.matching_target == "unlearned":
             total += Passes(self.unlearning_steps + 1, self.unlearning_steps)
         for origin in self._origins:
-            total += each
-            if origin not in _OWN_ORIGINS:
-                total += passes_of(built([origin])[0])
+            total += each + origin.passes
         return total
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where an origin, or the search, needs other inputs."""
         for origin in self._origins:
-            if origin not in _OWN_ORIGINS:
-                check_fits(built([origin])[0], model, inputs)
+            origin.check_fits(model, inputs)
         if (self.grid or self.smoothness) and not is_image(inputs):
             name = "grid" if self.grid else "smoothness"
             raise NotApplicableError(
@@ -193,8 +167,7 @@ class Unlearned:
 
     def near(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether all searches begin at the inputs `(B, *S)` themselves."""
-        images = _any_image(model, inputs)
-        return all(one == "input" or (one == "auto" and not images) for one in self._origins)
+        return all(origin.is_input(model, inputs) for origin in self._origins)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
@@ -215,30 +188,12 @@ class Unlearned:
             if number:
                 seed = seed_for(f"origin {number}", generator.initial_seed())
                 own = torch.Generator().manual_seed(seed)
-            near = self._origin(origin, model, inputs, target, own)
+            near = origin.place(model, inputs, target, self._units(inputs), own)
             radius = self._radius(near, inputs).detach()
             several.append(self._search(model, near, radius, wanted, own))
         if len(several) == 1:
             return several[0]
         return [dataclasses.replace(found, weight=1 / len(several)) for found in several]
-
-    def _origin(
-        self,
-        origin: str | Baseline,
-        model: Evaluator,
-        inputs: Tensor,
-        target: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Return what the search begins from `(B, *S)`."""
-        if origin == "input" or (origin == "auto" and not _any_image(model, inputs)):
-            return inputs
-        if origin == "auto":
-            units = self._units(inputs)
-            return by_part(model, _blurred_if_image, inputs / units) * units
-        (baseline,) = built([origin])
-        (found,) = found_baselines(baseline(model, inputs, target, generator=generator))
-        return found.values
 
     def _radius(self, origin: Tensor, inputs: Tensor) -> Tensor:
         """Return epsilon of each input `(B,)`."""
@@ -348,25 +303,6 @@ class Unlearned:
         if self.clamp:
             return ((inputs + projected * units).clamp(*self.bounds) - inputs) / units
         return projected
-
-
-def _any_image(model: Evaluator, inputs: Tensor) -> bool:
-    shapes = by_part(model, lambda part: torch.full_like(part, is_image(part)), inputs.detach())
-    return bool(shapes.any())
-
-
-def _blurred_if_image(part: Tensor) -> Tensor:
-    return blurred(part, Blur().sigma) if is_image(part) else part
-
-
-def _origin_names() -> list[str]:
-    """Return the names that an origin has: its own, and those of baselines that need no setting."""
-    others = [
-        name
-        for name, entry in baselines.items()
-        if name != "unlearned" and inspect.Parameter.empty not in entry.settings.values()
-    ]
-    return [*_OWN_ORIGINS, *others]
 
 
 def _as_prior(given: object) -> Tensor:

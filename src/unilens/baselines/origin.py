@@ -1,0 +1,107 @@
+"""Where a search for a baseline begins: at the input, or at another baseline."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import require
+from ..gradients import Evaluator, Passes
+from ..layout import by_part
+from ..places import is_image
+from ..settings import check_choice, check_part
+from .base import (
+    Baseline,
+    baselines,
+    built,
+    check_fits,
+    check_single,
+    found_baselines,
+    passes_of,
+)
+from .blur import Blur, blurred
+
+OWN = ("input", "auto")
+"""Origins that are no baselines: the input, and what suits it."""
+SEARCHED = "unlearned"
+"""The baseline whose search this is the origin of."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a search begins.
+
+    Args:
+        given: "input"; "auto", the blurred input for images `(C, H, W)` and parts that are such,
+            the input for all else; a registered baseline by name, or a baseline.
+    """
+
+    given: str | Baseline
+
+    def check_setting(self) -> None:
+        """Raise unless it is one that a search can begin from."""
+        if isinstance(self.given, str):
+            check_choice("origin", self.given, _names())
+        else:
+            check_part("baseline", self.given)
+        if self._baseline is not None:
+            check_single(self._baseline)
+            require(
+                not hasattr(self._baseline, "matching_steps"),
+                f"expected an origin that is not itself unlearned, got {self.given!r}; use 'input'",
+            )
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        return passes_of(self._baseline)
+
+    def check_fits(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where it needs other inputs."""
+        check_fits(self._baseline, model, inputs)
+
+    def is_input(self, model: Evaluator, inputs: Tensor) -> bool:
+        """Whether it is the inputs `(B, *S)` themselves."""
+        if self.given == "auto":
+            kinds = by_part(model, lambda part: torch.full_like(part, is_image(part)), inputs)
+            return not bool(kinds.any())
+        return self.given == "input"
+
+    def place(
+        self,
+        model: Evaluator,
+        inputs: Tensor,
+        target: Tensor,
+        units: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return where the search begins `(B, *S)`; the units are those of the search."""
+        if self.is_input(model, inputs):
+            return inputs
+        if self._baseline is None:
+            return by_part(model, _blurred_if_image, inputs / units) * units
+        (found,) = found_baselines(self._baseline(model, inputs, target, generator=generator))
+        return found.values
+
+    @property
+    def _baseline(self) -> Baseline | None:
+        if isinstance(self.given, str) and self.given in OWN:
+            return None
+        return built([self.given])[0]
+
+
+def _names() -> list[str]:
+    """Return the names that an origin has: its own, and those of baselines that need no setting."""
+    others = [
+        name
+        for name, entry in baselines.items()
+        if name != SEARCHED and inspect.Parameter.empty not in entry.settings.values()
+    ]
+    return [*OWN, *others]
+
+
+def _blurred_if_image(part: Tensor) -> Tensor:
+    return blurred(part, Blur().sigma) if is_image(part) else part
