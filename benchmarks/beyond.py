@@ -31,6 +31,8 @@ from unilens.metrics import metrics
 OURS = "uni"
 RESAMPLES = 2000
 ALPHA = 0.05
+ROUNDING = 1e-6
+"""Means of sums in float32 that differ by less are the same."""
 Values = Mapping[str, Mapping[str, float]]
 """By method, then by image."""
 
@@ -136,7 +138,7 @@ def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
         best = max(arrays, key=lambda one: sign * arrays[one].mean())
         low, high = interval(arrays[best])
         edge = low if sign > 0 else high
-        if sign * ours.mean() >= sign * arrays[best].mean() - 1e-9:
+        if sign * ours.mean() >= sign * arrays[best].mean() - ROUNDING:
             verdict = "best"
         elif sign * ours.mean() >= sign * edge:
             verdict = "level"
