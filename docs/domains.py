@@ -35,7 +35,12 @@ from unilens.models import PixelClassifier, samples  # noqa: E402
 from unilens.text import TextClassifier  # noqa: E402
 from unilens.viz import heatmap, pixels  # noqa: E402
 
-METHODS: dict[str, dict[str, Any]] = {"uni": {}, "ig": {}, "gradient": {}, "random": {}}
+METHODS: dict[str, dict[str, Any]] = {
+    "uni": {"origin": "input", "weighting": "riemann"},
+    "ig": {},
+    "gradient": {},
+    "random": {},
+}
 METRICS = ("deletion_auc", "insertion_auc", "mu_fidelity")
 
 
@@ -114,7 +119,7 @@ def text() -> Domain:
     """Return ten sentences at the embeddings of MiniLM, whose head is trained here."""
     classifier = TextClassifier(*sentiment())
     read = [classifier.encode(sentence) for sentence, word in HELD_OUT if word is not None]
-    methods = METHODS | {"uni": {"units": classifier.typical_norm}}
+    methods = METHODS | {"uni": {**METHODS["uni"], "units": classifier.typical_norm}}
     shown = next(number for number, one in enumerate(read) if "soup" in one.tokens.text)
     tokens = read[shown].tokens
 
