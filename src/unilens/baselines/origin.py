@@ -43,6 +43,8 @@ class Origin:
 
     def check_setting(self) -> None:
         """Raise unless it is one that a search can begin from."""
+        if isinstance(self.given, str) and self.given in OWN:
+            return
         if isinstance(self.given, str):
             check_choice("origin", self.given, _names())
         else:
@@ -94,11 +96,13 @@ class Origin:
 
 
 def _names() -> list[str]:
-    """Return the names that an origin has: its own, and those of baselines that need no setting."""
+    """Return an origin's own names, and those of single baselines that need no setting."""
     others = [
         name
         for name, entry in baselines.items()
-        if name != SEARCHED and inspect.Parameter.empty not in entry.settings.values()
+        if name != SEARCHED
+        and inspect.Parameter.empty not in entry.settings.values()
+        and getattr(entry(), "count", 1) == 1
     ]
     return [*OWN, *others]
 
