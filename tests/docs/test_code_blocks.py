@@ -82,7 +82,7 @@ ABOUT = {
     "README.md": About(left_out=2, check=check_readme),
     "app.md": About(left_out=2),
     "benchmark.md": About(left_out=1),
-    "beyond.md": About(left_out=1),
+    "beyond.md": About(left_out=2),
     "controls.md": About(left_out=1),
     "manifold.md": About(left_out=1),
     "interop.md": About(says=12, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
