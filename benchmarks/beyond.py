@@ -23,14 +23,13 @@ from pathlib import Path
 
 import numpy
 import pyarrow.dataset
-from scipy import stats
 
 from unilens.benchmark.data import open_source
+from unilens.benchmark.report import statistics
+from unilens.benchmark.report.statistics import ALPHA, holm, signed_rank
 from unilens.metrics import metrics
 
 OURS = "uni"
-RESAMPLES = 2000
-ALPHA = 0.05
 ROUNDING = 1e-6
 """Means of sums in float32 that differ by less are the same."""
 Values = Mapping[str, Mapping[str, float]]
@@ -56,6 +55,8 @@ def read(runs: list[Path], without: int) -> dict[tuple[str, str], Values]:
         lambda: defaultdict(dict)
     )
     for run in runs:
+        if not (run / "manifest.json").is_file():
+            sys.exit(f"expected the folder of a run, with its manifest.json, got {run}")
         source = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["plan"]["data"]
         left_out = {
             item.name for item in (open_source(source["source"], limit=without) if without else [])
@@ -80,6 +81,8 @@ def settings(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
     """Yield the table of means of each model."""
     for model in dict.fromkeys(model for model, _ in cells):
         of_model = {metric: values for (one, metric), values in cells.items() if one == model}
+        if any(OURS not in values for values in of_model.values()):
+            sys.exit(f"expected {OURS!r} among the methods of {model}, got a run without it")
         told = {metric: told_apart(values) for metric, values in of_model.items()}
         methods = dict.fromkeys(method for values in of_model.values() for method in values)
         images = len({image for values in of_model.values() for image in values[OURS]})
@@ -103,19 +106,13 @@ def mean(values: Mapping[str, float]) -> float:
 
 def told_apart(values: Values) -> set[str]:
     """Return the methods that the adjusted test tells from `uni`."""
-    found = {}
-    for method in values:
+    others = [method for method in values if method != OURS]
+    p_values = []
+    for method in others:
         images = sorted(values[method].keys() & values[OURS].keys())
-        differences = numpy.array([values[method][one] - values[OURS][one] for one in images])
-        if method != OURS and numpy.abs(differences).max(initial=0) > 1e-12:
-            found[method] = float(stats.wilcoxon(differences).pvalue)
-    ordered = sorted(found, key=found.__getitem__)
-    apart = set()
-    for number, method in enumerate(ordered):
-        if found[method] * (len(ordered) - number) >= ALPHA:
-            break
-        apart.add(method)
-    return apart
+        p_values.append(signed_rank(array(values[method], images) - array(values[OURS], images))[1])
+    adjusted = zip(others, holm(p_values), strict=True)
+    return {method for method, p in adjusted if p is not None and p < ALPHA}
 
 
 def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
@@ -154,6 +151,8 @@ def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
             f"{against[0]:+.3f} to {against[1]:+.3f} |"
         )
     total = sum(counts.values())
+    if not total:
+        sys.exit(f"expected {OURS!r} and 'uni_paper' beside other methods, got a run without them")
     good = counts["best"] + counts["level"]
     yield (
         f"\nbest in {counts['best']}, level in {counts['level']}, below in {counts['below']} of "
@@ -169,9 +168,8 @@ def array(values: Mapping[str, float], images: list[str]) -> numpy.ndarray:
 
 def interval(values: numpy.ndarray) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of the mean."""
-    drawn = numpy.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = numpy.quantile(values[drawn].mean(1), [0.025, 0.975])
-    return float(low), float(high)
+    means, _ = statistics.resampled(values[:, None], seed=0)
+    return statistics.interval(means)
 
 
 if __name__ == "__main__":

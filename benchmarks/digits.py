@@ -20,6 +20,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.transforms.functional import to_pil_image
 
 from unilens.benchmark.tangents.sets import load_split
+from unilens.errors import require
 from unilens.manifold.training import seeded, train
 from unilens.models import PixelClassifier, Preprocessing
 
@@ -67,8 +68,9 @@ def transformer() -> PixelClassifier:
 
 def trained(name: str) -> PixelClassifier:
     """Return a network with the weights that `main` has written."""
-    network = networks()[name]
-    load_model(network, FOLDER / f"{name}.safetensors")
+    network, weights = networks()[name], FOLDER / f"{name}.safetensors"
+    require(weights.is_file(), f"expected weights in {weights}; run: python benchmarks/digits.py")
+    load_model(network, weights)
     seen = Preprocessing((28, 28), 28, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     return PixelClassifier(Grey(network).eval(), seen, [str(digit) for digit in range(10)], name)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from importlib import import_module
 
 import pytest
 import torch
@@ -108,6 +109,17 @@ def test_the_way_back_through_a_map(name, settings):
     found = pull_back(method, Evaluator(model), points, method(model, points, 0), vectors)
     assert torch.allclose((found * along).flatten(1).sum(1), expected, rtol=1e-5, atol=1e-9)
     assert float(expected.abs().min()) > 1e-5
+
+
+def test_inputs_are_taken_in_parts_where_they_are_many(monkeypatch):
+    model = randomise(Tanh().double())
+    points, vectors = torch.rand(2, 3, 2, 5, 6, generator=torch.Generator().manual_seed(3)).double()
+    method, evaluator = methods["uni"](n_steps=4), Evaluator(model)
+    found = method(model, points, 0)
+    together = pull_back(method, evaluator, points, found, vectors)
+    module = import_module("unilens.metrics.pull_back")
+    monkeypatch.setattr(module, "_VALUES_AT_ONCE", 4 * 60 * 2)
+    assert torch.equal(pull_back(method, evaluator, points, found, vectors), together)
 
 
 def test_fewer_nodes_are_those_of_the_rule(curved, table):

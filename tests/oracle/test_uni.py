@@ -1,6 +1,7 @@
 """UNI against algorithm 1 of the paper, written out slowly."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -312,16 +313,24 @@ def test_a_search_ends_for_each_input_where_its_loss_stops_falling(small_net, im
     assert len(ended) > 1
 
 
-def test_a_coarse_shift_is_the_same_in_each_cell(small_net):
-    image = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(3)).double()
-
+@pytest.mark.parametrize("grid", [3, 5, 20])
+def test_a_coarse_shift_is_the_same_in_each_cell(grid, small_net, images):
     def by_cells(step, _):
-        means = step.view(3, 3, 4, 3, 4).mean((2, 4))
-        return means.repeat_interleave(4, 1).repeat_interleave(4, 2)
+        """Every place gets the mean over the places of its cell, one by one."""
+        rows, columns = ([i * min(grid, n) // n for i in range(n)] for n in step.shape[1:])
+        means = torch.zeros_like(step)
+        for i, j in itertools.product(range(len(rows)), range(len(columns))):
+            cell = [
+                step[:, k, m]
+                for k, m in itertools.product(range(len(rows)), range(len(columns)))
+                if rows[k] == rows[i] and columns[m] == columns[j]
+            ]
+            means[:, i, j] = torch.stack(cell).mean(0)
+        return means
 
-    found = find(Unlearned(grid=3, matching_steps=3, **NEAR), small_net, image)
-    wanted = unlearn(small_net, image[0], int(small_net(image).argmax()))
-    expected, _ = slow_search(small_net, image[0], wanted, 3, 0.12, 0.4, by_cells)
+    found = find(Unlearned(grid=grid, matching_steps=3, **NEAR), small_net, images)
+    wanted = unlearn(small_net, images[0], int(small_net(images[:1]).argmax()))
+    expected, _ = slow_search(small_net, images[0], wanted, 3, 0.12, 0.4, by_cells)
     assert found.values[0].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
 
 

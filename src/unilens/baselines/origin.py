@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import require
 from ..gradients import Evaluator, Passes
 from ..layout import by_part
 from ..places import is_image
@@ -43,18 +42,12 @@ class Origin:
 
     def check_setting(self) -> None:
         """Raise unless it is one that a search can begin from."""
-        if isinstance(self.given, str) and self.given in OWN:
-            return
-        if isinstance(self.given, str):
-            check_choice("origin", self.given, _names())
-        else:
+        if not isinstance(self.given, str):
             check_part("baseline", self.given)
+        elif self.given not in OWN:
+            check_choice("origin", self.given, _names())
         if self._baseline is not None:
             check_single(self._baseline)
-            require(
-                not hasattr(self._baseline, "matching_steps"),
-                f"expected an origin that is not itself unlearned, got {self.given!r}; use 'input'",
-            )
 
     @property
     def passes(self) -> Passes:

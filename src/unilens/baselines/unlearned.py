@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, pad
+from torch.nn.functional import cross_entropy, pad
 
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
@@ -132,6 +132,10 @@ class Unlearned:
         require(len(self._origins) > 0, f"expected at least one origin, got {self.origin!r}")
         for origin in self._origins:
             origin.check_setting()
+            require(
+                not isinstance(origin.given, Unlearned),
+                "expected an origin that is not itself unlearned, got Unlearned(...); use 'input'",
+            )
 
     @property
     def _origins(self) -> list[Origin]:
@@ -245,8 +249,7 @@ class Unlearned:
             gradient = gradient + self.smoothness * _roughness(shift)
         if self.grid is None:
             return gradient
-        coarse = adaptive_avg_pool2d(gradient, self.grid)
-        return interpolate(coarse, size=gradient.shape[-2:], mode="nearest")
+        return _by_cells(gradient, self.grid)
 
     def _wanted(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the log-probabilities `(B, K)` that the baseline's output should match."""
@@ -337,6 +340,18 @@ def _divergence(wanted: Tensor) -> Objective:
         return torch.where(expected > -torch.inf, expected.exp() * gap, 0.0).sum(-1)
 
     return divergence
+
+
+def _by_cells(values: Tensor, grid: int) -> Tensor:
+    """Return images whose values are the means over the cells of a grid of so many by side."""
+    for dim in (-2, -1):
+        lines = values.movedim(dim, -1)
+        size = lines.shape[-1]
+        cell = torch.arange(size, device=values.device) * min(grid, size) // size
+        count = cell.bincount()
+        sums = lines.new_zeros(*lines.shape[:-1], len(count)).index_add(-1, cell, lines)
+        values = (sums / count)[..., cell].movedim(-1, dim)
+    return values
 
 
 def _roughness(shift: Tensor) -> Tensor:

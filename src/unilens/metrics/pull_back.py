@@ -23,6 +23,8 @@ from ..weightings import Gains, ImportantDirection, Riemann, Weighting
 
 _FIXED = (Riemann, ImportantDirection, Gains)
 """Weightings that do not choose the nodes."""
+_VALUES_AT_ONCE = 2**26
+"""Of the gradients on the lines of some inputs, which are in memory together: 256 MiB."""
 
 
 def pulls_back(explainer: object) -> bool:
@@ -68,7 +70,18 @@ def pull_back(
     assert isinstance(explainer, PathAttribution)
     line = isinstance(explainer.path, StraightLine) and isinstance(explainer.weighting, _FIXED)
     if line and getattr(explainer.baseline, "count", 1) == 1:
-        return _along_line(explainer, evaluator, points, found, vectors, nodes)
+        assert found.baseline is not None
+        count = max(1, _VALUES_AT_ONCE // (explainer.n_steps * points[0].numel()))
+        rows = zip(
+            *(one.split(count) for one in (points, found.target, found.baseline, vectors)),
+            strict=True,
+        )
+        return torch.cat(
+            [
+                _along_line(explainer, evaluator, some, target, baseline, along, nodes)
+                for some, target, baseline, along in rows
+            ]
+        )
     return _through_graph(explainer, evaluator, points, found, vectors)
 
 
@@ -87,32 +100,32 @@ def _along_line(
     explainer: PathAttribution,
     evaluator: Evaluator,
     points: Tensor,
-    found: Attribution,
+    target: Tensor,
+    baseline: Tensor,
     vectors: Tensor,
     nodes: int | None,
 ) -> Tensor:
-    gradient = ScoreGradient(evaluator, resolve_score(explainer.score), found.target)
+    gradient = ScoreGradient(evaluator, resolve_score(explainer.score), target)
     rule = quadrature(explainer.rule, min(nodes or explainer.n_steps, explainer.n_steps))
-    assert found.baseline is not None
-    way = points - found.baseline
+    way = points - baseline
     near = _moves_along(explainer.baseline, evaluator, points)
     seen = [
-        (place.flatten(), weight, gradient(found.baseline + place * way))
+        (place.flatten(), weight, gradient(baseline + place * way))
         for place, weight in gradient.blocks(points, rule.nodes, rule.weights)
     ]
-    ends = gradient.scores(torch.stack([found.baseline, points]))
+    ends = gradient.scores(torch.stack([baseline, points]))
     slopes = _slopes_of_map(explainer.weighting_for(evaluator), rule, seen, way, ends, vectors)
     total = torch.zeros_like(points) if near else slopes.way
     count = 0
     for places, _, evaluation in seen:
-        at = found.baseline + per_item(places, evaluation.gradients[:, :1]) * way
+        at = baseline + per_item(places, evaluation.gradients[:, :1]) * way
         here = slice(count, count + len(places))
         count += len(places)
         rows = gradient.hessian_vector(at, slopes.gradients[here])
         rows = rows + per_item(slopes.scores[here], rows) * evaluation.gradients
         for place, one in zip(places, rows, strict=True):
             total = total + (one if near else place * one)  # one by one, whatever the batch
-    for end, slope in zip((found.baseline, points), slopes.ends, strict=True):
+    for end, slope in zip((baseline, points), slopes.ends, strict=True):
         moves = near or end is points
         if moves and bool(slope.any()):
             total = total + per_item(slope, points) * gradient(end.unsqueeze(0)).gradients[0]
