@@ -38,6 +38,8 @@ SETTINGS = {
     ),
     "uni": ("uni", {}),
     "uni_fast": ("uni_fast", {}),
+    "uni, next to the image": ("uni", {"origin": "input"}),
+    "uni, without a search": ("uni", {"matching_steps": 0}),
     "ig from black, 15 steps": ("ig", {"n_steps": 15}),
     "ig from blur, 15 steps": ("ig", {"n_steps": 15, "baseline": "blur"}),
     "gradient": ("gradient", {}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -63,9 +62,9 @@ class TangentSpace:
 
     def project(self, values: Tensor) -> Tensor:
         """Return the part of maps `(B, *S)` that lies in the tangent space, in float64."""
-        return torch.stack([basis @ inside for basis, inside in self._inside(values)]).view(
-            values.shape
-        )
+        flat = wide(values).flatten(1)
+        parts = [basis @ (basis.T @ one) for basis, one in zip(self.basis, flat, strict=True)]
+        return torch.stack(parts).view(values.shape)
 
     def content(self, values: Tensor) -> Tensor:
         """Return the tangential content |P v| / |v| of maps `(B, *S)`, from 0 to 1, `(B,)`.
@@ -75,18 +74,10 @@ class TangentSpace:
         References:
             Simpson et al. 2024, arXiv 2503.08240 (mu_x); Bordt et al. 2022, arXiv 2206.07387.
         """
-        inside = torch.stack([inside.norm() for _, inside in self._inside(values)])
-        content = (inside / l2_norm(values)).clamp(max=1.0)
+        flat = wide(values).flatten(1)
+        inside = [(basis.T @ one).norm() for basis, one in zip(self.basis, flat, strict=True)]
+        content = (torch.stack(inside) / l2_norm(values)).clamp(max=1.0)
         return content.masked_fill(self.rank == 0, math.nan)
-
-    def _inside(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each basis, and the coordinates in it of each map of `(B, *S)`.
-
-        Of copies: a product rounds by where in memory its factors begin.
-        """
-        for basis, one in zip(self.basis, wide(values).flatten(1), strict=True):
-            own = basis.clone()
-            yield own, own.T @ one.clone()
 
 
 def rounding(dtype: torch.dtype, count: int) -> float:
