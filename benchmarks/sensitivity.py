@@ -23,7 +23,7 @@ from unilens.correlation import spearman
 from unilens.models import read_image, samples
 
 NOISE = 1e-6
-PAPER = {"origin": "input", "weighting": "riemann"}
+PAPER = {"origin": "input", "weighting": "riemann", "budget": 0.25, "matching_steps": 10}
 """Where the paper searches and what it adds up: what is left is how the search moves."""
 SETTINGS = {
     "paper: raw, μ 0.1": ("uni_paper", {}),
@@ -31,7 +31,7 @@ SETTINGS = {
     "raw, μ 0.01, T 30": ("uni_paper", {"matching_step_size": 0.01, "matching_steps": 30}),
     "normalised, μ 0.4 ε": ("uni", {**PAPER, "matching_step_size": 0.4}),
     "normalised, μ 0.2 ε": ("uni", {**PAPER, "matching_step_size": 0.2}),
-    "normalised, μ 0.12 ε": ("uni", PAPER),
+    "normalised, μ 0.12 ε": ("uni", {**PAPER, "matching_step_size": 0.12}),
     "normalised, μ 0.06 ε, T 20": (
         "uni",
         {**PAPER, "matching_step_size": 0.06, "matching_steps": 20},
@@ -40,6 +40,15 @@ SETTINGS = {
     "uni_fast": ("uni_fast", {}),
     "uni, next to the image": ("uni", {"origin": "input"}),
     "uni, without a search": ("uni", {"matching_steps": 0}),
+    "uni, 2 steps": ("uni", {"matching_steps": 2}),
+    "uni, 4 steps": ("uni", {"matching_steps": 4}),
+    "uni, 10 steps": ("uni", {"matching_steps": 10}),
+    "uni, 10 steps, a quarter of the way": ("uni", {"matching_steps": 10, "budget": 0.25}),
+    "uni, 10 small steps in a ball": (
+        "uni",
+        {"matching_steps": 10, "projection": "ball", "matching_step_size": 0.03},
+    ),
+    "uni, 10 steps, 7 x 7 cells": ("uni", {"matching_steps": 10, "grid": 7}),
     "ig from black, 15 steps": ("ig", {"n_steps": 15}),
     "ig from blur, 15 steps": ("ig", {"n_steps": 15, "baseline": "blur"}),
     "gradient": ("gradient", {}),

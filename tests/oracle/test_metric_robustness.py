@@ -597,10 +597,17 @@ def trained():
     return model, images[1500:]
 
 
-@pytest.mark.parametrize(("name", "settings"), [("ig", {"n_steps": 15}), ("uni", {})])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("ig", {"n_steps": 15}), ("uni", {"budget": 0.25, "matching_steps": 10})],
+)
 @pytest.mark.parametrize("relevance", ["attribution", "saliency"])
 def test_the_attack_beats_noise_on_a_transformer(name, settings, relevance):
-    """The control is the mean over five draws: one draw of a dozen images is a lottery."""
+    """The control is the mean over five draws: one draw of a dozen images is a lottery.
+
+    UNI searches by ten steps, which noise upsets less than an attack; after one step, its default,
+    the two do as little: 0.86 and 0.89 of the strongest pixels stay.
+    """
     model, images = trained()
     model, images = Evaluator(model), images[:12]
     method = methods[name](**settings)

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn.functional import cross_entropy
 
 from unilens import explain
@@ -51,6 +52,51 @@ def test_uni_paper_is_algorithm_1(settings, small_net, images):
         scale = float(expected.abs().max())
         difference = float((attribution.values[i] - expected[0]).abs().max())
         assert difference <= 1e-8 * scale
+
+
+def smoothed(image, sigma, mode):
+    """A gaussian average of each channel of an image (1, C, H, W), by scipy."""
+    return torch.from_numpy(gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode=mode))
+
+
+def uni_by_hand(model, x, c, n):
+    """`uni` of one image (1, C, H, W): its baseline and its map."""
+    unlearned = copy.deepcopy(model)
+    cross_entropy(unlearned(x), torch.tensor([c])).backward()
+    norm = sum((p.grad**2).sum() for p in unlearned.parameters()) ** 0.5
+    with torch.no_grad():
+        for p in unlearned.parameters():
+            p += p.grad / norm
+        wanted = torch.softmax(unlearned(x), dim=1)
+    start = smoothed(x, 15, "nearest").requires_grad_(True)
+    found = torch.softmax(model(start), dim=1)
+    (slope,) = torch.autograd.grad((wanted * (wanted / found).log()).sum(), start)
+    start = start.detach()
+    baseline = start - 0.5 * (x - start).norm() * slope / slope.norm()
+    parts, scores = [], []
+    for k in range(n):
+        point = (baseline + (k + 0.5) / n * (x - baseline)).requires_grad_(True)
+        score = torch.softmax(model(point), dim=1)[0, c]
+        parts.append(torch.autograd.grad(score, point)[0] * (x - baseline) / n)
+        scores.append(score.item())
+    ends = [torch.softmax(model(point), dim=1)[0, c].item() for point in (baseline, x)]
+    after = [*scores[1:], ends[1]]
+    before = [ends[0], *scores[1:]]
+    total = 0.4 * smoothed(sum(parts), 0.09 * max(x.shape[-2:]), "reflect")
+    for part, low, high in zip(parts, before, after, strict=True):
+        gain = (part * (1 if high > low else -1)).clamp(min=0)
+        total = total + (high - low - 0.4 * part.sum()) * gain / gain.sum()
+    return total, baseline
+
+
+@pytest.mark.parametrize(("method", "n"), [("uni", 15), ("uni_fast", 8)])
+def test_uni_is_one_step_from_the_blurred_image(method, n, small_net, images):
+    attribution = explain(small_net, images, method)
+    for i, x in enumerate(images):
+        expected, baseline = uni_by_hand(small_net, x[None], int(attribution.target[i]), n)
+        assert attribution.baseline[i].numpy() == pytest.approx(baseline[0].numpy(), abs=1e-9)
+        difference = float((attribution.values[i] - expected[0]).abs().max())
+        assert difference <= 1e-8 * float(expected.abs().max())
 
 
 def test_a_given_target_is_unlearned_and_explained(small_net, images):
@@ -114,7 +160,7 @@ def test_other_targets_of_the_match(matching_target, small_net, images):
 
 
 def test_the_record_says_how_the_search_went(small_net, images):
-    attribution = explain(small_net, images, "uni")
+    attribution = explain(small_net, images, "uni", matching_steps=10)
     losses = attribution.record["matching_loss"]
     assert losses.shape == (8, 11)
     assert bool((losses[:, -1] < losses[:, 0]).all())
