@@ -65,7 +65,7 @@ def test_maps_do_not_depend_on_the_number_of_threads(method, photographs):
 
 @pytest.mark.parametrize("method", ["uni", "uni_fast"])
 def test_rounding_does_not_decide_the_map(method, photographs):
-    """A millionth per pixel is four thousand times below what 8 bits can hold; benchmarks/sensitivity.py."""
+    """A millionth per pixel is four thousand times below what 8 bits can hold."""
     model = Evaluator(load_model())
     noise = torch.randn(photographs.shape, generator=torch.Generator().manual_seed(0))
     found = explain(model, photographs, method)
