@@ -23,7 +23,7 @@ from unilens.correlation import spearman
 from unilens.models import read_image, samples
 
 NOISE = 1e-6
-PAPER = {"origin": "input", "weighting": "riemann", "budget": 0.25, "matching_steps": 10}
+PAPER = {"origin": "input", "weighting": "riemann", "matching_steps": 10}
 """Where the paper searches and what it adds up: what is left is how the search moves."""
 SETTINGS = {
     "paper: raw, μ 0.1": ("uni_paper", {}),
@@ -42,8 +42,8 @@ SETTINGS = {
     "uni, without a search": ("uni", {"matching_steps": 0}),
     "uni, 2 steps": ("uni", {"matching_steps": 2}),
     "uni, 4 steps": ("uni", {"matching_steps": 4}),
-    "uni, 10 steps": ("uni", {"matching_steps": 10}),
-    "uni, 10 steps, a quarter of the way": ("uni", {"matching_steps": 10, "budget": 0.25}),
+    "uni, half of the way": ("uni", {"budget": 0.5}),
+    "uni, 10 steps of 0.12 ε": ("uni", {"matching_steps": 10, "matching_step_size": 0.12}),
     "uni, 10 small steps in a ball": (
         "uni",
         {"matching_steps": 10, "projection": "ball", "matching_step_size": 0.03},

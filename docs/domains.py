@@ -36,7 +36,7 @@ from unilens.text import TextClassifier  # noqa: E402
 from unilens.viz import heatmap, pixels  # noqa: E402
 
 METHODS: dict[str, dict[str, Any]] = {
-    "uni": {"origin": "input", "weighting": "riemann"},
+    "uni": {},
     "ig": {},
     "gradient": {},
     "random": {},

@@ -599,7 +599,7 @@ def trained():
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("ig", {"n_steps": 15}), ("uni", {"budget": 0.25, "matching_steps": 10})],
+    [("ig", {"n_steps": 15}), ("uni", {"matching_steps": 10})],
 )
 @pytest.mark.parametrize("relevance", ["attribution", "saliency"])
 def test_the_attack_beats_noise_on_a_transformer(name, settings, relevance):

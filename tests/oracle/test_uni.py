@@ -72,7 +72,7 @@ def uni_by_hand(model, x, c, n):
     found = torch.softmax(model(start), dim=1)
     (slope,) = torch.autograd.grad((wanted * (wanted / found).log()).sum(), start)
     start = start.detach()
-    baseline = start - 0.5 * (x - start).norm() * slope / slope.norm()
+    baseline = start - 0.25 * (x - start).norm() * slope / slope.norm()
     parts, scores = [], []
     for k in range(n):
         point = (baseline + (k + 0.5) / n * (x - baseline)).requires_grad_(True)

@@ -54,14 +54,13 @@ def _add(
 
 # Rounding alone moves the maps of those with `higher_precision` by half and more on networks with
 # kinks: docs/paths.md and docs/uni.md have the numbers.
-# `uni` departs from the paper in where the search begins, in how far it goes, by one step, and in
-# what its path adds up: docs/uni.md and docs/beyond.md have the numbers.
+# `uni` departs from the paper in where the search begins, in that it takes one step, and in what its
+# path adds up: docs/uni.md and docs/beyond.md have the numbers.
 _UNI = "Choi et al. 2025, arXiv 2410.08069"
 _OURS = {
     "rule": "midpoint",
     "n_steps": 15,
     "origin": "auto",
-    "budget": 0.5,
     "matching_steps": 1,
     "gradient": "normalised",
 }
