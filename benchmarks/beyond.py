@@ -85,23 +85,23 @@ def settings(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
             sys.exit(f"expected {OURS!r} among the methods of {model}, got a run without it")
         told = {metric: told_apart(values) for metric, values in of_model.items()}
         methods = dict.fromkeys(method for values in of_model.values() for method in values)
-        images = len({image for values in of_model.values() for image in values[OURS]})
+        common = {
+            metric: sorted(set.intersection(*(set(found) for found in values.values())))
+            for metric, values in of_model.items()
+        }
+        images = max(map(len, common.values()))
         yield f"\n{model}, {images} images\n"
         yield f"| setting | {' | '.join(of_model)} |"
         yield f"|---{'|---:' * len(of_model)}|"
         for method in methods:
             shown = [
-                f"{mean(values[method]):.3f}{'*' if method in told[metric] else ''}"
-                if method in values
+                f"{array(values[method], common[metric]).mean():.3f}"
+                f"{'*' if method in told[metric] else ''}"
+                if method in values and common[metric]
                 else "–"
                 for metric, values in of_model.items()
             ]
             yield f"| `{method}` | {' | '.join(shown)} |"
-
-
-def mean(values: Mapping[str, float]) -> float:
-    """Return the mean over images."""
-    return float(numpy.mean(list(values.values())))
 
 
 def told_apart(values: Values) -> set[str]:
@@ -118,7 +118,7 @@ def told_apart(values: Values) -> set[str]:
 def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
     """Yield a line per cell, then how many of them `uni` leads, is level in, and loses."""
     counts: dict[str, int] = defaultdict(int)
-    below = []
+    below, incomplete = [], set[str]()
     yield "| model | metric | images | `uni` | best other | interval | verdict | to `uni_paper` |"
     yield "|---|---|---:|---:|---|---|---|---|"
     for (model, metric), values in cells.items():
@@ -130,6 +130,7 @@ def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
         complete = {one: found for one, found in others.items() if set(common) <= set(found)}
         if not complete or not common:
             continue
+        incomplete |= others.keys() - complete.keys()
         arrays = {one: array(found, common) for one, found in complete.items()}
         ours = array(values[OURS], common)
         best = max(arrays, key=lambda one: sign * arrays[one].mean())
@@ -159,6 +160,8 @@ def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
         f"{total} cells: best or level in {good / total:.0%}"
     )
     yield f"below uni_paper beyond the interval: {', '.join(below) or 'nowhere'}"
+    if incomplete:
+        yield f"left out where they lack an image: {', '.join(sorted(incomplete))}"
 
 
 def array(values: Mapping[str, float], images: list[str]) -> numpy.ndarray:

@@ -1,24 +1,25 @@
-"""Keep a run beside the sources: its rows in one file, without curves, parts and pictures.
+"""Keep a run in one file, without curves, parts and pictures; it is a run still.
 
-    python benchmarks/keep.py RUN FOLDER [--without RUN]
+    python benchmarks/keep.py RUN FOLDER [--data SOURCE]
 
-What is kept prints every table and is gone on with where the run stopped, as a run is: copy it to a
-folder and give that as --out. With --without, the images of another kept run are left out.
+What is kept prints every table, and is gone on with: `--data` says where its images lie here, so
+that `python benchmarks/keep.py benchmarks/results/comparison run --data PHOTOS` makes a folder that
+`unilens benchmark benchmarks/comparison.toml --data PHOTOS --out run` completes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import sys
 from pathlib import Path
 
 import pyarrow
-import pyarrow.compute
-import pyarrow.dataset
 import pyarrow.parquet
 
+from unilens.benchmark.plan import make_plan
 from unilens.benchmark.rows import SCHEMA
+from unilens.benchmark.store import Store
 
 LEFT_OUT = ("parts", "curves", "picture")
 
@@ -30,49 +31,47 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--without", type=Path)
+    parser.add_argument("--data", metavar="SOURCE")
     given = parser.parse_args()
-    rows = rows_of(given.run)
-    if given.without:
-        others = rows_of(given.without).column("image").unique()
-        rows = rows.filter(
-            pyarrow.compute.invert(pyarrow.compute.is_in(rows["image"], value_set=others))
-        )
-    for name in LEFT_OUT:
-        place = SCHEMA.get_field_index(name)
-        nothing = pyarrow.nulls(len(rows), SCHEMA.field(name).type)
-        rows = rows.set_column(place, SCHEMA.field(name), nothing)
-    (given.folder / "rows").mkdir(parents=True, exist_ok=True)
+    if not (given.run / "manifest.json").is_file():
+        sys.exit(f"expected the folder of a run, with its manifest.json, got {given.run}")
+    if given.folder.exists():
+        sys.exit(f"expected a folder that is yet to be made, got {given.folder}")
+    store = Store(given.run)
+    rows = in_plan(store)
+    said = json.loads((given.run / "manifest.json").read_text(encoding="utf-8"))
+    said["images"] = len(rows.column("image").unique())
+    said["plan"]["data"]["limit"] = said["images"]
+    if given.data:
+        said["plan"]["data"]["source"] = given.data
+        said["plan"] = make_plan(said["plan"], "--data").model_dump(mode="json")
+    (given.folder / "rows").mkdir(parents=True)
     pyarrow.parquet.write_table(
-        rows.take(order_of(rows, given.run)),
-        given.folder / "rows" / "rows.parquet",
-        compression="zstd",
+        rows, given.folder / "rows" / "rows.parquet", compression="zstd", write_page_checksum=True
     )
-    shutil.copy(given.run / "manifest.json", given.folder)
-    images = len(rows.column("image").unique())
-    print(f"{len(rows)} rows of {images} images in {given.folder}")
+    text = json.dumps(said, indent=2) + "\n"
+    (given.folder / "manifest.json").write_text(text, encoding="utf-8")
+    print(f"{len(rows)} rows of {said['images']} images in {given.folder}")
 
 
-def rows_of(run: Path) -> pyarrow.Table:
-    """Return the rows of a run in the schema of today."""
-    return pyarrow.dataset.dataset(run / "rows", format="parquet", schema=SCHEMA).to_table()
-
-
-def order_of(rows: pyarrow.Table, run: Path) -> list[int]:
-    """Return the numbers of rows by image, and in the order of the run's plan."""
-    plan = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["plan"]
-    place = [
-        {one: number for number, one in enumerate(plan[names])}
-        for names in ("models", "methods", "metrics")
-    ]
-    columns = [rows.column(name).to_pylist() for name in ("model", "method", "metric")]
-    images = rows.column("image").to_pylist()
-
-    def key(row: int) -> tuple[int, str, int, int]:
-        model, method, metric = (of[column[row]] for of, column in zip(place, columns, strict=True))
-        return model, images[row], method, metric
-
-    return sorted(range(len(rows)), key=key)
+def in_plan(store: Store) -> pyarrow.Table:
+    """Return the rows by model, image, method and metric, in the order of the plan."""
+    names = ("models", "methods", "metrics")
+    plan = store.manifest["plan"]
+    models, methods, metrics = ({one: at for at, one in enumerate(plan[name])} for name in names)
+    rows = store.table(columns=[one for one in SCHEMA.names if one not in LEFT_OUT])
+    keys = rows.select(["model", "image", "corruption", "severity", "method", "metric"])
+    order = sorted(
+        (models[model], image, corruption, severity, methods[method], metrics[metric], row)
+        for row, (model, image, corruption, severity, method, metric) in enumerate(
+            zip(*(column.to_pylist() for column in keys.columns), strict=True)
+        )
+    )
+    rows = rows.take(pyarrow.array([place[-1] for place in order], pyarrow.int64()))
+    for name in LEFT_OUT:
+        field = SCHEMA.field(name)
+        rows = rows.append_column(field, pyarrow.nulls(len(rows), field.type))
+    return rows.select(SCHEMA.names)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,6 @@ def main() -> None:
     )
     layouts = {"fast": "channels-last", "plain": "contiguous"}
     best = min(layouts, key=lambda name: seconds[name])
-    uni = max(seconds["uni"], seconds["uni_paper"])
     table = Table(
         title=f"efficientnet_lite0, {len(images)} photographs, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, medians of {options.runs}"
@@ -164,13 +163,27 @@ def main() -> None:
             "≥ 1.80",
         ),
         (
-            "(c) uni and uni_paper, the slower",
-            uni,
+            "(c) uni_paper",
+            seconds["uni_paper"],
             f"{passes} bare, channels-last",
-            uni / seconds["fast, T + B + 3"],
+            seconds["uni_paper"] / seconds["fast, T + B + 3"],
             "≤ 1.10",
         ),
-        ("", uni, f"{passes} bare, folded too", uni / seconds["folded, T + B + 3"], ""),
+        (
+            "",
+            seconds["uni_paper"],
+            f"{passes} bare, folded too",
+            seconds["uni_paper"] / seconds["folded, T + B + 3"],
+            "",
+        ),
+        ("    uni", seconds["uni"], f"ig, {STEPS} steps", seconds["uni"] / seconds["ig"], ""),
+        (
+            "",
+            seconds["uni"],
+            f"captum IG, {STEPS} steps",
+            seconds["uni"] / seconds["captum"],
+            "",
+        ),
         (
             "    uni_fast",
             seconds["uni_fast"],

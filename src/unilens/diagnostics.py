@@ -182,7 +182,7 @@ WARNINGS: dict[str, Warned] = {
         "matching_loss_fall",
         lambda value, _: not value > 0,
         "the search for the baseline did not come nearer to the unlearned model's output; "
-        "change matching_step_size or budget",
+        "lower budget, or take more matching_steps, which rounding then decides more of",
     ),
 }
 """The named warnings, in the order in which they are reported."""

@@ -188,3 +188,12 @@ def test_the_plans_of_the_pages_are_plans(path):
     plan = read_plan_file(path)
     assert {"uni", "uni_paper"} <= set(plan.method_specs)
     assert len(plan.metric_specs) >= 6
+
+
+def test_a_folder_is_the_same_by_whatever_way_it_is_named(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "runs").mkdir()
+    ways = [tmp_path / "photos", tmp_path / "runs" / ".." / "photos"]
+    first, second = (make_plan({"data": {"source": str(way)}}) for way in ways)
+    check_resumable(first, second)
+    assert first.data.source == second.data.source

@@ -52,7 +52,8 @@ class Unlearned:
     Args:
         unlearning_rate: eta, length of the ascent step in weight space.
         matching_steps: T; 0 leaves the baseline at its start.
-        matching_step_size: mu; with the normalised gradient a share of the budget.
+        matching_step_size: mu; with the normalised gradient a share of the budget. Of one step from
+            zeros onto the sphere the direction alone counts.
         budget: epsilon, the l2 distance of the baseline from the input, in the inputs' units
             (pixel values in [0, 1] over the whole image, for the bundled models), or in `units`;
             of an origin other than the input, the distance from there, as a share of the way to

@@ -73,7 +73,7 @@ class Data(_Part):
     @classmethod
     def _whole_path(cls, place: str | None) -> str | None:
         """A path means the same wherever the run goes on."""
-        return place if place is None or is_named(place) else str(Path(place).absolute())
+        return place if place is None or is_named(place) else str(Path(place).resolve())
 
     @model_validator(mode="after")
     def _something(self) -> Self:

@@ -81,7 +81,7 @@ def figure(model: str, method: Spec, metric: Spec) -> Figure | None:
 
     Args:
         model: as `unilens.load_model` takes it.
-        method: with the settings given for it. `uni` and `uni_paper` are both the paper's UNI,
+        method: with the settings given for it. `uni_paper` is the paper's UNI,
             `ig` from black is its IG, others go by their names; settings other than the number of
             steps make it another method.
         metric: with the settings given for it.

@@ -148,7 +148,7 @@ class UNI(_Named):
 
 
 class UNIFast(_Named):
-    """UNI in as many passes as integrated gradients of 15 steps; see `UnilensAttribution`."""
+    """UNI in fewer passes than integrated gradients of 15 steps; see `UnilensAttribution`."""
 
     _name = "uni_fast"
 
