@@ -52,8 +52,8 @@ def _add(
     )
 
 
-# Rounding alone moves the maps of those with `higher_precision` by a quarter and more on networks with
-# kinks: docs/paths.md and docs/uni.md have the numbers.
+# Rounding alone moves the maps of those with `higher_precision` by a quarter and more on networks
+# with kinks: docs/paths.md and docs/uni.md have the numbers.
 # `uni` departs from the paper in where the search begins, in its single step, and in what its path
 # adds up: docs/uni.md and docs/beyond.md have the numbers.
 _UNI = "Choi et al. 2025, arXiv 2410.08069"
