@@ -1,8 +1,13 @@
-"""The tables of docs/beyond.md, from the rows that lie beside the benchmarks."""
+"""The tables of the pages, from the rows that lie beside the benchmarks."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+from pyarrow.parquet import read_table
+
+from unilens.benchmark.plan import make_plan, read_plan_file
+from unilens.benchmark.store import Store
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "beyond.md").read_text(encoding="utf-8").replace("−", "-")
@@ -39,3 +44,43 @@ def test_what_matters():
     shown = table_of(PAGE, 10)
     assert len(ours) == 36
     assert [row[1:] for row in ours] == [row[1:] for row in shown]
+
+
+def test_the_means_of_the_comparison():
+    rows = read_table(ROOT / "benchmarks/results/comparison/rows/rows.parquet")
+    means = {
+        (row["model"], row["method"], row["metric"]): row["value_mean"]
+        for row in rows.group_by(["model", "method", "metric"])
+        .aggregate([("value", "mean")])
+        .to_pylist()
+    }
+    metrics = list(dict.fromkeys(rows["metric"].to_pylist()))
+    page = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    parts = page.split("**EfficientNet-Lite")[1:]
+    assert len(parts) == 3
+    for part in parts:
+        lines = [line for line in part.partition("\nWhat it says")[0].splitlines() if "| `" in line]
+        assert len(lines) == 30
+        for line in lines:
+            method, _, *cells = cells_of(line)
+            for metric, cell in zip(metrics, cells, strict=True):
+                mean = means[f"efficientnet_lite{part[0]}", method.strip("`"), metric]
+                shown = cell.strip("*")
+                assert (mean is None) == (shown == "–")
+                assert mean is None or abs(float(shown) - mean) < 5.1e-4
+
+
+def test_what_is_kept_is_gone_on_with(tmp_path):
+    folder = tmp_path / "run"
+    kept, into = "benchmarks/results/comparison", [str(folder), "--data", str(tmp_path)]
+    command = [sys.executable, "benchmarks/keep.py", kept, *into]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("28800 rows of 32 images")
+    plan = read_plan_file(ROOT / "benchmarks" / "comparison.toml").model_dump()
+    plan["data"] |= {"source": str(tmp_path), "limit": 63}
+    store = Store.create(folder, make_plan(plan), 63)
+    assert len(store.done()) == 28800
+    assert store.table() == Store(ROOT / kept).table()
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode
+    assert "expected a folder that is yet to be made" in again.stderr
