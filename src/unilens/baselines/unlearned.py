@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
@@ -27,6 +27,7 @@ from ..settings import (
 )
 from .base import Baseline, Found, baselines
 from .origin import Origin
+from .shift import by_cells, roughness, to_length
 
 _CHOICES = {
     "start": ("zeros", "gaussian", "sphere"),
@@ -235,7 +236,7 @@ class Unlearned:
                 break
             step = self._shaped(step * units, shift[active])
             if self.gradient == "normalised":
-                step = _to_length(step, radius[active])
+                step = to_length(step, radius[active])
             moved = shift[active] - self.matching_step_size * step
             projected = self._project(origin[active], moved, radius[active], units)
             shift = shift.index_copy(0, active, projected)
@@ -247,10 +248,10 @@ class Unlearned:
     def _shaped(self, gradient: Tensor, shift: Tensor) -> Tensor:
         """Return the gradient `(B, *S)` with the penalty's, in the space that shifts are of."""
         if self.smoothness:
-            gradient = gradient + self.smoothness * _roughness(shift)
+            gradient = gradient + self.smoothness * roughness(shift)
         if self.grid is None:
             return gradient
-        return _by_cells(gradient, self.grid)
+        return by_cells(gradient, self.grid)
 
     def _wanted(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the log-probabilities `(B, K)` that the baseline's output should match."""
@@ -297,11 +298,11 @@ class Unlearned:
         shape = inputs.shape[1:]
         noise = per_input(inputs, generator, lambda g: torch.randn(shape, generator=g))
         if self.start == "sphere":
-            return _to_length(noise, radius)
+            return to_length(noise, radius)
         return noise * per_item(radius / math.sqrt(shape.numel()), noise)
 
     def _project(self, inputs: Tensor, shift: Tensor, radius: Tensor, units: Tensor) -> Tensor:
-        projected = _to_length(shift, radius)
+        projected = to_length(shift, radius)
         if self.projection == "ball":
             projected = torch.where(per_item(l2_norm(shift) <= radius, shift) > 0, shift, projected)
         if self.clamp:
@@ -341,39 +342,6 @@ def _divergence(wanted: Tensor) -> Objective:
         return torch.where(expected > -torch.inf, expected.exp() * gap, 0.0).sum(-1)
 
     return divergence
-
-
-def _by_cells(values: Tensor, grid: int) -> Tensor:
-    """Return images whose values are the means over the cells of a grid of so many by side."""
-    for dim in (-2, -1):
-        lines = values.movedim(dim, -1)
-        size = lines.shape[-1]
-        cell = torch.arange(size, device=values.device) * min(grid, size) // size
-        count = cell.bincount()
-        sums = lines.new_zeros(*lines.shape[:-1], len(count)).index_add(-1, cell, lines)
-        values = (sums / count)[..., cell].movedim(-1, dim)
-    return values
-
-
-def _roughness(shift: Tensor) -> Tensor:
-    """Return the gradient of |D d|^2 / 2, D the differences between neighbours in both directions.
-
-    >>> _roughness(torch.tensor([[[[0.0, 1.0, 0.0]]]])).tolist()
-    [[[[-1.0, 2.0, -1.0]]]]
-    """
-    total = torch.zeros_like(shift)
-    for dim in (-2, -1):
-        difference = shift.diff(dim=dim)
-        before, after = [0] * 4, [0] * 4
-        before[2 * (-1 - dim)] = after[2 * (-1 - dim) + 1] = 1
-        total = total + pad(difference, before) - pad(difference, after)
-    return total
-
-
-def _to_length(values: Tensor, length: Tensor) -> Tensor:
-    """Scale each input to an l2 norm `(B,)`; one that is zero has no direction and stays zero."""
-    norm = l2_norm(values)
-    return values * per_item(torch.where(norm > 0, length / norm, 0.0), values)
 
 
 baselines.add(

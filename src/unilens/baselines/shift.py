@@ -1,0 +1,42 @@
+"""What a search does to its shift: the same in each cell, smooth, of a length."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..numerics import l2_norm, per_item
+
+
+def by_cells(values: Tensor, grid: int) -> Tensor:
+    """Return images whose values are the means over the cells of a grid of so many by side."""
+    for dim in (-2, -1):
+        lines = values.movedim(dim, -1)
+        size = lines.shape[-1]
+        cell = torch.arange(size, device=values.device) * min(grid, size) // size
+        count = cell.bincount()
+        sums = lines.new_zeros(*lines.shape[:-1], len(count)).index_add(-1, cell, lines)
+        values = (sums / count)[..., cell].movedim(-1, dim)
+    return values
+
+
+def roughness(shift: Tensor) -> Tensor:
+    """Return the gradient of |D d|^2 / 2, D the differences between neighbours in both directions.
+
+    >>> roughness(torch.tensor([[[[0.0, 1.0, 0.0]]]])).tolist()
+    [[[[-1.0, 2.0, -1.0]]]]
+    """
+    total = torch.zeros_like(shift)
+    for dim in (-2, -1):
+        difference = shift.diff(dim=dim)
+        before, after = [0] * 4, [0] * 4
+        before[2 * (-1 - dim)] = after[2 * (-1 - dim) + 1] = 1
+        total = total + pad(difference, before) - pad(difference, after)
+    return total
+
+
+def to_length(values: Tensor, length: Tensor) -> Tensor:
+    """Scale each input to an l2 norm `(B,)`; one that is zero has no direction and stays zero."""
+    norm = l2_norm(values)
+    return values * per_item(torch.where(norm > 0, length / norm, 0.0), values)
