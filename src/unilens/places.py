@@ -25,3 +25,23 @@ def spread(maps: Tensor, inputs: Tensor) -> Tensor:
     if inputs.ndim > 2:
         maps = (maps / inputs.shape[1]).unsqueeze(1)
     return maps.to(inputs.dtype).expand_as(inputs).clone()
+
+
+def cell_of(places: torch.Size, cells: int | None) -> Tensor:
+    """Return the number of each place's cell `(*places)`, of a grid of `cells` by side.
+
+    Cells differ by one place in size where the side is no multiple; a side shorter than `cells` has
+    one cell per place.
+    """
+    number = torch.zeros(places, dtype=torch.long)
+    for dim, side in enumerate(places):
+        count = side if cells is None else min(cells, side)
+        along = torch.arange(side) * count // side
+        number = number * count + along.view(-1, *(1,) * (len(places) - dim - 1))
+    return number
+
+
+def sum_by_cell(values: Tensor, cell: Tensor) -> Tensor:
+    """Return the sum of values `(B, *places)` over each cell `(B, cells)`."""
+    sums = values.new_zeros(len(values), int(cell.max()) + 1)
+    return sums.index_add_(1, cell.flatten(), values.flatten(1))

@@ -12,7 +12,7 @@ from unilens import UnilensError, UnknownNameError, evaluate, explain
 from unilens.baselines import Constant
 from unilens.metrics import Deletion, Insertion, MuFidelity, Replacement, fills, metrics
 from unilens.metrics.maps import ranking
-from unilens.metrics.removal import cell_of, sum_by_cell
+from unilens.places import cell_of, sum_by_cell
 
 
 class Remembering:

@@ -7,18 +7,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..numerics import l2_norm, per_item
+from ..places import cell_of, sum_by_cell
 
 
 def by_cells(values: Tensor, grid: int) -> Tensor:
     """Return images whose values are the means over the cells of a grid of so many by side."""
-    for dim in (-2, -1):
-        lines = values.movedim(dim, -1)
-        size = lines.shape[-1]
-        cell = torch.arange(size, device=values.device) * min(grid, size) // size
-        count = cell.bincount()
-        sums = lines.new_zeros(*lines.shape[:-1], len(count)).index_add(-1, cell, lines)
-        values = (sums / count)[..., cell].movedim(-1, dim)
-    return values
+    cell = cell_of(values.shape[2:], grid).to(values.device)
+    means = sum_by_cell(values.flatten(0, 1), cell) / cell.flatten().bincount()
+    return means[:, cell].view_as(values)
 
 
 def roughness(shift: Tensor) -> Tensor:

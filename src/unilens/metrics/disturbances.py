@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ..errors import NotApplicableError
+from ..places import cell_of
 from ..registry import Card, Registry
 from ..settings import check_choice, check_count, check_number
 from .base import Subject
 from .fills import FillNames, filled_by, fills_of, over_channels
-from .removal import cell_of, check_fraction, draw_subsets, members
+from .removal import check_fraction, draw_subsets, members
 
 UNITS = ("contribution", "gradient")
 """contribution: in units of the score, as IG's; gradient: score per unit of the inputs."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..correlation import pearson, spearman
 from ..errors import require
 from ..gradients import Passes
+from ..places import cell_of, sum_by_cell
 from ..registry import Composed
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -170,26 +171,6 @@ def counts_of(fractions: Tensor, ranks: Tensor) -> Tensor:
     """Return how many places fractions `(n,)` are, shaped to compare with ranks `(B, *places)`."""
     counts = (fractions * ranks[0].numel()).round().to(ranks)
     return counts.view(-1, *(1,) * ranks.ndim)
-
-
-def cell_of(places: torch.Size, cells: int | None) -> Tensor:
-    """Return the number of each place's cell `(*places)`, of a grid of `cells` by side.
-
-    Cells differ by one place in size where the side is no multiple; a side shorter than `cells` has
-    one cell per place.
-    """
-    number = torch.zeros(places, dtype=torch.long)
-    for dim, side in enumerate(places):
-        count = side if cells is None else min(cells, side)
-        along = torch.arange(side) * count // side
-        number = number * count + along.view(-1, *(1,) * (len(places) - dim - 1))
-    return number
-
-
-def sum_by_cell(values: Tensor, cell: Tensor) -> Tensor:
-    """Return the sum of values `(B, *places)` over each cell `(B, cells)`."""
-    sums = values.new_zeros(len(values), int(cell.max()) + 1)
-    return sums.index_add_(1, cell.flatten(), values.flatten(1))
 
 
 def members(chosen: Tensor, count: int) -> Tensor:
