@@ -20,6 +20,7 @@ import pyarrow.parquet
 from unilens.benchmark.plan import make_plan
 from unilens.benchmark.rows import SCHEMA
 from unilens.benchmark.store import Store
+from unilens.errors import UnilensError, require
 
 LEFT_OUT = ("parts", "curves", "picture")
 
@@ -37,21 +38,30 @@ def main() -> None:
         sys.exit(f"expected the folder of a run, with its manifest.json, got {given.run}")
     if given.folder.exists():
         sys.exit(f"expected a folder that is yet to be made, got {given.folder}")
-    store = Store(given.run)
+    try:
+        keep(given.run, given.folder, given.data)
+    except UnilensError as error:
+        sys.exit(str(error))
+
+
+def keep(run: Path, folder: Path, data: str | None) -> None:
+    """Write the rows of a run, and its manifest, to a folder."""
+    store = Store(run)
+    require(bool(store.shards), f"expected a run with rows, got none in {run}")
     rows = in_plan(store)
-    said = json.loads((given.run / "manifest.json").read_text(encoding="utf-8"))
+    said = store.manifest
     said["images"] = len(rows.column("image").unique())
     said["plan"]["data"]["limit"] = said["images"]
-    if given.data:
-        said["plan"]["data"]["source"] = given.data
+    if data:
+        said["plan"]["data"]["source"] = data
         said["plan"] = make_plan(said["plan"], "--data").model_dump(mode="json")
-    (given.folder / "rows").mkdir(parents=True)
+    (folder / "rows").mkdir(parents=True)
     pyarrow.parquet.write_table(
-        rows, given.folder / "rows" / "rows.parquet", compression="zstd", write_page_checksum=True
+        rows, folder / "rows" / "rows.parquet", compression="zstd", write_page_checksum=True
     )
     text = json.dumps(said, indent=2) + "\n"
-    (given.folder / "manifest.json").write_text(text, encoding="utf-8")
-    print(f"{len(rows)} rows of {said['images']} images in {given.folder}")
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    print(f"{len(rows)} rows of {said['images']} images in {folder}")
 
 
 def in_plan(store: Store) -> pyarrow.Table:
