@@ -3,19 +3,18 @@
     unilens benchmark benchmarks/beyond.toml --data FOLDER --limit 31 --out RUN
     python benchmarks/beyond.py settings RUN
     unilens benchmark benchmarks/comparison.toml --data FOLDER --out RUN
-    python benchmarks/beyond.py standing RUN [RUN ...] [--without 31]
+    python benchmarks/beyond.py standing RUN:31 [RUN ...]
 
 `settings`: means of each setting and rival; a star where the paired Wilcoxon test, adjusted (Holm)
 for all settings of the column, tells it from `uni` on the same images. `standing`: per model and
 metric, `uni` beside the best other method, whose 95 % bootstrap interval says whether `uni` is
-level with it, and beside `uni_paper`, by the interval of their paired difference. `--without N`
-leaves out the first N images of the data, on which settings were chosen.
+level with it, and beside `uni_paper`, by the interval of their paired difference. `RUN:N` leaves
+out the first N images of a run, in the order in which they were taken: settings were chosen there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy
 import pyarrow.dataset
 
-from unilens.benchmark.data import open_source
+from unilens.benchmark.data.items import spread
 from unilens.benchmark.report import statistics
 from unilens.benchmark.report.statistics import ALPHA, holm, signed_rank
 from unilens.metrics import metrics
@@ -34,6 +33,8 @@ ROUNDING = 1e-6
 """Means of sums in float32 that differ by less are the same."""
 Values = Mapping[str, Mapping[str, float]]
 """By method, then by image."""
+Cells = dict[tuple[str, str], dict[str, dict[str, float]]]
+"""Values by model and metric."""
 
 
 def main() -> None:
@@ -42,34 +43,40 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["settings", "standing"])
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--without", type=int, default=0, metavar="N")
+    parser.add_argument("runs", nargs="+", metavar="RUN[:N]")
     given = parser.parse_args()
-    cells = read(given.runs, given.without)
+    cells: Cells = defaultdict(lambda: defaultdict(dict))
+    for run in given.runs:
+        add(cells, *parted(run))
+    if not cells:
+        sys.exit("expected rows with values, got none; give the folder of a run")
     print("\n".join((settings if given.what == "settings" else standing)(cells)))
 
 
-def read(runs: list[Path], without: int) -> dict[tuple[str, str], Values]:
-    """Return the values of runs by model and metric."""
-    cells: dict[tuple[str, str], dict[str, dict[str, float]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
-    for run in runs:
-        if not (run / "manifest.json").is_file():
-            sys.exit(f"expected the folder of a run, with its manifest.json, got {run}")
-        source = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["plan"]["data"]
-        left_out = {
-            item.name for item in (open_source(source["source"], limit=without) if without else [])
-        }
-        columns = ["image", "model", "method", "metric", "value", "status", "corruption"]
-        rows = pyarrow.dataset.dataset(run / "rows", format="parquet").to_table(columns)
-        for row in rows.to_pylist():
-            if row["image"] in left_out or row["status"] != "ok" or row["corruption"]:
-                continue
-            cells[row["model"], row["metric"]][row["method"]][row["image"]] = row["value"]
-    if not cells:
-        sys.exit("expected rows with values, got none; give the folder of a run")
-    return cells
+def parted(text: str) -> tuple[Path, int]:
+    """Return the folder of a run and how many of its first images are left out.
+
+    >>> parted("runs/one:31")[1], parted("runs/one")[1]
+    (31, 0)
+    """
+    folder, colon, count = text.rpartition(":")
+    return (Path(folder), int(count)) if colon and count.isdigit() else (Path(text), 0)
+
+
+def add(cells: Cells, run: Path, without: int) -> None:
+    """Add the values of a run, by model and metric."""
+    if not (run / "manifest.json").is_file():
+        sys.exit(f"expected the folder of a run, with its manifest.json, got {run}")
+    columns = ["image", "model", "method", "metric", "value", "status", "corruption"]
+    rows = pyarrow.dataset.dataset(run / "rows", format="parquet").to_table(columns).to_pylist()
+    images = spread({row["image"] for row in rows})
+    if without and without >= len(images):
+        sys.exit(f"expected fewer to leave out than there are images in {run}, {len(images)}")
+    left_out = set(images[:without])
+    for row in rows:
+        if row["image"] in left_out or row["status"] != "ok" or row["corruption"]:
+            continue
+        cells[row["model"], row["metric"]][row["method"]][row["image"]] = row["value"]
 
 
 def sign_of(metric: str) -> int:

@@ -206,7 +206,7 @@ def _draw_path(ax: Axes, attribution: Attribution, index: int) -> None:
     ax.set_xlabel("baseline → image", fontsize=9)
     if attribution.complete:
         gap = float(attribution.completeness_gap[index])
-        ax.text(0.03, 0.96, f"gap {gap:+.4f}", transform=ax.transAxes, va="top", fontsize=9)
+        ax.text(0.03, 0.96, f"gap {gap:+z.4f}", transform=ax.transAxes, va="top", fontsize=9)
     ax.grid(alpha=0.3)
 
 

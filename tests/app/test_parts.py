@@ -513,6 +513,11 @@ def test_every_warning_is_red(warning, known):
     assert list(lights(**known).values()).count("poor") == 1
 
 
+def test_a_gap_that_rounds_to_nothing_has_no_minus():
+    told = {one.question: one.answer for one in trust.findings(Known(completeness_gap=-1e-9))}
+    assert "is +0.0000: 0.0%" in told["Does the map add up?"]
+
+
 def test_no_warning_is_forgotten():
     (mark,) = test_every_warning_is_red.pytestmark
     assert {name for name, _ in mark.args[1]} == set(diagnostics.WARNINGS)

@@ -73,7 +73,7 @@ _LOOKS = (
         "completeness_gap",
         lambda value, known: _missing(value, known) > 0.01,
         lambda value, known: (
-            f"The completeness gap is {value:+.4f}: {_missing(value, known):.1%} of the change of "
+            f"The completeness gap is {value:+z.4f}: {_missing(value, known):.1%} of the change of "
             "the score is not accounted for."
         ),
     ),

@@ -158,7 +158,7 @@ def _summarise(
     console.print(f"[bold]{escape(plain(target['label']))}[/] (class {target['index']}){shown}")
     for name, one in found.items():
         gap = one.completeness_gap
-        fact = "" if gap != gap else f", gap {gap:+.4f}"
+        fact = "" if gap != gap else f", gap {gap:+z.4f}"
         console.print(f"  {escape(plain(name))}{fact}:", soft_wrap=True)
         console.print(one.to_rich(by), soft_wrap=True)
         words = ", ".join(f"{plain(word)} {value:+.3f}" for word, value in strongest(one))

@@ -1,0 +1,78 @@
+"""Draw the pictures of app.md: the page as a visitor sees it, in a browser.
+
+Run:    python docs/app_pictures.py
+
+Needs the extras `app` and `test`, and Chromium.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from unilens.app.server import Options, opened
+
+HERE = Path(__file__).parent / "images"
+PATIENCE = 600_000
+"""How long a browser waits for anything, in milliseconds."""
+MIDDLE = 8
+"""The place on the path, of 0 to 16."""
+
+
+def main() -> None:
+    """Write the pictures."""
+    with opened(Options(port=0)) as address, sync_playwright() as running:
+        browser = running.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+
+        def visit(sample: str, width: int = 1400, height: int = 1400, **settings: Any) -> Page:
+            page = browser.new_page(viewport={"width": width, "height": height}, **settings)
+            page.set_default_timeout(PATIENCE)
+            page.goto(address)
+            explain(page, sample)
+            return page
+
+        cat = visit("chelsea")
+        cat.locator("#ul-stop input[type=range]").fill(str(MIDDLE))
+        cat.locator("#ul-check").click()
+        cat.locator("#ul-checks article").first.wait_for()
+        for part in ("path", "trust-part"):
+            name = f"app-{part.removesuffix('-part')}.png"
+            cat.locator(f"#ul-{part}").screenshot(path=HERE / name)
+            shrink(HERE / name)
+        coffee = visit("coffee")
+        coffee.screenshot(path=HERE / "app.jpg", type="jpeg", quality=85)
+        dark = visit("coffee", color_scheme="dark")
+        dark.screenshot(path=HERE / "app-dark.jpg", type="jpeg", quality=85)
+        narrow = visit("chelsea", width=380)
+        narrow.screenshot(path=HERE / "app-380.png")
+        shrink(HERE / "app-380.png")
+        browser.close()
+
+
+def explain(page: Page, sample: str) -> None:
+    """Have a sample explained by the method that the page begins with, and by another."""
+    page.locator("#ul-sample input").click()
+    page.get_by_role("option", name=f"{sample}:").click()
+    page.locator("#ul-predictions li").first.wait_for()
+    page.locator("#ul-methods input").fill("ig:")
+    page.get_by_role("option", name="ig:").first.click()
+    page.keyboard.press("Escape")
+    page.locator("#ul-explain").click()
+    page.locator("#ul-trust").get_by_text("Does the map stay with more steps?").first.wait_for()
+    page.locator(".ul-journey").wait_for()
+    page.wait_for_timeout(1000)  # until nothing moves
+
+
+def shrink(path: Path) -> None:
+    """Give a picture no more than 256 colours."""
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
