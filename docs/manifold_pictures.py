@@ -1,22 +1,27 @@
-"""Draw the pictures of manifold.md: what was scored, and the tangent directions of a digit.
+"""Draw the pictures of manifold.md: what was scored, the tangent directions of a digit, and a cat.
 
-Run:    python docs/manifold_pictures.py FOLDER
+Run:    python docs/manifold_pictures.py [FOLDER]
 
 FOLDER is one of `unilens manifold score`; its own picture is made smaller, beside the directions.
+Without it only the photograph is explained.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from unilens import Evaluator, explain, load_model
 from unilens.benchmark.tangents.fitting import open_fitted
 from unilens.manifold import LocalPCA, Manifold, Transformations
-from unilens.viz import heatmap, pixels
+from unilens.models import samples
+from unilens.viz import heatmap, panel, pixels
 
 HERE = Path(__file__).parent / "images"
 DIRECTIONS = 8
@@ -25,7 +30,10 @@ WIDEST = 1100
 
 
 def main() -> None:
-    """Write both pictures."""
+    """Write the pictures."""
+    _photograph()
+    if not sys.argv[1:]:
+        return
     folder = Path(sys.argv[1])
     scored = Image.open(folder / "score.png").convert("RGB")
     scored.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
@@ -39,6 +47,28 @@ def main() -> None:
         "transformations": Transformations(),
     }
     _draw(digit, manifolds).savefig(HERE / "manifold-directions.png", dpi=90)
+
+
+def _photograph() -> None:
+    model = load_model()
+    images = torch.stack([model.preprocess(samples["chelsea"]())])
+    aligned = {"baseline": "tangent_aligned", "iterations": 20, "ascents": 2, "n_steps": 15}
+    settings = {
+        "ig": {},
+        "ig:baseline=blur": {"baseline": "blur"},
+        "ig:baseline=tangent_aligned": aligned,
+        "uni": {},
+    }
+    evaluator = Evaluator(model)
+    found = {
+        name: explain(evaluator, images, name.partition(":")[0], **own)
+        for name, own in settings.items()
+    }
+    file = io.BytesIO()
+    panel(images[0], found, title="chelsea").savefig(file, dpi=90)
+    drawn = Image.open(file).convert("RGB")
+    drawn.thumbnail((1000, 1000), Image.Resampling.LANCZOS)
+    drawn.save(HERE / "manifold-photo.jpg", quality=88)
 
 
 def _draw(digit: Tensor, manifolds: dict[str, Manifold]) -> Figure:

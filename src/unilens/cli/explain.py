@@ -159,7 +159,7 @@ def _summarise(recorded: Mapping[str, Any], path: Path) -> None:
     for name, one in recorded["methods"].items():
         measured = one["diagnostics"]
         facts = [
-            f"{label} {measured[key]:.{digits}f}"
+            f"{label} {measured[key]:z.{digits}f}"
             for key, label, digits in (
                 ("completeness_gap", "gap", 4),
                 ("monotonicity", "monotonicity", 2),
