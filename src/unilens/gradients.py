@@ -313,7 +313,7 @@ class Evaluator:
             with torch.no_grad():
                 return (self._forward(_Reweighted(module, own), part),)
 
-        return self._in_passes(inputs.unsqueeze(0), work)[0][0]
+        return self._in_passes(inputs.unsqueeze(0), work, alone=True)[0][0]
 
     def run(self, module: nn.Module, points: Tensor) -> Tensor:
         """Return the logits `(m, K)` of a variant of the model at points `(m, *S)`, in one pass.
@@ -387,6 +387,8 @@ class Evaluator:
         points: Tensor,
         work: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
         beside: Tensor | None = None,
+        *,
+        alone: bool = False,
     ) -> list[Tensor]:
         """Return what the work gives for points `(N, B, *S)`, each entry `(N, B, ...)`.
 
@@ -397,6 +399,7 @@ class Evaluator:
             work: from some of the points `(m, *S)` and their inputs' numbers `(m,)` to tensors
                 `(m, ...)`; with `beside`, from both stacked `(2, m, *S)`.
             beside: `(N * B, *S)`, handed over with the points, of which a pass then takes fewer.
+            alone: whether each point has a pass to itself, since the work adds up over its points.
         """
         steps, batch = points.shape[:2]
         flat = points.flatten(0, 1)
@@ -411,7 +414,9 @@ class Evaluator:
                 into.put(index, work(given, index % batch))
 
             together = self._chunks.get(points.shape[2:], 1)
-            if beside is not None:
+            if alone:
+                together = 1
+            elif beside is not None:
                 together = max(1, together // _POINTS_OF_A_PRODUCT)
             if self._independent:
                 indices = [part for column in numbers.T for part in column.split(together)]

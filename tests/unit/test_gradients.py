@@ -1,3 +1,4 @@
+import copy
 import os
 import signal
 import threading
@@ -175,6 +176,21 @@ def test_a_traced_model_is_not_shared_between_threads(small_net, images):
         )
         assert torch.equal(found, wanted)
     assert not torch.allclose(wanted, small_net(images))
+
+
+def test_ascent_is_each_inputs_own_where_passes_are_shared(linear):
+    inputs = torch.rand(3, 2, 3).double()
+    shared = Evaluator(linear, chunk=8, independent=False)
+    shared.differentiate(inputs[None], lambda outputs, rows: outputs[:, 0])  # it knows its passes
+    found = shared.outputs_after_ascent(inputs, lambda outputs, rows: outputs[:, 0], 1.0)
+    for one, outputs in zip(inputs, found, strict=True):
+        copied = copy.deepcopy(linear)
+        copied(one[None])[0, 0].backward()
+        norm = torch.cat([weight.grad.flatten() for weight in copied.parameters()]).norm()
+        with torch.no_grad():
+            for weight in copied.parameters():
+                weight += weight.grad / norm
+            assert torch.allclose(outputs, copied(one[None])[0])
 
 
 def test_an_evaluator_made_in_inference_mode_works_outside(small_net, images):
