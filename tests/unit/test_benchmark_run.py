@@ -228,6 +228,18 @@ def test_failed_rows_stay_until_they_are_asked_for_again(photos, tmp_path, broke
     assert len(lasting(tmp_path / "run")) == 24
 
 
+def test_references_that_are_not_there_yet_are_a_failure_that_can_be_mended(photos, tmp_path):
+    folder = tmp_path / "references"
+    plan = plan_of(photos, methods=[f"expected_gradients:references={folder},n_steps=2"])
+    outcome = run(plan, tmp_path / "run")
+    assert outcome.failed == outcome.written == 12
+    assert {one["status"] for one in lasting(tmp_path / "run")} == {"failed"}
+    folder.mkdir()
+    (folder / "0.png").write_bytes((photos / "0.png").read_bytes())
+    outcome = run(plan, tmp_path / "run", retry_failed=True)
+    assert (outcome.written, outcome.failed) == (12, 0)
+
+
 def good(case):
     return Attribution(case.inputs, case.target, case.outputs[:, 0], case.outputs)
 

@@ -193,7 +193,7 @@ class Workbench:
         explainer = loaded.explainers[method]
         try:
             if isinstance(explainer, UnilensError):
-                raise NotApplicableError(str(explainer))
+                raise explainer
             settings = _plain(describe(explainer))
             attribution = explainer(
                 loaded.evaluator, seen.pixels, seen.known["target"], seed=self._plan.seed
