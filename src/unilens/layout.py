@@ -103,6 +103,11 @@ class Layout:
                 f"expected {what} for the parts {self}, each (B, *S), got "
                 f"{came or type(given).__name__}"
             )
+        rows = {name: len(value) for name, value in parts.items()}
+        require(
+            len(set(rows.values())) == 1,
+            f"expected {what} with as many rows in every part, got {rows}; pass one row per input",
+        )
         return self.join(parts)
 
     def map(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .checks import Target, check_model
-from .errors import UnilensError
+from .errors import UnilensError, require
 from .gradients import Evaluator
 from .layout import Laid, Layout, OfParts, Parts, lay_out
 from .trace import Trace
@@ -124,6 +124,7 @@ def measure_diagnostics(
 ) -> dict[str, Tensor]:
     """Return diagnostics `(B,)` of an attribution over several inputs, by name."""
     laid = lay_out(inputs)
+    check_rows("attribution", attribution.whole.values, laid)
     found, rows = each_group(
         model,
         laid,
@@ -132,6 +133,16 @@ def measure_diagnostics(
         ),
     )
     return joined_entries(found, rows)
+
+
+def check_rows(what: str, values: Tensor, laid: Laid) -> None:
+    """Raise where something is not of as many inputs as there are."""
+    count, came = len(laid.values), len(values)
+    require(
+        count == came,
+        f"expected {what} of {count} inputs, as many as there are, got {came}; pass what was made "
+        "of these inputs",
+    )
 
 
 def _evaluator(

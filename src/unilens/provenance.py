@@ -12,9 +12,10 @@ from torch import Tensor
 
 
 def describe(thing: object) -> object:
-    """Return a setting as plain data: dataclasses by their fields, tensors by their shape."""
+    """Return a setting as plain data: dataclasses by the fields they show, tensors by shape."""
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        shown = [field.name for field in dataclasses.fields(thing) if field.repr]
+        fields = {name: describe(getattr(thing, name)) for name in shown}
         return {"type": type(thing).__name__, **fields}
     if isinstance(thing, Tensor):
         return f"Tensor{tuple(thing.shape)}"

@@ -201,6 +201,13 @@ def test_what_ignores_the_model_is_worst(name, pictures):
     assert torch.allclose(worst, torch.ones(3).double())
 
 
+@pytest.mark.parametrize("name", MODES)
+def test_maps_are_made_again_with_the_seed_that_made_them(name, small_net, images):
+    found = explain(small_net, images, "random", seed=3)
+    again = evaluate(small_net, images, found, name, method="random")
+    assert torch.equal(again, torch.ones(len(images), dtype=torch.float64))
+
+
 def test_stages_without_a_map_are_left_out_and_counted(small_net, images):
     maps = explain(small_net, images, "gradient").values
     bad = images[2].sum()

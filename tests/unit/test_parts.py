@@ -357,6 +357,67 @@ def test_references_come_in_the_structure_of_the_inputs(two, inputs):
     assert torch.equal(side_by_side(found.values), whole.values)
 
 
+def test_references_are_read_by_name_and_not_by_place():
+    class Product(nn.Module):
+        def forward(self, first, second):
+            return torch.stack([first * second.square(), first], 1).sum(2)
+
+    references = {"second": drawn(5, 2, seed=4), "first": drawn(5, 2, seed=5)}
+    inputs = {"first": drawn(3, 2), "second": drawn(3, 2, seed=1)}
+    found = unilens.explain(
+        Product().eval(), inputs, "expected_gradients", 0, references=references, n_steps=5
+    )
+    for name, one in references.items():
+        assert torch.allclose(found.baseline[name], one.mean(0).expand(3, 2))
+
+
+def test_references_of_parts_are_for_inputs_in_parts(two, inputs):
+    with pytest.raises(UnilensError, match=r"beside inputs of one tensor, got dict; pass a tensor"):
+        unilens.explain(
+            Side(two).eval(), side_by_side(inputs), "expected_gradients", references=inputs
+        )
+
+
+@pytest.mark.parametrize("scale", [[2, 2, 2], [2, 1, 2]])
+def test_values_without_rows_are_all_inputs_own(two, inputs, scale):
+    parts = {**inputs, "scale": torch.tensor(scale)}
+    row = drawn(3, seed=7)
+    found = unilens.explain(two, parts, "ig", baseline={"picture": 0.5, "row": row})
+    assert torch.equal(found.baseline["row"], row.expand(3, 3))
+
+
+@pytest.mark.parametrize("metric", ["max_sensitivity", "randomisation_cascading"])
+def test_maps_are_made_again_from_the_baseline_of_their_row(two, inputs, metric):
+    parts = {**inputs, "scale": torch.tensor([3, 1, 3])}
+    rows = drawn(3, 3, seed=7)
+    given = {"picture": "black", "row": rows}
+    found = unilens.explain(two, parts, "ig", baseline=given)
+    method = methods["ig"](baseline=ByPart(given))
+    together = unilens.evaluate(two, parts, found, metric, method=method)
+    for number in range(3):
+        here = slice(number, number + 1)
+        own = {name: part[here] for name, part in parts.items()}
+        mine = ByPart({"picture": "black", "row": rows[here]})
+        alone = methods["ig"](baseline=mine)
+        judged = unilens.evaluate(two, own, alone(two, own), metric, method=alone)
+        assert torch.equal(judged[0], together[number])
+
+
+def test_maps_of_other_inputs_are_refused(two, inputs):
+    found = unilens.explain(two, inputs, "ig")
+    fewer = {name: part[:2] for name, part in inputs.items()}
+    message = "of 2 inputs, as many as there are, got 3; pass what was made of these inputs"
+    with pytest.raises(UnilensError, match=message):
+        unilens.evaluate(two, fewer, found, "deletion_auc")
+    with pytest.raises(UnilensError, match=message):
+        unilens.evaluate(two, fewer, found.values, "deletion_auc")
+    with pytest.raises(UnilensError, match=message):
+        methods["ig"]().curvature(two, fewer, found)
+    uneven = {**found.values, "row": found.values["row"][:2]}
+    with pytest.raises(UnilensError, match=r"as many rows in every part, got .*'row': 2"):
+        unilens.evaluate(two, inputs, uneven, "deletion_auc")
+
+
 def test_an_attribution_of_parts_has_what_any_has(two, inputs):
     found = unilens.explain(two, inputs, "ig")
     again = pickle.loads(pickle.dumps(found))

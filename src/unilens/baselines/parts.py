@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -24,22 +24,26 @@ class Given:
 
     Args:
         values: in the inputs' units; `(B, *S)`, or what broadcasts to it, such as `(1, *S)`.
+        rows: `(m,)`, of which inputs of the batch; None for all.
     """
 
     values: Tensor
+    rows: Tensor | None = field(default=None, repr=False)
 
     def of_rows(self, rows: Tensor) -> Given:
         """Return the baseline of some inputs of a batch."""
-        shared = self.values.ndim == 0 or len(self.values) == 1
-        return self if shared else Given(self.values[rows])
+        return Given(self.values, rows if self.rows is None else self.rows[rows])
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
+        values = self.values.detach().to(inputs)
         try:
-            return self.values.detach().to(inputs).expand_as(inputs).clone()
-        except RuntimeError:
+            if self.rows is not None and values.ndim == inputs.ndim and len(values) > 1:
+                values = values[self.rows.to(values.device)]
+            return values.expand_as(inputs).clone()
+        except (RuntimeError, IndexError):
             raise UnilensError(
                 f"expected a baseline of the inputs' shape {tuple(inputs.shape)}, or one that "
                 f"broadcasts to it, got {tuple(self.values.shape)}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from torch import Tensor, nn
 
 from ..attribution import Attribution, Explainer
 from ..baselines.parts import ByPart
 from ..checks import Target
+from ..errors import require
 from ..gradients import Evaluator
 from ..layout import Parts, lay_out
 from ..parts import PartsAttribution
@@ -80,15 +81,25 @@ def explain(
         >>> attribution.values.shape, bool(attribution.completeness_gap.abs().max() < 1e-4)
         (torch.Size([2, 1, 2, 2]), True)
     """
-    explainer: Any = methods[method](**_of_parts(settings))
+    explainer: Any = methods[method](**_of_parts(settings, inputs))
     attribution = explainer(model, inputs, target, seed=seed)
     return attribution.with_provenance(method=method)
 
 
-def _of_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _of_parts(settings: Mapping[str, Any], inputs: Tensor | Parts) -> dict[str, Any]:
     """Return settings that may be given for every part as methods take them."""
-    read = {"baseline": ByPart, "references": lambda parts: lay_out(parts).values}
+    read = {"baseline": ByPart, "references": lambda given: _references(given, inputs)}
     return {
         name: read[name](value) if name in read and isinstance(value, (Mapping, tuple)) else value
         for name, value in settings.items()
     }
+
+
+def _references(given: Parts, inputs: Tensor | Parts) -> Tensor:
+    """Return references that came in parts `(R, D)`, in the order of the inputs' parts."""
+    require(
+        isinstance(inputs, (Mapping, tuple)),
+        f"expected references of shape (R, *S) beside inputs of one tensor, got "
+        f"{type(given).__name__}; pass a tensor",
+    )
+    return lay_out(cast(Parts, inputs)).layout.read("references", given)

@@ -226,7 +226,7 @@ class _Guide:
 
 
 def _attribution(subject: Subject, explainer: Explainer, points: Tensor) -> Attribution:
-    return explainer(subject.evaluator, points, subject.target, seed=subject.seed)
+    return explainer(subject.evaluator, points, subject.target, seed=subject.map_seed)
 
 
 _GHORBANI = "Ghorbani et al. 2019, arXiv 1710.10547"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Explainer
+from ..attribution import Attribution, Explainer, Method
 from ..checks import Target, check_inputs, check_seed, check_target
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
@@ -107,6 +107,12 @@ class Subject:
         """The shape of the places of one input: pixels, samples of a signal, features."""
         return places_of(self.inputs.shape[1:])
 
+    @property
+    def map_seed(self) -> int:
+        """The seed that the maps were made with, and are made again: the metric's if unknown."""
+        made = {} if self.attribution is None else self.attribution.provenance
+        return cast(int, made.get("seed", self.seed))
+
     def generators(self) -> list[torch.Generator]:
         """Return the generator of each input: others than those of methods of the same seed."""
         seed = seed_for("metric", self.seed)
@@ -146,24 +152,28 @@ class Subject:
         model: nn.Module | Evaluator | None = None,
         *,
         target: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Return the maps `(B, *S)` that the method makes of other inputs, or of another model.
+        """Return the maps `(m, *S)` that the method makes of other inputs, or of another model.
 
         Args:
             inputs: `(m, *S)`.
             model: in place of the subject's.
-            target: `(m,)`, in place of the subject's; needed where m is not B.
+            target: `(m,)`, in place of the subject's.
+            rows: `(m,)`, of which of the subject's inputs these are others; None for all of them.
         """
         require(self.method is not None, "expected method=, to explain again; got None")
-        target = self.target if target is None else target
-        if hasattr(self.method, "passes"):
-            explainer = cast(Explainer, self.method)
-            found = explainer(model or self.evaluator, inputs, target, seed=self.seed)
+        method = self.method if rows is None else _of_rows(self.method, rows)
+        if target is None:
+            target = self.target if rows is None else self.target[rows]
+        if hasattr(method, "passes"):
+            explainer = cast(Explainer, method)
+            found = explainer(model or self.evaluator, inputs, target, seed=self.map_seed)
             return found.values.detach()
         bare = self.evaluator.model if model is None else model
         bare = bare.model if isinstance(bare, Evaluator) else bare
         with torch.enable_grad():
-            made = cast(MapFunction, self.method)(bare, inputs.detach().clone(), target)
+            made = cast(MapFunction, method)(bare, inputs.detach().clone(), target)
         return check_map(made, inputs)
 
     def blocks(self, count: int) -> list[range]:
@@ -218,8 +228,8 @@ class Metric(ABC):
         if isinstance(inputs, (Mapping, tuple)):
             named = method if isinstance(method, str) or hasattr(method, "passes") else None
             return measure_parts(
-                lambda part, values, maps, aim: self(
-                    part, values, maps, method=named, target=aim, seed=seed
+                lambda part, values, maps, aim, rows: self(
+                    part, values, maps, method=_of_rows(named, rows), target=aim, seed=seed
                 ),
                 model,
                 inputs,
@@ -359,6 +369,11 @@ def _check_made_by(attribution: Attribution | None, method: object) -> None:
         f"expected method to be what made the maps, but {', '.join(differ)} differ; pass the "
         "method with the same settings, or attribution.values to compare all the same"
     )
+
+
+def _of_rows(method: str | Explainer | MapFunction | None, rows: Tensor) -> Any:
+    """Return the method for some inputs of a batch; see `Method.of_rows`."""
+    return method.of_rows(rows) if isinstance(method, Method) else method
 
 
 def _only(finite: Tensor, values: Tensor) -> Tensor:

@@ -95,9 +95,9 @@ class Consistency(Comparison):
             kept.append(labels(outputs) == labels(subject.outputs))
             differences.append(subject.score_of(score, outputs) - before)
             found = torch.full_like(before, torch.nan)
-            rows = kept[-1]
-            if rows.any():
-                maps = subject.explain(changed[rows], target=subject.target[rows])
+            rows = kept[-1].nonzero().squeeze(1)
+            if len(rows):
+                maps = subject.explain(changed[rows], rows=rows)
                 found[rows] = self._alike(subject.values[rows], maps)
             parts[name] = found
         values = torch.stack(list(parts.values()), 1)

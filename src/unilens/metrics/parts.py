@@ -13,14 +13,22 @@ from ..checks import Target
 from ..errors import NotApplicableError
 from ..gradients import Evaluator
 from ..layout import Parts, lay_out
-from ..parts import PartsAttribution, chosen, each_group, joined_entries, joined_rows, target_of
+from ..parts import (
+    PartsAttribution,
+    check_rows,
+    chosen,
+    each_group,
+    joined_entries,
+    joined_rows,
+    target_of,
+)
 
 if TYPE_CHECKING:
     from .base import Measurement
 
 MapsOfParts = PartsAttribution | Parts
 """What `unilens.explain` gave for several inputs, or maps in their structure, each `(B, *S)`."""
-Measure = Callable[[Evaluator, Tensor, Attribution | Tensor, Target], "Measurement"]
+Measure = Callable[[Evaluator, Tensor, Attribution | Tensor, Target, Tensor], "Measurement"]
 
 
 def measure_parts(
@@ -34,7 +42,7 @@ def measure_parts(
     """Measure maps of several inputs, which lie side by side as one tensor; see `each_group`.
 
     Args:
-        measure: from an evaluator, values `(m, D)`, their maps and their targets.
+        measure: from an evaluator, values `(m, D)`, their maps, targets and rows `(m,)`.
         model: called with the parts.
         inputs: the parts, each `(B, *S)`.
         attribution: see `MapsOfParts`.
@@ -50,6 +58,7 @@ def measure_parts(
     laid = lay_out(inputs)
     known = attribution.whole if isinstance(attribution, PartsAttribution) else None
     maps = known if known is not None else laid.layout.read("maps", attribution)
+    check_rows("maps", maps.values if isinstance(maps, Attribution) else maps, laid)
     found, rows = each_group(
         model,
         laid,
@@ -58,6 +67,7 @@ def measure_parts(
             laid.values[rows],
             chosen(maps, rows) if isinstance(maps, Attribution) else maps[rows],
             target_of(target, rows, len(laid.values)),
+            rows,
         ),
     )
     return dataclasses.replace(

@@ -284,7 +284,7 @@ def _maps_at(subject: Subject, steps: tuple[int, ...]) -> dict[int, Tensor]:
         )
 
     def explain(method: Any) -> Attribution:
-        return method(subject.evaluator, subject.inputs, subject.target, seed=subject.seed)
+        return method(subject.evaluator, subject.inputs, subject.target, seed=subject.map_seed)
 
     if not isinstance(method, PathAttribution):
         changed: Any = dataclasses.replace

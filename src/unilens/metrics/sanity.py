@@ -122,9 +122,10 @@ def _explained(
         failures[stage] = first_line(error)
         if len(subject.inputs) == 1:
             return torch.full_like(subject.values, torch.nan)
-    for one, target in zip(subject.inputs.split(1), subject.target.split(1), strict=True):
+    for row in torch.arange(len(subject.inputs), device=subject.inputs.device).split(1):
+        one = subject.inputs[row]
         try:
-            maps.append(subject.explain(one, changed, target=target))
+            maps.append(subject.explain(one, changed, rows=row))
         except (UnilensError, RuntimeError, ArithmeticError):
             maps.append(torch.full_like(one, torch.nan))
     return torch.cat(maps)
