@@ -81,6 +81,10 @@ class Adversarial:
         steps = self.count * self.iterations
         return Passes(1 + steps, steps)
 
+    def near(self, model: Evaluator, inputs: Tensor) -> bool:
+        """Whether the search begins at the inputs: it does."""
+        return True
+
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Iterable[Found]:

@@ -39,7 +39,8 @@ class Baseline(Protocol):
     methods; the generator's initial seed is the run's seed (see `unilens.randomness`).
 
     Optional: `passes`, what the search costs per input; `count`, how many baselines there are for
-    an input; `walks`, whether it keeps its walk; `check(model, inputs)`, which raises
+    an input; `walks`, whether it keeps its walk; `near(model, inputs)`, whether its search begins
+    at the inputs themselves, so that it moves with them; `check(model, inputs)`, which raises
     `NotApplicableError`.
     """
 

@@ -59,6 +59,10 @@ class MaxEntropy:
         """Forward and backward passes per input: one per iteration, and one more entropy."""
         return Passes(self.iterations + 1, self.iterations)
 
+    def near(self, model: Evaluator, inputs: Tensor) -> bool:
+        """Whether the search begins at the inputs."""
+        return self.start == "input"
+
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Found:

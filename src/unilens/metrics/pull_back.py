@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..baselines import Unlearned
-from ..baselines.base import passes_of
-from ..gradients import Evaluation, Evaluator, Passes
+from ..gradients import Evaluation, Evaluator
 from ..integration import PathAttribution
 from ..methods import Gradient
 from ..numerics import per_item
@@ -108,7 +106,8 @@ def _along_line(
     gradient = ScoreGradient(evaluator, resolve_score(explainer.score), target)
     rule = quadrature(explainer.rule, min(nodes or explainer.n_steps, explainer.n_steps))
     way = points - baseline
-    near = _moves_along(explainer.baseline, evaluator, points)
+    moves = getattr(explainer.baseline, "near", None)
+    near = moves is not None and moves(evaluator, points)
     seen = [
         (place.flatten(), weight, gradient(baseline + place * way))
         for place, weight in gradient.blocks(points, rule.nodes, rule.weights)
@@ -173,13 +172,6 @@ def _slopes_of_map(
         return _Slopes(*torch.autograd.grad(total, leaves, materialize_grads=True))
 
 
-def _moves_along(baseline: object, evaluator: Evaluator, points: Tensor) -> bool:
-    """Whether a baseline was searched for next to its input, so that it moves with it."""
-    if isinstance(baseline, Unlearned):
-        return baseline.near(evaluator, points)
-    return passes_of(baseline) != Passes(0, 0)
-
-
 def _through_graph(
     explainer: PathAttribution,
     evaluator: Evaluator,
@@ -189,10 +181,10 @@ def _through_graph(
 ) -> Tensor:
     graph = dataclasses.replace(explainer, create_graph=True)
     seed = cast(int, found.provenance.get("seed", 0))
-    rows = []
-    for point, target, vector in zip(points, found.target, vectors, strict=True):
+    pulled = []
+    for row in torch.arange(len(points), device=points.device).split(1):
         with torch.enable_grad():
-            leaf = point.unsqueeze(0).clone().requires_grad_()
-            values = graph(evaluator, leaf, target.unsqueeze(0), seed=seed).values
-            rows += torch.autograd.grad(values, leaf, vector.unsqueeze(0))
-    return torch.cat(rows)
+            leaf = points[row].requires_grad_()
+            values = graph.of_rows(row)(evaluator, leaf, found.target[row], seed=seed).values
+            pulled += torch.autograd.grad(values, leaf, vectors[row])
+    return torch.cat(pulled)
