@@ -181,7 +181,7 @@ def _through_graph(
 ) -> Tensor:
     graph = dataclasses.replace(explainer, create_graph=True)
     seed = cast(int, found.provenance.get("seed", 0))
-    pulled = []
+    pulled: list[Tensor] = []
     for row in torch.arange(len(points), device=points.device).split(1):
         with torch.enable_grad():
             leaf = points[row].requires_grad_()
