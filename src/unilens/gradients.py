@@ -299,7 +299,7 @@ class Evaluator:
                     outputs = self._forward(_Reweighted(module, own), part)
                     values = objective(outputs, rows)
                     if not values.requires_grad:
-                        raise UnilensError(_NOT_DIFFERENTIABLE.format("outputs without a gradient"))
+                        raise not_differentiable()
                     gradients = torch.autograd.grad(
                         values.sum(), list(own.values()), materialize_grads=True
                     )
@@ -488,25 +488,30 @@ class Evaluator:
                 f"not enough memory on {points.device} for one point of shape {tuple(shape)} "
                 "at a time; use a smaller input, a smaller model or another device"
             ) from error
-        self._chunks[shape] = max(1, min(self._chunks[shape], len(points)) // 2)
+        most = len(points) if self._independent else points.shape[0] * points.shape[1]
+        self._chunks[shape] = max(1, min(self._chunks[shape], most) // 2)
         if points.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-_NOT_DIFFERENTIABLE = (
-    "expected a model that is differentiable in its inputs, got {}; remove detach(), argmax, numpy "
-    "or no_grad from its forward"
-)
+def not_differentiable(
+    came: str = "outputs without a gradient", within: str = "inputs"
+) -> UnilensError:
+    """Return the error of a model that cannot be differentiated in its inputs, or its layers."""
+    return UnilensError(
+        f"expected a model that is differentiable in its {within}, got {came}; remove detach(), "
+        "argmax, numpy or no_grad from its forward"
+    )
 
 
 def _gradient(values: Tensor, leaf: Tensor, create_graph: bool = False) -> tuple[Tensor]:
     if not values.requires_grad:
-        raise UnilensError(_NOT_DIFFERENTIABLE.format("outputs without a gradient"))
+        raise not_differentiable()
     (gradient,) = torch.autograd.grad(
         values.sum(), leaf, create_graph=create_graph, allow_unused=True
     )
     if gradient is None:
-        raise UnilensError(_NOT_DIFFERENTIABLE.format("outputs that do not depend on them"))
+        raise not_differentiable("outputs that do not depend on them")
     return (gradient,)
 
 

@@ -59,6 +59,7 @@ _MOST_GAUSS_NODES = 1000
 
 
 @functools.cache
+@torch.inference_mode(False)
 def gauss_legendre(n_steps: int) -> Quadrature:
     """Return the n-point Gauss-Legendre rule; exact for polynomials of degree 2n - 1."""
     if n_steps > _MOST_GAUSS_NODES:

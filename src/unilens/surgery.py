@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.functional import pad
 
-from .errors import NotApplicableError, UnilensError
-from .gradients import Evaluator
+from .errors import NotApplicableError
+from .gradients import Evaluator, not_differentiable
 from .passes import working_copy
 from .survey import Call, Survey
 
@@ -139,10 +139,7 @@ def separate_activations(
         with survey:
             outputs = evaluator.run(copy, sample.detach().clone().requires_grad_())
     if not outputs.requires_grad:
-        raise UnilensError(
-            "expected a model that is differentiable in its inputs, got outputs without a "
-            "gradient; remove detach(), argmax, numpy or no_grad from its forward"
-        )
+        raise not_differentiable()
     for stand_in, count in survey.runs.items():
         if count > 1:
             raise NotApplicableError(

@@ -169,6 +169,23 @@ def mlp():
     return nn.Sequential(nn.Flatten(), nn.Linear(429, 6), nn.Tanh(), nn.Linear(6, 3)).eval()
 
 
+def test_a_module_that_gives_one_number_is_no_layer(small_net, images):
+    class Tempered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.temperature = small_net, Temperature()
+
+        def forward(self, inputs):
+            return self.net(inputs) / self.temperature(inputs)
+
+    class Temperature(nn.Module):
+        def forward(self, inputs):
+            return inputs.new_ones(())
+
+    found = explain(Tempered().eval(), images, "gradcam")
+    assert torch.allclose(found.values, explain(small_net, images, "gradcam").values)
+
+
 def test_a_model_without_places_is_refused_in_one_line(images):
     with pytest.raises(NotApplicableError, match="this model has none; use method='ig'") as caught:
         explain(mlp(), images.float(), "gradcam")

@@ -239,6 +239,15 @@ def test_stages_without_a_map_are_left_out_and_counted(small_net, images):
     assert found.undefined == 8
 
 
+def test_running_out_of_memory_is_no_map_without_a_value(small_net, images):
+    def full(model, inputs, target):
+        raise torch.OutOfMemoryError("out of memory") if len(inputs) == 1 else RuntimeError("other")
+
+    maps = explain(small_net, images, "gradient").values
+    with pytest.raises(torch.OutOfMemoryError):
+        Randomisation()(small_net, images, maps, method=full)
+
+
 def test_random_logit_is_the_map_of_another_class(small_net, images):
     maps = explain(small_net, images, "ig", n_steps=3)
     found = RandomLogit(draws=2)(small_net, images, maps, method=methods["ig"](n_steps=3), seed=2)

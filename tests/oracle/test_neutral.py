@@ -240,6 +240,17 @@ def test_a_batch_is_a_loop_and_the_model_stays_as_it_was(outputs, dtype):
     assert all(value.requires_grad and value.grad is None for value in model.parameters())
 
 
+def test_inputs_of_another_dtype_and_layout_than_the_models():
+    references = table(30)
+    model = centred(mlp(nn.Tanh), references)
+    neutral = Neutral(references=references)
+    rows = table(6, features=4, seed=5).T
+    found, expected = neutral(model, rows), neutral(model, rows.contiguous())
+    assert torch.equal(found.values, expected.values)
+    single = neutral(model.float(), rows)
+    assert torch.allclose(single.values, expected.values.to(single.values), atol=1e-4)
+
+
 def test_passes_are_those_of_the_model_and_of_its_rewriting(monkeypatch):
     counted = {"forward": 0, "backward": 0}
     outputs, differentiate = Evaluator.outputs, Evaluator.differentiate

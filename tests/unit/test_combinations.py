@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unilens import Evaluator, PathAttribution, explain
-from unilens.baselines import Blur, MaxEntropy, Unlearned, Weighed
+from unilens.baselines import Blur, MaxEntropy, UniformNoise, Unlearned, Weighed, gaussian_blur
 from unilens.correlation import spearman
 from unilens.errors import UnilensError
 from unilens.methods import methods
@@ -180,3 +180,32 @@ def test_a_constant_image_has_a_spectrum_that_can_be_differentiated(inputs):
     (slope,) = torch.autograd.grad(found.values.square().sum(), flat)
     assert slope.isfinite().all()
     assert float(slope.abs().max()) > 0
+
+
+def test_several_noises_are_drawn_apart(images):
+    model, target = Evaluator(SmallNet().double().eval()), torch.zeros(8, dtype=torch.long)
+    seeded = torch.Generator().manual_seed(3)
+    drawn = Weighed(("uniform_noise",) * 3)(model, images, target, generator=seeded)
+    first, second, third = (one.values for one in drawn)
+    alone = UniformNoise()(model, images, target, generator=seeded)
+    assert torch.equal(first, alone)
+    for one, other in ((first, second), (second, third), (first, third)):
+        rows = torch.stack([one.flatten(1), other.flatten(1)], 1)
+        assert max(abs(float(torch.corrcoef(pair)[0, 1])) for pair in rows) < 0.2
+
+
+def test_a_blur_made_in_inference_mode_can_be_differentiated_through(images):
+    with torch.inference_mode():
+        gaussian_blur(images, torch.tensor([1.37]))
+    leaf = images.clone().requires_grad_()
+    gaussian_blur(leaf, torch.tensor([1.37])).square().sum().backward()
+    assert leaf.grad.abs().sum() > 0
+
+
+def test_a_table_that_is_transposed_is_explained_without_a_word():
+    table = torch.rand(6, 4).T
+    model = randomise(nn.Sequential(nn.Linear(6, 3))).eval()
+    found = explain(model, table, "guided_ig", n_steps=4)
+    assert torch.allclose(
+        found.values, explain(model, table.contiguous(), "guided_ig", n_steps=4).values
+    )

@@ -101,6 +101,21 @@ def test_running_out_of_memory_halves_the_chunk_and_tries_again(small_net, image
     assert evaluator.points_at_once(images[:1].repeat(100, 1, 1, 1)) == 2
 
 
+def test_passes_of_several_inputs_are_halved_as_well(images):
+    taken = []
+
+    class Tight(nn.Module):
+        def forward(self, inputs):
+            taken.append(len(inputs))
+            if len(inputs) > 5:
+                raise torch.OutOfMemoryError("out of memory")
+            return inputs.flatten(1)
+
+    evaluator = Evaluator(Tight().eval(), chunk=64, independent=False)
+    evaluator.differentiate(images[None], lambda outputs, rows: outputs[:, 0])
+    assert max(taken[-2:]) == 4
+
+
 def test_no_memory_for_a_single_point_is_said(images):
     class Hungry(nn.Module):
         def forward(self, inputs):

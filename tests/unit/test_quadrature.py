@@ -6,6 +6,13 @@ from unilens.errors import UnilensError
 from unilens.quadrature import quadrature, rules
 
 
+def test_a_rule_made_in_inference_mode_can_be_differentiated_with():
+    with torch.inference_mode():
+        made = quadrature("gauss_legendre", 17)
+    assert not made.nodes.is_inference()
+    assert not made.weights.is_inference()
+
+
 @pytest.mark.parametrize("rule", rules)
 @pytest.mark.parametrize("n_steps", [1, 2, 3, 15, 64, 301])
 def test_weights_sum_to_one_and_nodes_ascend_in_the_unit_interval(rule, n_steps):

@@ -13,7 +13,7 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from ..attribution import Attribution, Explainer
-from ..errors import UnilensError, require
+from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator
 from ..integration import PathAttribution
 from ..models import PixelClassifier, load_model
@@ -169,7 +169,7 @@ class Studio:
             if not isinstance(explainer, PathAttribution) or explainer.n_steps > MOST_STEPS:
                 continue
             job.part(f"{name}: the path", number * share, share, 2 * explainer.n_steps)
-            with contextlib.suppress(UnilensError):
+            with contextlib.suppress(NotApplicableError):
                 work = functools.partial(
                     journey, explainer, loaded.evaluator, explained.pixels, attribution
                 )

@@ -109,6 +109,7 @@ def blurred(
 
 
 @functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _kernel(sigma: float) -> tuple[Tensor, Tensor]:
     """Return a gaussian kernel `(2 R + 1,)` that sums to one, and its derivative in sigma."""
     radius = int(_TRUNCATE * sigma + 0.5)
@@ -141,6 +142,7 @@ def _along(values: Tensor, sigma: float, dim: int, boundary: str, slope: bool = 
 
 
 @functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _matrix(sigma: float, size: int, boundary: str, slope: bool) -> Tensor:
     """Return the matrix `(size, size)` of the convolution with a kernel along `size` pixels."""
     kernel = _kernel(sigma)[slope]

@@ -16,7 +16,7 @@ from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
 from ..numerics import l2_norm, per_item, wide
 from ..places import is_image
-from ..randomness import per_input, seed_for
+from ..randomness import generator_of, per_input
 from ..registry import Card
 from ..settings import (
     check_bounds,
@@ -190,10 +190,7 @@ class Unlearned:
             )
         several = []
         for number, origin in enumerate(self._origins):
-            own = generator
-            if number:
-                seed = seed_for(f"origin {number}", generator.initial_seed())
-                own = torch.Generator().manual_seed(seed)
+            own = generator_of(number, generator)
             near = origin.place(model, inputs, target, self._units(inputs), own)
             radius = self._radius(near, inputs).detach()
             several.append(self._search(model, near, radius, wanted, own))

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..numerics import wide
+from ..randomness import generator_of
 from ..registry import Card
 from ..settings import check_choice
 from .base import (
@@ -95,8 +96,8 @@ class Weighed:
     ) -> Iterable[Found]:
         """Return the baselines with their weights; see `Baseline`."""
         groups = [
-            list(found_baselines(part(model, inputs, target, generator=generator)))
-            for part in self._parts
+            list(found_baselines(part(model, inputs, target, generator=own)))
+            for part, own in self._drawing(generator)
         ]
         shares = self._shares(model, inputs, target, groups)
         return [
@@ -104,6 +105,10 @@ class Weighed:
             for group, share in zip(groups, shares, strict=True)
             for found in group
         ]
+
+    def _drawing(self, generator: torch.Generator) -> Iterator[tuple[Baseline, torch.Generator]]:
+        for number, part in enumerate(self._parts):
+            yield part, generator_of(number, generator)
 
     def _shares(
         self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[Found]]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..attribution import Attribution, Case, Method
-from ..errors import NotApplicableError, UnilensError, UnknownNameError, require
-from ..gradients import Evaluator, Passes
+from ..errors import NotApplicableError, UnknownNameError, require
+from ..gradients import Evaluator, Passes, not_differentiable
 from ..passes import working_copy
 from ..registry import Card
 from ..scores import Score
@@ -90,10 +90,7 @@ class GradCAM(Method):
         with torch.enable_grad():
             value = score(outputs, case.target[here]).sum()
         if not value.requires_grad:
-            raise UnilensError(
-                "expected a model that is differentiable in its layers, got outputs without a "
-                "gradient; remove detach(), argmax, numpy or no_grad from its forward"
-            )
+            raise not_differentiable(within="layers")
         gradients = torch.autograd.grad(
             value, [grid.output for grid in grids], materialize_grads=True
         )
@@ -254,7 +251,8 @@ class _Notes:
             self._came = f"a {type(output).__name__}"
             return None
         self._came = f"shape {tuple(output.shape)}"
-        grid = self._read(name, output) if len(output) == 1 and output.requires_grad else None
+        one = output.ndim > 0 and len(output) == 1
+        grid = self._read(name, output) if one and output.requires_grad else None
         if grid is None or not (self._chosen or self._fits(grid, given)):
             return None
         self.grids.append(grid)

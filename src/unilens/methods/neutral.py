@@ -111,9 +111,10 @@ class Neutral(Method):
         for one in case.target.unique().tolist():
             rows = case.target == one
             towards = [*layers[:-1], _towards(layers[-1], one)]
-            values[rows], baseline[rows], baseline_score[rows] = self._from_copies(
+            values[rows], baseline[rows], there = self._from_copies(
                 towards, wide(references).flatten(1), case.inputs[rows]
             )
+            baseline_score[rows] = there.to(score.dtype)
         attribution = Attribution(
             values, case.target, score, case.outputs, baseline, baseline_score
         )
@@ -130,7 +131,7 @@ class Neutral(Method):
         logit = math.log(self.neutral_value / (1 - self.neutral_value))
         copies = neutral_copies(layers, references, logit).to(inputs.dtype)
         middle = (1,) * (copies.ndim - 1)
-        tiled = inputs.view(len(inputs), *middle, -1).expand(-1, *copies.shape)
+        tiled = inputs.reshape(len(inputs), *middle, -1).expand(-1, *copies.shape)
         found = self._along(copies)(sparse(layers).to(inputs.dtype), tiled, 0)
         assert found.baseline_score is not None
         # One by one: no sum whose rounding depends on the batch.

@@ -126,7 +126,9 @@ def _explained(
         one = subject.inputs[row]
         try:
             maps.append(subject.explain(one, changed, rows=row))
-        except (UnilensError, RuntimeError, ArithmeticError):
+        except (UnilensError, RuntimeError, ArithmeticError) as error:
+            if out_of_memory(error):
+                raise
             maps.append(torch.full_like(one, torch.nan))
     return torch.cat(maps)
 

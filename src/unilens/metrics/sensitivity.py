@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..gradients import Passes
 from ..numerics import l2_norm, wide
 from ..settings import check_count, check_number
 from .base import Measurement, Metric, MetricCard, Subject, metrics
@@ -33,11 +32,6 @@ class Sampled(Metric):
     def __post_init__(self) -> None:
         check_number("radius", self.radius, above=0)
         check_count("samples", self.samples)
-
-    @property
-    def passes(self) -> Passes:
-        """Forward and backward passes per input, besides those of explanations."""
-        return Passes(1, 0)
 
     @property
     def explanations(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import UnilensError, UnknownNameError
 from ..named_functions import call_named
+from ..passes import first_line
 from ..registry import Card, Registry
 from .classifier import PixelClassifier, Preprocessing
 
@@ -253,10 +254,9 @@ def _from_hub(load: Callable[[], Any], name: str) -> Any:
     try:
         return load()
     except Exception as error:  # hubs raise whatever their network libraries raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnilensError(
-            f"could not load {name}: {reason}; check the name and the network, or use random "
-            "weights"
+            f"could not load {name}: {first_line(error)}; check the name and the network, or use "
+            "random weights"
         ) from error
 
 

@@ -91,7 +91,7 @@ class GuidedPath:
             rank: `(B, *S)`, gradients in magnitude.
         """
         reach = ahead - here
-        order = torch.where(reach == 0, torch.inf, rank).flatten(1)
+        order = torch.where(reach == 0, torch.inf, rank).flatten(1).contiguous()
         together = int(self.fraction * (order.shape[1] - 1)) + 1
         block = torch.searchsorted(_last_of_blocks(order, together), order)
         length = wide(reach.detach().abs().flatten(1))

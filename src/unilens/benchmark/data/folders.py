@@ -17,6 +17,7 @@ from PIL import Image
 
 from ...errors import UnilensError
 from ...models import read_image
+from ...passes import first_line
 from .items import Item, Label, spread
 from .labels import read_labels
 
@@ -134,5 +135,4 @@ def _reasons(place: str) -> Iterator[None]:
     except UnicodeDecodeError:
         raise UnilensError(f"expected a table of labels in UTF-8: {place}") from None
     except Exception as error:  # file systems raise whatever their network libraries raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnilensError(f"could not read {place}: {reason}") from error
+        raise UnilensError(f"could not read {place}: {first_line(error)}") from error

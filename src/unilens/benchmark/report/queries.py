@@ -10,6 +10,7 @@ import duckdb
 import pyarrow
 
 from ...errors import UnilensError
+from ...passes import first_line
 from ..rows import SCHEMA
 from ..store import Store
 
@@ -71,7 +72,7 @@ def _of_the_rows(error: duckdb.Error) -> bool:
 
 def _said(error: duckdb.Error) -> str:
     """Return the first line of DuckDB's message; with the columns, where one is unknown."""
-    first = str(error).strip().splitlines()[0]
+    first = first_line(error)
     if "column" in first and ("not found" in first or "does not" in first):
         return f"{first} Columns of rows: {', '.join(SCHEMA.names)}."
     return first + (" The view is called rows." if "Table with name" in first else "")
@@ -79,7 +80,7 @@ def _said(error: duckdb.Error) -> str:
 
 def _unreadable(stores: dict[str, Store], error: Exception) -> UnilensError:
     where = " or ".join(str(store.folder) for store in stores.values())
-    first = str(error).strip().splitlines()[0]
+    first = first_line(error)
     return UnilensError(
         f"could not read the rows in {where}: {first}; unilens benchmark with the same plan sets a "
         "broken file aside and does its rows again"
