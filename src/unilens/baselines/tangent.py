@@ -16,7 +16,6 @@ from ..manifold import Manifold, TangentSpace, as_manifold, check_manifold
 from ..manifold.tangent import spaces_at
 from ..numerics import per_item, wide
 from ..quadrature import Quadrature, Rule, quadrature
-from ..randomness import generator_of
 from ..registry import Card
 from ..score_gradient import ScoreGradient
 from ..scores import Score
@@ -169,9 +168,8 @@ class TangentAligned:
     ) -> Tensor:
         """Return the base-points `(n, B, *S)` to begin from, inside the box."""
         found = []
-        for number, start in enumerate(built(self.starts)):
-            own = generator_of(number, generator)
-            given = list(found_baselines(start(model, inputs.clone(), target, generator=own)))
+        for start in built(self.starts):
+            given = list(found_baselines(start(model, inputs.clone(), target, generator=generator)))
             require(len(given) == 1, f"expected one baseline per start, got {len(given)}")
             check_baseline(given[0].values, inputs)
             found.append(given[0].values.detach().to(inputs).clamp(*self.bounds))
