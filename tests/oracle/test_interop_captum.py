@@ -295,6 +295,15 @@ def test_any_method_goes_by_name(network, inputs):
     assert not UnilensAttribution(network, "occlusion").has_convergence_delta()
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_baselines_stay_with_their_rows_where_a_method_smooths(inputs, rows):
+    linear, compared = nn.Linear(6, 3).double().eval(), torch.rand(4, 6, dtype=torch.float64)
+    smooth = UnilensAttribution(linear, "smoothgrad", inner="ig", n_samples=9, std=1e-9)
+    found = smooth.attribute(inputs[:rows], compared[:rows], target=1)
+    expected = linear.weight[1].detach() * (inputs - compared)[:rows]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+
 def test_outputs_with_more_dimensions_have_targets_that_are_tuples(network, inputs):
     class Grid(nn.Module):
         def __init__(self):

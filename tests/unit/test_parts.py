@@ -501,6 +501,25 @@ def test_smoothed_methods_keep_values_given_for_a_baseline_with_their_input(two,
         assert torch.equal(found.values["row"][row], expected.values["row"][0])
 
 
+@pytest.mark.parametrize("given", [tuple, torch.Tensor])
+def test_smoothed_methods_keep_them_at_every_batch_size(given):
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3).double().eval()
+    values, start = drawn(6, 4), drawn(6, 4, seed=8)
+    for batch in (1, 2, 6):
+        inputs, compared = values[:batch], start[:batch]
+        if given is tuple:
+            inputs, compared = (inputs,), (compared,)
+        else:
+            compared = Given(compared)
+        found = unilens.explain(
+            model, inputs, "smoothgrad", 1, inner="ig", n_samples=9, std=1e-9, baseline=compared
+        )
+        maps = found.values[0] if given is tuple else found.values
+        slope = model(values[:batch]).softmax(1)[:, 1] - model(start[:batch]).softmax(1)[:, 1]
+        torch.testing.assert_close(maps.sum(1), slope, rtol=0, atol=1e-7)
+
+
 def test_any_number_of_parts_keep_their_places():
     class Three(nn.Module):
         def forward(self, first, second, third):
