@@ -174,10 +174,12 @@ class PathAttribution(Method):
         assert trace is not None
         assert attribution.baseline_score is not None
         gap = {"completeness_gap": attribution.completeness_gap} if attribution.complete else {}
+        several = attribution.outputs.shape[-1] > 1  # a single output is no confidence
+        change = {"confidence_change": diagnostics.confidence_change(trace)} if several else {}
         measured = {
             **gap,
             "score_change": attribution.score - attribution.baseline_score,
-            "confidence_change": diagnostics.confidence_change(trace),
+            **change,
             "proximity": distance,
             "monotonicity": diagnostics.monotonicity(trace),
             "flat_fraction": diagnostics.flat_fraction(trace),
