@@ -206,6 +206,11 @@ class Method(ABC):
     @abstractmethod
     def _explain(self, case: Case) -> Attribution:
         """Return the attribution; what it says of its own provenance is kept."""
+    @property
+    def complete(self) -> bool:
+        """Whether the values add up to the change of the score in theory; false unless said."""
+        return False
+
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:  # noqa: B027
         """Raise `NotApplicableError` where the method does not fit; see `Explainer`."""

@@ -95,6 +95,11 @@ class PathAttribution(Method):
         adaptive = isinstance(self.weighting, DecisionGradients) and self.weighting.adaptive
         return adaptive and isinstance(self.path, StraightLine) and self.n_steps > 1
 
+    @property
+    def complete(self) -> bool:
+        """Whether the weighting adds up to the change of the score."""
+        return bool(getattr(self.weighting, "complete", True))
+
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the baseline or the path needs other inputs."""
         for part in (self.baseline, self.path):
@@ -119,7 +124,7 @@ class PathAttribution(Method):
             baseline_score=_mean([part.score for part in parts], weights),
             trace=mean_trace([part.trace for part in parts], weights),
             record=_records([part.record for part in parts]),
-            complete=getattr(self.weighting, "complete", True),
+            complete=self.complete,
         )
         with torch.no_grad():
             distance = _mean([part.distance for part in parts], weights)

@@ -96,7 +96,7 @@ class Smoothed(Method):
     def _explain(self, case: Case) -> Attribution:
         score = resolve_score(self.score)(case.outputs, case.target)
         values = self._aggregate(case)
-        return Attribution(values, case.target, score, case.outputs, complete=False)
+        return Attribution(values, case.target, score, case.outputs, complete=self.complete)
 
     def _aggregate(self, case: Case) -> Tensor:
         """Return the aggregate of the samples' maps, by Welford's updates: none of them is kept."""
