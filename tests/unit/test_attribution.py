@@ -210,7 +210,7 @@ def test_wrong_parts_are_refused(arguments, message):
 
 
 def test_a_baseline_of_the_wrong_shape_is_refused(linear):
-    with pytest.raises(UnilensError, match=r"the inputs' shape \(1, 2, 3\), got \(1, 6\)"):
+    with pytest.raises(UnilensError, match=r"shape \(1, 2, 3\), got \(1, 6\); give one value"):
         PathAttribution(lambda m, x, t, *, generator: x.flatten(1))(linear, torch.rand(1, 2, 3))
 
 

@@ -396,7 +396,7 @@ BAD = {
             "scale": torch.tensor([1, 2, 3]),
         },
         {"target": [0, 1]},
-        r"expected `target` of shape \(3,\), one per input, got \(2,\)",
+        r"`target` of shape \(3,\), got \(2,\); pass one index for all, or one per input",
     ),
     "blur of a table": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},

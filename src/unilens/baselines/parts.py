@@ -14,7 +14,15 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator
 from ..layout import Layout, Name, in_part
 from ..settings import check_part
-from .base import Baseline, baselines, check_fits, check_single, found_baselines, passes_of
+from .base import (
+    Baseline,
+    baselines,
+    check_fits,
+    check_single,
+    found_baselines,
+    passes_of,
+    single,
+)
 from .constant import Constant
 
 
@@ -119,8 +127,7 @@ class ByPart:
                 given = known[name](model, part, target, generator=generator)
             except UnilensError as error:
                 in_part(name, error)
-            (found,) = found_baselines(given)
-            values[name] = found.values
+            values[name] = single(found_baselines(given)).values
         return layout.join(values)
 
     def _layout(self, model: Evaluator) -> Layout:
