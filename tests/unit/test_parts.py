@@ -520,6 +520,17 @@ def test_smoothed_methods_keep_them_at_every_batch_size(given):
         torch.testing.assert_close(maps.sum(1), slope, rtol=0, atol=1e-7)
 
 
+def test_smoothed_methods_refuse_more_rows_than_inputs():
+    with pytest.raises(UnilensError, match=r"shape \(2, 4\).*got \(3, 4\); give one row for all"):
+        unilens.explain(
+            nn.Linear(4, 3).eval(),
+            torch.rand(2, 4),
+            "smoothgrad",
+            inner="ig",
+            baseline=Given(torch.rand(3, 4)),
+        )
+
+
 def test_any_number_of_parts_keep_their_places():
     class Three(nn.Module):
         def forward(self, first, second, third):

@@ -41,16 +41,24 @@ class Given:
         shared = self.values.ndim == 0 or len(self.values) == 1
         return self if shared else Given(self.values[rows])
 
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise where the values do not fit the inputs `(B, *S)`."""
+        self._expanded(inputs)
+
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
+        return self._expanded(inputs).clone()
+
+    def _expanded(self, inputs: Tensor) -> Tensor:
         try:
-            return self.values.detach().to(inputs).expand_as(inputs).clone()
+            return self.values.detach().to(inputs).expand_as(inputs)
         except RuntimeError:
             raise UnilensError(
                 f"expected a baseline of the inputs' shape {tuple(inputs.shape)}, or one that "
-                f"broadcasts to it, got {tuple(self.values.shape)}"
+                f"broadcasts to it, got {tuple(self.values.shape)}; give one row for all, or one "
+                "per input"
             ) from None
 
 
