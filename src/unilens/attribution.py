@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from . import diagnostics
 from .baselines import Baseline, Found
-from .baselines.base import check_single, found_baselines
+from .baselines.base import check_single, found_baselines, single
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
 from .errors import UnilensError
 from .gradients import Evaluator, Passes
@@ -177,8 +177,7 @@ class Case:
     def found(self, baseline: Baseline) -> Found:
         """Return the one baseline, for a method that has no use for several."""
         check_single(baseline)
-        (found,) = self.baselines(baseline)
-        return found
+        return single(self.baselines(baseline))
 
     def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
         """Return the attribution with its provenance; what it says of its own is kept."""
@@ -206,6 +205,11 @@ class Method(ABC):
     @abstractmethod
     def _explain(self, case: Case) -> Attribution:
         """Return the attribution; what it says of its own provenance is kept."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the values add up to the change of the score in theory; false unless said."""
+        return False
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:  # noqa: B027
         """Raise `NotApplicableError` where the method does not fit; see `Explainer`."""

@@ -89,17 +89,20 @@ def check_target(target: Target, outputs: Tensor, model: nn.Module) -> Tensor:
         return outputs.argmax(-1)
     if not isinstance(target, Tensor):
         several = isinstance(target, Iterable) and not isinstance(target, str)
+        several = several and getattr(target, "ndim", 1) > 0  # numpy's scalars are iterables
         each = list(cast(Any, target)) if several else [target] * count
         target = torch.as_tensor([_class_index(one, model) for one in each])
     if target.ndim == 0:
         target = target.expand(count)
     if target.shape != (count,):
         raise UnilensError(
-            f"expected `target` of shape ({count},), one per input, got {tuple(target.shape)}"
+            f"expected `target` of shape ({count},), got {tuple(target.shape)}; pass one index "
+            "for all, or one per input"
         )
     if target.is_floating_point() or target.dtype == torch.bool:
         raise UnilensError(
-            f"expected `target` to hold class indices as integers, got {target.dtype}"
+            f"expected `target` to hold class indices as integers, got {target.dtype}; convert it "
+            "with .long()"
         )
     wrong = [int(one) for one in target if not 0 <= int(one) < classes]
     if wrong:
@@ -141,7 +144,8 @@ def check_baseline(baseline: object, inputs: Tensor) -> None:
     if not isinstance(baseline, Tensor) or baseline.shape != inputs.shape:
         came = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
         raise UnilensError(
-            f"expected the baseline to have the inputs' shape {tuple(inputs.shape)}, got {came}"
+            f"expected the baseline to have the inputs' shape {tuple(inputs.shape)}, got {came}; "
+            "give one value for every value of the inputs, as torch.zeros_like(inputs)"
         )
     if not baseline.isfinite().all():
         raise UnilensError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -34,12 +35,14 @@ def monotonicity(trace: Trace) -> Tensor:
 def flat_fraction(trace: Trace) -> Tensor:
     """Return the share of the path `(B,)` on which the score hardly moves, in [0, 1].
 
-    A stretch counts where the score changes at less than `FLAT_SLOPE` of the path's mean rate.
+    A stretch counts where the score changes at less than `FLAT_SLOPE` of the path's mean rate; NaN
+    where that is 0.
     """
     lengths = trace.fraction.diff(dim=0)
     mean_change = (trace.score[-1] - trace.score[0]).abs()
     flat = trace.score.diff(dim=0).abs() < FLAT_SLOPE * mean_change * lengths
-    return wide(flat * lengths).T.contiguous().sum(1)
+    share = wide(flat * lengths).T.contiguous().sum(1)
+    return share.masked_fill(mean_change == 0, torch.nan)
 
 
 def riemann_error_bound(trace: Trace, distance: Tensor, n_steps: int) -> Tensor:
@@ -158,7 +161,7 @@ WARNINGS: dict[str, Warned] = {
     ),
     "saturation": Warned(
         "flat_fraction",
-        lambda value, all_: value > 0.5 and all_["confidence_change"] < -0.95,
+        lambda value, all_: value > 0.5 and all_.get("confidence_change", math.nan) < -0.95,
         "the path begins where the model sees nothing and is flat for more than half of its "
         "length: few steps make the whole map",
     ),

@@ -15,10 +15,10 @@ from . import diagnostics
 from .attribution import Attribution, Case, Method
 from .baselines import Baseline, Constant, Found
 from .baselines.base import check_fits, passes_of
-from .errors import NotApplicableError, require
+from .errors import NotApplicableError, UnilensError, require
 from .gradients import Evaluator, Passes
 from .layout import Parts
-from .numerics import per_item
+from .numerics import per_item, wide
 from .parts import PartsAttribution, measure_diagnostics
 from .paths import Leg, Path, StraightLine
 from .quadrature import Quadrature, Rule, quadrature
@@ -95,6 +95,11 @@ class PathAttribution(Method):
         adaptive = isinstance(self.weighting, DecisionGradients) and self.weighting.adaptive
         return adaptive and isinstance(self.path, StraightLine) and self.n_steps > 1
 
+    @property
+    def complete(self) -> bool:
+        """Whether the weighting adds up to the change of the score."""
+        return bool(getattr(self.weighting, "complete", True))
+
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the baseline or the path needs other inputs."""
         for part in (self.baseline, self.path):
@@ -110,6 +115,7 @@ class PathAttribution(Method):
             values, baseline = values + weight * total, baseline + weight * found.values
             parts.append(part)
         weights = [part.weight for part in parts]
+        _check_weights(weights)
         attribution = Attribution(
             values=values,
             target=case.target,
@@ -119,7 +125,7 @@ class PathAttribution(Method):
             baseline_score=_mean([part.score for part in parts], weights),
             trace=mean_trace([part.trace for part in parts], weights),
             record=_records([part.record for part in parts]),
-            complete=getattr(self.weighting, "complete", True),
+            complete=self.complete,
         )
         with torch.no_grad():
             distance = _mean([part.distance for part in parts], weights)
@@ -174,10 +180,12 @@ class PathAttribution(Method):
         assert trace is not None
         assert attribution.baseline_score is not None
         gap = {"completeness_gap": attribution.completeness_gap} if attribution.complete else {}
+        several = attribution.outputs.shape[-1] > 1  # a single output is no confidence
+        change = {"confidence_change": diagnostics.confidence_change(trace)} if several else {}
         measured = {
             **gap,
             "score_change": attribution.score - attribution.baseline_score,
-            "confidence_change": diagnostics.confidence_change(trace),
+            **change,
             "proximity": distance,
             "monotonicity": diagnostics.monotonicity(trace),
             "flat_fraction": diagnostics.flat_fraction(trace),
@@ -219,6 +227,7 @@ class PathAttribution(Method):
         steps: Sequence[int],
     ) -> dict[int, Tensor]:
         """Return the maps `(B, *S)` by n_steps, from the attribution's own baseline."""
+        _baseline_of(attribution)
         evaluator = Evaluator.of(model)
         fixed = dataclasses.replace(self, create_graph=False)
         if getattr(self.path, "baseline", None) is None:
@@ -234,9 +243,9 @@ class PathAttribution(Method):
 
     def _known(self, case: Case, attribution: Attribution) -> _Known:
         """Return the baseline of an attribution; of several or one with a walk, found again."""
-        assert attribution.baseline is not None
+        baseline = _baseline_of(attribution)
         if getattr(self.baseline, "count", 1) == 1 and not getattr(self.baseline, "walks", False):
-            return _Known((Found(attribution.baseline.detach()),))
+            return _Known((Found(baseline.detach()),))
         assert self.baseline is not None
         return _Known(tuple(case.baselines(self.baseline)))
 
@@ -246,8 +255,13 @@ class PathAttribution(Method):
         """Return what the path passes through, and how the map adds up on the way (more passes).
 
         Raises:
-            NotApplicableError: the map is the mean over several baselines.
+            NotApplicableError: the map is the mean over several baselines, or over parts.
         """
+        if isinstance(inputs, (Mapping, tuple)):
+            raise NotApplicableError(
+                f"expected inputs as one tensor (B, *S), whose path has steps to show, got "
+                f"{type(inputs).__name__}; wrap the model in one that takes the parts side by side"
+            )
         evaluator = Evaluator.of(model)
         fixed = dataclasses.replace(self, create_graph=False)
         seed = cast(int, attribution.provenance.get("seed", 0))
@@ -283,8 +297,7 @@ class PathAttribution(Method):
             )
         inputs = cast(Tensor, inputs)
         gradient = ScoreGradient(Evaluator.of(model), resolve_score(self.score), attribution.target)
-        assert attribution.baseline is not None
-        ends = torch.stack([attribution.baseline, inputs]).detach()
+        ends = torch.stack([_baseline_of(attribution), inputs]).detach()
         start = torch.randn(inputs.shape[1:], generator=torch.Generator().manual_seed(0))
         top = diagnostics.top_curvature(
             functools.partial(gradient.hessian_vector, ends),
@@ -325,6 +338,27 @@ def _noted(legs: Iterable[Leg], recorder: Recorder, steps: Steps | None) -> Iter
             steps.fractions.extend(leg.fraction)
             steps.points.extend(leg.points.detach())
         yield leg
+
+
+def _baseline_of(attribution: Attribution) -> Tensor:
+    if attribution.baseline is None:
+        raise NotApplicableError(
+            "expected an attribution with a baseline, got one of "
+            f"{attribution.provenance.get('method', 'a method without')}; pass that of a path "
+            "method"
+        )
+    return attribution.baseline
+
+
+def _check_weights(weights: Sequence[Tensor]) -> None:
+    """Raise unless the weights of an input's baselines, `()` or `(B,)` each, sum to 1."""
+    total = sum((wide(weight.detach()) for weight in weights), start=torch.zeros(()))
+    wrong = [one for one in total.flatten().tolist() if abs(one - 1) > 0.01]
+    if wrong:
+        raise UnilensError(
+            f"expected the weights of an input's baselines to sum to 1, got {wrong[0]:.4g}; divide "
+            "each by their sum"
+        )
 
 
 def _mean(columns: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:

@@ -269,6 +269,10 @@ def _check_rows(parts: Mapping[Name, Any]) -> None:
         f"expected parts (B, *S) with one row per input, all of the same B, got {came}; repeat "
         "what all inputs share, or wrap it in unilens.layout.Held without dimensions",
     )
+    require(
+        0 not in rows,
+        f"expected parts (B, *S) with at least one input, got {came}; leave empty batches out",
+    )
     devices: Sequence[str] = sorted({str(part.device) for part in parts.values()})
     require(
         len(devices) == 1,

@@ -158,12 +158,13 @@ def target_of(target: Target, rows: Tensor, count: int) -> Target:
     """Return the targets of some inputs."""
     if len(rows) == count or target is None or isinstance(target, (int, str)):
         return target
-    if isinstance(target, Tensor) and not target.ndim:
+    if not getattr(target, "ndim", 1):
         return target
     given = target
     if len(given) != count:
         raise UnilensError(
-            f"expected `target` of shape ({count},), one per input, got ({len(given)},)"
+            f"expected `target` of shape ({count},), got ({len(given)},); pass one index for all, "
+            "or one per input"
         )
     return given[rows] if isinstance(given, Tensor) else [given[row] for row in rows.tolist()]
 

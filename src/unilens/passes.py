@@ -114,7 +114,9 @@ def _refuse_closures(model: nn.Module) -> None:
     for name, part in model.named_modules():
         for key, value in vars(part).items():
             for cell in getattr(value, "__closure__", None) or ():
-                held = cell.cell_contents
+                held = None
+                with contextlib.suppress(ValueError):  # an empty cell
+                    held = cell.cell_contents
                 if id(held) in parts or id(getattr(held, "__self__", None)) in parts:
                     raise UnilensError(
                         f"expected a model that can be copied, but {name or 'the model'}.{key} is "

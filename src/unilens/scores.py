@@ -6,6 +6,7 @@ that shape can be used in place of a registered name.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -79,10 +80,29 @@ for _name, _score, _summary in (
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A score of the user's, whose values are checked to be one number per row."""
+
+    score: Score
+
+    def __call__(self, outputs: Tensor, target: Tensor, /) -> Tensor:
+        """Return the values `(M,)` of outputs `(M, K)`."""
+        values = self.score(outputs, target)
+        rows = tuple(outputs.shape[:-1])
+        if not isinstance(values, Tensor) or values.shape != rows:
+            came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise UnilensError(
+                f"expected score to give values of shape {rows}, got {came}; return one number "
+                "per row, as outputs[:, 0]"
+            )
+        return values
+
+
 def resolve(score: str | Score) -> Score:
-    """Return the score of a registered name, or the function itself."""
+    """Return the score of a registered name, or the user's own function, checked when called."""
     if not isinstance(score, str) and not callable(score):
         raise UnilensError(
             f"expected score to be a name or a function of logits and target, got {score!r}"
         )
-    return scores[score].build() if isinstance(score, str) else score
+    return scores[score].build() if isinstance(score, str) else _Checked(score)

@@ -532,6 +532,7 @@ def test_no_warning_is_forgotten():
         ("Does the confidence climb all the way?", {"monotonicity": 0.96}, "fair"),
         ("Does the confidence climb all the way?", {"monotonicity": 0.98}, "good"),
         ("Does the baseline hide what the model saw?", {"confidence_change": -0.4}, "fair"),
+        ("Is the whole path used?", {"flat_fraction": float("nan")}, "unknown"),
         (
             "Is the whole path used?",
             {"flat_fraction": 0.6, "confidence_change": -0.9},

@@ -295,6 +295,45 @@ def test_any_method_goes_by_name(network, inputs):
     assert not UnilensAttribution(network, "occlusion").has_convergence_delta()
 
 
+@pytest.mark.parametrize("name", ["expected_gradients", "deeplift_shap", "deeplift", "neutral"])
+def test_what_adds_up_without_a_path_has_its_delta(inputs, name):
+    torch.manual_seed(0)
+    binary = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2)).double().eval()
+    references = {} if name == "deeplift" else {"references": torch.rand(5, 6).double()}
+    method = UnilensAttribution(binary, name, **references)
+    values, delta = method.attribute(inputs, target=1, return_convergence_delta=True)
+    found = unilens.explain(binary, inputs, name, 1, **method.settings)
+    gap = found.baseline_score + values.sum(1) - found.score
+    torch.testing.assert_close(delta, gap, rtol=0, atol=1e-12, check_dtype=False)
+    assert method.multiplies_by_inputs
+
+
+@pytest.mark.parametrize("name", methods)
+def test_a_method_says_of_itself_whether_it_adds_up(name):
+    torch.manual_seed(0)
+    kernels = [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten()]
+    pictures = name != "neutral"
+    binary = nn.Sequential(*(kernels if pictures else [nn.Flatten()]), nn.LazyLinear(2))
+    images = torch.rand(2, 1, 6, 5)
+    binary.double().eval()(images.double())
+    known = methods[name].settings_with({})
+    few = {"n_masks": 4, "n_samples": 2, "n_steps": 3, "designs": 2, "cells": 2}
+    settings = {key: value for key, value in few.items() if key in known}
+    if "references" in known:
+        settings["references"] = torch.rand(3, 1, 6, 5).double()
+    explainer = methods[name](**settings)
+    assert explainer.complete == explainer(binary, images.double(), 1).complete
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_baselines_stay_with_their_rows_where_a_method_smooths(inputs, rows):
+    linear, compared = nn.Linear(6, 3).double().eval(), torch.rand(4, 6, dtype=torch.float64)
+    smooth = UnilensAttribution(linear, "smoothgrad", inner="ig", n_samples=9, std=1e-9)
+    found = smooth.attribute(inputs[:rows], compared[:rows], target=1)
+    expected = linear.weight[1].detach() * (inputs - compared)[:rows]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+
 def test_outputs_with_more_dimensions_have_targets_that_are_tuples(network, inputs):
     class Grid(nn.Module):
         def __init__(self):

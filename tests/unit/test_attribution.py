@@ -149,6 +149,27 @@ def test_top_curvature_finds_the_eigenvalue_of_largest_magnitude_with_its_sign()
     assert found.tolist() == [pytest.approx([-9.0, -9.0])]
 
 
+def test_the_flat_share_of_a_score_that_never_moves_is_undefined():
+    still = nn.Linear(3, 2).eval()
+    nn.init.zeros_(still.weight)
+    found = explain(still, torch.rand(2, 3), "ig", n_steps=4)
+    assert found.diagnostics["flat_fraction"].isnan().all()
+    assert found.warnings == [["informative_baseline"]] * 2
+
+
+def test_a_single_output_has_no_confidence_to_warn_about():
+    single = nn.Linear(4, 1).eval()
+    nn.init.ones_(single.weight)
+    nn.init.constant_(single.bias, -10.0)
+    found = explain(single, torch.full((1, 4), 0.63), "ig", score="logit")
+    assert "confidence_change" not in found.diagnostics
+    assert found.warnings == [[]]
+
+
+def test_what_is_flat_without_a_confidence_is_no_saturation():
+    assert warn({"flat_fraction": 0.9}) == []
+
+
 def test_the_target_is_fixed_where_the_input_is():
     class Crossing(nn.Module):
         """Class 1 wins at the baseline, class 0 at the input."""
@@ -189,7 +210,7 @@ def test_wrong_parts_are_refused(arguments, message):
 
 
 def test_a_baseline_of_the_wrong_shape_is_refused(linear):
-    with pytest.raises(UnilensError, match=r"the inputs' shape \(1, 2, 3\), got \(1, 6\)"):
+    with pytest.raises(UnilensError, match=r"shape \(1, 2, 3\), got \(1, 6\); give one value"):
         PathAttribution(lambda m, x, t, *, generator: x.flatten(1))(linear, torch.rand(1, 2, 3))
 
 

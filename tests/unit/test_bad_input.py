@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from unilens import UnknownNameError, explain
-from unilens.errors import UnilensError
+from unilens.baselines import Found
+from unilens.errors import NotApplicableError, UnilensError
+from unilens.methods import methods
 
 
 class Head(nn.Module):
@@ -102,7 +104,7 @@ CASES = {
         model(),
         inputs(),
         {"target": [1, 2, 3]},
-        r"expected `target` of shape \(2,\), one per input, got \(3,\)",
+        r"`target` of shape \(2,\), got \(3,\); pass one index for all, or one per input",
     ),
     "target a float": (
         model(),
@@ -195,9 +197,112 @@ def test_it_works_where_gradients_are_switched_off(mode):
     assert torch.equal(explain(model(), made_there, "uni").values, expected)
 
 
+def test_a_function_with_an_empty_cell_is_no_obstacle():
+    def doubles(never):
+        if never:
+            held = 3
+        return lambda outputs: held * outputs if never else 2 * outputs
+
+    holding = model(doubles(never=False))
+    expected = explain(model(lambda outputs: 2 * outputs), inputs())
+    assert torch.equal(explain(holding, inputs()).values, expected.values)
+
+
+BASELINES = {
+    "none": (lambda model, inputs, target, generator: iter(()), r"give at least one tensor.*none"),
+    "nothing": (lambda model, inputs, target, generator: None, "several Found, got NoneType"),
+    "a list of tensors": (
+        lambda model, inputs, target, generator: [inputs],
+        "several Found, got Tensor",
+    ),
+    "weights of 2": (
+        lambda model, inputs, target, generator: [Found(inputs), Found(0 * inputs)],
+        "baselines to sum to 1, got 2; divide each",
+    ),
+    "weights that are wrong for one input": (
+        lambda model, inputs, target, generator: Found(inputs, weight=torch.tensor([1.0, 0.9])),
+        "baselines to sum to 1, got 0.9; divide each",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BASELINES)
+def test_a_baseline_that_gives_something_else(case):
+    baseline, message = BASELINES[case]
+    with pytest.raises(UnilensError, match=message) as caught:
+        explain(model(), inputs(), "ig", baseline=baseline)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["occlusion", "deeplift", "uni"])
+def test_several_baselines_are_refused_where_one_is_needed(method):
+    def both(model, inputs, target, generator):
+        return [Found(inputs, weight=0.5), Found(0 * inputs, weight=0.5)]
+
+    rows = torch.rand(2, 6)
+    setting = "origin" if method == "uni" else "baseline"
+    with pytest.raises(UnilensError, match="expected one baseline per input, got 2"):
+        explain(nn.Linear(6, 4).eval(), rows, method, **{setting: both})
+
+
+@pytest.mark.parametrize("walk", [torch.rand(1, 2, 2, 3), torch.rand(3, 2, 6)])
+def test_a_walk_has_two_ends(walk):
+    def found(model, inputs, target, generator):
+        return Found(walk[0].view_as(inputs), walk=walk)
+
+    with pytest.raises(UnilensError, match=r"expected a walk of two points or more.*Found.walk"):
+        explain(model(), inputs(), "ig", path="walked", baseline=found)
+
+
+@pytest.mark.parametrize("ask", ["stability", "curvature", "steps"])
+@pytest.mark.parametrize("path", ["straight", "blur"])
+def test_a_map_without_a_baseline_has_no_path_to_look_at(ask, path):
+    images = torch.rand(2, 1, 2, 3)
+    method, found = methods["ig"](path=path), explain(model(), images, "gradient")
+    with pytest.raises(NotApplicableError, match="with a baseline, got one of gradient; pass that"):
+        getattr(method, ask)(model(), images, found)
+
+
+@pytest.mark.parametrize("given", [lambda rows: {"input": rows}, lambda rows: (rows,)])
+def test_steps_are_of_one_tensor(given):
+    linear, method, parts = (
+        nn.Linear(3, 2).eval(),
+        methods["ig"](n_steps=2),
+        given(torch.rand(2, 3)),
+    )
+    with pytest.raises(NotApplicableError, match=r"inputs as one tensor \(B, \*S\).*side by side"):
+        method.steps(linear, parts, method(linear, parts))
+
+
+@pytest.mark.parametrize("given", [lambda rows: {"input": rows}, lambda rows: (rows,)])
+def test_parts_without_rows(given):
+    with pytest.raises(UnilensError, match=r"with at least one input, got .*\(0, 3\)"):
+        explain(nn.Linear(3, 2).eval(), given(torch.rand(0, 3)), "ig", 0)
+
+
+def test_parts_that_hold_different_things_take_one_target_in_every_form():
+    class Scaled(nn.Module):
+        def forward(self, values, scale):
+            return values * scale.unsqueeze(1)
+
+    parts = (torch.rand(2, 3), torch.tensor([1, 2]))
+    wanted = explain(Scaled().eval(), parts, "ig", [2, 2]).values[0]
+    for target in (2, numpy.int64(2), numpy.array(2), torch.tensor(2)):
+        assert torch.equal(explain(Scaled().eval(), parts, "ig", target).values[0], wanted)
+
+
 def test_targets_in_every_form():
     wanted = explain(model(), inputs(), "ig", [2, 2]).values
-    forms = (2, numpy.int64(2), numpy.array([2, 2]), torch.tensor(2), torch.tensor([2, 2]), (2, 2))
+    one = numpy.array(2)
+    forms = (
+        2,
+        one,
+        numpy.int64(2),
+        numpy.array([2, 2]),
+        torch.tensor(2),
+        torch.tensor([2, 2]),
+        (2, 2),
+    )
     for target in forms:
         assert torch.equal(explain(model(), inputs(), "ig", target).values, wanted)
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from unilens import Evaluator
 from unilens.baselines import (
     Blur,
     Constant,
@@ -11,6 +12,7 @@ from unilens.baselines import (
     ImageMean,
     MaxDistance,
     UniformNoise,
+    Unlearned,
     baselines,
     blur,
     gaussian_blur,
@@ -158,3 +160,23 @@ def test_dataset_sample_takes_the_references(images):
 def test_wrong_settings_are_refused_when_they_are_given(name, settings, message):
     with pytest.raises(UnilensError, match=message):
         baselines[name](**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"matching_target": "uniform"},
+        {"matching_target": "prior", "class_prior": [0.2, 0.3, 0.5]},
+        {"unlearning_steps": 2},
+        {"matching_target": "uniform", "origin": ["input", "black"]},
+    ],
+)
+def test_the_search_takes_as_many_passes_as_it_says(settings):
+    torch.manual_seed(0)
+    model, taken = torch.nn.Linear(4, 3).eval(), []
+    evaluator = Evaluator(model, on_pass=taken.append)
+    inputs, baseline = torch.rand(1, 4), Unlearned(matching_steps=5, **settings)
+    evaluator(inputs)
+    taken.clear()
+    baseline(evaluator, inputs, torch.tensor([0]), generator=torch.Generator().manual_seed(0))
+    assert sum(taken) == baseline.passes.forward

@@ -457,7 +457,7 @@ BAD = {
             "scale": torch.tensor([1, 2, 3]),
         },
         {"target": [0, 1]},
-        r"expected `target` of shape \(3,\), one per input, got \(2,\)",
+        r"`target` of shape \(3,\), got \(2,\); pass one index for all, or one per input",
     ),
     "blur of a table": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
@@ -560,6 +560,36 @@ def test_smoothed_methods_keep_values_given_for_a_baseline_with_their_input(two,
         alone = PathAttribution(mine, n_steps=4)
         expected = methods["smoothgrad"].build(alone, n_samples=3)(two, own)
         assert torch.equal(found.values["row"][row], expected.values["row"][0])
+
+
+@pytest.mark.parametrize("given", [tuple, torch.Tensor])
+def test_smoothed_methods_keep_them_at_every_batch_size(given):
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3).double().eval()
+    values, start = drawn(6, 4), drawn(6, 4, seed=8)
+    for batch in (1, 2, 6):
+        inputs, compared = values[:batch], start[:batch]
+        if given is tuple:
+            inputs, compared = (inputs,), (compared,)
+        else:
+            compared = Given(compared)
+        found = unilens.explain(
+            model, inputs, "smoothgrad", 1, inner="ig", n_samples=9, std=1e-9, baseline=compared
+        )
+        maps = found.values[0] if given is tuple else found.values
+        slope = model(values[:batch]).softmax(1)[:, 1] - model(start[:batch]).softmax(1)[:, 1]
+        torch.testing.assert_close(maps.sum(1), slope, rtol=0, atol=1e-7)
+
+
+def test_smoothed_methods_refuse_more_rows_than_inputs():
+    with pytest.raises(UnilensError, match=r"shape \(2, 4\).*got \(3, 4\); give one row for all"):
+        unilens.explain(
+            nn.Linear(4, 3).eval(),
+            torch.rand(2, 4),
+            "smoothgrad",
+            inner="ig",
+            baseline=Given(torch.rand(3, 4)),
+        )
 
 
 def test_any_number_of_parts_keep_their_places():

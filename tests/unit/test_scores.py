@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+import unilens
 from unilens.errors import UnilensError
 from unilens.scores import resolve, scores
 
@@ -40,4 +41,22 @@ def test_a_function_is_a_score():
     def doubled(outputs, target):
         return 2 * outputs[:, 0]
 
-    assert resolve(doubled) is doubled
+    assert resolve(doubled)(LOGITS, TARGET).tolist() == [2.0, -2.0]
+
+
+WRONG = {
+    r"\(2, 1\)": lambda outputs, target: outputs[:, :1],
+    r"\(\)": lambda outputs, target: outputs[:, 0].sum(),
+    r"\(2, 3\)": lambda outputs, target: outputs,
+    "list": lambda outputs, target: [0.0, 0.0],
+}
+
+
+@pytest.mark.parametrize("came", WRONG)
+@pytest.mark.parametrize("method", ["ig", "gradient", "occlusion", "smoothgrad", "uni"])
+def test_a_function_gives_one_number_per_row(came, method):
+    model, inputs = torch.nn.Linear(4, 3).eval(), torch.rand(2, 4)
+    with pytest.raises(
+        UnilensError, match=rf"of shape \(\d,\), got {came.replace('2', '.')}; return one number"
+    ):
+        unilens.explain(model, inputs, method, 0, score=WRONG[came])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
-from ..errors import require
+from ..errors import UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..registry import Registry
 from ..settings import check_part
@@ -53,11 +53,32 @@ class Baseline(Protocol):
 baselines: Registry[Baseline] = Registry("baseline")
 
 
-def found_baselines(found: Tensor | Found | Iterable[Found]) -> Iterable[Found]:
-    """Return what a baseline gave, one by one."""
-    if isinstance(found, Tensor):
-        return [Found(found)]
-    return [found] if isinstance(found, Found) else found
+def found_baselines(given: object) -> Iterator[Found]:
+    """Yield what a baseline gave, one by one; raise where it is none, or something else."""
+    if isinstance(given, Tensor):
+        given = Found(given)
+    several = given if isinstance(given, Iterable) else [given]
+    none = True
+    for found in several:
+        none = False
+        if not isinstance(found, Found):
+            raise UnilensError(
+                f"expected a baseline to give a tensor (B, *S) or several Found, got "
+                f"{type(found).__name__}; return one, as torch.zeros_like(inputs)"
+            )
+        yield found
+    require(
+        not none,
+        "expected a baseline to give at least one tensor (B, *S), got none; return one, as "
+        "torch.zeros_like(inputs)",
+    )
+
+
+def single(several: Iterable[Found]) -> Found:
+    """Return the only baseline; raise where there are several."""
+    found = list(several)
+    _check_one(len(found))
+    return found[0]
 
 
 def check_several(name: str, given: object) -> None:
@@ -90,7 +111,10 @@ def check_fits(part: object, model: Evaluator, inputs: Tensor) -> None:
 
 def check_single(baseline: object) -> None:
     """Raise where a baseline is several."""
-    count = getattr(baseline, "count", 1)
+    _check_one(getattr(baseline, "count", 1))
+
+
+def _check_one(count: int) -> None:
     require(
         count == 1,
         f"expected one baseline per input, got {count}; several are for path methods, such as "

@@ -20,6 +20,7 @@ from .base import (
     check_single,
     found_baselines,
     passes_of,
+    single,
 )
 from .blur import Blur, blurred
 
@@ -78,8 +79,8 @@ class Origin:
             return inputs
         if self._baseline is None:
             return by_part(model, _blurred_if_image, inputs / units) * units
-        (found,) = found_baselines(self._baseline(model, inputs, target, generator=generator))
-        return found.values
+        given = self._baseline(model, inputs, target, generator=generator)
+        return single(found_baselines(given)).values
 
     @property
     def _baseline(self) -> Baseline | None:

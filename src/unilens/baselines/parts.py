@@ -14,7 +14,15 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator
 from ..layout import Layout, Name, in_part
 from ..settings import check_part
-from .base import Baseline, baselines, check_fits, check_single, found_baselines, passes_of
+from .base import (
+    Baseline,
+    baselines,
+    check_fits,
+    check_single,
+    found_baselines,
+    passes_of,
+    single,
+)
 from .constant import Constant
 
 
@@ -34,19 +42,27 @@ class Given:
         """Return the baseline of some inputs of a batch."""
         return Given(self.values, rows if self.rows is None else self.rows[rows])
 
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise where the values do not fit the inputs `(B, *S)`."""
+        self._expanded(inputs)
+
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
+        return self._expanded(inputs).clone()
+
+    def _expanded(self, inputs: Tensor) -> Tensor:
         values = self.values.detach().to(inputs)
         try:
             if self.rows is not None and values.ndim == inputs.ndim and len(values) > 1:
                 values = values[self.rows.to(values.device)]
-            return values.expand_as(inputs).clone()
+            return values.expand_as(inputs)
         except (RuntimeError, IndexError):
             raise UnilensError(
                 f"expected a baseline of the inputs' shape {tuple(inputs.shape)}, or one that "
-                f"broadcasts to it, got {tuple(self.values.shape)}"
+                f"broadcasts to it, got {tuple(self.values.shape)}; give one row for all, or one "
+                "per input"
             ) from None
 
 
@@ -123,8 +139,7 @@ class ByPart:
                 given = known[name](model, part, target, generator=generator)
             except UnilensError as error:
                 in_part(name, error)
-            (found,) = found_baselines(given)
-            values[name] = found.values
+            values[name] = single(found_baselines(given)).values
         return layout.join(values)
 
     def _layout(self, model: Evaluator) -> Layout:

@@ -152,11 +152,11 @@ class Unlearned:
 
     @property
     def passes(self) -> Passes:
-        """Forward and backward passes per input, at most: T, one more loss, and the unlearning."""
+        """Forward and backward passes per input, at most: T, one more loss, and what is wanted."""
         each = Passes(self.matching_steps + 1, self.matching_steps)
-        total = Passes(0, 0)
-        if self.matching_target == "unlearned":
-            total += Passes(self.unlearning_steps + 1, self.unlearning_steps)
+        unlearned = self.matching_target == "unlearned"
+        steps = self.unlearning_steps if unlearned else 0
+        total = Passes(steps + 1, steps)
         for origin in self._origins:
             total += each + origin.passes
         return total

@@ -79,7 +79,7 @@ class GradCAM(Method):
             case.target,
             score(case.outputs, case.target),
             case.outputs,
-            complete=False,
+            complete=self.complete,
         )
         return attribution.with_provenance(layers=[name for name, _ in found])
 

@@ -44,7 +44,7 @@ class Control(Method):
     def _explain(self, case: Case) -> Attribution:
         score = resolve_score(self.score)(case.outputs, case.target)
         values = self._values(case.inputs, case.seed)
-        return Attribution(values, case.target, score, case.outputs, complete=False)
+        return Attribution(values, case.target, score, case.outputs, complete=self.complete)
 
     @abstractmethod
     def _values(self, inputs: Tensor, seed: int) -> Tensor:

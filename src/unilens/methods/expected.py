@@ -76,6 +76,11 @@ class ExpectedGradients(Method):
         """Forward and backward passes per input, with the references' scores."""
         return Passes(self.n_steps + min(self._count, self.n_steps) + 1, self.n_steps)
 
+    @property
+    def complete(self) -> bool:
+        """True: the gap is the error of the sampling."""
+        return True
+
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `UnilensError` where references are missing or have another shape."""
         references_for("expected_gradients", self.references, inputs)
@@ -103,6 +108,7 @@ class ExpectedGradients(Method):
             outputs=case.outputs,
             baseline=baseline / self.n_steps,
             baseline_score=self._mean_score(case, references, draws.chosen),
+            complete=self.complete,
         )
         assert attribution.baseline_score is not None
         return attribution.with_measured(

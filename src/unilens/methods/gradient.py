@@ -40,7 +40,7 @@ class Gradient(Method):
         gradient = ScoreGradient(case.evaluator, resolve_score(self.score), case.target)
         _, scores, gradients = gradient(case.inputs.unsqueeze(0))
         values = gradients[0] * case.inputs if self.times_input else gradients[0]
-        return Attribution(values, case.target, scores[0], case.outputs, complete=False)
+        return Attribution(values, case.target, scores[0], case.outputs, complete=self.complete)
 
 
 methods.add(

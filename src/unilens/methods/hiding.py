@@ -79,7 +79,7 @@ class Hiding(Method):
             baseline=found.values,
             record=found.record,
             measured={"proximity": proximity(case.inputs, found.values)},
-            complete=False,
+            complete=self.complete,
         )
         passes = self._passes(case.inputs.shape[1:])
         return attribution.with_provenance(passes=passes._asdict())

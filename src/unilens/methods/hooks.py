@@ -60,6 +60,11 @@ class DeepLift(Method):
         """
         return passes_of(self.baseline) + Passes(3, 2)
 
+    @property
+    def complete(self) -> bool:
+        """True: the rule hands on the whole difference."""
+        return True
+
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model does something that has no rescale rule."""
         check_single(self.baseline)
@@ -103,6 +108,11 @@ class DeepLiftShap(Method):
         """Forward and backward passes per input; for one reference where none are given."""
         count = 1 if self.references is None else len(self.references)
         return Passes(1 + 2 * count, 2 * count)
+
+    @property
+    def complete(self) -> bool:
+        """True: the mean of maps that are."""
+        return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise where the references do not fit, or something has no rescale rule."""
@@ -168,7 +178,7 @@ class GuidedBackprop(Method):
         )
         values = torch.stack(rows)
         explained = score(case.outputs, case.target)
-        return Attribution(values, case.target, explained, case.outputs, complete=False)
+        return Attribution(values, case.target, explained, case.outputs, complete=self.complete)
 
 
 @dataclass(frozen=True)

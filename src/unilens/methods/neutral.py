@@ -84,6 +84,11 @@ class Neutral(Method):
         """Forward and backward passes per input: two of the model, the others of its rewriting."""
         return self._along(None).passes + Passes(2, 0)
 
+    @property
+    def complete(self) -> bool:
+        """True: integrated gradients of the copies are."""
+        return True
+
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless the model is a binary MLP of moderate size.
 
@@ -116,7 +121,13 @@ class Neutral(Method):
             )
             baseline_score[rows] = there.to(score.dtype)
         attribution = Attribution(
-            values, case.target, score, case.outputs, baseline, baseline_score
+            values,
+            case.target,
+            score,
+            case.outputs,
+            baseline,
+            baseline_score,
+            complete=self.complete,
         )
         measured = {
             "completeness_gap": attribution.completeness_gap,

@@ -96,7 +96,7 @@ class Smoothed(Method):
     def _explain(self, case: Case) -> Attribution:
         score = resolve_score(self.score)(case.outputs, case.target)
         values = self._aggregate(case)
-        return Attribution(values, case.target, score, case.outputs, complete=False)
+        return Attribution(values, case.target, score, case.outputs, complete=self.complete)
 
     def _aggregate(self, case: Case) -> Tensor:
         """Return the aggregate of the samples' maps, by Welford's updates: none of them is kept."""
@@ -112,11 +112,12 @@ class Smoothed(Method):
     def _maps(self, case: Case) -> Iterator[Tensor]:
         """Yield each sample's map `(B, *S)`; as many are made at once as keep the workers busy."""
         own = generators(case.inputs, torch.Generator().manual_seed(case.seed))
-        at_once = _samples_at_once(len(case.inputs))
+        at_once, batch = _samples_at_once(len(case.inputs)), torch.arange(len(case.inputs))
         for done in range(0, self.n_samples, at_once):
             count = min(at_once, self.n_samples - done)
             noisy = torch.stack([self._noisy(case.inputs, own) for _ in range(count)])
-            found = self.explainer(
+            explainer = self.of_rows(batch.repeat(count)).explainer
+            found = explainer(
                 case.evaluator, noisy.flatten(0, 1), case.target.repeat(count), seed=case.seed
             )
             yield from found.values.unflatten(0, (count, -1))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..baselines import Baseline, baselines
-from ..baselines.base import check_fits, check_single, found_baselines
+from ..baselines.base import check_fits, check_single, found_baselines, single
 from ..errors import require
 from ..randomness import seed_for
 from ..registry import Card, Registry
@@ -55,10 +55,10 @@ class Replacement:
         """Return the function that removes places; see `Fill`."""
         check_fits(self.baseline, subject.evaluator, subject.inputs)
         generator = torch.Generator().manual_seed(seed_for("fill", subject.seed))
-        (found,) = found_baselines(
-            self.baseline(subject.evaluator, subject.inputs, subject.target, generator=generator)
+        given = self.baseline(
+            subject.evaluator, subject.inputs, subject.target, generator=generator
         )
-        inputs, values = subject.inputs, found.values
+        inputs, values = subject.inputs, single(found_baselines(given)).values
 
         def filled(kept: Tensor) -> Tensor:
             return torch.where(over_channels(kept, inputs), inputs, values)

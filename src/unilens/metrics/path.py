@@ -262,7 +262,10 @@ class Stability(Metric):
 
     @property
     def explanations(self) -> int:
-        """How many maps are made anew, one of them to find the baseline where it is not known."""
+        """How many maps are made anew, one of them to find the baseline where it is not known.
+
+        Each counts as one of the method's own; with more steps than those it takes more passes.
+        """
         return len(self.steps) + 2
 
     def _measure(self, subject: Subject) -> Measurement:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..baselines.base import Found
-from ..errors import UnilensError
+from ..errors import UnilensError, require
 from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
@@ -47,6 +47,11 @@ class Walked:
         walk = start.walk
         if walk is None:
             raise UnilensError(_NO_WALK)
+        require(
+            len(walk) > 1 and walk.shape[1:] == end.shape,
+            f"expected a walk of two points or more, each of shape {tuple(end.shape)}, got "
+            f"{tuple(walk.shape)}; keep both ends, the baseline and the input, in Found.walk",
+        )
         segments = len(walk) - 1
 
         def curve(fraction: Tensor) -> Tensor:

@@ -49,19 +49,19 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
     ) -> None:
         super().__init__(forward_func)
         self.method, self.seed = method, seed
-        self.settings = {"score": "logit", **settings}
+        scored = "score" in methods[method].settings_with(settings)
+        self.settings = {**({"score": "logit"} if scored else {}), **settings}
         self._explainer = methods[method](**self.settings)
 
     @property
     def multiplies_by_inputs(self) -> bool:
         """Whether values are contributions to the output, not gradients."""
-        return isinstance(self._explainer, PathAttribution) or self.method == "input_x_gradient"
+        of_path = isinstance(self._explainer, PathAttribution)
+        return of_path or self.has_convergence_delta() or self.method == "input_x_gradient"
 
     def has_convergence_delta(self) -> bool:
         """Whether the values add up to the change of the output in theory."""
-        weighting = getattr(self._explainer, "weighting", None)
-        complete = getattr(weighting, "complete", True)
-        return isinstance(self._explainer, PathAttribution) and bool(complete)
+        return bool(getattr(self._explainer, "complete", False))
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
     def attribute(

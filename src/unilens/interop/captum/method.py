@@ -68,7 +68,7 @@ class CaptumMethod(Method):
         )
         values = torch.stack(rows).to(case.inputs.dtype)
         explained = score(case.outputs, case.target)
-        return Attribution(values, case.target, explained, case.outputs, complete=False)
+        return Attribution(values, case.target, explained, case.outputs, complete=self.complete)
 
     def _one(self, method: Any, case: Case, row: int, seed: int) -> Tensor:
         inputs = case.inputs[row : row + 1].to(case.evaluator.dtype).clone().requires_grad_()
