@@ -4,7 +4,7 @@
 
 What is kept prints every table, and is gone on with: `--data` says where its images lie here, so
 that `python benchmarks/keep.py benchmarks/results/comparison run --data PHOTOS` makes a folder that
-`unilens benchmark benchmarks/comparison.toml --data PHOTOS --out run` completes.
+`unilens benchmark benchmarks/comparison.toml --data PHOTOS --out run` adds methods or metrics to.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def table_of(text, columns):
 
 
 def test_where_uni_stands():
-    runs = (f"benchmarks/results/{name}" for name in ("comparison", "digits"))
+    runs = (f"benchmarks/results/{name}" for name in ("comparison:31", "digits"))
     said = printed("standing", *runs)
     ours, shown = table_of(said, 8), table_of(PAGE, 8)
     assert len(ours) == 45
@@ -75,11 +75,11 @@ def test_what_is_kept_is_gone_on_with(tmp_path):
     kept, into = "benchmarks/results/comparison", [str(folder), "--data", str(tmp_path)]
     command = [sys.executable, "benchmarks/keep.py", kept, *into]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("28800 rows of 32 images")
+    assert said.startswith("56700 rows of 63 images")
     plan = read_plan_file(ROOT / "benchmarks" / "comparison.toml").model_dump()
     plan["data"] |= {"source": str(tmp_path), "limit": 63}
     store = Store.create(folder, make_plan(plan), 63)
-    assert len(store.done()) == 28800
+    assert len(store.done()) == 56700
     assert store.table() == Store(ROOT / kept).table()
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode
