@@ -126,7 +126,7 @@ def saturation(inputs: Tensor, strength: float, generators: list[torch.Generator
     return value - (value - inputs) * most.clamp(max=1 + strength)
 
 
-def blurred(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+def gaussian(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Convolve with a gaussian; beyond the border lies the border."""
     return gaussian_blur(inputs, torch.tensor([strength], dtype=torch.float64))[0]
 
@@ -242,7 +242,7 @@ _add(
     "gaussian_blur",
     "blur",
     "blur by a gaussian",
-    Corruption(blurred, "standard deviation in pixels", (1, 2, 3, 4, 6)),
+    Corruption(gaussian, "standard deviation in pixels", (1, 2, 3, 4, 6)),
 )
 _add(
     "defocus_blur",
