@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -12,11 +14,27 @@ _LUMINANCE = (0.2125, 0.7154, 0.0721)
 """What red, green and blue count (ITU-R BT.709)."""
 
 
-def check_pictures(inputs: Tensor, remedy: str) -> None:
-    """Raise `NotApplicableError` with the remedy unless inputs are grey or colour pictures."""
-    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
+def check_pictures(inputs: Tensor, remedy: str, channels: Sequence[int] = (3, 1)) -> None:
+    """Raise `NotApplicableError` with the remedy unless inputs are pictures of so many channels."""
+    if inputs.ndim != 4 or inputs.shape[1] not in channels:
+        shapes = " or ".join(f"(B, {count}, H, W)" for count in channels)
+        raise NotApplicableError(f"expected pictures {shapes}, got {tuple(inputs.shape)}; {remedy}")
+
+
+def check_unit_pictures(inputs: Tensor, remedy: str, channels: Sequence[int] = (3, 1)) -> None:
+    """Raise `NotApplicableError` unless inputs are pictures with values in [0, 1].
+
+    Args:
+        inputs: `(B, *S)`.
+        remedy: for inputs that are no pictures.
+        channels: how many a picture may have.
+    """
+    check_pictures(inputs, remedy, channels)
+    low, high = float(inputs.min()), float(inputs.max())
+    if low < 0 or high > 1:
         raise NotApplicableError(
-            f"expected pictures (B, 3, H, W) or (B, 1, H, W), got {tuple(inputs.shape)}; {remedy}"
+            f"expected pictures in [0, 1], got values from {low:.3g} to {high:.3g}; put the "
+            "normalisation inside the model (unilens.PixelClassifier does)"
         )
 
 

@@ -458,6 +458,22 @@ def test_methods_without_a_path_have_no_journey(studio, photograph):
     assert "None of the chosen methods" in render.journey_html(explained, {})
 
 
+def test_journeys_leave_out_several_baselines_and_nothing_else(studio, photograph, monkeypatch):
+    several = Chosen(name="agi", settings={"classes": 2, "iterations": 2})
+    asked = Wanted(model="small", methods=(several, Chosen(name="ig")))
+    explained = studio.explain(photograph, asked, Job())
+    assert set(studio.journeys(explained, asked, Job())) == {"ig"}
+
+    def hungry(*_):
+        raise UnilensError("not enough memory on cpu for one point")
+
+    monkeypatch.setattr("unilens.app.studio.journey", hungry)
+    asked = Wanted(model="small", methods=(Chosen(name="ig", settings={"n_steps": 9}),))
+    explained = studio.explain(photograph, asked, Job())
+    with pytest.raises(UnilensError, match="not enough memory"):
+        studio.journeys(explained, asked, Job())
+
+
 # trust
 
 GOOD = {

@@ -343,9 +343,13 @@ def test_lpips(small_net, images, monkeypatch):
     assert value.tolist() == pytest.approx((2 * images.mean((1, 2, 3))).tolist(), rel=1e-6)
     with pytest.raises(UnilensError, match=r"could not load .* no route to host; connect"):
         evaluate(small_net, images, found, "lpips", network="vgg")
-    for given in (images * 2, images[:, :1]):
+    refused = {
+        r"pictures in \[0, 1\], got values from .* to 2; put the norm": images * 2,
+        r"pictures \(B, 3, H, W\), got \(8, 1, 13, 11\); LPIPS": images[:, :1],
+    }
+    for message, given in refused.items():
         model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(given[0].numel(), 2)).double())
-        with pytest.raises(NotApplicableError, match="from 0 to 1"):
+        with pytest.raises(NotApplicableError, match=message):
             evaluate(model, given, explain(model, given, "ig", n_steps=2), "lpips")
 
 

@@ -14,7 +14,7 @@ from unilens.errors import NotApplicableError
 from unilens.methods import methods
 from unilens.metrics import PictureSimilarity, Randomisation, RandomLogit, Spearman, TopK
 from unilens.metrics import metrics as registry
-from unilens.metrics.layers import layers_of, randomised, spread
+from unilens.metrics.layers import evenly, layers_of, randomised
 
 from ..conftest import SmallNet, randomise
 
@@ -131,12 +131,12 @@ def test_shared_weights_stay_shared_and_recurrent_ones_are_used():
     assert not torch.equal(randomised(recurrent, [""], 0)(inputs)[0], recurrent(inputs)[0])
 
 
-def test_spread_over_the_depth():
+def test_evenly_over_the_depth():
     order = list("abcdefghi")
-    assert spread(order, 1) == ["i"]
-    assert spread(order, 2) == ["a", "i"]
-    assert spread(order, 5) == list("acegi")
-    assert spread(order, 100) == order
+    assert evenly(order, 1) == ["i"]
+    assert evenly(order, 2) == ["a", "i"]
+    assert evenly(order, 5) == list("acegi")
+    assert evenly(order, 100) == order
 
 
 @pytest.mark.parametrize("mode", ["cascading", "independent"])

@@ -1,12 +1,16 @@
 """`unilens query`: SQL over the rows, and over nothing else."""
 
+import contextlib
 import csv
 import io
 import json
 
+import duckdb
+import pyarrow
 import pytest
 
 from unilens import UnilensError
+from unilens.benchmark.report import queries
 from unilens.benchmark.report.queries import query
 
 
@@ -125,6 +129,26 @@ def test_wrong_sql_is_one_clear_line(make_run, run):
     code, out, err = run("query", folder, " ")
     assert (code, err.count("\n")) == (2, 1)
     assert "expected a query" in err
+
+
+class Silent:
+    """A store, and a connection to one, of which nothing can be read for no reason that is said."""
+
+    folder = "there"
+
+    def dataset(self):
+        raise pyarrow.ArrowInvalid("")
+
+    def execute(self, sql):
+        raise duckdb.BinderException("")
+
+
+def test_errors_that_say_nothing_are_told_by_their_kind(monkeypatch):
+    with pytest.raises(UnilensError, match="could not read the rows in there: ArrowInvalid; unil"):
+        query(Silent(), "SELECT 1")
+    monkeypatch.setattr(queries, "opened", lambda **_: contextlib.nullcontext(Silent()))
+    with pytest.raises(UnilensError, match=r"^BinderException$"):
+        query(Silent(), "SELECT 1")
 
 
 def test_a_run_without_rows_and_none_at_all(make_run, run, tmp_path):

@@ -478,7 +478,7 @@ def test_labels_do_not_cover_each_other():
     random = numpy.random.default_rng(0)
     for _ in range(50):
         wanted = list(random.uniform(0, 330, 25))
-        places = charts.spread(wanted, 13, 8, 340)
+        places = charts.apart(wanted, 13, 8, 340)
         ordered = numpy.sort(places)
         assert numpy.diff(ordered).min() >= 13 - 1e-9
         assert ordered[0] >= 8 - 1e-9

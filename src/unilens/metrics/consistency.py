@@ -16,7 +16,7 @@ from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import Measurement, MetricCard, Subject, metrics
 from .comparison import Comparison
-from .corruptions import Corruption, check_pictures, corruptions
+from .corruptions import Corruption, check_changeable, corruptions
 from .perturbations import labels
 from .similarities import similarities
 
@@ -84,7 +84,7 @@ class Consistency(Comparison):
         return len(self._changes)
 
     def _measure(self, subject: Subject) -> Measurement:
-        check_pictures(subject.inputs)
+        check_changeable(subject.inputs)
         score = resolve_score(self.score)
         before = subject.score_of(score, subject.outputs)
         parts, differences, kept = {}, [], []

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 
 from ..baselines.blur import gaussian_blur
 from ..errors import NotApplicableError, require
+from ..luminance import check_unit_pictures
 from ..numerics import wide
 from ..registry import Card, Registry
 from ..settings import check_number
@@ -75,7 +76,7 @@ class Corruption:
             UnilensError: there is no such strength.
         """
         self.check(strength)
-        check_pictures(inputs)
+        check_changeable(inputs)
         if strength == 0:
             return inputs.clone()
         return self.change(inputs, strength, generators).clamp(0, 1)
@@ -94,19 +95,9 @@ PACKAGED = (
 """Further ones of ImageNet-C, as images of a benchmark alone (extra `corruptions`)."""
 
 
-def check_pictures(inputs: Tensor) -> None:
+def check_changeable(inputs: Tensor) -> None:
     """Raise `NotApplicableError` unless inputs are grey or colour pictures in [0, 1]."""
-    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
-        raise NotApplicableError(
-            f"expected pictures (B, 3, H, W) or (B, 1, H, W), got {tuple(inputs.shape)}; light, "
-            "colour and focus are those of pictures"
-        )
-    low, high = float(inputs.min()), float(inputs.max())
-    if low < 0 or high > 1:
-        raise NotApplicableError(
-            f"expected pictures in [0, 1], got values from {low:.3g} to {high:.3g}; put the "
-            "normalisation inside the model (unilens.PixelClassifier does)"
-        )
+    check_unit_pictures(inputs, "light, colour and focus are those of pictures")
 
 
 def brightness(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
@@ -135,7 +126,7 @@ def saturation(inputs: Tensor, strength: float, generators: list[torch.Generator
     return value - (value - inputs) * most.clamp(max=1 + strength)
 
 
-def blurred(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+def gaussian(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Convolve with a gaussian; beyond the border lies the border."""
     return gaussian_blur(inputs, torch.tensor([strength], dtype=torch.float64))[0]
 
@@ -251,7 +242,7 @@ _add(
     "gaussian_blur",
     "blur",
     "blur by a gaussian",
-    Corruption(blurred, "standard deviation in pixels", (1, 2, 3, 4, 6)),
+    Corruption(gaussian, "standard deviation in pixels", (1, 2, 3, 4, 6)),
 )
 _add(
     "defocus_blur",

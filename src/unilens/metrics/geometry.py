@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import diagnostics
 from ..errors import NotApplicableError, UnilensError
 from ..gradients import Passes
+from ..luminance import check_unit_pictures
 from ..numerics import wide
 from ..passes import first_line
 from ..score_gradient import ScoreGradient
@@ -106,12 +107,8 @@ class Lpips(Metric):
 
     def _measure(self, subject: Subject) -> Measurement:
         inputs, baseline = subject.inputs, _baseline(subject)
-        if inputs.ndim != 4 or inputs.shape[1] != 3 or inputs.amin() < 0 or inputs.amax() > 1:
-            raise NotApplicableError(
-                f"LPIPS expects images (B, 3, H, W) from 0 to 1, got {tuple(inputs.shape)} from "
-                f"{float(inputs.amin()):.3g} to {float(inputs.amax()):.3g}; put the normalisation "
-                "into the model"
-            )
+        remedy = "LPIPS compares pictures in colour; leave this metric out"
+        check_unit_pictures(inputs, remedy, channels=(3,))
         distance = _distance(self.network, str(inputs.device))
         pairs = zip(inputs.float().split(1), baseline.float().split(1), strict=True)
         found = [distance(first, second, normalize=True).view(1) for first, second in pairs]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..errors import NotApplicableError
+from ..luminance import check_unit_pictures
 from ..numerics import wide
 from ..registry import Composed
 from ..scores import resolve as resolve_score
@@ -68,7 +68,11 @@ class InformationCurve(Removal):
         return len(self.fractions) + 2
 
     def _measure(self, subject: Subject) -> Measurement:
-        _check_pictures(subject.inputs)
+        check_unit_pictures(
+            subject.inputs,
+            "information curves count the bytes of pictures in colour; use metric='insertion_auc'",
+            channels=(3,),
+        )
         return super()._measure(subject)
 
     def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
@@ -105,17 +109,6 @@ class InformationCurve(Removal):
         for row, generator in zip(flat, subject.generators(), strict=True):
             row[torch.randperm(count, generator=generator)[:few]] = True
         return flat.view(-1, *subject.places).to(subject.inputs.device)
-
-
-def _check_pictures(inputs: Tensor) -> None:
-    coloured = inputs.ndim == 4 and inputs.shape[1] == 3
-    if not coloured or inputs.amin() < 0 or inputs.amax() > 1:
-        raise NotApplicableError(
-            f"information curves expect images (B, 3, H, W) from 0 to 1, whose bytes are counted, "
-            f"got {tuple(inputs.shape)} from {float(inputs.amin()):.3g} to "
-            f"{float(inputs.amax()):.3g}; put the normalisation into the model, or use "
-            "metric='insertion_auc'"
-        )
 
 
 def _bytes_of(images: Tensor, subject: Subject) -> Tensor:

@@ -102,7 +102,7 @@ def _fresh(value: Tensor, seed: int) -> Tensor:
     return (known.mean() + known.std(correction=0) * normal).to(value)
 
 
-def spread(order: Sequence[str], count: int) -> list[str]:
+def evenly(order: Sequence[str], count: int) -> list[str]:
     """Return at most so many of the layers, evenly over the depth, the last one among them."""
     last, count = len(order) - 1, min(count, len(order))
     places = torch.linspace(last, 0, count, dtype=torch.float64).round().long().flip(0)

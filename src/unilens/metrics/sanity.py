@@ -15,7 +15,7 @@ from ..registry import Composed
 from ..settings import check_choice, check_count
 from .base import Measurement, Metric, MetricCard, Subject, metrics
 from .comparison import Comparison
-from .layers import layers_of, randomised, spread, within
+from .layers import evenly, layers_of, randomised, within
 from .similarities import Similarity, Spearman, similarities
 
 MODES = ("cascading", "independent")
@@ -98,7 +98,7 @@ class Randomisation(Comparison):
 
     def _stages(self, order: list[str]) -> dict[str, list[str]]:
         """Return the layers whose weights are random at each stage, by the stage's name."""
-        names = spread(order, self.layers) if isinstance(self.layers, int) else self.layers
+        names = evenly(order, self.layers) if isinstance(self.layers, int) else self.layers
         single = isinstance(self.layers, int)
         alone = {name: [name] if single else within(order, name) for name in names}
         if self.mode == "independent":

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import require
 from ..plan import Plan, presets, read_plan
-from ..report.charts import Chart, Mark, log_axis, polyline, spread
+from ..report.charts import Chart, Mark, apart, log_axis, polyline
 from ..report.pages import render, write_all
 from ..report.tables import as_csv
 from ..report.toml import plan_as_toml
@@ -205,7 +205,7 @@ def growth(study: Study, model: str, what: str, varied: str) -> Chart | None:
     height = max(260, _LABEL * len(lines) + 20)
     seen = [point for points in lines.values() for point in points]
     x, y = log_axis([a for a, _ in seen], 60, 380), log_axis([b for _, b in seen], height, 12)
-    places = spread([y.at(points[-1][1]) for points in lines.values()], _LABEL, 8, height)
+    places = apart([y.at(points[-1][1]) for points in lines.values()], _LABEL, 8, height)
     marks = [
         Mark(
             method,

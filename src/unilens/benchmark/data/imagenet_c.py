@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UnilensError, UnknownNameError, require
-from ...metrics.corruptions import PACKAGED, check_pictures, corruptions
+from ...metrics.corruptions import PACKAGED, check_changeable, corruptions
 from ...randomness import generators, seed_for
 
 PACKAGE = "imagecorruptions-imaug"
@@ -51,7 +51,7 @@ def corrupt(pixels: Tensor, name: str, severity: int, seed: int) -> Tensor:
         f"expected severity to be 1, 2, 3, 4 or 5, got {severity!r}",
     )
     batch = pixels.unsqueeze(0)
-    check_pictures(batch)
+    check_changeable(batch)
     own = generators(batch, torch.Generator().manual_seed(seed_for("corruption", seed)))
     if name in PACKAGED:
         return _packaged(pixels, name, severity, own[0].initial_seed())

@@ -178,7 +178,7 @@ def cost_against_quality(
     height = max(280, _LABEL * len(known) + 20)
     x = log_axis([seconds for _, seconds in known], 60, 400)
     y = _axis([one.mean or 0.0 for one, _ in known], height, 12)
-    places = spread([y.at(one.mean or 0.0) for one, _ in known], _LABEL, 8, height)
+    places = apart([y.at(one.mean or 0.0) for one, _ in known], _LABEL, 8, height)
     marks = [
         Mark(
             one.method,
@@ -210,7 +210,7 @@ def steps(parts: Mapping[str, Mapping[int, float]], ours: Sequence[str]) -> Char
     x = log_axis([float(count) for count in counts], 60, 380)
     y = _axis([value for means in parts.values() for value in means.values()], height, 12)
     last = {method: y.at(means[max(means)]) for method, means in parts.items()}
-    places = spread(list(last.values()), _LABEL, 8, height)
+    places = apart(list(last.values()), _LABEL, 8, height)
     marks = [
         Mark(
             method,
@@ -245,10 +245,10 @@ def panels(curves: Sequence[Curve], ours: Sequence[str]) -> Panels:
     return made
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Return places close to those wanted, at least a gap apart where there is room.
 
-    >>> spread([10, 11, 50], 5, 0, 100)
+    >>> apart([10, 11, 50], 5, 0, 100)
     [10, 15, 50]
     """
     order = sorted(range(len(wanted)), key=lambda one: wanted[one])
