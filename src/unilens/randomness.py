@@ -37,14 +37,14 @@ def seed_for(purpose: str, seed: int) -> int:
     return _digest(f"{purpose}:{seed}".encode())
 
 
-def generator_of(number: int, generator: torch.Generator) -> torch.Generator:
-    """Return the generator of one of several baselines, so that no two draw the same noise.
+def generator_of(kind: str, number: int, generator: torch.Generator) -> torch.Generator:
+    """Return the generator of one of several of a kind, so that no two draw the same noise.
 
     The first has the one that there would be for it alone.
     """
     if not number:
         return generator
-    return torch.Generator().manual_seed(seed_for(f"origin {number}", generator.initial_seed()))
+    return torch.Generator().manual_seed(seed_for(f"{kind} {number}", generator.initial_seed()))
 
 
 def generators(inputs: Tensor, generator: torch.Generator) -> list[torch.Generator]:

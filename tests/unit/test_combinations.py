@@ -209,3 +209,11 @@ def test_a_table_that_is_transposed_is_explained_without_a_word():
     assert torch.allclose(
         found.values, explain(model, table.contiguous(), "guided_ig", n_steps=4).values
     )
+
+
+def test_noise_of_an_origin_is_not_that_of_the_next_baseline(images):
+    model, target = Evaluator(SmallNet().double().eval()), torch.zeros(8, dtype=torch.long)
+    searched = Unlearned(origin=["black", "uniform_noise"], matching_steps=0)
+    seeded = torch.Generator().manual_seed(3)
+    _, second, third = Weighed((searched, UniformNoise()))(model, images, target, generator=seeded)
+    assert not torch.allclose(second.values, third.values, atol=0.1)

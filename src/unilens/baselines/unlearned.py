@@ -190,7 +190,7 @@ class Unlearned:
             )
         several = []
         for number, origin in enumerate(self._origins):
-            own = generator_of(number, generator)
+            own = generator_of("origin", number, generator)
             near = origin.place(model, inputs, target, self._units(inputs), own)
             radius = self._radius(near, inputs).detach()
             several.append(self._search(model, near, radius, wanted, own))

@@ -108,7 +108,7 @@ class Weighed:
 
     def _drawing(self, generator: torch.Generator) -> Iterator[tuple[Baseline, torch.Generator]]:
         for number, part in enumerate(self._parts):
-            yield part, generator_of(number, generator)
+            yield part, generator_of("baseline", number, generator)
 
     def _shares(
         self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[Found]]
