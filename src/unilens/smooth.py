@@ -18,6 +18,9 @@ from .errors import require
 
 Formula = Callable[..., Tensor]
 """What stands for an activation: it takes the input and the activation's own settings."""
+_FLAT = 40
+"""At beta x below -40 softplus stays at exp(-40) / beta: smaller numbers, and their products, would
+be subnormal, which CPUs compute with many times as slowly."""
 
 
 class Smooth(nn.Module):
@@ -101,7 +104,7 @@ def _smooth(beta: float) -> dict[str, Formula]:
     """Return the stand-ins of a sharpness, all from one rectifier."""
 
     def relu(x: Tensor) -> Tensor:
-        return functional.softplus(x, beta)
+        return functional.softplus(x.clamp_min(-_FLAT / beta), beta)
 
     def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
         return min_val + relu(x - min_val) - relu(x - max_val)

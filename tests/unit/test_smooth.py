@@ -249,6 +249,14 @@ def test_bad_beta(beta):
         Smooth(nn.ReLU(), beta)
 
 
+def test_there_are_no_subnormal_numbers():
+    inputs = torch.linspace(-10, 0, 1001)
+    found = Smooth(nn.ReLU(), beta=30.0)(inputs)
+    assert float(found.min()) >= torch.finfo(torch.float32).tiny
+    assert float((found - inputs.clamp_min(0)).abs().max()) <= math.log(2) / 30 + 1e-6
+    assert float(found[:800].max()) < 1e-18
+
+
 def test_bad_model():
     with pytest.raises(UnilensError, match="expected a module, got builtin_function"):
         Smooth(torch.relu)
