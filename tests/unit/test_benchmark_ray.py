@@ -153,7 +153,7 @@ class Killing:
 
 
 def test_a_worker_and_a_node_are_lost_and_no_row_is(place, cluster):
-    module = write_model(place, seconds=0.7)
+    module = write_model(place, seconds=1.5)
     models = ("tiny", "other")
     run(plan_of(module, models=models), place / "local")
     plan = plan_of(module, models=models, name="ray", address=cluster.address)
