@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import socket
@@ -516,7 +517,7 @@ def test_a_good_map_is_all_green():
         ("completeness_gap", {"completeness_gap": -0.06}),
         ("non_monotonic_path", {"monotonicity": 0.89}),
         ("saturation", {"flat_fraction": 0.51}),
-        ("high_path_curvature", {"riemann_error_bound": 1.01}),
+        ("high_path_curvature", {"riemann_error_bound": 1.01, "stability_15_30": math.nan}),
         ("informative_baseline", {"confidence_change": -0.09}),
         ("baseline_is_input", {"proximity": 0.0}),
         ("matching_loss_did_not_fall", {"matching_loss_fall": 0.0}),
@@ -527,6 +528,12 @@ def test_every_warning_is_red(warning, known):
     found = {one.warning: one for one in trust.findings(Known(**known)) if one.warning}
     assert found[warning].light == "poor"
     assert list(lights(**known).values()).count("poor") == 1
+
+
+def test_a_bound_that_is_exceeded_is_a_doubt_where_the_map_is_seen_to_stay():
+    question = "Are the steps small enough for the path's bends?"
+    for stability, light in ((0.99, "fair"), (0.81, "fair"), (0.79, "poor")):
+        assert lights(riemann_error_bound=1.01, stability_15_30=stability)[question] == light
 
 
 def test_a_gap_that_rounds_to_nothing_has_no_minus():

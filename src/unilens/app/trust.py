@@ -169,7 +169,9 @@ def _finding(look: _Look, known: Mapping[str, float], warned: list[str]) -> Find
     defined = value == value
     answer = look.answer(value, known) if defined else "It is undefined for this photograph."
     if look.warning in warned:  # some warn of what is undefined, too
-        return Finding(look.question, "poor", answer, look.warning)
+        bound = look.diagnostic == "riemann_error_bound"  # of the worst case; this was measured
+        stays = bound and known.get("stability_15_30", 0.0) >= _POOR_STABILITY
+        return Finding(look.question, "fair" if stays else "poor", answer, look.warning)
     if not defined:
         return Finding(look.question, "unknown", answer)
     if look.diagnostic == "stability_15_30" and value < _POOR_STABILITY:
