@@ -46,6 +46,13 @@ def test_what_matters():
     assert [row[1:] for row in ours] == [row[1:] for row in shown]
 
 
+def test_maps_under_attack():
+    ours = table_of(printed("settings", "benchmarks/results/trust"), 9)
+    shown = table_of(PAGE, 9)
+    assert len(ours) == 8
+    assert [row[1:] for row in ours] == [row[1:] for row in shown]
+
+
 def test_the_means_of_the_comparison():
     rows = read_table(ROOT / "benchmarks/results/comparison/rows/rows.parquet")
     means = {
