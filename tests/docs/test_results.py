@@ -25,7 +25,8 @@ def cells_of(line):
 def table_of(text, columns):
     """Return the cells of all rows of tables of so many columns, without headings."""
     rows = [cells_of(line) for line in text.splitlines() if line.startswith("| ")]
-    return [row for row in rows if len(row) == columns and row[0] not in ("model", "setting", "map")]
+    headings = ("model", "setting", "map")
+    return [row for row in rows if len(row) == columns and row[0] not in headings]
 
 
 def test_where_uni_stands():
