@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
+from statistics import mean
 
 from pyarrow.parquet import read_table
 
+from unilens.benchmark.data.items import spread
 from unilens.benchmark.plan import make_plan, read_plan_file
 from unilens.benchmark.store import Store
 
@@ -76,6 +79,32 @@ def test_the_means_of_the_comparison():
                 shown = cell.strip("*")
                 assert (mean is None) == (shown == "–")
                 assert mean is None or abs(float(shown) - mean) < 5.1e-4
+
+
+def test_what_choosing_on_half_of_them_brings():
+    rows = read_table(ROOT / "benchmarks/results/comparison/rows/rows.parquet").to_pylist()
+    first = set(spread({row["image"] for row in rows})[:31])
+    page = " ".join((ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8").split())
+
+    def better(lite, metric):
+        """How much better the first half is: `uni`, and the mean of all that is not UNI."""
+        halves = defaultdict(lambda: ([], []))
+        for row in rows:
+            here = row["model"] == f"efficientnet_lite{lite}" and row["metric"] == metric
+            if here and row["value"] is not None:
+                halves[row["method"]][row["image"] not in first].append(row["value"])
+        found = {name: mean(one) - mean(two) for name, (one, two) in halves.items()}
+        others = mean(value for name, value in found.items() if not name.startswith("uni"))
+        return f"{abs(found['uni']):.2f}", f"{others:.2f}"
+
+    metrics = ("mu_fidelity:subsets=100", "insertion_auc")
+    (mu, mu_others), (inserted, inserted_others) = (better(0, metric) for metric in metrics)
+    assert mu_others == inserted_others
+    assert f"by {mu} in μ-fidelity and {inserted} in insertion; the other methods are by " in page
+    assert f"the other methods are by {mu_others} in both" in page
+    for lite in (2, 1):
+        (mu, mu_others), (inserted, inserted_others) = (better(lite, one) for one in metrics)
+        assert f"{mu} and {inserted} against {mu_others} and {inserted_others}" in page
 
 
 def test_what_is_kept_is_gone_on_with(tmp_path):

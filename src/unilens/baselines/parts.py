@@ -40,7 +40,8 @@ class Given:
 
     def of_rows(self, rows: Tensor) -> Given:
         """Return the baseline of some inputs of a batch."""
-        return Given(self.values, rows if self.rows is None else self.rows[rows])
+        known = self.rows
+        return Given(self.values, rows if known is None else known.to(rows.device)[rows])
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise where the values do not fit the inputs `(B, *S)`."""

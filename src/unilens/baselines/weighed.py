@@ -95,20 +95,16 @@ class Weighed:
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Iterable[Found]:
         """Return the baselines with their weights; see `Baseline`."""
-        groups = [
-            list(found_baselines(part(model, inputs, target, generator=own)))
-            for part, own in self._drawing(generator)
-        ]
+        groups = []
+        for number, part in enumerate(self._parts):
+            own = generator_of("baseline", number, generator)
+            groups.append(list(found_baselines(part(model, inputs, target, generator=own))))
         shares = self._shares(model, inputs, target, groups)
         return [
             dataclasses.replace(found, weight=found.weight * share)
             for group, share in zip(groups, shares, strict=True)
             for found in group
         ]
-
-    def _drawing(self, generator: torch.Generator) -> Iterator[tuple[Baseline, torch.Generator]]:
-        for number, part in enumerate(self._parts):
-            yield part, generator_of("baseline", number, generator)
 
     def _shares(
         self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[Found]]
