@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from .errors import UnilensError
 
@@ -15,18 +16,44 @@ Target = int | str | Sequence[int | str] | Tensor | None
 
 
 def check_model(model: object) -> None:
-    """Raise unless the model is a module, all of it in eval mode."""
+    """Raise unless the model is a module in eval mode, with weights that have values."""
     if not isinstance(model, nn.Module):
-        raise UnilensError(
-            f"expected model to be a torch.nn.Module, got {type(model).__name__}; "
-            "wrap a function in a module whose forward calls it"
-        )
+        came, remedy = type(model).__name__, "wrap a function in a module whose forward calls it"
+        if came == "ExportedProgram":
+            remedy = "pass its .module()"
+        raise UnilensError(f"expected model to be a torch.nn.Module, got {came}; {remedy}")
+    for name, value in _named_tensors(model):
+        if isinstance(value, UninitializedTensorMixin):
+            raise UnilensError(
+                f"expected a model whose weights have shapes, but {name} is lazy; call the model "
+                "once with an input first"
+            )
+        if value.is_meta:
+            raise UnilensError(
+                f"expected a model whose weights have values, but {name} is on the meta device; "
+                "load its weights first"
+            )
+    exported = {inner for part in model.modules() if _exported(part) for inner in part.modules()}
     for name, part in model.named_modules():
-        if part.training:
+        if getattr(part, "training", False) and not (part in exported or _quantised(part)):
             raise UnilensError(
                 f"expected a model in eval mode, but {name or 'the model'} is in training mode; "
                 "call model.eval() first"
             )
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _quantised(part: nn.Module) -> bool:
+    return "quantiz" in type(part).__module__
+
+
+def _exported(part: nn.Module) -> bool:
+    """Return whether a module comes from torch.export, whose mode is fixed."""
+    return "eval" in vars(part) and "graph" in dir(part)
 
 
 def check_outputs(outputs: object, count: int) -> None:
@@ -36,11 +63,45 @@ def check_outputs(outputs: object, count: int) -> None:
             f"expected the model to return a tensor of logits, got {_describe(outputs)}; "
             "wrap it in a module whose forward returns the logits alone"
         )
+    if outputs.layout != torch.strided or outputs.is_complex() or outputs.is_meta:
+        kind = "complex" if outputs.is_complex() else "meta" if outputs.is_meta else "sparse"
+        raise UnilensError(
+            f"expected the model to return real numbers in a dense tensor, got a {kind} one; wrap "
+            "it in a module whose forward returns dense logits, as outputs.to_dense() or abs()"
+        )
+    if outputs.is_nested or not outputs.dtype.is_floating_point:
+        kind = "a nested tensor" if outputs.is_nested else str(outputs.dtype)
+        raise UnilensError(
+            f"expected the model to return floating-point logits, got {kind}; leave argmax and "
+            "rounding out of its forward"
+        )
     if outputs.ndim != 2 or len(outputs) != count:
         raise UnilensError(
             f"expected outputs of shape ({count}, classes), got {tuple(outputs.shape)}; "
             "wrap the model in a module that returns one row of logits per input"
         )
+
+
+def not_differentiable(
+    model: nn.Module, came: str = "outputs without a gradient", within: str = "inputs"
+) -> UnilensError:
+    """Return the error of a model that cannot be differentiated in its inputs, layers or weights.
+
+    Args:
+        model: whose modules say whether it is quantised.
+        came: what there was in place of a gradient.
+        within: in what it was to be differentiated.
+    """
+    quantised = any(_quantised(part) for part in model.modules())
+    remedy = (
+        "a quantised model has no gradients: explain the model it was made from"
+        if quantised
+        else "remove detach(), argmax, numpy, no_grad or in-place changes from its forward"
+    )
+    return UnilensError(
+        f"expected a model that is differentiable in its {within}, got {came}; {remedy}, or use a "
+        "method that needs no gradient: occlusion, rise or sobol"
+    )
 
 
 def _describe(outputs: object) -> str:

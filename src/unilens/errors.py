@@ -60,3 +60,8 @@ def require(condition: bool, message: str) -> None:
 
 class NotApplicableError(UnilensError):
     """A method that cannot explain this model or these inputs; the message names what it lacks."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, its first line alone."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,23 +8,32 @@ happens on the way.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import math
 import threading
-import warnings
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .checks import check_model, check_outputs
-from .errors import UnilensError, require
-from .folding import fold_batch_norms
-from .layout import Layout, OfParts
+from ._engine.isolation import USER_MODULE, Guard, private_copy, unwrapped
+from ._engine.memory import free_memory, out_of_memory, trim
+from ._engine.plans import (
+    MODEL_ERRORS,
+    SPEED_UPS,
+    Plan,
+    input_gradient,
+    prepared,
+    prove,
+    remembered,
+)
+from ._engine.workers import Results, Workers
+from .checks import check_model, check_outputs, not_differentiable
+from .errors import NotApplicableError, UnilensError, first_line, require
+from .layout import Layout, OfParts, by_part
 from .numerics import l2_norm
-from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
 from .smooth import twice_differentiable
 
 T = TypeVar("T")
@@ -33,8 +42,8 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 UNLEARNED_WEIGHTS = ("all", "last")
 """Which weights an ascent takes along: all, or those of the last layer that has any."""
-FORWARD_MODE = threading.Lock()
-"""One pass in forward mode at a time: several at once end the process now and then (torch 2.14)."""
+Run = Callable[[Tensor], Tensor]
+"""One pass of a prepared model: from points `(m, *S)` to logits `(m, K)`."""
 _BYTES_PER_PASS = {"cpu": 128 * 2**20, "other": 2 * 2**30}
 _POINTS_PER_PASS = 16 * 2**20
 _SHARE_OF_FREE_MEMORY = 0.25
@@ -74,9 +83,13 @@ class Evaluator:
     CPU it is the faster way. It matters because a search for a baseline amplifies differences of
     rounding.
 
-    Making one costs a copy of the model, which shares the weights that keep their layout, and a few
-    passes at the first point.
-    Keep it as long as the model's weights stay as they are, and no longer.
+    At the first points of a shape the user's module is called twice, with one point each time, and
+    every speed-up (a copy, batch norms folded, another memory format, several points per pass) is
+    kept only where outputs and input gradients agree with those calls; `describe` says what was
+    dropped and why. What a call changes in the user's module is put back.
+
+    Keep an evaluator as long as the model's weights stay as they are, and no longer. Threads can
+    share one; it pickles where the model does.
 
     Attributes:
         parts: where the parts of an input lie, for models of several inputs; None for others.
@@ -125,23 +138,34 @@ class Evaluator:
         )
         self.model = model
         self.parts: Layout | None = model.layout if isinstance(model, OfParts) else None
-        self._chunk_wanted, self._independent = chunk, independent
-        self._fold, self._layout, self._precision = fold, layout, precision
-        self._on_pass = on_pass
-        self._chunks: dict[torch.Size, int] = {}
-        self._saved_bytes: dict[torch.Size, int] = {}
-        self._saved_since = 0
+        self._settings: dict[str, Any] = {
+            "chunk": chunk,
+            "independent": independent,
+            "fold": fold,
+            "layout": layout,
+            "precision": precision,
+            "on_pass": on_pass,
+        }
+        self._chunk_wanted, self._independent, self._on_pass = chunk, independent, on_pass
+        self._module = unwrapped(model)
         convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
-        self._channels_last = layout == "channels_last" or (layout == "auto" and convolutional)
-        self._module = working_copy(model)
-        if self._channels_last:
-            self._module.to(memory_format=torch.channels_last)
-        self._fast: nn.Module | None = None
+        channels_last = layout == "channels_last" or (layout == "auto" and convolutional)
+        self._first = Plan(folded=fold, channels_last=channels_last, autocast=precision)
+        self._plans: dict[torch.Size, Plan] = {}
+        self._chunks: dict[torch.Size, int] = {}
+        self._bases: dict[tuple[bool, ...], nn.Module] = {}
+        self._idle: dict[int, list[nn.Module]] = {}
+        self._lock = threading.RLock()
+        self._saved_since = 0
         tensors = [*model.parameters(), *model.buffers()]
-        floating = [tensor for tensor in tensors if tensor.is_floating_point()]
-        self.dtype = floating[0].dtype if floating else None
+        self._dtypes = _floating_dtypes(tensors)
+        self.dtype = self._dtypes[0] if self._dtypes else None
         self.device = tensors[0].device if tensors else None
         self._workers = Workers(self.device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes it anew, in another process too."""
+        return functools.partial(type(self), **self._settings), (self.model,)
 
     @classmethod
     def of(cls, model: nn.Module | Evaluator) -> Evaluator:
@@ -150,15 +174,7 @@ class Evaluator:
 
     def with_model(self, model: nn.Module) -> Evaluator:
         """Return an evaluator of another model with the settings of this one."""
-        other = Evaluator(
-            model,
-            chunk=self._chunk_wanted,
-            independent=self._independent,
-            fold=self._fold,
-            layout=self._layout,
-            precision=self._precision,
-            on_pass=self._on_pass,
-        )
+        other = Evaluator(model, **self._settings)
         other.parts = other.parts or self.parts
         return other
 
@@ -174,11 +190,12 @@ class Evaluator:
         """
         if create_graph:
             return self._with_graph(points).unflatten(0, points.shape[:2])
-        fast = self._prepared(points)
+        graph = self.plan(points[0]).reentrant  # without one, checkpointing warns
 
-        def work(part: Tensor, rows: Tensor) -> tuple[Tensor]:
-            with torch.no_grad():
-                return (self._forward(self._own(fast), part),)
+        def work(run: Run, part: Tensor, rows: Tensor) -> tuple[Tensor]:
+            with torch.set_grad_enabled(graph):
+                given = part.requires_grad_() if graph else part
+                return (run(given).detach(),)  # a forward may differentiate on its own
 
         return self._in_passes(points, work)[0]
 
@@ -203,17 +220,17 @@ class Evaluator:
                 outputs = self._with_graph(leaf.unflatten(0, points.shape[:2]))
                 numbers = torch.arange(points.shape[1], device=points.device)
                 values = objective(outputs, numbers.repeat(len(points)))
-                (gradient,) = _gradient(values, leaf, create_graph=True)
+                gradient = self._gradient(values, leaf, create_graph=True)
             found = (outputs, values, gradient)
             return Evaluation(*(one.unflatten(0, points.shape[:2]) for one in found))
-        fast = self._prepared(points)
+        reentrant = self.plan(points[0]).reentrant
 
-        def work(part: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+        def work(run: Run, part: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
             leaf = part.detach().requires_grad_()
             with torch.enable_grad():
-                outputs = self._forward(self._own(fast), leaf)
+                outputs = run(leaf)
                 values = objective(outputs, rows)
-                (gradient,) = _gradient(values, leaf)
+                gradient = self._gradient(values, leaf, reentrant=reentrant)
             return outputs.detach(), values.detach(), gradient
 
         return Evaluation(*self._in_passes(points, work))
@@ -222,42 +239,23 @@ class Evaluator:
     def hessian_vector(self, points: Tensor, vectors: Tensor, objective: Objective) -> Tensor:
         """Return the products `(N, B, *S)` of the objective's Hessians at points with vectors.
 
-        With J the outputs' Jacobian and u the objective's gradient in the outputs, the product is
-        the gradient of u . Jv. Jv comes from forward mode, which is exact and spares the second
-        derivative of convolutions (fifty times a pass, where they are grouped); where an operation
-        has no forward mode, the gradient is differentiated again. Fused attention has neither, so
-        the plain kernel is used; nor has the hard sigmoid, which is computed by way of ReLU6.
+        The gradient is differentiated again. Convolutions and attention are computed by formulas
+        whose second derivative is as cheap as their first, and the hard sigmoid, which has none,
+        by way of ReLU6.
 
         Args:
             points: `(N, B, *S)`.
             vectors: `(N, B, *S)`.
             objective: as in `differentiate`, twice differentiable.
         """
-        fast = self._prepared(points)
-        beside = vectors.flatten(0, 1)
 
-        def forward_mode(part: Tensor, rows: Tensor) -> tuple[Tensor]:
-            leaf, vector = part[0].detach().requires_grad_(), part[1]
-            with FORWARD_MODE, torch.enable_grad(), twice_differentiable():
-                dual = forward_ad.make_dual(leaf, vector)
-                outputs, along = forward_ad.unpack_dual(self._forward(self._own(fast), dual))
-                (inner,) = _gradient(objective(outputs, rows), outputs, create_graph=True)
-                return _second(inner * along, leaf)
-
-        def twice(part: Tensor, rows: Tensor) -> tuple[Tensor]:
+        def work(run: Run, part: Tensor, rows: Tensor) -> tuple[Tensor]:
             leaf, vector = part[0].detach().requires_grad_(), part[1]
             with torch.enable_grad(), twice_differentiable():
-                values = objective(self._forward(self._own(fast), leaf), rows)
-                (gradient,) = _gradient(values, leaf, create_graph=True)
-                return _second(gradient * vector, leaf)
+                gradient = self._gradient(objective(run(leaf), rows), leaf, create_graph=True)
+                return (_second(gradient * vector, leaf),)
 
-        with sdpa_kernel(SDPBackend.MATH):
-            try:
-                with forward_ad.dual_level(), warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # torch scripts its own formulas, and warns
-                    return self._in_passes(points, forward_mode, beside)[0]
-            except (RuntimeError, TypeError, UnilensError):
-                return self._in_passes(points, twice, beside)[0]
+        return self._in_passes(points, work, vectors.flatten(0, 1))[0]
 
     @torch.inference_mode(False)
     def outputs_after_ascent(
@@ -283,44 +281,76 @@ class Evaluator:
             weights: one of `UNLEARNED_WEIGHTS`: "all", or those of the "last" layer that has any,
                 in the order in which the model registers its layers.
         """
-        chosen = _weights_of(self._module, weights)
-        require(
-            bool(chosen), "expected a model with weights to unlearn, got one without parameters"
-        )
+        require(bool(_weights_of(self._module, weights)), _no_weights(self._module))
+        plan = self.plan(inputs)
+        if not plan.copied:
+            raise NotApplicableError(
+                f"expected a model that can be copied, to unlearn on the copy: "
+                f"{plan.dropped['copied']}; use method='ig'"
+            )
+        plan = dataclasses.replace(plan.without("", "folded"), own_weights=True)
+        base = self._base(plan, inputs[:1])
+        learners = _Learners(base, _weights_of(base, weights))
 
-        def work(part: Tensor, rows: Tensor) -> tuple[Tensor]:
-            module = self._workers.own(self._module)
-            own = {
-                name: value.detach() for name, value in module.named_parameters() if name in chosen
-            }
-            for _ in range(steps):
-                own = {name: value.requires_grad_() for name, value in own.items()}
-                with torch.enable_grad():
-                    outputs = self._forward(_Reweighted(module, own), part)
-                    values = objective(outputs, rows)
-                    if not values.requires_grad:
-                        raise not_differentiable()
-                    gradients = torch.autograd.grad(
-                        values.sum(), list(own.values()), materialize_grads=True
-                    )
-                norm = torch.stack([l2_norm(gradient, 0) for gradient in gradients]).norm()
-                if not norm > 0:
-                    return (outputs.detach(),)
-                own = {
-                    name: value.detach() + gradient * (rate / norm).to(gradient.dtype)
-                    for (name, value), gradient in zip(own.items(), gradients, strict=True)
-                }
-            with torch.no_grad():
-                return (self._forward(_Reweighted(module, own), part),)
+        def work(_: Run, part: Tensor, rows: Tensor) -> tuple[Tensor]:
+            with learners.borrowed() as (module, own), self._restored(module, plan):
+                for _step in range(steps):
+                    with torch.enable_grad():
+                        outputs = self._forward(module, plan, part.detach().requires_grad_())
+                        values = objective(outputs, rows)
+                        gradients = self._weight_gradients(values, own, plan.reentrant)
+                    norm = torch.stack([l2_norm(gradient, 0) for gradient in gradients]).norm()
+                    if not norm > 0:
+                        return (outputs.detach(),)
+                    with torch.no_grad():
+                        for weight, gradient in zip(own, gradients, strict=True):
+                            weight += gradient * (rate / norm).to(gradient.dtype)
+                with torch.no_grad():
+                    return (self._forward(module, plan, part).detach(),)
 
         return self._in_passes(inputs.unsqueeze(0), work, alone=True)[0][0]
+
+    @torch.inference_mode(False)
+    def private_module(self, inputs: Tensor) -> nn.Module:
+        """Return a copy of the model for hooks and changes, which gives what the model gives.
+
+        Args:
+            inputs: `(B, *S)`; at the first of a shape the copy is compared with the model.
+
+        Raises:
+            NotApplicableError: copies do not give what the model gives.
+        """
+        plan = self.plan(inputs)
+        if not plan.copied:
+            raise NotApplicableError(
+                f"expected a model that can be copied, to look into the copy: "
+                f"{plan.dropped['copied']}; use method='ig'"
+            )
+        return private_copy(self._module, own_weights=plan.own_weights)
 
     def run(self, module: nn.Module, points: Tensor) -> Tensor:
         """Return the logits `(m, K)` of a variant of the model at points `(m, *S)`, in one pass.
 
         Its errors become `UnilensError`, as the model's own do.
         """
-        return self._forward(module, points)
+        return self._forward(module, self.plan(points).without("", *SPEED_UPS), points)
+
+    @torch.inference_mode(False)
+    def plan(self, inputs: Tensor) -> Plan:
+        """Return how the model is run at inputs `(B, *S)`, proven at the first one of a shape.
+
+        Raises:
+            UnilensError: the model cannot take the inputs, or gives other outputs at each call.
+        """
+        shape = inputs.shape[1:]
+        with self._lock:
+            if shape not in self._plans:
+                self._prepare(inputs[:1].detach())
+            return self._plans[shape]
+
+    def describe(self, inputs: Tensor) -> dict[str, object]:
+        """Return what a record says of how the model is run at inputs `(B, *S)`."""
+        return self.plan(inputs).describe()
 
     @torch.inference_mode(False)
     def points_at_once(self, inputs: Tensor) -> int:
@@ -328,7 +358,7 @@ class Evaluator:
 
         It is a whole number of passes, so that the points that share a pass do not depend on B.
         """
-        self._prepared(inputs.unsqueeze(0))
+        self.plan(inputs)
         passes = math.ceil(4 * self._workers.count / len(inputs))
         return self._chunks[inputs.shape[1:]] * passes
 
@@ -347,128 +377,200 @@ class Evaluator:
         return self.for_each(1, lambda _: [work(index) for index in range(count)])[0]
 
     def _with_graph(self, points: Tensor) -> Tensor:
-        """Return the logits `(N * B, K)` in one pass of the user's own weights, with its graph."""
-        weights = dict(self.model.named_parameters())
-        with sdpa_kernel(SDPBackend.MATH), torch.enable_grad(), twice_differentiable():
-            return self._forward(_Reweighted(self._module, weights), points.flatten(0, 1))
+        """Return the logits `(N * B, K)` with a graph to the points and the user's weights."""
+        flat, plan = points.flatten(0, 1), self.plan(points[0])
+        with torch.enable_grad(), twice_differentiable():
+            parts = flat.split(len(flat) if plan.together else 1)
+            return torch.cat([self._graph_pass(plan, part) for part in parts])
 
-    def _own(self, fast: nn.Module) -> nn.Module:
-        return self._workers.own(fast) if fast is self._module else fast
+    def _graph_pass(self, plan: Plan, points: Tensor) -> Tensor:
+        plain = plan.without("", *SPEED_UPS)
+        if not plan.copied or _scripted(self._module):
+            with USER_MODULE, Guard(self._module) as guard:
+                outputs = self._forward(self._module, plain, points)
+            require(
+                not guard.wrote_tensors,
+                "expected a model that does not write its own weights, to differentiate twice",
+            )
+            return outputs
+        with self._borrowed(plain, points[:1]) as module:
+            names = [name for name, _ in module.named_parameters()]
+            weights = dict(zip(names, self._module.parameters(), strict=True))
+            return self._forward(_Reweighted(module, weights), plain, points)
 
-    def _forward(self, run: nn.Module, points: Tensor) -> Tensor:
+    def _forward(self, module: nn.Module, plan: Plan, points: Tensor) -> Tensor:
+        """Return the logits of one pass; what a module raises becomes a `UnilensError`."""
         if self._on_pass is not None:
             self._on_pass(len(points))
-        last = self._channels_last and points.ndim == 4
-        # A clone, never the leaf itself: a first layer that works in place may overwrite it.
-        given = points.to(self.dtype).clone(
-            memory_format=torch.channels_last if last else torch.contiguous_format
-        )
         try:
-            with self._autocast(points.device):
-                outputs = run(given)
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            return self._call(module, points, plan)
+        except MODEL_ERRORS as error:
             if isinstance(error, UnilensError) or out_of_memory(error):
                 raise
-            shape = tuple(points.shape[1:]) if self.parts is None else f"parts {self.parts}"
-            raise UnilensError(
-                f"the model could not take an input of shape {shape}, {points.dtype}: "
-                f"{first_line(error)}"
-            ) from error
+            raise self._refusal(points, error) from error
+
+    def _refusal(self, points: Tensor, error: BaseException) -> UnilensError:
+        shape = tuple(points.shape[1:]) if self.parts is None else f"parts {self.parts}"
+        return _ModelError(
+            f"the model could not take an input of shape {shape}, {points.dtype}: "
+            f"{first_line(error)}"
+        )
+
+    def _call(self, module: nn.Module, points: Tensor, plan: Plan) -> Tensor:
+        """Return the logits of one pass, in float32 or wider."""
+        last = plan.channels_last and points.ndim == 4
+        # A clone, never the leaf itself: a first layer that works in place may overwrite it.
+        given = points.to(plan.dtype).clone(
+            memory_format=torch.channels_last if last else torch.contiguous_format
+        )
+        kind, precision = points.device.type, plan.autocast
+        with torch.autocast(kind, dtype=precision) if precision else contextlib.nullcontext():
+            outputs = module(given)
         check_outputs(outputs, len(points))
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
-    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
-        if self._precision is None:
-            return contextlib.nullcontext()
-        return torch.autocast(device.type, dtype=self._precision)
+    @contextlib.contextmanager
+    def _borrowed(self, plan: Plan, sample: Tensor) -> Iterator[nn.Module]:
+        """Lend a module that a plan runs: a copy that no other thread uses, or the user's own."""
+        if not plan.copied:
+            with USER_MODULE, Guard(self._module):
+                yield self._module
+            return
+        base = self._base(plan, sample)
+        idle = self._idle[id(base)]
+        try:
+            module = idle.pop()
+        except IndexError:
+            with self._lock:
+                module = self._another(base, plan, sample)
+        with self._restored(module, plan):
+            yield module
+        idle.append(module)
+
+    def _another(self, base: nn.Module, plan: Plan, sample: Tensor) -> nn.Module:
+        if self._workers.count > 1:
+            return private_copy(base, own_weights=plan.own_weights)
+        copied = private_copy(self._module, own_weights=plan.own_weights)
+        return prepared(copied, plan, sample, self._call)[0]
+
+    def _restored(self, module: nn.Module, plan: Plan) -> contextlib.AbstractContextManager[object]:
+        return Guard(module) if plan.restored else contextlib.nullcontext()
+
+    def _base(self, plan: Plan, sample: Tensor) -> nn.Module:
+        """Return the copy that a plan's copies are made from."""
+        key = (plan.own_weights, plan.folded, plan.channels_last)
+        with self._lock:
+            if key not in self._bases:
+                copied = private_copy(self._module, own_weights=plan.own_weights)
+                base, _ = prepared(copied, plan, sample, self._call)
+                self._bases[key] = base
+                # With one worker it is run itself, and a second thread of the user's makes another.
+                self._idle[id(base)] = [base] if self._workers.count == 1 else []
+            return self._bases[key]
 
     def _in_passes(
         self,
         points: Tensor,
-        work: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+        work: Callable[[Run, Tensor, Tensor], tuple[Tensor, ...]],
         beside: Tensor | None = None,
         *,
         alone: bool = False,
     ) -> list[Tensor]:
         """Return what the work gives for points `(N, B, *S)`, each entry `(N, B, ...)`.
 
-        Where memory runs out, passes take half as many points and the work begins again.
+        Where memory runs out, passes take half as many points and the work begins again; where the
+        model fails in a way in which the user would not run it, it begins again without that.
 
         Args:
             points: `(N, B, *S)`.
-            work: from some of the points `(m, *S)` and their inputs' numbers `(m,)` to tensors
-                `(m, ...)`; with `beside`, from both stacked `(2, m, *S)`.
+            work: from one pass of the model, some of the points `(m, *S)` and their inputs' numbers
+                `(m,)` to tensors `(m, ...)`; with `beside`, from both stacked `(2, m, *S)`.
             beside: `(N * B, *S)`, handed over with the points, of which a pass then takes fewer.
             alone: whether each point has a pass to itself, since the work adds up over its points.
         """
-        steps, batch = points.shape[:2]
         flat = points.flatten(0, 1)
-        numbers = torch.arange(steps * batch, device=points.device).view(steps, batch)
-
         while True:
-            results = Results(steps * batch)
-
-            def one(index: Tensor, into: Results = results) -> None:
-                part = flat[index]
-                given = part if beside is None else torch.stack([part, beside[index]])
-                into.put(index, work(given, index % batch))
-
-            together = self._chunks.get(points.shape[2:], 1)
-            if alone:
-                together = 1
-            elif beside is not None:
-                together = max(1, together // _POINTS_OF_A_PRODUCT)
-            if self._independent:
-                indices = [part for column in numbers.T for part in column.split(together)]
-            else:
-                indices = list(numbers.flatten().split(together))
+            plan = self.plan(points[0])
+            results = Results(len(flat))
+            task = functools.partial(self._one_pass, plan, work, flat, beside, results)
+            together = self._together(points, plan, alone, beside is not None)
             try:
-                self._workers.run(one, indices)
+                self._workers.run(
+                    functools.partial(task, points.shape[1]), self._indices(points, together)
+                )
+                break
+            except _ModelError as error:
+                self._fall_back(points, plan, error)
             except (RuntimeError, MemoryError) as error:
                 self._halve(points, error)
-            else:
-                break
-        self._saved_since += self._saved_bytes.get(points.shape[2:], 0) * len(flat)
+        self._saved_since += plan.saved_bytes * len(flat)
         if self._saved_since > _TRIM_AFTER and flat.device.type == "cpu":
             self._saved_since = 0
             trim()
-        return [column.unflatten(0, (steps, batch)) for column in results.columns]
+        return [column.unflatten(0, points.shape[:2]) for column in results.columns]
 
-    def _prepared(self, points: Tensor) -> nn.Module:
-        """Return the fast copy; at the first points of a shape, choose the chunk for it."""
-        shape = points.shape[2:]
-        if self._fast is None:
-            sample = points[0, :1].detach().clone()
-            with torch.no_grad():
-                self._forward(self._module, sample)
-            given = sample.to(self.dtype)
-            self._fast = fold_batch_norms(self._module, given) if self._fold else self._module
-        if shape not in self._chunks:
-            try:
-                self._saved_bytes[shape] = self._measure(self._fast, points[0, :1])
-            except (RuntimeError, MemoryError) as error:
-                self._halve(points, error)
-            self._chunks[shape] = self._chunk_wanted or self._choose_chunk(
-                points.device, self._saved_bytes[shape], points[0, 0].nbytes
-            )
-        return self._fast
+    def _one_pass(
+        self,
+        plan: Plan,
+        work: Callable[[Run, Tensor, Tensor], tuple[Tensor, ...]],
+        flat: Tensor,
+        beside: Tensor | None,
+        results: Results,
+        batch: int,
+        index: Tensor,
+    ) -> None:
+        part = flat[index]
+        with torch.enable_grad(), self._borrowed(plan, part[:1]) as module:
+            run = functools.partial(self._forward, module, plan)
+            given = part if beside is None else torch.stack([part, beside[index]])
+            results.put(index, work(run, given, index % batch))
 
-    def _measure(self, run: nn.Module, sample: Tensor) -> int:
-        """Return how many bytes autograd saves for one point, weights not counted."""
-        weights = {
-            value.untyped_storage().data_ptr() for value in (*run.parameters(), *run.buffers())
-        }
-        saved: dict[int, int] = {}
+    def _together(self, points: Tensor, plan: Plan, alone: bool, product: bool) -> int:
+        """Return how many points a pass takes."""
+        if alone or not plan.together:
+            return 1
+        chunk = self._chunks[points.shape[2:]]
+        return max(1, chunk // _POINTS_OF_A_PRODUCT) if product else chunk
 
-        def note(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor
+    def _indices(self, points: Tensor, together: int) -> list[Tensor]:
+        """Return which of the points `(N * B)` each pass takes."""
+        numbers = torch.arange(points.shape[0] * points.shape[1], device=points.device)
+        if not self._independent:
+            return list(numbers.split(together))
+        return [
+            part for column in numbers.view(points.shape[:2]).T for part in column.split(together)
+        ]
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            self._forward(run, sample.detach().clone().requires_grad_())
-        return sum(saved.values())
+    def _fall_back(self, points: Tensor, plan: Plan, error: UnilensError) -> None:
+        """Run the model plainly from now on; raise where it is run plainly already."""
+        plainer = plan.without(str(error), *SPEED_UPS)
+        if plainer == plan:
+            raise error
+        self._plans[points.shape[2:]] = plainer
+
+    def _prepare(self, sample: Tensor) -> None:
+        """Prove how to run the model at a sample `(1, *S)`, and choose the points of a pass."""
+        shape = sample.shape[1:]
+        wide = sample.to(torch.promote_types(sample.dtype, torch.float32))
+        key = (str(shape), wide.dtype, wide.device, self._first)
+        try:
+            plan = remembered(self._module, key, lambda: self._proven(wide))
+        except MODEL_ERRORS as error:
+            if isinstance(error, UnilensError):
+                raise
+            if not out_of_memory(error):
+                raise self._refusal(sample, error) from error
+            raise _no_memory(sample, error) from error
+        self._plans[shape] = plan
+        self._chunks[shape] = self._chunk_wanted or self._choose_chunk(
+            sample.device, plan.saved_bytes, sample[0].nbytes
+        )
+
+    def _proven(self, sample: Tensor) -> Plan:
+        points = torch.cat([sample, by_part(self, _another_point, sample)])
+        dtypes = list(dict.fromkeys([sample.dtype, *self._dtypes]))
+        with self._workers.alone():
+            return prove(self._module, points, self._first, dtypes, self._call)
 
     def _choose_chunk(self, device: torch.device, saved: int, point: int) -> int:
         """Return how many points a pass should take, from what is saved for one and its size."""
@@ -483,44 +585,118 @@ class Evaluator:
         if not out_of_memory(error):
             raise error
         shape = points.shape[2:]
-        if self._chunks.get(shape, 1) == 1:
-            raise UnilensError(
-                f"not enough memory on {points.device} for one point of shape {tuple(shape)} "
-                "at a time; use a smaller input, a smaller model or another device"
-            ) from error
+        if self._chunks[shape] == 1:
+            raise _no_memory(points[0], error) from error
         most = len(points) if self._independent else points.shape[0] * points.shape[1]
         self._chunks[shape] = max(1, min(self._chunks[shape], most) // 2)
         if points.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _gradient(
+        self, values: Tensor, leaf: Tensor, *, reentrant: bool = False, create_graph: bool = False
+    ) -> Tensor:
+        """Return the gradient of the sum of values in a leaf; raise where there is none."""
+        if not values.requires_grad:
+            raise not_differentiable(self.model)
+        try:
+            gradient = input_gradient(
+                values.sum(), leaf, reentrant=reentrant, create_graph=create_graph
+            )
+        except MODEL_ERRORS as error:
+            if isinstance(error, UnilensError) or out_of_memory(error):
+                raise
+            raise not_differentiable(self.model, first_line(error)) from error
+        if gradient is None:
+            raise not_differentiable(self.model, "outputs that do not depend on them")
+        return gradient
 
-def not_differentiable(
-    came: str = "outputs without a gradient", within: str = "inputs"
-) -> UnilensError:
-    """Return the error of a model that cannot be differentiated in its inputs, or its layers."""
-    return UnilensError(
-        f"expected a model that is differentiable in its {within}, got {came}; remove detach(), "
-        "argmax, numpy or no_grad from its forward"
-    )
+    def _weight_gradients(
+        self, values: Tensor, weights: list[Tensor], reentrant: bool
+    ) -> list[Tensor]:
+        """Return the gradients of the sum of values in a copy's weights."""
+        if not values.requires_grad:
+            raise not_differentiable(self.model, within="weights")
+        try:
+            if not reentrant:
+                return list(torch.autograd.grad(values.sum(), weights, materialize_grads=True))
+            for weight in weights:
+                weight.grad = None
+            values.sum().backward()
+        except MODEL_ERRORS as error:
+            if isinstance(error, UnilensError) or out_of_memory(error):
+                raise
+            raise not_differentiable(self.model, first_line(error), "weights") from error
+        return [torch.zeros_like(one) if one.grad is None else one.grad for one in weights]
 
 
-def _gradient(values: Tensor, leaf: Tensor, create_graph: bool = False) -> tuple[Tensor]:
-    if not values.requires_grad:
-        raise not_differentiable()
-    (gradient,) = torch.autograd.grad(
-        values.sum(), leaf, create_graph=create_graph, allow_unused=True
-    )
-    if gradient is None:
-        raise not_differentiable("outputs that do not depend on them")
-    return (gradient,)
+class _ModelError(UnilensError):
+    """What a model raised in a pass."""
 
 
-def _second(product: Tensor, leaf: Tensor) -> tuple[Tensor]:
+class _Learners:
+    """Copies with weights of their own to unlearn with, each lent to one input at a time."""
+
+    def __init__(self, base: nn.Module, chosen: set[str]) -> None:
+        self._base, self._chosen = base, chosen
+        self._idle: list[nn.Module] = []
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Iterator[tuple[nn.Module, list[Tensor]]]:
+        """Lend a copy as the model is, and its chosen weights, which take gradients."""
+        try:
+            module = self._idle.pop()
+            with torch.no_grad():
+                for value, first in zip(module.parameters(), self._base.parameters(), strict=True):
+                    value.copy_(first)
+        except IndexError:
+            module = private_copy(self._base, own_weights=True)
+        named = module.named_parameters()
+        yield module, [value.requires_grad_() for name, value in named if name in self._chosen]
+        self._idle.append(module)
+
+
+def _second(product: Tensor, leaf: Tensor) -> Tensor:
     """Return the gradient of a sum that may not depend on the leaf: then it is zero."""
     if not product.requires_grad:
-        return (torch.zeros_like(leaf),)
+        return torch.zeros_like(leaf)
     (gradient,) = torch.autograd.grad(product.sum(), leaf, materialize_grads=True)
-    return (gradient,)
+    return gradient
+
+
+def _another_point(inputs: Tensor) -> Tensor:
+    """Return a point near an input: each value shrunk by up to a quarter, noise where all are 0."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.rand(inputs.shape[1:], generator=generator, dtype=torch.float64).to(inputs)
+    return inputs * (1 - drawn / 4) if inputs.any() else inputs + drawn / 4
+
+
+def _floating_dtypes(tensors: list[Tensor]) -> list[torch.dtype]:
+    """Return the floating-point dtypes of tensors, that of the most values first."""
+    counts: dict[torch.dtype, int] = {}
+    for value in tensors:
+        if value.is_floating_point():
+            counts[value.dtype] = counts.get(value.dtype, 0) + value.numel()
+    return sorted(counts, key=lambda dtype: -counts[dtype])
+
+
+def _scripted(module: nn.Module) -> bool:
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+
+
+def _no_memory(inputs: Tensor, error: BaseException) -> UnilensError:
+    return UnilensError(
+        f"not enough memory on {inputs.device} for one point of shape {tuple(inputs.shape[1:])} "
+        "at a time; use a smaller input, a smaller model or another device"
+    )
+
+
+def _no_weights(module: nn.Module) -> str:
+    kind = (
+        "a frozen TorchScript module; use" if _scripted(module) else "one without parameters; use"
+    )
+    return (
+        f"expected a model with weights to unlearn, got {kind} method='ig', or the model it is of"
+    )
 
 
 def _weights_of(module: nn.Module, which: str) -> set[str]:
@@ -535,10 +711,10 @@ def _weights_of(module: nn.Module, which: str) -> set[str]:
 class _Reweighted(nn.Module):
     """A module run with other weights; the module itself is not changed."""
 
-    def __init__(self, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, module: nn.Module, weights: dict[str, Tensor]) -> None:
         super().__init__()
-        self._call = (module, dict(weights))
+        self._given = (module, dict(weights))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        module, weights = self._call
+        module, weights = self._given
         return torch.func.functional_call(module, weights, (inputs,))

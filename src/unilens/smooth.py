@@ -81,12 +81,131 @@ class Rewritten(TorchFunctionMode):
         return _computed(self._formulas[name], *args, **kwargs)
 
 
-def twice_differentiable() -> Rewritten:
-    """Return the mode in which activations that have no second derivative are written as ReLU6.
+class _TwiceDifferentiable(Rewritten):
+    """Also computes attention and convolutions so that they can be differentiated twice."""
 
-    That is the hard sigmoid; the hard swish goes with it. The values are the same to rounding.
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.scaled_dot_product_attention:
+            return _attention(*args, **kwargs)
+        if func in _CONVOLUTIONS:
+            found = _convolution(_CONVOLUTIONS[func], *args, **kwargs)
+            if found is not None:
+                return found
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def twice_differentiable() -> Rewritten:
+    """Return the mode in which all that a model calls can be differentiated twice.
+
+    The hard sigmoid is written as ReLU6, and the hard swish with it; attention by its formula,
+    since fused kernels have no second derivative; convolutions with fixed weights so that their
+    second derivative costs what a convolution does. The values are the same to rounding. The mode
+    belongs to the calling thread.
     """
-    return Rewritten(_BY_RELU6)
+    return _TwiceDifferentiable(_BY_RELU6)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    found = torch.ops.aten._scaled_dot_product_attention_math(
+        query,
+        key,
+        value,
+        attn_mask,
+        dropout_p,
+        is_causal,
+        scale=scale,
+        enable_gqa=enable_gqa,
+    )
+    return found[0]
+
+
+_CONVOLUTIONS: dict[Any, int] = {
+    functional.conv1d: 1,
+    functional.conv2d: 2,
+    functional.conv3d: 3,
+}
+
+
+def _convolution(
+    dimensions: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """Return a convolution with a cheap second derivative; None where the weights take part."""
+    takes_part = weight.requires_grad or (bias is not None and bias.requires_grad)
+    if takes_part or isinstance(padding, str) or input.ndim != dimensions + 2:
+        return None
+    sizes = [
+        list(size) if isinstance(size, (tuple, list)) else [size] * dimensions
+        for size in (stride, padding, dilation)
+    ]
+    return _Convolution.apply(input, weight, bias, (*sizes, groups))
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution with fixed weights, which is linear in its input up to the bias."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, sizes: tuple[Any, ...]
+    ) -> Tensor:
+        ctx.weight, ctx.sizes, ctx.like = weight, sizes, input.shape
+        stride, padding, dilation, groups = sizes
+        zeros = [0] * len(stride)
+        return torch.ops.aten.convolution(
+            input, weight, bias, stride, padding, dilation, False, zeros, groups
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        back = _ConvolutionBack.apply(gradients[0], ctx.weight, ctx.sizes, ctx.like)
+        return back, None, None, None
+
+
+class _ConvolutionBack(torch.autograd.Function):
+    """The transpose of a convolution with fixed weights; its own gradient is the convolution."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gradient: Tensor, weight: Tensor, sizes: tuple[Any, ...], like: torch.Size
+    ) -> Tensor:
+        ctx.weight, ctx.sizes = weight, sizes
+        stride, padding, dilation, groups = sizes
+        zeros = [0] * len(stride)
+        return torch.ops.aten.convolution_backward(
+            gradient,
+            gradient.new_empty(like),
+            weight,
+            None,
+            stride,
+            padding,
+            dilation,
+            False,
+            zeros,
+            groups,
+            [True, False, False],
+        )[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Convolution.apply(gradients[0], ctx.weight, None, ctx.sizes), None, None, None
 
 
 def _computed(

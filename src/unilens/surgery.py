@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.functional import pad
 
+from ._engine.isolation import private_copy
 from .errors import NotApplicableError
 from .gradients import Evaluator, not_differentiable
-from .passes import working_copy
 from .survey import Call, Survey
 
 StandIns = Mapping[type[nn.Module], Callable[[Any], nn.Module]]
@@ -132,7 +132,7 @@ def separate_activations(
     evaluator = Evaluator.of(model)
     with torch.inference_mode(False), torch.enable_grad():
         surgeon = _Surgeon(stand_ins)
-        copy = working_copy(evaluator.model)
+        copy = private_copy(evaluator.model)
         surgeon.unshare(copy, {copy})
         surgeon.operate(copy, "")
         survey = Survey(surgeon.places, surgeon.stood_in)
@@ -196,7 +196,7 @@ class _Surgeon:
             if child is None:
                 continue
             if child in seen and not self._is_plain(child):
-                part._modules[name] = child = working_copy(child)
+                part._modules[name] = child = private_copy(child)
             seen.add(child)
             self.unshare(child, seen)
 
@@ -225,7 +225,7 @@ class _Surgeon:
         if "forward" in vars(part) or not _is_simple(type(part).forward):
             return {}
         try:
-            traced = working_copy(part)
+            traced = private_copy(part)
             graph = _Tracer().trace(traced)
             added = self._added(part, graph)
             if added:
@@ -244,7 +244,7 @@ class _Surgeon:
             if node.op == "call_module":
                 again, child = str(node.target) in called, part.get_submodule(str(node.target))
                 called.add(str(node.target))
-                new = working_copy(child) if again and not self._is_plain(child) else None
+                new = private_copy(child) if again and not self._is_plain(child) else None
             elif node.op in ("call_function", "call_method"):
                 new = self._module_of(node)
                 if new is not None:

@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UnilensError
-from ..passes import first_line
+from ..errors import UnilensError, first_line
 from .plan import Engine, Plan, make_plan
 from .rows import Row
 from .work import Rows, Unit, Workbench

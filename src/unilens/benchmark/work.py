@@ -19,12 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..attribution import Attribution, Explainer
-from ..errors import NotApplicableError, UnilensError
+from ..errors import NotApplicableError, UnilensError, first_line
 from ..gradients import Evaluator
 from ..metrics import Measurement
 from ..metrics.memo import Memo
 from ..models import PixelClassifier, load_model
-from ..passes import first_line
 from ..provenance import describe
 from ..specs import Spec, build_method
 from ..viz import overlay, pixels

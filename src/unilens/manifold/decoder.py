@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..errors import UnilensError, require
-from ..gradients import FORWARD_MODE
-from ..passes import first_line, out_of_memory
+from .._engine.memory import out_of_memory
+from ..errors import UnilensError, first_line, require
+from ..smooth import twice_differentiable
 from .tangent import TangentSpace, check_shape
 
 Decode = Callable[[Tensor], Tensor]
@@ -150,23 +149,27 @@ def _run(name: str, work: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
 
 
 def _jacobians(decode: Decode, codes: Tensor) -> Tensor:
-    """Return the Jacobians `(m, d, k)` at codes `(m, k)`, together."""
-    directions = torch.eye(codes.shape[1], dtype=codes.dtype, device=codes.device)
+    """Return the Jacobians `(m, d, k)` at codes `(m, k)`, together.
 
-    def along(direction: Tensor) -> Tensor:
-        pushed = torch.func.jvp(
-            lambda some: decode(some).flatten(1), (codes,), (direction.expand_as(codes),)
-        )
-        return pushed[1]
-
-    with FORWARD_MODE, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch scripts its own formulas, and warns
+    The product of the transpose with u is linear in u; its gradients in u are the columns.
+    """
+    with torch.enable_grad(), twice_differentiable():
+        leaf = codes.detach().requires_grad_()
+        flat = _decoded(decode, leaf)
+        if not flat.requires_grad:
+            return _rows(decode, codes)
+        factors = torch.zeros_like(flat, requires_grad=True)
         try:
-            return torch.func.vmap(along)(directions).permute(1, 2, 0)
+            (product,) = torch.autograd.grad(flat, leaf, factors, create_graph=True)
+            columns = [
+                torch.autograd.grad(product[:, k].sum(), factors, retain_graph=True)[0]
+                for k in range(codes.shape[1])
+            ]
         except (RuntimeError, NotImplementedError) as error:
             if out_of_memory(error):
                 raise
-    return _rows(decode, codes)
+            return _rows(decode, codes)
+    return torch.stack(columns, dim=2)
 
 
 def _rows(decode: Decode, codes: Tensor) -> Tensor:

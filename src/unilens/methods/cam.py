@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..attribution import Attribution, Case, Method
-from ..errors import NotApplicableError, UnknownNameError, require
-from ..gradients import Evaluator, Passes, not_differentiable
-from ..passes import working_copy
+from .._engine.plans import MODEL_ERRORS
+from ..checks import not_differentiable
+from ..errors import NotApplicableError, UnknownNameError, first_line, require
+from ..gradients import Evaluator, Passes
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -90,11 +91,9 @@ class GradCAM(Method):
         with torch.enable_grad():
             value = score(outputs, case.target[here]).sum()
         if not value.requires_grad:
-            raise not_differentiable(within="layers")
-        gradients = torch.autograd.grad(
-            value, [grid.output for grid in grids], materialize_grads=True
-        )
-        name, channels, slopes = _last_with_influence(grids, gradients)
+            raise not_differentiable(case.evaluator.model, within="layers")
+        slopes = _slopes(case.evaluator.model, value, [grid.output for grid in grids])
+        name, channels, slopes = _last_with_influence(grids, slopes)
         weights = slopes.mean(tuple(range(2, slopes.ndim)), keepdim=True)
         cam = (weights * channels).sum(1, keepdim=True)
         return name, cam.relu() if self.relu else cam
@@ -164,6 +163,18 @@ class _Grid(NamedTuple):
         return values.movedim(self.channels, 1)
 
 
+def _slopes(model: nn.Module, value: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of a score in layers' outputs, zero in those that it does not use."""
+    try:
+        found = torch.autograd.grad(value, outputs, allow_unused=True)
+    except MODEL_ERRORS as error:
+        raise not_differentiable(model, first_line(error), "layers") from error
+    if all(slope is None for slope in found):
+        raise not_differentiable(model, "a score that depends on none of them", "layers")
+    pairs = zip(found, outputs, strict=True)
+    return [torch.zeros_like(output) if slope is None else slope for slope, output in pairs]
+
+
 def _last_with_influence(
     grids: Sequence[_Grid], gradients: Sequence[Tensor]
 ) -> tuple[str, Tensor, Tensor]:
@@ -207,7 +218,8 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
             f"Grad-CAM expects images (B, C, H, W) or signals (B, C, L), got {tuple(one.shape)}; "
             "use method='ig'"
         )
-    copy = working_copy(model.model)
+    copy = model.private_module(one)
+    _refuse_scripted(copy)
     layers = {name: part for name, part in copy.named_modules(remove_duplicate=False) if name}
     if layer is not None and layer not in layers:
         raise UnknownNameError("layer", layer, layers)
@@ -219,6 +231,15 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
     if not notes.grids:
         raise NotApplicableError(notes.complaint(layer))
     return outputs, notes.grids
+
+
+def _refuse_scripted(model: nn.Module) -> None:
+    """Raise where the model's layers are out of reach."""
+    if any(isinstance(part, torch.jit.ScriptModule) for part in model.modules()):
+        raise NotApplicableError(
+            "Grad-CAM looks into layers, and those of TorchScript cannot be looked into; use the "
+            "model that it was made from, or method='ig'"
+        )
 
 
 def _prefix_tokens(model: nn.Module) -> int | None:

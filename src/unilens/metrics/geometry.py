@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from .. import diagnostics
-from ..errors import NotApplicableError, UnilensError
+from ..errors import NotApplicableError, UnilensError, first_line
 from ..gradients import Passes
 from ..luminance import check_unit_pictures
 from ..numerics import wide
-from ..passes import first_line
 from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from .._engine.isolation import private_copy
 from ..errors import NotApplicableError, UnknownNameError
 from ..gradients import Evaluator
-from ..passes import working_copy
 from ..randomness import seed_for
 
 
@@ -28,7 +28,7 @@ def layers_of(evaluator: Evaluator, sample: Tensor) -> list[str]:
     Raises:
         NotApplicableError: the model has no such layer.
     """
-    copy = working_copy(evaluator.model)
+    copy = evaluator.private_module(sample)
     names = {part: name for name, part in copy.named_modules()}
     begins: dict[str, int] = {}
 
@@ -82,7 +82,7 @@ def randomised(model: nn.Module, layers: Iterable[str], seed: int) -> nn.Module:
     its own values. What is drawn for a tensor depends on the seed and its name alone. The other
     layers share their storage with the model, which stays as it is.
     """
-    copy = working_copy(model)
+    copy = private_copy(model)
     parts, drawn = dict(copy.named_modules()), dict[int, nn.Parameter]()
     for name in layers:
         for key, value in list(parts[name].named_parameters(recurse=False)):

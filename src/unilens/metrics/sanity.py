@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import NotApplicableError, UnilensError, require
+from .._engine.memory import out_of_memory
+from ..errors import NotApplicableError, UnilensError, first_line, require
 from ..gradients import Evaluator, Passes
-from ..passes import first_line, out_of_memory
 from ..registry import Composed
 from ..settings import check_choice, check_count
 from .base import Measurement, Metric, MetricCard, Subject, metrics

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnilensError, UnknownNameError
+from ..errors import UnilensError, UnknownNameError, first_line
 from ..named_functions import call_named
-from ..passes import first_line
 from ..registry import Card, Registry
 from .classifier import PixelClassifier, Preprocessing
 

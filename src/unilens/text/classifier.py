@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_model, check_outputs
-from ..errors import UnilensError, require
+from ..errors import UnilensError, first_line, require
 from ..models.labels import Labelled
-from ..passes import first_line
 from .tokens import Tokens, read_tokens
 
 _NORMS = 4096

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UnilensError, UnknownNameError
-from ..passes import first_line
+from ..errors import UnilensError, UnknownNameError, first_line
 from .classifier import TextClassifier
 
 

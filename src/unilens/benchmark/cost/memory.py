@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from ...passes import trim
+from ..._engine.memory import trim
 
 RESIDENT, ALLOCATED = "resident set of the process", "allocated on the device"
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

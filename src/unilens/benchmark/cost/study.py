@@ -16,12 +16,12 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from ..._engine.isolation import private_copy
 from ...attribution import Explainer
-from ...errors import NotApplicableError, UnilensError, require
+from ...errors import NotApplicableError, UnilensError, first_line, require
 from ...gradients import Evaluator
 from ...methods import methods
 from ...models import PixelClassifier, load_model, samples
-from ...passes import first_line, working_copy
 from ...specs import Spec, build_method
 from ..plan import Plan
 from ..rows import FAILED, INAPPLICABLE, OK, Row
@@ -151,7 +151,7 @@ class Bench:
         self._plan, self._cost, self._specs = plan, _cost_of(plan), plan.method_specs
         self._classifier, self._own_size = classifier, classifier.preprocessing
         self._evaluator = Evaluator(classifier)
-        self._frozen = working_copy(classifier)
+        self._frozen = private_copy(classifier)
         self._device = torch.device(plan.device)
 
     def row(self, place: Place) -> Row:

@@ -15,9 +15,8 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
-from ...errors import UnilensError
+from ...errors import UnilensError, first_line
 from ...models import read_image
-from ...passes import first_line
 from .items import Item, Label, spread
 from .labels import read_labels
 

@@ -9,8 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow
 
-from ...errors import UnilensError
-from ...passes import first_line
+from ...errors import UnilensError, first_line
 from ..rows import SCHEMA
 from ..store import Store
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ... import records
+from ..._engine.workers import Workers
 from ...errors import UnilensError, require
 from ...manifold import PCA, Decoder, LocalPCA, Manifold, load_manifold, save_manifold
 from ...manifold.files import KINDS
 from ...manifold.tangent import reconstruction_error
 from ...manifold.training import fit_autoencoder
-from ...passes import Workers
 from ...provenance import versions
 from ...settings import check_choice, check_count
 from ..data import is_named

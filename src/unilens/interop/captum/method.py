@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ...attribution import Attribution, Case, Method
-from ...errors import UnilensError, require
+from ...errors import UnilensError, first_line, require
 from ...gradients import Passes
-from ...passes import first_line, working_copy
 from ...randomness import generators
 from ...scores import Score
 from ...scores import resolve as resolve_score
@@ -60,7 +59,7 @@ class CaptumMethod(Method):
 
     def _explain(self, case: Case) -> Attribution:
         score = resolve_score(self.score)
-        scores = _Scores(working_copy(case.evaluator.model), score).eval()
+        scores = _Scores(case.evaluator.private_module(case.inputs), score).eval()
         method = self.build(scores if self.score != "logit" else scores.model)
         seeds = generators(case.inputs, torch.Generator().manual_seed(case.seed))
         rows = case.evaluator.in_turn(

@@ -1,0 +1,187 @@
+"""Batch norms folded into the convolutions before them, on a private copy: less work per pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.overrides import TorchFunctionMode
+
+from ..numerics import wide
+
+_CONVOLUTIONS = {functional.conv1d, functional.conv2d, functional.conv3d}
+_ARGUMENTS = (
+    "input",
+    "running_mean",
+    "running_var",
+    "weight",
+    "bias",
+    "training",
+    "momentum",
+    "eps",
+)
+_READS_SHAPE = {
+    "shape",
+    "ndim",
+    "dtype",
+    "device",
+    "size",
+    "dim",
+    "is_cuda",
+    "layout",
+    "requires_grad",
+}
+
+
+def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
+    """Fold batch norms of a private copy into its convolutions, and return how many.
+
+    A convolution is folded where one pass shows that it runs once and that a batch norm in eval
+    mode is all that takes its output. Its weights become those of both together, computed in
+    float64; the batch norm then hands its input on. The caller proves that the outputs agree.
+
+    Args:
+        module: a private copy, which is changed.
+        run: runs it once.
+    """
+    recorder = _Recorder()
+    with recorder:
+        run()
+    owners = {
+        id(part._parameters["weight"]): part
+        for part in module.modules()
+        if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and not _has_hooks(part)
+    }
+    holders, count = _holders(module), 0
+    for weight, norm in recorder.pairs():
+        places = holders.get(id(norm["running_mean"]))
+        if id(weight) in owners and places:
+            _fuse(owners[id(weight)], norm)
+            count += 1
+            for part, name in places:
+                part._buffers[name] = _Folded(norm["running_mean"])
+    return count
+
+
+class _Folded(torch.Tensor):
+    """The running mean of a folded batch norm, which makes the batch norm return its input."""
+
+    @staticmethod
+    def __new__(cls, mean: Tensor) -> _Folded:
+        return cast(_Folded, torch.Tensor._make_subclass(cls, mean.detach(), False))
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (functional.batch_norm, torch.batch_norm):
+            return args[0] if args else kwargs["input"]
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Folded:
+        return self
+
+
+class _Pair(NamedTuple):
+    """The weight of a convolution, and the arguments of the batch norm that takes its output."""
+
+    weight: Tensor
+    norm: dict[str, Any]
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes, while a model runs, which batch norm takes which convolution's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outputs: dict[int, tuple[Tensor, Tensor]] = {}
+        self._runs: Counter[int] = Counter()
+        self._uses: Counter[int] = Counter()
+        self._norms: dict[int, dict[str, Any]] = {}
+        self._normed: Counter[int] = Counter()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if _name(func) not in _READS_SHAPE:
+            for value in _tensors((*args, *kwargs.values())):
+                self._uses[id(value)] += id(value) in self._outputs
+        result = func(*args, **kwargs)
+        if func in _CONVOLUTIONS:
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            self._outputs[id(result)] = (result, weight)  # kept alive: ids stay unique
+            self._runs[id(weight)] += 1
+        elif func is functional.batch_norm:
+            given = {"training": False, "eps": 1e-5, "weight": None, "bias": None}
+            given |= dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
+            self._norms[id(given["input"])] = given
+            self._normed[id(given["running_mean"])] += 1
+        return result
+
+    def pairs(self) -> list[_Pair]:
+        """Return the convolutions that can be folded, each with its batch norm."""
+        found = []
+        for key, (_, weight) in self._outputs.items():
+            norm = self._norms.get(key)
+            if norm is None or norm["training"] or norm["running_mean"] is None:
+                continue
+            alone = self._runs[id(weight)] == 1 and self._uses[key] == 1
+            if alone and self._normed[id(norm["running_mean"])] == 1:
+                found.append(_Pair(weight, norm))
+        return found
+
+
+def _name(func: Any) -> str:
+    name = str(getattr(func, "__name__", ""))
+    return str(func.__self__.__name__) if name == "__get__" else name
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += _tensors(value)
+    return found
+
+
+def _has_hooks(part: nn.Module) -> bool:
+    return bool(
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+    )
+
+
+def _holders(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Return which modules hold each buffer, and by which name."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for part in module.modules():
+        for name, value in part._buffers.items():
+            found.setdefault(id(value), []).append((part, name))
+    return found
+
+
+def _fuse(convolution: nn.Module, norm: dict[str, Any]) -> None:
+    """Let a convolution also apply the batch norm; its new weights are computed in float64."""
+    own: Tensor = convolution._parameters["weight"]  # type: ignore[assignment]
+    given = [
+        convolution._parameters["bias"],
+        *(norm[name] for name in ("running_mean", "running_var", "eps", "weight", "bias")),
+    ]
+    offset, *statistics = (
+        wide(value.detach()) if isinstance(value, Tensor) else value for value in given
+    )
+    weight, bias = fuse_conv_bn_weights(wide(own.detach()), offset, *statistics)
+    convolution.weight = nn.Parameter(weight.to(own.dtype), requires_grad=False)
+    convolution.bias = nn.Parameter(bias.to(own.dtype), requires_grad=False)

@@ -1,0 +1,146 @@
+"""Passes of a model, several at a time on the CPU, without touching what other threads rely on."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Results:
+    """Collects the tensors of many passes, each point in its row."""
+
+    def __init__(self, count: int) -> None:
+        self.columns: list[Tensor] = []
+        self._count = count
+        self._lock = threading.Lock()
+
+    def put(self, index: Tensor, values: Sequence[Tensor]) -> None:
+        """Store tensors `(m, ...)` as rows `index` `(m,)` of the columns."""
+        with self._lock:
+            if not self.columns:
+                self.columns = [
+                    value.new_empty((self._count, *value.shape[1:])) for value in values
+                ]
+        for column, value in zip(self.columns, values, strict=True):
+            column[index] = value
+
+
+class Workers:
+    """Runs passes: on the CPU one per thread, several threads at a time; elsewhere in turn.
+
+    Threads live as long as one `run`, so nothing waits in the background between calls, a fork
+    finds none, and after Ctrl-C each ends with the pass that it is in.
+    """
+
+    def __init__(self, device: torch.device | None) -> None:
+        self._device = device or torch.device("cpu")
+        self._on_cpu = self._device.type == "cpu"
+        limited = self._on_cpu and _openmp() is not None
+        self.count = torch.get_num_threads() if limited else 1
+
+    def run(self, work: Callable[[Tensor], None], items: Sequence[Tensor]) -> None:
+        """Do the work on every item; the first error ends it and is raised."""
+        if self.count == 1 or len(items) < 2:
+            with self.alone():
+                for item in items:
+                    work(item)
+            return
+        _Run(work, items).on_threads(min(self.count, len(items)))
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Run what follows as a pass is run, on the calling thread, outside of its autocast."""
+        kind = self._device.type
+        off = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else _NOTHING
+        with off, single_threaded() if self._on_cpu else _NOTHING:
+            yield
+
+
+_NOTHING = contextlib.nullcontext()
+
+
+class _Run:
+    """The items of one call, which threads take from in order."""
+
+    def __init__(self, work: Callable[[Tensor], None], items: Sequence[Tensor]) -> None:
+        self._work, self._items = work, iter(items)
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._stopped = False
+
+    def on_threads(self, count: int) -> None:
+        threads = [
+            threading.Thread(target=self._drain, name=f"unilens-{number}", daemon=True)
+            for number in range(count)
+        ]
+        started = []
+        try:
+            for thread in threads:
+                started.append(thread)
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            self._stopped = True
+            for thread in started:
+                if thread.ident is not None:
+                    thread.join()
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame: together they would be a cycle
+
+    def _drain(self) -> None:
+        with single_threaded():
+            while not self._stopped:
+                with self._lock:
+                    item = next(self._items, None)
+                if item is None:
+                    return
+                try:
+                    self._work(item)
+                except BaseException as error:
+                    self._error = self._error or error
+                    self._stopped = True
+
+
+@contextlib.contextmanager
+def single_threaded() -> Iterator[None]:
+    """Let torch's operations run on the calling thread alone; no other thread is affected.
+
+    `torch.set_num_threads` changes what every new thread of the process begins with. The number
+    that OpenMP keeps belongs to a thread, and is set in its place.
+    """
+    openmp = _openmp()
+    if openmp is None:
+        yield
+        return
+    torch.get_num_threads()  # a thread's first question gives it the process's number
+    before = openmp.omp_get_max_threads()
+    openmp.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        openmp.omp_set_num_threads(before)
+
+
+@functools.cache
+def _openmp() -> Any:
+    """Return the OpenMP library that torch is linked with, or None where it is not found."""
+    folder = Path(torch.__file__).parent / "lib"
+    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib", "libiomp5md.dll"):
+        with contextlib.suppress(OSError):
+            library = ctypes.CDLL(str(folder / name))
+            if hasattr(library, "omp_set_num_threads"):
+                return library
+    return None
