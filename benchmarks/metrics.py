@@ -20,9 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from speed import measure, photographs
+from speed import folded, measure, photographs
 from unilens import Evaluator, explain, load_model
-from unilens.folding import fold_batch_norms
 from unilens.metrics import Deletion, MuFidelity
 
 with warnings.catch_warnings():
@@ -79,7 +78,7 @@ def main() -> None:
     last = torch.channels_last
     plain = bare_forwards(load_model(), images, torch.contiguous_format)
     fast = bare_forwards(load_model(), images, last)
-    folded = bare_forwards(fold_batch_norms(load_model(), images[:1]), images, last)
+    fused = bare_forwards(folded(load_model(), images[:1]), images, last)
     cells = MuFidelity(subsets=SUBSETS, correlation="pearson")
     pixels = MuFidelity(subsets=SUBSETS, correlation="pearson", cells=None)
     deletion = Deletion(step=1 / STEPS)
@@ -88,7 +87,7 @@ def main() -> None:
         {
             "bare, contiguous": lambda: plain(SUBSETS),
             "bare, channels-last": lambda: fast(SUBSETS),
-            "bare, folded": lambda: folded(SUBSETS),
+            "bare, folded": lambda: fused(SUBSETS),
             "mu_fidelity, 81 cells": lambda: cells(evaluator, images, maps),
             "mu_fidelity, pixels": lambda: pixels(evaluator, images, maps),
             "deletion_auc": lambda: deletion(evaluator, images, maps),

@@ -23,9 +23,8 @@ from saliency.core.blur_ig import BlurIG
 from saliency.core.guided_ig import GuidedIG
 from torch import Tensor, nn
 
-from speed import bare_passes, measure, photographs
+from speed import bare_passes, folded, measure, photographs
 from unilens import Evaluator, explain, load_model
-from unilens.folding import fold_batch_norms
 
 
 def call_model(model: nn.Module, target: int):
@@ -74,14 +73,14 @@ def main() -> None:
     last = torch.channels_last
     plain = bare_passes(load_model(), images, target, torch.contiguous_format)
     fast = bare_passes(load_model(), images, target, last)
-    folded = bare_passes(fold_batch_norms(load_model(), images[:1]), images, target, last)
+    fused = bare_passes(folded(load_model(), images[:1]), images, target, last)
     frozen = load_model().requires_grad_(False)
     seconds = measure(
         options.runs,
         {
             "bare, contiguous": lambda: plain(steps),
             "bare, channels-last": lambda: fast(steps),
-            "bare, folded": lambda: folded(steps),
+            "bare, folded": lambda: fused(steps),
             "guided_ig": lambda: explain(evaluator, images, "guided_ig", n_steps=steps),
             "blur_ig": lambda: explain(evaluator, images, "blur_ig", n_steps=steps),
             "PAIR guided_ig": pairs(GuidedIG(), frozen, images, target, x_steps=steps),

@@ -25,7 +25,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from unilens import Evaluator, explain, load_model
-from unilens.folding import fold_batch_norms
+from unilens._engine.folding import fold_batch_norms
+from unilens._engine.isolation import private_copy
 from unilens.models import read_image, samples
 
 STEPS = 15
@@ -68,6 +69,13 @@ def measure(runs: int, tasks: dict[str, Callable[[], object]]) -> dict[str, floa
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def folded(model: nn.Module, sample: Tensor) -> nn.Module:
+    """Return a copy of the model with its batch norms folded."""
+    copy = private_copy(model)
+    fold_batch_norms(copy, lambda: copy(sample))
+    return copy
+
+
 def peak_memory(steps: int, folder: Path | None) -> float:
     """Return the peak memory, in MiB, of a process that explains the photographs by `ig`."""
     command = [sys.executable, __file__, "--memory", str(steps), *([str(folder)] if folder else [])]
@@ -100,7 +108,7 @@ def main() -> None:
     last = torch.channels_last
     plain = bare_passes(load_model(), images, target, torch.contiguous_format)
     fast = bare_passes(load_model(), images, target, last)
-    folded = bare_passes(fold_batch_norms(load_model(), images[:1]), images, target, last)
+    fused = bare_passes(folded(load_model(), images[:1]), images, target, last)
     captum = IntegratedGradients(lambda inputs: model(inputs).softmax(-1))
     passes = STEPS + 10 + 3
     seconds = measure(
@@ -108,7 +116,7 @@ def main() -> None:
         {
             "plain": plain,
             "fast": fast,
-            "folded": folded,
+            "folded": fused,
             "ig": lambda: explain(evaluator, images, "ig", n_steps=STEPS),
             "ig, first use": lambda: explain(model, images, "ig", n_steps=STEPS),
             "captum": lambda: captum.attribute(
@@ -118,7 +126,7 @@ def main() -> None:
             "uni_paper": lambda: explain(evaluator, images, "uni_paper"),
             "uni_fast": lambda: explain(evaluator, images, "uni_fast"),
             "fast, T + B + 3": lambda: fast(passes),
-            "folded, T + B + 3": lambda: folded(passes),
+            "folded, T + B + 3": lambda: fused(passes),
         },
     )
     layouts = {"fast": "channels-last", "plain": "contiguous"}

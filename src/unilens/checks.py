@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from .errors import UnilensError
 
@@ -23,7 +23,7 @@ def check_model(model: object) -> None:
             remedy = "pass its .module()"
         raise UnilensError(f"expected model to be a torch.nn.Module, got {came}; {remedy}")
     for name, value in _named_tensors(model):
-        if isinstance(value, UninitializedTensorMixin):
+        if is_lazy(value):
             raise UnilensError(
                 f"expected a model whose weights have shapes, but {name} is lazy; call the model "
                 "once with an input first"

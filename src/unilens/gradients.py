@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -328,6 +328,19 @@ class Evaluator:
             )
         return private_copy(self._module, own_weights=plan.own_weights)
 
+    @contextlib.contextmanager
+    def borrowed(self, inputs: Tensor) -> Iterator[tuple[nn.Module, Run]]:
+        """Lend the calling thread a module that gives what the model gives, and a pass of it.
+
+        It is run plainly, in the user's layout and with no batch norm folded.
+
+        Args:
+            inputs: `(B, *S)`.
+        """
+        plan = self.plan(inputs).without("", *SPEED_UPS)
+        with self._borrowed(plan, inputs[:1].detach()) as module:
+            yield module, functools.partial(self._forward, module, plan)
+
     def run(self, module: nn.Module, points: Tensor) -> Tensor:
         """Return the logits `(m, K)` of a variant of the model at points `(m, *S)`, in one pass.
 
@@ -488,7 +501,7 @@ class Evaluator:
             beside: `(N * B, *S)`, handed over with the points, of which a pass then takes fewer.
             alone: whether each point has a pass to itself, since the work adds up over its points.
         """
-        flat = points.flatten(0, 1)
+        flat, first = points.flatten(0, 1), self.plan(points[0])
         while True:
             plan = self.plan(points[0])
             results = Results(len(flat))
@@ -500,7 +513,11 @@ class Evaluator:
                 )
                 break
             except _ModelError as error:
-                self._fall_back(points, plan, error)
+                plainer = plan.without(str(error), *SPEED_UPS)
+                if plainer == plan:  # the model itself fails here
+                    self._plans[points.shape[2:]] = first
+                    raise
+                self._plans[points.shape[2:]] = plainer
             except (RuntimeError, MemoryError) as error:
                 self._halve(points, error)
         self._saved_since += plan.saved_bytes * len(flat)
@@ -541,13 +558,6 @@ class Evaluator:
             part for column in numbers.view(points.shape[:2]).T for part in column.split(together)
         ]
 
-    def _fall_back(self, points: Tensor, plan: Plan, error: UnilensError) -> None:
-        """Run the model plainly from now on; raise where it is run plainly already."""
-        plainer = plan.without(str(error), *SPEED_UPS)
-        if plainer == plan:
-            raise error
-        self._plans[points.shape[2:]] = plainer
-
     def _prepare(self, sample: Tensor) -> None:
         """Prove how to run the model at a sample `(1, *S)`, and choose the points of a pass."""
         shape = sample.shape[1:]
@@ -555,7 +565,7 @@ class Evaluator:
         key = (str(shape), wide.dtype, wide.device, self._first)
         try:
             plan = remembered(self._module, key, lambda: self._proven(wide))
-        except MODEL_ERRORS as error:
+        except (MemoryError, *MODEL_ERRORS) as error:
             if isinstance(error, UnilensError):
                 raise
             if not out_of_memory(error):
@@ -711,7 +721,7 @@ def _weights_of(module: nn.Module, which: str) -> set[str]:
 class _Reweighted(nn.Module):
     """A module run with other weights; the module itself is not changed."""
 
-    def __init__(self, module: nn.Module, weights: dict[str, Tensor]) -> None:
+    def __init__(self, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self._given = (module, dict(weights))
 

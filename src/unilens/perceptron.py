@@ -1,27 +1,36 @@
-"""Multi-layer perceptrons, read from a module as a chain of layers."""
+"""Multi-layer perceptrons, read from a model as a chain of layers."""
 
 from __future__ import annotations
 
-import copy
-import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from ._engine.activations import caller_of, depends, function_name, has_tensor
 from .errors import NotApplicableError
+from .gradients import Evaluator
 from .numerics import wide
 
-_ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.ELU)
-_FUNCTIONS: dict[Any, type[nn.Module]] = {
-    function: module
-    for module, functions in {
-        nn.ReLU: (torch.relu, nn.functional.relu, "relu"),
-        nn.Sigmoid: (torch.sigmoid, nn.functional.sigmoid, "sigmoid"),
-        nn.Tanh: (torch.tanh, nn.functional.tanh, "tanh"),
-        nn.Flatten: (torch.flatten, "flatten"),
-    }.items()
-    for function in functions
+_ACTIVATIONS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    "relu": (nn.ReLU, ()),
+    "leaky_relu": (nn.LeakyReLU, ("negative_slope",)),
+    "sigmoid": (nn.Sigmoid, ()),
+    "tanh": (nn.Tanh, ()),
+    "softplus": (nn.Softplus, ("beta", "threshold")),
+    "elu": (nn.ELU, ("alpha",)),
+}
+_PASSES_ON = {
+    "flatten",
+    "view",
+    "reshape",
+    "contiguous",
+    "clone",
+    "dropout",
+    "squeeze",
+    "unsqueeze",
 }
 _EXPECTED = (
     "expected a model that is a chain of Linear, increasing activations, Flatten and Dropout, "
@@ -47,65 +56,90 @@ class Layer(NamedTuple):
         return self.link(inputs @ self.weight.T + self.bias)
 
 
-def perceptron(model: nn.Module, features: int) -> list[Layer]:
+def perceptron(model: Evaluator, sample: Tensor) -> list[Layer]:
     """Return the layers of a multi-layer perceptron, in float64 where the device has it.
 
-    What is not a part of the trace, such as a hook that changes an output, is not in the layers.
+    They are what one pass calls. What depends on the values of an input is as it is there.
 
     Args:
-        model: a module whose `torch.fx` trace is a chain.
-        features: the number of values in an input, which are flattened for the first layer.
+        model: whose pass is a chain of layers.
+        sample: one input `(1, *S)`; its values are flattened for the first layer.
 
     Raises:
         NotApplicableError: it is not such a chain; the message names the layer.
     """
     layers: list[Layer] = []
-    for name, part in _chain(model):
-        if isinstance(part, nn.Linear):
-            weight = wide(part.weight.detach())
-            bias = weight.new_zeros(len(weight)) if part.bias is None else wide(part.bias.detach())
-            layers.append(Layer(weight, bias, nn.Sequential()))
-        elif layers and _never_decreases(part):
-            layers[-1].link.append(copy.deepcopy(part))
-        elif not _passes_on(part):
-            raise NotApplicableError(f"{_EXPECTED}, got {name}")
-    if not layers or layers[0].weight.shape[1] != features:
-        raise NotApplicableError(f"{_EXPECTED}, got no Linear({features}, ...) to begin with")
+    for call in _calls(model, sample):
+        if call.name == "linear":
+            weight = wide(call.args[1].detach())
+            bias = call.args[2] if len(call.args) > 2 else call.settings.get("bias")
+            none = weight.new_zeros(len(weight))
+            layers.append(
+                Layer(weight, none if bias is None else wide(bias.detach()), nn.Sequential())
+            )
+        elif layers and (link := _link(call)) is not None:
+            layers[-1].link.append(link)
+        elif call.name not in _PASSES_ON:
+            raise NotApplicableError(f"{_EXPECTED}, got {call.name} in {call.place}")
+    if not layers or layers[0].weight.shape[1] != sample[0].numel():
+        raise NotApplicableError(
+            f"{_EXPECTED}, got no Linear({sample[0].numel()}, ...) to begin with"
+        )
     if layers[-1].link:
         raise NotApplicableError(f"{_EXPECTED}, got {layers[-1].link[-1]} at the end")
     return layers
 
 
-def _chain(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the modules that the model runs one after the other, each with how to call it."""
-    root = nn.Sequential(model)
-    try:
-        nodes = list(fx.Tracer().trace(root).nodes)
-    except Exception as error:  # a user's forward can do anything with a proxy
-        raise NotApplicableError(f"{_EXPECTED}, got one that torch.fx cannot trace") from error
-    for before, node in itertools.pairwise(nodes):
-        if node.all_input_nodes != [before]:
-            raise NotApplicableError(f"{_EXPECTED}, got {node.name}, which is not in line")
-    return [_module(root, node) for node in nodes[1:-1]]
+class _Called(NamedTuple):
+    """A function that a pass calls on what the function before it gave."""
+
+    name: str
+    args: Sequence[Any]
+    settings: Mapping[str, Any]
+    place: str
 
 
-def _module(root: nn.Module, node: fx.Node) -> tuple[str, nn.Module]:
-    if node.op == "call_module":
-        part = root.get_submodule(str(node.target))
-        return f"layer {str(node.target).partition('.')[2] or 0}, {part}", part
-    known = _FUNCTIONS.get(node.target)
-    if known is None:
-        raise NotApplicableError(f"{_EXPECTED}, got {node.name}, a call of {node.target}")
-    rest = node.args[1:] if known is nn.Flatten else ()
-    return node.name, known(*rest, **node.kwargs)
+class _Chain(TorchFunctionMode):
+    """Notes what a pass calls, and raises where that is no chain."""
+
+    def __init__(self, first: Tensor, names: Mapping[nn.Module, str]) -> None:
+        super().__init__()
+        self.calls: list[_Called] = []
+        self._last, self._names = first, names
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        given = [value for value in (*args, *kwargs.values()) if depends(value)]
+        if given and has_tensor(result):
+            name = function_name(func).removesuffix("_")
+            place = caller_of(name, self._names, 2).place
+            if len(given) > 1 or given[0] is not self._last:
+                raise NotApplicableError(f"{_EXPECTED}, got {name} in {place}, not in line")
+            self.calls.append(_Called(name, args, kwargs, place))
+            self._last = result
+        return result
 
 
-def _never_decreases(part: nn.Module) -> bool:
-    slope = getattr(part, "negative_slope", getattr(part, "alpha", 0.0))
-    return isinstance(part, _ACTIVATIONS) and slope >= 0
+def _calls(model: Evaluator, sample: Tensor) -> list[_Called]:
+    """Return what one pass at a sample calls, after what prepares the sample."""
+    with model.borrowed(sample) as (module, run), torch.enable_grad():
+        leaf = sample.clone().requires_grad_()
+        chain = _Chain(leaf, {part: name for name, part in module.named_modules()})
+        with chain:
+            run(leaf)
+    return [call for call in chain.calls if call.name != "to"]
 
 
-def _passes_on(part: nn.Module) -> bool:
-    """Return whether a module in eval mode leaves flattened inputs as they are."""
-    whole = isinstance(part, nn.Flatten) and (part.start_dim, part.end_dim) == (1, -1)
-    return whole or isinstance(part, (nn.Dropout, nn.Identity))
+def _link(call: _Called) -> nn.Module | None:
+    """Return the module that does what an increasing activation does."""
+    if call.name not in _ACTIVATIONS:
+        return None
+    kind, names = _ACTIVATIONS[call.name]
+    settings = dict(zip(names, call.args[1:], strict=False))
+    settings |= {name: call.settings[name] for name in names if name in call.settings}
+    link = kind(**settings)
+    slope = getattr(link, "negative_slope", getattr(link, "alpha", 0.0))
+    return link if slope >= 0 else None

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,10 +166,8 @@ def write(
     shown = "" if confidence is None else f", probability {confidence:.2f}"
     title = f"{path.name}: why “{target['label']}”{shown}?"
     draw = panel if len(attributions) <= _ROWS else comparison
-    figure = draw(image, attributions, title=title, style=style, index=index)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks
-        write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
+    figure = draw(image, attributions, title=_drawable(title), style=style, index=index)
+    write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
     maps = {"image": image.detach().cpu().contiguous()}
     for name, attribution in attributions.items():
         maps[f"{name}/values"] = attribution.values[index].cpu().contiguous()
@@ -178,6 +175,14 @@ def write(
             maps[f"{name}/baseline"] = attribution.baseline[index].cpu().contiguous()
     write_whole(path, ".safetensors", lambda name: save_file(maps, name))
     write_json(path, recorded)
+
+
+def _drawable(text: str) -> str:
+    """Return a text with a box for each character that matplotlib's font lacks."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties()))
+    return "".join(sign if known.get_char_index(ord(sign)) else "\u25a1" for sign in text)
 
 
 def write_json(path: Path, recorded: Mapping[str, Any]) -> None:

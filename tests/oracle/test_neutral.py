@@ -304,15 +304,21 @@ class Loop(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(nn.Linear(6, 4), nn.GELU(), nn.Linear(4, 1)), r"got layer 1, GELU\("),
-        (nn.Sequential(nn.Linear(6, 4), nn.LeakyReLU(-1.0), nn.Linear(4, 1)), "layer 1, LeakyReLU"),
-        (nn.Sequential(nn.Sequential(nn.LayerNorm(6)), nn.Linear(6, 1)), r"layer 0\.0, LayerNorm"),
-        (nn.Sequential(nn.Tanh(), nn.Linear(6, 1)), r"got layer 0, Tanh\(\)"),
+        (nn.Sequential(nn.Linear(6, 4), nn.GELU(), nn.Linear(4, 1)), r"got gelu in 1 \(GELU\)"),
+        (
+            nn.Sequential(nn.Linear(6, 4), nn.LeakyReLU(-1.0), nn.Linear(4, 1)),
+            r"leaky_relu in 1 \(LeakyReLU\)",
+        ),
+        (
+            nn.Sequential(nn.Sequential(nn.LayerNorm(6)), nn.Linear(6, 1)),
+            r"layer_norm in 0\.0 \(LayerNorm\)",
+        ),
+        (nn.Sequential(nn.Tanh(), nn.Linear(6, 1)), r"got tanh in 0 \(Tanh\)"),
         (nn.Sequential(nn.Linear(6, 1), nn.Sigmoid()), r"got Sigmoid\(\) at the end"),
         (nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), "one output or two, got 3 outputs"),
-        (Branch(), "got add, which is not in line"),
-        (Loop(), "got one that torch.fx cannot trace"),
-        (hooked(), "does what its layers do, got other outputs"),
+        (Branch(), "got add in the model, not in line"),
+        (Loop(), r"got linear in one \(Linear\), not in line"),
+        (hooked(), r"got mul in 2 \(Linear\)"),
         (mlp(nn.ReLU, (6, 300, 200)), "at most 200000 copied inputs, got 6 x 300 x 200 = 360000"),
     ],
 )

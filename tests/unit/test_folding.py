@@ -5,7 +5,8 @@ import timm
 import torch
 from torch import nn
 
-from unilens.folding import fold_batch_norms
+from unilens._engine.folding import fold_batch_norms
+from unilens._engine.isolation import private_copy
 from unilens.gradients import Evaluator
 
 from ..conftest import randomise
@@ -13,6 +14,12 @@ from ..conftest import randomise
 
 def norms(module):
     return sum(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+
+
+def folded(model, inputs):
+    """A private copy with its norms folded, and how many were."""
+    made = private_copy(model)
+    return made, fold_batch_norms(made, lambda: made(inputs))
 
 
 def gradient(model, inputs):
@@ -30,11 +37,9 @@ def test_real_networks_stay_the_same_function_with_no_norm_left(name):
             part.running_mean.uniform_(-0.2, 0.2)
             part.running_var.uniform_(0.5, 1.5)
     inputs = torch.rand(2, 3, 64, 64).double()
-    folded = fold_batch_norms(model, inputs)
-    assert norms(model) > 15
-    assert "batch_norm" not in folded.code
-    assert norms(folded) == 0
-    for got, expected in zip(gradient(folded, inputs), gradient(model, inputs), strict=True):
+    fast, count = folded(model, inputs)
+    assert count == norms(model) > 15
+    for got, expected in zip(gradient(fast, inputs), gradient(model, inputs), strict=True):
         assert float((got - expected).abs().max()) < 1e-11 * float(expected.abs().max())
 
 
@@ -44,9 +49,9 @@ def test_one_dimension_and_a_norm_without_weights():
     )
     randomise(model.double())
     inputs = torch.rand(3, 2, 9).double()
-    folded = fold_batch_norms(model, inputs)
-    assert norms(folded) == 0
-    assert torch.allclose(folded(inputs), model(inputs), atol=1e-12)
+    fast, count = folded(model, inputs)
+    assert count == 1
+    assert torch.allclose(fast(inputs), model(inputs), atol=1e-12)
 
 
 class Shared(nn.Module):
@@ -135,24 +140,35 @@ class Hooked(Branching):
         return self.inner(inputs).mean((2, 3))
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        OwnGradient(),
-        Hooked(),
-        Shared(),
-        Branching(),
-        BatchStatistics(),
-        nn.Sequential(Standardised(3, 4, 1), nn.BatchNorm2d(4)),
-        DataDependent(),
-    ],
-    ids=lambda model: type(model).__name__,
-)
-def test_what_cannot_be_folded_is_left_alone(model, images):
+MODELS = [
+    OwnGradient(),
+    Hooked(),
+    Shared(),
+    Branching(),
+    BatchStatistics(),
+    nn.Sequential(Standardised(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten()),
+    DataDependent(),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+def test_every_model_keeps_its_outputs_and_gradients(model, images):
     randomise(model.double())
     before = copy.deepcopy(model.state_dict())
-    assert fold_batch_norms(model, images) is model
+    found = Evaluator(model).differentiate(images[None], lambda out, rows: out.pow(2).sum(1))
+    alone = [gradient(model, image) for image in images.split(1)]
+    for ours, theirs in ((found.gradients[0], 0), (found.outputs[0], 1)):
+        expected = torch.cat([pair[theirs] for pair in alone])
+        assert float((ours - expected).abs().max()) <= 1e-9 * float(expected.abs().max())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("model", [Shared(), Branching()], ids=lambda model: type(model).__name__)
+def test_a_convolution_with_other_uses_is_not_folded(model, images):
+    randomise(model.double())
+    fast, count = folded(model, images)
+    assert count == 0
+    assert torch.equal(fast(images), model(images))
 
 
 def test_a_hook_on_a_part_keeps_its_effect_whenever_it_has_one(small_net, images):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ class _Folded(torch.Tensor):
 
     @staticmethod
     def __new__(cls, mean: Tensor) -> _Folded:
-        return cast(_Folded, torch.Tensor._make_subclass(cls, mean.detach(), False))
+        return torch.Tensor._make_subclass(cls, mean.detach(), False)
 
     @classmethod
     def __torch_function__(
@@ -179,9 +179,9 @@ def _fuse(convolution: nn.Module, norm: dict[str, Any]) -> None:
         convolution._parameters["bias"],
         *(norm[name] for name in ("running_mean", "running_var", "eps", "weight", "bias")),
     ]
-    offset, *statistics = (
+    arguments: list[Any] = [
         wide(value.detach()) if isinstance(value, Tensor) else value for value in given
-    )
-    weight, bias = fuse_conv_bn_weights(wide(own.detach()), offset, *statistics)
+    ]
+    weight, bias = fuse_conv_bn_weights(wide(own.detach()), *arguments)
     convolution.weight = nn.Parameter(weight.to(own.dtype), requires_grad=False)
     convolution.bias = nn.Parameter(bias.to(own.dtype), requires_grad=False)

@@ -28,10 +28,9 @@ GRADIENT_TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 """Of the gradient's l2 norm: where a unit is near its kink, rounding alone switches it."""
 _HALF_TOLERANCE = 2e-2
 SPEED_UPS = ("folded", "channels_last", "together")
-MODEL_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError) + (
-    RuntimeError,
-    TypeError,
-    ValueError,
+MODEL_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, NameError),
+    *(RuntimeError, TypeError, ValueError),
 )
 """What a user's forward or backward can raise."""
 
@@ -415,7 +414,8 @@ def _fingerprint(model: nn.Module) -> Hashable:
         (id(part), len(part._forward_hooks), len(part._forward_pre_hooks), "forward" in vars(part))
         for part in model.modules()
     )
-    tensors = (*model.parameters(), *model.buffers())
-    return hash(parts), hash(
-        tuple((id(value), 0 if value.is_inference() else value._version) for value in tensors)
+    tensors = tuple(
+        (id(value), value.dtype, _address(value), 0 if value.is_inference() else value._version)
+        for value in (*model.parameters(), *model.buffers())
     )
+    return hash(parts), hash(tensors)

@@ -8,7 +8,7 @@ from .gradient import Gradient
 from .smoothing import Smoothed
 from .expected import ExpectedGradients
 from .neutral import Neutral
-from .hooks import Deconvolution, DeepLift, DeepLiftShap, GuidedBackprop
+from .backprop_rules import Deconvolution, DeepLift, DeepLiftShap, GuidedBackprop
 from .cam import GradCAM, GuidedGradCAM
 from .occlusion import Occlusion
 from .rise import Rise

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..attribution import Attribution, Case, Method
 from .._engine.plans import MODEL_ERRORS
+from ..attribution import Attribution, Case, Method
 from ..checks import not_differentiable
 from ..errors import NotApplicableError, UnknownNameError, first_line, require
 from ..gradients import Evaluator, Passes
@@ -22,8 +22,8 @@ from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
 from ..settings import check_switch
+from .backprop_rules import GuidedBackprop
 from .base import methods
-from .hooks import GuidedBackprop
 
 _MOST_PREFIX_TOKENS = 5
 """Class token, distillation token, registers: where the model does not say how many it has."""
@@ -92,8 +92,8 @@ class GradCAM(Method):
             value = score(outputs, case.target[here]).sum()
         if not value.requires_grad:
             raise not_differentiable(case.evaluator.model, within="layers")
-        slopes = _slopes(case.evaluator.model, value, [grid.output for grid in grids])
-        name, channels, slopes = _last_with_influence(grids, slopes)
+        gradients = _slopes(case.evaluator.model, value, [grid.output for grid in grids])
+        name, channels, slopes = _last_with_influence(grids, gradients)
         weights = slopes.mean(tuple(range(2, slopes.ndim)), keepdim=True)
         cam = (weights * channels).sum(1, keepdim=True)
         return name, cam.relu() if self.relu else cam
@@ -230,7 +230,7 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
         outputs = model.run(copy, one.clone().requires_grad_())
     if not notes.grids:
         raise NotApplicableError(notes.complaint(layer))
-    return outputs, notes.grids
+    return outputs, list(notes.grids)  # checkpointing runs layers again on the way back
 
 
 def _refuse_scripted(model: nn.Module) -> None:

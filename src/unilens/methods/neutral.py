@@ -95,7 +95,7 @@ class Neutral(Method):
         A pass shows whether the layers are all that the model does.
         """
         outputs = wide(model(inputs))
-        layers = _binary(model.model, inputs)
+        layers = _binary(model, inputs)
         found = wide(inputs).flatten(1)
         for layer in layers:
             found = layer(found)
@@ -109,7 +109,7 @@ class Neutral(Method):
 
     def _explain(self, case: Case) -> Attribution:
         references = references_for("neutral", self.references, case.inputs)
-        layers = _binary(case.evaluator.model, case.inputs)
+        layers = _binary(case.evaluator, case.inputs)
         score = log_odds(case.outputs, case.target)
         values, baseline = torch.empty_like(case.inputs), torch.empty_like(case.inputs)
         baseline_score = torch.empty_like(score)
@@ -193,8 +193,8 @@ class _Apart(nn.Module):
         return torch.einsum("...nm,nm->...n", inputs, self.weight) + self.bias
 
 
-def _binary(model: nn.Module, inputs: Tensor) -> list[Layer]:
-    layers = perceptron(model, math.prod(inputs.shape[1:]))
+def _binary(model: Evaluator, inputs: Tensor) -> list[Layer]:
+    layers = perceptron(model, inputs[:1])
     outputs = len(layers[-1].weight)
     if outputs > 2:
         raise NotApplicableError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ...attribution import Attribution, Case, Method
 from ...errors import UnilensError, first_line, require
@@ -23,7 +23,7 @@ class CaptumMethod(Method):
     """Any method of captum as one of unilens: `explain`ing, smoothed, and judged by metrics.
 
     It runs on a copy of the model that shares its weights, so that hooks leave the model alone;
-    input by input, with torch's random numbers seeded for each. Its passes are not counted, and
+    input by input, with what torch draws seeded for each. Its passes are not counted, and
     what it compares with is not known: there is no completeness gap.
 
     Args:
@@ -82,21 +82,35 @@ class CaptumMethod(Method):
 
     def _attributed(self, method: Any, inputs: Tensor, target: int, seed: int) -> Any:
         try:
-            with (
-                torch.random.fork_rng(devices=[]),
-                torch.enable_grad(),
-                warnings.catch_warnings(),
-            ):
-                warnings.filterwarnings(
-                    "ignore", r"Setting (forward, )?backward hooks", UserWarning
-                )
-                torch.manual_seed(seed)
+            with torch.enable_grad(), _Seeded(seed):
                 return method.attribute(inputs, target=target, **self.arguments)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             raise UnilensError(
                 f"{type(method).__name__} could not explain an input of shape "
                 f"{tuple(inputs.shape[1:])}: {first_line(error)}"
             ) from error
+
+
+class _Seeded(TorchFunctionMode):
+    """Gives what draws random numbers in this thread a generator of its own."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _DRAWS:
+            kwargs = {"generator": self._generator, **kwargs}
+        return func(*args, **kwargs)
+
+
+_DRAWS = {
+    *(torch.bernoulli, torch.multinomial, torch.normal, torch.rand, torch.randint, torch.randn),
+    *(torch.randperm, Tensor.bernoulli_, Tensor.multinomial, Tensor.normal_, Tensor.uniform_),
+}
 
 
 class _Scores(nn.Module):

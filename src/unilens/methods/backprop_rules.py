@@ -1,33 +1,79 @@
-"""Methods that put rules of their own in place of the derivatives of activations; by captum."""
+"""Methods that put rules of their own in place of the derivatives of activations."""
 
 from __future__ import annotations
 
-import threading
-import warnings
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import relu6
+from torch import Tensor
+from torch.nn import functional
 
+from .._engine.activations import POOLING, Activation, ActivationRules, Call, Rule
+from .._engine.plans import MODEL_ERRORS
 from ..attribution import Attribution, Case, Method
 from ..baselines import Baseline, Constant, baselines
 from ..baselines.base import check_fits, check_single, passes_of
+from ..checks import not_differentiable
 from ..diagnostics import proximity
-from ..errors import NotApplicableError, UnilensError, require
-from ..gradients import Evaluator, Passes
+from ..errors import NotApplicableError, first_line, require
+from ..gradients import Evaluator, Passes, Run
 from ..references import check_references, references_for
 from ..registry import Card, Composed
 from ..scores import Score, logit
 from ..scores import resolve as resolve_score
 from ..settings import check_part
-from ..surgery import Alone, Clipped, Separated, StandIns, Windows, separate_activations
-from ..survey import Call
 from .base import methods
+
+_NO_DIFFERENCE = 1e-10
+"""Differences below it count as none: there the derivative stands for the quotient."""
+
+
+def _guided(use: Activation, gradient: Tensor) -> Tensor:
+    """Leave out what is negative, after the derivative."""
+    return use.derivative(gradient).relu()
+
+
+def _deconvolution(use: Activation, gradient: Tensor) -> Tensor:
+    """Leave out what is negative, in place of the derivative."""
+    return gradient.relu()
+
+
+def _rescaled(use: Activation, gradient: Tensor) -> Tensor:
+    """Scale by the quotient of the differences; the rows are an input's and a baseline's."""
+    change = use.input[:1] - use.input[1:]
+    slope = (use.output[:1] - use.output[1:]) / change
+    return torch.where(change.abs() < _NO_DIFFERENCE, use.derivative(gradient), gradient * slope)
+
+
+def _rescaled_pooling(use: Activation, gradient: Tensor) -> Tensor:
+    """Scale by the quotients of max pooling, in which each window has two places.
+
+    What a window adds lies, up to the larger of both maxima, where the input has its maximum, and
+    from there where the baseline has its own.
+    """
+    larger = use.output.max(0, keepdim=True).values
+    added = torch.cat([larger - use.output[1:], use.output[:1] - larger]) * gradient
+    pool = getattr(functional, f"max_pool{use.input.ndim - 2}d_with_indices")
+    settings = {key: use.settings[key] for key in use.settings if key != "return_indices"}
+    with torch.no_grad():
+        places = pool(use.input, **settings)[1]
+    spread = torch.zeros_like(use.input).flatten(2)
+    spread = spread.scatter_add(2, places.flatten(2), added.flatten(2))  # windows share places
+    both = spread.sum(0, keepdim=True).view_as(use.input[:1])
+    change = use.input[:1] - use.input[1:]
+    flat = change.abs() < _NO_DIFFERENCE
+    return torch.where(flat, use.derivative(gradient), both / change)
+
+
+_ELEMENTWISE = (*("relu", "relu6", "hardtanh", "leaky_relu", "elu", "sigmoid", "tanh", "softplus"),)
+_RELU_RULES: dict[str, Rule] = {"guided": _guided, "deconvolution": _deconvolution}
+_RESCALE: dict[str, Rule] = {
+    **dict.fromkeys(_ELEMENTWISE, _rescaled),
+    **dict.fromkeys(POOLING, _rescaled_pooling),
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +102,7 @@ class DeepLift(Method):
     def passes(self) -> Passes:
         """Forward and backward passes per input: both ends go together, there and back.
 
-        Beside them, one pass at one input looks over the model once per evaluator.
+        Beside them, the check takes a pass at the first input.
         """
         return passes_of(self.baseline) + Passes(3, 2)
 
@@ -73,9 +119,8 @@ class DeepLift(Method):
 
     def _explain(self, case: Case) -> Attribution:
         found = case.found(self.baseline)
-        rule = _separated(case.evaluator, case.inputs, _RESCALED)
-        pairs = case.evaluator.in_turn(
-            len(case.inputs), lambda row: _rescale(case, rule, row, found.values[row])
+        pairs = case.evaluator.for_each(
+            len(case.inputs), lambda row: _rescale(case, row, found.values[row])
         )
         values, start = (torch.stack(column) for column in zip(*pairs, strict=True))
         return _compared(case, values, found.values, start, found.record)
@@ -121,16 +166,15 @@ class DeepLiftShap(Method):
 
     def _explain(self, case: Case) -> Attribution:
         references = references_for("deeplift_shap", self.references, case.inputs)
-        count, rule = len(references), _separated(case.evaluator, case.inputs, _RESCALED)
-        values, start = torch.zeros_like(case.inputs), torch.zeros_like(case.outputs[:, 0])
+        count = len(references)
 
-        def add(index: int) -> None:
-            row, number = divmod(index, count)
-            one, score = _rescale(case, rule, row, references[number])
-            values[row] += one / count
-            start[row] += score / count
+        def mean_of(row: int) -> tuple[Tensor, Tensor]:
+            pairs = [_rescale(case, row, reference) for reference in references]
+            values, scores = (sum(column) for column in zip(*pairs, strict=True))
+            return values / count, scores / count
 
-        case.evaluator.in_turn(len(case.inputs) * count, add)
+        pairs = case.evaluator.for_each(len(case.inputs), mean_of)
+        values, start = (torch.stack(column) for column in zip(*pairs, strict=True))
         mean = references.mean(0).expand_as(case.inputs).clone()
         return _compared(case, values, mean, start)
 
@@ -149,7 +193,7 @@ class GuidedBackprop(Method):
     score: str | Score = "probability"
 
     _name: ClassVar[str] = "guided_backprop"
-    _rule: ClassVar[str] = "GuidedBackprop"
+    _rule: ClassVar[str] = "guided"
 
     def __post_init__(self) -> None:
         resolve_score(self.score)
@@ -161,22 +205,29 @@ class GuidedBackprop(Method):
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model has no ReLU to which the rule applies."""
-        _captum()
-        separated = _separated(model, inputs, _RELUS)
-        if not separated.rules:
-            others = dict.fromkeys(filter(None, map(_activation, separated.calls)))
+        with _ruled(model, inputs[:1], self._rules) as (rules, run):
+            run(inputs[:1].clone().requires_grad_())
+        if not rules.applied:
+            others = dict.fromkeys(filter(None, map(_activation, rules.others)))
             raise NotApplicableError(
                 f"{self._name} needs ReLU activations, the model has none (its activations: "
                 f"{', '.join(others) or 'none'}); use method='gradient'"
             )
 
+    @property
+    def _rules(self) -> dict[str, Rule]:
+        return dict.fromkeys(("relu", "relu6"), _RELU_RULES[self._rule])
+
     def _explain(self, case: Case) -> Attribution:
         score = resolve_score(self.score)
-        separated = _separated(case.evaluator, case.inputs, _RELUS)
-        rows = case.evaluator.in_turn(
-            len(case.inputs), lambda row: _captured(case, self._rule, row, separated, score)[0]
-        )
-        values = torch.stack(rows)
+
+        def gradient(row: int) -> Tensor:
+            point = case.inputs[row : row + 1].clone().requires_grad_()
+            with _ruled(case.evaluator, point, self._rules) as (_, run):
+                total = score(run(point), case.target[row : row + 1]).sum()
+                return _gradient(case.evaluator.model, total, point)[0]
+
+        values = torch.stack(case.evaluator.for_each(len(case.inputs), gradient))
         explained = score(case.outputs, case.target)
         return Attribution(values, case.target, explained, case.outputs, complete=self.complete)
 
@@ -193,67 +244,33 @@ class Deconvolution(GuidedBackprop):
     """
 
     _name: ClassVar[str] = "deconvolution"
-    _rule: ClassVar[str] = "Deconvolution"
+    _rule: ClassVar[str] = "deconvolution"
 
 
-class _ReLU6(nn.ReLU):
-    """ReLU6 for hooks that look for a ReLU; its derivative stays its own."""
+@contextlib.contextmanager
+def _ruled(
+    model: Evaluator, inputs: Tensor, rules: Mapping[str, Rule]
+) -> Iterator[tuple[ActivationRules, Run]]:
+    """Lend one plain pass of the model under rules, and the rules' notes."""
+    with model.borrowed(inputs) as (module, run):
+        names = {part: name for name, part in module.named_modules()}
+        notes = ActivationRules(rules, names)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return relu6(input)
+        def ruled(points: Tensor) -> Tensor:
+            with torch.enable_grad(), notes:
+                return run(points)
 
-
-def _pooling(one: Any) -> nn.Module:
-    plain = one.stride == one.kernel_size and not one.ceil_mode
-    borders = torch.as_tensor(one.padding).any() or (torch.as_tensor(one.dilation) != 1).any()
-    return Windows(one) if borders or not plain else Alone(type(one)(one.kernel_size))
-
-
-_RELUS: StandIns = {
-    nn.ReLU: lambda _: Alone(nn.ReLU()),
-    nn.ReLU6: lambda _: Alone(_ReLU6()),
-}
-_RESCALED: StandIns = {
-    nn.ReLU: lambda _: Alone(nn.ReLU()),
-    nn.ELU: lambda one: Alone(nn.ELU(one.alpha)),
-    nn.LeakyReLU: lambda one: Alone(nn.LeakyReLU(one.negative_slope)),
-    nn.Sigmoid: lambda _: Alone(nn.Sigmoid()),
-    nn.Tanh: lambda _: Alone(nn.Tanh()),
-    nn.Softplus: lambda one: Alone(nn.Softplus(one.beta, one.threshold)),
-    nn.ReLU6: lambda _: Clipped(0.0, 6.0),
-    nn.Hardtanh: lambda one: Clipped(one.min_val, one.max_val),
-    nn.MaxPool1d: _pooling,
-    nn.MaxPool2d: _pooling,
-    nn.MaxPool3d: _pooling,
-}
+        yield notes, ruled
 
 
-def _captum() -> Any:
+def _gradient(model: Any, total: Tensor, point: Tensor) -> Tensor:
+    if not total.requires_grad:
+        raise not_differentiable(model)
     try:
-        return import_module("captum.attr")
-    except ImportError as error:
-        raise UnilensError(
-            "expected captum 0.9 or newer, which is not installed; run "
-            "pip install 'unilens[compare]'"
-        ) from error
-
-
-class _Kept(threading.local):
-    """The copies with rules, one per evaluator and thread, since hooks are put on them."""
-
-    def __init__(self) -> None:
-        self.of: WeakKeyDictionary[Evaluator, dict[object, Separated]] = WeakKeyDictionary()
-
-
-_kept = _Kept()
-
-
-def _separated(model: Evaluator, inputs: Tensor, stand_ins: StandIns) -> Separated:
-    kept = _kept.of.setdefault(model, {})
-    key = (id(stand_ins), inputs.shape[1:])
-    if key not in kept:
-        kept[key] = separate_activations(model, inputs[:1], stand_ins)
-    return kept[key]
+        (gradient,) = torch.autograd.grad(total, point, materialize_grads=True)
+    except MODEL_ERRORS as error:
+        raise not_differentiable(model, first_line(error)) from error
+    return gradient.detach()
 
 
 def _check_logit(score: object) -> None:
@@ -264,16 +281,31 @@ def _check_logit(score: object) -> None:
 
 
 def _check_rescale(model: Evaluator, inputs: Tensor) -> None:
-    _captum()
-    if model.dtype == torch.float16:
+    """Raise where the model does something that has no rescale rule; it takes one pass."""
+    plan = model.plan(inputs)
+    if torch.float16 in (plan.dtype, model.dtype):
         raise NotApplicableError(
             "deeplift divides by differences that vanish in float16; use model.float()"
         )
-    for call in _separated(model, inputs, _RESCALED).calls:
-        if not call.linear:
-            raise NotApplicableError(
-                f"deeplift has no rule for {call.function} in {call.place}; use method='ig'"
-            )
+    model.private_module(inputs)  # linear in the inputs alone: a copy's weights are frozen
+    if not plan.together:
+        raise NotApplicableError(
+            "deeplift runs an input and its baseline in one pass, but the model mixes the rows of "
+            f"a pass ({plan.dropped.get('together', 'it takes one')}); use method='ig'"
+        )
+    with _ruled(model, inputs[:1], _RESCALE) as (rules, run):
+        outputs = run(inputs[:1].clone().expand(2, *inputs.shape[1:]).clone().requires_grad_())
+    if not outputs.requires_grad:
+        raise not_differentiable(model.model)
+    _refuse_others(rules)
+
+
+def _refuse_others(rules: ActivationRules) -> None:
+    """Raise where a pass did something that has no rescale rule."""
+    for call in rules.others:
+        raise NotApplicableError(
+            f"deeplift has no rule for {call.function} in {call.place}; use method='ig'"
+        )
 
 
 _OTHERS = frozenset(
@@ -286,53 +318,20 @@ _OTHERS = frozenset(
 
 def _activation(call: Call) -> str | None:
     """Return the name of the activation that a call is, if it is one."""
-    if call.linear:
-        return None
     if call.module.__module__ == "torch.nn.modules.activation":
         return call.module.__name__
     return call.function if call.function in _OTHERS else None
 
 
-class _Scores(nn.Module):
-    """What captum explains: from inputs to scores; its children are the modules with a rule."""
-
-    def __init__(self, case: Case, row: int, separated: Separated, score: Score) -> None:
-        super().__init__()
-        self.rules = nn.ModuleList(separated.rules)
-        self._call = (case, row, separated.module, score)
-        self.outputs = case.outputs[row : row + 1]
-
-    def forward(self, points: Tensor) -> Tensor:
-        case, row, module, score = self._call
-        outputs = case.evaluator.run(module, points)
-        self.outputs = outputs.detach()
-        return score(outputs, case.target[row].expand(len(points)))
-
-
-def _captured(
-    case: Case, rule: str, row: int, separated: Separated, score: Score, **settings: Any
-) -> tuple[Tensor, Tensor]:
-    """Return what a rule of captum gives for one input `(*S)`, and the outputs on the way."""
-    scores = _Scores(case, row, separated, score)
-    point = case.inputs[row : row + 1].clone().requires_grad_()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Setting (forward, )?backward hooks", UserWarning)
-        values = getattr(_captum(), rule)(scores).attribute(point, **settings)
-    expected = case.outputs[row]
-    if not (scores.outputs[0] - expected).abs().max() <= 1e-2 * expected.abs().max():
-        raise NotApplicableError(
-            "expected a model whose activations can work out of place, but its outputs change when "
-            "they do: an input of one is used again; make it inplace=False"
-        )
-    return values[0].detach(), scores.outputs
-
-
-def _rescale(case: Case, separated: Separated, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
+def _rescale(case: Case, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
     """Return what one input's values add to the score of a baseline `(*S)`, and that score."""
-    values, outputs = _captured(
-        case, "DeepLift", row, separated, logit, baselines=baseline.unsqueeze(0)
-    )
-    return values, logit(outputs[1:], case.target[row : row + 1])[0]
+    points = torch.stack([case.inputs[row], baseline]).requires_grad_()
+    target = case.target[row].expand(2)
+    with _ruled(case.evaluator, points[:1], _RESCALE) as (rules, run):
+        scores = logit(run(points), target)
+        multipliers = _gradient(case.evaluator.model, scores.sum(), points)[0]
+    _refuse_others(rules)
+    return multipliers * (case.inputs[row] - baseline), scores[1].detach()
 
 
 def _compared(
