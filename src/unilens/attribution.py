@@ -22,6 +22,7 @@ from .layout import Parts
 from .numerics import wide
 from .parts import PartsAttribution, explain_parts
 from .provenance import describe, versions
+from .settings import Settings
 from .trace import Trace, confidence
 
 
@@ -151,11 +152,12 @@ class Case:
     ) -> Case:
         """Check everything that comes from the user, and run the model once at the inputs."""
         began = time.perf_counter()
-        check_seed(seed)
+        seed = check_seed(seed)
         evaluator = Evaluator.of(model)
         create_graph = bool(getattr(explainer, "create_graph", False))
-        checked = check_inputs(inputs, evaluator.device)
-        inputs = inputs.to(checked.dtype) if create_graph else checked
+        checked = check_inputs(inputs, evaluator.device, evaluator.model)
+        keeps = create_graph and isinstance(inputs, Tensor)
+        inputs = inputs.to(checked.dtype) if keeps else checked
         outputs = evaluator.outputs(inputs.unsqueeze(0), create_graph=create_graph)[0]
         if not outputs.isfinite().all():
             raise UnilensError(
@@ -194,7 +196,7 @@ class Case:
         return attribution.with_provenance(**{**made, **attribution.provenance})
 
 
-class Method(ABC):
+class Method(Settings, ABC):
     """What methods are built from: their authors write `_explain`, the rest is done here."""
 
     @property
@@ -211,7 +213,7 @@ class Method(ABC):
         """Whether the values add up to the change of the score in theory; false unless said."""
         return False
 
-    def check(self, model: Evaluator, inputs: Tensor) -> None:  # noqa: B027
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the method does not fit; see `Explainer`."""
 
     def of_rows(self, rows: Tensor) -> Self:

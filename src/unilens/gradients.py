@@ -25,6 +25,7 @@ from .folding import fold_batch_norms
 from .layout import Layout, OfParts
 from .numerics import l2_norm
 from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
+from .settings import check_count
 from .smooth import twice_differentiable
 
 T = TypeVar("T")
@@ -111,10 +112,7 @@ class Evaluator:
         on_pass: Callable[[int], object] | None = None,
     ) -> None:
         check_model(model)
-        require(
-            chunk is None or (type(chunk) is int and chunk >= 1),
-            f"expected chunk to be a whole number of at least 1, got {chunk!r}",
-        )
+        chunk = None if chunk is None else check_count("chunk", chunk)
         require(
             precision in (None, torch.bfloat16, torch.float16),
             f"expected precision torch.bfloat16, torch.float16 or None, got {precision!r}",

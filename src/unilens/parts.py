@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from .checks import Target, check_model
+from .arrays import as_number, to_tensor
+from .checks import Target, check_model, embedding_hint, read_target
 from .errors import UnilensError, require
 from .gradients import Evaluator
-from .layout import Laid, Layout, OfParts, Parts, lay_out
+from .layout import Held, Laid, Layout, OfParts, Parts, lay_out
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def explain_parts(
         inputs: the parts, each `(B, *S)`.
         target: as in `Method.__call__`.
     """
-    laid = lay_out(inputs)
+    laid = lay_out(read_parts(inputs, model))
     found = each_group(
         model,
         laid,
@@ -98,6 +100,40 @@ def explain_parts(
         ),
     )
     return PartsAttribution(joined(*found), laid.layout)
+
+
+def read_parts(inputs: Parts, model: nn.Module | Evaluator) -> Parts:
+    """Return parts whose arrays and frames of other libraries are tensors on the model's device.
+
+    Raises:
+        UnilensError: an array is not one of numbers, or the only parts are token ids.
+    """
+    module = model.model if isinstance(model, Evaluator) else model
+    check_model(module)
+    weight = next(chain(module.parameters(), module.buffers()), None)
+    read = to_tensors(inputs, None if weight is None else weight.device)
+    values = dict(read.items() if isinstance(read, Mapping) else enumerate(read))
+    tensors = {name: part for name, part in values.items() if isinstance(part, Tensor)}
+    if tensors and all(part.dtype in (torch.int32, torch.int64) for part in tensors.values()):
+        raise UnilensError(
+            "expected at least one part with floating-point values to explain, got integers in "
+            f"{', '.join(map(str, tensors))}{embedding_hint(module)}"
+        )
+    return read
+
+
+def to_tensors(parts: Parts, device: torch.device | None = None) -> Parts:
+    """Return parts whose arrays and frames of other libraries are tensors; see `to_tensor`."""
+    if isinstance(parts, Mapping):
+        return {name: _to_tensor(name, part, device) for name, part in parts.items()}
+    return tuple(_to_tensor(place, part, device) for place, part in enumerate(parts))
+
+
+def _to_tensor(name: object, part: object, device: torch.device | None) -> object:
+    if isinstance(part, Held):
+        return Held(_to_tensor(name, part.value, device))
+    read = to_tensor(f"part {name!r}", part if isinstance(part, Tensor) else as_number(part))
+    return read.to(device) if isinstance(read, Tensor) and read is not part else read
 
 
 def each_group(
@@ -123,7 +159,7 @@ def measure_diagnostics(
     attribution: PartsAttribution,
 ) -> dict[str, Tensor]:
     """Return diagnostics `(B,)` of an attribution over several inputs, by name."""
-    laid = lay_out(inputs)
+    laid = lay_out(read_parts(inputs, model))
     check_rows("attribution", attribution.whole.values, laid)
     found, rows = each_group(
         model,
@@ -156,8 +192,9 @@ def _evaluator(
 
 def target_of(target: Target, rows: Tensor, count: int) -> Target:
     """Return the targets of some inputs."""
-    if len(rows) == count or target is None or isinstance(target, (int, str)):
-        return target
+    target = read_target(target)
+    if len(rows) == count or target is None or isinstance(target, (int, float, str)):
+        return cast(Target, target)
     if not getattr(target, "ndim", 1):
         return target
     given = target

@@ -64,8 +64,8 @@ class TableExplainer:
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        check_seed(seed)
-        self.model, self.target, self.seed, self.settings = model, target, seed, settings
+        self.model, self.target, self.settings = model, target, settings
+        self.seed = check_seed(seed)
         torch_model = isinstance(model, (nn.Module, Evaluator))
         self._predict = None if torch_model else _predict(model)
         self.method = method or ("uni" if self._predict is None else "occlusion")

@@ -13,7 +13,7 @@ from ..checks import Target
 from ..errors import require
 from ..gradients import Evaluator
 from ..layout import Parts, lay_out
-from ..parts import PartsAttribution
+from ..parts import PartsAttribution, to_tensors
 from ..registry import Registry
 
 methods: Registry[Explainer] = Registry("method")
@@ -102,4 +102,5 @@ def _references(given: Parts, inputs: Tensor | Parts) -> Tensor:
         f"expected references of shape (R, *S) beside inputs of one tensor, got "
         f"{type(given).__name__}; pass a tensor",
     )
-    return lay_out(cast(Parts, inputs)).layout.read("references", given)
+    layout = lay_out(to_tensors(cast(Parts, inputs))).layout
+    return layout.read("references", to_tensors(given))
