@@ -5,7 +5,6 @@ None of those libraries is needed: what counts is how an object behaves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -118,10 +117,11 @@ def to_array(name: str, given: Any) -> Array:
     framed = hasattr(given, "to_numpy")
     array = _bare(name, given)
     if array.dtype.kind == "O":
-        array = _numbers(name, array, list(getattr(given, "columns", ())))
+        array = _numbers(name, array, given)
     kind = _KINDS.get(array.dtype.kind)
     if kind is not None:
-        raise UnilensError(f"expected {name} of numbers, got {kind}; {_REMEDIES[kind]}")
+        came = f"{type(given).__name__} with {kind}"
+        raise UnilensError(f"expected {name} of numbers, got {came}; {_REMEDIES[kind]}")
     if (framed and array.dtype.kind in "iub") or array.dtype.char == "g":  # g: longer than float64
         array = array.astype(numpy.float64)
     return numpy.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)
@@ -141,29 +141,26 @@ def _bare(name: str, given: Any) -> Array:
         ) from error
 
 
-def _numbers(name: str, array: Array, columns: list[object]) -> Array:
+def _numbers(name: str, array: Array, given: object) -> Array:
     """Return an array of objects that are numbers in float64, what is missing as NaN."""
+    columns = list(getattr(given, "columns", ()))
     numbers = numpy.empty(array.shape, numpy.float64)
-    for place, value in _items(array):
-        number = as_number(value)
-        if is_missing(number):
-            number = numpy.nan
+    for place in numpy.ndindex(array.shape):
+        number = numpy.nan if is_missing(array[place]) else as_number(array[place])
         if not isinstance(number, (int, float)):
-            column = f"column {columns[place[-1]]!r}: " if columns else ""
-            raise UnilensError(f"expected {name} of numbers, got {column}{_objection(value)}")
+            kind = _kind_of(array[place])
+            column = f" in column {columns[place[-1]]!r}" if columns else ""
+            raise UnilensError(
+                f"expected {name} of numbers, got {type(given).__name__} with {kind}{column}; "
+                f"{_REMEDIES.get(kind, 'take numbers from it first')}"
+            )
         numbers[place] = number
     return numbers
 
 
-def _items(array: Array) -> Iterator[tuple[tuple[int, ...], object]]:
-    for place in numpy.ndindex(array.shape):
-        yield place, array[place]
-
-
-def _objection(value: object) -> str:
-    kind = "text" if isinstance(value, (str, bytes)) else type(value).__name__
+def _kind_of(value: object) -> str:
+    if isinstance(value, (str, bytes)):
+        return "text"
     if hasattr(value, "isoformat"):
-        kind = "dates"
-    if hasattr(value, "total_seconds"):
-        kind = "times"
-    return f"{kind}; {_REMEDIES.get(kind, 'take or make numbers of them first')}"
+        return "dates"
+    return "times" if hasattr(value, "total_seconds") else type(value).__name__

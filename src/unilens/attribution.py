@@ -7,21 +7,25 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any, Protocol, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from . import diagnostics
+from .arrays import Array
 from .baselines import Baseline, Found
 from .baselines.base import check_single, found_baselines, single
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
 from .errors import UnilensError
+from .fields import chosen, map_tensors, moved, rows_of, to_numpy
 from .gradients import Evaluator, Passes
 from .layout import Parts
 from .numerics import wide
 from .parts import PartsAttribution, explain_parts
 from .provenance import describe, versions
+from .saving import load, save
 from .settings import Settings
 from .trace import Trace, confidence
 
@@ -96,6 +100,57 @@ class Attribution:
         from .notebook import attribution_html
 
         return attribution_html(self)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: object) -> Attribution:
+        """Return the attribution of some of the inputs, with all that is known of them.
+
+        Args:
+            index: a number, a slice, a mask `(B,)` or several numbers; a number gives an
+                attribution of one input, whose values are `(1, *S)`.
+        """
+        return chosen(self, rows_of(index, len(self)))
+
+    def __iter__(self) -> Iterator[Attribution]:
+        return (self[row] for row in range(len(self)))
+
+    def to(self, *where: torch.device | str | torch.dtype) -> Attribution:
+        """Return a copy on a device, its floating-point tensors in a dtype: either, or both."""
+        return moved(self, *where)
+
+    def cpu(self) -> Attribution:
+        """Return a copy on the CPU."""
+        return moved(self, "cpu")
+
+    def numpy(self) -> Array:
+        """Return the values as an array `(B, *S)`, without a graph; bfloat16 as float32."""
+        return to_numpy(self.values)
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the attribution to a file, from which `load` gives back every bit of it.
+
+        The file is safetensors, with all that is no tensor as JSON in its header.
+
+        Args:
+            path: of the file.
+            overwrite: whether to replace a file that exists.
+
+        Raises:
+            UnilensError: the file exists or cannot be written, or the provenance holds something
+                other than plain data.
+        """
+        save(self, path, overwrite)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Return the attribution in a file, on the CPU; nothing in it is run.
+
+        Raises:
+            UnilensError: there is no such file, or `save` did not write it.
+        """
+        return load(cls, path)[0]
 
     def with_measured(self, **measured: Tensor) -> Attribution:
         """Return a copy that knows more diagnostics, each `(B,)`."""
@@ -193,6 +248,8 @@ class Case:
             "passes": explainer.passes._asdict(),
             "seconds": time.perf_counter() - self.began,
         }
+        if not getattr(explainer, "create_graph", False):
+            attribution = map_tensors(attribution, Tensor.detach)
         return attribution.with_provenance(**{**made, **attribution.provenance})
 
 

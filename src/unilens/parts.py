@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from .arrays import as_number, to_tensor
 from .checks import Target, check_model, embedding_hint, read_target
 from .errors import UnilensError, require
+from .fields import chosen, to_numpy
 from .gradients import Evaluator
 from .layout import Held, Laid, Layout, OfParts, Parts, lay_out
+from .saving import load, save
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -71,8 +74,46 @@ class PartsAttribution:
         """Return a copy with further entries in its provenance."""
         return dataclasses.replace(self, whole=self.whole.with_provenance(**provenance))
 
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, index: object) -> PartsAttribution:
+        """Return the attribution of some of the inputs; see `Attribution.__getitem__`."""
+        return dataclasses.replace(self, whole=self.whole[index])
+
+    def __iter__(self) -> Iterator[PartsAttribution]:
+        return (self[row] for row in range(len(self)))
+
+    def to(self, *where: torch.device | str | torch.dtype) -> PartsAttribution:
+        """Return a copy on a device, its floating-point tensors in a dtype: either, or both."""
+        return dataclasses.replace(self, whole=self.whole.to(*where))
+
+    def cpu(self) -> PartsAttribution:
+        """Return a copy on the CPU."""
+        return self.to("cpu")
+
+    def numpy(self) -> Any:
+        """Return the values as arrays, each part `(B, *S)`, in the structure of `values`."""
+        values = self.values
+        if isinstance(values, dict):
+            return {name: to_numpy(part) for name, part in values.items()}
+        return tuple(None if part is None else to_numpy(part) for part in values)
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the attribution to a file; see `Attribution.save`."""
+        save(self.whole, path, overwrite, self.layout)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> PartsAttribution:
+        """Return the attribution in a file, on the CPU; see `Attribution.load`."""
+        from .attribution import Attribution
+
+        whole, layout = load(Attribution, path, in_parts=True)
+        assert layout is not None
+        return cls(whole, layout)
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("_") or name in ("whole", "layout"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.whole, name)
 
@@ -222,29 +263,6 @@ def joined(found: Sequence[Attribution], rows: Sequence[Tensor]) -> Attribution:
         record=joined_entries([one.record for one in found], rows),
         measured=joined_entries([one.measured for one in found], rows),
         provenance={**first.provenance, "seconds": seconds},
-    )
-
-
-def chosen(attribution: Attribution, rows: Tensor) -> Attribution:
-    """Return the attribution of some inputs alone."""
-    if len(rows) == len(attribution.values):
-        return attribution
-    trace = attribution.trace
-    columns: dict[str, Any] = {name: getattr(attribution, name) for name in _PER_INPUT}
-    columns = {name: None if one is None else one[rows] for name, one in columns.items()}
-    return dataclasses.replace(
-        attribution,
-        **columns,
-        trace=None
-        if trace is None
-        else Trace(
-            trace.fraction[:, rows],
-            trace.score[:, rows],
-            trace.confidence[:, rows],
-            trace.gradient_change[rows],
-        ),
-        record={name: value[rows] for name, value in attribution.record.items()},
-        measured={name: value[rows] for name, value in attribution.measured.items()},
     )
 
 

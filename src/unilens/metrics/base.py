@@ -378,7 +378,7 @@ def _of_rows(method: str | Explainer | MapFunction | None, rows: Tensor) -> Any:
 
 
 def _only(finite: Tensor, values: Tensor) -> Tensor:
-    return wide(values).masked_fill(~finite, torch.nan)
+    return wide(values.detach()).masked_fill(~finite, torch.nan)
 
 
 def _target(

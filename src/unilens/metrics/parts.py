@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from ..attribution import Attribution
 from ..checks import Target
 from ..errors import NotApplicableError
+from ..fields import chosen
 from ..gradients import Evaluator
 from ..layout import Parts, lay_out
 from ..parts import (
     PartsAttribution,
     check_rows,
-    chosen,
     each_group,
     joined_entries,
     joined_rows,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from ...arrays import to_tensor
 from ...baselines import Baseline
 from ...baselines.parts import ByPart, as_baseline
 from ...errors import UnilensError, require
@@ -17,6 +18,7 @@ from ...gradients import Evaluator
 from ...integration import PathAttribution
 from ...layout import Held
 from ...methods import explain, methods
+from ...parts import to_tensors
 
 Values = Tensor | tuple[Tensor, ...]
 """What captum takes and gives: one tensor, or a tuple with one for every input."""
@@ -77,7 +79,8 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
         """Return the attributions of the inputs.
 
         Args:
-            inputs: `(B, *S)`, or a tuple of them, which `forward_func` takes by position.
+            inputs: `(B, *S)`, or a tuple of them, which `forward_func` takes by position; arrays
+                and frames of other libraries are copied to tensors.
             baselines: what they are compared with, for methods that take any baseline: a number or
                 a tensor `(B, *S)` or `(1, *S)`, or one of them for each input; None for the
                 method's own.
@@ -101,24 +104,25 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
             f"expected a method whose values add up, to return their delta, got {self.method!r}; "
             "leave return_convergence_delta out",
         )
-        parts = inputs if isinstance(inputs, tuple) else (inputs,)
+        several = isinstance(inputs, tuple)
+        parts = _tensors(inputs if isinstance(inputs, tuple) else (inputs,), self.forward_func)
         _check_inputs(parts)
         extra = () if additional_forward_args is None else additional_forward_args
-        extra = extra if isinstance(extra, tuple) else (extra,)
+        extra = _tensors(extra if isinstance(extra, tuple) else (extra,), self.forward_func)
         index = _index(target, self.forward_func, (*parts, *extra))
-        alone = isinstance(inputs, Tensor) and inputs.ndim > 1 and not extra
+        alone = not several and parts[0].ndim > 1 and not extra
         if baselines is not None:
             settings["baseline"] = _compared_with(baselines, len(parts), alone)
         found: Any = explain(
             Evaluator(_outputs(self.forward_func, index is None), chunk=internal_batch_size),
-            inputs if alone else (*parts, *map(Held, extra)),
+            parts[0] if alone else (*parts, *map(Held, extra)),
             self.method,
             index,
             seed=self.seed,
             **{**self.settings, **settings},
         )
         values = (found.values,) if alone else found.values[: len(parts)]
-        given = values if isinstance(inputs, tuple) else values[0]
+        given = values if several else values[0]
         return (given, -found.completeness_gap) if return_convergence_delta else given
 
     def attribute_future(self) -> None:
@@ -201,6 +205,14 @@ class IDG(_Named):
     _name = "idg"
 
 
+def _tensors(given: tuple[Any, ...], forward: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return arrays of other libraries as tensors on the device of the module."""
+    owner = forward if isinstance(forward, nn.Module) else getattr(forward, "__self__", None)
+    weights = owner.parameters() if isinstance(owner, nn.Module) else iter(())
+    device = next((weight.device for weight in weights), None)
+    return cast(tuple[Any, ...], to_tensors(given, device))
+
+
 def _check_inputs(parts: tuple[object, ...]) -> None:
     for part in parts:
         floating = isinstance(part, Tensor) and part.is_floating_point()
@@ -226,6 +238,7 @@ def _index(
     target: object, forward: Callable[..., Any], arguments: tuple[object, ...]
 ) -> int | list[int] | Tensor | None:
     """Return captum's target as indices of flattened outputs."""
+    target = to_tensor("target", target)
     if isinstance(target, Tensor):
         return target.flatten()[0] if target.numel() == 1 else target
     if isinstance(target, tuple) or (
