@@ -5,6 +5,7 @@ None of those libraries is needed: what counts is how an object behaves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -115,7 +116,7 @@ def to_array(name: str, given: Any) -> Array:
         f"expected {name} without masked values, got a masked array; fill them with .filled(...)",
     )
     framed = hasattr(given, "to_numpy")
-    array = _bare(name, given)
+    array = bare_array(name, given)
     if array.dtype.kind == "O":
         array = _numbers(name, array, given)
     kind = _KINDS.get(array.dtype.kind)
@@ -127,7 +128,25 @@ def to_array(name: str, given: Any) -> Array:
     return numpy.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)
 
 
-def _bare(name: str, given: Any) -> Array:
+def bare_array(name: str, given: Any) -> Array:
+    """Return an array, a frame or a sparse matrix as an array of whatever it holds.
+
+    Args:
+        name: of what is given, for the message.
+        given: for which `is_array` is true.
+
+    Raises:
+        UnilensError: it is no array in memory, or a frame with dates.
+    """
+    if isinstance(given, numpy.ma.MaskedArray):
+        return given  # what is masked becomes None in its lists
+    schema = getattr(given, "schema", None)
+    for column, dtype in schema.items() if isinstance(schema, Mapping) else ():
+        if dtype.is_temporal():  # polars' dates would become numbers in silence
+            raise UnilensError(
+                f"expected {name} of numbers, got {type(given).__name__} with dates in column "
+                f"{column!r}; {_REMEDIES['dates']}"
+            )
     try:
         if hasattr(given, "toarray"):
             given = given.toarray()
@@ -161,6 +180,6 @@ def _numbers(name: str, array: Array, given: object) -> Array:
 def _kind_of(value: object) -> str:
     if isinstance(value, (str, bytes)):
         return "text"
-    if hasattr(value, "isoformat"):
-        return "dates"
-    return "times" if hasattr(value, "total_seconds") else type(value).__name__
+    if hasattr(value, "total_seconds"):
+        return "times"
+    return "dates" if hasattr(value, "isoformat") else type(value).__name__

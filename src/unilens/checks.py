@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-import numpy
 import torch
 from torch import Tensor, nn
 
-from .arrays import as_number, is_array, is_missing, to_tensor
+from .arrays import as_number, bare_array, is_array, is_missing, to_tensor
 from .errors import UnilensError
 from .settings import shown
 
@@ -69,8 +68,7 @@ def check_inputs(
     given = to_tensor("inputs", inputs)
     if not isinstance(given, Tensor):
         raise UnilensError(
-            f"expected inputs to be a tensor (B, *S), got {_kind(given)}; stack the inputs with "
-            "torch.stack or wrap them with torch.as_tensor"
+            f"expected inputs to be a tensor (B, *S), got {_kind(given)}; {_remedy(given)}"
         )
     given = given if isinstance(inputs, Tensor) else given.to(device)
     if given.ndim < 2 or not given.numel():
@@ -104,6 +102,15 @@ def _kind(given: object) -> str:
     return f"{type(given).__name__}{of}"
 
 
+def _remedy(given: object) -> str:
+    first = given[0] if isinstance(given, list) and given else given
+    if hasattr(first, "getbands"):
+        return "preprocess pictures first, as the model that unilens.load_model returns does"
+    if hasattr(first, "collect"):
+        return "collect a lazy frame first, with .collect()"
+    return "stack the inputs with torch.stack or wrap them with torch.as_tensor"
+
+
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype == torch.float64 else torch.float32
 
@@ -112,28 +119,29 @@ def _way(inputs: Tensor, model: nn.Module | None) -> str:
     """Return what to do with inputs that are not floating-point, for a message."""
     if inputs.is_complex():
         return "; pass real and imaginary parts as channels"
-    if model is not None and inputs.dtype in (torch.int32, torch.int64) and _embedding_of(model):
-        return embedding_hint(model)
-    return "; convert them with .float() (and divide 8-bit images by 255)"
+    ids = model is not None and inputs.dtype in (torch.int32, torch.int64)
+    hint = embedding_hint(cast(nn.Module, model)) if ids else ""
+    return hint or "; convert them with .float() (and divide 8-bit images by 255)"
 
 
 _LOOKS_UP = re.compile(
-    r"arguments for embedding|used as indices must be|index tensor of type|dtype int\S* for index"
+    r"arguments for embedding|used as indices must be|index tensor of type"
+    r"|dtype int\S* (or \S+ )?for index"
 )
 """How torch says that a model looks its inputs up in a table, and took numbers that are no ids."""
 
 
 def embedding_hint(model: nn.Module, error: object = None) -> str:
-    """Return the end of a message where a model looks its inputs up: how to explain it.
+    """Return the end of a message where a model looks token ids up: how to explain it.
 
     Args:
         model: what was to be explained.
-        error: what its forward pass raised; where it is about something else, the hint is empty.
-            None where the inputs are ids.
+        error: what its forward pass raised. The hint is empty where that is about something else;
+            without an error, where the model has no embedding layer.
     """
-    if error is not None and not _LOOKS_UP.search(str(error)):
-        return ""
     name = _embedding_of(model)
+    if not (name if error is None else _LOOKS_UP.search(str(error))):
+        return ""
     named = f"the output of the embedding {name!r}" if name else "the embedding's output"
     return (
         "; the model looks token ids up in an embedding, and ids have no gradient: explain at "
@@ -193,7 +201,7 @@ def read_target(target: object) -> int | str | list[Any] | Tensor | None:
     if isinstance(target, Tensor):
         return cast(Tensor, to_tensor("`target`", target))
     if is_array(target):
-        array = numpy.asarray(target.toarray() if hasattr(target, "toarray") else target)
+        array = bare_array("`target`", target)
         if array.ndim != 1 and array.dtype.kind in "iufbc":
             return cast(Tensor, to_tensor("`target`", array))
         target = list(array) if array.dtype.kind == "M" else array.tolist()
@@ -218,8 +226,8 @@ def _check_known(missing: list[int]) -> None:
     if missing:
         rows = f"{', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}"
         raise UnilensError(
-            f"expected `target` to be a class index or a label, got none for input {rows}; leave "
-            "these inputs out, or pass target=None to explain the predicted classes"
+            f"expected `target` to be a class index or a label, got missing ones for input {rows}; "
+            "leave these inputs out, or pass target=None to explain the predicted classes"
         )
 
 

@@ -155,10 +155,12 @@ def read_parts(inputs: Parts, model: nn.Module | Evaluator) -> Parts:
     read = to_tensors(inputs, None if weight is None else weight.device)
     values = dict(read.items() if isinstance(read, Mapping) else enumerate(read))
     tensors = {name: part for name, part in values.items() if isinstance(part, Tensor)}
-    if tensors and all(part.dtype in (torch.int32, torch.int64) for part in tensors.values()):
+    attributed = any(part.is_floating_point() for part in tensors.values())
+    ids = any(part.dtype in (torch.int32, torch.int64) for part in tensors.values())
+    if ids and not attributed and (hint := embedding_hint(module)):
         raise UnilensError(
-            "expected at least one part with floating-point values to explain, got integers in "
-            f"{', '.join(map(str, tensors))}{embedding_hint(module)}"
+            "expected at least one part with floating-point values to explain, got none in "
+            f"{', '.join(map(str, tensors))}{hint}"
         )
     return read
 

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterable
 from typing import Any, cast
 
-import numpy
 from torch import Tensor
 
-from .arrays import as_number, is_array, to_tensor
+from .arrays import as_number, bare_array, is_array, to_tensor
 from .errors import ChoiceError, UnilensError, require
+
+_LONGEST = 80
+"""Characters of a value that a message shows."""
 
 
 class Settings:
@@ -63,7 +65,7 @@ def plain(name: str, value: object, several: bool = False) -> object:
         return tuple(value.tolist())
     if not is_array(value):
         return value
-    array = numpy.asarray(value)
+    array = bare_array(name, value)
     return tuple(map(as_number, array.tolist())) if array.ndim == 1 else to_tensor(name, value)
 
 
@@ -103,10 +105,12 @@ def check_part(name: str, value: object) -> None:
             f"expected {name} to be an object, got the class {value.__name__}; "
             f"write {value.__name__}(...)"
         )
+    values = name == "baseline" and isinstance(value, (Tensor, tuple, list, int, float))
+    remedy = "; write unilens.baselines.parts.Given(torch.as_tensor(values))" if values else ""
     require(
         callable(value),
         f"expected {name} to be a function or an object of unilens.{name}s, got "
-        f"{type(value).__name__}",
+        f"{type(value).__name__}{remedy}",
     )
 
 
@@ -137,7 +141,8 @@ def shown(value: object) -> str:
     shape = getattr(value, "shape", None)
     if shape is not None and tuple(shape) != ():
         return f"{type(value).__name__} of shape {tuple(shape)}"
-    return " ".join(repr(value).split())
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _is_finite(value: object) -> bool:

@@ -124,6 +124,7 @@ def _predict(model: Any) -> Callable[[Any], Any]:
 
 def _rows(table: Any, model: Any) -> Array:
     try:
+        table = table.detach().cpu().to_dense() if isinstance(table, Tensor) else table
         rows = to_array("a table", table if is_array(table) else numpy.asarray(table))
     except UnilensError as error:
         raise UnilensError(f"{error}{_after_steps(model)}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, cast
 
 import torch
@@ -10,15 +10,17 @@ from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from ...arrays import to_tensor
+from ...arrays import is_array
 from ...baselines import Baseline
 from ...baselines.parts import ByPart, as_baseline
+from ...checks import read_target
 from ...errors import UnilensError, require
 from ...gradients import Evaluator
 from ...integration import PathAttribution
 from ...layout import Held
 from ...methods import explain, methods
 from ...parts import to_tensors
+from ...passes import first_line
 
 Values = Tensor | tuple[Tensor, ...]
 """What captum takes and gives: one tensor, or a tuple with one for every input."""
@@ -207,10 +209,13 @@ class IDG(_Named):
 
 def _tensors(given: tuple[Any, ...], forward: Callable[..., Any]) -> tuple[Any, ...]:
     """Return arrays of other libraries as tensors on the device of the module."""
-    owner = forward if isinstance(forward, nn.Module) else getattr(forward, "__self__", None)
-    weights = owner.parameters() if isinstance(owner, nn.Module) else iter(())
-    device = next((weight.device for weight in weights), None)
+    device = next((weight.device for weight in _weights(forward)), None)
     return cast(tuple[Any, ...], to_tensors(given, device))
+
+
+def _weights(forward: Callable[..., Any]) -> Iterator[Tensor]:
+    owner = forward if isinstance(forward, nn.Module) else getattr(forward, "__self__", None)
+    return iter(owner.parameters() if isinstance(owner, nn.Module) else ())
 
 
 def _check_inputs(parts: tuple[object, ...]) -> None:
@@ -219,8 +224,8 @@ def _check_inputs(parts: tuple[object, ...]) -> None:
         came = part.dtype if isinstance(part, Tensor) else type(part).__name__
         require(
             floating,
-            f"expected inputs to be floating-point tensors, got {came}; pass what is not to be "
-            "attributed as additional_forward_args",
+            f"expected inputs to be floating-point tensors, got {came}; convert lists "
+            "with torch.as_tensor, pass what is not to be attributed as additional_forward_args",
         )
 
 
@@ -238,17 +243,37 @@ def _index(
     target: object, forward: Callable[..., Any], arguments: tuple[object, ...]
 ) -> int | list[int] | Tensor | None:
     """Return captum's target as indices of flattened outputs."""
-    target = to_tensor("target", target)
+    if is_array(target):
+        read = read_target(target)
+        target = read[0] if isinstance(read, list) and len(read) == 1 else read
     if isinstance(target, Tensor):
         return target.flatten()[0] if target.numel() == 1 else target
     if isinstance(target, tuple) or (
         isinstance(target, list) and target and isinstance(target[0], tuple)
     ):
-        with torch.no_grad():
-            shape = tuple(forward(*arguments).shape[1:])
+        shape = _shape_of_outputs(forward, arguments)
         each = [_flat(one, shape) for one in (target if isinstance(target, list) else [target])]
         return each if isinstance(target, list) else each[0]
     return target  # type: ignore[return-value]
+
+
+def _shape_of_outputs(
+    forward: Callable[..., Any], arguments: tuple[object, ...]
+) -> tuple[int, ...]:
+    weight = next((one for one in _weights(forward) if one.is_floating_point()), None)
+    given = [
+        one.to(weight.dtype)
+        if weight is not None and isinstance(one, Tensor) and one.is_floating_point()
+        else one
+        for one in arguments
+    ]
+    try:
+        with torch.no_grad():
+            return tuple(forward(*given).shape[1:])
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise UnilensError(
+            f"the model could not take the inputs, or gave no tensor: {first_line(error)}"
+        ) from error
 
 
 def _flat(place: tuple[int, ...], shape: tuple[int, ...]) -> int:
