@@ -39,14 +39,7 @@ def save(
     from safetensors.torch import save_file
 
     file = _path(path)
-    require(
-        file.parent.is_dir(),
-        f"could not write {file}: there is no folder {file.parent}; make it first",
-    )
-    require(
-        not file.is_dir() and (overwrite or not file.exists()),
-        f"could not write {file}: it exists already; choose another name, or pass overwrite=True",
-    )
+    _check_free(file, overwrite)
     tensors = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in tensors_of(attribution).items()
@@ -55,6 +48,21 @@ def save(
     if layout is not None:
         header["parts"] = json.dumps(_layout_data(layout))
     write_whole(file, "", lambda name: save_file(tensors, name, header))
+
+
+def _check_free(file: Path, overwrite: bool) -> None:
+    """Raise where a file cannot be written, or is there already and is not to be replaced."""
+    try:
+        folder, there = file.parent.is_dir(), file.exists() and (file.is_dir() or not overwrite)
+    except (OSError, ValueError) as error:
+        raise UnilensError(
+            f"could not write {file}: {getattr(error, 'strerror', error)}"
+        ) from error
+    require(folder, f"could not write {file}: there is no folder {file.parent}; make it first")
+    require(
+        not there,
+        f"could not write {file}: it exists already; choose another name, or pass overwrite=True",
+    )
 
 
 def load(kind: type[A], path: object, in_parts: bool = False) -> tuple[A, Layout | None]:
