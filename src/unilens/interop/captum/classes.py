@@ -224,8 +224,8 @@ def _check_inputs(parts: tuple[object, ...]) -> None:
         came = part.dtype if isinstance(part, Tensor) else type(part).__name__
         require(
             floating,
-            f"expected inputs to be floating-point tensors, got {came}; convert lists "
-            "with torch.as_tensor, pass what is not to be attributed as additional_forward_args",
+            f"expected inputs to be floating-point tensors, got {came}; pass what is not to be "
+            "attributed as additional_forward_args, and convert lists with torch.as_tensor",
         )
 
 
