@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import diagnostics
-from .arrays import Array
+from .arrays import Array, to_tensor
 from .baselines import Baseline, Found
 from .baselines.base import check_single, found_baselines, single
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
@@ -211,8 +211,10 @@ class Case:
         evaluator = Evaluator.of(model)
         create_graph = bool(getattr(explainer, "create_graph", False))
         checked = check_inputs(inputs, evaluator.device, evaluator.model)
-        keeps = create_graph and isinstance(inputs, Tensor)
-        inputs = inputs.to(checked.dtype) if keeps else checked
+        if create_graph and isinstance(inputs, Tensor):
+            inputs = cast(Tensor, to_tensor("inputs", inputs)).to(checked.dtype)
+        else:
+            inputs = checked
         outputs = evaluator.outputs(inputs.unsqueeze(0), create_graph=create_graph)[0]
         if not outputs.isfinite().all():
             raise UnilensError(

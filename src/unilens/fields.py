@@ -34,6 +34,11 @@ def tensors_of(attribution: Attribution) -> dict[str, Tensor]:
             found |= {f"{field.name}.{name}": getattr(value, name) for name in names}
         elif field.name in _GROUPS:
             found |= {f"{field.name}.{name}": entry for name, entry in value.items()}
+    for name, value in found.items():
+        require(
+            isinstance(value, Tensor),
+            f"expected {name} to be a tensor with one entry per input, got {type(value).__name__}",
+        )
     return found
 
 
@@ -64,10 +69,15 @@ def input_dimension(name: str) -> int:
 
 def chosen(attribution: A, rows: Tensor) -> A:
     """Return the attribution of some inputs alone, in the order of their numbers `(m,)`."""
-    mine = {
-        name: value.index_select(input_dimension(name), rows.to(value.device))
-        for name, value in tensors_of(attribution).items()
-    }
+    mine = {}
+    for name, value in tensors_of(attribution).items():
+        dimension = input_dimension(name)
+        require(
+            value.shape[dimension : dimension + 1] == (len(attribution),),
+            f"expected {name} to have one entry for each of {len(attribution)} inputs, got shape "
+            f"{tuple(value.shape)}",
+        )
+        mine[name] = value.index_select(dimension, rows.to(value.device))
     return dataclasses.replace(attribution, **fields_of(mine))
 
 

@@ -346,6 +346,13 @@ def test_indices_that_do_not_fit_get_one_line(found, index, message):
         found[index]
 
 
+def test_entries_that_are_not_one_per_input_get_one_line(found, tmp_path):
+    with pytest.raises(UnilensError, match=r"measured.x to have one entry for each of 4 inputs"):
+        found.with_measured(x=torch.tensor(1.0))[0]
+    with pytest.raises(UnilensError, match=r"measured.x to be a tensor .* got float"):
+        found.with_measured(x=1.0).save(tmp_path / "kept")
+
+
 def test_attributions_are_sized_and_iterated(found):
     assert len(found) == 4
     assert [one.target.tolist() for one in found] == [[label] for label in found.target.tolist()]

@@ -209,6 +209,15 @@ def test_explain_takes_arrays_of_other_libraries(linear, case):
     assert isinstance(found.values, torch.Tensor)
 
 
+def test_create_graph_reaches_a_sparse_tensor(linear):
+    given = torch.as_tensor(X).to_sparse().requires_grad_()
+    found = of_logits(linear, given, create_graph=True)
+    numpy.testing.assert_allclose(found.numpy(), contributions(linear, X, 1))
+    found.values.sum().backward()
+    expected = linear.weight[1].detach().expand(3, 4)
+    torch.testing.assert_close(given.grad.to_dense(), expected)
+
+
 def test_explain_takes_mixed_columns_as_numbers(linear):
     mixed = FRAME.assign(a=[1, 2, 3], b=[True, False, True], c=pandas.Categorical([5, 6, 5]))
     expected = contributions(linear, mixed.astype(float).to_numpy(), 0)

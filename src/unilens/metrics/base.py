@@ -325,7 +325,8 @@ def evaluate(
     Args:
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
         inputs: `(B, *S)`, floating point; several as a mapping or a tuple, as for
-            `unilens.explain`, are judged over all parts together, every value a feature.
+            `unilens.explain`, are judged over all parts together, every value a feature. Inputs,
+            maps and masks may be arrays of other libraries, as there.
         attribution: what `unilens.explain` gave, or maps `(B, *S)`; a map of pixels `(B, H, W)` or
             `(B, 1, H, W)` will do for images `(B, C, H, W)`.
         metric: a name in `unilens.metrics()`.
