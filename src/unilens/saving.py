@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,7 @@ def save(
         overwrite: whether to replace a file that exists.
         layout: where the parts lie in an attribution of several inputs.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     file = _path(path)
@@ -47,7 +49,14 @@ def save(
     header = {"format": f"{_FORMAT} {_VERSION}", "fields": json.dumps(_other_fields(attribution))}
     if layout is not None:
         header["parts"] = json.dumps(_layout_data(layout))
-    write_whole(file, "", lambda name: save_file(tensors, name, header))
+
+    def write(name: str) -> None:
+        try:
+            save_file(tensors, name, header)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    write_whole(file, "", write)
 
 
 def _check_free(file: Path, overwrite: bool) -> None:
@@ -167,25 +176,17 @@ def _layout_of(data: Mapping[str, Any]) -> Layout:
 
 def write_whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
     """Write to a temporary name beside the file, then rename: nobody ever sees half a file."""
+    temporary = path.parent / f".{path.name}-{secrets.token_hex(6)}{suffix}"
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=suffix)
-    except OSError as error:
-        raise UnilensError(f"could not write {path}{suffix}: {error.strerror or error}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write_to(name)
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+        write_to(str(temporary))
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(mode)
         temporary.replace(path.parent / (path.name + suffix))
     except OSError as error:
         raise UnilensError(f"could not write {path}{suffix}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

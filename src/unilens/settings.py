@@ -125,8 +125,8 @@ def check_choice(name: str, value: object, valid: Iterable[str]) -> None:
 
 def check_number(
     name: str, value: object, above: float | None = None, least: float | None = None
-) -> None:
-    """Raise unless the value is a number, larger than `above` and at least `least` where given."""
+) -> float:
+    """Return the value as a number; raise unless it is above `above` and at least `least`."""
     expected, number = "a finite number", as_number(value)
     fits = _is_finite(number)
     if above is not None:
@@ -134,6 +134,7 @@ def check_number(
     if least is not None:
         expected, fits = f"{expected} of at least {least:g}", fits and number >= least  # type: ignore[operator]
     require(fits, f"expected {name} to be {expected}, got {shown(value)}")
+    return cast(float, number)
 
 
 def shown(value: object) -> str:

@@ -157,11 +157,11 @@ def _after_steps(model: Any) -> str:
 
 def _framed(table: Any) -> Callable[[Array], Any] | None:
     """Return what makes a frame like the table of an array; None where it is no frame."""
-    if not hasattr(table, "columns"):
+    if not (hasattr(table, "columns") and hasattr(table, "to_numpy")):
         return None
     kind: Any = type(table)
     names = "schema" if kind.__module__.startswith("polars") else "columns"
-    return functools.partial(kind, **{names: list(table.columns)})
+    return functools.partial(kind, **{names: table.columns})
 
 
 class _Function(nn.Module):
