@@ -460,6 +460,13 @@ def test_measurements_keep_no_graph_of_a_model_that_differentiates():
     assert not found.requires_grad
 
 
+def test_randomisation_refuses_a_model_that_differentiates_and_has_no_weights():
+    inputs = torch.rand(2, 6)
+    found = explain(Field().eval(), inputs, "gradient", 0)
+    with pytest.raises(UnilensError, match="expected a model with weights to randomise"):
+        evaluate(Field().eval(), inputs, found, "randomisation_cascading", method="gradient")
+
+
 def test_a_users_own_method_keeps_no_graph(network, inputs):
     class Own(Method):
         passes = Passes(1, 1)
