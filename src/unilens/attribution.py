@@ -7,21 +7,26 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any, Protocol, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from . import diagnostics
+from .arrays import Array, to_tensor
 from .baselines import Baseline, Found
 from .baselines.base import check_single, found_baselines, single
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
 from .errors import UnilensError
+from .fields import chosen, map_tensors, moved, rows_of, to_numpy
 from .gradients import Evaluator, Passes
 from .layout import Parts
 from .numerics import wide
 from .parts import PartsAttribution, explain_parts
 from .provenance import describe, versions
+from .saving import load, save
+from .settings import Settings
 from .trace import Trace, confidence
 
 
@@ -96,6 +101,57 @@ class Attribution:
 
         return attribution_html(self)
 
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: object) -> Attribution:
+        """Return the attribution of some of the inputs, with all that is known of them.
+
+        Args:
+            index: a number, a slice, a mask `(B,)` or several numbers; a number gives an
+                attribution of one input, whose values are `(1, *S)`.
+        """
+        return chosen(self, rows_of(index, len(self)))
+
+    def __iter__(self) -> Iterator[Attribution]:
+        return (self[row] for row in range(len(self)))
+
+    def to(self, *where: torch.device | str | torch.dtype) -> Attribution:
+        """Return a copy on a device, its floating-point tensors in a dtype: either, or both."""
+        return moved(self, *where)
+
+    def cpu(self) -> Attribution:
+        """Return a copy on the CPU."""
+        return moved(self, "cpu")
+
+    def numpy(self) -> Array:
+        """Return the values as an array `(B, *S)`, without a graph; bfloat16 as float32."""
+        return to_numpy(self.values)
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the attribution to a file, from which `load` gives back every bit of it.
+
+        The file is safetensors, with all that is no tensor as JSON in its header.
+
+        Args:
+            path: of the file.
+            overwrite: whether to replace a file that exists.
+
+        Raises:
+            UnilensError: the file exists or cannot be written, or the provenance holds something
+                other than plain data.
+        """
+        save(self, path, overwrite)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Return the attribution in a file, on the CPU; nothing in it is run.
+
+        Raises:
+            UnilensError: there is no such file, or `save` did not write it.
+        """
+        return load(cls, path)[0]
+
     def with_measured(self, **measured: Tensor) -> Attribution:
         """Return a copy that knows more diagnostics, each `(B,)`."""
         return dataclasses.replace(self, measured={**self.measured, **measured})
@@ -151,11 +207,14 @@ class Case:
     ) -> Case:
         """Check everything that comes from the user, and run the model once at the inputs."""
         began = time.perf_counter()
-        check_seed(seed)
+        seed = check_seed(seed)
         evaluator = Evaluator.of(model)
         create_graph = bool(getattr(explainer, "create_graph", False))
-        checked = check_inputs(inputs, evaluator.device)
-        inputs = inputs.to(checked.dtype) if create_graph else checked
+        checked = check_inputs(inputs, evaluator.device, evaluator.model)
+        if create_graph and isinstance(inputs, Tensor):
+            inputs = cast(Tensor, to_tensor("inputs", inputs)).to(checked.dtype)
+        else:
+            inputs = checked
         outputs = evaluator.outputs(inputs.unsqueeze(0), create_graph=create_graph)[0]
         if not outputs.isfinite().all():
             raise UnilensError(
@@ -191,10 +250,12 @@ class Case:
             "passes": explainer.passes._asdict(),
             "seconds": time.perf_counter() - self.began,
         }
+        if not getattr(explainer, "create_graph", False):
+            attribution = map_tensors(attribution, Tensor.detach)
         return attribution.with_provenance(**{**made, **attribution.provenance})
 
 
-class Method(ABC):
+class Method(Settings, ABC):
     """What methods are built from: their authors write `_explain`, the rest is done here."""
 
     @property
@@ -211,7 +272,7 @@ class Method(ABC):
         """Whether the values add up to the change of the score in theory; false unless said."""
         return False
 
-    def check(self, model: Evaluator, inputs: Tensor) -> None:  # noqa: B027
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the method does not fit; see `Explainer`."""
 
     def of_rows(self, rows: Tensor) -> Self:

@@ -34,6 +34,7 @@ from .checks import check_model, check_outputs, not_differentiable
 from .errors import NotApplicableError, UnilensError, first_line, require
 from .layout import Layout, OfParts, by_part
 from .numerics import l2_norm
+from .settings import check_count
 from .smooth import twice_differentiable
 
 T = TypeVar("T")
@@ -124,10 +125,7 @@ class Evaluator:
         on_pass: Callable[[int], object] | None = None,
     ) -> None:
         check_model(model)
-        require(
-            chunk is None or (type(chunk) is int and chunk >= 1),
-            f"expected chunk to be a whole number of at least 1, got {chunk!r}",
-        )
+        chunk = None if chunk is None else check_count("chunk", chunk)
         require(
             precision in (None, torch.bfloat16, torch.float16),
             f"expected precision torch.bfloat16, torch.float16 or None, got {precision!r}",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from .checks import Target, check_model
+from .arrays import as_number, to_tensor
+from .checks import Target, check_model, embedding_hint, read_target
 from .errors import UnilensError, require
+from .fields import chosen, to_numpy
 from .gradients import Evaluator
-from .layout import Laid, Layout, OfParts, Parts, lay_out
+from .layout import Held, Laid, Layout, OfParts, Parts, lay_out
+from .saving import load, save
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -69,8 +74,46 @@ class PartsAttribution:
         """Return a copy with further entries in its provenance."""
         return dataclasses.replace(self, whole=self.whole.with_provenance(**provenance))
 
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, index: object) -> PartsAttribution:
+        """Return the attribution of some of the inputs; see `Attribution.__getitem__`."""
+        return dataclasses.replace(self, whole=self.whole[index])
+
+    def __iter__(self) -> Iterator[PartsAttribution]:
+        return (self[row] for row in range(len(self)))
+
+    def to(self, *where: torch.device | str | torch.dtype) -> PartsAttribution:
+        """Return a copy on a device, its floating-point tensors in a dtype: either, or both."""
+        return dataclasses.replace(self, whole=self.whole.to(*where))
+
+    def cpu(self) -> PartsAttribution:
+        """Return a copy on the CPU."""
+        return self.to("cpu")
+
+    def numpy(self) -> Any:
+        """Return the values as arrays, each part `(B, *S)`, in the structure of `values`."""
+        values = self.values
+        if isinstance(values, dict):
+            return {name: to_numpy(part) for name, part in values.items()}
+        return tuple(None if part is None else to_numpy(part) for part in values)
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the attribution to a file; see `Attribution.save`."""
+        save(self.whole, path, overwrite, self.layout)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> PartsAttribution:
+        """Return the attribution in a file, on the CPU; see `Attribution.load`."""
+        from .attribution import Attribution
+
+        whole, layout = load(Attribution, path, in_parts=True)
+        assert layout is not None
+        return cls(whole, layout)
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("_") or name in ("whole", "layout"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.whole, name)
 
@@ -89,7 +132,7 @@ def explain_parts(
         inputs: the parts, each `(B, *S)`.
         target: as in `Method.__call__`.
     """
-    laid = lay_out(inputs)
+    laid = lay_out(read_parts(inputs, model))
     found = each_group(
         model,
         laid,
@@ -98,6 +141,42 @@ def explain_parts(
         ),
     )
     return PartsAttribution(joined(*found), laid.layout)
+
+
+def read_parts(inputs: Parts, model: nn.Module | Evaluator) -> Parts:
+    """Return parts whose arrays and frames of other libraries are tensors on the model's device.
+
+    Raises:
+        UnilensError: an array is not one of numbers, or the only parts are token ids.
+    """
+    module = model.model if isinstance(model, Evaluator) else model
+    check_model(module)
+    weight = next(chain(module.parameters(), module.buffers()), None)
+    read = to_tensors(inputs, None if weight is None else weight.device)
+    values = dict(read.items() if isinstance(read, Mapping) else enumerate(read))
+    tensors = {name: part for name, part in values.items() if isinstance(part, Tensor)}
+    attributed = any(part.is_floating_point() for part in tensors.values())
+    ids = any(part.dtype in (torch.int32, torch.int64) for part in tensors.values())
+    if ids and not attributed and (hint := embedding_hint(module)):
+        raise UnilensError(
+            "expected at least one part with floating-point values to explain, got none in "
+            f"{', '.join(map(str, tensors))}{hint}"
+        )
+    return read
+
+
+def to_tensors(parts: Parts, device: torch.device | None = None) -> Parts:
+    """Return parts whose arrays and frames of other libraries are tensors; see `to_tensor`."""
+    if isinstance(parts, Mapping):
+        return {name: _to_tensor(name, part, device) for name, part in parts.items()}
+    return tuple(_to_tensor(place, part, device) for place, part in enumerate(parts))
+
+
+def _to_tensor(name: object, part: object, device: torch.device | None) -> object:
+    if isinstance(part, Held):
+        return Held(_to_tensor(name, part.value, device))
+    read = to_tensor(f"part {name!r}", part if isinstance(part, Tensor) else as_number(part))
+    return read.to(device) if isinstance(read, Tensor) and read is not part else read
 
 
 def each_group(
@@ -123,7 +202,7 @@ def measure_diagnostics(
     attribution: PartsAttribution,
 ) -> dict[str, Tensor]:
     """Return diagnostics `(B,)` of an attribution over several inputs, by name."""
-    laid = lay_out(inputs)
+    laid = lay_out(read_parts(inputs, model))
     check_rows("attribution", attribution.whole.values, laid)
     found, rows = each_group(
         model,
@@ -156,8 +235,9 @@ def _evaluator(
 
 def target_of(target: Target, rows: Tensor, count: int) -> Target:
     """Return the targets of some inputs."""
-    if len(rows) == count or target is None or isinstance(target, (int, str)):
-        return target
+    target = read_target(target)
+    if len(rows) == count or target is None or isinstance(target, (int, float, str)):
+        return cast(Target, target)
     if not getattr(target, "ndim", 1):
         return target
     given = target
@@ -185,29 +265,6 @@ def joined(found: Sequence[Attribution], rows: Sequence[Tensor]) -> Attribution:
         record=joined_entries([one.record for one in found], rows),
         measured=joined_entries([one.measured for one in found], rows),
         provenance={**first.provenance, "seconds": seconds},
-    )
-
-
-def chosen(attribution: Attribution, rows: Tensor) -> Attribution:
-    """Return the attribution of some inputs alone."""
-    if len(rows) == len(attribution.values):
-        return attribution
-    trace = attribution.trace
-    columns: dict[str, Any] = {name: getattr(attribution, name) for name in _PER_INPUT}
-    columns = {name: None if one is None else one[rows] for name, one in columns.items()}
-    return dataclasses.replace(
-        attribution,
-        **columns,
-        trace=None
-        if trace is None
-        else Trace(
-            trace.fraction[:, rows],
-            trace.score[:, rows],
-            trace.confidence[:, rows],
-            trace.gradient_change[rows],
-        ),
-        record={name: value[rows] for name, value in attribution.record.items()},
-        measured={name: value[rows] for name, value in attribution.measured.items()},
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .errors import UnilensError
 from .registry import Card, Registry
+from .settings import check_count
 
 
 class Quadrature(NamedTuple):
@@ -91,8 +92,7 @@ for _name, _rule, _summary in (
 
 def quadrature(rule: str | Rule, n_steps: int) -> Quadrature:
     """Return nodes and weights of a rule, given by name or as a function of `n_steps`."""
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
-        raise UnilensError(f"expected n_steps to be a whole number of at least 1, got {n_steps!r}")
+    n_steps = check_count("n_steps", n_steps)
     if not isinstance(rule, str) and not callable(rule):
         raise UnilensError(f"expected rule to be a name or a function of n_steps, got {rule!r}")
     return Quadrature(*(rules[rule].build() if isinstance(rule, str) else rule)(n_steps))

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from .attribution import Attribution
 from .errors import UnilensError
 from .models import PixelClassifier
+from .saving import write_whole
 from .viz import comparison, panel
 
 SCHEMA = 2
@@ -194,26 +195,3 @@ def write_text(path: Path, suffix: str, text: str) -> None:
     """Write a text to `<path><suffix>`, whole or not at all."""
     written = text.encode("utf-8", "replace")
     write_whole(path, suffix, lambda name: Path(name).write_bytes(written))
-
-
-def write_whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
-    """Write to a temporary name beside the file, then rename: nobody ever sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write_to(name)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path.parent / (path.name + suffix))
-    except OSError as error:
-        raise UnilensError(f"could not write {path}{suffix}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

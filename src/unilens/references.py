@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor
 
+from .arrays import to_tensor
 from .errors import UnilensError, require
 
 
@@ -13,6 +14,7 @@ def check_references(references: object, optional: bool = False) -> None:
     """Raise unless references are a tensor of at least one input, or missing where they may be."""
     if references is None and optional:
         return
+    references = to_tensor("references", references)
     came = tuple(references.shape) if isinstance(references, Tensor) else type(references).__name__
     require(
         isinstance(references, Tensor) and references.ndim > 0 and references.numel() > 0,

@@ -7,13 +7,14 @@ a method makes it, and puts a formula in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from .arrays import as_number
 from .errors import require
 
 Formula = Callable[..., Tensor]
@@ -48,6 +49,7 @@ class Smooth(nn.Module):
     def __init__(self, model: nn.Module, beta: float = 10.0) -> None:
         super().__init__()
         require(isinstance(model, nn.Module), f"expected a module, got {type(model).__name__}")
+        beta = cast(float, as_number(beta))
         number = isinstance(beta, (int, float)) and not isinstance(beta, bool)
         require(number and 0 < beta < torch.inf, f"expected beta above 0, got {beta!r}")
         self.model, self.beta, self.training = model, float(beta), model.training

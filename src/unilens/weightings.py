@@ -20,7 +20,7 @@ from .paths import Leg
 from .places import is_image
 from .quadrature import Quadrature
 from .registry import Card, Registry
-from .settings import check_number, check_switch
+from .settings import Settings, check_number, check_switch
 
 
 class Weighting(Protocol):
@@ -57,7 +57,7 @@ class Riemann:
 
 
 @dataclass(frozen=True)
-class ImportantDirection:
+class ImportantDirection(Settings):
     """Share the change of the score in a step among the features by their squared gradients.
 
     A_i = sum_k (f(x_{k+1}) - f(x_k)) g_i^2 / |g|^2, g the gradient at x_k: what moves across the
@@ -79,7 +79,7 @@ class ImportantDirection:
 
 
 @dataclass(frozen=True)
-class Gains:
+class Gains(Settings):
     """Say where by the integral over neighbourhoods, and which pixels by who brought the change.
 
     The signs of neighbouring pixels cancel each other, so that a region is told by sums; within it,
@@ -165,7 +165,7 @@ class Gains:
 
 
 @dataclass(frozen=True)
-class DecisionGradients:
+class DecisionGradients(Settings):
     """Count a gradient by how fast the score changes along the path where it is taken.
 
     A_i = int df/dx_i (dx_i/dt) (df/dt) dt, in squared units of the score: gradients on stretches

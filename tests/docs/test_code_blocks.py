@@ -85,7 +85,7 @@ ABOUT = {
     "beyond.md": About(left_out=2),
     "controls.md": About(left_out=1),
     "manifold.md": About(left_out=1),
-    "interop.md": About(says=12, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
+    "interop.md": About(says=14, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
     "start.md": About(left_out=1),
     "text.md": About(put=put_text_model, check=check_text),
 }

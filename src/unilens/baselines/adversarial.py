@@ -13,14 +13,14 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator, Objective, Passes
 from ..randomness import per_input
 from ..registry import Card
-from ..settings import check_bounds, check_choice, check_count, check_number, check_switch
+from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_switch
 from .base import Found, baselines
 
 _CHOICES = ("random", "top")
 
 
 @dataclass(frozen=True)
-class Adversarial:
+class Adversarial(Settings):
     """Compare with the inputs at which the model sees another class, one for each such class.
 
     For class i: x_0 = x, x_{j+1} = x_j + (epsilon / m) sign(grad log F_i(x_j)), until class i wins

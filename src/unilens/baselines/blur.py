@@ -14,7 +14,7 @@ from ..gradients import Evaluator
 from ..layout import by_part
 from ..numerics import wide
 from ..registry import Card
-from ..settings import check_choice, check_number
+from ..settings import Settings, check_choice, check_number
 from .base import baselines
 
 BOUNDARIES = ("replicate", "reflect", "zero")
@@ -29,7 +29,7 @@ _LARGEST_MATRIX = 1024
 
 
 @dataclass(frozen=True)
-class Blur:
+class Blur(Settings):
     """Compare with the input after a gaussian blur: what is missing is fine detail.
 
     Args:

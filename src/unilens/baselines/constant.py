@@ -12,12 +12,12 @@ from ..errors import UnilensError
 from ..gradients import Evaluator
 from ..layout import by_part
 from ..registry import Card
-from ..settings import check_bounds
+from ..settings import Settings, check_bounds
 from .base import baselines
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Settings):
     """Compare with one value everywhere, or with one value per channel.
 
     Args:
@@ -67,7 +67,7 @@ def _means(inputs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MaxDistance:
+class MaxDistance(Settings):
     """Compare with the corner of the input box that is farthest from the input.
 
     Args:

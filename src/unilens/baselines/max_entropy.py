@@ -12,7 +12,7 @@ from ..errors import UnilensError
 from ..gradients import Evaluator, Passes
 from ..randomness import per_input
 from ..registry import Card
-from ..settings import check_bounds, check_choice, check_count, check_number, check_switch
+from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_switch
 from .adam import Adam
 from .base import Found, baselines
 
@@ -20,7 +20,7 @@ _STARTS = ("input", "black", "noise")
 
 
 @dataclass(frozen=True)
-class MaxEntropy:
+class MaxEntropy(Settings):
     """Compare with an input whose softmax output a search has brought near to uniform.
 
     Adam minimises KL(softmax || uniform) = log K - entropy, in nats, for every input alone.

@@ -11,12 +11,12 @@ from ..gradients import Evaluator
 from ..randomness import per_input
 from ..references import check_references, references_for
 from ..registry import Card
-from ..settings import check_bounds, check_number
+from ..settings import Settings, check_bounds, check_number
 from .base import baselines
 
 
 @dataclass(frozen=True)
-class UniformNoise:
+class UniformNoise(Settings):
     """Compare with independent uniform draws from the input box.
 
     Args:
@@ -41,7 +41,7 @@ class UniformNoise:
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
+class GaussianNoise(Settings):
     """Compare with gaussian draws, clipped to the input box.
 
     Args:
@@ -71,7 +71,7 @@ class GaussianNoise:
 
 
 @dataclass(frozen=True, eq=False)
-class DatasetSample:
+class DatasetSample(Settings):
     """Compare with another real input, drawn at random from the references.
 
     Args:

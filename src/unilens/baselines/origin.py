@@ -11,7 +11,7 @@ from torch import Tensor
 from ..gradients import Evaluator, Passes
 from ..layout import by_part
 from ..places import is_image
-from ..settings import check_choice, check_part
+from ..settings import Settings, check_choice, check_part
 from .base import (
     Baseline,
     baselines,
@@ -31,7 +31,7 @@ SEARCHED = "unlearned"
 
 
 @dataclass(frozen=True)
-class Origin:
+class Origin(Settings):
     """Where a search begins.
 
     Args:

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ..arrays import as_number, to_tensor
 from ..errors import UnilensError, require
 from ..gradients import Evaluator
 from ..layout import Layout, Name, in_part
@@ -37,6 +38,15 @@ class Given:
 
     values: Tensor
     rows: Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        values = to_tensor("the baseline's values", self.values)
+        if not isinstance(values, Tensor):
+            raise UnilensError(
+                f"expected the baseline's values as a tensor, got {type(values).__name__}; convert "
+                "them with torch.as_tensor"
+            )
+        object.__setattr__(self, "values", values)
 
     def of_rows(self, rows: Tensor) -> Given:
         """Return the baseline of some inputs of a batch."""
@@ -158,6 +168,7 @@ def as_baseline(given: object) -> Baseline:
     """Return the baseline that a name, a number or values stand for; a baseline is its own."""
     if isinstance(given, str):
         return baselines[given]()
+    given = to_tensor("baseline", as_number(given))
     if isinstance(given, Tensor):
         return Given(given)
     if isinstance(given, (int, float)) and not isinstance(given, bool) and math.isfinite(given):

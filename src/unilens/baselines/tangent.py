@@ -20,7 +20,7 @@ from ..registry import Card
 from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score
-from ..settings import check_bounds, check_count, check_number
+from ..settings import Settings, check_bounds, check_count, check_number
 from .adam import Adam
 from .base import (
     Baseline,
@@ -39,7 +39,7 @@ COMMON = ("black", "uniform_noise", "gaussian_noise", "blur", "max_distance")
 
 
 @dataclass(frozen=True)
-class TangentAligned:
+class TangentAligned(Settings):
     """Compare with the base-point whose integrated gradients are the most tangential.
 
     It maximises mu = |P A(x')| / |A(x')|, with A the integrated gradients from x' to x on a

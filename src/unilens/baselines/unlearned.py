@@ -19,6 +19,7 @@ from ..places import is_image
 from ..randomness import generator_of, per_input
 from ..registry import Card
 from ..settings import (
+    Settings,
     check_bounds,
     check_choice,
     check_count,
@@ -39,7 +40,7 @@ _CHOICES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Unlearned:
+class Unlearned(Settings):
     """Compare with an input that the model sees as one it has just unlearned.
 
     For every input alone: theta' = theta + eta g / |g|, one ascent step on all weights of the

@@ -15,7 +15,7 @@ from ..gradients import Evaluator, Passes
 from ..numerics import wide
 from ..randomness import generator_of
 from ..registry import Card
-from ..settings import check_choice
+from ..settings import Settings, check_choice
 from .base import (
     Baseline,
     Found,
@@ -31,7 +31,7 @@ _WEIGHTS = ("equal", "confidence")
 
 
 @dataclass(frozen=True)
-class Weighed:
+class Weighed(Settings):
     """Compare with several baselines, and weigh what comes out.
 
     Args:

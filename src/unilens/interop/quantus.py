@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..arrays import is_array, to_tensor
 from ..errors import UnilensError
 from ..gradients import Evaluator
 from ..methods import explain
@@ -29,8 +30,9 @@ def explain_func(
 
     Args:
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
-        inputs: an array `(B, *S)`.
-        targets: an array of class indices `(B,)`.
+        inputs: an array `(B, *S)`, or a frame of numbers; it is copied to the model's device and
+            dtype.
+        targets: an array of class indices `(B,)`; None for the predicted classes.
         method: a name in `unilens.methods()`.
         device: where to explain; it must be the model's, since that is not moved.
         seed: of everything random.
@@ -54,7 +56,17 @@ def explain_func(
         raise UnilensError(
             f"expected device to be the model's, {own}, got {device}; move the model with .to(...)"
         )
-    points = torch.as_tensor(inputs).to(own, evaluator.dtype or torch.float32)
-    classes = torch.as_tensor(targets).to(torch.long)
-    found = explain(evaluator, points, method, classes, seed=seed, **settings)
-    return found.values.detach().cpu().numpy()
+    given = inputs if is_array(inputs) or isinstance(inputs, Tensor) else _stacked(inputs)
+    points = cast(Tensor, to_tensor("inputs", given))
+    points = points.to(own, evaluator.dtype or torch.float32)
+    return explain(evaluator, points, method, targets, seed=seed, **settings).numpy()
+
+
+def _stacked(inputs: Any) -> Any:
+    try:
+        return numpy.asarray(inputs)
+    except (TypeError, ValueError, RuntimeError):
+        raise UnilensError(
+            f"expected inputs as an array (B, *S), got {type(inputs).__name__} of several shapes; "
+            "pad them, or explain them one by one"
+        ) from None

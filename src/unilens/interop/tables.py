@@ -14,6 +14,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from ..arrays import is_array, to_array
 from ..attribution import Attribution
 from ..checks import Target, check_seed
 from ..errors import NotApplicableError, UnilensError
@@ -64,8 +65,8 @@ class TableExplainer:
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        check_seed(seed)
-        self.model, self.target, self.seed, self.settings = model, target, seed, settings
+        self.model, self.target, self.settings = model, target, settings
+        self.seed = check_seed(seed)
         torch_model = isinstance(model, (nn.Module, Evaluator))
         self._predict = None if torch_model else _predict(model)
         self.method = method or ("uni" if self._predict is None else "occlusion")
@@ -86,23 +87,22 @@ class TableExplainer:
         """Return the attributions `(n, F)` of rows `(n, F)`, signed, in units of the score.
 
         Args:
-            X: an array or a frame of numbers.
+            X: an array, a frame, a sparse matrix or lists of numbers. Estimators that need text,
+                or that fill what is missing, are explained after those steps.
         """
-        return self.explain(X).values.detach().cpu().numpy()
+        return self.explain(X).numpy()
 
     def explain(self, X: Any) -> Attribution:  # noqa: N803
         """Return the attribution of rows `(n, F)`, with its diagnostics.
 
         Args:
-            X: an array or a frame of numbers.
+            X: as for a call.
         """
-        rows = _rows(X)
+        rows = _rows(X, self.model)
         if self._predict is None:
             evaluator = Evaluator.of(self.model)
         else:
-            kind: Any = type(X)
-            frame = functools.partial(kind, columns=X.columns) if hasattr(X, "columns") else None
-            function = _Function(self._predict, self.outputs, frame).eval()
+            function = _Function(self._predict, self.outputs, _framed(X)).eval()
             evaluator = Evaluator(function, independent=False)
         given = torch.as_tensor(rows).to(evaluator.device)
         given = given.to(evaluator.dtype or given.dtype)
@@ -122,18 +122,46 @@ def _predict(model: Any) -> Callable[[Any], Any]:
     return cast(Callable[[Any], Any], model)
 
 
-def _rows(table: Any) -> Array:
+def _rows(table: Any, model: Any) -> Array:
     try:
-        rows = numpy.asarray(table)
-        rows = rows if rows.dtype == numpy.float32 else rows.astype(numpy.float64)
-    except (TypeError, ValueError):
+        table = table.detach().cpu().to_dense() if isinstance(table, Tensor) else table
+        rows = to_array("a table", table if is_array(table) else numpy.asarray(table))
+    except UnilensError as error:
+        raise UnilensError(f"{error}{_after_steps(model)}") from None
+    except (TypeError, ValueError, RuntimeError):
         raise UnilensError(
-            f"expected a table of numbers, got {type(table).__name__} with other values; encode "
-            "categories as numbers first"
+            f"expected a table of numbers, got {type(table).__name__} with rows of several lengths"
         ) from None
     if rows.ndim != 2:
         raise UnilensError(f"expected a table (rows, features), got shape {rows.shape}")
-    return numpy.array(rows)
+    rows = rows if rows.dtype == numpy.float32 else rows.astype(numpy.float64)
+    missing = numpy.flatnonzero(~numpy.isfinite(rows).all(1)).tolist()
+    if missing:
+        raise UnilensError(
+            f"expected finite inputs, got NaN or infinity in row {', '.join(map(str, missing[:5]))}"
+            f"{', ...' if len(missing) > 5 else ''} of {len(rows)}; fill what is missing, such as "
+            f"by the median{_after_steps(model)}"
+        )
+    return rows
+
+
+def _after_steps(model: Any) -> str:
+    """Return, for a pipeline, how to explain what follows its encoder or imputer."""
+    if not hasattr(getattr(model, "__self__", model), "named_steps"):
+        return ""
+    return (
+        ", or explain the steps after the encoder or imputer: TableExplainer(pipeline[1:])"
+        "(pipeline[:1].transform(X))"
+    )
+
+
+def _framed(table: Any) -> Callable[[Array], Any] | None:
+    """Return what makes a frame like the table of an array; None where it is no frame."""
+    if not (hasattr(table, "columns") and hasattr(table, "to_numpy")):
+        return None
+    kind: Any = type(table)
+    names = "schema" if kind.__module__.startswith("polars") else "columns"
+    return functools.partial(kind, **{names: table.columns})
 
 
 class _Function(nn.Module):

@@ -30,11 +30,10 @@ class ConvAutoencoder(nn.Module):
             len(shape) == 3 and min(shape) >= 1,
             f"expected a shape (C, H, W), got {tuple(shape)}",
         )
-        check_count("dimension", dimension)
-        check_count("width", width)
-        self.shape = tuple(shape)
+        dimension, width = check_count("dimension", dimension), check_count("width", width)
+        self.shape = tuple(map(int, shape))
         self.dimension, self.width = dimension, width
-        channels, *sides = shape
+        channels, *sides = self.shape
         self._halves = [-(-side // 2) for side in sides]
         self._quarters = [-(-side // 2) for side in self._halves]
         inner = 2 * width * self._quarters[0] * self._quarters[1]

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import require
 from ..numerics import wide
 from ..references import check_references
-from ..settings import check_count
+from ..settings import Settings, check_count
 from .tangent import TangentSpace, check_shape
 
 _AT_ONCE = 2**24
@@ -18,7 +18,7 @@ _AT_ONCE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
-class LocalPCA:
+class LocalPCA(Settings):
     """The principal components of the references nearest to each input, about their mean.
 
     Args:

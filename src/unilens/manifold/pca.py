@@ -42,7 +42,7 @@ class PCA:
             inputs: at least k + 1 of them.
             dimension: k.
         """
-        check_count("dimension", dimension)
+        dimension = check_count("dimension", dimension)
         mean = wide(inputs).mean(0)
         centred = (wide(inputs) - mean).flatten(1)
         require(

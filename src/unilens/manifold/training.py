@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from ..checks import check_seed
 from ..errors import UnilensError, require
 from ..settings import check_count, check_number
 from .autoencoder import ConvAutoencoder
@@ -84,10 +85,9 @@ def train(
     Raises:
         UnilensError: a setting is wrong, or the loss is no longer finite.
     """
-    check_count("epochs", epochs)
-    check_count("batch", batch)
-    check_number("learning_rate", learning_rate, above=0)
-    order = torch.Generator().manual_seed(seed)
+    epochs, batch = check_count("epochs", epochs), check_count("batch", batch)
+    learning_rate = check_number("learning_rate", learning_rate, above=0)
+    order = torch.Generator().manual_seed(check_seed(seed))
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
     steps = -(-count // batch) * epochs
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)

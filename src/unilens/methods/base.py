@@ -13,7 +13,7 @@ from ..checks import Target
 from ..errors import require
 from ..gradients import Evaluator
 from ..layout import Parts, lay_out
-from ..parts import PartsAttribution
+from ..parts import PartsAttribution, to_tensors
 from ..registry import Registry
 
 methods: Registry[Explainer] = Registry("method")
@@ -58,9 +58,11 @@ def explain(
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
         inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which it is
             called by keyword, or a tuple, by position. Integers and truths among the parts, and
-            what is wrapped in `unilens.layout.Held`, are held fixed.
+            what is wrapped in `unilens.layout.Held`, are held fixed. Arrays, frames and sparse
+            matrices of other libraries are copied to the model's device.
         method: a name in `unilens.methods()`.
-        target: class index or label, one for all or one per input; None for the predicted class.
+        target: class index or label, one for all or one per input, in a list, tensor, array or
+            column; None for the predicted class.
         seed: of everything random.
         **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
             `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`. For several inputs,
@@ -102,4 +104,5 @@ def _references(given: Parts, inputs: Tensor | Parts) -> Tensor:
         f"expected references of shape (R, *S) beside inputs of one tensor, got "
         f"{type(given).__name__}; pass a tensor",
     )
-    return lay_out(cast(Parts, inputs)).layout.read("references", given)
+    layout = lay_out(to_tensors(cast(Parts, inputs))).layout
+    return layout.read("references", to_tensors(given))

@@ -23,6 +23,7 @@ from ..provenance import describe, versions
 from ..randomness import generators, seed_for
 from ..registry import Card, Entry, Registry
 from ..scores import Score
+from ..settings import Settings
 from .maps import check_map, check_mask, relevance_of
 from .memo import Memo
 from .parts import MapsOfParts, measure_parts
@@ -182,7 +183,7 @@ class Subject:
         return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-class Metric(ABC):
+class Metric(Settings, ABC):
     """What metrics are built from: their authors write `_measure`, the rest is done here."""
 
     @property
@@ -224,7 +225,7 @@ class Metric(ABC):
         Returns:
             The values with their parts, details and provenance.
         """
-        began = time.perf_counter()
+        began, seed = time.perf_counter(), check_seed(seed)
         if isinstance(inputs, (Mapping, tuple)):
             named = method if isinstance(method, str) or hasattr(method, "passes") else None
             return measure_parts(
@@ -247,7 +248,7 @@ class Metric(ABC):
         )
         with torch.inference_mode(False):
             evaluator = Evaluator.of(model)
-            inputs = check_inputs(inputs, evaluator.device)
+            inputs = check_inputs(inputs, evaluator.device, evaluator.model)
             outputs = evaluator(inputs) if memo is None else memo.outputs(evaluator, inputs)
             known = attribution if isinstance(attribution, Attribution) else None
             values = check_map(attribution if known is None else known.values, inputs)
@@ -258,7 +259,7 @@ class Metric(ABC):
                 _target(known, target, outputs, evaluator.model),
                 outputs,
                 values.masked_fill(~finite.view(-1, *(1,) * (values.ndim - 1)), 0.0),
-                _checked_seed(seed),
+                seed,
                 known,
                 methods[method]() if isinstance(method, str) else method,
                 None if mask is None else check_mask(mask, inputs),
@@ -324,7 +325,8 @@ def evaluate(
     Args:
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
         inputs: `(B, *S)`, floating point; several as a mapping or a tuple, as for
-            `unilens.explain`, are judged over all parts together, every value a feature.
+            `unilens.explain`, are judged over all parts together, every value a feature. Inputs,
+            maps and masks may be arrays of other libraries, as there.
         attribution: what `unilens.explain` gave, or maps `(B, *S)`; a map of pixels `(B, H, W)` or
             `(B, 1, H, W)` will do for images `(B, C, H, W)`.
         metric: a name in `unilens.metrics()`.
@@ -377,7 +379,7 @@ def _of_rows(method: str | Explainer | MapFunction | None, rows: Tensor) -> Any:
 
 
 def _only(finite: Tensor, values: Tensor) -> Tensor:
-    return wide(values).masked_fill(~finite, torch.nan)
+    return wide(values.detach()).masked_fill(~finite, torch.nan)
 
 
 def _target(
@@ -394,8 +396,3 @@ def _target(
             "that target, or pass attribution.values"
         )
     return check_target(attribution.target, outputs, model)
-
-
-def _checked_seed(seed: int) -> int:
-    check_seed(seed)
-    return seed

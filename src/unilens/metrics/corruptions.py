@@ -22,14 +22,14 @@ from ..errors import NotApplicableError, require
 from ..luminance import check_unit_pictures
 from ..numerics import wide
 from ..registry import Card, Registry
-from ..settings import check_number
+from ..settings import Settings, check_number
 
 Change = Callable[[Tensor, float, list[torch.Generator]], Tensor]
 """From pictures `(B, C, H, W)`, a strength and a generator per picture to changed pictures."""
 
 
 @dataclass(frozen=True)
-class Corruption:
+class Corruption(Settings):
     """A change of pictures, of any strength.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import NotApplicableError
 from ..places import cell_of
 from ..registry import Card, Registry
-from ..settings import check_choice, check_count, check_number
+from ..settings import Settings, check_choice, check_count, check_number
 from .base import Subject
 from .fills import FillNames, filled_by, fills_of, over_channels
 from .removal import check_fraction, draw_subsets, members
@@ -47,7 +47,7 @@ disturbances: Registry[Disturbance] = Registry("disturbance")
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Settings):
     """Take gaussian noise I from the input: x - I. For maps in score per unit of the inputs.
 
     Args:
@@ -78,7 +78,7 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Replacing(ABC):
+class Replacing(Settings, ABC):
     """What disturbances share that replace whole places.
 
     Args:

@@ -17,7 +17,7 @@ from ..baselines.base import check_fits, check_single, found_baselines, single
 from ..errors import require
 from ..randomness import seed_for
 from ..registry import Card, Registry
-from ..settings import check_part
+from ..settings import Settings, check_part
 from .base import Subject
 
 Filled = Callable[[Tensor], Tensor]
@@ -38,7 +38,7 @@ fills: Registry[Fill] = Registry("fill")
 
 
 @dataclass(frozen=True)
-class Replacement:
+class Replacement(Settings):
     """Put a baseline's values where places are removed.
 
     Args:

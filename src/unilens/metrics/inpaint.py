@@ -12,7 +12,7 @@ from ..errors import NotApplicableError, require
 from ..gradients import Evaluator
 from ..numerics import wide
 from ..registry import Card
-from ..settings import check_number
+from ..settings import Settings, check_number
 from .base import Subject
 from .fills import Filled, fills, over_channels
 
@@ -20,7 +20,7 @@ _MOST_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
-class Inpaint:
+class Inpaint(Settings):
     """Put the weighted mean of its eight neighbours where a place is removed.
 
     x_i = sum_j w_ij x_j / sum_j w_ij over the neighbours j inside the image, removed ones too, with

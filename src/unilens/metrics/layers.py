@@ -58,7 +58,7 @@ def layers_of(evaluator: Evaluator, sample: Tensor) -> list[str]:
 
 def _used(outputs: Tensor, weights: Sequence[Tensor]) -> set[int]:
     """Return the weights that the outputs depend on, by id."""
-    if not outputs.requires_grad:
+    if not (outputs.requires_grad and weights):
         return set()
     slopes = torch.autograd.grad(outputs.sum(), weights, allow_unused=True)
     return {id(one) for one, slope in zip(weights, slopes, strict=True) if slope is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arrays import to_tensor
 from ..errors import UnilensError, require
 from ..numerics import wide
 from ..places import places_of, spread
@@ -16,6 +17,7 @@ RELEVANCE = ("attribution", "saliency")
 
 def check_map(values: object, inputs: Tensor) -> Tensor:
     """Return maps as `(B, *S)`, detached; a map of places is spread evenly over the channels."""
+    values = to_tensor("maps", values)
     if not isinstance(values, Tensor):
         raise UnilensError(
             f"expected maps as a tensor or an Attribution, got {type(values).__name__}; "
@@ -36,6 +38,7 @@ def check_map(values: object, inputs: Tensor) -> Tensor:
 
 def check_mask(mask: object, inputs: Tensor) -> Tensor:
     """Return where the object is `(B, *places)`, from a mask or from boxes `(B, 4)` in pixels."""
+    mask = to_tensor("mask", mask)
     grid, count = places_of(inputs.shape[1:]), len(inputs)
     if isinstance(mask, Tensor):
         if mask.shape in ((count, *grid), (count, 1, *grid)):

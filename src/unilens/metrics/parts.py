@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 
 from ..attribution import Attribution
 from ..checks import Target
 from ..errors import NotApplicableError
+from ..fields import chosen
 from ..gradients import Evaluator
 from ..layout import Parts, lay_out
 from ..parts import (
     PartsAttribution,
     check_rows,
-    chosen,
     each_group,
     joined_entries,
     joined_rows,
+    read_parts,
     target_of,
+    to_tensors,
 )
 
 if TYPE_CHECKING:
@@ -55,9 +57,11 @@ def measure_parts(
                 f"expected no {name} where inputs come in parts, got {type(given).__name__}; leave "
                 "it out"
             )
-    laid = lay_out(inputs)
+    laid = lay_out(read_parts(inputs, model))
     known = attribution.whole if isinstance(attribution, PartsAttribution) else None
-    maps = known if known is not None else laid.layout.read("maps", attribution)
+    separate = isinstance(attribution, (Mapping, tuple))
+    given = to_tensors(cast(Parts, attribution)) if separate else attribution
+    maps = known if known is not None else laid.layout.read("maps", given)
     check_rows("maps", maps.values if isinstance(maps, Attribution) else maps, laid)
     found, rows = each_group(
         model,

@@ -14,7 +14,7 @@ from ..errors import UnilensError
 from ..gradients import Passes
 from ..numerics import l2_norm, per_item
 from ..registry import Card, Registry
-from ..settings import check_bounds, check_choice, check_count, check_number, check_part
+from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_part
 from .base import Subject
 from .corruptions import Corruption, corruptions
 
@@ -72,7 +72,7 @@ def two_or_more(outputs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Bounded:
+class Bounded(Settings):
     """What perturbations share that stay within a distance of the input.
 
     Args:
@@ -213,7 +213,7 @@ class LabelAttack(Bounded):
 
 
 @dataclass(frozen=True)
-class Corrupted:
+class Corrupted(Settings):
     """A change that a person looks past: of light, colour or focus, or noise.
 
     Args:

@@ -14,7 +14,7 @@ from ..correlation import spearman
 from ..errors import NotApplicableError, require
 from ..numerics import per_item, wide
 from ..registry import Card, Registry
-from ..settings import check_choice, check_count, check_number
+from ..settings import Settings, check_choice, check_count, check_number
 from .maps import check_relevance, constant, relevance_of
 
 PER = ("pixel", "channel")
@@ -35,7 +35,7 @@ similarities: Registry[Similarity] = Registry("similarity")
 
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(Settings):
     """What similarities share: how the maps are read.
 
     Args:

@@ -14,7 +14,7 @@ from ..layout import by_part
 from ..quadrature import Quadrature
 from ..registry import Card
 from ..score_gradient import ScoreGradient
-from ..settings import check_choice, check_number
+from ..settings import Settings, check_choice, check_number
 from .base import Leg, along, edges, paths
 
 _SCHEDULES = ("linear", "sqrt")
@@ -22,7 +22,7 @@ _VELOCITIES = ("chord", "derivative")
 
 
 @dataclass(frozen=True)
-class BlurPath:
+class BlurPath(Settings):
     """Walk along the gaussian blurs of the input, sigma from `max_sigma` to 0.
 
     gamma(t) = blur(x, sigma(t)), sigma = max_sigma (1 - t), or max_sigma sqrt(1 - t), at which the

@@ -16,11 +16,12 @@ from ..numerics import l1_norm, wide
 from ..quadrature import Quadrature
 from ..registry import Card
 from ..score_gradient import ScoreGradient
+from ..settings import Settings
 from .base import Leg, edges, paths
 
 
 @dataclass(frozen=True)
-class GuidedPath:
+class GuidedPath(Settings):
     """Walk so that features with small gradients change first, near a straight line.
 
     At each step the l1 distance to the input falls by the step's share. The features whose

@@ -16,14 +16,14 @@ from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
 from ..score_gradient import ScoreGradient
-from ..settings import check_choice
+from ..settings import Settings, check_choice
 from .base import Leg, along, paths
 
 _CHANNELS = ("separate", "joint")
 
 
 @dataclass(frozen=True)
-class SpectralPath:
+class SpectralPath(Settings):
     """Walk from the baseline to the input by one singular component after the other.
 
     With x - x' = U diag(s) V^T, gamma(t) = x' + U diag(s a(t)) V^T. Component i enters linearly:

@@ -15,6 +15,7 @@ from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
 from ..score_gradient import ScoreGradient
+from ..settings import Settings
 from .base import Leg, along, paths
 
 _NO_WALK = (
@@ -24,7 +25,7 @@ _NO_WALK = (
 
 
 @dataclass(frozen=True)
-class Walked:
+class Walked(Settings):
     """Walk back from the baseline to the input over the points of the search for the baseline.
 
     The corners lie at equal fractions. With as many steps as the search took and the right rule,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import records
+from ... import records, saving
 from ..._engine.workers import Workers
 from ...errors import UnilensError, require
 from ...manifold import PCA, Decoder, LocalPCA, Manifold, load_manifold, save_manifold
@@ -120,7 +120,7 @@ def fit(wanted: Wanted, folder: Path, on_step: Step = lambda _: None) -> dict[st
     if classifier is not None:
         shares = {"train": split.train, "held_out": split.held_out}
         about["classifier"] = {f"accuracy_{k}": accuracy(classifier, v) for k, v in shares.items()}
-        records.write_whole(
+        saving.write_whole(
             folder / CLASSIFIER.removesuffix(".safetensors"),
             ".safetensors",
             lambda name: save_classifier(classifier, name),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 from matplotlib.figure import Figure
 
-from ... import records
+from ... import records, saving
 from ...viz import heatmap, pixels
 from .fitting import Fitted
 from .study import ALIGNED, MEASURES, Scores
@@ -76,7 +76,7 @@ def write_scores(scores: Scores, fitted: Fitted, folder: Path, settings: dict[st
     )
     records.write_text(folder / "score", ".csv", _csv(scores))
     figure = draw(scores)
-    records.write_whole(folder / "score", ".png", lambda name: figure.savefig(name, dpi=110))
+    saving.write_whole(folder / "score", ".png", lambda name: figure.savefig(name, dpi=110))
 
 
 def draw(scores: Scores) -> Figure:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, cast
 
 import torch
 from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from ...arrays import is_array
 from ...baselines import Baseline
 from ...baselines.parts import ByPart, as_baseline
-from ...errors import UnilensError, require
+from ...checks import read_target
+from ...errors import UnilensError, first_line, require
 from ...gradients import Evaluator
 from ...integration import PathAttribution
 from ...layout import Held
 from ...methods import explain, methods
+from ...parts import to_tensors
 
 Values = Tensor | tuple[Tensor, ...]
 """What captum takes and gives: one tensor, or a tuple with one for every input."""
@@ -77,7 +80,8 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
         """Return the attributions of the inputs.
 
         Args:
-            inputs: `(B, *S)`, or a tuple of them, which `forward_func` takes by position.
+            inputs: `(B, *S)`, or a tuple of them, which `forward_func` takes by position; arrays
+                and frames of other libraries are copied to tensors.
             baselines: what they are compared with, for methods that take any baseline: a number or
                 a tensor `(B, *S)` or `(1, *S)`, or one of them for each input; None for the
                 method's own.
@@ -101,24 +105,25 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
             f"expected a method whose values add up, to return their delta, got {self.method!r}; "
             "leave return_convergence_delta out",
         )
-        parts = inputs if isinstance(inputs, tuple) else (inputs,)
+        several = isinstance(inputs, tuple)
+        parts = _tensors(inputs if isinstance(inputs, tuple) else (inputs,), self.forward_func)
         _check_inputs(parts)
         extra = () if additional_forward_args is None else additional_forward_args
-        extra = extra if isinstance(extra, tuple) else (extra,)
+        extra = _tensors(extra if isinstance(extra, tuple) else (extra,), self.forward_func)
         index = _index(target, self.forward_func, (*parts, *extra))
-        alone = isinstance(inputs, Tensor) and inputs.ndim > 1 and not extra
+        alone = not several and parts[0].ndim > 1 and not extra
         if baselines is not None:
             settings["baseline"] = _compared_with(baselines, len(parts), alone)
         found: Any = explain(
             Evaluator(_outputs(self.forward_func, index is None), chunk=internal_batch_size),
-            inputs if alone else (*parts, *map(Held, extra)),
+            parts[0] if alone else (*parts, *map(Held, extra)),
             self.method,
             index,
             seed=self.seed,
             **{**self.settings, **settings},
         )
         values = (found.values,) if alone else found.values[: len(parts)]
-        given = values if isinstance(inputs, tuple) else values[0]
+        given = values if several else values[0]
         return (given, -found.completeness_gap) if return_convergence_delta else given
 
     def attribute_future(self) -> None:
@@ -201,6 +206,17 @@ class IDG(_Named):
     _name = "idg"
 
 
+def _tensors(given: tuple[Any, ...], forward: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return arrays of other libraries as tensors on the device of the module."""
+    device = next((weight.device for weight in _weights(forward)), None)
+    return cast(tuple[Any, ...], to_tensors(given, device))
+
+
+def _weights(forward: Callable[..., Any]) -> Iterator[Tensor]:
+    owner = forward if isinstance(forward, nn.Module) else getattr(forward, "__self__", None)
+    return iter(owner.parameters() if isinstance(owner, nn.Module) else ())
+
+
 def _check_inputs(parts: tuple[object, ...]) -> None:
     for part in parts:
         floating = isinstance(part, Tensor) and part.is_floating_point()
@@ -208,7 +224,7 @@ def _check_inputs(parts: tuple[object, ...]) -> None:
         require(
             floating,
             f"expected inputs to be floating-point tensors, got {came}; pass what is not to be "
-            "attributed as additional_forward_args",
+            "attributed as additional_forward_args, and convert lists with torch.as_tensor",
         )
 
 
@@ -226,16 +242,37 @@ def _index(
     target: object, forward: Callable[..., Any], arguments: tuple[object, ...]
 ) -> int | list[int] | Tensor | None:
     """Return captum's target as indices of flattened outputs."""
+    if is_array(target):
+        read = read_target(target)
+        target = read[0] if isinstance(read, list) and len(read) == 1 else read
     if isinstance(target, Tensor):
         return target.flatten()[0] if target.numel() == 1 else target
     if isinstance(target, tuple) or (
         isinstance(target, list) and target and isinstance(target[0], tuple)
     ):
-        with torch.no_grad():
-            shape = tuple(forward(*arguments).shape[1:])
+        shape = _shape_of_outputs(forward, arguments)
         each = [_flat(one, shape) for one in (target if isinstance(target, list) else [target])]
         return each if isinstance(target, list) else each[0]
     return target  # type: ignore[return-value]
+
+
+def _shape_of_outputs(
+    forward: Callable[..., Any], arguments: tuple[object, ...]
+) -> tuple[int, ...]:
+    weight = next((one for one in _weights(forward) if one.is_floating_point()), None)
+    given = [
+        one.to(weight.dtype)
+        if weight is not None and isinstance(one, Tensor) and one.is_floating_point()
+        else one
+        for one in arguments
+    ]
+    try:
+        with torch.no_grad():
+            return tuple(forward(*given).shape[1:])
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise UnilensError(
+            f"the model could not take the inputs, or gave no tensor: {first_line(error)}"
+        ) from error
 
 
 def _flat(place: tuple[int, ...], shape: tuple[int, ...]) -> int:
