@@ -18,7 +18,8 @@ from ..gradients import Evaluator
 from ..methods import methods
 from ..registry import Card, Composed, Entry, Registry
 from .attribution import TextAttribution
-from .classifier import AtEmbeddings, TextClassifier
+from .classifier import TextClassifier
+from .embeddings import AtEmbeddings
 
 
 @dataclass(frozen=True)

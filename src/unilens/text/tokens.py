@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,10 @@ from torch import Tensor
 
 from ..errors import UnilensError, require
 from ..numerics import wide
+from .limits import tokenizer_limit, too_long
+
+_ONE_AT_A_TIME = threading.Lock()
+"""A fast tokenizer serves one thread at a time: to another it says "Already borrowed"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +54,28 @@ class Tokens:
         return sums.index_add(0, torch.tensor(self.word_of, device=values.device), wide(values))
 
 
-def read_tokens(
-    tokenizer: Any, text: str, most: int
-) -> tuple[Mapping[str, Any], Tokens, list[int]]:
+def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, list[int]]:
     """Return what a tokenizer makes of a text, its tokens, and their places in it.
 
     Args:
         tokenizer: a fast one of transformers.
         text: what to read.
-        most: tokens that the model takes, those counted that the tokenizer adds.
 
     Raises:
-        UnilensError: no text, one without words, or one that is too long.
+        UnilensError: no text, one without words, or one longer than the tokenizer allows.
     """
     _check_text(text)
-    read = tokenizer(
-        text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
-    )
+    with _ONE_AT_A_TIME:
+        read = tokenizer(
+            text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+        )
     added = read["special_tokens_mask"]
     places = [place for place, special in enumerate(added) if not special]
     require(bool(places), f"expected a text with words, got {text!r}; write some")
-    count = len(added)
+    count, most = len(added), tokenizer_limit(tokenizer)
     require(
-        count <= most,
-        f"expected a text of at most {most} tokens, got {count} (with {sum(added)} that the "
-        "tokenizer adds); shorten it, or explain it in parts",
+        most is None or count <= most,
+        too_long(most or 0, count, sum(added), "shorten it, raise tokenizer.model_max_length"),
     )
     names = tokenizer.convert_ids_to_tokens([read["input_ids"][place] for place in places])
     offsets = [read["offset_mapping"][place] for place in places]
