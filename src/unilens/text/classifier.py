@@ -17,7 +17,7 @@ from ..checks import check_model, check_outputs
 from ..errors import UnilensError, require
 from ..models.labels import Labelled
 from ..passes import first_line, out_of_memory
-from .embeddings import AtEmbeddings, embed, embedding_layer, private_copy
+from .embeddings import AtEmbeddings, embed, embedding_layer, logits_of, private_copy
 from .limits import LookupsInBounds, longest_that_runs, notes_on_length, too_long
 from .tokens import Tokens, read_tokens
 
@@ -55,6 +55,7 @@ class TextClassifier(Labelled):
     """
 
     def __init__(self, network: nn.Module, tokenizer: Any, name: str = "") -> None:
+        network = _unwrapped(network)
         check_model(network)
         config = getattr(network, "config", None)
         fits = config is not None and hasattr(network, "get_input_embeddings")
@@ -78,7 +79,9 @@ class TextClassifier(Labelled):
         """The median l2 norm of the vocabulary's embeddings: the unit of distances for texts."""
         size = self._vocabulary_size
         some = torch.linspace(0, size - 1, min(size, _NORMS), device=self._device).long()
-        return float(embed(self.network, some.unsqueeze(0)).float().norm(dim=-1).median())
+        return float(
+            embed(private_copy(self.network), some.unsqueeze(0)).float().norm(dim=-1).median()
+        )
 
     @torch.inference_mode(False)
     def encode(self, text: str) -> EncodedText:
@@ -156,12 +159,7 @@ class TextClassifier(Labelled):
                 else f"expected a classifier that runs on what the tokenizer gives, got {kind}: "
                 f"{first_line(error)}"
             ) from error
-        logits = getattr(found, "logits", None)
-        if not isinstance(logits, Tensor):
-            raise UnilensError(
-                f"expected a sequence classifier that takes inputs_embeds, got {kind}: its output "
-                "has no logits"
-            )
+        logits = logits_of(found, network)
         check_outputs(logits, 1)
         return logits
 
@@ -179,9 +177,7 @@ class TextClassifier(Labelled):
         marks = {name: getattr(self.tokenizer, f"{name}_token_id", None) for name in _REPLACEMENTS}
         for by_ids in (False, True):
             try:
-                model = AtEmbeddings(
-                    network, ids[0], own, held, self.labels, marks, by_ids=by_ids
-                )
+                model = AtEmbeddings(network, ids[0], own, held, self.labels, marks, by_ids=by_ids)
                 with torch.no_grad():
                     logits = model(model.embeddings)
             except Exception as error:  # many take no embeddings, and say so in ways of their own
@@ -205,6 +201,14 @@ def _agree(logits: Tensor, expected: Tensor) -> bool:
     """Return whether logits are equal to rounding."""
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * max(1.0, float(expected.abs().max()))
     return float((logits - expected).abs().max()) <= tolerance
+
+
+def _unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network in a wrapper for several devices, or as it was before it was compiled."""
+    while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        network = network.module
+    original: nn.Module = getattr(network, "_orig_mod", network)
+    return original
 
 
 def _takes(network: nn.Module, name: str) -> bool:

@@ -64,6 +64,7 @@ class AtEmbeddings(Labelled, nn.Module):
         self.labels, self.by_ids = labels, by_ids
         self.held, self.replacements = dict(held), dict(replacements or {})
         self.training = False
+        self.one_at_a_time = _pads_unknown(network)
         self.register_buffer("ids", ids.unsqueeze(0))
         self.register_buffer("whole", embed(network, ids.unsqueeze(0)))
         self.register_buffer("places", places)
@@ -71,6 +72,8 @@ class AtEmbeddings(Labelled, nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """Return the logits `(B, K)` of embeddings `(B, E, L)`."""
         count = len(embeddings)
+        if count > 1 and self.one_at_a_time:
+            return torch.cat([self(one) for one in embeddings.split(1)])
         whole = self.whole.expand(count, -1, -1)
         whole = whole.index_copy(1, self.places, embeddings.mT.to(whole.dtype))
         held = {name: value.expand(count, -1) for name, value in self.held.items()}
@@ -79,8 +82,7 @@ class AtEmbeddings(Labelled, nn.Module):
                 found = self.network(input_ids=self.ids.expand(count, -1), **held)
         else:
             found = self.network(inputs_embeds=whole, **held)
-        logits: Tensor = found.logits
-        return logits
+        return logits_of(found, self.network)
 
     @property
     def embeddings(self) -> Tensor:
@@ -137,15 +139,46 @@ def embed(network: nn.Module, ids: Tensor) -> Tensor:
     return embeddings
 
 
+def logits_of(found: object, network: nn.Module) -> Tensor:
+    """Return the logits in what a network gives: an output of transformers, a tuple or a tensor.
+
+    Raises:
+        UnilensError: there are none.
+    """
+    first = found[0] if isinstance(found, tuple) else found
+    logits = first if isinstance(first, Tensor) else getattr(found, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise UnilensError(
+            "expected a sequence classifier that takes inputs_embeds, got "
+            f"{type(network).__name__}: its output, a {type(found).__name__}, has no logits"
+        )
+    return logits
+
+
 def private_copy(network: nn.Module) -> nn.Module:
     """Return a copy that shares the parameters; a network that cannot be copied, itself.
 
-    A pass may change the network: BigBird leaves its sparse attention for good at a short text.
+    A pass may change the network: BigBird leaves its sparse attention for good at a short text, and
+    a table with a `max_norm` is written to.
     """
+    written = {
+        id(getattr(module, "weight", None))
+        for module in network.modules()
+        if getattr(module, "max_norm", None) is not None
+    }
+    shared = {id(value): value for value in network.parameters() if id(value) not in written}
     try:
-        return copy.deepcopy(network, {id(value): value for value in network.parameters()})
+        return copy.deepcopy(network, dict(shared))
     except Exception:  # a network can hold anything: locks, handles
         return network
+
+
+def _pads_unknown(network: nn.Module) -> bool:
+    """Return whether a network knows no padding token: many then take one text at a time."""
+    config: Any = getattr(network, "config", None)
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    return getattr(config, "pad_token_id", None) is None
 
 
 @contextmanager
@@ -159,7 +192,9 @@ def _giving(given: _Given) -> Iterator[None]:
 
 def _with_replaceable_lookups(network: nn.Module) -> nn.Module:
     """Return a copy whose embedding layers, all that share the table, give what they are given."""
-    copied = copy.deepcopy(network, {id(value): value for value in network.parameters()})
+    copied = private_copy(network)
+    if copied is network:
+        raise UnilensError("it takes no inputs_embeds, and copy.deepcopy cannot copy it")
     layer = embedding_layer(copied)
     table = getattr(layer, "weight", None)
     for module in copied.modules():
