@@ -140,4 +140,6 @@ def explain_text(
     encoded = classifier.encode(text)
     found = explainer(encoded.model, encoded.embeddings, target, seed=seed)
     label = classifier.label(int(found.target))
-    return TextAttribution(encoded.tokens, label, found.with_provenance(method=method))
+    return TextAttribution(
+        encoded.tokens, label, found.with_provenance(method=method), encoded.notes
+    )
