@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import UnilensError, require
 from ..numerics import wide
+from ..passes import first_line
 from .limits import tokenizer_limit, too_long
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -65,10 +66,7 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
         UnilensError: no text, one without words, or one longer than the tokenizer allows.
     """
     _check_text(text)
-    with _ONE_AT_A_TIME:
-        read = tokenizer(
-            text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
-        )
+    read = _read(tokenizer, text)
     added = read["special_tokens_mask"]
     places = [place for place, special in enumerate(added) if not special]
     require(bool(places), f"expected a text with words, got {text!r}; write some")
@@ -87,6 +85,19 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
         _numbered([words[place] for place in places]),
     )
     return read, tokens, places
+
+
+def _read(tokenizer: Any, text: str) -> Any:
+    try:
+        with _ONE_AT_A_TIME:
+            return tokenizer(
+                text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+            )
+    except Exception as error:  # the library raises plain Exceptions, for unknown words say
+        raise UnilensError(
+            f"expected a tokenizer that reads the text, got {type(tokenizer).__name__}: "
+            f"{first_line(error)}"
+        ) from error
 
 
 def _check_text(text: object) -> None:
