@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from unilens.errors import UnilensError
 from unilens.text import TextClassifier, explain_text, load_text_classifier
+from unilens.text.alignment import align, words_between_spaces
 from unilens.text.limits import LookupsInBounds, longest_that_runs
 
 from ..text_models import ARCHITECTURES, tiny, tiny_bert, tiny_gpt2, tiny_tokenizer
@@ -368,6 +369,58 @@ def test_text_tokenizer_that_truncates_and_pads_by_itself():
     )
     found = TextClassifier(tiny_bert(), tokenizer).encode(TEXT)
     assert found.tokens.words == ("the", "film", "was", "not", "good")
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "offsets", "words"),
+    [
+        ("The soup!", ["the", "so@@", "up", "!"], [(0, 3), (4, 6), (6, 8), (8, 9)], (0, 1, 1, 1)),
+        ("  un Café", ["▁u", "n", "▁cafe"], [(2, 3), (3, 4), (5, 9)], (0, 0, 1)),
+        ("a ﬁne", ["a</w>", "fi", "##ne"], [(0, 1), (2, 3), (3, 5)], (0, 1, 1)),
+        ("a xyz b", ["a", "[UNK]", "b"], [(0, 1), (2, 5), (6, 7)], (0, 1, 2)),
+        ("a b", ["a", " ", "b"], [(0, 1), (1, 2), (2, 3)], (0, 0, 1)),
+    ],
+)
+def test_text_tokens_are_found_by_their_names(text, names, offsets, words):
+    assert align(text, names, "[UNK]") == offsets
+    assert words_between_spaces(text, offsets) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("see @ada", ["see", "@user"]),
+        ("bad, soup", ["[UNK]", "[UNK]", "[UNK]"]),
+        ("bad soup", ["bad"]),
+        ("bad", ["bad", "soup"]),
+    ],
+)
+def test_text_tokens_that_a_slow_tokenizer_has_rewritten(text, names):
+    with pytest.raises(UnilensError, match=r"got a slow one that rewrites it: .* is not found at"):
+        align(text, names, "[UNK]")
+
+
+def test_text_of_a_slow_tokenizer(tmp_path):
+    (tmp_path / "words").write_text("the 5\nfilm 4\nwas 3\nba@@ 2\nd 1\n")
+    merges = [
+        "t h 5",
+        "th e</w> 5",
+        "f i 4",
+        "fi l 4",
+        "fil m</w> 4",
+        "w a 3",
+        "wa s</w> 3",
+        "b a 2",
+    ]
+    (tmp_path / "merges").write_text("\n".join(merges) + "\n")
+    tokenizer = transformers.PhobertTokenizer(str(tmp_path / "words"), str(tmp_path / "merges"))
+    network = tiny_bert()
+    found = explain_text(TextClassifier(network, tokenizer), "the film was bad", "gradient")
+    assert found.tokens.names == ("the", "film", "was", "ba@@", "d")
+    assert found.tokens.words == ("the", "film", "was", "bad")
+    assert "".join(piece for piece, _ in found.pieces()) == "the film was bad"
+    expected = logits(network, "the film was bad", tokenizer).tolist()
+    assert found.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_text_of_a_word_that_the_tokenizer_cannot_name():

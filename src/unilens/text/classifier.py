@@ -65,7 +65,7 @@ class TextClassifier(Labelled):
             "other models in a module that takes embeddings, and call unilens.explain",
         )
         require(
-            bool(getattr(tokenizer, "is_fast", False)),
+            hasattr(tokenizer, "is_fast") and callable(tokenizer),
             f"expected a fast tokenizer, which says where its tokens are in the text, got "
             f"{type(tokenizer).__name__}; load it by AutoTokenizer, or convert it to a "
             "tokenizer.json",

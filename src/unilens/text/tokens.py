@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UnilensError, require
 from ..numerics import wide
 from ..passes import first_line
+from .alignment import align, words_between_spaces
 from .limits import tokenizer_limit, too_long
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -59,7 +60,7 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
     """Return what a tokenizer makes of a text, its tokens, and their places in it.
 
     Args:
-        tokenizer: a fast one of transformers.
+        tokenizer: one of transformers.
         text: what to read.
 
     Raises:
@@ -75,21 +76,24 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
         most is None or count <= most,
         too_long(most or 0, count, sum(added), "shorten it, raise tokenizer.model_max_length"),
     )
-    names = tokenizer.convert_ids_to_tokens([read["input_ids"][place] for place in places])
-    offsets = [read["offset_mapping"][place] for place in places]
-    words = read.word_ids()
-    tokens = Tokens(
-        text,
-        tuple(names),
-        tuple(map(tuple, offsets)),
-        _numbered([words[place] for place in places]),
-    )
-    return read, tokens, places
+    names = tuple(tokenizer.convert_ids_to_tokens([read["input_ids"][place] for place in places]))
+    if tokenizer.is_fast:
+        offsets = [tuple(read["offset_mapping"][place]) for place in places]
+        words = read.word_ids()
+        word_of = _numbered([words[place] for place in places])
+    else:
+        pieces = tokenizer.tokenize(text)  # an unknown piece has lost its name among the ids
+        same = tokenizer.convert_tokens_to_ids(pieces) == [read["input_ids"][one] for one in places]
+        offsets = align(text, pieces if same else names, tokenizer.unk_token)
+        word_of = words_between_spaces(text, offsets)
+    return read, Tokens(text, names, tuple(offsets), word_of), places
 
 
 def _read(tokenizer: Any, text: str) -> Any:
     try:
         with _ONE_AT_A_TIME:
+            if not tokenizer.is_fast:
+                return _read_slowly(tokenizer, text)
             return tokenizer(
                 text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
             )
@@ -98,6 +102,17 @@ def _read(tokenizer: Any, text: str) -> Any:
             f"expected a tokenizer that reads the text, got {type(tokenizer).__name__}: "
             f"{first_line(error)}"
         ) from error
+
+
+def _read_slowly(tokenizer: Any, text: str) -> dict[str, Any]:
+    """Return what a slow tokenizer makes of a text; not all of them know which tokens they add."""
+    read = dict(tokenizer(text, verbose=False))
+    ids, own = read["input_ids"], tokenizer(text, add_special_tokens=False, verbose=False)
+    count = len(own["input_ids"])
+    starts = range(len(ids) - count + 1)
+    first = next(one for one in starts if ids[one : one + count] == own["input_ids"])
+    added = [not first <= place < first + count for place in range(len(ids))]
+    return {**read, "special_tokens_mask": added}
 
 
 def _check_text(text: object) -> None:
