@@ -227,6 +227,38 @@ def test_text_models_without_token_embeddings(name):
         explain_text(classifier, TEXT)
 
 
+def test_text_models_without_weights_or_finite_logits():
+    with torch.device("meta"):
+        empty = transformers.BertForSequenceClassification(tiny_bert().config).eval()
+    with pytest.raises(UnilensError, match="got BertForSequenceClassification on the meta device"):
+        explain_text(TextClassifier(empty, tiny_tokenizer()), TEXT)
+    network = tiny_bert()
+    with torch.no_grad():
+        network.classifier.bias[0] = torch.nan
+    with pytest.raises(UnilensError, match="expected finite logits, got NaN or infinity from Bert"):
+        TextClassifier(network, tiny_tokenizer()).encode(TEXT)
+
+
+@pytest.mark.parametrize("head", ["MaskedLM", "TokenClassification", "QuestionAnswering"])
+def test_text_models_with_other_heads(head):
+    config = tiny_bert().config
+    network = getattr(transformers, f"BertFor{head}")(config).eval()
+    with pytest.raises(
+        UnilensError, match=r"expected outputs of shape \(1, classes\)|too many val"
+    ):
+        explain_text(TextClassifier(network, tiny_tokenizer()), TEXT)
+
+
+@pytest.mark.parametrize("name", ["Roberta", "GPT2"])
+def test_text_that_names_the_padding_token(name):
+    network, tokenizer = tiny(name, pad_token_id=0), tiny_tokenizer()
+    text = "the [PAD] film was [PAD]"
+    found = explain_text(TextClassifier(network, tokenizer), text, "gradient")
+    expected = logits(network, text).tolist()
+    assert found.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-9)
+    assert found.tokens.names == ("the", "[PAD]", "film", "was", "[PAD]")
+
+
 def test_text_of_a_tokenizer_with_more_tokens_than_the_model():
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["zzz"])

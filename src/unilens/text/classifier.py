@@ -17,7 +17,7 @@ from ..checks import check_model, check_outputs
 from ..errors import UnilensError, require
 from ..models.labels import Labelled
 from ..passes import first_line, out_of_memory
-from .embeddings import AtEmbeddings, embed, embedding_layer, logits_of, private_copy
+from .embeddings import AtEmbeddings, embed, embedding_layer, logits_of, padding_id, private_copy
 from .limits import LookupsInBounds, longest_that_runs, notes_on_length, too_long
 from .tokens import Tokens, read_tokens
 
@@ -113,7 +113,13 @@ class TextClassifier(Labelled):
     @property
     def _device(self) -> torch.device:
         layer = embedding_layer(self.network)
-        return next(chain(layer.parameters(), layer.buffers(), self.network.parameters())).device
+        device = next(chain(layer.parameters(), layer.buffers(), self.network.parameters())).device
+        require(
+            device.type != "meta",
+            f"expected a model with its weights, got {type(self.network).__name__} on the meta "
+            "device; load it without offloading",
+        )
+        return device
 
     @property
     def _vocabulary_size(self) -> int:
@@ -161,6 +167,11 @@ class TextClassifier(Labelled):
             ) from error
         logits = logits_of(found, network)
         check_outputs(logits, 1)
+        require(
+            bool(logits.isfinite().all()),
+            f"expected finite logits, got NaN or infinity from {kind}; check its weights, and its "
+            "precision",
+        )
         return logits
 
     def _at_embeddings(
@@ -180,13 +191,14 @@ class TextClassifier(Labelled):
                 model = AtEmbeddings(network, ids[0], own, held, self.labels, marks, by_ids=by_ids)
                 with torch.no_grad():
                     logits = model(model.embeddings)
+                check_outputs(logits, 1)
             except Exception as error:  # many take no embeddings, and say so in ways of their own
                 why = why or first_line(error)
                 continue
             if _agree(logits, expected):
                 return model
             difference = float((logits - expected).abs().max())
-            padded = getattr(network.config, "pad_token_id", None) in ids  # found by its id
+            padded = padding_id(network) in ids.tolist()[0]  # decoders find the padding by its id
             require(
                 padded and not by_ids,
                 "expected a model that gives the same logits from ids and from their embeddings, "

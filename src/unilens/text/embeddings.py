@@ -64,7 +64,7 @@ class AtEmbeddings(Labelled, nn.Module):
         self.labels, self.by_ids = labels, by_ids
         self.held, self.replacements = dict(held), dict(replacements or {})
         self.training = False
-        self.one_at_a_time = _pads_unknown(network)
+        self.one_at_a_time = padding_id(network) is None
         self.register_buffer("ids", ids.unsqueeze(0))
         self.register_buffer("whole", embed(network, ids.unsqueeze(0)))
         self.register_buffer("places", places)
@@ -173,12 +173,13 @@ def private_copy(network: nn.Module) -> nn.Module:
         return network
 
 
-def _pads_unknown(network: nn.Module) -> bool:
-    """Return whether a network knows no padding token: many then take one text at a time."""
+def padding_id(network: nn.Module) -> int | None:
+    """Return the padding token's id by the configuration; without one many take one text a time."""
     config: Any = getattr(network, "config", None)
     if hasattr(config, "get_text_config"):
         config = config.get_text_config()
-    return getattr(config, "pad_token_id", None) is None
+    number: int | None = getattr(config, "pad_token_id", None)
+    return number
 
 
 @contextmanager
