@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +14,6 @@ from ..numerics import wide
 from ..passes import first_line
 from .alignment import align, words_between_spaces
 from .limits import tokenizer_limit, too_long
-
-_ONE_AT_A_TIME = threading.Lock()
-"""A fast tokenizer serves one thread at a time: to another it says "Already borrowed"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +87,11 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
 
 def _read(tokenizer: Any, text: str) -> Any:
     try:
-        with _ONE_AT_A_TIME:
-            if not tokenizer.is_fast:
-                return _read_slowly(tokenizer, text)
-            return tokenizer(
-                text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
-            )
+        if not tokenizer.is_fast:
+            return _read_slowly(tokenizer, text)
+        return tokenizer(
+            text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+        )
     except Exception as error:  # the library raises plain Exceptions, for unknown words say
         raise UnilensError(
             f"expected a tokenizer that reads the text, got {type(tokenizer).__name__}: "
