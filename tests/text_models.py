@@ -78,6 +78,58 @@ def tiny_gpt2(seed=0):
     return _spread(transformers.GPT2ForSequenceClassification(config), seed)
 
 
+_POSITIONS = 32
+_SIZES = {
+    "vocab_size": len(SPECIAL) + len(WORDS), "num_labels": 3, "max_position_embeddings": _POSITIONS,
+}  # fmt: skip
+_BERT = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+}  # fmt: skip
+_LLAMA = {**_BERT, "num_key_value_heads": 2, "head_dim": 8, "bos_token_id": 2, "eos_token_id": 3}
+_BART = {
+    "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "eos_token_id": 3,
+    "bos_token_id": 2, "decoder_start_token_id": 3,
+}  # fmt: skip
+_T5 = {
+    "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2, "eos_token_id": 3,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
+ARCHITECTURES = {
+    "Bert": _BERT,
+    "Roberta": {**_BERT, "pad_token_id": 1},
+    "DebertaV2": {**_BERT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "DistilBert": {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 24},
+    "Electra": {**_BERT, "embedding_size": 12},
+    "Longformer": {**_BERT, "attention_window": [8, 8], "pad_token_id": 1},
+    "BigBird": {**_BERT, "attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1},
+    "Funnel": {
+        "d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 24, "block_sizes": [1, 1],
+        "num_hidden_layers": None, "max_position_embeddings": None,
+    },
+    "XLNet": {
+        "d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24, "max_position_embeddings": None,
+    },
+    "GPT2": {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": _POSITIONS},
+    "OPT": {**_BERT, "ffn_dim": 24, "word_embed_proj_dim": 16, "pad_token_id": 1},
+    "Llama": _LLAMA,
+    "Gemma": _LLAMA,
+    "Bloom": {"hidden_size": 16, "n_layer": 1, "n_head": 2},
+    "T5": _T5,
+    "Bart": _BART,
+}  # fmt: skip
+"""Architectures of transformers, and settings that make them tiny: 32 positions, where they end."""
+
+
+def tiny(architecture, seed=0, **more):
+    """A tiny classifier of an architecture, with random weights, in float64."""
+    settings = {**_SIZES, "pad_token_id": 0, **ARCHITECTURES[architecture], **more}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    config = getattr(transformers, f"{architecture}Config")(**settings)
+    network = getattr(transformers, f"{architecture}ForSequenceClassification")(config)
+    return _spread(network, seed)
+
+
 def tiny_text_classifier():
     """A classifier that takes no time, for `--model py:`."""
     return TextClassifier(tiny_bert(), tiny_tokenizer())

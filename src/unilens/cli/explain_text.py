@@ -117,7 +117,7 @@ def _explained(
             attribution = explainer(evaluator, encoded.embeddings, target, seed=seed)
         label = classifier.label(int(attribution.target))
         found[name] = TextAttribution(
-            encoded.tokens, label, attribution.with_provenance(method=name)
+            encoded.tokens, label, attribution.with_provenance(method=name), encoded.notes
         )
     return found
 
@@ -139,6 +139,7 @@ def _record(classifier: TextClassifier, found: Mapping[str, TextAttribution]) ->
         "tokens": list(first.tokens.names),
         "offsets": [list(pair) for pair in first.tokens.offsets],
         "words": list(first.tokens.words),
+        "notes": list(first.notes),
         "methods": {
             name: records.of_method(one.attribution)
             | {
@@ -167,4 +168,6 @@ def _summarise(
             console.print(
                 f"    [yellow]{warning}[/]: {escape(WARNINGS[warning].meaning)}", soft_wrap=True
             )
+    for note in next(iter(found.values())).notes:
+        console.print(f"  note: {escape(plain(note))}", soft_wrap=True)
     console.print(f"  written: {escape(printable(str(path)))}.html, .json", soft_wrap=True)

@@ -1,7 +1,8 @@
 """What a text classifier saw: every method at the embeddings of the text's own tokens."""
 
 from .attribution import TextAttribution
-from .classifier import AtEmbeddings, EncodedText, TextClassifier
+from .classifier import EncodedText, TextClassifier
+from .embeddings import AtEmbeddings
 from .loading import load_text_classifier
 from .methods import build_text_method, explain_text, text_baselines, text_methods
 from .tokens import Tokens

@@ -27,11 +27,13 @@ class TextAttribution:
         tokens: of the text: their names, and where they are.
         label: of the class explained.
         attribution: at the embeddings, `(1, E, L)`, with its diagnostics and warnings.
+        notes: what a reader needs to know about the text and the model: its length, say.
     """
 
     tokens: Tokens
     label: str
     attribution: Attribution
+    notes: tuple[str, ...] = ()
 
     @property
     def token_values(self) -> Tensor:

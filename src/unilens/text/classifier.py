@@ -1,93 +1,28 @@
-"""A text classifier as a function of the embeddings of a text's own tokens, all else held fixed."""
+"""A text classifier with its tokenizer, and texts as it takes them."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .._engine.memory import out_of_memory
 from ..checks import check_model, check_outputs
 from ..errors import UnilensError, first_line, require
 from ..models.labels import Labelled
+from .embeddings import AtEmbeddings, embed, embedding_layer, logits_of, own_copy, padding_id
+from .limits import LookupsInBounds, longest_that_runs, notes_on_length, too_long
 from .tokens import Tokens, read_tokens
 
 _NORMS = 4096
 """Embeddings, evenly spread over the vocabulary, whose norms say what is typical."""
-
-
-class AtEmbeddings(Labelled, nn.Module):
-    """One text's logits as a function of its tokens' embeddings.
-
-    From embeddings `(B, E, L)`, a signal of E channels and L places, to logits `(B, K)`. They are
-    what the embedding layer gives; positions and segments are added inside. The tokens that the
-    tokenizer adds, and the mask, are held fixed.
-
-    Args:
-        network: a sequence classifier of transformers; it is used, not changed.
-        ids: `(N,)`, of all tokens.
-        places: `(L,)`, which of them are the text's own.
-        held: what the network takes beside, each `(1, N)`.
-        labels: of the classes.
-        replacements: ids of the tokens that can stand for others, by name.
-    """
-
-    whole: Tensor
-    places: Tensor
-
-    def __init__(
-        self,
-        network: nn.Module,
-        ids: Tensor,
-        places: Tensor,
-        held: Mapping[str, Tensor],
-        labels: tuple[str, ...] = (),
-        replacements: Mapping[str, int | None] | None = None,
-    ) -> None:
-        super().__init__()
-        self.network, self.labels = network, labels
-        self.held, self.replacements = dict(held), dict(replacements or {})
-        self.training = False
-        with torch.no_grad():
-            self.register_buffer("whole", self._embed(ids).unsqueeze(0))
-        self.register_buffer("places", places)
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Return the logits `(B, K)` of embeddings `(B, E, L)`."""
-        count = len(embeddings)
-        whole = self.whole.expand(count, -1, -1).index_copy(1, self.places, embeddings.mT)
-        held = {name: value.expand(count, -1) for name, value in self.held.items()}
-        logits: Tensor = self.network(inputs_embeds=whole, **held).logits
-        return logits
-
-    @property
-    def embeddings(self) -> Tensor:
-        """The embeddings of the text itself, `(1, E, L)`."""
-        return self.whole[:, self.places].mT.contiguous()
-
-    def replacement(self, name: str) -> Tensor:
-        """Return the embedding `(E,)` of a token that stands for others, such as "mask".
-
-        Raises:
-            UnilensError: the tokenizer has no such token.
-        """
-        number = self.replacements.get(name)
-        if number is None:
-            having = [one for one, known in self.replacements.items() if known is not None]
-            raise UnilensError(
-                f"expected a tokenizer with a {name} token, got one without; use baseline="
-                f"{' or '.join([*having, 'zero'])}"
-            )
-        with torch.no_grad():
-            return self._embed(self.places.new_tensor([number]))[0]
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        network: Any = self.network
-        embeddings: Tensor = network.get_input_embeddings()(ids)
-        return embeddings.detach()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,11 +33,13 @@ class EncodedText:
         tokens: of the text.
         model: from embeddings `(B, E, L)` to logits `(B, K)`.
         embeddings: `(1, E, L)`, of the text itself.
+        notes: what a reader needs to know about the text and this model.
     """
 
     tokens: Tokens
     model: AtEmbeddings
     embeddings: Tensor
+    notes: tuple[str, ...] = ()
 
 
 class TextClassifier(Labelled):
@@ -118,6 +55,7 @@ class TextClassifier(Labelled):
     """
 
     def __init__(self, network: nn.Module, tokenizer: Any, name: str = "") -> None:
+        network = _unwrapped(network)
         check_model(network)
         config = getattr(network, "config", None)
         fits = config is not None and hasattr(network, "get_input_embeddings")
@@ -127,7 +65,7 @@ class TextClassifier(Labelled):
             "other models in a module that takes embeddings, and call unilens.explain",
         )
         require(
-            bool(getattr(tokenizer, "is_fast", False)),
+            hasattr(tokenizer, "is_fast") and callable(tokenizer),
             f"expected a fast tokenizer, which says where its tokens are in the text, got "
             f"{type(tokenizer).__name__}; load it by AutoTokenizer, or convert it to a "
             "tokenizer.json",
@@ -136,70 +74,157 @@ class TextClassifier(Labelled):
         names = getattr(config, "id2label", None) or {}
         self.labels = tuple(str(names[index]) for index in sorted(names))
 
-    @property
-    def most_tokens(self) -> int:
-        """The tokens that the model takes, those counted that the tokenizer adds."""
-        config: Any = self.network.config
-        positions = getattr(config, "max_position_embeddings", None) or self._unlimited
-        return int(min(positions, self.tokenizer.model_max_length))
-
-    _unlimited = 2**31
-
     @functools.cached_property
     def typical_norm(self) -> float:
         """The median l2 norm of the vocabulary's embeddings: the unit of distances for texts."""
-        network: Any = self.network
-        layer = network.get_input_embeddings()
-        size = layer.weight.shape[0]
-        some = torch.linspace(0, size - 1, min(size, _NORMS), device=layer.weight.device)
-        with torch.no_grad():
-            return float(layer(some.long()).float().norm(dim=-1).median())
+        size = self._vocabulary_size
+        some = torch.linspace(0, size - 1, min(size, _NORMS), device=self._device).long()
+        return float(embed(own_copy(self.network), some.unsqueeze(0)).float().norm(dim=-1).median())
 
     @torch.inference_mode(False)
     def encode(self, text: str) -> EncodedText:
         """Return a text as the model takes it.
 
         The model's logits are compared, from the tokens' ids and from their embeddings: where they
-        differ, an explanation would be one of another model.
+        differ, an explanation would be one of another model. How many tokens it takes is found by
+        running it.
 
         Raises:
             UnilensError: the text is empty or too long, or the model takes no embeddings.
         """
-        read, tokens, places = read_tokens(self.tokenizer, text, self.most_tokens)
-        network: Any = self.network
-        device = network.get_input_embeddings().weight.device
+        read, tokens, places = read_tokens(self.tokenizer, text)
+        ids = torch.tensor([read["input_ids"]], device=self._device)
+        self._check_vocabulary(ids)
         held = {
-            name: torch.tensor([values], device=device)
+            name: torch.tensor([values], device=self._device)
             for name, values in read.items()
-            if name in self.tokenizer.model_input_names and name != "input_ids"
+            if name in self.tokenizer.model_input_names
+            and name != "input_ids"
+            and _takes(self.network, name)
         }
-        ids = torch.tensor(read["input_ids"], device=device)
-        marks = {kind: getattr(self.tokenizer, f"{kind}_token_id", None) for kind in _REPLACEMENTS}
-        model = AtEmbeddings(
-            self.network, ids, torch.tensor(places, device=device), held, self.labels, marks
-        )
-        self._compare(ids, held, model)
-        return EncodedText(tokens, model, model.embeddings)
+        network = own_copy(self.network)
+        expected = self._logits(network, ids, held, ids.shape[1] - len(places))
+        model = self._at_embeddings(network, ids, places, held, expected)
+        notes = notes_on_length(self.network, ids.shape[1])
+        return EncodedText(tokens, model, model.embeddings, notes)
 
-    def _compare(self, ids: Tensor, held: Mapping[str, Tensor], model: AtEmbeddings) -> None:
-        kind = type(self.network).__name__
+    @property
+    def _device(self) -> torch.device:
+        layer = embedding_layer(self.network)
+        device = next(chain(layer.parameters(), layer.buffers(), self.network.parameters())).device
+        require(
+            device.type != "meta",
+            f"expected a model with its weights, got {type(self.network).__name__} on the meta "
+            "device; load it without offloading",
+        )
+        return device
+
+    @property
+    def _vocabulary_size(self) -> int:
+        layer: Any = embedding_layer(self.network)
+        size = getattr(layer, "num_embeddings", None) or len(layer.weight)
+        return int(size)
+
+    def _check_vocabulary(self, ids: Tensor) -> None:
+        largest, size = int(ids.max()), self._vocabulary_size
+        require(
+            largest < size,
+            f"expected a tokenizer with the model's {size} tokens, got token {largest}, "
+            f"{self.tokenizer.convert_ids_to_tokens(largest)!r}; use the tokenizer saved with the "
+            "model",
+        )
+
+    def _logits(
+        self, network: nn.Module, ids: Tensor, held: Mapping[str, Tensor], added: int
+    ) -> Tensor:
+        """Return the logits `(1, K)` from the ids `(1, N)`."""
+        count, kind = ids.shape[1], type(network).__name__
+
+        def run(most: int) -> Any:
+            def cut(values: Tensor) -> Tensor:  # many models need the last token
+                return torch.cat([values[:, : most - 1], values[:, -1:]], 1)
+
+            bounds = nullcontext() if ids.device.type == "cpu" else LookupsInBounds()
+            given = {name: cut(values) for name, values in held.items()}
+            with torch.no_grad(), bounds:
+                return network(input_ids=cut(ids), **given)
+
         try:
-            with torch.no_grad():
-                by_ids = self.network(input_ids=ids.unsqueeze(0), **held).logits
-                by_embeddings = model(model.embeddings)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            found = run(count)
+        except Exception as error:  # models fail in ways of their own: index, shape, assertion
+            if out_of_memory(error):
+                raise UnilensError(
+                    f"ran out of memory at a text of {count} tokens; explain it in parts"
+                ) from error
+            most = longest_that_runs(run, count)
             raise UnilensError(
-                f"expected a sequence classifier that takes inputs_embeds, got {kind}: "
+                too_long(most, count, added)
+                if most > added
+                else f"expected a classifier that runs on what the tokenizer gives, got {kind}: "
                 f"{first_line(error)}"
             ) from error
-        check_outputs(by_ids, 1)
-        tolerance = torch.finfo(by_ids.dtype).eps ** 0.5 * max(1.0, float(by_ids.abs().max()))
-        difference = float((by_ids - by_embeddings).abs().max())
+        logits = logits_of(found, network)
+        check_outputs(logits, 1)
         require(
-            difference <= tolerance,
-            f"expected a model that gives the same logits from ids and from their embeddings, got "
-            f"{kind}, where they differ by {difference:.2g}; it needs the ids themselves",
+            bool(logits.isfinite().all()),
+            f"expected finite logits, got NaN or infinity from {kind}; check its weights, and its "
+            "precision",
         )
+        return logits
+
+    def _at_embeddings(
+        self,
+        network: nn.Module,
+        ids: Tensor,
+        places: list[int],
+        held: Mapping[str, Tensor],
+        expected: Tensor,
+    ) -> AtEmbeddings:
+        """Return the model at its embeddings, checked to give the expected logits `(1, K)`."""
+        kind, why = type(network).__name__, ""
+        own = torch.tensor(places, device=ids.device)
+        marks = {name: getattr(self.tokenizer, f"{name}_token_id", None) for name in _REPLACEMENTS}
+        for by_ids in (False, True):
+            try:
+                model = AtEmbeddings(network, ids[0], own, held, self.labels, marks, by_ids=by_ids)
+                with torch.no_grad():
+                    logits = model(model.embeddings)
+                check_outputs(logits, 1)
+            except Exception as error:  # many take no embeddings, and say so in ways of their own
+                why = why or first_line(error)
+                continue
+            if _agree(logits, expected):
+                return model
+            difference = float((logits - expected).abs().max())
+            padded = padding_id(network) in ids.tolist()[0]  # decoders find the padding by its id
+            require(
+                padded and not by_ids,
+                "expected a model that gives the same logits from ids and from their embeddings, "
+                f"got {kind}, where they differ by {difference:.2g}; it needs the ids themselves",
+            )
+        raise UnilensError(
+            f"expected a sequence classifier that takes inputs_embeds, got {kind}: {why}"
+        )
+
+
+def _agree(logits: Tensor, expected: Tensor) -> bool:
+    """Return whether logits are equal to rounding."""
+    tolerance = torch.finfo(expected.dtype).eps ** 0.5 * max(1.0, float(expected.abs().max()))
+    return float((logits - expected).abs().max()) <= tolerance
+
+
+def _unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network in a wrapper for several devices, or as it was before it was compiled."""
+    while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        network = network.module
+    original: nn.Module = getattr(network, "_orig_mod", network)
+    return original
+
+
+def _takes(network: nn.Module, name: str) -> bool:
+    """Return whether a network takes an input of this name."""
+    known = inspect.signature(network.forward).parameters.values()
+    return any(one.name == name or one.kind is one.VAR_KEYWORD for one in known)
 
 
 _REPLACEMENTS = ("pad", "mask")

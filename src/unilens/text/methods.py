@@ -18,7 +18,8 @@ from ..gradients import Evaluator
 from ..methods import methods
 from ..registry import Card, Composed, Entry, Registry
 from .attribution import TextAttribution
-from .classifier import AtEmbeddings, TextClassifier
+from .classifier import TextClassifier
+from .embeddings import AtEmbeddings
 
 
 @dataclass(frozen=True)
@@ -139,4 +140,6 @@ def explain_text(
     encoded = classifier.encode(text)
     found = explainer(encoded.model, encoded.embeddings, target, seed=seed)
     label = classifier.label(int(found.target))
-    return TextAttribution(encoded.tokens, label, found.with_provenance(method=method))
+    return TextAttribution(
+        encoded.tokens, label, found.with_provenance(method=method), encoded.notes
+    )

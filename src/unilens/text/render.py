@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ Strongest: {% for word, value in strongest %}{{ ", " if not loop.first }}{{ word
 {% endfor %}</p>
 {% for name, meaning in warnings %}<p style="margin:.3em 0;color:#b03000">✖ <b>{{ name }}</b>: \
 {{ meaning }}</p>
+{% endfor %}{% for note in notes %}<p style="margin:.3em 0;color:#666">{{ note }}</p>
 {% endfor %}</div>
 """
 
@@ -70,6 +72,7 @@ def html(found: TextAttribution, by: str) -> str:
             scale=f"{scale:.2g}",
             strongest=[(word, f"{value:+.2g}") for word, value in strongest(found)],
             warnings=[(name, WARNINGS[name].meaning) for name in attribution.warnings[0]],
+            notes=found.notes,
         )
     )
 
@@ -114,7 +117,7 @@ def strongest(found: TextAttribution) -> list[tuple[str, float]]:
 
 def _named(found: TextAttribution, name: str) -> TextAttribution:
     named = found.attribution.with_provenance(method=name)
-    return TextAttribution(found.tokens, found.label, named)
+    return dataclasses.replace(found, attribution=named)
 
 
 def _facts(found: TextAttribution) -> list[str]:

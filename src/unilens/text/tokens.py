@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UnilensError, require
+from ..errors import UnilensError, first_line, require
 from ..numerics import wide
+from .alignment import align, words_between_spaces
+from .limits import tokenizer_limit, too_long
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +51,62 @@ class Tokens:
         return sums.index_add(0, torch.tensor(self.word_of, device=values.device), wide(values))
 
 
-def read_tokens(
-    tokenizer: Any, text: str, most: int
-) -> tuple[Mapping[str, Any], Tokens, list[int]]:
+def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, list[int]]:
     """Return what a tokenizer makes of a text, its tokens, and their places in it.
 
     Args:
-        tokenizer: a fast one of transformers.
+        tokenizer: one of transformers.
         text: what to read.
-        most: tokens that the model takes, those counted that the tokenizer adds.
 
     Raises:
-        UnilensError: no text, one without words, or one that is too long.
+        UnilensError: no text, one without words, or one longer than the tokenizer allows.
     """
     _check_text(text)
-    read = tokenizer(
-        text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
-    )
+    read = _read(tokenizer, text)
     added = read["special_tokens_mask"]
     places = [place for place, special in enumerate(added) if not special]
     require(bool(places), f"expected a text with words, got {text!r}; write some")
-    count = len(added)
+    count, most = len(added), tokenizer_limit(tokenizer)
     require(
-        count <= most,
-        f"expected a text of at most {most} tokens, got {count} (with {sum(added)} that the "
-        "tokenizer adds); shorten it, or explain it in parts",
+        most is None or count <= most,
+        too_long(most or 0, count, sum(added), "shorten it, raise tokenizer.model_max_length"),
     )
-    names = tokenizer.convert_ids_to_tokens([read["input_ids"][place] for place in places])
-    offsets = [read["offset_mapping"][place] for place in places]
-    words = read.word_ids()
-    tokens = Tokens(
-        text,
-        tuple(names),
-        tuple(map(tuple, offsets)),
-        _numbered([words[place] for place in places]),
-    )
-    return read, tokens, places
+    names = tuple(tokenizer.convert_ids_to_tokens([read["input_ids"][place] for place in places]))
+    if tokenizer.is_fast:
+        offsets = [tuple(read["offset_mapping"][place]) for place in places]
+        words = read.word_ids()
+        word_of = _numbered([words[place] for place in places])
+    else:
+        pieces = tokenizer.tokenize(text)  # an unknown piece has lost its name among the ids
+        same = tokenizer.convert_tokens_to_ids(pieces) == [read["input_ids"][one] for one in places]
+        offsets = align(text, pieces if same else names, tokenizer.unk_token)
+        word_of = words_between_spaces(text, offsets)
+    return read, Tokens(text, names, tuple(offsets), word_of), places
+
+
+def _read(tokenizer: Any, text: str) -> Any:
+    try:
+        if not tokenizer.is_fast:
+            return _read_slowly(tokenizer, text)
+        return tokenizer(
+            text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+        )
+    except Exception as error:  # the library raises plain Exceptions, for unknown words say
+        raise UnilensError(
+            f"expected a tokenizer that reads the text, got {type(tokenizer).__name__}: "
+            f"{first_line(error)}"
+        ) from error
+
+
+def _read_slowly(tokenizer: Any, text: str) -> dict[str, Any]:
+    """Return what a slow tokenizer makes of a text; not all of them know which tokens they add."""
+    read = dict(tokenizer(text, verbose=False))
+    ids, own = read["input_ids"], tokenizer(text, add_special_tokens=False, verbose=False)
+    count = len(own["input_ids"])
+    starts = range(len(ids) - count + 1)
+    first = next(one for one in starts if ids[one : one + count] == own["input_ids"])
+    added = [not first <= place < first + count for place in range(len(ids))]
+    return {**read, "special_tokens_mask": added}
 
 
 def _check_text(text: object) -> None:

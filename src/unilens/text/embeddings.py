@@ -1,0 +1,214 @@
+"""A text classifier as a function of the embeddings of a text's own tokens, all else held fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .._engine.isolation import private_copy
+from ..errors import UnilensError, require
+from ..models.labels import Labelled
+
+
+class _Given(NamedTuple):
+    """What the embedding layer has to give in the running pass."""
+
+    ids: Tensor
+    embeddings: Tensor
+
+
+_GIVEN: ContextVar[_Given | None] = ContextVar("given", default=None)
+
+
+class AtEmbeddings(Labelled, nn.Module):
+    """One text's logits as a function of its tokens' embeddings.
+
+    From embeddings `(B, E, L)`, a signal of E channels and L places, to logits `(B, K)`. They are
+    what the embedding layer gives; positions and segments are added inside. The tokens that the
+    tokenizer adds, and the mask, are held fixed.
+
+    Args:
+        network: a sequence classifier of transformers; it is used, not changed.
+        ids: `(N,)`, of all tokens.
+        places: `(L,)`, which of them are the text's own.
+        held: what the network takes beside, each `(1, N)`.
+        labels: of the classes.
+        replacements: ids of the tokens that can stand for others, by name.
+        by_ids: whether the network gets the ids, and the embeddings replace what its embedding
+            layer gives for them, wherever it looks the text up: for networks that need both. By
+            default it gets the embeddings, as `inputs_embeds`.
+    """
+
+    ids: Tensor
+    whole: Tensor
+    places: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        ids: Tensor,
+        places: Tensor,
+        held: Mapping[str, Tensor],
+        labels: tuple[str, ...] = (),
+        replacements: Mapping[str, int | None] | None = None,
+        *,
+        by_ids: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = _with_replaceable_lookups(network) if by_ids else network
+        self.labels, self.by_ids = labels, by_ids
+        self.held, self.replacements = dict(held), dict(replacements or {})
+        self.training = False
+        self.one_at_a_time = padding_id(network) is None
+        self.register_buffer("ids", ids.unsqueeze(0))
+        self.register_buffer("whole", embed(network, ids.unsqueeze(0)))
+        self.register_buffer("places", places)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return the logits `(B, K)` of embeddings `(B, E, L)`."""
+        count = len(embeddings)
+        if count > 1 and self.one_at_a_time:
+            return torch.cat([self(one) for one in embeddings.split(1)])
+        whole = self.whole.expand(count, -1, -1)
+        whole = whole.index_copy(1, self.places, embeddings.mT.to(whole.dtype))
+        held = {name: value.expand(count, -1) for name, value in self.held.items()}
+        if self.by_ids:
+            with _giving(_Given(self.ids, whole)):
+                found = self.network(input_ids=self.ids.expand(count, -1), **held)
+        else:
+            found = self.network(inputs_embeds=whole, **held)
+        return logits_of(found, self.network)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The embeddings of the text itself, `(1, E, L)`."""
+        return self.whole[:, self.places].mT.contiguous()
+
+    def replacement(self, name: str) -> Tensor:
+        """Return the embedding `(E,)` of a token that stands for others, such as "mask".
+
+        Raises:
+            UnilensError: the tokenizer has no such token.
+        """
+        number = self.replacements.get(name)
+        if number is None:
+            having = [one for one, known in self.replacements.items() if known is not None]
+            raise UnilensError(
+                f"expected a tokenizer with a {name} token, got one without; use baseline="
+                f"{' or '.join([*having, 'zero'])}"
+            )
+        return embed(self.network, self.ids.new_tensor([[number]]))[0, 0]
+
+
+def embedding_layer(network: nn.Module) -> nn.Module:
+    """Return the layer that gives the embeddings of ids.
+
+    Raises:
+        UnilensError: the network has none.
+    """
+    try:
+        layer = network.get_input_embeddings()  # type: ignore[operator]
+    except Exception:  # transformers raises NotImplementedError, code of others what it likes
+        layer = None
+    if not isinstance(layer, nn.Module):
+        raise UnilensError(
+            f"expected a model with a layer of token embeddings, got {type(network).__name__}, "
+            "whose get_input_embeddings() gives none; it cannot be explained by token"
+        )
+    return layer
+
+
+@torch.no_grad()
+def embed(network: nn.Module, ids: Tensor) -> Tensor:
+    """Return what the embedding layer gives for ids `(B, N)`: `(B, N, E)`."""
+    layer = embedding_layer(network)
+    found: Any = layer(ids)
+    found = found[0] if isinstance(found, tuple) else found  # I-BERT's come with a scale
+    fits = isinstance(found, Tensor) and found.shape[:-1] == ids.shape
+    require(
+        fits,
+        f"expected an embedding layer that gives one vector per token, got "
+        f"{type(layer).__name__}; it cannot be explained by token",
+    )
+    embeddings: Tensor = found.detach()
+    return embeddings
+
+
+def logits_of(found: object, network: nn.Module) -> Tensor:
+    """Return the logits in what a network gives: an output of transformers, a tuple or a tensor.
+
+    Raises:
+        UnilensError: there are none.
+    """
+    first = found[0] if isinstance(found, tuple) else found
+    logits = first if isinstance(first, Tensor) else getattr(found, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise UnilensError(
+            "expected a sequence classifier that takes inputs_embeds, got "
+            f"{type(network).__name__}: its output, a {type(found).__name__}, has no logits"
+        )
+    return logits
+
+
+def own_copy(network: nn.Module) -> nn.Module:
+    """Return a copy that shares the parameters; a network that cannot be copied, itself.
+
+    A pass may change the network: BigBird leaves its sparse attention for good at a short text, and
+    a table with a `max_norm` is written to.
+    """
+    written = any(getattr(part, "max_norm", None) is not None for part in network.modules())
+    try:
+        return private_copy(network, own_weights=written)
+    except UnilensError:
+        return network
+
+
+def padding_id(network: nn.Module) -> int | None:
+    """Return the padding token's id by the configuration; without one many take one text a time."""
+    config: Any = getattr(network, "config", None)
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    number: int | None = getattr(config, "pad_token_id", None)
+    return number
+
+
+@contextmanager
+def _giving(given: _Given) -> Iterator[None]:
+    token = _GIVEN.set(given)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
+def _with_replaceable_lookups(network: nn.Module) -> nn.Module:
+    """Return a copy whose embedding layers, all that share the table, give what they are given."""
+    copied = own_copy(network)
+    if copied is network:
+        raise UnilensError("it takes no inputs_embeds, and copy.deepcopy cannot copy it")
+    layer = embedding_layer(copied)
+    table = getattr(layer, "weight", None)
+    for module in copied.modules():
+        if module is layer or (table is not None and getattr(module, "weight", None) is table):
+            module.register_forward_hook(_replace)
+    return copied
+
+
+def _replace(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Return a lookup of the text, or of the text one later (a decoder's), with what is given."""
+    given = _GIVEN.get()
+    if given is None:
+        return output
+    ids, count = inputs[0], given.ids.shape[1]
+    for later in (0, 1):
+        kept = min(count, ids.shape[-1] - later)
+        same = torch.equal(ids[0, later : later + kept], given.ids[0, :kept])
+        if same and kept >= count - later:
+            embeddings = given.embeddings[:, :kept].to(output.dtype)
+            return torch.cat([output[:, :later], embeddings, output[:, later + kept :]], 1)
+    raise UnilensError("it looks up other tokens than the text's")
