@@ -43,10 +43,10 @@ import torch
 import transformers
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
-from zoo_models import LIBRARIES, Built, Family, NotBuiltError, build, families
 
 from unilens import Evaluator, UnilensError, explain
 from unilens.passes import first_line
+from zoo_models import LIBRARIES, Built, Family, NotBuiltError, build, families
 
 Record = dict[str, Any]
 STEPS = 4
@@ -106,7 +106,6 @@ def captum_map(built: Built, target: Tensor) -> Tensor:
         ).detach()
         for one, index in zip(built.inputs.split(1), target, strict=True)
     ]
-    built.model.zero_grad()
     return torch.cat(maps)
 
 
@@ -114,10 +113,14 @@ def state_of(model: nn.Module) -> list[Any]:
     """Return the bytes of all weights and buffers, the flags and the modes of a model."""
     tensors = [*model.named_parameters(), *model.named_buffers()]
     state: list[Any] = [
-        (name, value.requires_grad, hash(value.detach().cpu().contiguous().numpy().tobytes()))
-        for name, value in tensors
+        (name, value.requires_grad, hash(bytes_of(value))) for name, value in tensors
     ]
     return state + [(name, part.training) for name, part in model.named_modules()]
+
+
+def bytes_of(value: Tensor) -> bytes:
+    """Return what a tensor holds."""
+    return value.detach().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _step(
@@ -238,7 +241,8 @@ def sweep(path: Path, chosen: list[Family]) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         head = f"{number}/{len(chosen)} {family.library} {family.name}"
-        print(head, record["status"], record.get("seconds"), *record["notes"], sep=" | ", flush=True)
+        said = (head, record["status"], record.get("seconds"), *record["notes"])
+        print(*said, sep=" | ", flush=True)
 
 
 # --- the page ---
@@ -263,14 +267,8 @@ build: the smallest, with random weights and a small input, in float64. {right} 
 - **right**: all of these, and the model's weights, buffers and modes are as before to the last bit.
 
 Texts are explained at the embeddings of their tokens, as [`unilens.text`](text.md) does. Made on
-{date} with {versions} by
-
-```sh
-python benchmarks/zoo.py --out zoo.jsonl
-python benchmarks/zoo.py --out zoo.jsonl --write-docs
-```
-
-which took {minutes:.0f} minutes on one core.
+{date} with {versions}, by `python benchmarks/zoo.py --out zoo.jsonl`, {minutes:.0f} minutes on one
+core, and the same command with `--write-docs`.
 """
 
 

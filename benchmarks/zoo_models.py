@@ -1,7 +1,7 @@
 """Small models with random weights, one of each family of timm, torchvision and transformers.
 
-`families()` lists them, `build(family)` makes one. Nothing is downloaded. benchmarks/zoo.py explains
-them all.
+`families()` lists them, `build(family)` makes one. Nothing is downloaded. benchmarks/zoo.py
+explains them all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import timm
 import torch
 import torchvision
 import transformers
-from timm.models import is_model_in_modules, list_modules
+from timm.models import list_modules
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING
 from transformers.models.auto import modeling_auto
@@ -79,7 +79,7 @@ def build(family: Family, seed: int = 0) -> Built:
     """Return the family's smallest model, with random weights.
 
     Constant weights (gains, biases, layer scales) get noise, so that no branch of the network is
-    switched off; batch norms get the statistics of random inputs, with noise.
+    switched off; batch norms get the statistics of the inputs.
 
     Raises:
         NotBuiltError: none of its members can be built.
@@ -102,7 +102,8 @@ def _randomise(model: nn.Module, inputs: Tensor) -> None:
         for value in model.parameters():
             if value.numel() and value.is_floating_point() and value.min() == value.max():
                 value += 0.05 * torch.randn_like(value)
-        norms = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        kind = nn.modules.batchnorm._BatchNorm
+        norms = [part for part in model.modules() if isinstance(part, kind)]
         norms = [norm for norm in norms if norm.running_mean is not None]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -116,9 +117,6 @@ def _randomise(model: nn.Module, inputs: Tensor) -> None:
             norm.eval().momentum = momentum
             # A channel that hardly varies would be amplified, and its rounding with it.
             norm.running_var.clamp_(min=float(norm.running_var.mean() / 10))
-            spread = norm.running_var.sqrt()
-            norm.running_mean += 0.1 * spread * torch.randn_like(spread)
-            norm.running_var *= 0.75 + 0.5 * torch.rand_like(spread)
 
 
 # --- timm and torchvision ---
@@ -141,12 +139,17 @@ def _torchvision_families() -> Iterator[Family]:
     groups: dict[str, list[str]] = defaultdict(list)
     for name in torchvision.models.list_models(module=torchvision.models):
         prefix = re.match(r"(?:[a-z]+(?:_v\d|_x|_y)?|inception_v3|wide_resnet)", name)
-        groups[(prefix[0] if prefix else name) + ("_bn" if name.endswith("_bn") else "")].append(name)
+        ending = "_bn" if name.endswith("_bn") else ""
+        groups[(prefix[0] if prefix else name) + ending].append(name)
     for name, members in sorted(groups.items()):
         yield Family("torchvision", name, tuple(sorted(members)))
 
 
-_SIZES = "atto femto pico nano xxt xt xxs xs tiny mini small ti _s s_ _0 050 035 base".split()
+_SIZES = (
+    *("atto", "femto", "pico", "nano", "xxt", "xt", "xxs", "xs", "tiny", "mini", "small", "ti"),
+    *("_s", "s_", "_0", "050", "035", "base"),
+)
+"""Words in names, the smallest models first."""
 
 
 def _smallest(members: tuple[str, ...], make: Callable[..., nn.Module]) -> str:
@@ -157,8 +160,8 @@ def _smallest(members: tuple[str, ...], make: Callable[..., nn.Module]) -> str:
         digits = [int(number) for number in re.findall(r"\d+", name)]
         return position, min(digits, default=0), name
 
-    counts = {name: _count(name, make) for name in sorted(members, key=rank)[:CANDIDATES]}
-    return min(counts, key=lambda name: (counts[name], name))
+    likely = sorted(members, key=rank)[:CANDIDATES]
+    return min(likely, key=lambda name: _count(name, make))
 
 
 def _build_timm(family: Family) -> tuple[str, nn.Module, Tensor]:
@@ -266,6 +269,9 @@ _ALWAYS = {"pad_token_id", "bos_token_id", "eos_token_id", "vocab_size", "image_
 _HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "canine": {"num_hash_buckets": 99},
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}
+    },
     "deepseek_v2": {"num_experts_per_tok": 2},
     "donut-swin": {"image_size": 128, "window_size": 4},
     "efficientnet": {"hidden_dim": 2560},
@@ -345,7 +351,8 @@ class _Logits(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.network(pixels).logits
+        found = self.network(pixels)
+        return found.logits if "logits" in found else found.last_hidden_state
 
 
 def _network(family: Family) -> tuple[nn.Module, Any]:
@@ -354,6 +361,7 @@ def _network(family: Family) -> tuple[nn.Module, Any]:
     if kind in _NO_WAY_IN:
         raise NotBuiltError(_NO_WAY_IN[kind])
     config = small_config(kind, num_labels=CLASSES)
+    config._experts_implementation = "eager"  # the grouped kernel has no float64
     return getattr(transformers, family.members[0])(config).eval(), config
 
 
