@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UnilensError
+from .outputs import LOGITS, OutputSpec
 
 Target = int | str | Sequence[int | str] | Tensor | None
 
@@ -39,8 +40,34 @@ def check_outputs(outputs: object, count: int) -> None:
     if outputs.ndim != 2 or len(outputs) != count:
         raise UnilensError(
             f"expected outputs of shape ({count}, classes), got {tuple(outputs.shape)}; "
-            "wrap the model in a module that returns one row of logits per input"
+            f"{_remedy(tuple(outputs.shape), count)}"
         )
+    if outputs.is_meta or outputs.layout != torch.strided or not outputs.is_floating_point():
+        raise UnilensError(
+            f"expected outputs as a dense tensor of floating-point numbers, got {_kind_of(outputs)}"
+        )
+
+
+def _remedy(shape: tuple[int, ...], count: int) -> str:
+    if shape == (count,) and count > 1:
+        return "return one row per input, as outputs.unsqueeze(1)"
+    if len(shape) < 2 and count == 1:
+        return (
+            "inputs go through the model one at a time too, where .squeeze() drops the dimension "
+            "of the batch: leave it out, or squeeze(dim) one dimension and return rows"
+        )
+    return "wrap the model in a module that returns one row of logits per input"
+
+
+def _kind_of(outputs: Tensor) -> str:
+    """Return what outputs are that cannot be explained, and what to do about it."""
+    if outputs.is_meta:
+        return "a tensor without values on the device meta; load the weights first (to_empty)"
+    if outputs.layout != torch.strided:
+        return f"a sparse tensor ({outputs.layout}); return outputs.to_dense()"
+    if outputs.is_complex():
+        return f"{outputs.dtype}; return a real part of them, as outputs.abs() or outputs.real"
+    return f"{outputs.dtype}; return logits in place of argmax, or convert counts with .float()"
 
 
 def _describe(outputs: object) -> str:
@@ -82,9 +109,19 @@ def check_inputs(inputs: Tensor, device: torch.device | None) -> Tensor:
     return inputs.detach().clone().to(torch.promote_types(inputs.dtype, torch.float32))
 
 
-def check_target(target: Target, outputs: Tensor, model: nn.Module) -> Tensor:
-    """Return the target `(B,)`: one per input, the predicted class where none is given."""
+def check_target(
+    target: Target, outputs: Tensor, model: nn.Module, spec: OutputSpec = LOGITS
+) -> Tensor:
+    """Return the target `(B,)`: one per input, the predicted class where none is given.
+
+    With one output the target is 0: that output, which of two classes is the positive one's.
+    """
     count, classes = outputs.shape
+    if target is None and spec.kind == "regression" and classes > 1:
+        raise UnilensError(
+            f"expected a target, since the model's {classes} outputs are values and none of them "
+            "is predicted; pass target=, the index of the output to explain"
+        )
     if target is None:
         return outputs.argmax(-1)
     if not isinstance(target, Tensor):
@@ -106,6 +143,12 @@ def check_target(target: Target, outputs: Tensor, model: nn.Module) -> Tensor:
         )
     wrong = [int(one) for one in target if not 0 <= int(one) < classes]
     if wrong:
+        if classes == 1:
+            raise UnilensError(
+                "expected `target` 0, the model's only output (of two classes that of the "
+                f"positive one), got {wrong[0]}; leave target out: the map of the other class is "
+                "this one with the opposite sign"
+            )
         raise UnilensError(
             f"expected `target` between 0 and {classes - 1}, since the model's outputs have shape "
             f"{tuple(outputs.shape)}; got {wrong[0]}"

@@ -24,6 +24,7 @@ from .errors import UnilensError, require
 from .folding import fold_batch_norms
 from .layout import Layout, OfParts
 from .numerics import l2_norm
+from .outputs import given_spec
 from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
 from .smooth import twice_differentiable
 
@@ -80,6 +81,7 @@ class Evaluator:
 
     Attributes:
         parts: where the parts of an input lie, for models of several inputs; None for others.
+        output_spec: what the outputs are; None until it is said or found out.
 
     Args:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
@@ -93,6 +95,7 @@ class Evaluator:
         on_pass: called with the number of points before each pass, on the thread that takes it: to
             show progress. What it raises ends the work; let it be neither a `UnilensError` nor a
             `RuntimeError`, which some metrics count and go on.
+        outputs: what the outputs are, a name in `unilens.outputs.OUTPUTS`; None to find out.
 
     Raises:
         UnilensError: the model is in training mode, or cannot be copied.
@@ -109,6 +112,7 @@ class Evaluator:
         layout: str = "auto",
         precision: torch.dtype | None = None,
         on_pass: Callable[[int], object] | None = None,
+        outputs: str | None = None,
     ) -> None:
         check_model(model)
         require(
@@ -128,6 +132,7 @@ class Evaluator:
         self._chunk_wanted, self._independent = chunk, independent
         self._fold, self._layout, self._precision = fold, layout, precision
         self._on_pass = on_pass
+        self.output_spec = given_spec(outputs)
         self._chunks: dict[torch.Size, int] = {}
         self._saved_bytes: dict[torch.Size, int] = {}
         self._saved_since = 0
@@ -160,6 +165,7 @@ class Evaluator:
             on_pass=self._on_pass,
         )
         other.parts = other.parts or self.parts
+        other.output_spec = self.output_spec
         return other
 
     def __call__(self, inputs: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from ..checks import check_seed
 from ..diagnostics import WARNINGS
 from ..errors import UnilensError, require
 from ..gradients import Evaluator
+from ..outputs import OutputSpec
 from ..specs import read_settings, read_specs
 from ..text import (
     TextAttribution,
@@ -53,6 +54,7 @@ def explain_text(
     ] = None,
     target: options.Target = None,
     score: options.Score = None,
+    outputs: options.Outputs = None,
     set_: options.Settings = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -80,7 +82,7 @@ def explain_text(
     failed = 0
     for text, path in zip(texts, paths, strict=True):
         try:
-            found = _explained(classifier, text, explainers, index, seed)
+            found = _explained(classifier, text, explainers, index, seed, outputs)
         except UnilensError as error:
             failed += 1
             complain(error)
@@ -108,9 +110,10 @@ def _explained(
     explainers: Mapping[str, Explainer],
     target: int | None,
     seed: int,
+    outputs: str | None,
 ) -> dict[str, TextAttribution]:
     encoded = classifier.encode(text)
-    evaluator = Evaluator(encoded.model)
+    evaluator = Evaluator(encoded.model, outputs=outputs)
     found = {}
     for name, explainer in explainers.items():
         with waiting(f"{name}: {plain(text[:40])}"):
@@ -125,7 +128,8 @@ def _explained(
 def _record(classifier: TextClassifier, found: Mapping[str, TextAttribution]) -> dict[str, Any]:
     """Return everything about one text's explanations as plain data."""
     first = next(iter(found.values()))
-    probabilities = first.attribution.outputs[0].softmax(-1)
+    spec = OutputSpec.of(first.attribution.provenance)
+    probabilities = spec.probabilities(first.attribution.outputs[0])
     return {
         "schema": records.SCHEMA,
         "text": first.tokens.text,

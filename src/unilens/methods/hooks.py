@@ -171,7 +171,7 @@ class GuidedBackprop(Method):
             )
 
     def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score)
+        score = resolve_score(self.score, case.evaluator)
         separated = _separated(case.evaluator, case.inputs, _RELUS)
         rows = case.evaluator.in_turn(
             len(case.inputs), lambda row: _captured(case, self._rule, row, separated, score)[0]

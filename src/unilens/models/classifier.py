@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
+from ..gradients import Evaluator
 from .images import to_rgb
 from .labels import Labelled
 
@@ -48,7 +50,8 @@ class PixelClassifier(Labelled, nn.Module):
     Args:
         network: from normalised images to logits.
         preprocessing: sizes, mean and std.
-        labels: of the classes, in order; several names of one class are separated by commas.
+        labels: of the classes, in order; several names of one class are separated by commas. Of two
+            labels of a network with one output, that output is the second one's.
         name: how to load it again.
         origin: where the weights come from, and their licence.
     """
@@ -77,6 +80,13 @@ class PixelClassifier(Labelled, nn.Module):
         """Return the logits `(B, K)` of images `(B, 3, H, W)` in [0, 1]."""
         logits: Tensor = self.network((pixels - self.mean) / self.std)
         return logits
+
+    @functools.cached_property
+    def single_output(self) -> bool:  # type: ignore[override]
+        """Whether the network has one output; looked at once, on an empty image."""
+        height, width = self.preprocessing.size
+        empty = self.mean.new_zeros(1, len(self.preprocessing.mean), height, width)
+        return Evaluator(self)(empty).shape[-1] == 1
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """Return a photograph as the pixels `(3, H, W)` in [0, 1] that the network sees."""

@@ -194,6 +194,7 @@ class TextClassifier(Labelled):
                 f"{first_line(error)}"
             ) from error
         check_outputs(by_ids, 1)
+        self.single_output = model.single_output = by_ids.shape[-1] == 1
         tolerance = torch.finfo(by_ids.dtype).eps ** 0.5 * max(1.0, float(by_ids.abs().max()))
         difference = float((by_ids - by_embeddings).abs().max())
         require(
