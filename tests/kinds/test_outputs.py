@@ -409,7 +409,7 @@ def test_two_labels_and_one_output_name_the_second():
     found = unilens.explain(model, x, "ig", "tumour", n_steps=3)
     assert model.label(int(found.target)) == "tumour"
     assert torch.allclose(found.confidence, model(x).sigmoid()[:, 0])
-    with pytest.raises(UnilensError, match="expected the label 'tumour', .*, got 'healthy'"):
+    with pytest.raises(UnilensError, match=r"expected the label 'tumour', .*, got 'healthy'"):
         unilens.explain(model, x, "ig", "healthy")
     two = PixelClassifier(nn.Sequential(*layers[:3], nn.Linear(4, 2)), plain, ["healthy", "tumour"])
     assert [two.label(0), two.class_index("healthy")] == ["healthy", 0]

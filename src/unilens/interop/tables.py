@@ -30,9 +30,9 @@ class TableExplainer:
 
     A `torch.nn.Module` can be explained by any method for tables. A function of arrays is not
     differentiable: only methods that need no gradient explain it, such as "occlusion" (one feature
-    at a time), "rise" and "sobol". Of an estimator, `predict_proba` is explained; where there is none,
-    `decision_function`, or `predict`. What models know of names and units stays theirs: features are compared in
-    the units they come in.
+    at a time), "rise" and "sobol". Of an estimator, `predict_proba` is explained; where there is
+    none, `decision_function`, or `predict`. What models know of names and units stays theirs:
+    features are compared in the units they come in.
 
     Args:
         model: a module from `(n, F)` to logits `(n, K)`, in eval mode, or an `Evaluator` of one,
