@@ -532,3 +532,77 @@ def test_log_softmax_by_hand():
     assert torch.allclose(
         resolve("log_probability")(SEVERAL, torch.tensor([1])), log_softmax(SEVERAL, -1)[:, 1]
     )
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+def text_head(problem_type=None, labels=3):
+    from unilens.text import TextClassifier
+
+    from ..text_models import tiny_bert, tiny_tokenizer
+
+    network = tiny_bert()
+    network.config.problem_type = problem_type
+    if labels == 1:
+        network.classifier = nn.Linear(16, 1).double().eval()
+        network.config.num_labels = 1
+    return TextClassifier(network, tiny_tokenizer())
+
+
+def multi_label_text():
+    return text_head("multi_label_classification")
+
+
+def regression_text():
+    return text_head("regression", labels=1)
+
+
+def two_names_and_one_output():
+    made = text_head(labels=1)
+    made.labels = ("dull", "fun")
+    return made
+
+
+@pytest.mark.parametrize("method", ["uni", "ig"])
+def test_text_confidence_is_what_the_head_says(method):
+    from unilens.text import explain_text
+
+    classifier = multi_label_text()
+    tokens = classifier.tokenizer("the film was fun", return_tensors="pt")
+    logits = classifier.network(**tokens).logits[0].detach()
+    for target in range(3):
+        found = explain_text(classifier, "the film was fun", method, target, n_steps=3)
+        assert torch.allclose(found.attribution.confidence, logits[target].sigmoid())
+    said = explain_text(text_head(), "the film was fun", method, 1, outputs="multi_label")
+    assert torch.allclose(said.attribution.confidence, logits[1].sigmoid())
+    exclusive = explain_text(text_head(), "the film was fun", method, 1)
+    assert torch.allclose(exclusive.attribution.confidence, logits.softmax(-1)[1])
+
+
+def test_text_label_of_a_single_output_is_the_second_of_two():
+    from unilens.text import explain_text
+
+    found = explain_text(two_names_and_one_output(), "the film was fun", "ig", "fun", n_steps=3)
+    assert found.label == "fun"
+    with pytest.raises(UnilensError, match=r"the label 'fun', .* got 'dull'"):
+        explain_text(two_names_and_one_output(), "the film was fun", "ig", "dull")
+
+
+def test_command_of_texts_prints_what_the_outputs_are(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def run(model, *more):
+        place = f"py:{__name__}:{model}"
+        return command("explain-text", "the film", "--model", place, "--method", "ig", *more)
+
+    classifier = multi_label_text()
+    logits = classifier.network(**classifier.tokenizer("the film", return_tensors="pt")).logits[0]
+    code, out, _ = run("multi_label_text", "--target", "1")
+    assert (code, f"probability {float(logits[1].sigmoid().detach()):.3f}" in out) == (0, True)
+    code, out, _ = run("regression_text", "--overwrite")
+    assert (code, "probability" in out) == (0, False)
+    code, out, _ = run("text_head", "--overwrite", "--outputs", "decision_function")
+    assert (code, "probability" in out) == (0, False)
+    code, out, _ = run("two_names_and_one_output", "--overwrite", "--target", "fun")
+    assert (code, "fun" in out) == (0, True)

@@ -124,6 +124,7 @@ class Studio:
             with self._work_lock:
                 outputs = loaded.evaluator(pixels[None])
                 spec = output_spec(loaded.evaluator, pixels[None], outputs)
+            spec.check_classes()
             probabilities = spec.probabilities(outputs[0])
             top = outputs[0].topk(min(PREDICTIONS, outputs.numel())).indices.tolist()
             return [

@@ -77,12 +77,13 @@ def explain_text(
             name: build_text_method(classifier, spec.name, spec.settings)
             for name, spec in specs.items()
         }
-        index = None if target is None else classifier.class_index(target)
+        if target is not None:
+            classifier.class_index(target)  # no such label: said before a text is read
     paths = records.free_paths(out, [_name(text) for text in texts], overwrite, SUFFIXES)
     failed = 0
     for text, path in zip(texts, paths, strict=True):
         try:
-            found = _explained(classifier, text, explainers, index, seed, outputs)
+            found = _explained(classifier, text, explainers, target, seed, outputs)
         except UnilensError as error:
             failed += 1
             complain(error)
@@ -108,7 +109,7 @@ def _explained(
     classifier: TextClassifier,
     text: str,
     explainers: Mapping[str, Explainer],
-    target: int | None,
+    target: str | None,
     seed: int,
     outputs: str | None,
 ) -> dict[str, TextAttribution]:
