@@ -49,7 +49,7 @@ def check_outputs(outputs: object, count: int) -> None:
 
 
 def _remedy(shape: tuple[int, ...], count: int) -> str:
-    if shape == (count,) and count > 1:
+    if shape == (count,):
         return "return one row per input, as outputs.unsqueeze(1)"
     if len(shape) < 2 and count == 1:
         return (

@@ -127,7 +127,7 @@ class OutputSpec:
         several = self.is_exclusive(outputs)
         values = outputs.exp() if self.kind == "log_probabilities" else outputs
         probable = self.kind in (*_ARE_PROBABILITIES, "log_probabilities")
-        fits = not probable or (_within_unit(values, 0.01) and (not several or _sums(values, 0.01)))
+        fits = not probable or (_within_unit(values, 0.02) and (not several or _sums(values, 0.02)))
         require(
             fits,
             f"expected {OUTPUTS[self.kind]}, as outputs={self.kind!r} says, got outputs from "
@@ -158,8 +158,8 @@ def output_spec(model: Evaluator, inputs: Tensor, outputs: Tensor | None = None)
     """Return what the model's outputs are; found out once per evaluator.
 
     What the user says counts, then the `problem_type` of a Hugging Face configuration, then the
-    last operation, then the values. Passes are only taken where the values could be
-    probabilities: at most one with its gradient, and four points beside.
+    values, then the last operation. Passes are only taken where the values could be
+    probabilities: at most one with its gradient, and six points beside.
 
     Args:
         model: runs the model.
@@ -189,7 +189,7 @@ def _detected(model: Evaluator, inputs: Tensor, outputs: Tensor) -> OutputSpec:
     problem = _problem_type(model.model, outputs.shape[-1])
     if problem == "regression":
         return OutputSpec("regression", "config.problem_type")
-    if several and (outputs <= 0).all() and _sums(outputs.exp(), _tolerance(model)):
+    if several and (outputs <= 0).all() and _sums(outputs.exp(), _tolerance(outputs)):
         return OutputSpec("log_probabilities", "values")
     if _within_unit(outputs):
         found = _as_probabilities(model, inputs, outputs)
@@ -209,26 +209,28 @@ def _detected(model: Evaluator, inputs: Tensor, outputs: Tensor) -> OutputSpec:
 
 def _as_probabilities(model: Evaluator, inputs: Tensor, outputs: Tensor) -> OutputSpec | None:
     """Return what outputs within [0, 1] are if they are probabilities; None if they are logits."""
-    several, tolerance = outputs.shape[-1] > 1, _tolerance(model)
-    kind = "multi_label_probabilities" if several else "probabilities"
-    last = _last_operations(model, inputs)
-    if last and last <= _LINEAR | _ARITHMETIC:
-        return None
-    elsewhere = _outputs_elsewhere(model, inputs)
+    tolerance, elsewhere = _tolerance(outputs), _outputs_elsewhere(model, inputs)
     bounded = _within_unit(elsewhere, tolerance)
-    if several and bounded and all(_sums(one, tolerance) for one in (outputs, elsewhere)):
+    sums = outputs.shape[-1] > 1 and _sums(outputs, tolerance)
+    if sums and bounded and _sums(elsewhere, tolerance):
         return OutputSpec("probabilities", "values")
+    kind = "probabilities" if outputs.shape[-1] == 1 else "multi_label_probabilities"
+    last = _last_operations(model, inputs)
+    if last and last <= _OTHERS | _ARITHMETIC:
+        return None
     if last and last <= (_BOUNDED | _ARITHMETIC if bounded else _BOUNDED):
         return OutputSpec(kind, "last operation")
     if bounded and len(elsewhere):
         return OutputSpec(kind, "assumed", "probabilities_assumed")
-    if several and _sums(outputs, tolerance):
-        return OutputSpec("logits", "assumed", "logits_assumed")
-    return None
+    return OutputSpec("logits", "assumed", "logits_assumed") if sums else None
 
 
 _BOUNDED = {"Sigmoid", "Hardsigmoid", "Softmax"}
-_LINEAR = {"Addmm", "Mm", "Bmm", "Convolution", "Linear"}
+_OTHERS = {
+    *("Addmm", "Bmm", "Convolution", "Elu", "Gelu", "LeakyRelu", "Linear", "Mm", "Pow", "Relu"),
+    *("Silu", "Softplus", "Tanh"),
+}
+"""Operations whose results are no probabilities."""
 _ARITHMETIC = {"Add", "Div", "Mean", "Mul", "Neg", "Rsub", "Sub", "Sum"}
 _PASSED_ON = {
     *("Alias", "AsStrided", "Cat", "Clone", "Expand", "Permute", "Reshape", "ReshapeAlias"),
@@ -272,15 +274,16 @@ def _operations(last: Any) -> set[str]:
 
 
 def _outputs_elsewhere(model: Evaluator, inputs: Tensor) -> Tensor:
-    """Return the outputs `(n, K)` at points near the first input and far out, where finite."""
+    """Return the outputs `(n, K)` near the first input and far out, where finite and not zero."""
     first = inputs[:1]
     noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0)).to(first)
-    points = [first / 2 + noise / 10, -first - noise, 30 * (first + noise), -30 * (first + noise)]
+    far = [sign * 30 * point for point in (first + noise, noise) for sign in (1, -1)]
+    points = [first / 2 + noise / 10, -first - noise, *far]
     try:
         found = model.outputs(torch.stack(points))[:, 0].detach()
     except (UnilensError, ArithmeticError):  # a model that checks the range of its inputs
         return model(first)[:0]
-    return found[found.isfinite().all(-1)]
+    return found[found.isfinite().all(-1) & found.any(-1)]
 
 
 def _problem_type(model: nn.Module, outputs: int) -> str | None:
@@ -293,8 +296,12 @@ def _problem_type(model: nn.Module, outputs: int) -> str | None:
     return None
 
 
-def _tolerance(model: Evaluator) -> float:
-    return max(1e-4, 8 * torch.finfo(model.dtype or torch.float32).eps)
+def _tolerance(outputs: Tensor) -> float:
+    """Return by how much probabilities miss one, which depends on the precision they came in."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if (outputs.to(dtype) == outputs).all():
+            return 4 * torch.finfo(dtype).eps
+    return 1e-4
 
 
 def _within_unit(values: Tensor, tolerance: float = 1e-6) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
+from ..errors import UnilensError
 from ..gradients import Evaluator
 from .images import to_rgb
 from .labels import Labelled
@@ -84,9 +85,11 @@ class PixelClassifier(Labelled, nn.Module):
     @functools.cached_property
     def single_output(self) -> bool:  # type: ignore[override]
         """Whether the network has one output; looked at once, on an empty image."""
-        height, width = self.preprocessing.size
-        empty = self.mean.new_zeros(1, len(self.preprocessing.mean), height, width)
-        return Evaluator(self)(empty).shape[-1] == 1
+        empty = self.mean.new_zeros(1, len(self.preprocessing.mean), *self.preprocessing.size)
+        try:
+            return Evaluator(self)(empty).shape[-1] == 1
+        except UnilensError:  # what the network does not take is said where it is explained
+            return False
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """Return a photograph as the pixels `(3, H, W)` in [0, 1] that the network sees."""
