@@ -266,15 +266,18 @@ def test_saturated_probabilities_give_finite_maps():
 # --- labels that go together -----------------------------------------------------------------
 
 
-def test_multi_label_uni_is_that_of_the_targets_own_logit():
-    head, x = network(3), inputs()
+@pytest.mark.parametrize("method", ["uni", "agi", "max_entropy", "weighed", "occlusion"])
+def test_a_label_is_explained_as_its_own_two_classes(method):
+    head, x, settings = network(3), inputs(), METHODS[method]
+    name = "ig" if method in ("max_entropy", "weighed") else method
     for target in range(3):
         own = Lambda(head, lambda z, t=target: nn.functional.pad(z[:, t : t + 1], (1, 0))).eval()
-        wanted = unilens.explain(own, x, "uni", 1, **FAST["uni"])
-        found = unilens.explain(head, x, "uni", target, outputs="multi_label", **FAST["uni"])
+        wanted = unilens.explain(own, x, name, 1, **settings)
+        found = unilens.explain(head, x, name, target, outputs="multi_label", **settings)
         assert torch.allclose(found.values, wanted.values, atol=1e-9)
         assert torch.allclose(found.confidence, head(x).sigmoid()[:, target])
-        assert torch.allclose(found.record["matching_loss"], wanted.record["matching_loss"])
+        for key, values in wanted.record.items():
+            assert torch.allclose(found.record[key], values)
 
 
 @pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Hardsigmoid(), None])
@@ -539,6 +542,18 @@ def test_tables_of_a_module_take_what_its_outputs_are():
     model, x = network(3), inputs().numpy()
     found = TableExplainer(model, "gradient", 0, outputs="multi_label").explain(x)
     assert torch.allclose(found.confidence, model(inputs()).sigmoid()[:, 0])
+
+
+def test_adapters_hand_on_what_the_outputs_are():
+    from unilens.interop.captum import UNI
+    from unilens.interop.quantus import explain_func
+
+    model, x = network(3), inputs()
+    wanted = unilens.explain(model, x, "uni", 1, outputs="multi_label", **FAST["uni"]).values
+    settings = {"outputs": "multi_label", "score": "probability", **FAST["uni"]}
+    assert torch.allclose(UNI(model, **settings).attribute(x, target=1), wanted, atol=1e-9)
+    maps = explain_func(model, x.numpy(), numpy.ones(2, int), **settings)
+    assert numpy.allclose(maps, wanted.numpy(), atol=1e-9)
 
 
 def test_log_softmax_by_hand():
