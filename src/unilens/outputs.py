@@ -65,7 +65,7 @@ class OutputSpec:
             return torch.full_like(outputs, torch.nan)
         if self.kind in _ARE_PROBABILITIES:
             return outputs
-        if self.kind == "log_probabilities":
+        if self.kind == "log_probabilities" and outputs.shape[-1] == 1:
             return outputs.exp()
         one_by_one = self.kind == "multi_label" or outputs.shape[-1] == 1
         return outputs.sigmoid() if one_by_one else outputs.softmax(-1)
@@ -167,7 +167,7 @@ def output_spec(model: Evaluator, inputs: Tensor, outputs: Tensor | None = None)
         outputs: `(B, K)`, at the inputs; None to take a pass for them.
 
     Raises:
-        UnilensError: the outputs are not what the user says, or are log-sigmoids.
+        UnilensError: the outputs are not what the user says, or log-sigmoids of labels.
     """
     if outputs is None and model.output_spec is not None:
         return model.output_spec
@@ -195,11 +195,13 @@ def _detected(model: Evaluator, inputs: Tensor, outputs: Tensor) -> OutputSpec:
         found = _as_probabilities(model, inputs, outputs)
         if found is not None:
             return found
-    elif (outputs <= 0).all() and _last_operations(model, inputs) == {"LogSigmoid"}:
-        raise UnilensError(
-            "expected logits or probabilities, got outputs that are log-sigmoids; return the "
-            "logits in their place and pass outputs='multi_label'"
+    elif (outputs <= 0).all() and _last_operations(model, inputs) in _LOGARITHMS:
+        require(
+            not several,
+            "expected logits or probabilities, got logarithms of labels' probabilities; return "
+            "the logits in their place and pass outputs='multi_label'",
         )
+        return OutputSpec("log_probabilities", "last operation")
     if problem == "multi_label_classification":
         return OutputSpec("multi_label", "config.problem_type")
     if problem is not None:
@@ -225,6 +227,7 @@ def _as_probabilities(model: Evaluator, inputs: Tensor, outputs: Tensor) -> Outp
     return OutputSpec("logits", "assumed", "logits_assumed") if sums else None
 
 
+_LOGARITHMS = ({"LogSigmoid"}, {"LogSoftmax"})
 _BOUNDED = {"Sigmoid", "Hardsigmoid", "Softmax"}
 _OTHERS = {
     *("Addmm", "Bmm", "Convolution", "Elu", "Gelu", "LeakyRelu", "Linear", "Mm", "Pow", "Relu"),

@@ -315,8 +315,22 @@ def test_configuration_says_what_the_head_is():
 
 def test_log_sigmoids_are_refused_in_one_line():
     model = nn.Sequential(network(2), nn.LogSigmoid()).eval()
-    with pytest.raises(UnilensError, match=r"log-sigmoids; return the logits.*multi_label"):
+    with pytest.raises(UnilensError, match=r"logarithms of labels' prob.*outputs='multi_label'"):
         unilens.explain(model, inputs(), "ig")
+
+
+def test_log_probability_of_one_output_is_that_of_its_logit():
+    one, x = network(1), inputs()
+    models = [
+        nn.Sequential(one, nn.LogSigmoid()).eval(),
+        Lambda(as_two(one), lambda z: log_softmax(z, -1)[:, 1:]).eval(),
+    ]
+    wanted = unilens.explain(one, x, "uni", **FAST["uni"])
+    for model in models:
+        found = unilens.explain(model, x, "uni", **FAST["uni"])
+        assert found.provenance["outputs"]["kind"] == "log_probabilities"
+        assert torch.allclose(found.values, wanted.values, atol=1e-8)
+        assert torch.allclose(found.confidence, one(x).sigmoid()[:, 0])
 
 
 # --- values ----------------------------------------------------------------------------------
