@@ -18,16 +18,17 @@ from .arrays import Array, to_tensor
 from .baselines import Baseline, Found
 from .baselines.base import check_single, found_baselines, single
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
-from .errors import UnilensError
+from .errors import UnilensError, require
 from .fields import chosen, map_tensors, moved, rows_of, to_numpy
 from .gradients import Evaluator, Passes
 from .layout import Parts
 from .numerics import wide
+from .outputs import LOGITS, OutputSpec, output_spec
 from .parts import PartsAttribution, explain_parts
 from .provenance import describe, versions
 from .saving import load, save
 from .settings import Settings
-from .trace import Trace, confidence
+from .trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Attribution:
         values: `(B, *S)`, signed, in units of the score.
         target: `(B,)`, the class indices explained.
         score: `(B,)`, f(x).
-        outputs: `(B, K)`, the model's logits at the inputs.
+        outputs: `(B, K)`, the model's outputs at the inputs; `provenance["outputs"]` says what
+            they are (see `unilens.outputs`).
         baseline: `(B, *S)`, or None for methods without one; of several, the weighted mean.
         baseline_score: `(B,)`, f(x'), or None; of several baselines, the weighted mean.
         trace: scores along the path, or None; from several baselines, the weighted mean.
@@ -72,8 +74,8 @@ class Attribution:
 
     @property
     def confidence(self) -> Tensor:
-        """The softmax probability of the target at the inputs, `(B,)`; NaN for one output."""
-        return confidence(self.outputs, self.target)
+        """The target's probability at the inputs, `(B,)`; NaN where the outputs have none."""
+        return OutputSpec.of(self.provenance).confidence(self.outputs, self.target)
 
     @property
     def saliency(self) -> Tensor:
@@ -161,6 +163,27 @@ class Attribution:
         return dataclasses.replace(self, provenance={**self.provenance, **provenance})
 
 
+def evaluator_of(model: nn.Module | Evaluator, attribution: Attribution | None) -> Evaluator:
+    """Return the model's evaluator, with what an attribution knows of the outputs."""
+    evaluator = Evaluator.of(model)
+    known = {} if attribution is None else attribution.provenance
+    if evaluator.output_spec is None and "outputs" in known:
+        evaluator.output_spec = OutputSpec.of(known)
+    return evaluator
+
+
+def with_outputs(model: nn.Module | Evaluator, outputs: str | None) -> nn.Module | Evaluator:
+    """Return the model, as an evaluator that knows what its outputs are where that is said."""
+    if outputs is None:
+        return model
+    require(
+        not isinstance(model, Evaluator),
+        "expected outputs= beside a module, got it beside an Evaluator; say it where that is made: "
+        f"Evaluator(model, outputs={outputs!r})",
+    )
+    return Evaluator(cast(nn.Module, model), outputs=outputs)
+
+
 class Explainer(Protocol):
     """A method with its settings: from a model, inputs and target to an attribution."""
 
@@ -221,7 +244,8 @@ class Case:
                 "expected finite logits at the inputs, got NaN or infinity; check the model's "
                 "weights and the range of the inputs"
             )
-        target = check_target(target, outputs, evaluator.model)
+        spec = output_spec(evaluator, inputs, outputs)
+        target = check_target(target, outputs, evaluator.model, spec)
         explainer.check(evaluator, inputs)
         return cls(evaluator, inputs, outputs, target, seed, began)
 
@@ -240,7 +264,9 @@ class Case:
 
     def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
         """Return the attribution with its provenance; what it says of its own is kept."""
+        spec = self.evaluator.output_spec or LOGITS
         made = {
+            "outputs": {"kind": spec.kind, "source": spec.source},
             "method": type(explainer).__name__,
             "settings": describe(explainer),
             "seed": self.seed,
@@ -252,6 +278,9 @@ class Case:
         }
         if not getattr(explainer, "create_graph", False):
             attribution = map_tensors(attribution, Tensor.detach)
+        if spec.warning is not None:
+            doubt = torch.ones_like(wide(attribution.score.detach()))
+            attribution = attribution.with_measured(**{spec.warning: doubt})
         return attribution.with_provenance(**{**made, **attribution.provenance})
 
 

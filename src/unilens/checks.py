@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from .arrays import as_number, bare_array, is_array, is_missing, to_tensor
 from .errors import UnilensError
+from .outputs import LOGITS, OutputSpec
 from .settings import shown
 
 Target = int | str | Sequence[int | str] | Tensor | None
@@ -59,30 +60,53 @@ def _exported(part: nn.Module) -> bool:
     return "eval" in vars(part) and "graph" in dir(part)
 
 
-def check_outputs(outputs: object, count: int) -> None:
-    """Raise unless the model gave logits, one row for each of `count` inputs."""
+def check_outputs(outputs: object, count: int) -> Tensor:
+    """Return outputs `(count, K)`; raise unless the model gave one row for each of its inputs.
+
+    A single output per input may come as `(count,)`.
+    """
     if not isinstance(outputs, Tensor):
         raise UnilensError(
             f"expected the model to return a tensor of logits, got {_describe(outputs)}; "
             "wrap it in a module whose forward returns the logits alone"
         )
-    if outputs.layout != torch.strided or outputs.is_complex() or outputs.is_meta:
-        kind = "complex" if outputs.is_complex() else "meta" if outputs.is_meta else "sparse"
+    if kind := _unusable(outputs):
         raise UnilensError(
-            f"expected the model to return real numbers in a dense tensor, got a {kind} one; wrap "
-            "it in a module whose forward returns dense logits, as outputs.to_dense() or abs()"
+            f"expected outputs as a dense tensor of floating-point numbers, got {kind}"
         )
-    if outputs.is_nested or not outputs.dtype.is_floating_point:
-        kind = "a nested tensor" if outputs.is_nested else str(outputs.dtype)
-        raise UnilensError(
-            f"expected the model to return floating-point logits, got {kind}; leave argmax and "
-            "rounding out of its forward"
-        )
+    shape = tuple(outputs.shape)
+    if shape == (count,) or (not shape and count == 1):
+        return outputs.reshape(count, 1)
     if outputs.ndim != 2 or len(outputs) != count:
         raise UnilensError(
-            f"expected outputs of shape ({count}, classes), got {tuple(outputs.shape)}; "
-            "wrap the model in a module that returns one row of logits per input"
+            f"expected outputs of shape ({count}, classes), got {shape}; "
+            f"{_row_remedy(shape, count)}"
         )
+    return outputs
+
+
+def _row_remedy(shape: tuple[int, ...], count: int) -> str:
+    if len(shape) < 2 and count == 1:
+        return (
+            "inputs go through the model one at a time too, where .squeeze() drops the dimension "
+            "of the batch: leave it out, or squeeze(dim) one dimension and return rows"
+        )
+    return "wrap the model in a module that returns one row of logits per input"
+
+
+def _unusable(outputs: Tensor) -> str:
+    """Return what outputs are that cannot be explained, and what to do about it, or nothing."""
+    if outputs.is_meta:
+        return "a tensor without values on the device meta; load the weights first (to_empty)"
+    if outputs.is_nested:
+        return "a nested tensor; return outputs.to_padded_tensor(0.0)"
+    if outputs.layout != torch.strided:
+        return f"a sparse tensor ({outputs.layout}); return outputs.to_dense()"
+    if outputs.is_complex():
+        return f"{outputs.dtype}; return a real part of them, as outputs.abs() or outputs.real"
+    if outputs.is_floating_point():
+        return ""
+    return f"{outputs.dtype}; return logits in place of argmax, or convert counts with .float()"
 
 
 def not_differentiable(
@@ -217,9 +241,19 @@ def _embedding_of(model: nn.Module) -> str:
     return next((name for name, part in model.named_modules() if isinstance(part, kinds)), "")
 
 
-def check_target(target: object, outputs: Tensor, model: nn.Module) -> Tensor:
-    """Return the target `(B,)`: one per input, the predicted class where none is given."""
+def check_target(
+    target: object, outputs: Tensor, model: nn.Module, spec: OutputSpec = LOGITS
+) -> Tensor:
+    """Return the target `(B,)`: one per input, the predicted class where none is given.
+
+    With one output the target is 0: that output, which of two classes is the positive one's.
+    """
     count, classes = outputs.shape
+    if target is None and spec.kind == "regression" and classes > 1:
+        raise UnilensError(
+            f"expected a target, since the model's {classes} outputs are values and none of them "
+            "is predicted; pass target=, the index of the output to explain"
+        )
     target = read_target(target)
     if target is None:
         return outputs.argmax(-1)
@@ -244,6 +278,12 @@ def check_target(target: object, outputs: Tensor, model: nn.Module) -> Tensor:
     wrong = [one for one in target.tolist() if not 0 <= one < classes]
     if wrong:
         missing = "; leave inputs without a label out" if wrong[0] == -1 else ""
+        if classes == 1 and not missing:
+            raise UnilensError(
+                "expected `target` 0, the model's only output (of two classes that of the "
+                f"positive one), got {wrong[0]}; leave target out: the map of the other class is "
+                "this one with the opposite sign"
+            )
         raise UnilensError(
             f"expected `target` between 0 and {classes - 1}, since the model's outputs have shape "
             f"{tuple(outputs.shape)}; got {wrong[0]}{missing}"

@@ -187,6 +187,24 @@ WARNINGS: dict[str, Warned] = {
         "the search for the baseline did not come nearer to the unlearned model's output; "
         "lower budget, or take more matching_steps, which rounding then decides more of",
     ),
+    "one_logit_assumed": Warned(
+        "one_logit_assumed",
+        lambda value, _: value == 1,
+        "the model's single output is taken for the logit of the positive class; say "
+        "outputs='regression' if it is a value, or outputs='logits' if it is that logit",
+    ),
+    "probabilities_assumed": Warned(
+        "probabilities_assumed",
+        lambda value, _: value == 1,
+        "the outputs are taken for probabilities, since they stay between 0 and 1 far from the "
+        "input as well; say outputs='logits' or another kind if they are not",
+    ),
+    "logits_assumed": Warned(
+        "logits_assumed",
+        lambda value, _: value == 1,
+        "the outputs are taken for logits: they sum to one at the inputs, but not elsewhere; say "
+        "outputs='probabilities' or another kind if they are not",
+    ),
 }
 """The named warnings, in the order in which they are reported."""
 

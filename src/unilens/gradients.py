@@ -30,10 +30,11 @@ from ._engine.plans import (
     remembered,
 )
 from ._engine.workers import Results, Workers
-from .checks import check_model, check_outputs, not_differentiable
+from .checks import check_model, check_outputs, embedding_hint, not_differentiable
 from .errors import NotApplicableError, UnilensError, first_line, require
 from .layout import Layout, OfParts, by_part
 from .numerics import l2_norm
+from .outputs import given_spec
 from .settings import check_count
 from .smooth import twice_differentiable
 
@@ -94,6 +95,7 @@ class Evaluator:
 
     Attributes:
         parts: where the parts of an input lie, for models of several inputs; None for others.
+        output_spec: what the outputs are; None until it is said or found out.
 
     Args:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
@@ -107,6 +109,7 @@ class Evaluator:
         on_pass: called with the number of points before each pass, on the thread that takes it: to
             show progress. What it raises ends the work; let it be neither a `UnilensError` nor a
             `RuntimeError`, which some metrics count and go on.
+        outputs: what the outputs are, a name in `unilens.outputs.OUTPUTS`; None to find out.
 
     Raises:
         UnilensError: the model is in training mode, or cannot be copied.
@@ -123,6 +126,7 @@ class Evaluator:
         layout: str = "auto",
         precision: torch.dtype | None = None,
         on_pass: Callable[[int], object] | None = None,
+        outputs: str | None = None,
     ) -> None:
         check_model(model)
         chunk = None if chunk is None else check_count("chunk", chunk)
@@ -143,8 +147,10 @@ class Evaluator:
             "layout": layout,
             "precision": precision,
             "on_pass": on_pass,
+            "outputs": outputs,
         }
         self._chunk_wanted, self._independent, self._on_pass = chunk, independent, on_pass
+        self.output_spec = given_spec(outputs)
         self._module = unwrapped(model)
         convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
         channels_last = layout == "channels_last" or (layout == "auto" and convolutional)
@@ -174,6 +180,7 @@ class Evaluator:
         """Return an evaluator of another model with the settings of this one."""
         other = Evaluator(model, **self._settings)
         other.parts = other.parts or self.parts
+        other.output_spec = self.output_spec
         return other
 
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -424,7 +431,7 @@ class Evaluator:
         shape = tuple(points.shape[1:]) if self.parts is None else f"parts {self.parts}"
         return _ModelError(
             f"the model could not take an input of shape {shape}, {points.dtype}: "
-            f"{first_line(error)}"
+            f"{first_line(error)}{embedding_hint(self.model, error)}"
         )
 
     def _call(self, module: nn.Module, points: Tensor, plan: Plan) -> Tensor:
@@ -437,7 +444,7 @@ class Evaluator:
         kind, precision = points.device.type, plan.autocast
         with torch.autocast(kind, dtype=precision) if precision else contextlib.nullcontext():
             outputs = module(given)
-        check_outputs(outputs, len(points))
+        outputs = check_outputs(outputs, len(points))
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
     @contextlib.contextmanager

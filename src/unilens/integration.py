@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from . import diagnostics
-from .attribution import Attribution, Case, Method
+from .attribution import Attribution, Case, Method, evaluator_of
 from .baselines import Baseline, Constant, Found
 from .baselines.base import check_fits, passes_of
 from .errors import NotApplicableError, UnilensError, require
 from .gradients import Evaluator, Passes
 from .layout import Parts
 from .numerics import per_item, wide
+from .outputs import LOGITS, OutputSpec
 from .parts import PartsAttribution, measure_diagnostics
 from .paths import Leg, Path, StraightLine
 from .quadrature import Quadrature, Rule, quadrature
@@ -119,7 +120,7 @@ class PathAttribution(Method):
         attribution = Attribution(
             values=values,
             target=case.target,
-            score=resolve_score(self.score)(case.outputs, case.target),
+            score=resolve_score(self.score, case.evaluator)(case.outputs, case.target),
             outputs=case.outputs,
             baseline=baseline,
             baseline_score=_mean([part.score for part in parts], weights),
@@ -129,17 +130,18 @@ class PathAttribution(Method):
         )
         with torch.no_grad():
             distance = _mean([part.distance for part in parts], weights)
-            return attribution.with_measured(**self._free_diagnostics(attribution, distance))
+            spec = case.evaluator.output_spec or LOGITS
+            return attribution.with_measured(**self._free_diagnostics(attribution, distance, spec))
 
     def _from_one(
         self, case: Case, found: Found, steps: Steps | None = None
     ) -> tuple[Tensor, _Part]:
         """Return the attribution from one baseline, and what is known of it; note the steps."""
-        score, graph = resolve_score(self.score), self.create_graph
+        score, graph = resolve_score(self.score, case.evaluator), self.create_graph
         gradient = ScoreGradient(case.evaluator, score, case.target, create_graph=graph)
         outputs = case.evaluator.outputs(found.values.unsqueeze(0), create_graph=graph)[0]
         start, end = score(outputs, case.target), score(case.outputs, case.target)
-        recorder = Recorder(case.target)
+        recorder = Recorder(case.target, case.evaluator.output_spec or LOGITS)
         recorder.end(0.0, outputs, start)
         rule = self._rule(gradient, found, case.inputs, start, end)
         legs = _noted(self.path(gradient, found, case.inputs, rule), recorder, steps)
@@ -175,13 +177,15 @@ class PathAttribution(Method):
             scores.append(gradient.scores(points.detach()))
         return self.weighting.place(torch.cat([*scores, end.detach().unsqueeze(0)]))
 
-    def _free_diagnostics(self, attribution: Attribution, distance: Tensor) -> dict[str, Tensor]:
+    def _free_diagnostics(
+        self, attribution: Attribution, distance: Tensor, spec: OutputSpec
+    ) -> dict[str, Tensor]:
         trace = attribution.trace
         assert trace is not None
         assert attribution.baseline_score is not None
         gap = {"completeness_gap": attribution.completeness_gap} if attribution.complete else {}
-        several = attribution.outputs.shape[-1] > 1  # a single output is no confidence
-        change = {"confidence_change": diagnostics.confidence_change(trace)} if several else {}
+        sure = spec.has_probabilities
+        change = {"confidence_change": diagnostics.confidence_change(trace)} if sure else {}
         measured = {
             **gap,
             "score_change": attribution.score - attribution.baseline_score,
@@ -228,7 +232,7 @@ class PathAttribution(Method):
     ) -> dict[int, Tensor]:
         """Return the maps `(B, *S)` by n_steps, from the attribution's own baseline."""
         _baseline_of(attribution)
-        evaluator = Evaluator.of(model)
+        evaluator = evaluator_of(model, attribution)
         fixed = dataclasses.replace(self, create_graph=False)
         if getattr(self.path, "baseline", None) is None:
             seed = cast(int, attribution.provenance.get("seed", 0))
@@ -262,7 +266,7 @@ class PathAttribution(Method):
                 f"expected inputs as one tensor (B, *S), whose path has steps to show, got "
                 f"{type(inputs).__name__}; wrap the model in one that takes the parts side by side"
             )
-        evaluator = Evaluator.of(model)
+        evaluator = evaluator_of(model, attribution)
         fixed = dataclasses.replace(self, create_graph=False)
         seed = cast(int, attribution.provenance.get("seed", 0))
         case = Case.begin(fixed, evaluator, inputs, attribution.target, seed)
@@ -296,7 +300,9 @@ class PathAttribution(Method):
                 attribution,
             )
         inputs = cast(Tensor, inputs)
-        gradient = ScoreGradient(Evaluator.of(model), resolve_score(self.score), attribution.target)
+        evaluator = evaluator_of(model, attribution)
+        score = resolve_score(self.score, evaluator)
+        gradient = ScoreGradient(evaluator, score, attribution.target)
         ends = torch.stack([_baseline_of(attribution), inputs]).detach()
         start = torch.randn(inputs.shape[1:], generator=torch.Generator().manual_seed(0))
         top = diagnostics.top_curvature(

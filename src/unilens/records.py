@@ -16,6 +16,7 @@ from torch import Tensor
 from .attribution import Attribution
 from .errors import UnilensError
 from .models import PixelClassifier
+from .outputs import OutputSpec
 from .saving import write_whole
 from .viz import comparison, panel
 
@@ -45,7 +46,8 @@ def record(
     """
     first = next(iter(attributions.values()))
     outputs = first.outputs[index]
-    top = outputs.softmax(-1).topk(min(5, outputs.numel()))
+    probabilities = OutputSpec.of(first.provenance).probabilities(outputs)
+    top = outputs.topk(min(5, outputs.numel())).indices
     target = int(first.target[index])
     return {
         "schema": SCHEMA,
@@ -54,8 +56,8 @@ def record(
         "target": {"index": target, "label": model.label(target)},
         "confidence": number(first.confidence[index]),
         "predictions": [
-            {"index": int(i), "label": model.label(int(i)), "probability": number(p)}
-            for p, i in zip(top.values, top.indices, strict=True)
+            {"index": i, "label": model.label(i), "probability": number(probabilities[i])}
+            for i in top.tolist()
         ],
         "methods": {
             name: of_method(attribution, index) for name, attribution in attributions.items()

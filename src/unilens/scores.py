@@ -1,82 +1,105 @@
 """What is explained: one number per output row, for a target class that stays fixed.
 
-A score is a function from logits `(M, K)` and targets `(M,)` to values `(M,)`; any function of
-that shape can be used in place of a registered name.
+A score is a function from outputs `(M, K)` and targets `(M,)` to values `(M,)`; any function of
+that shape can be used in place of a registered name. A function that has a parameter `spec` is
+also told what the outputs are (`unilens.outputs.OutputSpec`).
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from .errors import UnilensError
+from .outputs import LOGITS, OutputSpec, pick
 from .registry import Card, Registry
+
+if TYPE_CHECKING:
+    from .gradients import Evaluator
 
 
 class Score(Protocol):
-    """From logits `(M, K)` and target indices `(M,)` to values `(M,)`."""
+    """From outputs `(M, K)` and target indices `(M,)` to values `(M,)`."""
 
     def __call__(self, outputs: Tensor, target: Tensor, /) -> Tensor:
         """Return the values `(M,)`."""
 
 
-def probability(outputs: Tensor, target: Tensor) -> Tensor:
-    """Return the softmax probability of the target, in [0, 1].
+def probability(outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS) -> Tensor:
+    """Return the target's probability, in [0, 1]; outputs without probabilities as they are.
+
+    It is the softmax of logits, the sigmoid of one logit or of a label's, and of probabilities the
+    output itself.
 
     >>> probability(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([0.5000])
+    >>> probability(torch.tensor([[0.9, 0.1]]), torch.tensor([0]), OutputSpec("probabilities"))
+    tensor([0.9000])
     """
-    _several_classes(outputs, "probability")
-    return _pick(outputs.softmax(-1), target)
+    if not spec.has_probabilities:
+        return pick(outputs, target)
+    return spec.confidence(outputs, target)
 
 
-def log_probability(outputs: Tensor, target: Tensor) -> Tensor:
-    """Return the log softmax probability of the target, in nats."""
-    _several_classes(outputs, "log_probability")
-    return _pick(outputs.log_softmax(-1), target)
+def log_probability(outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS) -> Tensor:
+    """Return the logarithm of the target's probability, in nats."""
+    logits, classes = spec.class_logits(outputs, target)
+    return pick(logits.log_softmax(-1), classes)
 
 
 def logit(outputs: Tensor, target: Tensor) -> Tensor:
-    """Return the target's logit: the model's own output, in its own units."""
-    return _pick(outputs, target)
+    """Return the target's output as the model gives it, in its own units."""
+    return pick(outputs, target)
 
 
-def margin(outputs: Tensor, target: Tensor) -> Tensor:
-    """Return the target's logit minus the largest other logit; positive where it wins.
+def sigmoid(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the sigmoid of the target's output, whatever the other outputs are.
+
+    >>> sigmoid(torch.tensor([[0.0, 8.0]]), torch.tensor([0]))
+    tensor([0.5000])
+    """
+    return pick(outputs, target).sigmoid()
+
+
+def margin(outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS) -> Tensor:
+    """Return the target's output minus the largest other output; positive where it wins.
+
+    Of one logit, or of a label's own, that is the logit; of one probability p, or a label's own,
+    2 p - 1.
 
     >>> margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
     tensor([1.])
     """
-    _several_classes(outputs, "margin")
-    others = outputs.scatter(-1, target.unsqueeze(-1), -torch.inf)
-    return _pick(outputs, target) - others.amax(-1)
-
-
-def _pick(outputs: Tensor, target: Tensor) -> Tensor:
-    return outputs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-
-
-def _several_classes(outputs: Tensor, name: str) -> None:
-    if outputs.shape[-1] < 2:
-        raise UnilensError(
-            f"score {name!r} expects at least 2 classes, but the model's outputs have shape "
-            f"{tuple(outputs.shape)}; use score='logit'"
-        )
+    if spec.kind == "regression":
+        spec.check_classes()
+    if spec.is_exclusive(outputs):
+        others = outputs.scatter(-1, target.unsqueeze(-1), -torch.inf)
+        return pick(outputs, target) - others.amax(-1)
+    if spec.kind in ("probabilities", "multi_label_probabilities"):
+        return 2 * pick(outputs, target) - 1
+    if not spec.has_probabilities:
+        return pick(outputs, target)
+    logits, _ = spec.class_logits(outputs, target)
+    return logits[..., 1] - logits[..., 0]
 
 
 scores: Registry[Score] = Registry("score")
 for _name, _score, _summary in (
-    ("probability", probability, "softmax probability of the target (the paper's choice)"),
-    ("logit", logit, "the target's logit"),
-    ("log_probability", log_probability, "log softmax probability of the target, in nats"),
+    ("probability", probability, "the target's probability (the paper's choice)"),
+    ("logit", logit, "the target's output as the model gives it"),
+    ("log_probability", log_probability, "log probability of the target, in nats"),
     ("margin", margin, "the target's logit minus the largest other logit"),
+    ("sigmoid", sigmoid, "sigmoid of the target's output alone"),
 ):
     scores.add_value(
         Card(_name, "score", _summary, "Choi et al. 2025, section 3; Kokhlikyan et al. 2020"),
-        _score,
+        cast(Score, _score),
     )
 
 
@@ -99,10 +122,26 @@ class _Checked:
         return values
 
 
-def resolve(score: str | Score) -> Score:
-    """Return the score of a registered name, or the user's own function, checked when called."""
+def resolve(score: str | Score, model: Evaluator | None = None) -> Score:
+    """Return the score of a registered name, or the user's own function, checked when called.
+
+    Args:
+        score: a registered name, or a function of outputs and target.
+        model: whose outputs are scored; None where they are logits.
+    """
     if not isinstance(score, str) and not callable(score):
         raise UnilensError(
             f"expected score to be a name or a function of logits and target, got {score!r}"
         )
-    return scores[score].build() if isinstance(score, str) else _Checked(score)
+    function = scores[score].build() if isinstance(score, str) else score
+    if _takes_spec(function):
+        spec = LOGITS if model is None else model.output_spec or LOGITS
+        function = cast(Score, partial(cast(Any, function), spec=spec))
+    return function if isinstance(score, str) else _Checked(function)
+
+
+def _takes_spec(function: Callable[..., Any]) -> bool:
+    try:
+        return "spec" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a function of C without a signature
+        return False

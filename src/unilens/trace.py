@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .gradients import Evaluation
 from .numerics import l2_norm, wide
+from .outputs import LOGITS, OutputSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,8 @@ class Trace:
     Attributes:
         fraction: `(P, B)`, ascending from 0 (the baseline) to 1 (the input).
         score: `(P, B)`, in units of the score.
-        confidence: `(P, B)`, the softmax probability of the target; the score itself where the
-            model has a single output.
+        confidence: `(P, B)`, the target's probability; the score itself where the outputs have no
+            probabilities.
         gradient_change: `(B,)`, M: the largest change of the gradient per l2 distance between
             neighbouring steps, a finite-difference estimate of the curvature along the path; NaN
             with a single step.
@@ -67,8 +68,8 @@ def _at(fraction: Tensor, trace: Trace, values: Tensor) -> Tensor:
 class Recorder:
     """Collects the trace while a path is walked."""
 
-    def __init__(self, target: Tensor) -> None:
-        self._target = target
+    def __init__(self, target: Tensor, spec: OutputSpec = LOGITS) -> None:
+        self._target, self._spec = target, spec
         self._fractions: list[Tensor] = []
         self._scores: list[Tensor] = []
         self._confidences: list[Tensor] = []
@@ -100,8 +101,9 @@ class Recorder:
             return
         self._fractions.append(fraction)
         self._scores.append(score.detach())
-        several = outputs.shape[-1] > 1
-        shown = confidence(outputs, self._target.expand(outputs.shape[:-1])) if several else score
+        shown = score
+        if self._spec.has_probabilities:
+            shown = self._spec.confidence(outputs, self._target.expand(outputs.shape[:-1]))
         self._confidences.append(shown.detach())
 
     def trace(self) -> Trace:
@@ -115,13 +117,6 @@ class Recorder:
             confidence=torch.cat(self._confidences),
             gradient_change=largest.masked_fill(largest == -torch.inf, torch.nan),
         )
-
-
-def confidence(outputs: Tensor, target: Tensor) -> Tensor:
-    """Return the target's softmax probability; NaN where the model has a single output."""
-    if outputs.shape[-1] < 2:
-        return torch.full_like(outputs[..., 0], torch.nan)
-    return outputs.softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
 
 
 def _gradient_change(point: Tensor, gradient: Tensor, next_: Tensor, then: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .attribution import Attribution
 from .errors import UnknownNameError, require
+from .outputs import OutputSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,6 +97,8 @@ def panel(
 ) -> Figure:
     """Draw one row per method: image, baseline, heatmap, overlay, confidence along the path.
 
+    Where the outputs have no probabilities, the score along the path takes the confidence's place.
+
     Args:
         image: `(C, H, W)`, in [0, 1].
         attributions: by the name to be shown.
@@ -110,9 +113,9 @@ def panel(
     grid = figure.subplots(rows, 5, squeeze=False)
     for axes, (name, attribution) in zip(grid, attributions.items(), strict=True):
         _draw_row(axes, image, name, attribution, style, index)
-    for axes, heading in zip(
-        grid[0], ("image", "baseline", "heatmap", "overlay", "confidence on the path"), strict=True
-    ):
+    shown = "confidence" if all(map(_has_probabilities, attributions.values())) else "score"
+    headings = ("image", "baseline", "heatmap", "overlay", f"{shown} on the path")
+    for axes, heading in zip(grid[0], headings, strict=True):
         axes.set_title(heading, fontsize=11)
     return figure
 
@@ -202,12 +205,17 @@ def _draw_path(ax: Axes, attribution: Attribution, index: int) -> None:
     confidence = trace.confidence[:, index].cpu().numpy()
     ax.plot(fraction, confidence, color="#1f5fa8", marker="o", markersize=3)
     ax.set_xlim(-0.03, 1.03)
-    ax.set_ylim(-0.03, max(1.03, float(confidence.max()) * 1.05))
+    if _has_probabilities(attribution):
+        ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("baseline → image", fontsize=9)
     if attribution.complete:
         gap = float(attribution.completeness_gap[index])
         ax.text(0.03, 0.96, f"gap {gap:+z.4f}", transform=ax.transAxes, va="top", fontsize=9)
     ax.grid(alpha=0.3)
+
+
+def _has_probabilities(attribution: Attribution) -> bool:
+    return OutputSpec.of(attribution.provenance).has_probabilities
 
 
 def printable(text: str) -> str:

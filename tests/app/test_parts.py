@@ -522,6 +522,9 @@ def test_a_good_map_is_all_green():
         ("baseline_is_input", {"proximity": 0.0}),
         ("matching_loss_did_not_fall", {"matching_loss_fall": 0.0}),
         ("matching_loss_did_not_fall", {"matching_loss_fall": float("nan")}),
+        ("one_logit_assumed", {"one_logit_assumed": 1.0}),
+        ("probabilities_assumed", {"probabilities_assumed": 1.0}),
+        ("logits_assumed", {"logits_assumed": 1.0}),
     ],
 )
 def test_every_warning_is_red(warning, known):

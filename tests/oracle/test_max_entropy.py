@@ -87,10 +87,13 @@ def test_an_input_does_not_depend_on_those_beside_it(dtype, small_net, images):
         assert torch.equal(find(MaxEntropy(), model, inputs[i : i + 1]).values[0], together[i])
 
 
-def test_a_single_output_has_no_entropy():
+def test_a_single_logit_is_brought_to_zero():
     model = nn.Linear(4, 1).eval()
-    with pytest.raises(UnilensError, match="at least 2 classes, whose entropy can be raised"):
-        explain(model, torch.rand(2, 4), "ig", baseline="max_entropy", score="logit")
+    settings = {"baseline": "max_entropy", "iterations": 300}
+    found = explain(model, torch.rand(2, 4), "ig", **settings, score="logit")
+    assert float(found.baseline_score.abs().max()) < 0.05
+    with pytest.raises(UnilensError, match="expected outputs with probabilities of classes"):
+        explain(model, torch.rand(2, 4), "ig", **settings, outputs="regression")
 
 
 @pytest.mark.parametrize(

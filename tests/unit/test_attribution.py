@@ -110,6 +110,9 @@ def test_every_warning_can_be_given_and_kept():
         "informative_baseline": {"confidence_change": -0.05},
         "baseline_is_input": {"proximity": 0.0},
         "matching_loss_did_not_fall": {"matching_loss_fall": math.nan},
+        "one_logit_assumed": {"one_logit_assumed": 1.0},
+        "probabilities_assumed": {"probabilities_assumed": 1.0},
+        "logits_assumed": {"logits_assumed": 1.0},
     }
     assert set(bad) == set(WARNINGS)
     for name, change in bad.items():
@@ -157,11 +160,11 @@ def test_the_flat_share_of_a_score_that_never_moves_is_undefined():
     assert found.warnings == [["informative_baseline"]] * 2
 
 
-def test_a_single_output_has_no_confidence_to_warn_about():
+def test_a_single_value_has_no_confidence_to_warn_about():
     single = nn.Linear(4, 1).eval()
     nn.init.ones_(single.weight)
     nn.init.constant_(single.bias, -10.0)
-    found = explain(single, torch.full((1, 4), 0.63), "ig", score="logit")
+    found = explain(single, torch.full((1, 4), 0.63), "ig", outputs="regression")
     assert "confidence_change" not in found.diagnostics
     assert found.warnings == [[]]
 

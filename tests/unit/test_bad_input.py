@@ -141,11 +141,11 @@ CASES = {
         {"method": "ig", "baseline": "constant", "value": float("nan")},
         "expected a finite baseline",
     ),
-    "one class to unlearn": (
+    "values to unlearn": (
         model(lambda outputs: outputs[:, :1]),
         inputs(),
-        {"score": "logit"},
-        "expected at least 2 classes to unlearn one of",
+        {"outputs": "regression"},
+        "expected outputs with probabilities of classes, got outputs='regression'; use a method",
     ),
     "no weights": (
         nn.Flatten().eval(),
@@ -310,8 +310,6 @@ def test_targets_in_every_form():
 def test_a_single_output_is_explained_by_its_logit():
     torch.manual_seed(0)
     single = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)).eval()
-    with pytest.raises(UnilensError, match="at least 2 classes"):
-        explain(single, inputs(), "ig")
     found = explain(single, inputs(), "ig", score="logit", n_steps=2)
     assert torch.allclose(found.values.flatten(1), single[1].weight * inputs().flatten(1))
-    assert found.confidence.isnan().all()
+    assert torch.allclose(found.confidence, single(inputs()).sigmoid()[:, 0])

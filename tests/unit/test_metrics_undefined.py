@@ -97,8 +97,8 @@ def test_where_the_label_cannot_be_attacked_nothing_is_said(small_net, images):
     assert measured.values[still].isnan().all()
 
 
-def test_a_single_output_has_no_confidence_to_lose(one_output, images):
-    attribution = explain(one_output, images, "ig", n_steps=3, score="logit")
+def test_a_value_has_no_confidence_to_lose(one_output, images):
+    attribution = explain(one_output, images, "ig", n_steps=3, outputs="regression")
     assert evaluate(one_output, images, attribution, "confidence_change").isnan().all()
 
 

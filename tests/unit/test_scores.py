@@ -18,6 +18,7 @@ def by_hand(name, row, target):
         "logit": row[target],
         "log_probability": row[target] - math.log(total),
         "margin": row[target] - max(v for i, v in enumerate(row) if i != target),
+        "sigmoid": 1 / (1 + math.exp(-row[target])),
     }[name]
 
 
@@ -31,10 +32,11 @@ def test_values_and_gradients_by_hand(name):
     )
 
 
-@pytest.mark.parametrize("name", ["probability", "log_probability", "margin"])
-def test_one_output_is_refused_where_classes_are_compared(name):
-    with pytest.raises(UnilensError, match=r"at least 2 classes.*\(3, 1\).*use score='logit'"):
-        resolve(name)(torch.zeros(3, 1), torch.zeros(3, dtype=torch.long))
+@pytest.mark.parametrize("name", scores)
+def test_one_logit_scores_as_the_logits_of_two_classes(name):
+    one, zeros = torch.tensor([[0.7], [-2.0]]).double(), torch.zeros(2, dtype=torch.long)
+    two = torch.cat([torch.zeros_like(one), one], 1)
+    assert torch.allclose(resolve(name)(one, zeros), resolve(name)(two, zeros + 1))
 
 
 def test_a_function_is_a_score():

@@ -265,14 +265,20 @@ def test_models_that_are_no_classifiers_of_texts():
         TextClassifier(needs_ids, tokenizer).encode("The film")
 
 
-def test_one_output_can_be_explained_by_its_logit():
+def test_one_output_is_a_logit_unless_the_configuration_says_a_value():
     bert = tiny_bert()
     bert.classifier = nn.Linear(16, 1).double().eval()
     bert.config.num_labels = 1
     classifier = TextClassifier(bert, tiny_tokenizer())
-    with pytest.raises(UnilensError, match="at least 2 classes to unlearn one of"):
+    logit = bert(**tiny_tokenizer()("The film", return_tensors="pt")).logits[0, 0]
+    found = explain_text(classifier, "The film", n_steps=3)
+    assert torch.allclose(found.attribution.confidence, logit.sigmoid())
+    bert.config.problem_type = "regression"
+    with pytest.raises(UnilensError, match="got outputs='regression'; use a method"):
         explain_text(classifier, "The film")
-    found = explain_text(classifier, "The film", "ig", score="logit")
+    found = explain_text(classifier, "The film", "ig")
+    assert torch.allclose(found.attribution.score, logit)
+    assert found.attribution.confidence.isnan().all()
     assert abs(found.completeness_gap) < 1e-4
 
 

@@ -17,6 +17,7 @@ from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator
 from ..integration import PathAttribution
 from ..models import PixelClassifier, load_model
+from ..outputs import output_spec
 from .jobs import Cancelled, Job
 from .journey import MOST_STEPS, Journey, journey
 from .photograph import Photograph
@@ -121,11 +122,14 @@ class Studio:
         def make() -> list[Prediction]:
             pixels = self._pixels(photograph, model)
             with self._work_lock:
-                outputs = loaded.evaluator(pixels[None])[0]
-            top = outputs.softmax(-1).topk(min(PREDICTIONS, outputs.numel()))
+                outputs = loaded.evaluator(pixels[None])
+                spec = output_spec(loaded.evaluator, pixels[None], outputs)
+            spec.check_classes()
+            probabilities = spec.probabilities(outputs[0])
+            top = outputs[0].topk(min(PREDICTIONS, outputs.numel())).indices.tolist()
             return [
-                Prediction(int(index), loaded.classifier.label(int(index)), float(probability))
-                for probability, index in zip(top.values, top.indices, strict=True)
+                Prediction(index, loaded.classifier.label(index), float(probabilities[index]))
+                for index in top
             ]
 
         return self._once(("predictions", photograph.digest, model), make)

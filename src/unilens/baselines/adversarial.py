@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UnilensError, require
-from ..gradients import Evaluator, Objective, Passes
+from ..gradients import Evaluator, Passes
+from ..outputs import OutputSpec, output_spec, pick
 from ..randomness import per_input
 from ..registry import Card
 from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_switch
@@ -30,7 +31,8 @@ class Adversarial(Settings):
 
     The authors' public code departs from the paper: every step starts from x again, so that no
     point is farther than one step from it, and points are clipped to [0, 1]. This follows the
-    paper; `clamp` clips.
+    paper; `clamp` clips. For one output, and for labels that go together, the other class is that
+    the target does not apply.
 
     Args:
         classes: how many other classes, or which (indices); all others where there are fewer.
@@ -89,9 +91,11 @@ class Adversarial(Settings):
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Iterable[Found]:
         """Yield the baselines, each with its walk; see `Baseline`."""
-        others = self._others(model(inputs), inputs, target, generator)
+        spec, outputs = output_spec(model, inputs), model(inputs)
+        logits, classes = spec.class_logits(outputs, target)
+        others = self._others(logits, inputs, classes, generator)
         for other in others:
-            walk = self._walk(model, inputs, other)
+            walk = self._walk(model, inputs, _Towards(spec, target, other))
             yield Found(walk[0], weight=1 / len(others), walk=walk)
 
     def _others(
@@ -99,11 +103,6 @@ class Adversarial(Settings):
     ) -> Tensor:
         """Return the classes `(R, B)` to walk to, never the target."""
         known = outputs.shape[1]
-        if known < 2:
-            raise UnilensError(
-                "expected at least 2 classes to walk from one to another, but the model has a "
-                "single output; use another baseline"
-            )
         if not isinstance(self.classes, int):
             named = torch.tensor(self.classes, device=target.device).unsqueeze(1)
             wrong = [one for one in self.classes if one >= known or bool((target == one).any())]
@@ -118,16 +117,16 @@ class Adversarial(Settings):
         order = order.scatter(1, target.unsqueeze(1), -torch.inf)
         return order.topk(min(self.classes, known - 1), dim=1).indices.T
 
-    def _walk(self, model: Evaluator, inputs: Tensor, other: Tensor) -> Tensor:
+    def _walk(self, model: Evaluator, inputs: Tensor, towards: _Towards) -> Tensor:
         """Return the points `(m + 1, B, *S)` of the walks, the last first."""
         points = [inputs]
         left = torch.arange(len(inputs), device=inputs.device)
         for _ in range(self.iterations):
             here = points[-1].clone()
             if len(left):
-                aim = other[left]
-                evaluation = model.differentiate(here[left].unsqueeze(0), _log_probability(aim))
-                on = evaluation.outputs[0].argmax(-1) != aim
+                aim = towards.of_rows(left)
+                evaluation = model.differentiate(here[left].unsqueeze(0), aim)
+                on = ~aim.reached(evaluation.outputs[0])
                 left = left[on]
                 step = evaluation.gradients[0][on].sign() * (self.budget / self.iterations)
                 moved = here[left] + step
@@ -136,11 +135,27 @@ class Adversarial(Settings):
         return torch.stack(points[::-1])
 
 
-def _log_probability(classes: Tensor) -> Objective:
-    def objective(outputs: Tensor, rows: Tensor) -> Tensor:
-        return outputs.log_softmax(-1).gather(1, classes[rows].unsqueeze(1)).squeeze(1)
+@dataclass(frozen=True)
+class _Towards:
+    """The log-probability of other classes `(B,)` than the targets `(B,)`."""
 
-    return objective
+    spec: OutputSpec
+    target: Tensor
+    other: Tensor
+
+    def __call__(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """Return it `(m,)` of outputs `(m, K)`."""
+        logits, _ = self.spec.class_logits(outputs, self.target[rows])
+        return pick(logits.log_softmax(-1), self.other[rows])
+
+    def reached(self, outputs: Tensor) -> Tensor:
+        """Return whether the other class wins `(B,)`."""
+        logits, _ = self.spec.class_logits(outputs, self.target)
+        return logits.argmax(-1) == self.other
+
+    def of_rows(self, rows: Tensor) -> _Towards:
+        """Return the same for some of the inputs."""
+        return _Towards(self.spec, self.target[rows], self.other[rows])
 
 
 baselines.add(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import UnilensError
-from ..gradients import Evaluator, Passes
+from ..gradients import Evaluator, Objective, Passes
+from ..outputs import OutputSpec, output_spec
 from ..randomness import per_input
 from ..registry import Card
 from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_switch
@@ -21,11 +21,12 @@ _STARTS = ("input", "black", "noise")
 
 @dataclass(frozen=True)
 class MaxEntropy(Settings):
-    """Compare with an input whose softmax output a search has brought near to uniform.
+    """Compare with an input whose class probabilities a search has brought near to uniform.
 
     Adam minimises KL(softmax || uniform) = log K - entropy, in nats, for every input alone.
     Only the paper's abstract could be read: the objective is its, while the optimiser, where it
-    starts, its rate and its number of iterations are our choices.
+    starts, its rate and its number of iterations are our choices. For one output, and for labels
+    that go together, the two classes are whether the target applies.
 
     Args:
         start: where the search begins: "input"; "black", 0 everywhere; "noise", uniform draws from
@@ -67,16 +68,17 @@ class MaxEntropy(Settings):
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Found:
         """Return the baseline with the record `entropy_gap` `(B, iterations + 1)`, in nats."""
+        objective = _entropy_gap(output_spec(model, inputs), target)
         values = self._start(inputs, generator)
         adam = Adam(self.learning_rate, values)
         gaps = []
         for _ in range(self.iterations):
-            evaluation = model.differentiate(values.unsqueeze(0), _entropy_gap)
+            evaluation = model.differentiate(values.unsqueeze(0), objective)
             gaps.append(evaluation.values[0])
             values = values - adam.step(evaluation.gradients[0])
             if self.clamp:
                 values = values.clamp(*self.bounds)
-        gaps.append(_entropy_gap(model(values)))
+        gaps.append(objective(model(values), torch.arange(len(values), device=values.device)))
         return Found(values, {"entropy_gap": torch.stack(gaps, dim=1)})
 
     def _start(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -90,16 +92,16 @@ class MaxEntropy(Settings):
         return noise * (high - low) + low
 
 
-def _entropy_gap(outputs: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Return log K - entropy of the softmax, in nats: 0 where it is uniform."""
-    classes = outputs.shape[-1]
-    if classes < 2:
-        raise UnilensError(
-            "expected at least 2 classes, whose entropy can be raised, but the model has a single "
-            "output; use another baseline, such as baseline='black'"
-        )
-    logs = outputs.log_softmax(-1)
-    return math.log(classes) + (logs.exp() * logs).sum(-1)
+def _entropy_gap(spec: OutputSpec, target: Tensor) -> Objective:
+    """Return the objective log K - entropy of the classes, in nats: 0 where they are uniform."""
+    spec.check_classes()
+
+    def gap(outputs: Tensor, rows: Tensor) -> Tensor:
+        logits, _ = spec.class_logits(outputs, target[rows])
+        logs = logits.log_softmax(-1)
+        return math.log(logits.shape[-1]) + (logs.exp() * logs).sum(-1)
+
+    return gap
 
 
 baselines.add(

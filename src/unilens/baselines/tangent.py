@@ -134,7 +134,7 @@ class TangentAligned(Settings):
         iterations + 1)`: mu along each ascent, from the best start on.
         """
         objective = _Alignment(
-            ScoreGradient(model, resolve_score(self.score), target),
+            ScoreGradient(model, resolve_score(self.score, model), target),
             inputs,
             spaces_at(as_manifold(self.manifold), inputs),
             quadrature(self.rule, self.n_steps),

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
 from ..numerics import l2_norm, per_item, wide
+from ..outputs import OutputSpec, output_spec
 from ..places import is_image
 from ..randomness import generator_of, per_input
 from ..registry import Card
@@ -49,6 +50,11 @@ class Unlearned(Settings):
     the origin o is the input itself in the paper. The model's weights are not touched: theta' are
     separate tensors, one input's at a time.
 
+    F are probabilities of classes that exclude each other. For one output, and for labels that go
+    together, they are the target's own two: that it applies, and that it does not; so the
+    cross-entropy is binary, and one logit z is the logits [0, z] of two classes. Values without
+    probabilities, such as those of a regression, have nothing to unlearn.
+
     The defaults are the paper's, or the closest reading of it; the method `uni` departs from them.
 
     Args:
@@ -66,7 +72,8 @@ class Unlearned(Settings):
         clamp: whether to clip the baseline to `bounds`; its distance can then be below epsilon.
         bounds: the input box, used by `clamp` alone.
         matching_target: "unlearned" (paper); "uniform" or "prior" skip the unlearning.
-        class_prior: `(K,)` probabilities, a tensor or a list, for `matching_target="prior"`.
+        class_prior: `(K,)` probabilities, a tensor or a list, for `matching_target="prior"`; for
+            one output or a label `(2,)`, that it does not apply and that it does.
         units: what counts as one step in each value, such as the standard deviations of a table's
             columns: a number, a list or a tensor that broadcasts to one input, in the inputs'
             units. The search runs in x / units: budget and distance are in these, so that
@@ -184,17 +191,12 @@ class Unlearned(Settings):
         Where the search of an input ended before, its last loss is repeated.
         """
         wanted = self._wanted(model, inputs, target)
-        if wanted.shape[-1] < 2:
-            raise UnilensError(
-                "expected at least 2 classes to unlearn one of, but the model has a single output; "
-                "use method='ig' with score='logit'"
-            )
         several = []
         for number, origin in enumerate(self._origins):
             own = generator_of("origin", number, generator)
             near = origin.place(model, inputs, target, self._units(inputs), own)
             radius = self._radius(near, inputs).detach()
-            several.append(self._search(model, near, radius, wanted, own))
+            several.append(self._search(model, near, radius, target, wanted, own))
         if len(several) == 1:
             return several[0]
         return [dataclasses.replace(found, weight=1 / len(several)) for found in several]
@@ -210,17 +212,19 @@ class Unlearned(Settings):
         model: Evaluator,
         origin: Tensor,
         radius: Tensor,
+        target: Tensor,
         wanted: Tensor,
         generator: torch.Generator,
     ) -> Found:
         """Return the baseline near the origin whose output is the wanted one."""
-        units = self._units(origin)
+        units, spec = self._units(origin), output_spec(model, origin)
         shift = self._start(origin, radius, generator)
         rows = torch.arange(len(origin), device=origin.device)
         active, losses = rows, list[Tensor]()
         for _ in range(self.matching_steps):
             points = (origin + shift * units)[active]
-            evaluation = model.differentiate(points.unsqueeze(0), _divergence(wanted[active]))
+            divergence = _divergence(spec, target[active], wanted[active])
+            evaluation = model.differentiate(points.unsqueeze(0), divergence)
             known = losses[-1] if losses else torch.zeros_like(evaluation.values[0])
             loss = known.index_copy(0, active, evaluation.values[0])
             if losses and self.tolerance:
@@ -239,7 +243,7 @@ class Unlearned(Settings):
             projected = self._project(origin[active], moved, radius[active], units)
             shift = shift.index_copy(0, active, projected)
         baseline = origin + shift * units
-        losses.append(_divergence(wanted)(model(baseline), rows))
+        losses.append(_divergence(spec, target, wanted)(model(baseline), rows))
         losses += losses[-1:] * (self.matching_steps + 1 - len(losses))
         return Found(baseline, {"matching_loss": torch.stack(losses, dim=1)})
 
@@ -252,17 +256,21 @@ class Unlearned(Settings):
         return by_cells(gradient, self.grid)
 
     def _wanted(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
-        """Return the log-probabilities `(B, K)` that the baseline's output should match."""
+        """Return the log-probabilities `(B, C)` that the baseline's output should match."""
+        spec = output_spec(model, inputs)
+        spec.check_classes()
         if self.matching_target == "unlearned":
             outputs = model.outputs_after_ascent(
                 inputs,
-                lambda outputs, rows: cross_entropy(outputs, target[rows], reduction="none"),
+                lambda outputs, rows: cross_entropy(
+                    *spec.class_logits(outputs, target[rows]), reduction="none"
+                ),
                 self.unlearning_rate,
                 steps=self.unlearning_steps,
                 weights=self.unlearned_weights,
             )
-            return outputs.log_softmax(-1)
-        outputs = model(inputs)
+            return spec.class_logits(outputs, target)[0].log_softmax(-1)
+        outputs, _ = spec.class_logits(model(inputs), target)
         if self.class_prior is None:
             return torch.full_like(outputs, -math.log(outputs.shape[-1]))
         prior = torch.as_tensor(self.class_prior, dtype=outputs.dtype, device=outputs.device)
@@ -331,12 +339,13 @@ def _as_units(given: object) -> Tensor:
     return units
 
 
-def _divergence(wanted: Tensor) -> Objective:
-    """Return the objective KL(wanted || softmax of the outputs), in nats."""
+def _divergence(spec: OutputSpec, target: Tensor, wanted: Tensor) -> Objective:
+    """Return the objective KL(wanted || probabilities of the outputs), in nats."""
 
     def divergence(outputs: Tensor, rows: Tensor) -> Tensor:
         expected = wanted[rows].to(outputs.dtype)
-        gap = expected - outputs.log_softmax(-1)
+        logits, _ = spec.class_logits(outputs, target[rows])
+        gap = expected - logits.log_softmax(-1)
         return torch.where(expected > -torch.inf, expected.exp() * gap, 0.0).sum(-1)
 
     return divergence

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import UnilensError, require
+from ..errors import require
 from ..gradients import Evaluator, Passes
 from ..numerics import wide
+from ..outputs import output_spec
 from ..randomness import generator_of
 from ..registry import Card
 from ..settings import Settings, check_choice
@@ -119,15 +120,11 @@ class Weighed(Settings):
         self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[Found]]
     ) -> Tensor:
         """Return the weights `(R, B)`."""
+        spec = output_spec(model, inputs)
+        spec.check_classes()
 
         def confidence(points: Tensor) -> Tensor:
-            outputs = model(points)
-            if outputs.shape[-1] < 2:
-                raise UnilensError(
-                    "expected at least 2 classes to weigh by confidence, but the model has a "
-                    "single output; use weights='equal'"
-                )
-            return wide(outputs).softmax(-1).gather(1, target.unsqueeze(1)).squeeze(1)
+            return spec.confidence(wide(model(points)), target)
 
         at_input = confidence(inputs)
         gone = torch.stack(

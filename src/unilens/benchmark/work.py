@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..attribution import Attribution, Explainer
-from ..errors import NotApplicableError, UnilensError, first_line
+from ..errors import NotApplicableError, UnilensError, first_line, require
 from ..gradients import Evaluator
 from ..metrics import Measurement
 from ..metrics.memo import Memo
 from ..models import PixelClassifier, load_model
+from ..outputs import output_spec
 from ..provenance import describe
 from ..specs import Spec, build_method
 from ..viz import overlay, pixels
@@ -167,14 +168,22 @@ class Workbench:
         inputs = taken.to(plan.device, getattr(torch, plan.dtype))[None]
         memo = Memo(loaded.evaluator, inputs)
         outputs = memo.outputs(loaded.evaluator, inputs)
-        predicted = int(outputs.argmax())
+        spec = output_spec(loaded.evaluator, inputs, outputs)
+        predicted = int(spec.predicted(outputs))
         target = label if plan.target == "label" else predicted
+        if outputs.shape[-1] == 1:
+            require(
+                plan.target != "label" or label == 1,
+                f"expected a label that the model's only output is about, got {label} of "
+                f"{unit.item.name}; explain the predicted class",
+            )
+            target = 0
         known = {
             "content": hashlib.sha256(taken.contiguous().numpy().tobytes()).hexdigest()[:16],
             "label": label,
             "predicted": predicted,
             "target": target,
-            "confidence": _number(outputs.softmax(-1)[0, target]),
+            "confidence": _number(spec.probabilities(outputs)[0, target]),
         }
         return Seen(inputs, known, memo)
 

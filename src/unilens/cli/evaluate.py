@@ -59,6 +59,7 @@ def evaluate(
     ] = None,
     target: options.Target = None,
     score: options.Score = None,
+    outputs: options.Outputs = None,
     set_: options.Settings = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -93,7 +94,7 @@ def evaluate(
         classifier = load_model(model, pretrained=not random_weights, device=read_device(device))
         explainers = {text: build_method(spec, classifier) for text, spec in specs.items()}
         index = None if target is None else class_index(classifier, target)
-        evaluator = Evaluator(classifier)
+        evaluator = Evaluator(classifier, outputs=outputs)
     (path,) = records.free_paths(out, ["evaluation"], overwrite, (".json",))
     rows: list[dict[str, Any]] = []
     unread = 0

@@ -43,6 +43,7 @@ def explain(
     ] = None,
     target: options.Target = None,
     score: options.Score = None,
+    outputs: options.Outputs = None,
     set_: options.Settings = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -74,7 +75,7 @@ def explain(
         classifier = load_model(model, pretrained=not random_weights, device=read_device(device))
         explainers = {name: build_method(spec, classifier) for name, spec in specs.items()}
         index = None if target is None else class_index(classifier, target)
-        evaluator = Evaluator(classifier)
+        evaluator = Evaluator(classifier, outputs=outputs)
     targets = records.free_paths(out, [source.name for source in sources], overwrite)
     failed = 0
     with progress_of(len(sources) * len(explainers)) as progress:

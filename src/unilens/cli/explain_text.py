@@ -18,6 +18,7 @@ from ..checks import check_seed
 from ..diagnostics import WARNINGS
 from ..errors import UnilensError, require
 from ..gradients import Evaluator
+from ..outputs import OutputSpec
 from ..specs import read_settings, read_specs
 from ..text import (
     TextAttribution,
@@ -53,6 +54,7 @@ def explain_text(
     ] = None,
     target: options.Target = None,
     score: options.Score = None,
+    outputs: options.Outputs = None,
     set_: options.Settings = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -75,12 +77,13 @@ def explain_text(
             name: build_text_method(classifier, spec.name, spec.settings)
             for name, spec in specs.items()
         }
-        index = None if target is None else classifier.class_index(target)
+        if target is not None:
+            classifier.class_index(target)  # no such label: said before a text is read
     paths = records.free_paths(out, [_name(text) for text in texts], overwrite, SUFFIXES)
     failed = 0
     for text, path in zip(texts, paths, strict=True):
         try:
-            found = _explained(classifier, text, explainers, index, seed)
+            found = _explained(classifier, text, explainers, target, seed, outputs)
         except UnilensError as error:
             failed += 1
             complain(error)
@@ -106,11 +109,12 @@ def _explained(
     classifier: TextClassifier,
     text: str,
     explainers: Mapping[str, Explainer],
-    target: int | None,
+    target: str | None,
     seed: int,
+    outputs: str | None,
 ) -> dict[str, TextAttribution]:
     encoded = classifier.encode(text)
-    evaluator = Evaluator(encoded.model)
+    evaluator = Evaluator(encoded.model, outputs=outputs)
     found = {}
     for name, explainer in explainers.items():
         with waiting(f"{name}: {plain(text[:40])}"):
@@ -125,7 +129,8 @@ def _explained(
 def _record(classifier: TextClassifier, found: Mapping[str, TextAttribution]) -> dict[str, Any]:
     """Return everything about one text's explanations as plain data."""
     first = next(iter(found.values()))
-    probabilities = first.attribution.outputs[0].softmax(-1)
+    spec = OutputSpec.of(first.attribution.provenance)
+    probabilities = spec.probabilities(first.attribution.outputs[0])
     return {
         "schema": records.SCHEMA,
         "text": first.tokens.text,

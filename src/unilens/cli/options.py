@@ -18,7 +18,15 @@ Target = Annotated[
     str | None, typer.Option(help="Label or index to explain; by default the predicted class.")
 ]
 Score = Annotated[
-    str | None, typer.Option(help="What is explained: probability, logit, log_probability, margin.")
+    str | None,
+    typer.Option(help="What is explained: probability, logit, log_probability, margin, sigmoid."),
+]
+Outputs = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model's outputs are: logits, log_probabilities, probabilities, multi_label, "
+        "multi_label_probabilities, regression or decision_function; by default found out."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays import is_array, to_tensor
+from ..attribution import with_outputs
 from ..errors import UnilensError
 from ..gradients import Evaluator
 from ..methods import explain
@@ -22,6 +23,7 @@ def explain_func(
     method: str = "uni",
     device: str | torch.device | None = None,
     seed: int = 0,
+    outputs: str | None = None,
     **settings: Any,
 ) -> numpy.ndarray[Any, numpy.dtype[Any]]:
     """Explain a batch as Quantus asks for it: `quantus.evaluate` and every metric take this.
@@ -36,6 +38,7 @@ def explain_func(
         method: a name in `unilens.methods()`.
         device: where to explain; it must be the model's, since that is not moved.
         seed: of everything random.
+        outputs: what the model's outputs are, as in `unilens.explain`.
         **settings: of the method, by name.
 
     Returns:
@@ -50,7 +53,7 @@ def explain_func(
         >>> type(found).__name__, found.shape
         ('ndarray', (4, 3))
     """
-    evaluator = Evaluator.of(model)
+    evaluator = Evaluator.of(with_outputs(model, outputs))
     own = evaluator.device or torch.device("cpu")
     if device is not None and torch.device(device).type != own.type:
         raise UnilensError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays import is_array, to_array
-from ..attribution import Attribution
+from ..attribution import Attribution, with_outputs
 from ..checks import Target, check_seed
 from ..errors import NotApplicableError, UnilensError
 from ..gradients import Evaluator
@@ -31,9 +31,9 @@ class TableExplainer:
 
     A `torch.nn.Module` can be explained by any method for tables. A function of arrays is not
     differentiable: only methods that need no gradient explain it, such as "occlusion" (one feature
-    at a time), "rise" and "sobol". Of an estimator, `predict_proba` is explained, or `predict`
-    where there is none. What models know of names and units stays theirs: features are compared in
-    the units they come in.
+    at a time), "rise" and "sobol". Of an estimator, `predict_proba` is explained; where there is
+    none, `decision_function`, or `predict`. What models know of names and units stays theirs:
+    features are compared in the units they come in.
 
     Args:
         model: a module from `(n, F)` to logits `(n, K)`, in eval mode, or an `Evaluator` of one,
@@ -42,7 +42,8 @@ class TableExplainer:
         method: a name in `unilens.methods()`; None for "uni" for modules, "occlusion" for others.
         target: class index, one for all or one per row; None for the class predicted.
         outputs: what a function gives: "probability", whose rows sum to one, or "score", anything
-            else; None for "probability" of `predict_proba`, and "score" otherwise.
+            else; None for "probability" of `predict_proba`, and "score" otherwise. Of a module, as
+            in `unilens.explain`.
         seed: of everything random.
         **settings: of the method, by name; without `score`, a "score" is explained as it is.
 
@@ -67,6 +68,7 @@ class TableExplainer:
     ) -> None:
         self.model, self.target, self.settings = model, target, settings
         self.seed = check_seed(seed)
+        self.outputs = outputs
         torch_model = isinstance(model, (nn.Module, Evaluator))
         self._predict = None if torch_model else _predict(model)
         self.method = method or ("uni" if self._predict is None else "occlusion")
@@ -100,10 +102,12 @@ class TableExplainer:
         """
         rows = _rows(X, self.model)
         if self._predict is None:
-            evaluator = Evaluator.of(self.model)
+            evaluator = Evaluator.of(with_outputs(self.model, self.outputs))
         else:
-            function = _Function(self._predict, self.outputs, _framed(X)).eval()
-            evaluator = Evaluator(function, independent=False)
+            probable = self.outputs == "probability"
+            function = _Function(self._predict, probable, _framed(X)).eval()
+            kind = "log_probabilities" if probable else "decision_function"
+            evaluator = Evaluator(function, independent=False, outputs=kind)
         given = torch.as_tensor(rows).to(evaluator.device)
         given = given.to(evaluator.dtype or given.dtype)
         return explain(evaluator, given, self.method, self.target, seed=self.seed, **self.settings)
@@ -111,13 +115,13 @@ class TableExplainer:
 
 def _predict(model: Any) -> Callable[[Any], Any]:
     """Return the function of arrays that an estimator, or a function, is."""
-    for name in ("predict_proba", "predict"):
+    for name in ("predict_proba", "decision_function", "predict"):
         if callable(getattr(model, name, None)):
             return cast(Callable[[Any], Any], getattr(model, name))
     if not callable(model):
         raise UnilensError(
-            "expected a torch.nn.Module, an estimator with predict_proba or predict, or a function "
-            f"of arrays, got {type(model).__name__}"
+            "expected a torch.nn.Module, an estimator with predict_proba, decision_function or "
+            f"predict, or a function of arrays, got {type(model).__name__}"
         )
     return cast(Callable[[Any], Any], model)
 
@@ -169,22 +173,22 @@ class _Function(nn.Module):
 
     Args:
         predict: from an array or a frame of `(n, F)` to `(n, K)` or `(n,)`.
-        outputs: "probability" or "score".
+        probable: whether it gives probabilities.
         frame: makes what `predict` takes from an array; None for the array itself.
     """
 
     def __init__(
-        self, predict: Callable[[Any], Any], outputs: str, frame: Callable[[Array], Any] | None
+        self, predict: Callable[[Any], Any], probable: bool, frame: Callable[[Array], Any] | None
     ) -> None:
         super().__init__()
-        self._predict, self._outputs, self._frame = predict, outputs, frame
+        self._predict, self._probable, self._frame = predict, probable, frame
 
     def forward(self, rows: Tensor) -> Tensor:
         array = rows.detach().cpu().numpy()
         given = array if self._frame is None else self._frame(array)
         found = torch.as_tensor(numpy.array(self._predict(given), dtype=numpy.float64))
         found = found.unsqueeze(1) if found.ndim == 1 else found
-        if self._outputs == "score":
+        if not self._probable:
             return found
         if not (found.min() >= 0 and (found.sum(1) - 1).abs().max() < 1e-3):
             raise UnilensError(

@@ -219,7 +219,7 @@ class GuidedBackprop(Method):
         return dict.fromkeys(("relu", "relu6"), _RELU_RULES[self._rule])
 
     def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score)
+        score = resolve_score(self.score, case.evaluator)
 
         def gradient(row: int) -> Tensor:
             point = case.inputs[row : row + 1].clone().requires_grad_()

@@ -7,7 +7,7 @@ from typing import Any, cast, overload
 
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Explainer
+from ..attribution import Attribution, Explainer, with_outputs
 from ..baselines.parts import ByPart
 from ..checks import Target
 from ..errors import require
@@ -27,6 +27,7 @@ def explain(
     target: Target = None,
     *,
     seed: int = 0,
+    outputs: str | None = None,
     **settings: Any,
 ) -> Attribution: ...
 
@@ -39,6 +40,7 @@ def explain(
     target: Target = None,
     *,
     seed: int = 0,
+    outputs: str | None = None,
     **settings: Any,
 ) -> PartsAttribution: ...
 
@@ -50,6 +52,7 @@ def explain(
     target: Target = None,
     *,
     seed: int = 0,
+    outputs: str | None = None,
     **settings: Any,
 ) -> Attribution | PartsAttribution:
     """Explain what a model saw in each input.
@@ -64,6 +67,9 @@ def explain(
         target: class index or label, one for all or one per input, in a list, tensor, array or
             column; None for the predicted class.
         seed: of everything random.
+        outputs: what the model's outputs are, a name in `unilens.outputs.OUTPUTS`: "logits",
+            "probabilities", "multi_label", "regression" and others; None to find out.
+            `provenance["outputs"]` says what was taken, and a warning where that is in doubt.
         **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
             `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`. For several inputs,
             `baseline={"image": "blur", "table": "black"}`, and `references` in their structure.
@@ -84,7 +90,7 @@ def explain(
         (torch.Size([2, 1, 2, 2]), True)
     """
     explainer: Any = methods[method](**_of_parts(settings, inputs))
-    attribution = explainer(model, inputs, target, seed=seed)
+    attribution = explainer(with_outputs(model, outputs), inputs, target, seed=seed)
     return attribution.with_provenance(method=method)
 
 

@@ -71,7 +71,7 @@ class GradCAM(Method):
         _watch(model, self.layer, inputs[:1])
 
     def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score)
+        score = resolve_score(self.score, case.evaluator)
         found = case.evaluator.for_each(
             len(case.inputs), functools.partial(self._explain_one, case, score)
         )

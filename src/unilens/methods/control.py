@@ -42,7 +42,7 @@ class Control(Method):
         return Passes(1, 0)
 
     def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score)(case.outputs, case.target)
+        score = resolve_score(self.score, case.evaluator)(case.outputs, case.target)
         values = self._values(case.inputs, case.seed)
         return Attribution(values, case.target, score, case.outputs, complete=self.complete)
 

@@ -87,7 +87,7 @@ class ExpectedGradients(Method):
 
     def _explain(self, case: Case) -> Attribution:
         references = references_for("expected_gradients", self.references, case.inputs)
-        score = resolve_score(self.score)
+        score = resolve_score(self.score, case.evaluator)
         gradient = ScoreGradient(case.evaluator, score, case.target)
         draws = self._draw(case)
         total = torch.zeros_like(case.inputs)
@@ -149,7 +149,7 @@ class ExpectedGradients(Method):
         return total / self.n_steps
 
     def _scores(self, case: Case, references: Tensor, chosen: Tensor) -> Tensor:
-        score = resolve_score(self.score)
+        score = resolve_score(self.score, case.evaluator)
         target = case.target
         found = []
         for (block,) in self._blocks(case, chosen):

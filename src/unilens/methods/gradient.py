@@ -37,7 +37,8 @@ class Gradient(Method):
         return Passes(2, 1)
 
     def _explain(self, case: Case) -> Attribution:
-        gradient = ScoreGradient(case.evaluator, resolve_score(self.score), case.target)
+        score = resolve_score(self.score, case.evaluator)
+        gradient = ScoreGradient(case.evaluator, score, case.target)
         _, scores, gradients = gradient(case.inputs.unsqueeze(0))
         values = gradients[0] * case.inputs if self.times_input else gradients[0]
         return Attribution(values, case.target, scores[0], case.outputs, complete=self.complete)

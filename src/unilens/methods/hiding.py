@@ -70,7 +70,7 @@ class Hiding(Method):
 
     def _explain(self, case: Case) -> Attribution:
         found = case.found(self.baseline)
-        hidden = Hidden(case, found.values, resolve_score(self.score))
+        hidden = Hidden(case, found.values, resolve_score(self.score, case.evaluator))
         attribution = Attribution(
             values=spread(self._map(hidden), case.inputs),
             target=case.target,

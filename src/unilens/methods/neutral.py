@@ -14,6 +14,7 @@ from ..errors import NotApplicableError, require
 from ..gradients import Evaluator, Passes
 from ..integration import PathAttribution
 from ..numerics import wide
+from ..outputs import output_spec
 from ..perceptron import Layer, perceptron
 from ..quadrature import Rule
 from ..references import check_references, references_for
@@ -94,7 +95,13 @@ class Neutral(Method):
 
         A pass shows whether the layers are all that the model does.
         """
-        outputs = wide(model(inputs))
+        outputs, spec = wide(model(inputs)), output_spec(model, inputs)
+        several = outputs.shape[-1] > 1
+        if not spec.has_probabilities or (several and not spec.is_exclusive(outputs)):
+            raise NotApplicableError(
+                "expected logits of a binary classifier, got outputs="
+                f"{spec.kind!r}; use method='ig'"
+            )
         layers = _binary(model, inputs)
         found = wide(inputs).flatten(1)
         for layer in layers:

@@ -94,7 +94,7 @@ class Smoothed(Method):
         return dataclasses.replace(self, explainer=self.explainer.of_rows(rows))
 
     def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score)(case.outputs, case.target)
+        score = resolve_score(self.score, case.evaluator)(case.outputs, case.target)
         values = self._aggregate(case)
         return Attribution(values, case.target, score, case.outputs, complete=self.complete)
 

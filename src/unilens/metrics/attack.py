@@ -108,7 +108,7 @@ class FastAttack(Bounded):
     def __call__(self, subject: Subject) -> Perturbed:
         """Return the changed inputs; see `Perturbation`."""
         self._check_box(subject.inputs)
-        inputs, label = subject.inputs, labels(subject.outputs)
+        inputs, label = subject.inputs, labels(subject, subject.outputs)
         radius, guide = self._length(inputs), self._guide(subject)
         goal = self._goal(subject, subject.values)
         best, found = goal(subject.values), inputs.clone()
@@ -120,7 +120,7 @@ class FastAttack(Bounded):
             points = self._inside(inputs, points + self._stride(radius) * direction, radius)
             seen = guide.see(points)
             far = goal(seen.values)
-            better = (far > best) & (labels(subject.evaluator(points)) == label)
+            better = (far > best) & (labels(subject, subject.evaluator(points)) == label)
             best = torch.where(better, far, best)
             found[better] = points[better]
             moved |= better

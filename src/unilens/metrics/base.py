@@ -11,13 +11,14 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Explainer, Method
+from ..attribution import Attribution, Explainer, Method, evaluator_of, with_outputs
 from ..checks import Target, check_inputs, check_seed, check_target
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..layout import Parts
 from ..methods import methods
 from ..numerics import wide
+from ..outputs import OutputSpec, output_spec
 from ..places import places_of
 from ..provenance import describe, versions
 from ..randomness import generators, seed_for
@@ -247,16 +248,17 @@ class Metric(Settings, ABC):
             "methods['ig']()",
         )
         with torch.inference_mode(False):
-            evaluator = Evaluator.of(model)
+            known = attribution if isinstance(attribution, Attribution) else None
+            evaluator = evaluator_of(model, known)
             inputs = check_inputs(inputs, evaluator.device, evaluator.model)
             outputs = evaluator(inputs) if memo is None else memo.outputs(evaluator, inputs)
-            known = attribution if isinstance(attribution, Attribution) else None
+            spec = output_spec(evaluator, inputs, outputs)
             values = check_map(attribution if known is None else known.values, inputs)
             finite = values.flatten(1).isfinite().all(1)
             subject = Subject(
                 evaluator,
                 inputs,
-                _target(known, target, outputs, evaluator.model),
+                _target(known, target, outputs, evaluator.model, spec),
                 outputs,
                 values.masked_fill(~finite.view(-1, *(1,) * (values.ndim - 1)), 0.0),
                 seed,
@@ -269,6 +271,7 @@ class Metric(Settings, ABC):
             with torch.no_grad():
                 found = self._measure(subject)
         made = {
+            "outputs": {"kind": spec.kind, "source": spec.source},
             "metric": type(self).__name__,
             "settings": describe(self),
             "method": None if method is None else describe(method),
@@ -318,6 +321,7 @@ def evaluate(
     target: Target = None,
     mask: Tensor | None = None,
     seed: int = 0,
+    outputs: str | None = None,
     **settings: Any,
 ) -> Tensor:
     """Measure how good maps are; from unilens, captum or anywhere.
@@ -337,6 +341,8 @@ def evaluate(
         mask: where the object is, for metrics of localisation: `(B, *places)`, true inside, or
             boxes `(B, 4)` as left, top, right, bottom in pixels.
         seed: of everything random.
+        outputs: what the model's outputs are, a name in `unilens.outputs.OUTPUTS`; None for what
+            the attribution says, or to find out.
         **settings: of the metric, by name: `fill="blur"`, `relevance="saliency"`.
 
     Returns:
@@ -355,7 +361,7 @@ def evaluate(
         >>> evaluate(model, inputs, maps.detach(), target=0, cells=4, score="logit").mean() > 0.99
         tensor(True)
     """
-    measure = metrics[metric](**settings)
+    measure, model = metrics[metric](**settings), with_outputs(model, outputs)
     found = measure(model, inputs, attribution, method=method, target=target, mask=mask, seed=seed)
     return found.values
 
@@ -383,11 +389,15 @@ def _only(finite: Tensor, values: Tensor) -> Tensor:
 
 
 def _target(
-    attribution: Attribution | None, target: Target, outputs: Tensor, model: nn.Module
+    attribution: Attribution | None,
+    target: Target,
+    outputs: Tensor,
+    model: nn.Module,
+    spec: OutputSpec,
 ) -> Tensor:
     """Return the classes that the maps explain; raise where two are named."""
     if attribution is None:
-        return check_target(target, outputs, model)
+        return check_target(target, outputs, model, spec)
     if target is not None and not torch.equal(
         check_target(target, outputs, model), attribution.target
     ):

@@ -85,14 +85,14 @@ class Consistency(Comparison):
 
     def _measure(self, subject: Subject) -> Measurement:
         check_changeable(subject.inputs)
-        score = resolve_score(self.score)
+        score = resolve_score(self.score, subject.evaluator)
         before = subject.score_of(score, subject.outputs)
         parts, differences, kept = {}, [], []
         for name, corruption, strength in self._changes:
             changed = corruption(subject.inputs, strength, subject.generators())
             key = "changed", corruption, strength
             outputs = subject.once(key, partial(subject.evaluator, changed))
-            kept.append(labels(outputs) == labels(subject.outputs))
+            kept.append(labels(subject, outputs) == labels(subject, subject.outputs))
             differences.append(subject.score_of(score, outputs) - before)
             found = torch.full_like(before, torch.nan)
             rows = kept[-1].nonzero().squeeze(1)

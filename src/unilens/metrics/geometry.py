@@ -72,7 +72,9 @@ class TopEigenvalue(Metric):
     def _of_one(self, subject: Subject, ends: Tensor, row: int) -> Tensor:
         """Return the eigenvalues `(2, 1)` of one input; alone, so that no sum has company."""
         gradient = ScoreGradient(
-            subject.evaluator, resolve_score(self.score), subject.target[row : row + 1]
+            subject.evaluator,
+            resolve_score(self.score, subject.evaluator),
+            subject.target[row : row + 1],
         )
         start = torch.randn(ends.shape[2:], generator=subject.generators()[row])
         product = functools.partial(gradient.hessian_vector, ends)

@@ -56,7 +56,8 @@ class Infidelity(Metric):
 
     def _measure(self, subject: Subject) -> Measurement:
         parts, details = {}, {}
-        before = subject.score_of(resolve_score(self.score), subject.outputs).unsqueeze(1)
+        score = resolve_score(self.score, subject.evaluator)
+        before = subject.score_of(score, subject.outputs).unsqueeze(1)
         drawn = self.disturbance(subject, self.samples)
         for name, draws in drawn.items():
             foretold, scores = self._compare(subject, name, draws)
@@ -71,7 +72,8 @@ class Infidelity(Metric):
 
     def _compare(self, subject: Subject, name: str, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return I^T A and f(x - I), `(B, samples)` both."""
-        score, values = resolve_score(self.score), wide(subject.values)
+        score = resolve_score(self.score, subject.evaluator)
+        values = wide(subject.values)
         foretold, scores = [], []
         for block in subject.blocks(self.samples):
             change, inputs = draws(block)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..luminance import check_unit_pictures
 from ..numerics import wide
+from ..outputs import LOGITS, OutputSpec, pick
 from ..registry import Composed
 from ..scores import resolve as resolve_score
 from ..settings import check_switch
@@ -23,9 +24,14 @@ from .road import check_fractions
 _FRACTIONS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.13, 0.21, 0.34, 0.5, 0.75)
 
 
-def accuracy(outputs: Tensor, target: Tensor) -> Tensor:
-    """Return 1 where the target is the predicted class, 0 elsewhere: a score."""
-    return (outputs.argmax(-1) == target).to(outputs.dtype)
+def accuracy(outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS) -> Tensor:
+    """Return 1 where the target is predicted, 0 elsewhere: a score.
+
+    Of one output, and of labels that go together, that is where the target applies.
+    """
+    if spec.is_exclusive(outputs):
+        return (outputs.argmax(-1) == target).to(outputs.dtype)
+    return spec.predicted(pick(outputs, target).unsqueeze(-1)).to(outputs.dtype)
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class InformationCurve(Removal):
 
         key = type(self), filled, self.relevance, self.fractions, self.shown
         outputs, sizes = zip(*subject.once_per_map(key, look), strict=True)
-        score = resolve_score(self.score)
+        score = resolve_score(self.score, subject.evaluator)
         scores = torch.cat([subject.score_of(score, one) for one in outputs]).T.contiguous()
         information = torch.cat(sizes).T.contiguous().to(scores)
         x, y = _share(information), _share(scores)

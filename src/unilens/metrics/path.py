@@ -17,6 +17,7 @@ from ..errors import NotApplicableError, require
 from ..gradients import Passes
 from ..integration import PathAttribution
 from ..numerics import wide
+from ..outputs import LOGITS
 from ..registry import Composed
 from ..scores import Score
 from ..settings import check_count, check_part, check_switch
@@ -170,9 +171,9 @@ class Monotonicity(OfPath):
 class ConfidenceChange(OfPath):
     """Say how much less sure the model is at the baseline, relative to the input.
 
-    (F(x') - F(x)) / F(x), F the softmax probability of the target: -1 where the baseline says
-    nothing about it, 0 where the model is as sure as at the input. NaN for a model of one output,
-    whose score is no probability, and where neither score nor map says anything.
+    (F(x') - F(x)) / F(x), F the probability of the target: -1 where the baseline says nothing
+    about it, 0 where the model is as sure as at the input. NaN for a model whose outputs have no
+    probabilities, and where neither score nor map says anything.
 
     Args:
         baseline: see `OfPath`.
@@ -191,7 +192,7 @@ class ConfidenceChange(OfPath):
         change = (before - at_input) / at_input
         parts = {"confidence_baseline": before, "confidence_input": at_input}
         undefined = (at_input == 0) | _nothing_moves(trace, subject)
-        if subject.outputs.shape[-1] < 2:
+        if not (subject.evaluator.output_spec or LOGITS).has_probabilities:
             undefined = torch.ones_like(undefined)
         return Measurement(change.masked_fill(undefined, torch.nan), parts)
 

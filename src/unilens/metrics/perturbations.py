@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from ..errors import UnilensError
 from ..gradients import Passes
 from ..numerics import l2_norm, per_item
+from ..outputs import LOGITS
 from ..registry import Card, Registry
 from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_part
 from .base import Subject
@@ -55,20 +56,9 @@ class Perturbation(Protocol):
 perturbations: Registry[Perturbation] = Registry("perturbation")
 
 
-def labels(outputs: Tensor) -> Tensor:
-    """Return what the model predicts `(B,)`; of a single output, whether it is above 0.
-
-    >>> labels(torch.tensor([[1.0, 3.0, 2.0]])), labels(torch.tensor([[-1.0], [2.0]]))
-    (tensor([1]), tensor([0, 1]))
-    """
-    return two_or_more(outputs).argmax(-1)
-
-
-def two_or_more(outputs: Tensor) -> Tensor:
-    """Return logits of two classes where there is one output, that of the second."""
-    if outputs.shape[-1] > 1:
-        return outputs
-    return torch.cat([torch.zeros_like(outputs), outputs], dim=-1)
+def labels(subject: Subject, outputs: Tensor) -> Tensor:
+    """Return what the model predicts `(B,)`; see `OutputSpec.predicted`."""
+    return (subject.evaluator.output_spec or LOGITS).predicted(outputs)
 
 
 @dataclass(frozen=True)
@@ -161,7 +151,9 @@ class Noise(Bounded):
         radius = self._length(subject.inputs)
         moved = subject.inputs + radius * self._towards(signs(subject))
         moved = self._inside(subject.inputs, moved, radius)
-        return Perturbed(moved, labels(subject.evaluator(moved)) == labels(subject.outputs))
+        return Perturbed(
+            moved, labels(subject, subject.evaluator(moved)) == labels(subject, subject.outputs)
+        )
 
 
 @dataclass(frozen=True)
@@ -197,14 +189,14 @@ class LabelAttack(Bounded):
     def __call__(self, subject: Subject) -> Perturbed:
         """Return the changed inputs; see `Perturbation`."""
         self._check_box(subject.inputs)
-        inputs, label = subject.inputs, labels(subject.outputs)
+        inputs, label = subject.inputs, labels(subject, subject.outputs)
         radius = self._length(inputs)
         direction = self._towards(_rise_of_loss(subject, label))
         found, kept = inputs, torch.zeros_like(label, dtype=torch.bool)
         sloped = (direction != 0).flatten(1).any(1)
         for halving in range(self.halvings + 1):
             moved = self._inside(inputs, inputs + radius / 2**halving * direction, radius)
-            same = labels(subject.evaluator(moved)) == label
+            same = labels(subject, subject.evaluator(moved)) == label
             found = torch.where(_like(same & ~kept, inputs), moved, found)
             kept = kept | same
             if kept.all():
@@ -250,15 +242,22 @@ class Corrupted(Settings):
         change = self._change
         strength = change.severities[0] if self.strength is None else self.strength
         changed = change(subject.inputs, strength, subject.generators())
-        kept = labels(subject.evaluator(changed)) == labels(subject.outputs)
+        kept = labels(subject, subject.evaluator(changed)) == labels(subject, subject.outputs)
         return Perturbed(changed, kept, provenance={"strength": strength})
 
 
 def _rise_of_loss(subject: Subject, label: Tensor) -> Tensor:
     """Return the gradient of the label's cross-entropy at the inputs `(B, *S)`."""
+    spec = subject.evaluator.output_spec or LOGITS
+    spec.check_classes()
 
     def loss(outputs: Tensor, rows: Tensor) -> Tensor:
-        return cross_entropy(two_or_more(outputs), label[rows], reduction="none")
+        classes = label[rows]
+        if outputs.shape[-1] == 1:  # the label is one of the two classes themselves
+            logits, _ = spec.class_logits(outputs, torch.zeros_like(classes))
+        else:
+            logits, classes = spec.class_logits(outputs, classes)
+        return cross_entropy(logits, classes, reduction="none")
 
     return subject.evaluator.differentiate(subject.inputs.unsqueeze(0), loss).gradients[0]
 

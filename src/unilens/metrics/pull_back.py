@@ -86,7 +86,7 @@ def pull_back(
 def _through_gradient(
     explainer: Gradient, evaluator: Evaluator, points: Tensor, found: Attribution, vectors: Tensor
 ) -> Tensor:
-    gradient = ScoreGradient(evaluator, resolve_score(explainer.score), found.target)
+    gradient = ScoreGradient(evaluator, resolve_score(explainer.score, evaluator), found.target)
     at = points.unsqueeze(0)
     if not explainer.times_input:
         return gradient.hessian_vector(at, vectors.unsqueeze(0))[0]
@@ -103,7 +103,7 @@ def _along_line(
     vectors: Tensor,
     nodes: int | None,
 ) -> Tensor:
-    gradient = ScoreGradient(evaluator, resolve_score(explainer.score), target)
+    gradient = ScoreGradient(evaluator, resolve_score(explainer.score, evaluator), target)
     rule = quadrature(explainer.rule, min(nodes or explainer.n_steps, explainer.n_steps))
     way = points - baseline
     moves = getattr(explainer.baseline, "near", None)

@@ -64,7 +64,7 @@ class Removal(Metric):
         self, subject: Subject, filled: Filled, count: int, kept: Callable[[range], Tensor]
     ) -> Tensor:
         """Return the scores `(B, count)`; `kept` gives the places left `(n, B, *places)`."""
-        score, found = resolve_score(self.score), []
+        score, found = resolve_score(self.score, subject.evaluator), []
         for block in subject.blocks(count):
             outputs = subject.evaluator.outputs(filled(kept(block)))
             found.append(subject.score_of(score, outputs))
@@ -129,7 +129,7 @@ class MuFidelity(Removal):
         cell = cell_of(subject.places, self.cells).to(subject.inputs.device)
         count = int(cell.max()) + 1
         removed = draw_subsets(subject, self.subsets, count, self.fraction)
-        before = subject.score_of(resolve_score(self.score), subject.outputs)
+        before = subject.score_of(resolve_score(self.score, subject.evaluator), subject.outputs)
 
         def kept(block: range) -> Tensor:
             return ~members(removed[block.start : block.stop], count)[..., cell]
@@ -219,7 +219,8 @@ class Curve(Removal):
             return went if self.comes_in else ~went
 
         curve = self._watch(subject, filled, len(counts), kept)
-        whole = subject.score_of(resolve_score(self.score), subject.outputs).unsqueeze(1)
+        score = resolve_score(self.score, subject.evaluator)
+        whole = subject.score_of(score, subject.outputs).unsqueeze(1)
         values = torch.cat([curve, whole] if self.comes_in else [whole, curve], dim=1)
         area = torch.trapezoid(values, fractions.to(values.device))
         undefined = constant(relevance) | unchanged(values, subject.inputs.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
+from ..errors import UnilensError
+from ..gradients import Evaluator
 from .images import to_rgb
 from .labels import Labelled
 
@@ -48,7 +51,8 @@ class PixelClassifier(Labelled, nn.Module):
     Args:
         network: from normalised images to logits.
         preprocessing: sizes, mean and std.
-        labels: of the classes, in order; several names of one class are separated by commas.
+        labels: of the classes, in order; several names of one class are separated by commas. Of two
+            labels of a network with one output, that output is the second one's.
         name: how to load it again.
         origin: where the weights come from, and their licence.
     """
@@ -77,6 +81,15 @@ class PixelClassifier(Labelled, nn.Module):
         """Return the logits `(B, K)` of images `(B, 3, H, W)` in [0, 1]."""
         logits: Tensor = self.network((pixels - self.mean) / self.std)
         return logits
+
+    @functools.cached_property
+    def single_output(self) -> bool:  # type: ignore[override]
+        """Whether the network has one output; looked at once, on an empty image."""
+        empty = self.mean.new_zeros(1, len(self.preprocessing.mean), *self.preprocessing.size)
+        try:
+            return Evaluator(self)(empty).shape[-1] == 1
+        except UnilensError:  # what the network does not take is said where it is explained
+            return False
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """Return a photograph as the pixels `(3, H, W)` in [0, 1] that the network sees."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..errors import UnilensError, UnknownNameError
+from ..errors import UnilensError, UnknownNameError, require
 
 
 class Labelled:
@@ -15,20 +15,23 @@ class Labelled:
 
     Attributes:
         labels: of the classes, in order; several names of one class are separated by commas.
+        single_output: whether the model has one output, which is the second of two classes'.
     """
 
     labels: tuple[str, ...]
+    single_output: bool = False
 
     def label(self, index: int) -> str:
-        """Return the first name of a class, or `class 7` where it has none."""
-        return self.labels[index].split(",")[0] if index < len(self.labels) else f"class {index}"
+        """Return the first name of the class of an output, or `class 7` where it has none."""
+        names = self.labels[1:] if self._is_binary else self.labels
+        return names[index].split(",")[0] if index < len(names) else f"class {index}"
 
     def class_index(self, name: str) -> int:
-        """Return the index of a class by one of its names, in any case, or by its number.
+        """Return the index of a class's output by one of its names, in any case, or by its number.
 
         Raises:
             UnknownNameError: no class has this name; the nearest are suggested.
-            UnilensError: several have it.
+            UnilensError: several have it, or it is the one of two classes that has no output.
         """
         if re.fullmatch(r"\d+", name.strip()):
             return int(name)
@@ -44,7 +47,18 @@ class Labelled:
                 "Or pass the class index." if names else "The model has no labels: pass an index."
             )
             raise UnknownNameError("label", name, names, remedy)
+        if self._is_binary:
+            require(
+                found[0] == 1,
+                f"expected the label {self.label(0)!r}, which the model's only output is about, "
+                f"got {name!r}; explain that one, and read the map with the opposite sign",
+            )
+            return 0
         return found[0]
+
+    @property
+    def _is_binary(self) -> bool:
+        return len(self.labels) == 2 and self.single_output
 
 
 @functools.lru_cache(maxsize=8)

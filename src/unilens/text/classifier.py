@@ -71,6 +71,7 @@ class TextClassifier(Labelled):
             "tokenizer.json",
         )
         self.network, self.tokenizer, self.name = network, tokenizer, name
+        self.single_output = getattr(config, "num_labels", None) == 1
         names = getattr(config, "id2label", None) or {}
         self.labels = tuple(str(names[index]) for index in sorted(names))
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..attribution import Explainer
+from ..attribution import Explainer, with_outputs
 from ..baselines import Baseline, Constant, baselines
 from ..checks import Target
 from ..errors import NotApplicableError
@@ -113,6 +113,7 @@ def explain_text(
     target: Target = None,
     *,
     seed: int = 0,
+    outputs: str | None = None,
     **settings: Any,
 ) -> TextAttribution:
     """Explain what a model saw in the tokens and words of a text.
@@ -126,6 +127,8 @@ def explain_text(
         method: a name in `text_methods`.
         target: class index or label; None for the class that the model predicts.
         seed: of everything random.
+        outputs: what the network's outputs are, as in `unilens.explain`; None for what the
+            `problem_type` of its configuration says, or to find out.
         **settings: of the method and its parts, by name: `n_steps=30`, `baseline="mask"`,
             `budget=0.5` (in typical norms of an embedding).
 
@@ -138,7 +141,8 @@ def explain_text(
     """
     explainer = build_text_method(classifier, method, settings)
     encoded = classifier.encode(text)
-    found = explainer(encoded.model, encoded.embeddings, target, seed=seed)
+    model = with_outputs(encoded.model, outputs)
+    found = explainer(model, encoded.embeddings, target, seed=seed)
     label = classifier.label(int(found.target))
     return TextAttribution(
         encoded.tokens, label, found.with_provenance(method=method), encoded.notes

@@ -29,14 +29,15 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
     """Any method of unilens as a class of captum.
 
     As captum does, it explains the output itself at the target: `score="logit"`, unless another
-    score is asked for. A module must be in eval mode. UNI unlearns the softmax of the outputs in
-    the module's weights, so give it a module that returns logits.
+    score is asked for. A module must be in eval mode. UNI unlearns in the module's weights, so give
+    it the module, or a method of one.
 
     Args:
         forward_func: from inputs to outputs `(B,)`, `(B, K)` or `(B, K, ...)`: a module, or a
             function.
         method: a name in `unilens.methods()`.
         seed: of everything random.
+        outputs: what the outputs are, as in `unilens.explain`.
         **settings: of the method, by name; `attribute` takes more of them.
 
     Example:
@@ -48,10 +49,16 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
     """
 
     def __init__(
-        self, forward_func: Callable[..., Any], method: str, *, seed: int = 0, **settings: Any
+        self,
+        forward_func: Callable[..., Any],
+        method: str,
+        *,
+        seed: int = 0,
+        outputs: str | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(forward_func)
-        self.method, self.seed = method, seed
+        self.method, self.seed, self.outputs = method, seed, outputs
         scored = "score" in methods[method].settings_with(settings)
         self.settings = {**({"score": "logit"} if scored else {}), **settings}
         self._explainer = methods[method](**self.settings)
@@ -115,7 +122,11 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
         if baselines is not None:
             settings["baseline"] = _compared_with(baselines, len(parts), alone)
         found: Any = explain(
-            Evaluator(_outputs(self.forward_func, index is None), chunk=internal_batch_size),
+            Evaluator(
+                _outputs(self.forward_func, index is None),
+                chunk=internal_batch_size,
+                outputs=self.outputs,
+            ),
             parts[0] if alone else (*parts, *map(Held, extra)),
             self.method,
             index,

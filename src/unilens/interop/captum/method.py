@@ -58,7 +58,7 @@ class CaptumMethod(Method):
         return Passes(1, 0)
 
     def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score)
+        score = resolve_score(self.score, case.evaluator)
         scores = _Scores(case.evaluator.private_module(case.inputs), score).eval()
         method = self.build(scores if self.score != "logit" else scores.model)
         seeds = generators(case.inputs, torch.Generator().manual_seed(case.seed))
