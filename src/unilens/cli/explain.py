@@ -20,19 +20,27 @@ from ..errors import UnilensError, UnknownNameError, require
 from ..gradients import Evaluator
 from ..integration import PathAttribution
 from ..methods import methods
-from ..models import DEFAULT_MODEL, load_model
+from ..models import DEFAULT_MODEL
 from ..specs import build_method, read_settings, read_specs
 from ..viz import STYLES, printable
 from . import options
 from .app import app, complain
 from .app import out as console
-from .photographs import class_index, progress_of, read_device, read_sources, waiting
+from .photographs import (
+    class_index,
+    load_classifier,
+    progress_of,
+    read_range,
+    read_sources,
+    waiting,
+)
 
 
 @app.command()
 def explain(
     images: options.Images = None,
     sample: options.Sample = None,
+    range_: options.Range = None,
     model: options.Model = DEFAULT_MODEL,
     method: Annotated[
         list[str] | None,
@@ -59,7 +67,7 @@ def explain(
 
     For each image a PNG panel, the raw maps (safetensors) and a JSON record are written to --out.
     """
-    sources = read_sources(images or [], sample or [])
+    sources, values = read_sources(images or [], sample or []), read_range(range_)
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
     shared = read_settings(set_ or []) | ({} if score is None else {"score": score})
@@ -71,8 +79,8 @@ def explain(
     specs = read_specs(methods, list(methods) if everything else method or ["uni"], shared)
     check_seed(seed)
     with waiting(f"loading {model}"):
-        classifier = load_model(model, pretrained=not random_weights, device=read_device(device))
-        explainers = {name: build_method(spec, classifier) for name, spec in specs.items()}
+        classifier = load_classifier(model, random_weights, device, quiet=json_)
+        explainers = {name: build_method(spec, classifier, values) for name, spec in specs.items()}
         index = None if target is None else class_index(classifier, target)
         evaluator = Evaluator(classifier)
     targets = records.free_paths(out, [source.name for source in sources], overwrite)
@@ -81,7 +89,7 @@ def explain(
         task = progress.task_ids[0]
         for source, path in zip(sources, targets, strict=True):
             try:
-                pixels = classifier.preprocess(source.load()).to(device)
+                pixels = classifier.preprocess(source.load(values)).to(device)
             except UnilensError as error:
                 failed += 1
                 complain(error)
