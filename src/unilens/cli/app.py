@@ -32,6 +32,7 @@ def main() -> None:
     debug = "--debug" in arguments
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused in a line
+        warnings.simplefilter("default", UnilensWarning)
         warnings.showwarning = _show_warning
         _run(arguments, debug)
 

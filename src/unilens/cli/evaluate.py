@@ -22,7 +22,7 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator
 from ..methods import methods
 from ..metrics import Measurement, Memo, Metric, MetricCard, metrics
-from ..models import DEFAULT_MODEL, PixelClassifier
+from ..models import DEFAULT_MODEL, PixelClassifier, load_model
 from ..models.images import decode_image
 from ..provenance import describe, versions
 from ..specs import Spec, build_method, read_settings, read_specs
@@ -32,10 +32,11 @@ from .app import app, complain
 from .app import out as console
 from .photographs import (
     class_index,
-    load_classifier,
     progress_of,
+    read_device,
     read_range,
     read_sources,
+    show_preprocessing,
     waiting,
 )
 
@@ -100,7 +101,7 @@ def evaluate(
         )
     check_seed(seed)
     with waiting(f"loading {model}"):
-        classifier = load_classifier(model, random_weights, device, quiet=json_)
+        classifier = load_model(model, pretrained=not random_weights, device=read_device(device))
         explainers = {text: build_method(spec, classifier, values) for text, spec in specs.items()}
         index = None if target is None else class_index(classifier, target)
         evaluator = Evaluator(classifier)
@@ -134,6 +135,7 @@ def evaluate(
         sys.stdout.write(json.dumps(recorded, allow_nan=False) + "\n")
     else:
         _show(recorded, list(specs), list(measures), path)
+        show_preprocessing(classifier)
     if unread or any(row["reason"] for row in rows):
         raise typer.Exit(1)
 

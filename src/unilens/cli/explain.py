@@ -20,7 +20,7 @@ from ..errors import UnilensError, UnknownNameError, require
 from ..gradients import Evaluator
 from ..integration import PathAttribution
 from ..methods import methods
-from ..models import DEFAULT_MODEL
+from ..models import DEFAULT_MODEL, load_model
 from ..specs import build_method, read_settings, read_specs
 from ..viz import STYLES, printable
 from . import options
@@ -28,10 +28,11 @@ from .app import app, complain
 from .app import out as console
 from .photographs import (
     class_index,
-    load_classifier,
     progress_of,
+    read_device,
     read_range,
     read_sources,
+    show_preprocessing,
     waiting,
 )
 
@@ -79,7 +80,7 @@ def explain(
     specs = read_specs(methods, list(methods) if everything else method or ["uni"], shared)
     check_seed(seed)
     with waiting(f"loading {model}"):
-        classifier = load_classifier(model, random_weights, device, quiet=json_)
+        classifier = load_model(model, pretrained=not random_weights, device=read_device(device))
         explainers = {name: build_method(spec, classifier, values) for name, spec in specs.items()}
         index = None if target is None else class_index(classifier, target)
         evaluator = Evaluator(classifier)
@@ -121,6 +122,8 @@ def explain(
                 sys.stdout.flush()
             else:
                 _summarise(recorded, path)
+    if not json_:
+        show_preprocessing(classifier)
     if failed:
         raise typer.Exit(1)
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..errors import UnilensError, require
-from ..models import PixelClassifier, load_model, samples
+from ..models import PixelClassifier, samples
 from ..models.bit_depth import check_range
 from ..models.images import open_image
 from ..viz import printable
@@ -57,16 +57,12 @@ def read_range(text: str | None) -> tuple[float, float] | None:
         ) from None
 
 
-def load_classifier(
-    name: str, random_weights: bool, device: str, *, quiet: bool
-) -> PixelClassifier:
-    """Return a model by name; of the user's own, print what it is shown unless it is quiet."""
-    classifier = load_model(name, pretrained=not random_weights, device=read_device(device))
-    if name.startswith("py:") and not quiet:
-        line = f"{name} is shown {classifier.preprocessing}"
+def show_preprocessing(classifier: PixelClassifier) -> None:
+    """Print what a model of the user's own is shown."""
+    if classifier.name.startswith("py:"):
+        line = f"{classifier.name} is shown {classifier.preprocessing}"
         remedy = "to change that, return a unilens.models.PixelClassifier"
         out.print(escape(printable(f"{line} ({remedy})")), soft_wrap=True, highlight=False)
-    return classifier
 
 
 def class_index(classifier: PixelClassifier, target: str) -> int:

@@ -196,10 +196,10 @@ def _python(place: str, pretrained: bool) -> PixelClassifier:
 
 
 def _channels(network: nn.Module) -> int:
-    """Return how many channels the first convolution takes, where a photograph has so many."""
+    """Return how many channels the first convolution takes, where it takes fewer than five."""
     convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
     first = next(convolutions, None)
-    return first.in_channels if first is not None and first.in_channels in (1, 4) else 3
+    return first.in_channels if first is not None and first.in_channels in (1, 2, 4) else 3
 
 
 def _from_hub(load: Callable[[], Any], name: str) -> Any:

@@ -20,7 +20,7 @@ Transform = Callable[[Image.Image], Tensor]
 """From a PIL image to the normalised `(C, H, W)`."""
 
 TOLERANCE = 1.01 / 255
-"""By how much, of [0, 1], any pixel of ours may differ from theirs: one step of 8 bits."""
+"""By how much, of [0, 1], a pixel of ours may differ from theirs: one step of 8 bits."""
 _SIDES = (450, 300), (131, 197)
 """Width and height of the pictures that both are compared on."""
 
