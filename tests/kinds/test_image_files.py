@@ -37,9 +37,7 @@ def test_fewer_bits_in_sixteen_are_said(bits, name, tmp_path):
     values = (SHARE * (2**bits - 1)).round().astype(numpy.uint16)
     values[0, 0] = 2**bits - 1
     path = saved(tmp_path, values, name)
-    with pytest.warns(
-        UnilensWarning, match=f"{name} is {2**bits - 1}: read over {bits} bits.*--ra"
-    ):
+    with pytest.warns(UnilensWarning, match=f"{name} is {2**bits - 1}: read over {bits} bits"):
         found = grey(path)
     assert numpy.abs(found - values / (2**bits - 1) * 255).max() <= 0.51
 
@@ -67,11 +65,11 @@ def test_value_range_takes_the_place_of_the_rule(tmp_path):
     [
         (
             (SHARE * 2000 - 1000).astype(numpy.int32),
-            "integers from 0 to 65535, got -9.*--range LOW",
+            "integers from 0 to 65535, got -9.*--range",
         ),
         ((SHARE * 200_000).astype(numpy.int32), "integers from 0 to 65535, got .*value_range="),
-        ((SHARE * 4000).astype(numpy.float32), "expected floats from 0 to 1, got .*--range LOW,HI"),
-        ((SHARE * 255).astype(numpy.float32), "expected floats from 0 to 1, got .*--range LOW,HI"),
+        ((SHARE * 4000).astype(numpy.float32), "expected floats from 0 to 1, got .*--range LOW"),
+        ((SHARE * 255).astype(numpy.float32), "expected floats from 0 to 1, got .*--range LOW"),
         ((SHARE * 2 - 1).astype(numpy.float32), "expected floats from 0 to 1, got -0.9.*--range"),
         (numpy.where(SHARE > 0.5, numpy.nan, SHARE).astype(numpy.float32), "finite pixel values"),
     ],
@@ -91,9 +89,7 @@ def test_ranges_that_are_none_are_one_line(value_range):
 
 def test_floats_that_overshoot_are_clipped_and_said(tmp_path):
     values = (SHARE * 1.04 - 0.02).astype(numpy.float32)
-    with pytest.warns(
-        UnilensWarning, match=r"has values from -0.0\d+ to 1.0\d+: clipped to 0 to 1"
-    ):
+    with pytest.warns(UnilensWarning, match=r"has values from -0.0\d+ to 1.0\d+: clipped to"):
         found = grey(saved(tmp_path, values))
     assert numpy.abs(found - values.clip(0, 1) * 255).max() <= 0.51
 
@@ -152,9 +148,7 @@ def test_sixteen_bits_of_colour_take_no_range(tmp_path):
     with pytest.warns(UnilensWarning, match="twelve.png comes out nearly black"):
         read_image(png_of_sixteen_bits(tmp_path / "twelve.png", values // 16))
     assert numpy.abs(numpy.asarray(read_image(path)) - values / 257).max() <= 1
-    with pytest.raises(
-        UnilensError, match="Pillow reads the upper 8: .* as an array and pass that"
-    ):
+    with pytest.raises(UnilensError, match="Pillow reads the upper 8: a value_range"):
         read_image(path, value_range=(0, 4095))
     assert numpy.abs(numpy.asarray(read_image(values)) - values / 257).max() <= 0.51
 

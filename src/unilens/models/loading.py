@@ -160,7 +160,7 @@ def _hugging_face(repo: str, pretrained: bool) -> PixelClassifier:
         network = _from_hub(lambda: kind.from_pretrained(repo), f"hf:{repo}")
     else:
         config = _from_hub(lambda: transformers.AutoConfig.from_pretrained(repo), f"hf:{repo}")
-        network = kind.from_config(config)
+        network = _from_hub(lambda: kind.from_config(config), f"hf:{repo}")
     names = network.config.id2label
     return PixelClassifier(
         _Logits(network),
