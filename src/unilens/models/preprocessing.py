@@ -141,10 +141,11 @@ class _Processor:
     processor: Any
 
     def __call__(self, image: Image.Image) -> Tensor:
-        values = self.processor(images=image, return_tensors="pt")["pixel_values"]
+        result = dict(self.processor(images=image, return_tensors="pt"))
+        values = result.get("pixel_values")
         if not isinstance(values, Tensor) or values.ndim != 4 or len(values) != 1:
-            shape = tuple(getattr(values, "shape", ()))
-            raise UnilensError(f"expected pixel_values of shape (1, C, H, W), got {shape}")
+            came = ", ".join(f"{key} {tuple(value.shape)}" for key, value in result.items())
+            raise UnilensError(f"expected pixel_values of shape (1, C, H, W), got {came}")
         return values[0]
 
 
@@ -224,7 +225,7 @@ def _normalisation(
         f"the preprocessing of {name} does more to colours than subtract a mean and divide by a "
         f"standard deviation, which cannot be undone{_REMEDY}",
     )
-    return tuple((-black / step).tolist()), tuple((1 / step).tolist())
+    return tuple((0.0 - black / step).tolist()), tuple((1 / step).tolist())
 
 
 _EXACT = 1e-3
