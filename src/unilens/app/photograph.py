@@ -11,7 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import UnilensError, require
-from ..models import read_image, samples
+from ..models import samples
+from ..models.images import decode_image, to_channels
 
 MOST_BYTES = 20 * 2**20
 MOST_PIXELS = 40_000_000
@@ -88,7 +89,8 @@ def read_photograph(data: bytes, name: str) -> Photograph:
         f"expected a photograph of at most {MOST_PIXELS // 10**6} megapixels; scale it down first",
     )
     sample = _known_samples().get(hashlib.sha256(data).hexdigest())
-    return Photograph(name, data, read_image(io.BytesIO(data), name), sample)
+    image = to_channels(decode_image(io.BytesIO(data), name), 3)  # the page shows how dark it is
+    return Photograph(name, data, image, sample)
 
 
 def _opened(data: bytes) -> Image.Image:
