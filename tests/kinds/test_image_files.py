@@ -114,7 +114,8 @@ def test_pictures_of_every_mode(tmp_path):
     black_and_white = saved(tmp_path, Image.fromarray(flat > 127), "one.png")
     assert (grey(black_and_white) == (flat > 127) * 255).all()
     opacity = numpy.full((40, 60), 128, numpy.uint8)
-    mixed = grey(saved(tmp_path, Image.fromarray(numpy.stack([flat, opacity], -1), "LA"), "la.png"))
+    half = Image.merge("LA", [light, Image.fromarray(opacity)])
+    mixed = grey(saved(tmp_path, half, "la.png"))
     assert numpy.abs(mixed - (flat * (128 / 255) + 127)).max() <= 1.5
     pages = [light, Image.new("L", light.size, 77)]
     stack = saved(tmp_path, pages[0], "pages.tif", save_all=True, append_images=pages[1:])
