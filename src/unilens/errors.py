@@ -11,6 +11,10 @@ class UnilensError(ValueError):
     """Bad input: the message says what was expected, what came, and what to do."""
 
 
+class UnilensWarning(UserWarning):
+    """Something that was assumed, or that makes a result doubtful; the message names the remedy."""
+
+
 class ChoiceError(UnilensError):
     """A value that is none of the valid ones, which are the attribute `valid`."""
 

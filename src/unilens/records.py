@@ -74,9 +74,15 @@ def of_model(model: PixelClassifier) -> dict[str, Any]:
         "size": list(model.preprocessing.size),
         "resize": model.preprocessing.resize,
         "interpolation": model.preprocessing.interpolation,
+        "transform": _class_name(model.preprocessing.transform),
         "mean": list(model.preprocessing.mean),
         "std": list(model.preprocessing.std),
     }
+
+
+def _class_name(transform: object) -> str | None:
+    """Return the class of another library's preprocessing."""
+    return None if transform is None else type(getattr(transform, "processor", transform)).__name__
 
 
 def of_method(attribution: Attribution, index: int = 0) -> dict[str, Any]:

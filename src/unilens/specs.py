@@ -15,7 +15,8 @@ from PIL import Image
 from .attribution import Explainer
 from .errors import UnknownNameError, require
 from .methods import methods
-from .models import PixelClassifier, read_image, samples
+from .models import PixelClassifier, samples
+from .models.images import open_image
 from .registry import Registry
 
 
@@ -70,15 +71,18 @@ def split_specs(given: list[str]) -> list[str]:
     return [one for one in specs if one]
 
 
-def build_method(spec: Spec, classifier: PixelClassifier) -> Explainer:
+def build_method(
+    spec: Spec, classifier: PixelClassifier, value_range: tuple[float, float] | None = None
+) -> Explainer:
     """Build a method; `references` may be an image, a folder of images, `samples` or a list.
 
     `samples` are the photographs that come with installed packages; a list names some of them.
+    `value_range` is that of files, as for `read_image`.
     """
     settings = dict(spec.settings)
     references = settings.get("references")
     if isinstance(references, (str, list)):
-        images = _referred(references)
+        images = _referred(references, value_range)
         settings["references"] = torch.stack([classifier.preprocess(image) for image in images])
     return methods[spec.name](**settings)
 
@@ -98,19 +102,21 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _referred(references: str | list[str]) -> list[Image.Image]:
+def _referred(
+    references: str | list[str], value_range: tuple[float, float] | None
+) -> list[Image.Image]:
     if isinstance(references, list):
         require(bool(references), "expected references to name photographs, got an empty list")
         return [samples[name]() for name in references]
     if references == "samples":
         return [load() for load in samples.values()]
-    return _read_folder(Path(references))
+    return _read_folder(Path(references), value_range)
 
 
-def _read_folder(path: Path) -> list[Image.Image]:
+def _read_folder(path: Path, value_range: tuple[float, float] | None) -> list[Image.Image]:
     """Return an image, or all images of a folder."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     known = Image.registered_extensions()
     wanted = [file for file in files if file.suffix.lower() in known]
     require(bool(wanted), f"expected references to be an image or a folder of images, got {path}")
-    return [read_image(file) for file in wanted]
+    return [open_image(file, value_range=value_range) for file in wanted]

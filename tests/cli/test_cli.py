@@ -466,7 +466,8 @@ def test_evaluate_writes_a_table_and_every_value(run, photograph, tmp_path):
         run, photograph, other, "--method", "gradient", "--method", "ig:n_steps=3", *QUICK_METRICS
     )
     assert (code, err) == (0, "")
-    head, first, second, written_to = out.splitlines()
+    head, first, second, written_to, shown = out.splitlines()
+    assert shown.startswith(f"py:{HERE}:small_model is shown 3 channels in [0, 1]; shorter side")
     assert head.split() == [
         "method", "mu_fidelity:subsets=8,cells=4", "↑", "deletion_auc:step=0.5", "↓"
     ]  # fmt: skip

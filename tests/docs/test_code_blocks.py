@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 
 import unilens
 from unilens.models import samples
@@ -60,6 +62,19 @@ def check_text(names: Mapping[str, object], printed: str) -> None:
     assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
 
 
+def put_slice(folder: Path) -> None:
+    """Save CT numbers as a picture."""
+    numbers = numpy.random.default_rng(0).integers(-1000, 1001, (60, 80), dtype=numpy.int32)
+    Image.fromarray(numbers).save(folder / "slice.tif")
+
+
+def check_slice(names: Mapping[str, object], printed: str) -> None:
+    expected = ((names["slice_"] + 160) / 400).clip(0, 1) * 255
+    assert abs(numpy.asarray(names["soft_tissue"])[..., 0] - expected).max() <= 0.51
+    assert names["pixels"].shape == (3, 224, 224)
+    assert Path("unilens-out/slice.png").exists()
+
+
 class About(NamedTuple):
     """What is known of a page beside its text.
 
@@ -86,6 +101,7 @@ ABOUT = {
     "controls.md": About(left_out=1),
     "manifold.md": About(left_out=1),
     "interop.md": About(says=14, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
+    "photographs.md": About(put=put_slice, check=check_slice),
     "start.md": About(left_out=1),
     "text.md": About(put=put_text_model, check=check_text),
 }

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from ..errors import UnilensError, require
-from ..models import read_image, samples
+from ..models import samples
+from ..models.images import decode_image, to_channels
 
 MOST_BYTES = 20 * 2**20
 MOST_PIXELS = 40_000_000
@@ -77,7 +77,7 @@ def read_photograph(data: bytes, name: str) -> Photograph:
     try:
         with _opened(data) as image:
             width, height = image.size
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         width = height = MOST_PIXELS  # far more
     except Exception:  # decoders raise whatever they like
         raise UnilensError(
@@ -89,14 +89,13 @@ def read_photograph(data: bytes, name: str) -> Photograph:
         f"expected a photograph of at most {MOST_PIXELS // 10**6} megapixels; scale it down first",
     )
     sample = _known_samples().get(hashlib.sha256(data).hexdigest())
-    return Photograph(name, data, read_image(io.BytesIO(data), name), sample)
+    image = to_channels(decode_image(io.BytesIO(data), name), 3)  # the page shows how dark it is
+    return Photograph(name, data, image, sample)
 
 
 def _opened(data: bytes) -> Image.Image:
-    """Open a file without decoding it; the warning about large ones is for `read_photograph`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data), formats=KINDS)
+    """Open a file without decoding it."""
+    return Image.open(io.BytesIO(data), formats=KINDS)
 
 
 def sample_photograph(name: str) -> Photograph:

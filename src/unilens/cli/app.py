@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import TextIO
 
 import typer
+from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
-from ..errors import UnilensError
+from ..errors import UnilensError, UnilensWarning
 from ..viz import printable
 
 app = typer.Typer(
@@ -27,6 +30,32 @@ def main() -> None:
     """Run the command line; every error is one line, and a non-zero exit."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused in a line
+        warnings.simplefilter("default", UnilensWarning)
+        warnings.showwarning = _show_warning
+        _run(arguments, debug)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as one line, and others as Python does."""
+    if issubclass(category, UnilensWarning):
+        text = " ".join(printable(str(message)).split())
+        err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+    else:
+        (file or sys.stderr).write(
+            warnings.formatwarning(message, category, filename, lineno, line)
+        )
+
+
+def _run(arguments: list[str], debug: bool) -> None:
     if not sys.path or sys.path[0] != "":
         sys.path.insert(0, "")  # py:module:function, beside the user
     try:

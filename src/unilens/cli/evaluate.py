@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+from PIL import Image
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
@@ -21,14 +22,23 @@ from ..errors import UnilensError, require
 from ..gradients import Evaluator
 from ..methods import methods
 from ..metrics import Measurement, Memo, Metric, MetricCard, metrics
-from ..models import DEFAULT_MODEL, PixelClassifier, load_model, read_image
+from ..models import DEFAULT_MODEL, PixelClassifier, load_model
+from ..models.images import decode_image
 from ..provenance import describe, versions
 from ..specs import Spec, build_method, read_settings, read_specs
 from ..viz import printable
 from . import options
 from .app import app, complain
 from .app import out as console
-from .photographs import class_index, progress_of, read_device, read_sources, waiting
+from .photographs import (
+    class_index,
+    progress_of,
+    read_device,
+    read_range,
+    read_sources,
+    show_preprocessing,
+    waiting,
+)
 
 SCHEMA = 1
 _DEFAULT_METRICS = ("mu_fidelity", "insertion_auc", "deletion_auc")
@@ -42,6 +52,7 @@ _LONGEST_DETAIL = 101
 def evaluate(
     images: options.Images = None,
     sample: options.Sample = None,
+    range_: options.Range = None,
     model: options.Model = DEFAULT_MODEL,
     method: Annotated[
         list[str] | None,
@@ -74,7 +85,7 @@ def evaluate(
 
     A table is printed, and every value is written to evaluation.json in --out.
     """
-    sources = read_sources(images or [], sample or [])
+    sources, values = read_sources(images or [], sample or []), read_range(range_)
     masks = mask or []
     require(
         len(masks) in (0, len(sources)),
@@ -92,7 +103,7 @@ def evaluate(
     check_seed(seed)
     with waiting(f"loading {model}"):
         classifier = load_model(model, pretrained=not random_weights, device=read_device(device))
-        explainers = {text: build_method(spec, classifier) for text, spec in specs.items()}
+        explainers = {text: build_method(spec, classifier, values) for text, spec in specs.items()}
         index = None if target is None else class_index(classifier, target)
         evaluator = Evaluator(classifier, outputs=outputs)
     (path,) = records.free_paths(out, ["evaluation"], overwrite, (".json",))
@@ -102,7 +113,7 @@ def evaluate(
         task = progress.task_ids[0]
         for number, source in enumerate(sources):
             try:
-                pixels = classifier.preprocess(source.load()).to(device)[None]
+                pixels = classifier.preprocess(source.load(values)).to(device)[None]
                 inside = _read_mask(masks[number], classifier) if masks else None
                 memo = Memo(evaluator, pixels)
             except UnilensError as error:
@@ -125,6 +136,7 @@ def evaluate(
         sys.stdout.write(json.dumps(recorded, allow_nan=False) + "\n")
     else:
         _show(recorded, list(specs), list(measures), path)
+        show_preprocessing(classifier)
     if unread or any(row["reason"] for row in rows):
         raise typer.Exit(1)
 
@@ -179,7 +191,10 @@ class _Map:
 
 def _read_mask(path: Path, classifier: PixelClassifier) -> Tensor:
     """Return where a picture is white, as the model's pixels `(1, H, W)`."""
-    return classifier.preprocess(read_image(path)).mean(0, keepdim=True) > 0.5
+    white = decode_image(path).convert("RGBA")  # for models of any number of channels
+    black = Image.new("RGBA", white.size, "black")
+    change = classifier.preprocess(white) - classifier.preprocess(black)  # 0 at added borders
+    return change.amax(0, keepdim=True) > 0.5
 
 
 def _plain(found: Measurement) -> dict[str, Any]:

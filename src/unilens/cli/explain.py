@@ -26,13 +26,22 @@ from ..viz import STYLES, printable
 from . import options
 from .app import app, complain
 from .app import out as console
-from .photographs import class_index, progress_of, read_device, read_sources, waiting
+from .photographs import (
+    class_index,
+    progress_of,
+    read_device,
+    read_range,
+    read_sources,
+    show_preprocessing,
+    waiting,
+)
 
 
 @app.command()
 def explain(
     images: options.Images = None,
     sample: options.Sample = None,
+    range_: options.Range = None,
     model: options.Model = DEFAULT_MODEL,
     method: Annotated[
         list[str] | None,
@@ -60,7 +69,7 @@ def explain(
 
     For each image a PNG panel, the raw maps (safetensors) and a JSON record are written to --out.
     """
-    sources = read_sources(images or [], sample or [])
+    sources, values = read_sources(images or [], sample or []), read_range(range_)
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
     shared = read_settings(set_ or []) | ({} if score is None else {"score": score})
@@ -73,7 +82,7 @@ def explain(
     check_seed(seed)
     with waiting(f"loading {model}"):
         classifier = load_model(model, pretrained=not random_weights, device=read_device(device))
-        explainers = {name: build_method(spec, classifier) for name, spec in specs.items()}
+        explainers = {name: build_method(spec, classifier, values) for name, spec in specs.items()}
         index = None if target is None else class_index(classifier, target)
         evaluator = Evaluator(classifier, outputs=outputs)
     targets = records.free_paths(out, [source.name for source in sources], overwrite)
@@ -82,7 +91,7 @@ def explain(
         task = progress.task_ids[0]
         for source, path in zip(sources, targets, strict=True):
             try:
-                pixels = classifier.preprocess(source.load()).to(device)
+                pixels = classifier.preprocess(source.load(values)).to(device)
             except UnilensError as error:
                 failed += 1
                 complain(error)
@@ -114,6 +123,8 @@ def explain(
                 sys.stdout.flush()
             else:
                 _summarise(recorded, path)
+    if not json_:
+        show_preprocessing(classifier)
     if failed:
         raise typer.Exit(1)
 

@@ -14,6 +14,14 @@ Sample = Annotated[
 Model = Annotated[
     str, typer.Option(help="See `list models`; or timm:, torchvision:, hf:, py: and a name.")
 ]
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW,HIGH",
+        help="The pixel values that are black and white, of pictures with more than 8 bits.",
+    ),
+]
 Target = Annotated[
     str | None, typer.Option(help="Label or index to explain; by default the predicted class.")
 ]

@@ -13,9 +13,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..errors import UnilensError, require
-from ..models import PixelClassifier, read_image, samples
+from ..models import PixelClassifier, samples
+from ..models.bit_depth import check_range
+from ..models.images import open_image
 from ..viz import printable
-from .app import err
+from .app import err, out
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,10 @@ class Source:
     shown: str
     path: Path | None = None
 
-    def load(self) -> Image.Image:
-        """Read the photograph."""
-        return samples[self.shown]() if self.path is None else read_image(self.path)
+    def load(self, value_range: tuple[float, float] | None = None) -> Image.Image:
+        """Read the photograph, as RGB or, with transparency, as RGBA."""
+        source = samples[self.shown]() if self.path is None else self.path
+        return open_image(source, value_range=value_range)
 
 
 def read_sources(images: list[Path], names: list[str]) -> list[Source]:
@@ -39,6 +42,27 @@ def read_sources(images: list[Path], names: list[str]) -> list[Source]:
     sources += [Source(name, name) for name in names]
     require(bool(sources), "expected an image or --sample NAME; try: unilens list samples")
     return sources
+
+
+def read_range(text: str | None) -> tuple[float, float] | None:
+    """Return the range `LOW,HIGH` of pixel values."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+        return check_range((low, high))
+    except ValueError:
+        raise UnilensError(
+            f"expected --range LOW,HIGH, two numbers, the smaller first, got {text!r}"
+        ) from None
+
+
+def show_preprocessing(classifier: PixelClassifier) -> None:
+    """Print what a model of the user's own is shown."""
+    if classifier.name.startswith("py:"):
+        line = f"{classifier.name} is shown {classifier.preprocessing}"
+        remedy = "to change that, return a unilens.models.PixelClassifier"
+        out.print(escape(printable(f"{line} ({remedy})")), soft_wrap=True, highlight=False)
 
 
 def class_index(classifier: PixelClassifier, target: str) -> int:

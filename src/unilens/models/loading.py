@@ -14,6 +14,7 @@ from ..errors import UnilensError, UnknownNameError, first_line
 from ..named_functions import call_named
 from ..registry import Card, Registry
 from .classifier import PixelClassifier, Preprocessing
+from .preprocessing import of_timm, of_torchvision, of_transformers
 
 DEFAULT_MODEL = "efficientnet_lite0"
 RANDOM_WEIGHTS = "random weights"
@@ -123,15 +124,7 @@ def _timm(name: str, pretrained: bool) -> PixelClassifier:
     if not timm.is_model(name.split(".")[0]):
         raise UnknownNameError("timm model", name, timm.list_models())
     network = _from_hub(lambda: timm.create_model(name, pretrained=pretrained), f"timm:{name}")
-    config = resolve_model_data_config(network)
-    height, width = config["input_size"][-2:]
-    preprocessing = Preprocessing(
-        size=(height, width),
-        resize=int(min(height, width) / config["crop_pct"]),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation=config["interpolation"],
-    )
+    preprocessing = of_timm(resolve_model_data_config(network), f"timm:{name}")
     return PixelClassifier(network, preprocessing, _labels(network.num_classes), origin="timm")
 
 
@@ -146,14 +139,7 @@ def _torchvision(name: str, pretrained: bool) -> PixelClassifier:
         lambda: torchvision.models.get_model(name, weights=weights if pretrained else None),
         f"torchvision:{name}",
     )
-    preset = weights.transforms()
-    preprocessing = Preprocessing(
-        size=(preset.crop_size[0],) * 2,
-        resize=preset.resize_size[0],
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        interpolation=preset.interpolation.value,
-    )
+    preprocessing = of_torchvision(weights.transforms(), f"torchvision:{name}")
     labels = weights.meta["categories"]
     return PixelClassifier(network, preprocessing, labels, origin="torchvision")
 
@@ -173,56 +159,14 @@ def _hugging_face(repo: str, pretrained: bool) -> PixelClassifier:
         network = _from_hub(lambda: kind.from_pretrained(repo), f"hf:{repo}")
     else:
         config = _from_hub(lambda: transformers.AutoConfig.from_pretrained(repo), f"hf:{repo}")
-        network = kind.from_config(config)
+        network = _from_hub(lambda: kind.from_config(config), f"hf:{repo}")
     names = network.config.id2label
     return PixelClassifier(
         _Logits(network),
-        _processing(processor, repo),
+        of_transformers(processor, network.config, f"hf:{repo}"),
         [names[index] for index in sorted(names)],
         origin=f"Hugging Face {repo}",
     )
-
-
-def _processing(processor: Any, repo: str) -> Preprocessing:
-    if getattr(processor, "do_flip_channel_order", False) or not processor.do_rescale:
-        raise UnilensError(
-            f"the processor of hf:{repo} flips channels or does not rescale, which is not "
-            "supported; wrap the model yourself and load it by py:"
-        )
-    size = processor.size or {}
-    resize: int | tuple[int, int]
-    if "shortest_edge" in size:
-        resize = size["shortest_edge"]
-    elif "height" in size:
-        resize = (size["height"], size["width"])
-    else:
-        raise UnilensError(f"could not tell the input size of hf:{repo} from its processor: {size}")
-    crop = (
-        getattr(processor, "crop_size", None)
-        if getattr(processor, "do_center_crop", None)
-        else None
-    )
-    if crop:
-        final = (crop["height"], crop["width"])
-    else:
-        final = (resize, resize) if isinstance(resize, int) else resize
-    share = getattr(processor, "crop_pct", None)
-    if share and isinstance(resize, int) and resize < _NO_CROP_FROM:
-        resize = int(resize / share)
-    normalised = processor.do_normalize
-    return Preprocessing(
-        size=final,
-        resize=resize,
-        mean=tuple(processor.image_mean) if normalised else (0.0,) * 3,
-        std=tuple(processor.image_std) if normalised else (1.0,) * 3,
-        interpolation={0: "nearest", 2: "bilinear", 3: "bicubic"}.get(
-            int(processor.resample), "bilinear"
-        ),
-    )
-
-
-_NO_CROP_FROM = 384
-"""From this size on, processors with a `crop_pct` stretch in place of cropping."""
 
 
 class _Logits(nn.Module):
@@ -245,8 +189,16 @@ def _python(place: str, pretrained: bool) -> PixelClassifier:
         raise UnilensError(
             f"expected {place} to return a torch.nn.Module, got {type(made).__name__}"
         )
-    plain = Preprocessing(size=(224, 224), resize=256, mean=(0.0,) * 3, std=(1.0,) * 3)
+    channels = _channels(made)
+    plain = Preprocessing((224, 224), 256, mean=(0.0,) * channels, std=(1.0,) * channels)
     return PixelClassifier(made, plain, origin=place)
+
+
+def _channels(network: nn.Module) -> int:
+    """Return how many channels the first convolution takes, where it takes fewer than five."""
+    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    first = next(convolutions, None)
+    return first.in_channels if first is not None and first.in_channels in (1, 2, 4) else 3
 
 
 def _from_hub(load: Callable[[], Any], name: str) -> Any:

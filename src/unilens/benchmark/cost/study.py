@@ -176,7 +176,11 @@ class Bench:
     def _inputs(self, resolution: int, batch: int) -> Tensor:
         """Return photographs that come along, `(batch, 3, resolution, resolution)`."""
         self._classifier.preprocessing = dataclasses.replace(
-            self._own_size, size=(resolution, resolution), resize=resolution
+            self._own_size,
+            size=(resolution, resolution),
+            resize=resolution,
+            interpolation=self._own_size.interpolation or "bicubic",
+            transform=None,
         )
         names = itertools.islice(itertools.cycle(samples), batch)
         pixels = torch.stack([self._classifier.preprocess(samples[name]()) for name in names])

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from ...errors import UnilensError, UnknownNameError
-from ...models.images import upright
+from ...models import read_image
 from .items import Item, numbered, place_of, read_settings
 from .labels import as_label
 
@@ -45,7 +45,7 @@ class TorchvisionSet:
             raise UnilensError(f"could not read {shown}: {error}; is the file whole?") from error
         if not isinstance(image, Image.Image):
             raise UnilensError(f"expected an image, got {type(image).__name__}: {shown}")
-        return upright(image, shown)
+        return read_image(image, shown)
 
 
 def list_torchvision(
