@@ -13,6 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from . import diagnostics
+from .axes import (
+    Axes,
+    channels_first,
+    reads_axes,
+    refuse_channels_of_parts,
+    resolve_axes,
+)
+from .axes_of_settings import settings_to_first
 from .baselines import Baseline, Found
 from .baselines.base import check_single, found_baselines, single
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
@@ -229,6 +237,7 @@ class Method(ABC):
         target: Target = None,
         *,
         seed: int = 0,
+        channels: str = "auto",
     ) -> Attribution: ...
 
     @overload
@@ -239,6 +248,7 @@ class Method(ABC):
         target: Target = None,
         *,
         seed: int = 0,
+        channels: str = "auto",
     ) -> PartsAttribution: ...
 
     def __call__(
@@ -248,6 +258,7 @@ class Method(ABC):
         target: Target = None,
         *,
         seed: int = 0,
+        channels: str = "auto",
     ) -> Attribution | PartsAttribution:
         """Explain the model at the inputs.
 
@@ -259,6 +270,7 @@ class Method(ABC):
             target: class index or label, one for all or one per input; None for the class that
                 the model predicts at each input.
             seed: of everything random; the draw for an input depends on it and the input alone.
+            channels: which axis of the inputs holds the channels; see `unilens.explain`.
 
         Returns:
             The attribution, with the diagnostics that cost no further passes; of several inputs,
@@ -268,6 +280,7 @@ class Method(ABC):
             UnilensError: the inputs, target or model do not fit; the message says how.
         """
         if isinstance(inputs, (Mapping, tuple)):
+            refuse_channels_of_parts(channels)
             return explain_parts(
                 lambda part, values, aim, rows: self.of_rows(rows)(part, values, aim, seed=seed),
                 model,
@@ -275,5 +288,43 @@ class Method(ABC):
                 target,
             )
         with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            return case.finish(self, self._explain(case))
+            axes = axes_for(self, model, inputs, channels)
+            if axes is None or axes.channels == "first":
+                case = Case.begin(self, model, inputs, target, seed)
+                return _with_axes(case.finish(self, self._explain(case)), axes)
+            if not isinstance(inputs, Tensor):
+                inputs = check_inputs(inputs, None)
+            method = settings_to_first(self, axes, inputs.ndim - 1)
+            moved = axes.to_first(inputs)
+            case = Case.begin(method, channels_first(model, axes), moved, target, seed)
+            return _with_axes(case.finish(self, method._explain(case)), axes)
+
+
+def axes_for(
+    thing: object, model: nn.Module | Evaluator, inputs: Tensor, channels: str
+) -> Axes | None:
+    """Return where the channels of inputs are, as far as it counts for a method; else None.
+
+    They are read off the model only where the method depends on them.
+    """
+    said = channels if channels != "auto" else getattr(model, "channels", "auto")
+    if not isinstance(inputs, Tensor):
+        return None if said == "auto" else Axes(said)
+    if said == "auto" and not reads_axes(thing, inputs.ndim):
+        return None
+    return resolve_axes(model, inputs, channels)
+
+
+def _with_axes(attribution: Attribution, axes: Axes | None) -> Attribution:
+    """Return an attribution in the user's order of axes, which stands in the provenance."""
+    if axes is None:
+        return attribution
+    baseline = attribution.baseline
+    measured = {} if axes.sure else {"channels_known": torch.zeros(len(attribution.values))}
+    return dataclasses.replace(
+        attribution,
+        values=axes.from_first(attribution.values),
+        baseline=None if baseline is None else axes.from_first(baseline),
+        measured={**attribution.measured, **measured},
+        provenance={**attribution.provenance, "channels": str(axes)},
+    )

@@ -187,6 +187,12 @@ WARNINGS: dict[str, Warned] = {
         "the search for the baseline did not come nearer to the unlearned model's output; "
         "lower budget, or take more matching_steps, which rounding then decides more of",
     ),
+    "channels_assumed": Warned(
+        "channels_known",
+        lambda value, _: value != 1,
+        "which axis holds the channels could not be read off the model, and the map depends on it: "
+        "the first after the batch was taken; say channels='first', 'last' or 'none'",
+    ),
 }
 """The named warnings, in the order in which they are reported."""
 

@@ -25,12 +25,15 @@ from .folding import fold_batch_norms
 from .layout import Layout, OfParts
 from .numerics import l2_norm
 from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
+from .settings import check_choice
 from .smooth import twice_differentiable
 
 T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
 
+CHANNELS = ("auto", "first", "last", "none")
+"""Which axis of inputs holds the channels; "none": all are spatial; "auto": read off the model."""
 UNLEARNED_WEIGHTS = ("all", "last")
 """Which weights an ascent takes along: all, or those of the last layer that has any."""
 FORWARD_MODE = threading.Lock()
@@ -80,6 +83,7 @@ class Evaluator:
 
     Attributes:
         parts: where the parts of an input lie, for models of several inputs; None for others.
+        channels: as given; methods and metrics read it.
 
     Args:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
@@ -90,6 +94,8 @@ class Evaluator:
         fold: whether to fold batch norms into convolutions where that is exact.
         layout: "channels_last", "contiguous" or "auto" (channels-last for 2-D convolutions).
         precision: a dtype for autocast, such as `torch.bfloat16`; sums stay in float32.
+        channels: which axis of the inputs holds the channels or features: "first" `(B, C, ...)`,
+            "last" `(B, ..., C)`, "none", or "auto", which reads it off the model where it counts.
         on_pass: called with the number of points before each pass, on the thread that takes it: to
             show progress. What it raises ends the work; let it be neither a `UnilensError` nor a
             `RuntimeError`, which some metrics count and go on.
@@ -108,9 +114,11 @@ class Evaluator:
         fold: bool = True,
         layout: str = "auto",
         precision: torch.dtype | None = None,
+        channels: str = "auto",
         on_pass: Callable[[int], object] | None = None,
     ) -> None:
         check_model(model)
+        check_choice("channels", channels, CHANNELS)
         require(
             chunk is None or (type(chunk) is int and chunk >= 1),
             f"expected chunk to be a whole number of at least 1, got {chunk!r}",
@@ -128,6 +136,7 @@ class Evaluator:
         self._chunk_wanted, self._independent = chunk, independent
         self._fold, self._layout, self._precision = fold, layout, precision
         self._on_pass = on_pass
+        self.channels = channels
         self._chunks: dict[torch.Size, int] = {}
         self._saved_bytes: dict[torch.Size, int] = {}
         self._saved_since = 0
@@ -157,6 +166,7 @@ class Evaluator:
             fold=self._fold,
             layout=self._layout,
             precision=self._precision,
+            channels=self.channels,
             on_pass=self._on_pass,
         )
         other.parts = other.parts or self.parts

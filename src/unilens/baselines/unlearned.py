@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
 from ..numerics import l2_norm, per_item, wide
-from ..places import is_image
+from ..places import has_regions
 from ..randomness import generator_of, per_input
 from ..registry import Card
 from ..settings import (
@@ -151,6 +151,13 @@ class Unlearned:
         return len(self._origins)
 
     @property
+    def reads_axes_from(self) -> int | None:
+        """The fewest dimensions for which it reads axes; see `unilens.axes.reads_axes`."""
+        found = [origin.reads_axes_from for origin in self._origins]
+        found += [4] if self.grid or self.smoothness else []
+        return min((least for least in found if least is not None), default=None)
+
+    @property
     def passes(self) -> Passes:
         """Forward and backward passes per input, at most: T, one more loss, and what is wanted."""
         each = Passes(self.matching_steps + 1, self.matching_steps)
@@ -165,7 +172,7 @@ class Unlearned:
         """Raise `NotApplicableError` where an origin, or the search, needs other inputs."""
         for origin in self._origins:
             origin.check_fits(model, inputs)
-        if (self.grid or self.smoothness) and not is_image(inputs):
+        if (self.grid or self.smoothness) and not has_regions(inputs):
             name = "grid" if self.grid else "smoothness"
             raise NotApplicableError(
                 f"expected images (B, C, H, W) for {name}, got {tuple(inputs.shape)}; leave it out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ class SpectralPath:
         authors' published configuration.
     """
 
+    reads_axes_from: ClassVar[int] = 3
     overlap: float = 0.4
     channels: str = "separate"
 
