@@ -315,6 +315,23 @@ def axes_for(
     return resolve_axes(model, inputs, channels)
 
 
+def axes_of(attribution: Attribution) -> Axes:
+    """Return the order of axes in which an attribution is: what its provenance says."""
+    said = str(attribution.provenance.get("channels", "first"))
+    return Axes(said.partition(" ")[0])
+
+
+def to_first(attribution: Attribution, axes: Axes) -> Attribution:
+    """Return an attribution channels first."""
+    baseline = attribution.baseline
+    return dataclasses.replace(
+        attribution,
+        values=axes.to_first(attribution.values),
+        baseline=None if baseline is None else axes.to_first(baseline),
+        provenance={**attribution.provenance, "channels": "first"},
+    )
+
+
 def _with_axes(attribution: Attribution, axes: Axes | None) -> Attribution:
     """Return an attribution in the user's order of axes, which stands in the provenance."""
     if axes is None:

@@ -57,9 +57,7 @@ def _moved(name: str, value: Any, axes: Axes, ndim: int) -> Any:
             f"{type(value).__name__}; fit it on inputs (B, C, ...), and permute them in the model"
         )
     if isinstance(value, Given):
-        return dataclasses.replace(
-            value, values=_broadcast(value.values, axes, ndim) if value.values.ndim else value.values
-        )
+        return dataclasses.replace(value, values=_broadcast(value.values, axes, ndim))
     if name in ("baseline", "origin") and callable(value) and not _is_ours(value):
         return OfUsersOrder(value, axes)
     if isinstance(value, (list, tuple)):

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from .errors import UnilensError
 from .passes import working_copy
 
-_OF_A_PHOTOGRAPH = 16
+_OF_A_PHOTOGRAPH = 8
 """Sides of at least so many pixels, beside 1 or 3 channels, are a photograph's."""
 _FEW_CHANNELS = (1, 3)
 _GATES = ("gru", "lstm", "rnn_tanh", "rnn_relu")
@@ -204,15 +204,12 @@ def _of_last_axis(name: str, sources: _Sources, args: tuple[Any, ...]) -> Readin
 def _of_sequence(name: str, sources: _Sources, args: tuple[Any, ...]) -> Reading | None:
     """Read a recurrent layer or attention; raise where it takes the batch for time."""
     batch_first = name in _GATES and bool(args[-1])
-    if name in (*_GATES, "multi_head_attention_forward") and sources.values.ndim == 3:
-        if not batch_first and sources.axis(0) == 0:
-            kind = _REASONS[name]
-            raise BatchNotFirstError(
-                f"expected inputs with the batch first, (B, T, F), but {kind} reads the first axis "
-                f"of {tuple(sources.inputs.shape[1:])} inputs as time; build it with "
-                "batch_first=True, or wrap the model in a module that transposes (B, T, F) to "
-                "(T, B, F)"
-            )
+    if sources.values.ndim == 3 and not batch_first and sources.axis(0) == 0:
+        raise BatchNotFirstError(
+            f"expected inputs with the batch first, but {_REASONS[name]} reads the first axis of "
+            f"inputs (B, {', '.join(map(str, sources.inputs.shape[1:]))}) as time; build it with "
+            "batch_first=True, or wrap the model in a module that transposes the two axes"
+        )
     return _of_last_axis(name, sources, args)
 
 

@@ -58,7 +58,7 @@ def stability(maps: Mapping[int, Tensor]) -> dict[str, Tensor]:
 
     Args:
         maps: attributions `(B, *S)` by number of steps; their absolute values are compared, for
-            images summed over channels.
+            images and volumes summed over channels.
 
     Returns:
         By name `stability_<few>_<most>`, Spearman correlations `(B,)`.
@@ -129,7 +129,7 @@ def lanczos_curvature(
 
 
 def _unsigned(values: Tensor) -> Tensor:
-    return values.abs().sum(1) if values.ndim == 4 else values.abs()
+    return values.abs().sum(1) if values.ndim in (4, 5) else values.abs()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 """How torch calls linear interpolation, by the number of spatial dimensions."""
 

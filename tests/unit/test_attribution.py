@@ -110,6 +110,7 @@ def test_every_warning_can_be_given_and_kept():
         "informative_baseline": {"confidence_change": -0.05},
         "baseline_is_input": {"proximity": 0.0},
         "matching_loss_did_not_fall": {"matching_loss_fall": math.nan},
+        "channels_assumed": {"channels_known": 0.0},
     }
     assert set(bad) == set(WARNINGS)
     for name, change in bad.items():

@@ -36,7 +36,8 @@ class Origin:
 
     Args:
         given: "input"; "auto", the blurred input for images `(C, H, W)`, volumes or clips
-            `(C, D, H, W)` and parts that are such, the input for all else; a registered baseline by name, or a baseline.
+            `(C, D, H, W)` and parts that are such, the input for all else; a registered baseline by
+            name, or a baseline.
     """
 
     given: str | Baseline

@@ -50,8 +50,8 @@ _CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm, nn.TransformerEncoderLayer, nn.Trans
 class GradCAM(Method):
     """Grad-CAM: a layer's channels, each weighed by the mean gradient of the score in it.
 
-    The map has the layer's resolution; it is enlarged (bi-, tri-)linearly to the input and spread evenly
-    over the channels, so that their sum is the map. The provenance names the layer of every input.
+    The map has the layer's resolution; it is enlarged linearly to the input and spread evenly over
+    the channels, so that their sum is the map. The provenance names the layer of every input.
 
     Args:
         layer: its name in `model.named_modules()`; None for the last one, in the order in which

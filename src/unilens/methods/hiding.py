@@ -58,7 +58,8 @@ class Hiding(Method):
         if not 2 <= inputs.ndim <= 5:
             raise NotApplicableError(
                 f"{type(self).__name__} expects images (B, C, H, W), signals (B, C, L), volumes or "
-                f"clips (B, C, D, H, W), or tables (B, F), got {tuple(inputs.shape)}; use method='ig'"
+                f"clips (B, C, D, H, W), or tables (B, F), got {tuple(inputs.shape)}; use "
+                "method='ig'"
             )
         shapes = {} if model.parts is None else model.parts.shapes
         grids = [f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > 1]

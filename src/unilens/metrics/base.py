@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,7 +12,9 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Explainer, Method
+from ..attribution import Attribution, Explainer, Method, axes_of, to_first
+from ..axes import Axes, channels_first, refuse_channels_of_parts, resolve_axes
+from ..axes_of_settings import function_to_first, settings_to_first
 from ..checks import Target, check_inputs, check_seed, check_target
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
@@ -214,6 +217,7 @@ class Metric(ABC):
         target: Target = None,
         mask: Tensor | None = None,
         seed: int = 0,
+        channels: str = "auto",
         memo: Memo | None = None,
     ) -> Measurement:
         """Measure how good the maps are; see `unilens.evaluate` for the arguments.
@@ -226,6 +230,7 @@ class Metric(ABC):
         """
         began = time.perf_counter()
         if isinstance(inputs, (Mapping, tuple)):
+            refuse_channels_of_parts(channels)
             named = method if isinstance(method, str) or hasattr(method, "passes") else None
             return measure_parts(
                 lambda part, values, maps, aim, rows: self(
@@ -245,6 +250,11 @@ class Metric(ABC):
             f"{getattr(method, '__name__', type(method).__name__)}; build it first, as by "
             "methods['ig']()",
         )
+        axes = _axes_for(model, inputs, attribution, channels)
+        if axes is not None and axes.channels != "first":
+            return self._in_order(
+                axes, model, inputs, attribution, method, target, mask, seed, memo
+            )
         with torch.inference_mode(False):
             evaluator = Evaluator.of(model)
             inputs = check_inputs(inputs, evaluator.device)
@@ -272,6 +282,7 @@ class Metric(ABC):
             "settings": describe(self),
             "method": None if method is None else describe(method),
             "seed": seed,
+            **({} if axes is None else {"channels": str(axes)}),
             "versions": versions(),
             "device": str(inputs.device),
             "dtype": str(inputs.dtype).removeprefix("torch."),
@@ -283,6 +294,42 @@ class Metric(ABC):
             found.details,
             {**made, **found.provenance},
         )
+
+    def _in_order(
+        self,
+        axes: Axes,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        attribution: Attribution | Tensor | MapsOfParts,
+        method: Any,
+        target: Target,
+        mask: Tensor | None,
+        seed: int,
+        memo: Memo | None,
+    ) -> Measurement:
+        """Measure channels first, and return what has the inputs' shape in the user's order."""
+        inputs = inputs if isinstance(inputs, Tensor) else check_inputs(inputs, None)
+        first, moved = channels_first(model, axes), axes.to_first(inputs)
+        explainer = methods[method]() if isinstance(method, str) else method
+        if "method" in self.needs and isinstance(attribution, Attribution):
+            _check_made_by(attribution, explainer)
+        found = self(
+            first,
+            moved,
+            _maps_to_first(attribution, inputs, axes),
+            method=_method_to_first(explainer, axes, inputs.ndim - 1),
+            target=target,
+            mask=mask,
+            seed=seed,
+            memo=None if memo is None else memo.channels_first(first, inputs, moved),
+        )
+        details = {
+            name: axes.from_first(value) if value.shape == moved.shape else value
+            for name, value in found.details.items()
+        }
+        described = None if method is None else describe(method)
+        made = {**found.provenance, "method": described, "channels": str(axes)}
+        return Measurement(found.values, found.parts, details, made)
 
     def _check(self, subject: Subject) -> None:
         """Raise where something is missing that the metric needs beside the map."""
@@ -317,6 +364,7 @@ def evaluate(
     target: Target = None,
     mask: Tensor | None = None,
     seed: int = 0,
+    channels: str = "auto",
     **settings: Any,
 ) -> Tensor:
     """Measure how good maps are; from unilens, captum or anywhere.
@@ -335,6 +383,8 @@ def evaluate(
         mask: where the object is, for metrics of localisation: `(B, *places)`, true inside, or
             boxes `(B, 4)` as left, top, right, bottom in pixels.
         seed: of everything random.
+        channels: which axis of inputs and maps holds the channels; see `unilens.explain`. "auto"
+            takes what the attribution's provenance says, where it says something.
         **settings: of the metric, by name: `fill="blur"`, `relevance="saliency"`.
 
     Returns:
@@ -354,8 +404,51 @@ def evaluate(
         tensor(True)
     """
     measure = metrics[metric](**settings)
-    found = measure(model, inputs, attribution, method=method, target=target, mask=mask, seed=seed)
+    found = measure(
+        model,
+        inputs,
+        attribution,
+        method=method,
+        target=target,
+        mask=mask,
+        seed=seed,
+        channels=channels,
+    )
     return found.values
+
+
+def _axes_for(
+    model: nn.Module | Evaluator, inputs: Tensor, attribution: object, channels: str
+) -> Axes | None:
+    """Return where the inputs' channels are: as said, as the maps were made, or as it is read."""
+    said = channels if channels != "auto" else getattr(model, "channels", "auto")
+    if not isinstance(inputs, Tensor):
+        return None if said == "auto" else Axes(said)
+    made = attribution.provenance if isinstance(attribution, Attribution) else {}
+    if said == "auto" and "channels" in made:
+        return axes_of(cast(Attribution, attribution))
+    return resolve_axes(model, inputs, channels)
+
+
+def _maps_to_first(attribution: Any, inputs: Tensor, axes: Axes) -> Any:
+    """Return maps channels first; maps of places stay, as any that do not fit."""
+    if isinstance(attribution, Attribution):
+        fits = attribution.values.shape == inputs.shape
+        attribution = to_first(attribution, axes) if fits else attribution
+        unsettled = {k: v for k, v in attribution.provenance.items() if k != "settings"}
+        return dataclasses.replace(attribution, provenance=unsettled)
+    if not isinstance(attribution, Tensor):
+        return attribution
+    if attribution.shape == inputs.shape:
+        return axes.to_first(attribution)
+    single = attribution.shape == (*inputs.shape[:-1], 1) and axes.channels == "last"
+    return axes.to_first(attribution) if single else attribution
+
+
+def _method_to_first(method: Any, axes: Axes, ndim: int) -> Any:
+    if method is None or hasattr(method, "passes") or not callable(method):
+        return settings_to_first(method, axes, ndim)
+    return method if isinstance(method, (type, Entry)) else function_to_first(method, axes)
 
 
 def _check_made_by(attribution: Attribution | None, method: object) -> None:
