@@ -52,10 +52,10 @@ def read_channels(model: nn.Module, inputs: Tensor) -> Reading:
     sides = inputs.shape[2:]
     if inputs.ndim == 4 and inputs.shape[1] in _FEW_CHANNELS and min(sides) >= _OF_A_PHOTOGRAPH:
         return Reading("first", "shape of photographs")
-    return _of_first_operation(model, inputs) or _of_shape(inputs.shape)
+    return _of_first_operation(model, inputs) or of_shape(inputs.shape)
 
 
-def _of_shape(shape: torch.Size) -> Reading:
+def of_shape(shape: torch.Size) -> Reading:
     """Return what the shape says: few channels at one end, and sides longer than these beside."""
     few = _FEW_CHANNELS if len(shape) > 3 else (1,)
     first = shape[1] in few and min(shape[2:]) > max(few)

@@ -110,7 +110,7 @@ def _explained(
     seed: int,
 ) -> dict[str, TextAttribution]:
     encoded = classifier.encode(text)
-    evaluator = Evaluator(encoded.model)
+    evaluator = Evaluator(encoded.model, channels="first")
     found = {}
     for name, explainer in explainers.items():
         with waiting(f"{name}: {plain(text[:40])}"):

@@ -137,6 +137,7 @@ def explain_text(
     """
     explainer = build_text_method(classifier, method, settings)
     encoded = classifier.encode(text)
-    found = explainer(encoded.model, encoded.embeddings, target, seed=seed)
+    evaluator = Evaluator(encoded.model, channels="first")
+    found = explainer(evaluator, encoded.embeddings, target, seed=seed)
     label = classifier.label(int(found.target))
     return TextAttribution(encoded.tokens, label, found.with_provenance(method=method))
