@@ -310,9 +310,12 @@ def axes_for(
     said = channels if channels != "auto" else getattr(model, "channels", "auto")
     if not isinstance(inputs, Tensor):
         return None if said == "auto" else Axes(said)
-    if said == "auto" and not reads_axes(thing, inputs.ndim):
+    if said != "auto" or reads_axes(thing, inputs.ndim):
+        return resolve_axes(model, inputs, channels)
+    if not reads_axes(thing, inputs.ndim + 1):
         return None
-    return resolve_axes(model, inputs, channels)
+    axes = resolve_axes(model, inputs, channels)
+    return axes if axes is not None and axes.channels == "none" else None
 
 
 def axes_of(attribution: Attribution) -> Axes:

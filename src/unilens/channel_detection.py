@@ -137,31 +137,32 @@ class _Sources:
 
     def __init__(self, values: Tensor, inputs: Tensor) -> None:
         self.values, self.inputs = values, inputs
-        self.known = values.is_floating_point() and values.requires_grad and self._depends()
+        self.known = values.is_floating_point() and values.requires_grad
+        # What is left out of the inputs, such as all steps but the last, is no axis of the values.
+        self._reached = self._indices(values) if self.known else []
+        self.known = self.known and all(self._reached)
 
     def axis(self, dim: int) -> int | None:
         """Return the axis of the inputs; None where there is no single one, or the side is 1."""
         if self.values.shape[dim] == 1:
             return None
-        slope = self._slope(self.values.select(dim, 0))
-        axes = [
-            axis
-            for axis, side in enumerate(self.inputs.shape)
-            if side > 1 and int(slope.movedim(axis, 0).flatten(1).any(1).sum()) == 1
-        ]
+        first = self._indices(self.values.select(dim, 0))
+        counts = enumerate(zip(first, self._reached, strict=True))
+        axes = [axis for axis, (count, reached) in counts if count == 1 and reached > 1]
         return axes[0] if len(axes) == 1 else None
 
-    def _depends(self) -> bool:
-        return bool(self._slope(self.values).any())
+    def _indices(self, values: Tensor) -> list[int]:
+        """Return on how many indices along each axis of the inputs the values depend.
 
-    def _slope(self, values: Tensor) -> Tensor:
-        """Return the gradient of a random sum, so that no two terms cancel."""
+        That is where the gradient of a random sum is not zero: at random no two terms cancel.
+        """
         generator = torch.Generator().manual_seed(0)
         weights = torch.rand(values.shape, generator=generator).to(values)
         (slope,) = torch.autograd.grad(
             (values * weights).sum(), self.inputs, retain_graph=True, materialize_grads=True
         )
-        return slope
+        touched = slope != 0
+        return [int(touched.movedim(axis, 0).flatten(1).any(1).sum()) for axis in range(slope.ndim)]
 
 
 def _named(axis: int | None, sources: _Sources, reason: str) -> Reading | None:
