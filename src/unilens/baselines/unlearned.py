@@ -71,9 +71,9 @@ class Unlearned:
             units. The search runs in x / units: budget and distance are in these, so that
             rescaling a value together with its unit changes nothing. `bounds` stay in the inputs'.
         origin: o, what the search begins from and stays near to: "input" (paper); a registered
-            baseline by name, or a baseline; "auto", the blurred input for images `(C, H, W)` and
-            the input for all else; or a list of these, each of which gives a baseline of its own,
-            with draws of its own where it is random.
+            baseline by name, or a baseline; "auto", the blurred input for images, volumes and
+            clips, the input for all else; or a list of these, each of which gives a baseline of its
+            own, with draws of its own where it is random.
         unlearning_steps: ascent steps, each of length eta.
         unlearned_weights: "all" (paper) or "last", those of the last layer alone, which spares the
             pass back through all others.

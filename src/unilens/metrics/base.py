@@ -319,7 +319,7 @@ class Metric(ABC):
             _maps_to_first(attribution, inputs, axes),
             method=_method_to_first(explainer, axes, inputs.ndim - 1),
             target=target,
-            mask=mask,
+            mask=_mask_to_first(mask, inputs, axes),
             seed=seed,
             memo=None if memo is None else memo.channels_first(first, inputs, moved),
         )
@@ -443,6 +443,13 @@ def _maps_to_first(attribution: Any, inputs: Tensor, axes: Axes) -> Any:
         return axes.to_first(attribution)
     single = attribution.shape == (*inputs.shape[:-1], 1) and axes.channels == "last"
     return axes.to_first(attribution) if single else attribution
+
+
+def _mask_to_first(mask: Any, inputs: Tensor, axes: Axes) -> Any:
+    """Return a mask without the single channel that it may have last."""
+    shape = getattr(mask, "shape", None)
+    single = axes.channels == "last" and shape == (*inputs.shape[:-1], 1)
+    return mask.squeeze(-1) if single else mask
 
 
 def _method_to_first(method: Any, axes: Axes, ndim: int) -> Any:
