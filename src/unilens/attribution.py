@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from . import diagnostics
 from .axes import (
     Axes,
+    axes_are_sure,
     channels_first,
     reads_axes,
     refuse_channels_of_parts,
@@ -281,12 +282,15 @@ class Method(ABC):
         """
         if isinstance(inputs, (Mapping, tuple)):
             refuse_channels_of_parts(channels)
-            return explain_parts(
+            found = explain_parts(
                 lambda part, values, aim, rows: self.of_rows(rows)(part, values, aim, seed=seed),
                 model,
                 inputs,
                 target,
             )
+            if channels == "auto" and not axes_are_sure(self, inputs):
+                return found.with_measured(channels_known=torch.zeros(len(found.whole.values)))
+            return found
         with torch.inference_mode(False):
             axes = axes_for(self, model, inputs, channels)
             if axes is None or axes.channels == "first":

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from .channel_detection import Reading, read_channels
+from .channel_detection import Reading, of_shape, read_channels
 from .checks import check_model
 from .errors import NotApplicableError
 from .gradients import CHANNELS, Evaluator
@@ -178,6 +178,17 @@ def refuse_channels_of_parts(channels: str) -> None:
             f"expected no channels={channels!r} where inputs come in parts, each of which may have "
             "another order; permute the parts to (B, C, ...) in a module around the model"
         )
+
+
+def axes_are_sure(thing: object, inputs: Mapping[str, Any] | tuple[Any, ...]) -> bool:
+    """Whether the shapes of inputs that come in parts tell their channels, where these count."""
+    parts = inputs.values() if isinstance(inputs, Mapping) else inputs
+    return all(
+        of_shape(part.shape).sure
+        for part in parts
+        if isinstance(part, Tensor) and part.ndim > 2 and part.is_floating_point()
+        if reads_axes(thing, part.ndim)
+    )
 
 
 def reads_axes(thing: object, ndim: int) -> bool:

@@ -456,6 +456,12 @@ def test_parts_say_that_their_axes_are_their_own():
     inputs = {"a": torch.rand(2, 3), "b": torch.rand(2, 4, 4)}
     with pytest.raises(NotApplicableError, match="parts"):
         explain(Two().eval(), inputs, "ig", channels="last")
+    blurred = {"n_steps": 2, "baseline": {"a": "black", "b": "blur"}}
+    found = explain(Two().eval(), inputs, "ig", **blurred)
+    assert "channels_assumed" in found.warnings[0]
+    found = explain(Two().eval(), inputs, "ig", channels="first", **blurred)
+    assert "channels_assumed" not in found.warnings[0]
+    assert "channels_assumed" not in explain(Two().eval(), inputs, "ig", n_steps=2).warnings[0]
 
 
 @pytest.mark.parametrize(("layer", "channels"), [("layer", "last"), (None, "auto")])
