@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, cast, overload
+from typing import Any, ClassVar, Protocol, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -204,7 +204,15 @@ class Case:
 
 
 class Method(ABC):
-    """What methods are built from: their authors write `_explain`, the rest is done here."""
+    """What methods are built from: their authors write `_explain`, the rest is done here.
+
+    Attributes:
+        reads_axes_from: the fewest dimensions of inputs `(B, *S)` for which it counts which of them
+            holds the channels; None where it never does, or only for a component, which says so by
+            the same name. `_explain` is always given channels first.
+    """
+
+    reads_axes_from: ClassVar[int | None] = None
 
     @property
     @abstractmethod

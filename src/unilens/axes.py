@@ -76,10 +76,11 @@ class ChannelsFirst(nn.Module):
         self.training = model.training
         self.model, self.axes = model, axes
 
-    @property
-    def class_index(self) -> Any:
-        """What finds a class by its label, where the model has labels."""
-        return self.model.class_index
+    def __getattr__(self, name: str) -> Any:
+        """Return what the user's model has by a name: its layers, and what finds its labels."""
+        if name in ("model", "module") or name.startswith("_"):
+            return super().__getattr__(name)
+        return getattr(super().__getattr__("model"), name)
 
     def forward(self, inputs: Tensor) -> Any:
         """Return what the model gives for inputs in its own order."""

@@ -39,6 +39,7 @@ class Reading(NamedTuple):
     sure: bool = True
 
 
+@torch.inference_mode(False)
 def read_channels(model: nn.Module, inputs: Tensor) -> Reading:
     """Return where the model's channels are, from its first operation or the inputs' shape.
 
@@ -68,7 +69,7 @@ def of_shape(shape: torch.Size) -> Reading:
 def _of_first_operation(model: nn.Module, inputs: Tensor) -> Reading | None:
     """Return what the first operation says; None where it says nothing for sure."""
     try:
-        copy = working_copy(model)
+        copy = working_copy(getattr(model, "_orig_mod", model))  # what torch.compile was given
         kind = next((p.dtype for p in copy.parameters() if p.is_floating_point()), inputs.dtype)
         # Two inputs, so that the axis of the batch can be seen.
         given = inputs[:1].detach().to(kind).repeat_interleave(2, 0)

@@ -295,6 +295,7 @@ class Metric(ABC):
             {**made, **found.provenance},
         )
 
+    @torch.inference_mode(False)
     def _in_order(
         self,
         axes: Axes,
