@@ -246,7 +246,7 @@ class Method(ABC):
         target: Target = None,
         *,
         seed: int = 0,
-        channels: str = "auto",
+        channels: str | int = "auto",
     ) -> Attribution: ...
 
     @overload
@@ -257,7 +257,7 @@ class Method(ABC):
         target: Target = None,
         *,
         seed: int = 0,
-        channels: str = "auto",
+        channels: str | int = "auto",
     ) -> PartsAttribution: ...
 
     def __call__(
@@ -267,7 +267,7 @@ class Method(ABC):
         target: Target = None,
         *,
         seed: int = 0,
-        channels: str = "auto",
+        channels: str | int = "auto",
     ) -> Attribution | PartsAttribution:
         """Explain the model at the inputs.
 
@@ -313,7 +313,7 @@ class Method(ABC):
 
 
 def axes_for(
-    thing: object, model: nn.Module | Evaluator, inputs: Tensor, channels: str
+    thing: object, model: nn.Module | Evaluator, inputs: Tensor, channels: str | int
 ) -> Axes | None:
     """Return where the channels of inputs are, as far as it counts for a method; else None.
 
@@ -332,8 +332,8 @@ def axes_for(
 
 def axes_of(attribution: Attribution) -> Axes:
     """Return the order of axes in which an attribution is: what its provenance says."""
-    said = str(attribution.provenance.get("channels", "first"))
-    return Axes(said.partition(" ")[0])
+    said = str(attribution.provenance.get("channels", "first")).partition(" ")[0]
+    return Axes(int(said) if said.isdigit() else said)
 
 
 def to_first(attribution: Attribution, axes: Axes) -> Attribution:

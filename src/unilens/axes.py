@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from .channel_detection import Reading, of_shape, read_channels
 from .checks import check_model
-from .errors import NotApplicableError
-from .gradients import CHANNELS, Evaluator
-from .settings import check_choice
+from .errors import NotApplicableError, require
+from .gradients import Evaluator
+from .settings import check_channels
 
 T = TypeVar("T")
 
@@ -30,12 +30,13 @@ class Axes:
     """Where the channels of inputs `(B, *S)` are.
 
     Attributes:
-        channels: "first", "last" or "none".
+        channels: "first", "last", "none", or the number of an axis between, as in clips
+            `(B, T, C, H, W)`.
         reason: what this was read off; None where the user said it.
         sure: false where it was only assumed.
     """
 
-    channels: str = "first"
+    channels: str | int = "first"
     reason: str | None = None
     sure: bool = True
 
@@ -48,15 +49,18 @@ class Axes:
         >>> Axes("none").to_first(torch.zeros(2, 8, 9)).shape
         torch.Size([2, 1, 8, 9])
         """
-        if self.channels == "last":
-            return values.movedim(-1, leading).contiguous()
-        return values.unsqueeze(leading) if self.channels == "none" else values
+        if self.channels in ("first", "none"):
+            return values if self.channels == "first" else values.unsqueeze(leading)
+        return values.movedim(self._axis(leading), leading).contiguous()
 
     def from_first(self, values: Tensor, leading: int = 1) -> Tensor:
         """Return values that are channels first in the user's own order; see `to_first`."""
-        if self.channels == "last":
-            return values.movedim(leading, -1).contiguous()
-        return values.squeeze(leading) if self.channels == "none" else values
+        if self.channels in ("first", "none"):
+            return values if self.channels == "first" else values.squeeze(leading)
+        return values.movedim(leading, self._axis(leading)).contiguous()
+
+    def _axis(self, leading: int) -> int:
+        return self.channels + leading - 1 if isinstance(self.channels, int) else -1
 
     def broadcast_to_first(self, values: Tensor, ndim: int) -> Tensor:
         """Return values that broadcast against `(*S)` of `ndim` dimensions, channels first."""
@@ -65,7 +69,7 @@ class Axes:
         return self.to_first(values.reshape((1,) * (ndim - values.ndim) + values.shape), 0)
 
     def __str__(self) -> str:
-        return self.channels if self.reason is None else f"{self.channels} ({self.reason})"
+        return str(self.channels) if self.reason is None else f"{self.channels} ({self.reason})"
 
 
 class ChannelsFirst(nn.Module):
@@ -110,26 +114,26 @@ def _kept(evaluator: Evaluator, key: object) -> Any:
 
 
 def resolve_axes(
-    model: nn.Module | Evaluator, inputs: Tensor, channels: str = "auto"
+    model: nn.Module | Evaluator, inputs: Tensor, channels: str | int = "auto"
 ) -> Axes | None:
     """Return where the channels of inputs are; None for tables `(B, F)`, which have no such axis.
 
     Args:
         model: an `Evaluator` brings its own setting, and remembers what was read off the model.
         inputs: `(B, *S)`.
-        channels: one of `CHANNELS`; "auto" takes the evaluator's.
+        channels: one of `unilens.settings.CHANNELS`, or an axis; "auto" takes the evaluator's.
 
     Raises:
         UnilensError: it is none of these, or the model reads its batch from another axis.
     """
-    check_choice("channels", channels, CHANNELS)
+    check_channels(channels)
     evaluator = model if isinstance(model, Evaluator) else None
     if channels == "auto" and evaluator is not None:
         channels = evaluator.channels
     if inputs.ndim < 3:
         return None
     if channels != "auto":
-        return Axes(channels)
+        return Axes(_named(channels, inputs))
     key = "axes", inputs.shape[1:]
     found = None if evaluator is None else _kept(evaluator, key)
     if found is None:
@@ -139,6 +143,18 @@ def resolve_axes(
 
 def _axes(reading: Reading) -> Axes:
     return Axes(reading.channels, reading.reason, reading.sure)
+
+
+def _named(channels: str | int, inputs: Tensor) -> str | int:
+    """Return an axis by its name where it is the first or the last."""
+    if not isinstance(channels, int):
+        return channels
+    require(
+        channels < inputs.ndim,
+        f"expected channels to be an axis below {inputs.ndim} of inputs of shape "
+        f"{tuple(inputs.shape)}, got {channels}",
+    )
+    return {1: "first", inputs.ndim - 1: "last"}.get(channels, channels)
 
 
 def _checked(model: object) -> nn.Module:
@@ -171,9 +187,9 @@ def in_users_order(model: Evaluator) -> Evaluator:
     return model.with_model(model.model.model)
 
 
-def refuse_channels_of_parts(channels: str) -> None:
+def refuse_channels_of_parts(channels: str | int) -> None:
     """Raise `NotApplicableError` where channels are said of inputs that come in parts."""
-    check_choice("channels", channels, CHANNELS)
+    check_channels(channels)
     if channels not in ("auto", "first"):
         raise NotApplicableError(
             f"expected no channels={channels!r} where inputs come in parts, each of which may have "

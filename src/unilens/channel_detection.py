@@ -29,12 +29,12 @@ class Reading(NamedTuple):
     """Where a model's channels are.
 
     Attributes:
-        channels: "first", "last" or "none".
+        channels: "first", "last", "none", or the number of an axis between.
         reason: what this was read off.
         sure: false where it was only assumed.
     """
 
-    channels: str
+    channels: str | int
     reason: str
     sure: bool = True
 
@@ -176,7 +176,10 @@ def _of_convolution(name: str, sources: _Sources, args: tuple[Any, ...]) -> Read
     spatial, reason = _CONVOLUTIONS[name], name.capitalize()
     channels = sources.values.ndim - spatial - 1
     if sources.values.shape[channels] > 1:
-        return _named(sources.axis(channels), sources, reason)
+        axis = sources.axis(channels)
+        if axis is not None and 1 < axis < sources.inputs.ndim - 1:
+            return Reading(axis, reason)
+        return _named(axis, sources, reason)
     dims = [sources.axis(dim - spatial) for dim in range(spatial)]
     shape = sources.inputs.shape
     for place, first, ndim, single in (

@@ -12,8 +12,7 @@ from .attribution import Attribution, axes_of
 from .axes import Axes
 from .channel_detection import of_shape
 from .errors import UnilensError, require
-from .gradients import CHANNELS
-from .settings import check_choice
+from .settings import check_channels
 
 Bands = Sequence[int]
 """The three channels that are shown as red, green and blue."""
@@ -39,7 +38,7 @@ class View:
         image: Tensor,
         attributions: Iterable[Attribution],
         bands: Bands | None,
-        channels: str,
+        channels: str | int,
     ) -> View:
         """Return how an image is shown; "auto" channels are what its attributions or shape say."""
         axes = display_axes(image, attributions, channels)
@@ -64,9 +63,9 @@ class View:
         return as_picture(values, self.axes)
 
 
-def display_axes(image: Tensor, attributions: Iterable[Attribution], channels: str) -> Axes:
+def display_axes(image: Tensor, attributions: Iterable[Attribution], channels: str | int) -> Axes:
     """Return where the channels of an image `(*S)` are, as far as it is known or seen."""
-    check_choice("channels", channels, CHANNELS)
+    check_channels(channels)
     if channels != "auto":
         return Axes(channels)
     for attribution in attributions:

@@ -25,15 +25,13 @@ from .folding import fold_batch_norms
 from .layout import Layout, OfParts
 from .numerics import l2_norm
 from .passes import Results, Workers, first_line, free_memory, out_of_memory, trim, working_copy
-from .settings import check_choice
+from .settings import check_channels
 from .smooth import twice_differentiable
 
 T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
 """From outputs `(m, K)` and the numbers `(m,)` of the inputs they belong to, to values `(m,)`."""
 
-CHANNELS = ("auto", "first", "last", "none")
-"""Which axis of inputs holds the channels; "none": all are spatial; "auto": read off the model."""
 UNLEARNED_WEIGHTS = ("all", "last")
 """Which weights an ascent takes along: all, or those of the last layer that has any."""
 FORWARD_MODE = threading.Lock()
@@ -95,7 +93,8 @@ class Evaluator:
         layout: "channels_last", "contiguous" or "auto" (channels-last for 2-D convolutions).
         precision: a dtype for autocast, such as `torch.bfloat16`; sums stay in float32.
         channels: which axis of the inputs holds the channels or features: "first" `(B, C, ...)`,
-            "last" `(B, ..., C)`, "none", or "auto", which reads it off the model where it counts.
+            "last" `(B, ..., C)`, "none", its number, or "auto", which reads it off the model where
+            it counts.
         on_pass: called with the number of points before each pass, on the thread that takes it: to
             show progress. What it raises ends the work; let it be neither a `UnilensError` nor a
             `RuntimeError`, which some metrics count and go on.
@@ -114,11 +113,11 @@ class Evaluator:
         fold: bool = True,
         layout: str = "auto",
         precision: torch.dtype | None = None,
-        channels: str = "auto",
+        channels: str | int = "auto",
         on_pass: Callable[[int], object] | None = None,
     ) -> None:
         check_model(model)
-        check_choice("channels", channels, CHANNELS)
+        check_channels(channels)
         require(
             chunk is None or (type(chunk) is int and chunk >= 1),
             f"expected chunk to be a whole number of at least 1, got {chunk!r}",

@@ -7,6 +7,22 @@ from collections.abc import Iterable
 
 from .errors import ChoiceError, UnilensError, require
 
+CHANNELS = ("auto", "first", "last", "none")
+"""Which axis of inputs holds the channels; "none": all are spatial; "auto": read off the model."""
+
+
+def check_channels(channels: object) -> None:
+    """Raise unless it says which axis of inputs `(B, *S)` holds the channels, or is its number."""
+    if type(channels) is int and channels > 0:
+        return
+    if channels not in CHANNELS:
+        names = ", ".join(CHANNELS)
+        raise ChoiceError(
+            f"expected channels to be one of {names}, or the number of an axis above 0, got "
+            f"{channels!r}",
+            list(CHANNELS),
+        )
+
 
 def check_bounds(bounds: tuple[float, float]) -> None:
     """Raise unless bounds are a pair of numbers, the lower first."""

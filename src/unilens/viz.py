@@ -100,7 +100,7 @@ def panel(
     style: str = "signed",
     index: int = 0,
     bands: Bands | None = None,
-    channels: str = "auto",
+    channels: str | int = "auto",
 ) -> Figure:
     """Draw one row per method: image, baseline, heatmap, overlay, confidence along the path.
 
@@ -142,7 +142,7 @@ def comparison(
     index: int = 0,
     columns: int = 8,
     bands: Bands | None = None,
-    channels: str = "auto",
+    channels: str | int = "auto",
 ) -> Figure:
     """Draw one column per method, the image first: heatmap above overlay, in rows of columns.
 

@@ -244,7 +244,7 @@ READINGS = {
     ),
     "frames before channels": (
         (4, 5, 6, 7), lambda x, c: c(x.flatten(0, 1)).mean((2, 3)).unflatten(0, (-1, 4)).mean(1),
-        [nn.Conv2d(5, 2, 3)], None,
+        [nn.Conv2d(5, 2, 3)], "2 (Conv2d)",
     ),
     "transformer": ((12, 6), lambda x, e: e(x).mean(1), [encoder()], "last (MultiheadAttention)"),
     "transformer that transposes": (
@@ -285,11 +285,8 @@ READINGS = {
 def test_channels_are_read_off_the_first_operation(name):
     shape, function, parts, expected = READINGS[name]
     reading = read_channels(Lambda(function, *parts), torch.rand(3, *shape))
-    if expected is None:
-        assert not reading.sure
-    else:
-        assert f"{reading.channels} ({reading.reason})" == expected
-        assert reading.sure == ("assumed" not in expected)
+    assert f"{reading.channels} ({reading.reason})" == expected
+    assert reading.sure == ("assumed" not in expected)
 
 
 def test_what_is_assumed_is_a_warning_of_methods_that_depend_on_it():
@@ -301,6 +298,37 @@ def test_what_is_assumed_is_a_warning_of_methods_that_depend_on_it():
     assert "channels=" in WARNINGS["channels_assumed"].meaning
     for method, settings in (("occlusion", {"channels": "last"}), ("gradient", {})):
         assert explain(model, x, method, 0, **settings).warnings == [[], []]
+
+
+def test_clips_of_frames_before_channels_are_clips():
+    class Frames(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frame = Network(2)
+
+        def forward(self, x):
+            scores = self.frame(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return (scores * torch.arange(1.0, 6.0, dtype=x.dtype).view(5, 1)).mean(1)
+
+    class OfChannelsFirst(Frames):
+        def forward(self, x):
+            return super().forward(x.transpose(1, 2))
+
+    x = inputs_of(3)
+    for name in ("occlusion", "uni", "rise"):
+        settings = FEW.get(name, {})
+        expected = explain(OfChannelsFirst().eval(), x, name, 0, channels="first", **settings)
+        for channels, said in (("auto", "2 (Conv2d)"), (2, "2")):
+            model, clips = Frames().eval(), x.transpose(1, 2)
+            found = explain(model, clips, name, 0, channels=channels, **settings)
+            assert_same(found.values, expected.values.transpose(1, 2))
+            assert found.provenance["channels"] == said
+    maps = found.values
+    expected = evaluate(OfChannelsFirst().eval(), x, maps.transpose(1, 2), channels=1)
+    assert torch.allclose(evaluate(model, clips, found), expected)
+    assert torch.allclose(evaluate(model, clips, maps, channels=2), expected)
+    with pytest.raises(UnilensError, match=r"axis below 5 of inputs of shape \(2, 5, 3, 9, 8\)"):
+        explain(model, clips, "ig", channels=5)
 
 
 def test_inputs_of_no_channels_are_grids():
@@ -359,7 +387,7 @@ def test_an_evaluator_keeps_its_channels_and_its_model_of_channels_first():
 @pytest.mark.parametrize(
     "give", [lambda: Evaluator(Network(2), channels="middle"), lambda: explain(
         Network(2), inputs_of(2), "ig", channels="middle"
-    ), lambda: evaluate(Network(2), inputs_of(2), inputs_of(2), channels=1)],
+    ), lambda: evaluate(Network(2), inputs_of(2), inputs_of(2), channels=0)],
 )  # fmt: skip
 def test_other_channels_are_refused(give):
     with pytest.raises(UnilensError, match="channels to be one of auto, first, last, none"):

@@ -11,9 +11,10 @@ from ..attribution import Attribution, Explainer
 from ..baselines.parts import ByPart
 from ..checks import Target
 from ..errors import require
-from ..gradients import CHANNELS, Evaluator
+from ..gradients import Evaluator
 from ..layout import Parts, lay_out
 from ..parts import PartsAttribution
+from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
 
 methods: Registry[Explainer] = Registry("method")
@@ -27,7 +28,7 @@ def explain(
     target: Target = None,
     *,
     seed: int = 0,
-    channels: str = "auto",
+    channels: str | int = "auto",
     **settings: Any,
 ) -> Attribution: ...
 
@@ -40,7 +41,7 @@ def explain(
     target: Target = None,
     *,
     seed: int = 0,
-    channels: str = "auto",
+    channels: str | int = "auto",
     **settings: Any,
 ) -> PartsAttribution: ...
 
@@ -52,7 +53,7 @@ def explain(
     target: Target = None,
     *,
     seed: int = 0,
-    channels: str = "auto",
+    channels: str | int = "auto",
     **settings: Any,
 ) -> Attribution | PartsAttribution:
     """Explain what a model saw in each input.
@@ -67,10 +68,11 @@ def explain(
         seed: of everything random.
         channels: which axis of the inputs holds the channels or features: "first" `(B, C, ...)`;
             "last", as images `(B, H, W, C)`, clips `(B, T, H, W, C)` and time-first series
-            `(B, T, F)`; "none", where every axis is spatial, `(B, H, W)`; "auto", the `Evaluator`'s
-            own, or what the first operation of the model or the shape of photographs says. Where
-            they say nothing it is "first", and a map that depends on it has the warning
-            `channels_assumed`. The provenance says what was taken.
+            `(B, T, F)`; "none", where every axis is spatial, `(B, H, W)`; the axis's number, as 2
+            for clips `(B, T, C, H, W)`; "auto", the `Evaluator`'s own, or what the first operation
+            of the model or the shape of photographs says. Where they say nothing it is "first", and
+            a map that depends on it has the warning `channels_assumed`. The provenance says what
+            was taken.
         **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
             `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`. For several inputs,
             `baseline={"image": "blur", "table": "black"}`, and `references` in their structure.
@@ -90,7 +92,7 @@ def explain(
         >>> attribution.values.shape, bool(attribution.completeness_gap.abs().max() < 1e-4)
         (torch.Size([2, 1, 2, 2]), True)
     """
-    if channels not in CHANNELS and "channels" in methods[method].settings_with(settings):
+    if channels in SPECTRAL_CHANNELS and "channels" in methods[method].settings_with(settings):
         settings, channels = {**settings, "channels": channels}, "auto"  # the spectral path's
     explainer: Any = methods[method](**_of_parts(settings, inputs))
     said = {} if channels == "auto" else {"channels": channels}

@@ -217,7 +217,7 @@ class Metric(ABC):
         target: Target = None,
         mask: Tensor | None = None,
         seed: int = 0,
-        channels: str = "auto",
+        channels: str | int = "auto",
         memo: Memo | None = None,
     ) -> Measurement:
         """Measure how good the maps are; see `unilens.evaluate` for the arguments.
@@ -365,7 +365,7 @@ def evaluate(
     target: Target = None,
     mask: Tensor | None = None,
     seed: int = 0,
-    channels: str = "auto",
+    channels: str | int = "auto",
     **settings: Any,
 ) -> Tensor:
     """Measure how good maps are; from unilens, captum or anywhere.
@@ -419,7 +419,7 @@ def evaluate(
 
 
 def _axes_for(
-    model: nn.Module | Evaluator, inputs: Tensor, attribution: object, channels: str
+    model: nn.Module | Evaluator, inputs: Tensor, attribution: object, channels: str | int
 ) -> Axes | None:
     """Return where the inputs' channels are: as said, as the maps were made, or as it is read."""
     said = channels if channels != "auto" else getattr(model, "channels", "auto")

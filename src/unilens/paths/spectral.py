@@ -20,7 +20,7 @@ from ..score_gradient import ScoreGradient
 from ..settings import check_choice
 from .base import Leg, along, paths
 
-_CHANNELS = ("separate", "joint")
+CHANNELS = ("separate", "joint")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SpectralPath:
             number and 0 < self.overlap <= 1,
             f"expected overlap to be a number above 0 and at most 1, got {self.overlap!r}",
         )
-        check_choice("channels", self.channels, _CHANNELS)
+        check_choice("channels", self.channels, CHANNELS)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless an input is a matrix or several."""
