@@ -312,6 +312,15 @@ class Method(ABC):
             return _with_axes(case.finish(self, method._explain(case)), axes)
 
 
+def explain_channels_first(
+    explainer: Explainer, model: nn.Module | Evaluator, inputs: Tensor, target: Tensor, seed: int
+) -> Attribution:
+    """Explain inputs that are channels first, as all are within methods and metrics."""
+    if isinstance(explainer, Method):
+        return explainer(model, inputs, target, seed=seed, channels="first")
+    return explainer(model, inputs, target, seed=seed)
+
+
 def axes_for(
     thing: object, model: nn.Module | Evaluator, inputs: Tensor, channels: str | int
 ) -> Axes | None:

@@ -244,7 +244,8 @@ class PathAttribution(Method):
         for n_steps in steps:
             if n_steps not in maps:
                 again = dataclasses.replace(fixed, n_steps=n_steps)
-                maps[n_steps] = again(evaluator, inputs, attribution.target).values
+                found = again(evaluator, inputs, attribution.target, channels="first")
+                maps[n_steps] = found.values
         return {n_steps: maps[n_steps] for n_steps in steps}
 
     def _known(self, case: Case, attribution: Attribution) -> _Known:

@@ -450,6 +450,35 @@ def test_functions_that_explain_come_in_the_users_order():
     assert torch.allclose(found, evaluate(Network(2), x, maps, "max_sensitivity", **given))
 
 
+def test_metrics_explain_again_in_the_order_of_the_attribution():
+    model, x = Recurrent(), series()
+    orders = []
+
+    class Noted(methods["occlusion"].build):
+        def _explain(self, case):
+            orders.append(case.inputs.shape)
+            return super()._explain(case)
+
+    for channels, shape in (("first", (12, 4)), ("auto", (4, 12))):
+        found = Noted()(model, x, 0, channels=channels)
+        orders.clear()
+        evaluate(model, x, found, "max_sensitivity", method=Noted())
+        assert {order[1:] for order in orders} == {shape}
+
+
+def test_smoothed_maps_are_of_the_order_that_is_said():
+    model, x = Recurrent(), series()
+    settings = {"inner": "ig", "baseline": "image_mean", "n_steps": 2, "n_samples": 2}
+    first, of_last = (
+        explain(model, x, "smoothgrad", 0, channels=channels, **settings)
+        for channels in ("first", "last")
+    )
+    turned = Lambda(lambda x: model(x.transpose(1, 2)))
+    expected = explain(turned, x.transpose(1, 2), "smoothgrad", 0, channels="last", **settings)
+    assert_same(first.values, expected.values.transpose(1, 2))
+    assert not torch.allclose(first.values, of_last.values, rtol=0.01)
+
+
 def test_a_memo_serves_maps_of_channels_last():
     x, evaluator = last(inputs_of(2)), Evaluator(NetworkOfChannelsLast(2), channels="last")
     memo, metric = Memo(evaluator, x), metrics["mu_fidelity"](subsets=20)

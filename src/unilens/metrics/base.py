@@ -12,7 +12,14 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Explainer, Method, axes_of, to_first
+from ..attribution import (
+    Attribution,
+    Explainer,
+    Method,
+    axes_of,
+    explain_channels_first,
+    to_first,
+)
 from ..axes import Axes, channels_first, refuse_channels_of_parts, resolve_axes
 from ..axes_of_settings import function_to_first, settings_to_first
 from ..checks import Target, check_inputs, check_seed, check_target
@@ -170,8 +177,9 @@ class Subject:
         if target is None:
             target = self.target if rows is None else self.target[rows]
         if hasattr(method, "passes"):
-            explainer = cast(Explainer, method)
-            found = explainer(model or self.evaluator, inputs, target, seed=self.map_seed)
+            found = explain_channels_first(
+                cast(Explainer, method), model or self.evaluator, inputs, target, self.map_seed
+            )
             return found.values.detach()
         bare = self.evaluator.model if model is None else model
         bare = bare.model if isinstance(bare, Evaluator) else bare
