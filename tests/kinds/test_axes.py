@@ -543,6 +543,19 @@ def test_gradcam_of_a_transformer_of_series_is_by_step(layer, channels):
     assert torch.allclose(found.values.sum(-1), expected, rtol=0, atol=1e-12)
 
 
+def test_gradcam_of_a_signal_reads_a_norm_of_both_axes_channels_first():
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv1d(3, 4, 3), nn.LayerNorm((4, 10))
+    head = nn.Sequential(nn.Flatten(), nn.Linear(40, 2))
+    model, x = nn.Sequential(convolution, norm, head).double().eval(), inputs_of(1, 1)
+    found = explain(model, x, "gradcam", 0, relu=False, score="logit")
+    values = norm(convolution(x)).detach()
+    slope = head[1].weight[0].detach().view(1, 4, 10).mean(2, keepdim=True)
+    expected = nn.functional.interpolate((values * slope).sum(1, keepdim=True), 12, mode="linear")
+    assert found.provenance["layers"] == ["1"]
+    assert torch.allclose(found.values.sum(1), expected[:, 0].detach(), rtol=0, atol=1e-12)
+
+
 def test_gradcam_of_a_video_transformer_reads_the_patches_grid():
     torch.manual_seed(0)
 

@@ -326,7 +326,7 @@ class _Notes:
         """Return the output `(1, a, b)` of a series; its layer tells which axis the steps are."""
         if isinstance(part, _CHANNELS_FIRST):
             order = 1
-        elif isinstance(part, _CHANNELS_LAST):
+        elif isinstance(part, _CHANNELS_LAST) and len(getattr(part, "normalized_shape", "1")) == 1:
             order = -1
         else:
             order = self._orders.get(output.shape, -1 if self._channels_last else 1)
