@@ -8,13 +8,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any, Protocol, Self, cast, overload
+from typing import Any, ClassVar, Protocol, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from . import diagnostics
 from .arrays import Array, to_tensor
+from .axes import (
+    Axes,
+    axes_are_sure,
+    channels_first,
+    reads_axes,
+    refuse_channels_of_parts,
+    resolve_axes,
+)
+from .axes_of_settings import settings_to_first
 from .baselines import Baseline, Found
 from .baselines.base import check_single, found_baselines, single
 from .checks import Target, check_baseline, check_inputs, check_seed, check_target
@@ -285,7 +294,15 @@ class Case:
 
 
 class Method(Settings, ABC):
-    """What methods are built from: their authors write `_explain`, the rest is done here."""
+    """What methods are built from: their authors write `_explain`, the rest is done here.
+
+    Attributes:
+        reads_axes_from: the fewest dimensions of inputs `(B, *S)` for which it counts which of them
+            holds the channels; None where it never does, or only for a component, which says so by
+            the same name. `_explain` is always given channels first.
+    """
+
+    reads_axes_from: ClassVar[int | None] = None
 
     @property
     @abstractmethod
@@ -319,6 +336,7 @@ class Method(Settings, ABC):
         target: Target = None,
         *,
         seed: int = 0,
+        channels: str | int = "auto",
     ) -> Attribution: ...
 
     @overload
@@ -329,6 +347,7 @@ class Method(Settings, ABC):
         target: Target = None,
         *,
         seed: int = 0,
+        channels: str | int = "auto",
     ) -> PartsAttribution: ...
 
     def __call__(
@@ -338,6 +357,7 @@ class Method(Settings, ABC):
         target: Target = None,
         *,
         seed: int = 0,
+        channels: str | int = "auto",
     ) -> Attribution | PartsAttribution:
         """Explain the model at the inputs.
 
@@ -349,6 +369,7 @@ class Method(Settings, ABC):
             target: class index or label, one for all or one per input; None for the class that
                 the model predicts at each input.
             seed: of everything random; the draw for an input depends on it and the input alone.
+            channels: which axis of the inputs holds the channels; see `unilens.explain`.
 
         Returns:
             The attribution, with the diagnostics that cost no further passes; of several inputs,
@@ -358,12 +379,83 @@ class Method(Settings, ABC):
             UnilensError: the inputs, target or model do not fit; the message says how.
         """
         if isinstance(inputs, (Mapping, tuple)):
-            return explain_parts(
+            refuse_channels_of_parts(channels)
+            found = explain_parts(
                 lambda part, values, aim, rows: self.of_rows(rows)(part, values, aim, seed=seed),
                 model,
                 inputs,
                 target,
             )
+            if channels == "auto" and not axes_are_sure(self, inputs):
+                return found.with_measured(channels_known=torch.zeros(len(found.whole.values)))
+            return found
         with torch.inference_mode(False):
-            case = Case.begin(self, model, inputs, target, seed)
-            return case.finish(self, self._explain(case))
+            axes = axes_for(self, model, inputs, channels)
+            if axes is None or axes.channels == "first":
+                case = Case.begin(self, model, inputs, target, seed)
+                return _with_axes(case.finish(self, self._explain(case)), axes)
+            if not isinstance(inputs, Tensor):
+                inputs = check_inputs(inputs, None)
+            method = settings_to_first(self, axes, inputs.ndim - 1)
+            moved = axes.to_first(inputs)
+            case = Case.begin(method, channels_first(model, axes), moved, target, seed)
+            return _with_axes(case.finish(self, method._explain(case)), axes)
+
+
+def explain_channels_first(
+    explainer: Explainer, model: nn.Module | Evaluator, inputs: Tensor, target: Tensor, seed: int
+) -> Attribution:
+    """Explain inputs that are channels first, as all are within methods and metrics."""
+    if isinstance(explainer, Method):
+        return explainer(model, inputs, target, seed=seed, channels="first")
+    return explainer(model, inputs, target, seed=seed)
+
+
+def axes_for(
+    thing: object, model: nn.Module | Evaluator, inputs: Tensor, channels: str | int
+) -> Axes | None:
+    """Return where the channels of inputs are, as far as it counts for a method; else None.
+
+    They are read off the model only where the method depends on them.
+    """
+    said = channels if channels != "auto" else getattr(model, "channels", "auto")
+    if not isinstance(inputs, Tensor):
+        return None if said == "auto" else Axes(said)
+    if said != "auto" or reads_axes(thing, inputs.ndim):
+        return resolve_axes(model, inputs, channels)
+    if not reads_axes(thing, inputs.ndim + 1):
+        return None
+    axes = resolve_axes(model, inputs, channels)
+    return axes if axes is not None and axes.channels == "none" else None
+
+
+def axes_of(attribution: Attribution) -> Axes:
+    """Return the order of axes in which an attribution is: what its provenance says."""
+    said = str(attribution.provenance.get("channels", "first")).partition(" ")[0]
+    return Axes(int(said) if said.isdigit() else said)
+
+
+def to_first(attribution: Attribution, axes: Axes) -> Attribution:
+    """Return an attribution channels first."""
+    baseline = attribution.baseline
+    return dataclasses.replace(
+        attribution,
+        values=axes.to_first(attribution.values),
+        baseline=None if baseline is None else axes.to_first(baseline),
+        provenance={**attribution.provenance, "channels": "first"},
+    )
+
+
+def _with_axes(attribution: Attribution, axes: Axes | None) -> Attribution:
+    """Return an attribution in the user's order of axes, which stands in the provenance."""
+    if axes is None:
+        return attribution
+    baseline = attribution.baseline
+    measured = {} if axes.sure else {"channels_known": torch.zeros(len(attribution.values))}
+    return dataclasses.replace(
+        attribution,
+        values=axes.from_first(attribution.values),
+        baseline=None if baseline is None else axes.from_first(baseline),
+        measured={**attribution.measured, **measured},
+        provenance={**attribution.provenance, "channels": str(axes)},
+    )

@@ -58,7 +58,7 @@ def stability(maps: Mapping[int, Tensor]) -> dict[str, Tensor]:
 
     Args:
         maps: attributions `(B, *S)` by number of steps; their absolute values are compared, for
-            images summed over channels.
+            images and volumes summed over channels.
 
     Returns:
         By name `stability_<few>_<most>`, Spearman correlations `(B,)`.
@@ -129,7 +129,7 @@ def lanczos_curvature(
 
 
 def _unsigned(values: Tensor) -> Tensor:
-    return values.abs().sum(1) if values.ndim == 4 else values.abs()
+    return values.abs().sum(1) if values.ndim in (4, 5) else values.abs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +204,12 @@ WARNINGS: dict[str, Warned] = {
         lambda value, _: value == 1,
         "the outputs are taken for logits: they sum to one at the inputs, but not elsewhere; say "
         "outputs='probabilities' or another kind if they are not",
+    ),
+    "channels_assumed": Warned(
+        "channels_known",
+        lambda value, _: value != 1,
+        "which axis holds the channels could not be read off the model, and the map depends on it: "
+        "the first after the batch was taken; say channels='first', 'last' or 'none'",
     ),
 }
 """The named warnings, in the order in which they are reported."""

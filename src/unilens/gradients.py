@@ -35,7 +35,7 @@ from .errors import NotApplicableError, UnilensError, first_line, require
 from .layout import Layout, OfParts, by_part
 from .numerics import l2_norm
 from .outputs import given_spec
-from .settings import check_count
+from .settings import check_channels, check_count
 from .smooth import twice_differentiable
 
 T = TypeVar("T")
@@ -96,6 +96,7 @@ class Evaluator:
     Attributes:
         parts: where the parts of an input lie, for models of several inputs; None for others.
         output_spec: what the outputs are; None until it is said or found out.
+        channels: as given; methods and metrics read it.
 
     Args:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
@@ -106,6 +107,9 @@ class Evaluator:
         fold: whether to fold batch norms into convolutions where that is exact.
         layout: "channels_last", "contiguous" or "auto" (channels-last for 2-D convolutions).
         precision: a dtype for autocast, such as `torch.bfloat16`; sums stay in float32.
+        channels: which axis of the inputs holds the channels or features: "first" `(B, C, ...)`,
+            "last" `(B, ..., C)`, "none", its number, or "auto", which reads it off the model where
+            it counts.
         on_pass: called with the number of points before each pass, on the thread that takes it: to
             show progress. What it raises ends the work; let it be neither a `UnilensError` nor a
             `RuntimeError`, which some metrics count and go on.
@@ -125,10 +129,12 @@ class Evaluator:
         fold: bool = True,
         layout: str = "auto",
         precision: torch.dtype | None = None,
+        channels: str | int = "auto",
         on_pass: Callable[[int], object] | None = None,
         outputs: str | None = None,
     ) -> None:
         check_model(model)
+        check_channels(channels)
         chunk = None if chunk is None else check_count("chunk", chunk)
         require(
             precision in (None, torch.bfloat16, torch.float16),
@@ -146,11 +152,12 @@ class Evaluator:
             "fold": fold,
             "layout": layout,
             "precision": precision,
+            "channels": channels,
             "on_pass": on_pass,
             "outputs": outputs,
         }
         self._chunk_wanted, self._independent, self._on_pass = chunk, independent, on_pass
-        self.output_spec = given_spec(outputs)
+        self.output_spec, self.channels = given_spec(outputs), channels
         self._module = unwrapped(model)
         convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
         channels_last = layout == "channels_last" or (layout == "auto" and convolutional)
@@ -178,7 +185,7 @@ class Evaluator:
 
     def with_model(self, model: nn.Module) -> Evaluator:
         """Return an evaluator of another model with the settings of this one."""
-        other = Evaluator(model, **self._settings)
+        other = Evaluator(model, **{**self._settings, "channels": self.channels})
         other.parts = other.parts or self.parts
         other.output_spec = self.output_spec
         return other

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from . import diagnostics
-from .attribution import Attribution, Case, Method, evaluator_of
+from .attribution import Attribution, Case, Method, axes_of, evaluator_of, to_first
+from .axes import Axes, channels_first
+from .axes_of_settings import settings_to_first
 from .baselines import Baseline, Constant, Found
 from .baselines.base import check_fits, passes_of
 from .errors import NotApplicableError, UnilensError, require
@@ -220,8 +222,8 @@ class PathAttribution(Method):
                 cast(Parts, inputs),
                 attribution,
             )
-        maps = self.maps_at(model, cast(Tensor, inputs), attribution, steps)
-        return diagnostics.stability(maps)
+        first = self._channels_first(model, cast(Tensor, inputs), attribution)
+        return diagnostics.stability(first.method.maps_at(*first[1:4], steps))
 
     def maps_at(
         self,
@@ -232,6 +234,10 @@ class PathAttribution(Method):
     ) -> dict[int, Tensor]:
         """Return the maps `(B, *S)` by n_steps, from the attribution's own baseline."""
         _baseline_of(attribution)
+        first = self._channels_first(model, inputs, attribution)
+        if first.axes.channels != "first":
+            maps = first.method.maps_at(*first[1:4], steps)
+            return {n_steps: first.axes.from_first(values) for n_steps, values in maps.items()}
         evaluator = evaluator_of(model, attribution)
         fixed = dataclasses.replace(self, create_graph=False)
         if getattr(self.path, "baseline", None) is None:
@@ -242,7 +248,8 @@ class PathAttribution(Method):
         for n_steps in steps:
             if n_steps not in maps:
                 again = dataclasses.replace(fixed, n_steps=n_steps)
-                maps[n_steps] = again(evaluator, inputs, attribution.target).values
+                found = again(evaluator, inputs, attribution.target, channels="first")
+                maps[n_steps] = found.values
         return {n_steps: maps[n_steps] for n_steps in steps}
 
     def _known(self, case: Case, attribution: Attribution) -> _Known:
@@ -266,6 +273,13 @@ class PathAttribution(Method):
                 f"expected inputs as one tensor (B, *S), whose path has steps to show, got "
                 f"{type(inputs).__name__}; wrap the model in one that takes the parts side by side"
             )
+        first = self._channels_first(model, inputs, attribution)
+        if first.axes.channels != "first":
+            found = first.method.steps(*first[1:4])
+            points, sums = (
+                [first.axes.from_first(values) for values in several] for several in found[1:]
+            )
+            return Steps(found.fractions, points, sums)
         evaluator = evaluator_of(model, attribution)
         fixed = dataclasses.replace(self, create_graph=False)
         seed = cast(int, attribution.provenance.get("seed", 0))
@@ -278,6 +292,21 @@ class PathAttribution(Method):
         steps = Steps([], [], [])
         fixed._from_one(case, known[0], steps)
         return steps
+
+    def _channels_first(
+        self, model: nn.Module | Evaluator, inputs: Tensor, attribution: Attribution
+    ) -> _ChannelsFirst:
+        """Return the method, the model, the inputs and their attribution channels first."""
+        axes = axes_of(attribution)
+        if axes.channels == "first":
+            return _ChannelsFirst(self, model, inputs, attribution, axes)
+        return _ChannelsFirst(
+            settings_to_first(self, axes, inputs.ndim - 1),
+            channels_first(model, axes),
+            axes.to_first(inputs),
+            to_first(attribution, axes),
+            axes,
+        )
 
     def curvature(
         self,
@@ -299,7 +328,8 @@ class PathAttribution(Method):
                 cast(Parts, inputs),
                 attribution,
             )
-        inputs = cast(Tensor, inputs)
+        first = self._channels_first(model, cast(Tensor, inputs), attribution)
+        _, model, inputs, attribution, _ = first
         evaluator = evaluator_of(model, attribution)
         score = resolve_score(self.score, evaluator)
         gradient = ScoreGradient(evaluator, score, attribution.target)
@@ -311,6 +341,16 @@ class PathAttribution(Method):
             iterations,
         )
         return {"curvature_baseline": top[0], "curvature_input": top[1]}
+
+
+class _ChannelsFirst(NamedTuple):
+    """A method, and what it has explained, channels first; `axes` are the user's."""
+
+    method: PathAttribution
+    model: nn.Module | Evaluator
+    inputs: Tensor
+    attribution: Attribution
+    axes: Axes
 
 
 class _Part(NamedTuple):

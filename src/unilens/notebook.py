@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .attribution import Attribution
 from .diagnostics import WARNINGS
+from .display import View, display_axes
 
 MOST_INPUTS = 4
 _MOST_VALUES = 8
@@ -63,7 +64,7 @@ def _one(attribution: Attribution, index: int) -> dict[str, Any]:
     gap = float(attribution.completeness_gap[index])
     if gap == gap:
         facts.append(f"completeness gap {gap:+.2g}")
-    picture = values.ndim == 3 and values.shape[0] in (1, 3)
+    picture = _has_picture(attribution, values)
     return {
         "target": int(attribution.target[index]),
         "facts": facts,
@@ -73,12 +74,22 @@ def _one(attribution: Attribution, index: int) -> dict[str, Any]:
     }
 
 
+def _has_picture(attribution: Attribution, values: Tensor) -> bool:
+    """Whether values `(*S)` are those of an image, a volume or a clip, as far as it is known."""
+    axes = display_axes(values, [attribution], "auto")
+    first = axes.to_first(values, 0) if values.ndim > 1 else values
+    known = first.shape[0] in (1, 3) or axes.channels == "none"
+    return known and (first.ndim == 3 or (first.ndim == 4 and "channels" in attribution.provenance))
+
+
 def _pictures(attribution: Attribution, index: int) -> list[tuple[str, str, str]]:
     from . import viz
 
-    shown = [("heatmap", viz.heatmap(attribution.values[index]), "what spoke for the class")]
+    values = attribution.values[index]
+    view = View(display_axes(values, [attribution], "auto"))
+    shown = [("heatmap", viz.heatmap(view.values(values)), "what spoke for the class")]
     if attribution.baseline is not None:
-        baseline = viz.pixels(attribution.baseline[index])
+        baseline = viz.pixels(view.image(attribution.baseline[index]))
         shown.append(("baseline", baseline, "what the input was compared with"))
     return [(title, viz.data_uri(array), f"{title}: {text}") for title, array, text in shown]
 

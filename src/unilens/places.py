@@ -5,19 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+"""How torch calls linear interpolation, by the number of spatial dimensions."""
+
 
 def places_of(shape: torch.Size) -> torch.Size:
     """Return the shape of the places of an input `*S`: without the channels."""
     return shape[1:] if len(shape) > 1 else shape
 
 
-def is_image(inputs: Tensor) -> bool:
-    """Whether inputs are images `(B, C, H, W)`.
+def has_regions(inputs: Tensor) -> bool:
+    """Whether inputs are images `(B, C, H, W)`, or volumes or clips `(B, C, D, H, W)`.
 
-    >>> is_image(torch.zeros(2, 3, 8, 8)), is_image(torch.zeros(2, 5))
+    >>> has_regions(torch.zeros(2, 3, 8, 8)), has_regions(torch.zeros(2, 5))
     (True, False)
     """
-    return inputs.ndim == 4
+    return inputs.ndim in (4, 5)
 
 
 def spread(maps: Tensor, inputs: Tensor) -> Tensor:

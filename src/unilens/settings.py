@@ -13,6 +13,23 @@ from torch import Tensor
 from .arrays import as_number, bare_array, is_array, to_tensor
 from .errors import ChoiceError, UnilensError, require
 
+CHANNELS = ("auto", "first", "last", "none")
+"""Which axis of inputs holds the channels; "none": all are spatial; "auto": read off the model."""
+
+
+def check_channels(channels: object) -> None:
+    """Raise unless it says which axis of inputs `(B, *S)` holds the channels, or is its number."""
+    if type(channels) is int and channels > 0:
+        return
+    if channels not in CHANNELS:
+        names = ", ".join(CHANNELS)
+        raise ChoiceError(
+            f"expected channels to be one of {names}, or the number of an axis above 0, got "
+            f"{channels!r}",
+            list(CHANNELS),
+        )
+
+
 _LONGEST = 80
 """Characters of a value that a message shows."""
 

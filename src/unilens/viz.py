@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .attribution import Attribution
+from .display import Bands, View, as_colours
 from .errors import UnknownNameError, require
 from .outputs import OutputSpec
 
@@ -81,9 +82,14 @@ def colour_scale(flat: Array) -> float:
     return float(numpy.quantile(strong, _QUANTILE) or strong.max() or 1.0)
 
 
-def pixels(image: Tensor) -> Array:
-    """Return an image `(C, H, W)` as `(H, W, 3)`, clipped to [0, 1]."""
-    array: Array = image.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
+def pixels(image: Tensor, bands: Bands | None = None) -> Array:
+    """Return an image `(C, H, W)` as `(H, W, 3)`, clipped to [0, 1].
+
+    One channel is grey and three are colours; of any other number it is the mean, in grey, or the
+    three that `bands` names.
+    """
+    colours = as_colours(image.detach().cpu().float().clamp(0, 1), bands)
+    array: Array = colours.permute(1, 2, 0).numpy()
     return array.repeat(3, axis=-1) if array.shape[-1] == 1 else array
 
 
@@ -94,25 +100,34 @@ def panel(
     title: str = "",
     style: str = "signed",
     index: int = 0,
+    bands: Bands | None = None,
+    channels: str | int = "auto",
 ) -> Figure:
     """Draw one row per method: image, baseline, heatmap, overlay, confidence along the path.
 
     Where the outputs have no probabilities, the score along the path takes the confidence's place.
+    Of volumes and clips `(C, D, H, W)` the middle slice is shown; of series `(C, L)` a row for each
+    channel, on a scale of its own.
 
     Args:
-        image: `(C, H, W)`, in [0, 1].
+        image: `(C, H, W)`, in [0, 1], in the order of axes in which it was explained.
         attributions: by the name to be shown.
         title: above everything.
         style: one of `STYLES`; one colour scale for each row.
         index: which input of the attributions.
+        bands: the three channels shown as red, green and blue; None for the three there are, else
+            the mean of all, in grey.
+        channels: which axis holds them, "first", "last" or "none"; "auto" for what the attributions
+            say, or the shape.
     """
+    view = View.of(image, attributions.values(), bands, channels)
     rows = len(attributions)
     figure = Figure(figsize=(15, 3.1 * rows + 0.75), layout="constrained", facecolor="white")
     if title:
         figure.suptitle(printable(title), fontsize=15, parse_math=False)
     grid = figure.subplots(rows, 5, squeeze=False)
     for axes, (name, attribution) in zip(grid, attributions.items(), strict=True):
-        _draw_row(axes, image, name, attribution, style, index)
+        _draw_row(axes, view, image, name, attribution, style, index)
     shown = "confidence" if all(map(_has_probabilities, attributions.values())) else "score"
     headings = ("image", "baseline", "heatmap", "overlay", f"{shown} on the path")
     for axes, heading in zip(grid[0], headings, strict=True):
@@ -128,6 +143,8 @@ def comparison(
     style: str = "signed",
     index: int = 0,
     columns: int = 8,
+    bands: Bands | None = None,
+    channels: str | int = "auto",
 ) -> Figure:
     """Draw one column per method, the image first: heatmap above overlay, in rows of columns.
 
@@ -138,8 +155,10 @@ def comparison(
         style: one of `STYLES`; each map on its own colour scale.
         index: which input of the attributions.
         columns: in a row.
+        bands: see `panel`.
+        channels: see `panel`.
     """
-    names = list(attributions)
+    view, names = View.of(image, attributions.values(), bands, channels), list(attributions)
     blocks = -(-(len(names) + 1) // columns)
     figure = Figure(figsize=(2.1 * columns, 4.9 * blocks + 0.7), layout="constrained")
     figure.set_facecolor("white")
@@ -148,44 +167,50 @@ def comparison(
     grid = figure.subplots(2 * blocks, columns, squeeze=False)
     for ax in grid.flat:
         ax.set_axis_off()
-    grid[0, 0].imshow(pixels(image))
+    grid[0, 0].imshow(pixels(view.image(image)), aspect=view.aspect)
     grid[0, 0].set_title("image", fontsize=11)
     for place, name in enumerate(names, start=1):
         block, column = divmod(place, columns)
-        values = attributions[name].values[index]
+        values = view.values(attributions[name].values[index])
         above, below = grid[2 * block : 2 * block + 2, column]
-        above.imshow(heatmap(values, style))
+        above.imshow(heatmap(values, style), aspect=view.aspect)
         above.set_title(name, fontsize=11, parse_math=False, wrap=True)
-        below.imshow(overlay(image, values, style))
+        below.imshow(overlay(view.image(image), values, style), aspect=view.aspect)
         warned = "\n".join(attributions[name].warnings[index])
         below.text(0.5, -0.03, warned, transform=below.transAxes, **_WARNED)
     return figure
 
 
 def _draw_row(
-    axes: Any, image: Tensor, name: str, attribution: Attribution, style: str, index: int
+    axes: Any,
+    view: View,
+    image: Tensor,
+    name: str,
+    attribution: Attribution,
+    style: str,
+    index: int,
 ) -> None:
     for ax in axes[:4]:
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
-    axes[0].imshow(pixels(image))
+    axes[0].imshow(pixels(view.image(image)), aspect=view.aspect)
     axes[0].set_ylabel(name, fontsize=13, parse_math=False)
-    values = attribution.values[index]
+    values = view.values(attribution.values[index])
     if attribution.baseline is None:
         _say(axes[1], "no baseline")
     else:
         baseline = attribution.baseline[index]
-        axes[1].imshow(pixels(baseline))
+        axes[1].imshow(pixels(view.image(baseline)), aspect=view.aspect)
         largest = float((baseline - image.to(baseline)).abs().max())
         distance = float((baseline - image.to(baseline)).double().norm())
         axes[1].set_xlabel(
             f"distance {distance:.3g}, largest change {largest:.2g}", fontsize=8, color=_GREY
         )
     scale = colour_scale(flatten(values, style))
-    axes[2].imshow(heatmap(values, style))
+    axes[2].imshow(heatmap(values, style), aspect=view.aspect)
     axes[2].set_xlabel(_legend(style, scale), fontsize=8, color=_GREY)
-    axes[3].imshow(overlay(image, values, style))
+    axes[3].imshow(overlay(view.image(image), values, style), aspect=view.aspect)
     axes[3].set_xlabel("\n".join(attribution.warnings[index]), fontsize=8, color=_RED)
     _draw_path(axes[4], attribution, index)
 

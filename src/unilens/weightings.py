@@ -17,7 +17,7 @@ from .gradients import Evaluator
 from .layout import by_part
 from .numerics import per_item, wide
 from .paths import Leg
-from .places import is_image
+from .places import has_regions
 from .quadrature import Quadrature
 from .registry import Card, Registry
 from .settings import Settings, check_number, check_switch
@@ -91,8 +91,9 @@ class Gains(Settings):
 
     It is complete at every number of steps, except where nothing has a gain. Nodes stand for what
     changes until the next one, the first for all before it as well. Where there are no
-    neighbourhoods, in all inputs and parts but images `(C, H, W)`, every value stands for itself:
-    it gets its integral, as by `Riemann`, and images share what is left.
+    neighbourhoods, in all inputs and parts but images `(C, H, W)` and volumes or clips
+    `(C, D, H, W)`, every value stands for itself: it gets its integral, as by `Riemann`, and images
+    share what is left.
 
     Args:
         coarse: c, the share of the integral over neighbourhoods, from 0 to 1.
@@ -103,6 +104,7 @@ class Gains(Settings):
         al. 2023, arXiv 2303.14242.
     """
 
+    reads_axes_from: ClassVar[int] = 4
     coarse: float = 0.4
     neighbourhood: float = 0.09
 
@@ -133,7 +135,7 @@ class Gains(Settings):
         first = next(legs)
         legs = itertools.chain([first], legs)
         of_images = by_part(
-            model, lambda part: torch.full_like(part, is_image(part)), first.points[0].detach()
+            model, lambda part: torch.full_like(part, has_regions(part)), first.points[0].detach()
         )
         if not of_images.any():
             yield from Riemann()(legs, quadrature, start, end)
@@ -157,8 +159,8 @@ class Gains(Settings):
         yield regions + gain * scale, torch.ones_like(gain)
 
     def _averaged(self, values: Tensor) -> Tensor:
-        """Return the coarse share of images `(B, C, H, W)`, averaged; all of anything else."""
-        if not is_image(values):
+        """Return the coarse share of images or volumes, averaged; all of anything else."""
+        if not has_regions(values):
             return values
         sigma = self.neighbourhood * max(values.shape[2:])
         return self.coarse * blurred(values, sigma, "reflect")

@@ -113,6 +113,7 @@ def test_every_warning_can_be_given_and_kept():
         "one_logit_assumed": {"one_logit_assumed": 1.0},
         "probabilities_assumed": {"probabilities_assumed": 1.0},
         "logits_assumed": {"logits_assumed": 1.0},
+        "channels_assumed": {"channels_known": 0.0},
     }
     assert set(bad) == set(WARNINGS)
     for name, change in bad.items():

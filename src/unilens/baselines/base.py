@@ -41,7 +41,8 @@ class Baseline(Protocol):
     Optional: `passes`, what the search costs per input; `count`, how many baselines there are for
     an input; `walks`, whether it keeps its walk; `near(model, inputs)`, whether its search begins
     at the inputs themselves, so that it moves with them; `check(model, inputs)`, which raises
-    `NotApplicableError`.
+    `NotApplicableError`; `reads_axes_from`, the fewest dimensions of inputs for which it counts
+    which of them holds the channels.
     """
 
     def __call__(

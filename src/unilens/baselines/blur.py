@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ class Blur(Settings):
         boundary: one of "replicate", "reflect" and "zero".
     """
 
+    reads_axes_from: ClassVar[int] = 3
     sigma: float = 15.0
     boundary: str = "replicate"
 
@@ -56,11 +58,11 @@ class Blur(Settings):
 
 
 def checked_space(inputs: Tensor) -> Tensor:
-    """Return the inputs; raise `NotApplicableError` unless they are images or signals."""
+    """Return the inputs; raise `NotApplicableError` unless they have dimensions of space."""
     if inputs.ndim < 3:
         raise NotApplicableError(
-            f"expected images (B, C, H, W) or signals (B, C, L) to blur, got "
-            f"{tuple(inputs.shape)}; a table has no neighbourhoods, use baseline='image_mean'"
+            f"expected images (B, C, H, W), signals (B, C, L) or volumes (B, C, D, H, W) to blur, "
+            f"got {tuple(inputs.shape)}; a table has no neighbourhoods, use baseline='image_mean'"
         )
     return inputs
 
@@ -73,7 +75,7 @@ def gaussian_blur(
     It is computed in float64: rounded products would depend on how many there are.
 
     Args:
-        inputs: `(B, C, L)` signals or `(B, C, H, W)` images.
+        inputs: `(B, C, L)` signals, `(B, C, H, W)` images or `(B, C, D, H, W)` volumes.
         sigmas: `(N,)`, standard deviations of the gaussian, in pixels; 0 leaves the input.
         boundary: one of `BOUNDARIES`.
         slope: return the derivative in sigma instead.

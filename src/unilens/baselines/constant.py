@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,11 @@ class Constant(Settings):
     """
 
     value: float | Sequence[float] = 0.0
+
+    @property
+    def reads_axes_from(self) -> int | None:
+        """A number is the same wherever the channels are; see `unilens.axes.reads_axes`."""
+        return None if isinstance(self.value, (int, float)) else 3
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
@@ -53,6 +59,8 @@ class Constant(Settings):
 @dataclass(frozen=True)
 class ImageMean:
     """Compare with the input's own mean: per channel over space, or over the features of a row."""
+
+    reads_axes_from: ClassVar[int] = 3
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator

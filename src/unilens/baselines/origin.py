@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..gradients import Evaluator, Passes
 from ..layout import by_part
-from ..places import is_image
+from ..places import has_regions
 from ..settings import Settings, check_choice, check_part
 from .base import (
     Baseline,
@@ -35,8 +35,9 @@ class Origin(Settings):
     """Where a search begins.
 
     Args:
-        given: "input"; "auto", the blurred input for images `(C, H, W)` and parts that are such,
-            the input for all else; a registered baseline by name, or a baseline.
+        given: "input"; "auto", the blurred input for images `(C, H, W)`, volumes or clips
+            `(C, D, H, W)` and parts that are such, the input for all else; a registered baseline by
+            name, or a baseline.
     """
 
     given: str | Baseline
@@ -51,6 +52,11 @@ class Origin(Settings):
             check_single(self._baseline)
 
     @property
+    def reads_axes_from(self) -> int | None:
+        """The fewest dimensions for which it reads axes; see `unilens.axes.reads_axes`."""
+        return 4 if self.given == "auto" else getattr(self._baseline, "reads_axes_from", None)
+
+    @property
     def passes(self) -> Passes:
         """Forward and backward passes per input."""
         return passes_of(self._baseline)
@@ -62,7 +68,7 @@ class Origin(Settings):
     def is_input(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether it is the inputs `(B, *S)` themselves."""
         if self.given == "auto":
-            kinds = by_part(model, lambda part: torch.full_like(part, is_image(part)), inputs)
+            kinds = by_part(model, lambda part: torch.full_like(part, has_regions(part)), inputs)
             return not bool(kinds.any())
         return self.given == "input"
 
@@ -102,4 +108,4 @@ def _names() -> list[str]:
 
 
 def _blurred_if_image(part: Tensor) -> Tensor:
-    return blurred(part, Blur().sigma) if is_image(part) else part
+    return blurred(part, Blur().sigma) if has_regions(part) else part

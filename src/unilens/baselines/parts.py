@@ -121,6 +121,12 @@ class ByPart:
         items = self.parts.items() if several else enumerate(self.parts)  # type: ignore[union-attr]
         return {name: as_baseline(given) for name, given in items if given is not None}
 
+    @property
+    def reads_axes_from(self) -> int | None:
+        """The fewest dimensions for which one of them reads axes; see `unilens.axes.reads_axes`."""
+        found = [getattr(part, "reads_axes_from", None) for part in self._baselines.values()]
+        return min((least for least in found if least is not None), default=None)
+
     def of_rows(self, rows: Tensor) -> ByPart:
         """Return the baselines of some inputs of a batch."""
         mine = {

@@ -18,15 +18,15 @@ def by_cells(values: Tensor, grid: int) -> Tensor:
 
 
 def roughness(shift: Tensor) -> Tensor:
-    """Return the gradient of |D d|^2 / 2, D the differences between neighbours in both directions.
+    """Return the gradient of |D d|^2 / 2, D the differences between neighbours along every side.
 
     >>> roughness(torch.tensor([[[[0.0, 1.0, 0.0]]]])).tolist()
     [[[[-1.0, 2.0, -1.0]]]]
     """
     total = torch.zeros_like(shift)
-    for dim in (-2, -1):
+    for dim in range(2 - shift.ndim, 0):
         difference = shift.diff(dim=dim)
-        before, after = [0] * 4, [0] * 4
+        before, after = [0] * 2 * (shift.ndim - 2), [0] * 2 * (shift.ndim - 2)
         before[2 * (-1 - dim)] = after[2 * (-1 - dim) + 1] = 1
         total = total + pad(difference, before) - pad(difference, after)
     return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -76,6 +77,7 @@ class TangentAligned(Settings):
         Explanations", arXiv 2503.08240.
     """
 
+    reads_axes_from: ClassVar[int] = 3
     manifold: Manifold | str | Path = "transformations"
     starts: Sequence[str | Baseline] = COMMON
     ascents: int = 1

@@ -16,7 +16,7 @@ from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
 from ..numerics import l2_norm, per_item, wide
 from ..outputs import OutputSpec, output_spec
-from ..places import is_image
+from ..places import has_regions
 from ..randomness import generator_of, per_input
 from ..registry import Card
 from ..settings import (
@@ -79,9 +79,9 @@ class Unlearned(Settings):
             units. The search runs in x / units: budget and distance are in these, so that
             rescaling a value together with its unit changes nothing. `bounds` stay in the inputs'.
         origin: o, what the search begins from and stays near to: "input" (paper); a registered
-            baseline by name, or a baseline; "auto", the blurred input for images `(C, H, W)` and
-            the input for all else; or a list of these, each of which gives a baseline of its own,
-            with draws of its own where it is random.
+            baseline by name, or a baseline; "auto", the blurred input for images, volumes and
+            clips, the input for all else; or a list of these, each of which gives a baseline of its
+            own, with draws of its own where it is random.
         unlearning_steps: ascent steps, each of length eta.
         unlearned_weights: "all" (paper) or "last", those of the last layer alone, which spares the
             pass back through all others.
@@ -159,6 +159,13 @@ class Unlearned(Settings):
         return len(self._origins)
 
     @property
+    def reads_axes_from(self) -> int | None:
+        """The fewest dimensions for which it reads axes; see `unilens.axes.reads_axes`."""
+        found = [origin.reads_axes_from for origin in self._origins]
+        found += [4] if self.grid or self.smoothness else []
+        return min((least for least in found if least is not None), default=None)
+
+    @property
     def passes(self) -> Passes:
         """Forward and backward passes per input, at most: T, one more loss, and what is wanted."""
         each = Passes(self.matching_steps + 1, self.matching_steps)
@@ -173,7 +180,7 @@ class Unlearned(Settings):
         """Raise `NotApplicableError` where an origin, or the search, needs other inputs."""
         for origin in self._origins:
             origin.check_fits(model, inputs)
-        if (self.grid or self.smoothness) and not is_image(inputs):
+        if (self.grid or self.smoothness) and not has_regions(inputs):
             name = "grid" if self.grid else "smoothness"
             raise NotApplicableError(
                 f"expected images (B, C, H, W) for {name}, got {tuple(inputs.shape)}; leave it out"

@@ -70,6 +70,12 @@ class Weighed(Settings):
         return built(self.baselines)
 
     @property
+    def reads_axes_from(self) -> int | None:
+        """The fewest dimensions for which one of them reads axes; see `unilens.axes.reads_axes`."""
+        found = [getattr(part, "reads_axes_from", None) for part in self._parts]
+        return min((least for least in found if least is not None), default=None)
+
+    @property
     def count(self) -> int:
         """Baselines per input."""
         return sum(getattr(part, "count", 1) for part in self._parts)

@@ -114,7 +114,7 @@ def _explained(
     outputs: str | None,
 ) -> dict[str, TextAttribution]:
     encoded = classifier.encode(text)
-    evaluator = Evaluator(encoded.model, outputs=outputs)
+    evaluator = Evaluator(encoded.model, outputs=outputs, channels="first")
     found = {}
     for name, explainer in explainers.items():
         with waiting(f"{name}: {plain(text[:40])}"):

@@ -14,6 +14,7 @@ from ..errors import require
 from ..gradients import Evaluator
 from ..layout import Parts, lay_out
 from ..parts import PartsAttribution, to_tensors
+from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
 
 methods: Registry[Explainer] = Registry("method")
@@ -28,6 +29,7 @@ def explain(
     *,
     seed: int = 0,
     outputs: str | None = None,
+    channels: str | int = "auto",
     **settings: Any,
 ) -> Attribution: ...
 
@@ -41,6 +43,7 @@ def explain(
     *,
     seed: int = 0,
     outputs: str | None = None,
+    channels: str | int = "auto",
     **settings: Any,
 ) -> PartsAttribution: ...
 
@@ -53,6 +56,7 @@ def explain(
     *,
     seed: int = 0,
     outputs: str | None = None,
+    channels: str | int = "auto",
     **settings: Any,
 ) -> Attribution | PartsAttribution:
     """Explain what a model saw in each input.
@@ -70,6 +74,13 @@ def explain(
         outputs: what the model's outputs are, a name in `unilens.outputs.OUTPUTS`: "logits",
             "probabilities", "multi_label", "regression" and others; None to find out.
             `provenance["outputs"]` says what was taken, and a warning where that is in doubt.
+        channels: which axis of the inputs holds the channels or features: "first" `(B, C, ...)`;
+            "last", as images `(B, H, W, C)`, clips `(B, T, H, W, C)` and time-first series
+            `(B, T, F)`; "none", where every axis is spatial, `(B, H, W)`; the axis's number, as 2
+            for clips `(B, T, C, H, W)`; "auto", the `Evaluator`'s own, or what the first operation
+            of the model or the shape of photographs says. Where they say nothing it is "first", and
+            a map that depends on it has the warning `channels_assumed`. The provenance says what
+            was taken.
         **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
             `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`. For several inputs,
             `baseline={"image": "blur", "table": "black"}`, and `references` in their structure.
@@ -89,8 +100,11 @@ def explain(
         >>> attribution.values.shape, bool(attribution.completeness_gap.abs().max() < 1e-4)
         (torch.Size([2, 1, 2, 2]), True)
     """
+    if channels in SPECTRAL_CHANNELS and "channels" in methods[method].settings_with(settings):
+        settings, channels = {**settings, "channels": channels}, "auto"  # the spectral path's
     explainer: Any = methods[method](**_of_parts(settings, inputs))
-    attribution = explainer(with_outputs(model, outputs), inputs, target, seed=seed)
+    said: dict[str, Any] = {} if channels == "auto" else {"channels": channels}
+    attribution = explainer(with_outputs(model, outputs), inputs, target, seed=seed, **said)
     return attribution.with_provenance(method=method)
 
 

@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,11 @@ from torch.nn.functional import interpolate
 
 from .._engine.plans import MODEL_ERRORS
 from ..attribution import Attribution, Case, Method
+from ..axes import ChannelsFirst, users_module
 from ..checks import not_differentiable
 from ..errors import NotApplicableError, UnknownNameError, first_line, require
 from ..gradients import Evaluator, Passes
+from ..places import LINEAR
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -29,14 +31,28 @@ _MOST_PREFIX_TOKENS = 5
 """Class token, distillation token, registers: where the model does not say how many it has."""
 _MOST_DISTORTION = math.log(2)
 """Between the aspect ratios of input and grid: convolutions without padding cut at the sides."""
+_CHANNELS_FIRST = (
+    nn.Conv1d,
+    nn.ConvTranspose1d,
+    nn.BatchNorm1d,
+    nn.GroupNorm,
+    nn.InstanceNorm1d,
+    nn.MaxPool1d,
+    nn.AvgPool1d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveMaxPool1d,
+)
+"""Layers that read a series as `(B, C, L)`."""
+_CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+"""Layers that read a series as `(B, L, C)`."""
 
 
 @dataclass(frozen=True)
 class GradCAM(Method):
     """Grad-CAM: a layer's channels, each weighed by the mean gradient of the score in it.
 
-    The map has the layer's resolution; it is enlarged (bi)linearly to the input and spread evenly
-    over the channels, so that their sum is the map. The provenance names the layer of every input.
+    The map has the layer's resolution; it is enlarged linearly to the input and spread evenly over
+    the channels, so that their sum is the map. The provenance names the layer of every input.
 
     Args:
         layer: its name in `model.named_modules()`; None for the last one, in the order in which
@@ -49,6 +65,7 @@ class GradCAM(Method):
         Selvaraju et al. 2017, arXiv 1610.02391.
     """
 
+    reads_axes_from: ClassVar[int] = 3
     layer: str | None = None
     relu: bool = True
     score: str | Score = "probability"
@@ -113,6 +130,7 @@ class GuidedGradCAM(Method):
         Selvaraju et al. 2017, arXiv 1610.02391.
     """
 
+    reads_axes_from: ClassVar[int] = 3
     layer: str | None = None
     score: str | Score = "probability"
 
@@ -192,7 +210,7 @@ def _last_with_influence(
 
 def _enlarge(cam: Tensor, inputs: Tensor) -> Tensor:
     """Return a map `(1, 1, *grid)` at the inputs' size, spread over the channels, `(1, *S)`."""
-    mode = "linear" if cam.ndim == 3 else "bilinear"
+    mode = LINEAR[cam.ndim - 2]
     large = interpolate(cam.to(inputs.dtype), inputs.shape[2:], mode=mode)
     return (large / inputs.shape[1]).expand(-1, *inputs.shape[1:]).contiguous()
 
@@ -213,18 +231,24 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
         UnknownNameError: the model has no such layer.
         NotApplicableError: no grid came.
     """
-    if one.ndim not in (3, 4):
+    if one.ndim not in (3, 4, 5):
         raise NotApplicableError(
-            f"Grad-CAM expects images (B, C, H, W) or signals (B, C, L), got {tuple(one.shape)}; "
-            "use method='ig'"
+            "Grad-CAM expects images (B, C, H, W), signals (B, C, L) or volumes (B, C, D, H, W), "
+            f"got {tuple(one.shape)}; use method='ig'"
         )
     copy = model.private_module(one)
     _refuse_scripted(copy)
-    layers = {name: part for name, part in copy.named_modules(remove_duplicate=False) if name}
+    inner = users_module(copy)
+    layers = {name: part for name, part in inner.named_modules(remove_duplicate=False) if name}
     if layer is not None and layer not in layers:
         raise UnknownNameError("layer", layer, layers)
-    notes = _Notes(one.shape[2:], _prefix_tokens(copy), chosen=layer is not None)
-    for name, part in copy.named_modules() if layer is None else [(layer, layers[layer])]:
+    notes = _Notes(
+        one.shape[2:],
+        _prefix_tokens(copy),
+        chosen=layer is not None,
+        channels_last=isinstance(copy, ChannelsFirst) and copy.axes.channels == "last",
+    )
+    for name, part in inner.named_modules() if layer is None else [(layer, layers[layer])]:
         part.register_forward_hook(functools.partial(notes.take, name))
     with torch.enable_grad():
         outputs = model.run(copy, one.clone().requires_grad_())
@@ -259,11 +283,22 @@ class _Notes:
         chosen: whether the user named the layer. Otherwise, outputs are left out that look like
             grids and are none: the projections inside an attention, which change the tokens' shape,
             and maps of attention, which are finer than the grid they come from.
+        channels_last: whether the user's inputs are, so that an output `(1, a, b)` of a series has
+            channels last where its layer does not tell.
     """
 
-    def __init__(self, sides: torch.Size, prefix: int | None, *, chosen: bool) -> None:
+    def __init__(
+        self,
+        sides: torch.Size,
+        prefix: int | None,
+        *,
+        chosen: bool,
+        channels_last: bool = False,
+    ) -> None:
         self.grids: list[_Grid] = []
         self._sides, self._prefix, self._chosen = sides, prefix, chosen
+        self._channels_last = channels_last
+        self._orders: dict[torch.Size, int] = {}
         self._came = "nothing: it did not run"
 
     def take(self, name: str, part: nn.Module, given: Any, output: Any) -> Tensor | None:
@@ -273,7 +308,7 @@ class _Notes:
             return None
         self._came = f"shape {tuple(output.shape)}"
         one = output.ndim > 0 and len(output) == 1
-        grid = self._read(name, output) if one and output.requires_grad else None
+        grid = self._read(name, part, output) if one and output.requires_grad else None
         if grid is None or not (self._chosen or self._fits(grid, given)):
             return None
         self.grids.append(grid)
@@ -291,17 +326,43 @@ class _Notes:
             f"{self._came}; name another, or leave layer out"
         )
 
-    def _read(self, name: str, output: Tensor) -> _Grid | None:
-        if len(self._sides) == 2 and output.ndim == 3:
+    def _read(self, name: str, part: nn.Module, output: Tensor) -> _Grid | None:
+        if output.ndim == 3 and len(self._sides) == 3:
+            return self._read_tokens_of_volumes(name, output)
+        if output.ndim == 3 and len(self._sides) == 2:
             return self._read_tokens(name, output)
         if output.ndim != len(self._sides) + 2:
             return None
-        readings = [_Grid(name, output, output.shape[2:])]
-        if len(self._sides) == 2:
-            readings.append(_Grid(name, output, output.shape[1:3], channels=-1))
+        if output.ndim == 3:
+            return self._read_series(name, part, output)
+        readings = [
+            _Grid(name, output, output.shape[2:]),
+            _Grid(name, output, output.shape[1:-1], channels=-1),
+        ]
         best = min(readings, key=lambda one: _distortion(one.sides, self._sides))
         plausible = _distortion(best.sides, self._sides) <= _MOST_DISTORTION
         return best if plausible and math.prod(best.sides) > 1 else None
+
+    def _read_series(self, name: str, part: nn.Module, output: Tensor) -> _Grid | None:
+        """Return the output `(1, a, b)` of a series; its layer tells which axis the steps are."""
+        if isinstance(part, _CHANNELS_FIRST):
+            order = 1
+        elif isinstance(part, _CHANNELS_LAST) and len(getattr(part, "normalized_shape", "1")) == 1:
+            order = -1
+        else:
+            order = self._orders.get(output.shape, -1 if self._channels_last else 1)
+        self._orders[output.shape] = order
+        steps = output.shape[2 if order == 1 else 1]
+        return _Grid(name, output, (steps,), channels=order) if steps > 1 else None
+
+    def _read_tokens_of_volumes(self, name: str, output: Tensor) -> _Grid | None:
+        """Return tokens as the last grid of as many cells, such as a patch embedding's."""
+        known = self._prefix is not None
+        for prefix in [self._prefix or 0] if known else range(_MOST_PREFIX_TOKENS + 1):
+            for grid in reversed(self.grids):
+                if math.prod(grid.sides) == output.shape[1] - prefix:
+                    return _Grid(name, output, grid.sides, channels=-1, prefix=prefix)
+        return None
 
     def _read_tokens(self, name: str, output: Tensor) -> _Grid | None:
         height, width = self._sides
@@ -323,10 +384,14 @@ class _Notes:
 
 
 def _distortion(sides: Sequence[int], input_sides: Sequence[int]) -> float:
-    """Return by how much the aspect ratio differs from the input's, as a logarithm."""
-    if len(sides) < 2:
-        return 0.0
-    return abs(math.log(sides[0] * input_sides[1] / (sides[1] * input_sides[0])))
+    """Return by how much the aspect ratio of the last two sides differs from the input's, as a log.
+
+    The first of three sides, time or depth, may shrink by another factor, but it does not grow.
+    """
+    if len(sides) == 3 and sides[0] > input_sides[0]:
+        return math.inf
+    high, wide = sides[-2:]
+    return abs(math.log(high * input_sides[-1] / (wide * input_sides[-2])))
 
 
 methods.add(

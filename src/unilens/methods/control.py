@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -97,6 +98,8 @@ class EdgeMap(Control):
         >>> EdgeMap()(model, step).values[0, 0, 0]
         tensor([0.0000, 0.7071, 0.7071, 0.0000])
     """
+
+    reads_axes_from: ClassVar[int] = 3
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless the inputs are pictures."""

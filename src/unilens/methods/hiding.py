@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ class Hiding(Method):
         score: what is explained, by name or as a function of logits and target.
     """
 
+    reads_axes_from: ClassVar[int] = 3
     baseline: Baseline = field(default_factory=Constant)
     score: str | Score = "probability"
 
@@ -52,11 +54,12 @@ class Hiding(Method):
         return self._passes(_PHOTOGRAPH)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` unless the inputs are images, signals or tables."""
-        if not 2 <= inputs.ndim <= 4:
+        """Raise `NotApplicableError` unless inputs are images, signals, volumes or tables."""
+        if not 2 <= inputs.ndim <= 5:
             raise NotApplicableError(
-                f"{type(self).__name__} expects images (B, C, H, W), signals (B, C, L) or tables "
-                f"(B, F), got {tuple(inputs.shape)}; use method='ig'"
+                f"{type(self).__name__} expects images (B, C, H, W), signals (B, C, L), volumes or "
+                f"clips (B, C, D, H, W), or tables (B, F), got {tuple(inputs.shape)}; use "
+                "method='ig'"
             )
         shapes = {} if model.parts is None else model.parts.shapes
         grids = [f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > 1]

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from ..errors import require
 from ..numerics import per_item, wide
-from ..places import places_of
+from ..places import LINEAR, places_of
 from ..registry import Card
 from ..settings import check_count, check_number, check_switch
 from .hiding import Hidden, Hiding, hides
@@ -85,7 +85,7 @@ class Rise(Hiding):
             [torch.randint(one, (self.n_masks,), generator=generator) for one in pixels], dim=1
         ).tolist()
         size = [(cells + 1) * one for cells, one in zip(grid, pixels, strict=True)]
-        mode = "linear" if len(size) == 1 else "bilinear"
+        mode = LINEAR[len(size)]
 
         def mask(number: int) -> Tensor:
             large = interpolate(kept[number].float()[None, None], size, mode=mode)[0, 0]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attribution import Attribution, Case, Explainer, Method
+from ..attribution import Attribution, Case, Explainer, Method, explain_channels_first
 from ..errors import require
 from ..gradients import Evaluator, Passes
 from ..randomness import generators
@@ -117,9 +117,8 @@ class Smoothed(Method):
             count = min(at_once, self.n_samples - done)
             noisy = torch.stack([self._noisy(case.inputs, own) for _ in range(count)])
             explainer = self.of_rows(batch.repeat(count)).explainer
-            found = explainer(
-                case.evaluator, noisy.flatten(0, 1), case.target.repeat(count), seed=case.seed
-            )
+            target, points = case.target.repeat(count), noisy.flatten(0, 1)
+            found = explain_channels_first(explainer, case.evaluator, points, target, case.seed)
             yield from found.values.unflatten(0, (count, -1))
 
     def _noisy(self, inputs: Tensor, own: list[torch.Generator]) -> Tensor:

@@ -31,7 +31,7 @@ class Sobol(Hiding):
     Args:
         baseline: what is put where a cell is hidden.
         score: what is explained, by name or as a function of logits and target.
-        cells: along each side of the input.
+        cells: along each side of the input; None for 8, and for 4 where it has three sides.
         designs: rows of the design, a power of two; a row costs as many passes as there are cells,
             and two more.
 
@@ -39,12 +39,13 @@ class Sobol(Hiding):
         Fel et al. 2021, arXiv 2111.04138; Jansen 1999, doi 10.1016/S0010-4655(98)00154-4.
     """
 
-    cells: int = 8
+    cells: int | None = None
     designs: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("cells", self.cells)
+        if self.cells is not None:
+            check_count("cells", self.cells)
         check_count("designs", self.designs)
         require(
             self.designs & (self.designs - 1) == 0,
@@ -63,7 +64,8 @@ class Sobol(Hiding):
             )
 
     def _grid(self, shape: torch.Size) -> list[int]:
-        return [min(self.cells, side) for side in shape[1:]] if len(shape) > 1 else list(shape)
+        cells = self.cells or (8 if len(shape) < 4 else 4)
+        return [min(cells, side) for side in shape[1:]] if len(shape) > 1 else list(shape)
 
     def _points(self, shape: torch.Size) -> int:
         return self.designs * (math.prod(self._grid(shape)) + 2)

@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ..attribution import Attribution, Explainer
+from ..attribution import Attribution, Explainer, explain_channels_first
 from ..errors import require
 from ..gradients import Evaluator, Passes
 from ..methods import methods
@@ -226,7 +226,9 @@ class _Guide:
 
 
 def _attribution(subject: Subject, explainer: Explainer, points: Tensor) -> Attribution:
-    return explainer(subject.evaluator, points, subject.target, seed=subject.map_seed)
+    return explain_channels_first(
+        explainer, subject.evaluator, points, subject.target, subject.map_seed
+    )
 
 
 _GHORBANI = "Ghorbani et al. 2019, arXiv 1710.10547"

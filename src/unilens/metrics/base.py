@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,7 +12,18 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Explainer, Method, evaluator_of, with_outputs
+from ..attribution import (
+    Attribution,
+    Explainer,
+    Method,
+    axes_of,
+    evaluator_of,
+    explain_channels_first,
+    to_first,
+    with_outputs,
+)
+from ..axes import Axes, channels_first, refuse_channels_of_parts, resolve_axes
+from ..axes_of_settings import function_to_first, settings_to_first
 from ..checks import Target, check_inputs, check_seed, check_target
 from ..errors import NotApplicableError, UnilensError, require
 from ..gradients import Evaluator, Passes
@@ -169,8 +181,9 @@ class Subject:
         if target is None:
             target = self.target if rows is None else self.target[rows]
         if hasattr(method, "passes"):
-            explainer = cast(Explainer, method)
-            found = explainer(model or self.evaluator, inputs, target, seed=self.map_seed)
+            found = explain_channels_first(
+                cast(Explainer, method), model or self.evaluator, inputs, target, self.map_seed
+            )
             return found.values.detach()
         bare = self.evaluator.model if model is None else model
         bare = bare.model if isinstance(bare, Evaluator) else bare
@@ -216,6 +229,7 @@ class Metric(Settings, ABC):
         target: Target = None,
         mask: Tensor | None = None,
         seed: int = 0,
+        channels: str | int = "auto",
         memo: Memo | None = None,
     ) -> Measurement:
         """Measure how good the maps are; see `unilens.evaluate` for the arguments.
@@ -228,6 +242,7 @@ class Metric(Settings, ABC):
         """
         began, seed = time.perf_counter(), check_seed(seed)
         if isinstance(inputs, (Mapping, tuple)):
+            refuse_channels_of_parts(channels)
             named = method if isinstance(method, str) or hasattr(method, "passes") else None
             return measure_parts(
                 lambda part, values, maps, aim, rows: self(
@@ -247,6 +262,11 @@ class Metric(Settings, ABC):
             f"{getattr(method, '__name__', type(method).__name__)}; build it first, as by "
             "methods['ig']()",
         )
+        axes = _axes_for(model, inputs, attribution, channels)
+        if axes is not None and axes.channels != "first":
+            return self._in_order(
+                axes, model, inputs, attribution, method, target, mask, seed, memo
+            )
         with torch.inference_mode(False):
             known = attribution if isinstance(attribution, Attribution) else None
             evaluator = evaluator_of(model, known)
@@ -276,6 +296,7 @@ class Metric(Settings, ABC):
             "settings": describe(self),
             "method": None if method is None else describe(method),
             "seed": seed,
+            **({} if axes is None else {"channels": str(axes)}),
             "versions": versions(),
             "device": str(inputs.device),
             "dtype": str(inputs.dtype).removeprefix("torch."),
@@ -287,6 +308,43 @@ class Metric(Settings, ABC):
             found.details,
             {**made, **found.provenance},
         )
+
+    @torch.inference_mode(False)
+    def _in_order(
+        self,
+        axes: Axes,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        attribution: Attribution | Tensor | MapsOfParts,
+        method: Any,
+        target: Target,
+        mask: Tensor | None,
+        seed: int,
+        memo: Memo | None,
+    ) -> Measurement:
+        """Measure channels first, and return what has the inputs' shape in the user's order."""
+        inputs = inputs if isinstance(inputs, Tensor) else check_inputs(inputs, None)
+        first, moved = channels_first(model, axes), axes.to_first(inputs)
+        explainer = methods[method]() if isinstance(method, str) else method
+        if "method" in self.needs and isinstance(attribution, Attribution):
+            _check_made_by(attribution, explainer)
+        found = self(
+            first,
+            moved,
+            _maps_to_first(attribution, inputs, axes),
+            method=_method_to_first(explainer, axes, inputs.ndim - 1),
+            target=target,
+            mask=_mask_to_first(mask, inputs, axes),
+            seed=seed,
+            memo=None if memo is None else memo.channels_first(first, inputs, moved),
+        )
+        details = {
+            name: axes.from_first(value) if value.shape == moved.shape else value
+            for name, value in found.details.items()
+        }
+        described = None if method is None else describe(method)
+        made = {**found.provenance, "method": described, "channels": str(axes)}
+        return Measurement(found.values, found.parts, details, made)
 
     def _check(self, subject: Subject) -> None:
         """Raise where something is missing that the metric needs beside the map."""
@@ -322,6 +380,7 @@ def evaluate(
     mask: Tensor | None = None,
     seed: int = 0,
     outputs: str | None = None,
+    channels: str | int = "auto",
     **settings: Any,
 ) -> Tensor:
     """Measure how good maps are; from unilens, captum or anywhere.
@@ -343,6 +402,8 @@ def evaluate(
         seed: of everything random.
         outputs: what the model's outputs are, a name in `unilens.outputs.OUTPUTS`; None for what
             the attribution says, or to find out.
+        channels: which axis of inputs and maps holds the channels; see `unilens.explain`. "auto"
+            takes what the attribution's provenance says, where it says something.
         **settings: of the metric, by name: `fill="blur"`, `relevance="saliency"`.
 
     Returns:
@@ -361,9 +422,59 @@ def evaluate(
         >>> evaluate(model, inputs, maps.detach(), target=0, cells=4, score="logit").mean() > 0.99
         tensor(True)
     """
-    measure, model = metrics[metric](**settings), with_outputs(model, outputs)
-    found = measure(model, inputs, attribution, method=method, target=target, mask=mask, seed=seed)
+    measure = metrics[metric](**settings)
+    found = measure(
+        with_outputs(model, outputs),
+        inputs,
+        attribution,
+        method=method,
+        target=target,
+        mask=mask,
+        seed=seed,
+        channels=channels,
+    )
     return found.values
+
+
+def _axes_for(
+    model: nn.Module | Evaluator, inputs: Tensor, attribution: object, channels: str | int
+) -> Axes | None:
+    """Return where the inputs' channels are: as said, as the maps were made, or as it is read."""
+    said = channels if channels != "auto" else getattr(model, "channels", "auto")
+    if not isinstance(inputs, Tensor):
+        return None if said == "auto" else Axes(said)
+    made = attribution.provenance if isinstance(attribution, Attribution) else {}
+    if said == "auto" and "channels" in made:
+        return axes_of(cast(Attribution, attribution))
+    return resolve_axes(model, inputs, channels)
+
+
+def _maps_to_first(attribution: Any, inputs: Tensor, axes: Axes) -> Any:
+    """Return maps channels first; maps of places stay, as any that do not fit."""
+    if isinstance(attribution, Attribution):
+        fits = attribution.values.shape == inputs.shape
+        attribution = to_first(attribution, axes) if fits else attribution
+        unsettled = {k: v for k, v in attribution.provenance.items() if k != "settings"}
+        return dataclasses.replace(attribution, provenance=unsettled)
+    if not isinstance(attribution, Tensor):
+        return attribution
+    if attribution.shape == inputs.shape:
+        return axes.to_first(attribution)
+    single = attribution.shape == (*inputs.shape[:-1], 1) and axes.channels == "last"
+    return axes.to_first(attribution) if single else attribution
+
+
+def _mask_to_first(mask: Any, inputs: Tensor, axes: Axes) -> Any:
+    """Return a mask without the single channel that it may have last."""
+    shape = getattr(mask, "shape", None)
+    single = axes.channels == "last" and shape == (*inputs.shape[:-1], 1)
+    return mask.squeeze(-1) if single else mask
+
+
+def _method_to_first(method: Any, axes: Axes, ndim: int) -> Any:
+    if method is None or hasattr(method, "passes") or not callable(method):
+        return settings_to_first(method, axes, ndim)
+    return method if isinstance(method, (type, Entry)) else function_to_first(method, axes)
 
 
 def _check_made_by(attribution: Attribution | None, method: object) -> None:

@@ -127,7 +127,9 @@ class Replacing(Settings, ABC):
 
 @dataclass(frozen=True)
 class Square(Replacing):
-    """Replace a square patch at a random place, wholly inside the image; in a signal, a run.
+    """Replace a square patch at a random place, wholly inside the image.
+
+    In a signal it is a run, in a volume or clip a cube.
 
     Args:
         fill: see `Replacing`.
@@ -145,8 +147,8 @@ class Square(Replacing):
         places, device = subject.places, subject.inputs.device
         if subject.inputs.ndim < 3:
             raise NotApplicableError(
-                f"square patches expect images (B, C, H, W) or signals (B, C, L), got "
-                f"{tuple(subject.inputs.shape)}; use disturbance='subset'"
+                "square patches expect images (B, C, H, W), signals (B, C, L) or volumes "
+                f"(B, C, D, H, W), got {tuple(subject.inputs.shape)}; use disturbance='subset'"
             )
         side = max(1, round(self.side * min(places)))
         room = torch.tensor([length - side + 1 for length in places])

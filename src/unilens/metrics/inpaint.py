@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from ..errors import NotApplicableError, require
 from ..gradients import Evaluator
-from ..numerics import wide
+from ..numerics import per_item, wide
+from ..places import LINEAR
 from ..registry import Card
 from ..settings import Settings, check_number
 from .base import Subject
@@ -26,7 +27,8 @@ class Inpaint(Settings):
     x_i = sum_j w_ij x_j / sum_j w_ij over the neighbours j inside the image, removed ones too, with
     w = 1/6 for direct and 1/12 for diagonal neighbours: a linear system whose boundary are the
     places kept, solved for all removed places at once. Channels do not mix. A signal has two
-    neighbours that weigh the same. Where nothing is kept, the input's own mean, per channel.
+    neighbours that weigh the same; a volume or clip has 26, which weigh 4, 2 and 1 by the number of
+    sides along which they differ. Where nothing is kept, the input's own mean, per channel.
 
     Args:
         noise: the standard deviation of the gaussian noise put on what was guessed, in the inputs'
@@ -50,10 +52,11 @@ class Inpaint(Settings):
     def __call__(self, subject: Subject) -> Filled:
         """Return the function that removes places; see `Fill`."""
         evaluator, inputs = subject.evaluator, subject.inputs
-        if inputs.ndim not in (3, 4):
+        if inputs.ndim not in (3, 4, 5):
             raise NotApplicableError(
-                f"inpainting expects images (B, C, H, W) or signals (B, C, L), got "
-                f"{tuple(inputs.shape)}, whose places have no neighbours; use fill='image_mean'"
+                "inpainting expects images (B, C, H, W), signals (B, C, L) or volumes "
+                f"(B, C, D, H, W), got {tuple(inputs.shape)}, whose places have no neighbours; use "
+                "fill='image_mean'"
             )
         noise = torch.stack(
             [torch.randn(inputs.shape[1:], generator=own) for own in subject.generators()]
@@ -72,7 +75,7 @@ class Inpaint(Settings):
         On the CPU one at a time on each thread, as passes are run; elsewhere all at once.
         """
         shape = (*kept.shape[:2], *inputs.shape[1:])
-        images = inputs if inputs.ndim == 4 else inputs.unsqueeze(2)
+        images = inputs if inputs.ndim > 3 else inputs.unsqueeze(2)
         grids = kept.flatten(0, 1).view(-1, 1, *images.shape[2:])
         if images.device.type != "cpu":
             repeated = images.expand(len(kept), *images.shape).flatten(0, 1)
@@ -92,22 +95,23 @@ def inpaint(images: Tensor, kept: Tensor, tolerance: float) -> Tensor:
     An image that has converged changes no more while others go on.
 
     Args:
-        images: `(m, C, H, W)`.
-        kept: `(m, 1, H, W)`, true or false.
+        images: `(m, C, H, W)`, or volumes `(m, C, D, H, W)`.
+        kept: `(m, 1, H, W)` or `(m, 1, D, H, W)`, true or false.
         tolerance: of the largest residual, as a fraction of each image's range.
     """
     removed = (~kept).to(images)
-    own = images.mean((2, 3), keepdim=True)
+    own = images.mean(tuple(range(2, images.ndim)), keepdim=True)
     weights = _neighbours(torch.ones_like(removed))
     solution = torch.where(kept, images, _coarse_guess(images - own, 1 - removed) + own)
     smooth = _Preconditioner(removed, weights)
-    allowed = tolerance * (images.amax((1, 2, 3)) - images.amin((1, 2, 3)))
+    flat = images.flatten(1)
+    allowed = tolerance * (flat.amax(1) - flat.amin(1))
     allowed = allowed.masked_fill(~kept.flatten(1).any(1), torch.inf)
     residual = removed * (_neighbours(solution) - weights * solution)
     direction = smoothed = smooth(residual)
     product = _dot(residual, smoothed)
     for _ in range(_MOST_ITERATIONS):
-        active = residual.abs().amax((1, 2, 3)) > allowed
+        active = residual.abs().flatten(1).amax(1) > allowed
         if not active.any():
             break
         image = removed * (weights * direction - _neighbours(direction))
@@ -130,7 +134,7 @@ class _Preconditioner:
         self._removed, self._weights = removed, weights
         self._scales: list[Tensor] = []
         ties, count, side = removed * _neighbours(1 - removed), removed, 1
-        while max(count.shape[-2:]) > 1:
+        while max(count.shape[2:]) > 1:
             ties, count, side = _sums(ties), _sums(count), 2 * side
             held = ties + 2 * count / side**1.5
             self._scales.append(torch.where(count > 0, 1 / held, 0.0))
@@ -149,35 +153,42 @@ class _Preconditioner:
 def _neighbours(images: Tensor) -> Tensor:
     """Return the weighted sum of each pixel's neighbours; outside the image there is nothing.
 
-    The nine weights (1, 2, 1) x (1, 2, 1) / 12 less the middle one.
+    The nine weights (1, 2, 1) x (1, 2, 1) / 12 less the middle one; in volumes the 27 weights
+    (1, 2, 1) x (1, 2, 1) x (1, 2, 1) / 56. So all neighbours together weigh 1.
     """
-    padded = functional.pad(images, (1, 1, 1, 1))
-    rows = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
-    return (rows[..., :-2, :] + 2 * rows[..., 1:-1, :] + rows[..., 2:, :] - 4 * images) / 12
+    spatial = images.ndim - 2
+    total = functional.pad(images, (1, 1) * spatial)
+    for dim, side in zip(range(-1, -1 - spatial, -1), reversed(images.shape[2:]), strict=True):
+        before, here, after = (total.narrow(dim, start, side) for start in range(3))
+        total = before + 2 * here + after
+    return (total - 2**spatial * images) / (4**spatial - 2**spatial)
 
 
 def _coarse_guess(images: Tensor, known: Tensor) -> Tensor:
     """Return images whose unknown pixels come from the means of what is known around them."""
-    if max(images.shape[-2:]) == 1 or bool((known > 0).all()):
+    if max(images.shape[2:]) == 1 or bool((known > 0).all()):
         return images * (known > 0)
     count = _sums(known)
     means = _sums(images * known) / count.clamp(min=1)
     coarse = _coarse_guess(means, (count > 0).to(images))
-    finer = functional.interpolate(coarse, size=images.shape[-2:], mode="bilinear")
+    finer = functional.interpolate(coarse, size=images.shape[2:], mode=LINEAR[images.ndim - 2])
     return torch.where(known > 0, images, finer)
 
 
 def _sums(images: Tensor) -> Tensor:
-    """Return the sums over cells of two by two pixels."""
-    return functional.avg_pool2d(images, 2, ceil_mode=True, divisor_override=1)
+    """Return the sums over cells of two pixels a side."""
+    pool = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
+    cell = [min(2, side) for side in images.shape[2:]]
+    return pool(images, cell, ceil_mode=True, divisor_override=1)
 
 
 def _spread(cells: Tensor, like: Tensor) -> Tensor:
     """Return each cell's value at its pixels; cells as large as the pixels stay."""
-    if cells.shape[-2:] == like.shape[-2:]:
+    if cells.shape[2:] == like.shape[2:]:
         return cells
-    wider = cells.repeat_interleave(2, -1).repeat_interleave(2, -2)
-    return wider[..., : like.shape[-2], : like.shape[-1]]
+    for dim, side in enumerate(like.shape[2:], start=2):
+        cells = cells.repeat_interleave(2, dim).narrow(dim, 0, side)
+    return cells
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
@@ -187,7 +198,7 @@ def _dot(first: Tensor, second: Tensor) -> Tensor:
 def _factor(above: Tensor, below: Tensor, active: Tensor, like: Tensor) -> Tensor:
     """Return above / below for the images that go on, 0 for those that have converged."""
     ratio = torch.where(active & (below > 0), above / below, 0.0)
-    return ratio.to(like.dtype).view(-1, 1, 1, 1)
+    return per_item(ratio, like)
 
 
 _RONG = "Rong et al. 2022, arXiv 2202.00449"

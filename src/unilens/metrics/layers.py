@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .._engine.isolation import private_copy
+from ..axes import users_module
 from ..errors import NotApplicableError, UnknownNameError
 from ..gradients import Evaluator
 from ..randomness import seed_for
@@ -29,7 +30,7 @@ def layers_of(evaluator: Evaluator, sample: Tensor) -> list[str]:
         NotApplicableError: the model has no such layer.
     """
     copy = evaluator.private_module(sample)
-    names = {part: name for name, part in copy.named_modules()}
+    names = {part: name for name, part in users_module(copy).named_modules()}
     begins: dict[str, int] = {}
 
     def note(part: nn.Module, given: object) -> None:
@@ -83,7 +84,7 @@ def randomised(model: nn.Module, layers: Iterable[str], seed: int) -> nn.Module:
     layers share their storage with the model, which stays as it is.
     """
     copy = private_copy(model)
-    parts, drawn = dict(copy.named_modules()), dict[int, nn.Parameter]()
+    parts, drawn = dict(users_module(copy).named_modules()), dict[int, nn.Parameter]()
     for name in layers:
         for key, value in list(parts[name].named_parameters(recurse=False)):
             if not _varied(value):

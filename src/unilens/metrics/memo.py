@@ -46,6 +46,19 @@ class Memo:
         self._kept: dict[Hashable, Any] = {}
         self._kept_of_map: dict[Hashable, Any] = {}
         self._map: Hashable = None
+        self._of_channels_first: dict[int, Memo] = {}
+
+    def channels_first(self, evaluator: Evaluator, inputs: Tensor, moved: Tensor) -> Memo:
+        """Return the memo of the same inputs channels first; raise where they are others.
+
+        Args:
+            evaluator: of the model as one of channels first; see `unilens.axes.channels_first`.
+            inputs: `(B, *S)`, as this memo knows them.
+            moved: the same, channels first.
+        """
+        self._check_inputs(check_inputs(inputs, evaluator.device))
+        own = self._of_channels_first
+        return own.setdefault(id(evaluator), Memo(evaluator, moved))
 
     def outputs(self, evaluator: Evaluator, inputs: Tensor) -> Tensor:
         """Return the logits `(B, K)` at the inputs; raise where the memo is not theirs."""
@@ -54,11 +67,14 @@ class Memo:
             "expected the Evaluator that the memo was made for, got another model; pass that "
             "Evaluator as the model, or make a Memo for this one",
         )
+        self._check_inputs(inputs)
+        return self.once("outputs", lambda: evaluator(inputs))
+
+    def _check_inputs(self, inputs: Tensor) -> None:
         require(
             key_of(inputs) == self._inputs,
             "expected the inputs that the memo was made for, got others; make a Memo for each",
         )
-        return self.once("outputs", lambda: evaluator(inputs))
 
     def once(self, key: object, make: Callable[[], T]) -> T:
         """Return what `make` gives, or gave before; the key has all that this depends on."""

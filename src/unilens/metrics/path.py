@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import diagnostics
-from ..attribution import Attribution
+from ..attribution import Attribution, explain_channels_first
 from ..baselines import Baseline, baselines
 from ..baselines.base import check_single
 from ..errors import NotApplicableError, require
@@ -288,7 +288,9 @@ def _maps_at(subject: Subject, steps: tuple[int, ...]) -> dict[int, Tensor]:
         )
 
     def explain(method: Any) -> Attribution:
-        return method(subject.evaluator, subject.inputs, subject.target, seed=subject.map_seed)
+        return explain_channels_first(
+            method, subject.evaluator, subject.inputs, subject.target, subject.map_seed
+        )
 
     if not isinstance(method, PathAttribution):
         changed: Any = dataclasses.replace

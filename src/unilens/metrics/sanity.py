@@ -77,14 +77,17 @@ class Randomisation(Comparison):
         return self.layers if isinstance(self.layers, int) else len(self.layers)
 
     def _measure(self, subject: Subject) -> Measurement:
-        model, failures = subject.evaluator.model, dict[str, str]()
+        model = subject.evaluator.private_module(subject.inputs)
+        failures: dict[str, str] = {}
         order = subject.once("layers", lambda: layers_of(subject.evaluator, subject.inputs[:1]))
         stages = self._stages(order)
         parts = {}
         for name, layers in stages.items():
             changed = subject.evaluator.with_model(randomised(model, layers, subject.seed))
             maps = _explained(subject, changed, name, failures)
-            parts[name or type(model).__name__] = self._alike(subject.values, maps)
+            parts[name or type(subject.evaluator.model).__name__] = self._alike(
+                subject.values, maps
+            )
         curve = torch.stack(list(parts.values()), 1)
         made: dict[str, Any] = {
             "stages": list(parts),

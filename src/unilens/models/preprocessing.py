@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import UnilensError, UnilensWarning, require
-from ..passes import first_line
+from ..errors import UnilensError, UnilensWarning, first_line, require
 from .classifier import Preprocessing
 
 Transform = Callable[[Image.Image], Tensor]

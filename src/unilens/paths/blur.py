@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -42,6 +43,7 @@ class BlurPath(Settings):
         arXiv 2004.03383.
     """
 
+    reads_axes_from: ClassVar[int] = 3
     max_sigma: float = 50.0
     boundary: str = "replicate"
     schedule: str = "linear"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from ..score_gradient import ScoreGradient
 from ..settings import Settings, check_choice
 from .base import Leg, along, paths
 
-_CHANNELS = ("separate", "joint")
+CHANNELS = ("separate", "joint")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class SpectralPath(Settings):
         authors' published configuration.
     """
 
+    reads_axes_from: ClassVar[int] = 3
     overlap: float = 0.4
     channels: str = "separate"
 
@@ -52,7 +54,7 @@ class SpectralPath(Settings):
             number and 0 < self.overlap <= 1,
             f"expected overlap to be a number above 0 and at most 1, got {self.overlap!r}",
         )
-        check_choice("channels", self.channels, _CHANNELS)
+        check_choice("channels", self.channels, CHANNELS)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless an input is a matrix or several."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..attribution import Explainer, with_outputs
+from ..attribution import Explainer
 from ..baselines import Baseline, Constant, baselines
 from ..checks import Target
 from ..errors import NotApplicableError
@@ -141,7 +141,7 @@ def explain_text(
     """
     explainer = build_text_method(classifier, method, settings)
     encoded = classifier.encode(text)
-    model = with_outputs(encoded.model, outputs)
+    model = Evaluator(encoded.model, outputs=outputs, channels="first")
     found = explainer(model, encoded.embeddings, target, seed=seed)
     label = classifier.label(int(found.target))
     return TextAttribution(
