@@ -56,7 +56,8 @@ class Attribution:
         record: what the search for the baseline wrote down, each entry `(B, ...)`; of several
             baselines, `(B, R, ...)`.
         measured: diagnostics known for this attribution, each `(B,)`.
-        provenance: method, settings, seed, versions, device, dtype, seconds, passes.
+        provenance: method, settings, seed, versions, device, dtype, seconds, passes, and what the
+            engine used to run the model or dropped, with the reason.
         complete: whether the values add up to the change of the score in theory; where not, as for
             IDG, they are in units of their own.
     """
@@ -283,6 +284,7 @@ class Case:
             "device": str(self.inputs.device),
             "dtype": str(self.inputs.dtype).removeprefix("torch."),
             "passes": explainer.passes._asdict(),
+            "engine": self.evaluator.describe(self.inputs),
             "seconds": time.perf_counter() - self.began,
         }
         if not getattr(explainer, "create_graph", False):

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy
 import pytest
@@ -368,6 +369,27 @@ def test_doctor(run):
     assert "sees a tiger cat in chelsea" in out
     assert "cuda" in out
     assert "extra zoo" in out
+
+
+def test_doctor_says_how_a_model_is_run(run, tmp_path):
+    Path("mine.py").write_text(
+        "from torch import nn\n"
+        "class Flat(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.head = nn.Conv2d(3, 2, 9, 9), nn.Linear(1250, 2)\n"
+        "    def forward(self, x):\n"
+        "        x = self.conv(x)\n"
+        "        return self.head(x.view(len(x), -1))\n",
+        encoding="utf-8",
+    )
+    code, out, _ = run("doctor", "--model", "py:mine:Flat")
+    assert code == 0
+    said = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert said["run on a copy"].endswith("yes")
+    assert "view size is not compatible" in said["channels-last memory"]
+    assert said["several points per pass"].endswith("yes")
+    assert said["batch norms folded"].endswith("nothing to do")
 
 
 def test_the_installed_command_in_a_process_of_its_own(tmp_path):

@@ -298,7 +298,7 @@ def observe(module: nn.Module, points: Tensor, plan: Plan, call: Call) -> Observ
         with torch.autograd.graph.saved_tensors_hooks(saved.note, lambda tensor: tensor):
             outputs = call(module, leaf, plan)
         if not outputs.requires_grad:
-            return Observation(outputs.detach(), None, "", saved.total)
+            return Observation(outputs, None, "its outputs have no gradient", saved.total)
         generator = torch.Generator().manual_seed(0)
         factors = torch.randn(outputs.shape[1:], generator=generator, dtype=torch.float64)
         try:

@@ -17,10 +17,11 @@ from rich.table import Table
 
 from ..baselines import baselines
 from ..errors import UnilensError
+from ..gradients import Evaluator
 from ..methods import methods
 from ..metrics import MetricCard, corruptions, fills, metrics, similarities
 from ..metrics.corruptions import PACKAGED
-from ..models import DEFAULT_MODEL, load_model, models, samples
+from ..models import DEFAULT_MODEL, PixelClassifier, load_model, models, samples
 from ..paths import paths
 from ..registry import Card, Entry
 from ..weightings import weightings
@@ -82,8 +83,16 @@ def list_(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Option(help="Show how this model is run, at a photograph that comes along."),
+    ] = None,
+) -> None:
     """Show versions, devices and which extras work, and try the default model."""
+    if model is not None:
+        _show_engine(load_model(model))
+        return
     table = Table(box=None, pad_edge=False, show_header=False)
     for package in ("unilens", "torch", "torchvision", "timm", "captum", "transformers"):
         table.add_row(package, _version(package))
@@ -105,6 +114,25 @@ def doctor() -> None:
     out.print(table)
 
 
+def _show_engine(classifier: PixelClassifier) -> None:
+    """Print how a model is run, and which speed-ups were dropped, each with the reason."""
+    inputs = classifier.preprocess(samples["chelsea"]())[None]
+    found = Evaluator(classifier).plan(inputs)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, meaning in _ENGINE.items():
+        used = "yes" if getattr(found, name) else found.dropped.get(name, "nothing to do")
+        table.add_row(meaning, escape(used))
+    table.add_row("given", f"{tuple(inputs.shape[1:])}, {found.dtype}")
+    table.add_row("gradients", escape(found.backward_error) or "yes")
+    out.print(table)
+
+
+_ENGINE = {
+    "copied": "run on a copy",
+    "folded": "batch norms folded",
+    "channels_last": "channels-last memory",
+    "together": "several points per pass",
+}
 _DIRECTIONS = {True: "higher is better", False: "lower is better", None: "no direction"}
 _EXTRAS = {
     "benchmark": ("duckdb", "pyarrow", "pydantic"),
