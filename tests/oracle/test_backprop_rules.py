@@ -313,6 +313,34 @@ def test_rules_hold_for_a_module_that_runs_twice(name):
     assert torch.allclose(found, expected, atol=1e-7)
 
 
+class _Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs):
+        ctx.save_for_backward(inputs)
+        return inputs**3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 3 * ctx.saved_tensors[0] ** 2 * gradient
+
+
+class Cubed(nn.Module):
+    def forward(self, inputs):
+        return _Cube.apply(inputs)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("method", ["deeplift", *RULES])
+def test_what_no_rule_reaches_is_refused(method):
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    with pytest.raises(NotApplicableError, match="do not reach into TorchScript"):
+        explain(torch.jit.script(model), torch.rand(2, 6), method)
+    model[1] = Cubed().eval()
+    expected = "no rule for _Cube, an autograd function" if method == "deeplift" else "needs ReLU"
+    with pytest.raises(NotApplicableError, match=expected):
+        explain(model, torch.rand(2, 6), method)
+
+
 def test_settings_that_do_not_fit():
     model, inputs = nn.Linear(6, 3).eval(), torch.rand(2, 6)
     for method in ("deeplift", "deeplift_shap"):

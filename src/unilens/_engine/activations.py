@@ -164,6 +164,21 @@ class _Ruled(torch.autograd.Function):
         return ctx.rule(ctx.activation, gradients[0]), None, None, None
 
 
+def own_functions(outputs: Tensor) -> list[str]:
+    """Return the names of autograd functions in Python that outputs come from: no mode sees them."""
+    found, seen = [], set()
+    waiting: list[Any] = [outputs.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            found.append(type(node).__name__.removesuffix("Backward"))
+        waiting += [following for following, _ in node.next_functions]
+    return [name for name in found if name != _Ruled.__name__]
+
+
 def depends(value: object) -> bool:
     """Return whether a value depends on the inputs: all else in a copy is frozen."""
     if isinstance(value, (tuple, list)):

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._engine.activations import POOLING, Activation, ActivationRules, Call, Rule
+from .._engine.activations import (
+    POOLING,
+    Activation,
+    ActivationRules,
+    Call,
+    Rule,
+    own_functions,
+)
 from .._engine.plans import MODEL_ERRORS
 from ..attribution import Attribution, Case, Method
 from ..baselines import Baseline, Constant, baselines
@@ -253,6 +260,11 @@ def _ruled(
 ) -> Iterator[tuple[ActivationRules, Run]]:
     """Lend one plain pass of the model under rules, and the rules' notes."""
     with model.borrowed(inputs) as (module, run):
+        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+            raise NotApplicableError(
+                "rules at activations do not reach into TorchScript; use the model that it was made "
+                "from, or method='ig'"
+            )
         names = {part: name for name, part in module.named_modules()}
         notes = ActivationRules(rules, names)
 
@@ -297,6 +309,11 @@ def _check_rescale(model: Evaluator, inputs: Tensor) -> None:
         outputs = run(inputs[:1].clone().expand(2, *inputs.shape[1:]).clone().requires_grad_())
     if not outputs.requires_grad:
         raise not_differentiable(model.model)
+    for name in own_functions(outputs):
+        raise NotApplicableError(
+            f"deeplift has no rule for {name}, an autograd function of the model's own; use "
+            "method='ig'"
+        )
     _refuse_others(rules)
 
 
