@@ -389,7 +389,9 @@ class Method(Settings, ABC):
                 target,
             )
             if channels == "auto" and not axes_are_sure(self, inputs):
-                return found.with_measured(channels_known=torch.zeros(len(found.whole.values)))
+                return found.with_measured(
+                    channels_known=torch.zeros(len(found.whole.values), dtype=torch.float64)
+                )
             return found
         with torch.inference_mode(False):
             axes = axes_for(self, model, inputs, channels)
@@ -453,7 +455,11 @@ def _with_axes(attribution: Attribution, axes: Axes | None) -> Attribution:
     if axes is None:
         return attribution
     baseline = attribution.baseline
-    measured = {} if axes.sure else {"channels_known": torch.zeros(len(attribution.values))}
+    measured = (
+        {}
+        if axes.sure
+        else {"channels_known": torch.zeros(len(attribution.values), dtype=torch.float64)}
+    )
     return dataclasses.replace(
         attribution,
         values=axes.from_first(attribution.values),

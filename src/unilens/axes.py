@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from ._engine.plans import Adapter
 from .channel_detection import Reading, of_shape, read_channels
 from .checks import check_model
 from .errors import NotApplicableError, require
@@ -72,7 +73,7 @@ class Axes:
         return str(self.channels) if self.reason is None else f"{self.channels} ({self.reason})"
 
 
-class ChannelsFirst(nn.Module):
+class ChannelsFirst(Adapter):
     """A model of channels last, or of none, as one of channels first `(M, C, *spatial_shape)`."""
 
     def __init__(self, model: nn.Module, axes: Axes) -> None:
@@ -85,6 +86,11 @@ class ChannelsFirst(nn.Module):
         if name in ("model", "module") or name.startswith("_"):
             return super().__getattr__(name)
         return getattr(super().__getattr__("model"), name)
+
+    @property
+    def arrangement(self) -> Hashable:
+        """The order of axes."""
+        return self.axes
 
     def forward(self, inputs: Tensor) -> Any:
         """Return what the model gives for inputs in its own order."""

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from ._engine.isolation import USER_MODULE, Guard, private_copy, unwrapped
 from ._engine.plans import MODEL_ERRORS
 from .errors import UnilensError
+from .randomness import uniform
 
 _OF_A_PHOTOGRAPH = 8
 """Sides of at least so many pixels, beside 1 or 3 channels, are a photograph's."""
@@ -159,7 +160,7 @@ class _Sources:
         That is where the gradient of a random sum is not zero: at random no two terms cancel.
         """
         generator = torch.Generator().manual_seed(0)
-        weights = torch.rand(values.shape, generator=generator).to(values)
+        weights = uniform(values.shape, generator).to(values)
         (slope,) = torch.autograd.grad(
             (values * weights).sum(), self.inputs, retain_graph=True, materialize_grads=True
         )

@@ -25,6 +25,7 @@ from .outputs import LOGITS, OutputSpec
 from .parts import PartsAttribution, measure_diagnostics
 from .paths import Leg, Path, StraightLine
 from .quadrature import Quadrature, Rule, quadrature
+from .randomness import standard_normal
 from .score_gradient import ScoreGradient
 from .scores import Score
 from .scores import resolve as resolve_score
@@ -334,7 +335,7 @@ class PathAttribution(Method):
         score = resolve_score(self.score, evaluator)
         gradient = ScoreGradient(evaluator, score, attribution.target)
         ends = torch.stack([_baseline_of(attribution), inputs]).detach()
-        start = torch.randn(inputs.shape[1:], generator=torch.Generator().manual_seed(0))
+        start = standard_normal(inputs.shape[1:], torch.Generator().manual_seed(0))
         top = diagnostics.top_curvature(
             functools.partial(gradient.hessian_vector, ends),
             start.to(ends).expand_as(ends),

@@ -8,13 +8,14 @@ what asks for an input's shape, such as a blur, is applied part by part.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from ._engine.plans import Adapter
 from .errors import NotApplicableError, UnilensError, require
 
 Name = str | int
@@ -147,7 +148,7 @@ def in_part(name: Name, error: UnilensError) -> NoReturn:
     raise kind(f"in part {name!r}: {error}") from error
 
 
-class OfParts(nn.Module):
+class OfParts(Adapter):
     """A model of several inputs as one of a single tensor `(M, D)`.
 
     Args:
@@ -162,6 +163,15 @@ class OfParts(nn.Module):
         self.model, self.layout, self.held = model, layout, dict(held)
 
     @property
+    def arrangement(self) -> Hashable:
+        """Where the parts lie, and what is held fixed: of tensors their shapes."""
+        held = (
+            (name, value.shape, value.dtype) if isinstance(value, Tensor) else (name, _known(value))
+            for name, value in self.held.items()
+        )
+        return str(self.layout), self.layout.arguments, self.layout.named, tuple(held)
+
+    @property
     def class_index(self) -> Any:
         """What finds a class by its label, where the model has labels."""
         return self.model.class_index
@@ -173,6 +183,10 @@ class OfParts(nn.Module):
         if self.layout.named:
             return self.model(**given)
         return self.model(*(given[name] for name in self.layout.arguments))
+
+
+def _known(value: object) -> Hashable:
+    return value if isinstance(value, (bool, int, float, str, type(None))) else id(value)
 
 
 def _repeated(value: object, values: Tensor) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -60,3 +60,13 @@ def _seed(seed: int, one: Tensor) -> int:
 
 def _digest(content: bytes) -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+
+
+def standard_normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return normal draws in float32, whatever torch's default dtype is."""
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return draws from [0, 1) in float32, whatever torch's default dtype is."""
+    return torch.rand(tuple(shape), generator=generator, dtype=torch.float32)

@@ -79,7 +79,9 @@ class Recorder:
 
     def end(self, fraction: float, outputs: Tensor, score: Tensor) -> None:
         """Note the outputs `(B, K)` and scores `(B,)` at the baseline or at the input."""
-        self._add(torch.tensor([fraction]), outputs.unsqueeze(0), score.unsqueeze(0))
+        self._add(
+            torch.tensor([fraction], dtype=torch.float32), outputs.unsqueeze(0), score.unsqueeze(0)
+        )
 
     def leg(self, fraction: Tensor, points: Tensor, evaluation: Evaluation) -> None:
         """Note what the passes at some points `(n, B, *S)` have shown."""

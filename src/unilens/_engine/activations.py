@@ -165,7 +165,7 @@ class _Ruled(torch.autograd.Function):
 
 
 def own_functions(outputs: Tensor) -> list[str]:
-    """Return the names of autograd functions in Python that outputs come from: no mode sees them."""
+    """Return the names of the model's own autograd functions, which no function mode sees."""
     found, seen = [], set()
     waiting: list[Any] = [outputs.grad_fn]
     while waiting:

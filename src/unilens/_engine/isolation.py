@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import threading
 import types
 import weakref
@@ -19,6 +20,8 @@ from ..errors import UnilensError, first_line
 
 USER_MODULE = threading.RLock()
 """Held while a user's own module runs, so that what is put back afterwards is what was there."""
+if hasattr(os, "register_at_fork"):  # a child has no thread that would let go of it
+    os.register_at_fork(after_in_child=USER_MODULE._at_fork_reinit)  # type: ignore[attr-defined]
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device)
 _SHARED = (types.ModuleType, type(threading.Lock()), type(threading.RLock()))
 _LIBRARIES = (

@@ -8,6 +8,7 @@ dropped, down to the plain call of the user's module.
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import UnilensError, first_line
 from .folding import fold_batch_norms
-from .isolation import USER_MODULE, Guard, private_copy
+from .isolation import USER_MODULE, Guard, private_copy, unwrapped
 from .memory import out_of_memory
 
 OUTPUT_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -382,6 +383,23 @@ def _relative_norm(values: Tensor, expected: Tensor) -> float:
 
 _REMEMBERED: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_LOCK._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+class Adapter(nn.Module):
+    """A module of ours around a user's, made anew at each call: plans stay with the user's.
+
+    Attributes:
+        model: the user's module, or another adapter.
+    """
+
+    model: nn.Module
+
+    @property
+    def arrangement(self) -> Hashable:
+        """What a plan depends on beside the user's module."""
+        raise NotImplementedError
 
 
 def remembered(model: nn.Module, key: Hashable, find: Callable[[], Plan]) -> Plan:
@@ -392,6 +410,8 @@ def remembered(model: nn.Module, key: Hashable, find: Callable[[], Plan]) -> Pla
         key: what else the plan depends on: shape, dtype and settings.
         find: proves a plan.
     """
+    while isinstance(model, Adapter):
+        model, key = unwrapped(model.model), (key, model.arrangement)
     whole = (key, _fingerprint(model))
     with _LOCK:
         known = _REMEMBERED.get(model, {}).get(whole)

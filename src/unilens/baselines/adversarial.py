@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import UnilensError, require
 from ..gradients import Evaluator, Passes
 from ..outputs import OutputSpec, output_spec, pick
-from ..randomness import per_input
+from ..randomness import per_input, uniform
 from ..registry import Card
 from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_switch
 from .base import Found, baselines
@@ -113,7 +113,7 @@ class Adversarial(Settings):
             return named.expand(-1, len(target))
         order = outputs
         if self.choice == "random":
-            order = per_input(inputs, generator, lambda g: torch.rand(known, generator=g))
+            order = per_input(inputs, generator, lambda g: uniform((known,), g))
         order = order.scatter(1, target.unsqueeze(1), -torch.inf)
         return order.topk(min(self.classes, known - 1), dim=1).indices.T
 

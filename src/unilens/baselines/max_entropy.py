@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..gradients import Evaluator, Objective, Passes
 from ..outputs import OutputSpec, output_spec
-from ..randomness import per_input
+from ..randomness import per_input, uniform
 from ..registry import Card
 from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_switch
 from .adam import Adam
@@ -88,7 +88,7 @@ class MaxEntropy(Settings):
             return torch.zeros_like(inputs)
         low, high = self.bounds
         shape = inputs.shape[1:]
-        noise = per_input(inputs, generator, lambda g: torch.rand(shape, generator=g))
+        noise = per_input(inputs, generator, lambda g: uniform(shape, g))
         return noise * (high - low) + low
 
 

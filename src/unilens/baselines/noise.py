@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..gradients import Evaluator
-from ..randomness import per_input
+from ..randomness import per_input, standard_normal, uniform
 from ..references import check_references, references_for
 from ..registry import Card
 from ..settings import Settings, check_bounds, check_number
@@ -34,10 +34,7 @@ class UniformNoise(Settings):
         """Return the baseline `(B, *S)`; see `Baseline`."""
         low, high = self.bounds
         shape = inputs.shape[1:]
-        return (
-            per_input(inputs, generator, lambda g: torch.rand(shape, generator=g)) * (high - low)
-            + low
-        )
+        return per_input(inputs, generator, lambda g: uniform(shape, g)) * (high - low) + low
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class GaussianNoise(Settings):
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
         shape = inputs.shape[1:]
-        noise = per_input(inputs, generator, lambda g: torch.randn(shape, generator=g))
+        noise = per_input(inputs, generator, lambda g: standard_normal(shape, g))
         centre = inputs if self.mean is None else self.mean
         return (centre + self.std * noise).clamp(*self.bounds)
 

@@ -17,7 +17,7 @@ from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
 from ..numerics import l2_norm, per_item, wide
 from ..outputs import OutputSpec, output_spec
 from ..places import has_regions
-from ..randomness import generator_of, per_input
+from ..randomness import generator_of, per_input, standard_normal
 from ..registry import Card
 from ..settings import (
     Settings,
@@ -309,7 +309,7 @@ class Unlearned(Settings):
         if self.start == "zeros":
             return torch.zeros_like(inputs)
         shape = inputs.shape[1:]
-        noise = per_input(inputs, generator, lambda g: torch.randn(shape, generator=g))
+        noise = per_input(inputs, generator, lambda g: standard_normal(shape, g))
         if self.start == "sphere":
             return to_length(noise, radius)
         return noise * per_item(radius / math.sqrt(shape.numel()), noise)

@@ -262,8 +262,8 @@ def _ruled(
     with model.borrowed(inputs) as (module, run):
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
             raise NotApplicableError(
-                "rules at activations do not reach into TorchScript; use the model that it was made "
-                "from, or method='ig'"
+                "rules at activations do not reach into TorchScript; use the model that it was "
+                "made from, or method='ig'"
             )
         names = {part: name for name, part in module.named_modules()}
         notes = ActivationRules(rules, names)

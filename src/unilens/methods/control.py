@@ -17,7 +17,7 @@ from ..attribution import Attribution, Case, Method
 from ..gradients import Evaluator, Passes
 from ..luminance import check_pictures, edges
 from ..places import spread
-from ..randomness import per_input, seed_for
+from ..randomness import per_input, seed_for, standard_normal
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -74,7 +74,11 @@ class RandomMap(Control):
 
     def _values(self, inputs: Tensor, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_for("control", seed))
-        return per_input(inputs, generator, lambda g: torch.randn(inputs.shape[1:], generator=g))
+        return per_input(
+            inputs,
+            generator,
+            lambda g: standard_normal(inputs.shape[1:], g),
+        )
 
 
 @dataclass(frozen=True)

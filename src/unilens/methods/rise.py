@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from ..errors import require
 from ..numerics import per_item, wide
 from ..places import LINEAR, places_of
+from ..randomness import uniform
 from ..registry import Card
 from ..settings import check_count, check_number, check_switch
 from .hiding import Hidden, Hiding, hides
@@ -77,7 +78,7 @@ class Rise(Hiding):
         """
         places = places_of(shape)
         grid = [min(self.cells, side) for side in places] if len(shape) > 1 else list(shape)
-        kept = torch.rand(self.n_masks, *grid, generator=generator) < self.keep
+        kept = uniform((self.n_masks, *grid), generator) < self.keep
         if len(shape) == 1:
             return lambda number: kept[number].float()
         pixels = [math.ceil(side / cells) for side, cells in zip(places, grid, strict=True)]

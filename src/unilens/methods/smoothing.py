@@ -15,7 +15,7 @@ from torch import Tensor
 from ..attribution import Attribution, Case, Explainer, Method, explain_channels_first
 from ..errors import require
 from ..gradients import Evaluator, Passes
-from ..randomness import generators
+from ..randomness import generators, standard_normal
 from ..registry import Card, Entry, check_known
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -122,7 +122,7 @@ class Smoothed(Method):
             yield from found.values.unflatten(0, (count, -1))
 
     def _noisy(self, inputs: Tensor, own: list[torch.Generator]) -> Tensor:
-        noise = torch.stack([torch.randn(inputs.shape[1:], generator=one) for one in own])
+        noise = torch.stack([standard_normal(inputs.shape[1:], one) for one in own])
         return inputs + self.std * noise.to(inputs.dtype).to(inputs.device)
 
 

@@ -87,7 +87,10 @@ class Sobol(Hiding):
         The points are the rows of the matrices A, B, and A with one column after the other from B.
         """
         engine = SobolEngine(2 * count, scramble=True, seed=seed)
-        a, b = engine.draw(self.designs, dtype=torch.float64).split(count, dim=1)
+        first = engine.quasi.to(torch.float32) / 2**engine.MAXBIT
+        points = engine.draw(self.designs, dtype=torch.float64)
+        points[0] = first  # the engine computes it in torch's default dtype
+        a, b = points.split(count, dim=1)
 
         def rows(index: Tensor) -> Tensor:
             matrix, row = (index // self.designs).unsqueeze(1), index % self.designs

@@ -38,7 +38,7 @@ class Comparison(Metric):
         rows = [
             self.similarity(a, b)
             if bool(b.isfinite().all())
-            else torch.full((1,), torch.nan, device=b.device)
+            else torch.full((1,), torch.nan, dtype=torch.float64, device=b.device)
             for a, b in zip(first.split(1), second.split(1), strict=True)
         ]
         return torch.cat([wide(row) for row in rows])

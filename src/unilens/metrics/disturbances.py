@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import NotApplicableError
 from ..places import cell_of
+from ..randomness import standard_normal, uniform
 from ..registry import Card, Registry
 from ..settings import Settings, check_choice, check_count, check_number
 from .base import Subject
@@ -66,7 +67,7 @@ class Gaussian(Settings):
         def drawn(block: range) -> Disturbed:
             noise = torch.stack(
                 [
-                    torch.stack([torch.randn(one.shape, generator=own) for _ in block])
+                    torch.stack([standard_normal(one.shape, own) for _ in block])
                     for own, one in zip(generators, inputs, strict=True)
                 ],
                 dim=1,
@@ -154,7 +155,7 @@ class Square(Replacing):
         room = torch.tensor([length - side + 1 for length in places])
         corners = torch.stack(
             [
-                (torch.rand(samples, len(places), generator=own) * room).long().minimum(room - 1)
+                (uniform((samples, len(places)), own) * room).long().minimum(room - 1)
                 for own in subject.generators()
             ],
             dim=1,

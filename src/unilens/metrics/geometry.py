@@ -15,6 +15,7 @@ from ..errors import NotApplicableError, UnilensError, first_line
 from ..gradients import Passes
 from ..luminance import check_unit_pictures
 from ..numerics import wide
+from ..randomness import standard_normal
 from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -76,7 +77,7 @@ class TopEigenvalue(Metric):
             resolve_score(self.score, subject.evaluator),
             subject.target[row : row + 1],
         )
-        start = torch.randn(ends.shape[2:], generator=subject.generators()[row])
+        start = standard_normal(ends.shape[2:], subject.generators()[row])
         product = functools.partial(gradient.hessian_vector, ends)
         return _SOLVERS[self.solver](product, start.to(ends).expand_as(ends), self.iterations)
 

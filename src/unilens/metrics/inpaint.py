@@ -12,6 +12,7 @@ from ..errors import NotApplicableError, require
 from ..gradients import Evaluator
 from ..numerics import per_item, wide
 from ..places import LINEAR
+from ..randomness import standard_normal
 from ..registry import Card
 from ..settings import Settings, check_number
 from .base import Subject
@@ -59,7 +60,7 @@ class Inpaint(Settings):
                 "fill='image_mean'"
             )
         noise = torch.stack(
-            [torch.randn(inputs.shape[1:], generator=own) for own in subject.generators()]
+            [standard_normal(inputs.shape[1:], own) for own in subject.generators()]
         )
         noise = self.noise * noise.to(inputs)
 

@@ -15,6 +15,7 @@ from ..correlation import pearson, spearman
 from ..errors import require
 from ..gradients import Passes
 from ..places import cell_of, sum_by_cell
+from ..randomness import uniform
 from ..registry import Composed
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -155,7 +156,7 @@ def draw_subsets(subject: Subject, subsets: int, count: int, fraction: float) ->
     size = max(1, round(fraction * count))
     require(size < count, f"expected fraction to leave one of {count} cells, got {fraction}")
     draws = [
-        torch.rand(subsets, count, generator=generator).topk(size).indices
+        uniform((subsets, count), generator).topk(size).indices
         for generator in subject.generators()
     ]
     return torch.stack(draws, dim=1).to(subject.inputs.device)

@@ -78,7 +78,7 @@ class Preprocessing:
 
 
 def _per_channel(values: Sequence[float]) -> Tensor:
-    return torch.tensor(tuple(values)).view(-1, 1, 1)
+    return torch.tensor(tuple(values), dtype=torch.float32).view(-1, 1, 1)
 
 
 class PixelClassifier(Labelled, nn.Module):

@@ -155,7 +155,10 @@ class _Same:
     ours: Preprocessing
 
     def __call__(self, picture: Image.Image, theirs: Tensor) -> bool:
-        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.ours.mean, self.ours.std))
+        mean, std = (
+            torch.tensor(v, dtype=torch.float32).view(-1, 1, 1)
+            for v in (self.ours.mean, self.ours.std)
+        )
         try:
             pixels = self.ours(picture)
             restored = theirs * std + mean

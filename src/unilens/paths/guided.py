@@ -70,7 +70,7 @@ class GuidedPath(Settings):
                 evaluation.gradients[0].detach().abs(),
             )
             yield Leg(
-                torch.tensor([begins]),
+                torch.tensor([begins], dtype=torch.float32),
                 here.unsqueeze(0),
                 evaluation,
                 (there - here).unsqueeze(0),

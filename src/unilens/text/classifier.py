@@ -79,7 +79,8 @@ class TextClassifier(Labelled):
     def typical_norm(self) -> float:
         """The median l2 norm of the vocabulary's embeddings: the unit of distances for texts."""
         size = self._vocabulary_size
-        some = torch.linspace(0, size - 1, min(size, _NORMS), device=self._device).long()
+        some = torch.linspace(0, size - 1, min(size, _NORMS), dtype=torch.float64).long()
+        some = some.to(self._device)
         return float(embed(own_copy(self.network), some.unsqueeze(0)).float().norm(dim=-1).median())
 
     @torch.inference_mode(False)
