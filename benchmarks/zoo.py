@@ -45,7 +45,7 @@ from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
 from unilens import Evaluator, UnilensError, explain
-from unilens.passes import first_line
+from unilens.errors import first_line
 from zoo_models import LIBRARIES, Built, Family, NotBuiltError, build, families
 
 Record = dict[str, Any]

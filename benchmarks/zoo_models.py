@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING
 from transformers.models.auto import modeling_auto
 
-from unilens.passes import first_line
-from unilens.text.classifier import AtEmbeddings
+from unilens.errors import first_line
+from unilens.text.embeddings import AtEmbeddings
 
 LIBRARIES = ("timm", "torchvision", "transformers-vision", "transformers-text")
 CLASSES = 10
