@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ._engine.isolation import USER_MODULE, Guard, private_copy, unwrapped
+from ._engine.isolation import USER_MODULE, CopyError, Guard, private_copy, unwrapped
 from ._engine.memory import free_memory, out_of_memory, trim
 from ._engine.plans import (
     MODEL_ERRORS,
@@ -158,7 +158,9 @@ class Evaluator:
         }
         self._chunk_wanted, self._independent, self._on_pass = chunk, independent, on_pass
         self.output_spec, self.channels = given_spec(outputs), channels
-        self._module = unwrapped(model)
+        tensors = [*model.parameters(), *model.buffers()]
+        inference = any(value.is_inference() for value in tensors)  # not to be differentiated
+        self._module = private_copy(unwrapped(model)) if inference else unwrapped(model)
         convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
         channels_last = layout == "channels_last" or (layout == "auto" and convolutional)
         self._first = Plan(folded=fold, channels_last=channels_last, autocast=precision)
@@ -168,7 +170,6 @@ class Evaluator:
         self._idle: dict[int, list[nn.Module]] = {}
         self._lock = threading.RLock()
         self._saved_since = 0
-        tensors = [*model.parameters(), *model.buffers()]
         self._dtypes = _floating_dtypes(tensors)
         self.dtype = self._dtypes[0] if self._dtypes else None
         self.device = tensors[0].device if tensors else None
@@ -530,6 +531,9 @@ class Evaluator:
                     self._plans[points.shape[2:]] = first
                     raise
                 self._plans[points.shape[2:]] = plainer
+            except CopyError as error:  # it keeps something else than when it was proven
+                lost = plan.without(str(error), "copied", *SPEED_UPS)
+                self._plans[points.shape[2:]] = lost
             except (RuntimeError, MemoryError) as error:
                 self._halve(points, error)
         self._saved_since += plan.saved_bytes * len(flat)
@@ -637,7 +641,7 @@ class Evaluator:
     ) -> list[Tensor]:
         """Return the gradients of the sum of values in a copy's weights."""
         if not values.requires_grad:
-            raise not_differentiable(self.model, within="weights")
+            raise not_differentiable(self.model)
         try:
             if not reentrant:
                 return list(torch.autograd.grad(values.sum(), weights, materialize_grads=True))

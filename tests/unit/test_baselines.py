@@ -174,7 +174,7 @@ def test_wrong_settings_are_refused_when_they_are_given(name, settings, message)
 def test_the_search_takes_as_many_passes_as_it_says(settings):
     torch.manual_seed(0)
     model, taken = torch.nn.Linear(4, 3).eval(), []
-    evaluator = Evaluator(model, on_pass=taken.append)
+    evaluator = Evaluator(model, on_pass=taken.append, outputs="logits")
     inputs, baseline = torch.rand(1, 4), Unlearned(matching_steps=5, **settings)
     evaluator(inputs)
     taken.clear()

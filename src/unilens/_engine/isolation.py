@@ -36,6 +36,10 @@ _LIBRARIES = (
 )
 
 
+class CopyError(UnilensError):
+    """A model of which no private copy can be made."""
+
+
 def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
     """Return a copy whose parameters are frozen and whose other state is its own.
 
@@ -48,7 +52,7 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
         own_weights: whether parameters get storage of their own; otherwise they share the model's.
 
     Raises:
-        UnilensError: something in the model cannot be copied.
+        CopyError: something in the model cannot be copied.
     """
     try:
         with torch.inference_mode(False):
@@ -64,13 +68,13 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
             for part in made.modules():
                 _retarget(vars(part), memo)
     except Exception as error:  # a user's module can hold anything: locks, streams, handles
-        raise UnilensError(
+        raise CopyError(
             f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
             f"{first_line(error)}; take out of it what cannot be copied"
         ) from error
     own = {id(part) for part in model.modules()}
     if any(id(part) in own for part in made.modules()):
-        raise UnilensError(
+        raise CopyError(
             "expected a model that copy.deepcopy can copy, but the copy still holds modules of the "
             "model itself; mend its __deepcopy__"
         )

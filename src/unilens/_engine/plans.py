@@ -370,15 +370,16 @@ def _largest_difference(values: Tensor, expected: Tensor) -> float:
         return torch.inf
     same = (values == expected) | (values.isnan() & expected.isnan())
     off = torch.where(same, 0, (values - expected).abs()).amax(-1)
-    scale = expected.abs().amax(-1).clamp_min(torch.finfo(expected.dtype).tiny)
-    return float((off / scale).max())
+    scale = expected.nan_to_num(posinf=1.0, neginf=1.0).abs().amax(-1)
+    return float((off / scale.clamp_min(torch.finfo(scale.dtype).tiny)).max())
 
 
 def _relative_norm(values: Tensor, expected: Tensor) -> float:
     """Return the norm of a row's difference, relative to the row's norm."""
-    off = (values - expected).flatten(1).double().norm(dim=1)
-    scale = expected.flatten(1).double().norm(dim=1).clamp_min(torch.finfo(expected.dtype).tiny)
-    return float(torch.where(off == 0, 0, off / scale).max())
+    same = (values == expected) | (values.isnan() & expected.isnan())
+    off = torch.where(same, 0, values - expected).flatten(1).to(torch.float64).norm(dim=1)
+    scale = expected.nan_to_num().flatten(1).to(torch.float64).norm(dim=1)
+    return float((off / scale.clamp_min(torch.finfo(expected.dtype).tiny)).max())
 
 
 _REMEMBERED: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()
@@ -431,7 +432,10 @@ _MOST_REMEMBERED = 64
 def _fingerprint(model: nn.Module) -> Hashable:
     """Return what changes when modules, hooks or weights of a model are replaced or trained."""
     parts = tuple(
-        (id(part), len(part._forward_hooks), len(part._forward_pre_hooks), "forward" in vars(part))
+        (
+            *(id(part), len(part._forward_hooks), len(part._forward_pre_hooks)),
+            *map(id, vars(part).values()),
+        )
         for part in model.modules()
     )
     tensors = tuple(
