@@ -134,7 +134,7 @@ def prove(
             wanted = wanted or able
             found, why = reference.try_copy(module, able)
         except MODEL_ERRORS as error:
-            found, why = None, first_line(error)
+            wanted, found, why = wanted or candidate, None, first_line(error)
         if found is not None:
             lost = [
                 name for name in SPEED_UPS if getattr(wanted, name) and not getattr(found, name)

@@ -241,6 +241,8 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
     inner = users_module(copy)
     layers = {name: part for name, part in inner.named_modules(remove_duplicate=False) if name}
     if layer is not None and layer not in layers:
+        layer = layer.removeprefix("_orig_mod.").removeprefix("module.")  # of a wrapper
+    if layer is not None and layer not in layers:
         raise UnknownNameError("layer", layer, layers)
     notes = _Notes(
         one.shape[2:],
