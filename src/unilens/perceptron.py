@@ -116,11 +116,17 @@ class _Chain(TorchFunctionMode):
         if given and has_tensor(result):
             name = function_name(func).removesuffix("_")
             place = caller_of(name, self._names, 2).place
-            if len(given) > 1 or given[0] is not self._last:
+            if len(given) > 1 or not _is(given[0], self._last):
                 raise NotApplicableError(f"{_EXPECTED}, got {name} in {place}, not in line")
             self.calls.append(_Called(name, args, kwargs, place))
             self._last = result
         return result
+
+
+def _is(value: Tensor, last: Tensor) -> bool:
+    """Return whether a value is the last one, or the view of it that a backward hook makes."""
+    view = value.shape == last.shape and value.data_ptr() == last.data_ptr()
+    return value is last or view
 
 
 def _calls(model: Evaluator, sample: Tensor) -> list[_Called]:

@@ -71,7 +71,8 @@ def described(model, *shape):
 
 def test_a_network_of_its_own_layout_keeps_the_other_speed_ups():
     found = described(randomise(Flattened()), 3, 8, 8)
-    assert found["used"] == ["copied", "together"]
+    assert found["used"] == ["copied", "folded", "together"]
+    assert list(found["dropped"]) == ["channels_last"]
     assert "view size is not compatible" in found["dropped"]["channels_last"]
 
 

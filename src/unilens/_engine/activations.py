@@ -176,7 +176,7 @@ def own_functions(outputs: Tensor) -> list[str]:
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             found.append(type(node).__name__.removesuffix("Backward"))
         waiting += [following for following, _ in node.next_functions]
-    return [name for name in found if name != _Ruled.__name__]
+    return [name for name in found if name not in (_Ruled.__name__, "BackwardHookFunction")]
 
 
 def depends(value: object) -> bool:

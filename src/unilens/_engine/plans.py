@@ -176,6 +176,7 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
     for names in (
         (),
         ("together",),
+        ("channels_last",),
         ("folded",),
         ("folded", "channels_last"),
         SPEED_UPS,
