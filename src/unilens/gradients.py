@@ -24,6 +24,7 @@ from ._engine.plans import (
     MODEL_ERRORS,
     SPEED_UPS,
     Plan,
+    differ,
     input_gradient,
     prepared,
     prove,
@@ -52,6 +53,8 @@ _SHARE_OF_FREE_MEMORY = 0.25
 _LARGEST_CHUNK = 4096
 _POINTS_OF_A_PRODUCT = 4
 """Points of a pass whose memory a Hessian-vector product takes, with its graph kept twice."""
+_MANY = 32
+"""Points of a pass from which on checking its ends costs next to nothing."""
 _TRIM_AFTER = 4 * 2**30
 """Saved bytes after which free memory is given back: without it the peak grows with the passes."""
 
@@ -165,6 +168,8 @@ class Evaluator:
         channels_last = layout == "channels_last" or (layout == "auto" and convolutional)
         self._first = Plan(folded=fold, channels_last=channels_last, autocast=precision)
         self._plans: dict[torch.Size, Plan] = {}
+        self._checked_sizes: set[tuple[torch.Size, int]] = set()
+        self._versions = 0
         self._chunks: dict[torch.Size, int] = {}
         self._bases: dict[tuple[bool, ...], nn.Module] = {}
         self._idle: dict[int, list[nn.Module]] = {}
@@ -370,9 +375,22 @@ class Evaluator:
         """
         shape = inputs.shape[1:]
         with self._lock:
+            self._refresh()
             if shape not in self._plans:
                 self._prepare(inputs[:1].detach())
+                self._versions = self._total_versions()
             return self._plans[shape]
+
+    def _refresh(self) -> None:
+        """Forget the copies and plans where the weights have changed since they were made."""
+        shared = all(plan.copied and not plan.own_weights for plan in self._plans.values())
+        if shared and self._plans and self._total_versions() != self._versions:
+            for kept in (self._plans, self._chunks, self._bases, self._idle, self._checked_sizes):
+                kept.clear()
+
+    def _total_versions(self) -> int:
+        weights = (*self._module.parameters(), *self._module.buffers())
+        return sum(0 if value.is_inference() else value._version for value in weights)
 
     def describe(self, inputs: Tensor) -> dict[str, object]:
         """Return what a record says of how the model is run at inputs `(B, *S)`."""
@@ -428,6 +446,9 @@ class Evaluator:
         """Return the logits of one pass; what a module raises becomes a `UnilensError`."""
         if self._on_pass is not None:
             self._on_pass(len(points))
+        return self._pass(module, plan, points)
+
+    def _pass(self, module: nn.Module, plan: Plan, points: Tensor) -> Tensor:
         try:
             return self._call(module, points, plan)
         except MODEL_ERRORS as error:
@@ -554,9 +575,27 @@ class Evaluator:
     ) -> None:
         part = flat[index]
         with torch.enable_grad(), self._borrowed(plan, part[:1]) as module:
-            run = functools.partial(self._forward, module, plan)
+            run = functools.partial(self._checked, module, plan)
             given = part if beside is None else torch.stack([part, beside[index]])
             results.put(index, work(run, given, index % batch))
+
+    def _checked(self, module: nn.Module, plan: Plan, points: Tensor) -> Tensor:
+        """Return the logits of one pass; where it takes several points, its ends are checked.
+
+        The proof had two points. What a model does with more of them, or with points far from the
+        input, is seen here: at the first pass of so many points, and at every one of many.
+        """
+        outputs = self._forward(module, plan, points)
+        known = (points.shape[1:], len(points))
+        if len(points) > 1 and (known not in self._checked_sizes or len(points) >= _MANY):
+            self._checked_sizes.add(known)
+            ends = [0, len(points) - 1]
+            plain = plan.without("", *SPEED_UPS)
+            with torch.no_grad(), self._borrowed(plain, points[:1].detach()) as copy:
+                alone = [self._pass(copy, plain, points[end : end + 1]) for end in ends]
+            if reason := differ(outputs.detach()[ends], torch.cat(alone), plan):
+                raise _ModelError(reason)
+        return outputs
 
     def _together(self, points: Tensor, plan: Plan, alone: bool, product: bool) -> int:
         """Return how many points a pass takes."""

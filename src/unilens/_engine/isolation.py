@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
-import functools
+import dis
 import os
+import sys
 import threading
 import types
 import weakref
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from functools import cache, partial
+from typing import Any, NamedTuple, Self, cast
 
+import numpy
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,6 +25,8 @@ USER_MODULE = threading.RLock()
 """Held while a user's own module runs, so that what is put back afterwards is what was there."""
 if hasattr(os, "register_at_fork"):  # a child has no thread that would let go of it
     os.register_at_fork(after_in_child=USER_MODULE._at_fork_reinit)  # type: ignore[attr-defined]
+_SMALL = 2**14
+"""Bytes of a tensor that is saved beforehand."""
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device)
 _SHARED = (types.ModuleType, type(threading.Lock()), type(threading.RLock()))
 _LIBRARIES = (
@@ -184,15 +189,17 @@ def _kept_by(value: Any) -> list[Any]:
     if isinstance(value, (types.ModuleType, torch.Generator)):
         return []
     if isinstance(value, Mapping):
-        return [*value.keys(), *value.values()]
+        kept = getattr(value, "__dict__", None)
+        return [*value.keys(), *value.values(), *([kept] if kept else [])]
     if isinstance(value, (list, tuple, set, frozenset, deque)):
         return list(value)
     if isinstance(value, types.MethodType):
         return [value.__self__, value.__func__]
-    if isinstance(value, functools.partial):
+    if isinstance(value, partial):
         return [value.func, value.args, value.keywords]
     kept = getattr(value, "__dict__", None)
     found: list[Any] = [kept] if isinstance(kept, dict) and kept else []
+    found += [getattr(value, name) for name in _slots(value)]
     if isinstance(value, types.FunctionType):
         cells = (_content(cell) for cell in value.__closure__ or ())
         found += [value.__defaults__, value.__kwdefaults__, *cells]
@@ -202,30 +209,36 @@ def _kept_by(value: Any) -> list[Any]:
 class Guard:
     """Puts back, when a block ends, what the block changed in what a model keeps.
 
-    That is: the values of its tensors (bitwise, those written through `.data` too), attributes,
-    and the content of dictionaries, lists and sets; what hooks and closures enclose; and mutable
-    values of the classes and globals that the model's own code names.
+    That is: the values of its tensors and arrays (bitwise, those written through `.data` too),
+    attributes and slots, the content of dictionaries, lists and sets, the states of random
+    generators; what hooks and closures enclose; and what the model's own code names of its
+    classes, modules and globals, by way of other functions too.
 
     Attributes:
-        changed: whether the block changed any of these.
+        changed: whether the block changed what the model itself keeps.
+        changed_outside: whether it changed what lies outside of the model.
         wrote_tensors: whether it wrote into a tensor.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.changed = self.wrote_tensors = False
-        kept = list(_reachable(model))
-        for outside in _outside(kept):
-            kept += _reachable(outside)
-        self._tensors = [value for value in kept if isinstance(value, Tensor)]
-        self._containers = [value for value in kept if type(value) in _COPIERS]
-        self._scripted = any(isinstance(value, torch.jit.ScriptModule) for value in kept)
+        self.changed = self.changed_outside = self.wrote_tensors = False
+        own = list(_reachable(model))
+        outside, self._bindings = _outside(own)
+        seen = {id(value) for value in own}
+        around = [value for one in outside for value in _reachable(one) if id(value) not in seen]
+        self._tensors = [value for value in (*own, *around) if isinstance(value, Tensor)]
+        self._own = [value for value in own if _snapshot_of(value) is not None]
+        self._around = [value for value in around if _snapshot_of(value) is not None]
+        self._scripted = any(isinstance(value, torch.jit.ScriptModule) for value in own)
 
     def __enter__(self) -> Self:
-        self._before = [_COPIERS[type(value)](value) for value in self._containers]
+        self._before, self._before_around = (
+            [cast(_Snapshot, _snapshot_of(value)) for value in values]
+            for values in (self._own, self._around)
+        )
+        self._bound = [binding.read() for binding in self._bindings]
         self._aliases = [_alias(value) for value in self._tensors]
-        self._watch = _WriteWatch(self._tensors)
-        if self._scripted:
-            self._watch.save_all()
+        self._watch = _WriteWatch(self._tensors, everything=self._scripted)
         self._watch.__enter__()
         return self
 
@@ -236,11 +249,14 @@ class Guard:
             if alias is not None and _moved(value, alias):
                 value.data = alias
                 self.wrote_tensors = True
-        self.changed = self.wrote_tensors
-        for value, before in zip(self._containers, self._before, strict=True):
-            if not _same(value, before):
-                _put_back(value, before)
-                self.changed = True
+        self.changed = any([self.wrote_tensors, *(one.restore() for one in self._before)])
+        pairs = zip(self._bindings, self._bound, strict=True)
+        self.changed_outside = any(
+            [
+                *(one.restore() for one in self._before_around),
+                *(binding.restore(before) for binding, before in pairs),
+            ]
+        )
 
 
 def _alias(value: Tensor) -> Tensor | None:
@@ -252,64 +268,204 @@ def _moved(value: Tensor, alias: Tensor) -> bool:
     return value.data_ptr() != alias.data_ptr() or value.shape != alias.shape
 
 
-_COPIERS: dict[type, Callable[[Any], Any]] = {
-    **dict.fromkeys((dict, OrderedDict, defaultdict, Counter), dict),
-    **dict.fromkeys((list, deque), list),
-    set: set,
-}
+class _Snapshot(NamedTuple):
+    """What something held, how to tell whether it still does, and how to put it back."""
+
+    before: Any
+    same: Callable[[Any], bool]
+    put_back: Callable[[Any], object]
+
+    def restore(self) -> bool:
+        """Put it back where it has changed, and return whether it had."""
+        if self.same(self.before):
+            return False
+        self.put_back(self.before)
+        return True
 
 
-def _same(value: Any, before: Any) -> bool:
+def _snapshot_of(value: Any) -> _Snapshot | None:
+    """Return a snapshot of something that a pass can change; None of all else."""
+    if isinstance(value, dict):
+        return _Snapshot(dict(value), partial(_same_items, value), partial(_refill, value))
+    if isinstance(value, (list, deque)):
+        return _Snapshot(list(value), partial(_same_values, value), partial(_refill, value))
+    if isinstance(value, set):
+        return _Snapshot(set(value), partial(set.__eq__, value), partial(_refill, value))
+    if isinstance(value, bytearray):
+        return _Snapshot(bytes(value), value.__eq__, partial(value.__setitem__, slice(None)))
+    if isinstance(value, numpy.ndarray):
+        return _Snapshot(value.copy(), partial(_same_array, value), partial(numpy.copyto, value))
+    if isinstance(value, torch.Generator):
+        return _Snapshot(
+            value.get_state(), lambda state: torch.equal(value.get_state(), state), value.set_state
+        )
+    if isinstance(value, numpy.random.Generator):
+        bits = value.bit_generator
+        return _Snapshot(
+            bits.state, lambda state: bool(bits.state == state), partial(setattr, bits, "state")
+        )
+    names = _slots(value)
+    if not names:
+        return None
+    held = {name: getattr(value, name) for name in names}
+    return _Snapshot(held, partial(_same_slots, value), partial(_set_slots, value))
+
+
+def _same_items(value: dict[Any, Any], before: dict[Any, Any]) -> bool:
     if len(value) != len(before):
         return False
-    if isinstance(value, dict):
-        return all(
-            key is old and value[key] is kept
-            for key, (old, kept) in zip(value, before.items(), strict=True)
-        )
-    if isinstance(value, set):
-        return bool(value == before)
+    pairs = zip(dict.items(value), before.items(), strict=True)
+    return all(key is old and kept is was for (key, kept), (old, was) in pairs)
+
+
+def _same_values(value: Any, before: list[Any]) -> bool:
+    if len(value) != len(before):
+        return False
     return all(one is other for one, other in zip(value, before, strict=True))
 
 
-def _put_back(value: Any, before: Any) -> None:
+def _same_array(value: Any, before: Any) -> bool:
+    return bool(value.tobytes() == before.tobytes())
+
+
+def _refill(value: Any, before: Any) -> None:
+    if isinstance(value, dict):
+        dict.clear(value)
+        dict.update(value, before)
+        return
     value.clear()
-    (value.extend if isinstance(value, (list, deque)) else value.update)(before)
+    (value.update if isinstance(value, set) else value.extend)(before)
 
 
-def _outside(kept: list[Any]) -> list[Any]:
-    """Return mutable values that the model's code names, in its classes and its globals."""
-    found: list[Any] = []
-    for kind in {type(value) for value in kept if isinstance(value, nn.Module)}:
-        for base in kind.__mro__:
-            if not _of_library(base):
-                found += [value for value in vars(base).values() if _is_mutable(value)]
-                for value in vars(base).values():
-                    found += _named(value)
-    for function in kept:
-        found += _named(getattr(function, "__func__", function))
-    return found
-
-
-def _named(function: Any) -> list[Any]:
-    """Return the mutable globals that a function's code names."""
-    if not isinstance(function, types.FunctionType) or _of_library(function):
+def _slots(value: Any) -> list[str]:
+    """Return the slots of an object of the user's that have values."""
+    kind = type(value)
+    if _of_library(kind) or kind.__module__ == "builtins":
         return []
-    known = function.__globals__
-    names = (name for code in _codes(function.__code__) for name in code.co_names)
-    return [known[name] for name in names if _is_mutable(known.get(name))]
+    names = [
+        name
+        for base in kind.__mro__
+        for name in _one_or_more(vars(base).get("__slots__", ()))
+        if not name.startswith("__")
+    ]
+    return [name for name in names if hasattr(value, name)]
+
+
+def _one_or_more(names: Any) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _same_slots(value: Any, before: Mapping[str, Any]) -> bool:
+    return all(getattr(value, name, None) is kept for name, kept in before.items())
+
+
+def _set_slots(value: Any, before: Mapping[str, Any]) -> None:
+    for name, kept in before.items():
+        object.__setattr__(value, name, kept)
+
+
+class _Binding(NamedTuple):
+    """A name outside of the model that its code can bind anew: of a class, a module or globals."""
+
+    owner: Any
+    name: str
+
+    def read(self) -> Any:
+        """Return what the name is bound to."""
+        held = self.owner if isinstance(self.owner, dict) else vars(self.owner)
+        return held.get(self.name, _EMPTY)
+
+    def restore(self, before: Any) -> bool:
+        """Bind the name as before, and return whether it had changed."""
+        if self.read() is before:
+            return False
+        if isinstance(self.owner, dict):
+            if before is _EMPTY:
+                del self.owner[self.name]
+            else:
+                self.owner[self.name] = before
+        elif before is _EMPTY:
+            delattr(self.owner, self.name)
+        else:
+            setattr(self.owner, self.name, before)
+        return True
+
+
+def _outside(kept: list[Any]) -> tuple[list[Any], list[_Binding]]:
+    """Return what the model's own code names outside of the model, and the names that it binds.
+
+    Functions of the user's that it names are followed, and the attributes that it sets are looked
+    for in the user's modules and classes that it names.
+    """
+    found: list[Any] = []
+    bindings: dict[tuple[int, str], _Binding] = {}
+    own_kinds = {type(value) for value in kept if isinstance(value, nn.Module)}
+    own_kinds = {kind for kind in own_kinds if not _of_library(kind)}
+    waiting: list[Any] = list({base for value in kept for base in type(value).__mro__})
+    waiting += [getattr(value, "__func__", value) for value in kept]
+    seen: set[int] = set()
+    while waiting:
+        code = waiting.pop()
+        if not isinstance(code, (type, types.FunctionType)) or id(code) in seen:
+            continue
+        seen.add(id(code))
+        if _of_library(code):
+            continue
+        if isinstance(code, type):
+            waiting += [getattr(one, "__func__", one) for one in vars(code).values()]
+            found += [one for one in vars(code).values() if _is_mutable(one)]
+            continue
+        names, bound, attributes = _names(code.__code__)
+        known = [code.__globals__[name] for name in names if name in code.__globals__]
+        known += [sys.modules[name] for name in names if name in sys.modules]
+        waiting += known
+        found += [value for value in known if _is_mutable(value)]
+        pairs = [(code.__globals__, name) for name in bound]
+        owners = [*own_kinds, *(value for value in known if _has_users_attributes(value))]
+        pairs += [(owner, name) for owner in owners for name in attributes]
+        bindings |= {(id(owner), name): _Binding(owner, name) for owner, name in pairs}
+    return found, list(bindings.values())
+
+
+@cache
+def _names(code: types.CodeType) -> tuple[set[str], set[str], set[str]]:
+    """Return the names that code uses, the globals that it binds, the attributes that it sets."""
+    codes = list(_codes(code))
+    steps = [(step.opname, step.argval) for one in codes for step in dis.get_instructions(one)]
+    bound = {name for kind, name in steps if kind in ("STORE_GLOBAL", "DELETE_GLOBAL")}
+    attributes = {name for kind, name in steps if kind in ("STORE_ATTR", "DELETE_ATTR")}
+    return {name for one in codes for name in one.co_names}, bound, attributes
+
+
+def _has_users_attributes(value: Any) -> bool:
+    """Return whether a global is a module or a class of the user's."""
+    if isinstance(value, types.ModuleType):
+        return not _is_library(value.__name__)
+    return isinstance(value, type) and not _of_library(value)
 
 
 def _is_mutable(value: Any) -> bool:
     """Return whether a value of a class or module is a container, or an object of the user's."""
-    if type(value) in _COPIERS:
+    if isinstance(value, (dict, list, set, deque, Tensor, numpy.ndarray, bytearray)):
+        return True
+    if isinstance(value, (torch.Generator, numpy.random.Generator)):
         return True
     code = isinstance(value, (type, types.ModuleType, types.FunctionType))
-    return not code and hasattr(value, "__dict__") and not _of_library(type(value))
+    named = hasattr(value, "__dict__") or bool(_slots(value))
+    return not code and named and not _of_library(type(value))
 
 
 def _of_library(what: Any) -> bool:
-    return (what.__module__ or "").partition(".")[0] in _LIBRARIES
+    """Return whether a class or function is of torch, an installed package, or Python itself."""
+    return _is_library(what.__module__ or "builtins")
+
+
+@cache
+def _is_library(name: str) -> bool:
+    root = name.partition(".")[0]
+    if root in _LIBRARIES or (root in sys.stdlib_module_names and root != "__main__"):
+        return True
+    return "site-packages" in (getattr(sys.modules.get(name), "__file__", None) or "")
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -327,14 +483,19 @@ class _WriteWatch(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
-    def __init__(self, tensors: list[Tensor]) -> None:
+    def __init__(self, tensors: list[Tensor], *, everything: bool) -> None:
         super().__init__()
         self._watched = {}
         for value in tensors:
             pointer = _pointer(value)
             if pointer:
                 self._watched[pointer] = value.detach().untyped_storage()
-        self._saved: dict[int, torch.UntypedStorage] = {}
+        # Writes through NumPy and in TorchScript are not seen: what is small is saved at once.
+        self._saved = {
+            pointer: storage.clone()
+            for pointer, storage in self._watched.items()
+            if everything or (storage.device.type == "cpu" and storage.nbytes() <= _SMALL)
+        }
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -353,10 +514,6 @@ class _WriteWatch(TorchDispatchMode):
             pointer = _pointer(value) if isinstance(value, Tensor) else 0
             if pointer in self._watched and pointer not in self._saved:
                 self._saved[pointer] = self._watched[pointer].clone()
-
-    def save_all(self) -> None:
-        """Save every watched tensor: what TorchScript writes cannot be told beforehand."""
-        self._saved = {pointer: storage.clone() for pointer, storage in self._watched.items()}
 
     def restore(self) -> bool:
         """Put the saved values back, and return whether any had changed."""

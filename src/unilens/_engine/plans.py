@@ -146,7 +146,7 @@ def prove(
     return _uncopied(reference, reason)
 
 
-_WRITES_OUTSIDE = "its copy writes into what the model itself keeps"
+_WRITES_OUTSIDE = "it writes into what its copies share with it"
 
 
 def prepared(copied: nn.Module, plan: Plan, sample: Tensor, call: Call) -> tuple[nn.Module, Plan]:
@@ -203,7 +203,7 @@ class _Reference:
             own, users = Guard(module), Guard(self.model)
             with users, own:
                 saved, reason = self._compare(module, plan)
-        if users.changed:
+        if users.changed or users.changed_outside or own.changed_outside:
             return None, _WRITES_OUTSIDE
         if reason:
             return None, reason
@@ -225,13 +225,12 @@ class _Reference:
         expected = _joined(self.seen[: len(seen.outputs)])
         if seen.error and not expected.error:
             return seen.error
-        off = _largest_difference(seen.outputs, expected.outputs)
-        if not off <= _tolerance(OUTPUT_TOLERANCE, plan, expected):
-            return f"its outputs differ by {off:.1g} of the largest"
+        if reason := differ(seen.outputs, expected.outputs, plan):
+            return reason
         if expected.gradient is None or seen.gradient is None:
             return ""
         off = _relative_norm(seen.gradient, expected.gradient)
-        if not off <= _tolerance(GRADIENT_TOLERANCE, plan, expected):
+        if not off <= _tolerance(GRADIENT_TOLERANCE, plan, expected.outputs.dtype):
             return f"its input gradients differ by {off:.1g} of their norm"
         return ""
 
@@ -360,9 +359,17 @@ def _joined(seen: list[Observation]) -> Observation:
     )
 
 
-def _tolerance(known: Mapping[torch.dtype, float], plan: Plan, expected: Observation) -> float:
-    dtypes = (plan.dtype, expected.outputs.dtype, plan.autocast or plan.dtype)
-    return known.get(max(dtypes, key=lambda dtype: torch.finfo(dtype).eps), _HALF_TOLERANCE)
+def differ(outputs: Tensor, expected: Tensor, plan: Plan) -> str:
+    """Return by what outputs differ beyond the tolerance, or nothing."""
+    off = _largest_difference(outputs, expected)
+    if off <= _tolerance(OUTPUT_TOLERANCE, plan, expected.dtype):
+        return ""
+    return f"its outputs differ by {off:.1g} of the largest"
+
+
+def _tolerance(known: Mapping[torch.dtype, float], plan: Plan, dtype: torch.dtype) -> float:
+    dtypes = (plan.dtype, dtype, plan.autocast or plan.dtype)
+    return known.get(max(dtypes, key=lambda one: torch.finfo(one).eps), _HALF_TOLERANCE)
 
 
 def _largest_difference(values: Tensor, expected: Tensor) -> float:
@@ -434,7 +441,7 @@ def _fingerprint(model: nn.Module) -> Hashable:
     """Return what changes when modules, hooks or weights of a model are replaced or trained."""
     parts = tuple(
         (
-            *(id(part), len(part._forward_hooks), len(part._forward_pre_hooks)),
+            *(id(part), *part._forward_hooks, *part._forward_pre_hooks),
             *map(id, vars(part).values()),
         )
         for part in model.modules()
