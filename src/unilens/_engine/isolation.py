@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import UnilensError, first_line
+from .bindings import Bindings, slots_of
 
 USER_MODULE = threading.RLock()
 """Held while a user's own module runs, so that what is put back afterwards is what was there."""
@@ -58,14 +59,15 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
             made = copy.deepcopy(model, memo)
             for old, new in functions:
                 _fill(old, new, memo)
+            own = {id(part) for part in model.modules()}
             for part in made.modules():
-                _retarget(vars(part), memo)
+                if id(part) not in own:
+                    _retarget(vars(part), memo)
     except Exception as error:  # a user's module can hold anything: locks, streams, handles
         raise UnilensError(
             f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
             f"{first_line(error)}; take out of it what cannot be copied"
         ) from error
-    own = {id(part) for part in model.modules()}
     if any(id(part) in own for part in made.modules()):
         raise UnilensError(
             "expected a model that copy.deepcopy can copy, but the copy still holds modules of the "
@@ -99,7 +101,9 @@ def _copied_functions(kept: list[Any], memo: dict[int, Any]) -> list[_Pair]:
     pairs: list[_Pair] = []
     for function in kept:
         if isinstance(function, types.FunctionType) and function.__closure__:
-            cells = tuple(types.CellType() for _ in function.__closure__)
+            cells = tuple(  # functions that share a variable go on sharing it
+                memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__
+            )
             made = types.FunctionType(
                 function.__code__, function.__globals__, function.__name__, None, cells
             )
@@ -112,7 +116,7 @@ def _fill(old: types.FunctionType, new: types.FunctionType, memo: dict[int, Any]
     """Give a copied function copies of what the function encloses and keeps."""
     for cell, filled in zip(old.__closure__ or (), new.__closure__ or (), strict=True):
         content = _content(cell)
-        if content is not _EMPTY:
+        if content is not _EMPTY and _content(filled) is _EMPTY:
             filled.cell_contents = _copied(content, memo)
     new.__defaults__ = copy.deepcopy(old.__defaults__, memo)
     new.__kwdefaults__ = copy.deepcopy(old.__kwdefaults__, memo)
@@ -155,7 +159,13 @@ def _retarget(container: Any, memo: Mapping[int, Any]) -> None:
     for key, value in items:
         if isinstance(value, weakref.ref):
             container[key] = _retargeted(value, memo)
-        elif type(value) in (dict, list) and value:
+        elif isinstance(value, functools.partial):
+            own: Any = value
+            args, words = list(own.args), dict(own.keywords)
+            _retarget(args, memo)
+            _retarget(words, memo)
+            own.__setstate__((value.func, tuple(args), words, vars(value)))
+        elif type(value) in (dict, list, OrderedDict) and value:
             _retarget(value, memo)
 
 
@@ -186,6 +196,7 @@ def _kept_by(value: Any) -> list[Any]:
         return [value.func, value.args, value.keywords]
     kept = getattr(value, "__dict__", None)
     found: list[Any] = [kept] if isinstance(kept, dict) and kept else []
+    found += slots_of(value).values()
     if isinstance(value, types.FunctionType):
         cells = (_content(cell) for cell in value.__closure__ or ())
         found += [value.__defaults__, value.__kwdefaults__, *cells]
@@ -196,8 +207,9 @@ class Guard:
     """Puts back, when a block ends, what the block changed in what a model keeps.
 
     That is: the values of its tensors (bitwise, those written through `.data` too), attributes,
-    and the content of dictionaries, lists and sets; what hooks and closures enclose; and mutable
-    values of the classes and globals that the model's own code names.
+    and the content of dictionaries, lists and sets; what hooks and closures enclose; mutable
+    values of the classes and globals that the model's own code names; and what names in closures,
+    slots, classes and globals refer to.
 
     Attributes:
         changed: whether the block changed any of these.
@@ -209,12 +221,14 @@ class Guard:
         kept = list(_reachable(model))
         for outside in _outside(kept):
             kept += _reachable(outside)
+        self._kept = kept
         self._tensors = [value for value in kept if isinstance(value, Tensor)]
         self._containers = [value for value in kept if type(value) in _COPIERS]
         self._scripted = any(isinstance(value, torch.jit.ScriptModule) for value in kept)
 
     def __enter__(self) -> Self:
         self._before = [_COPIERS[type(value)](value) for value in self._containers]
+        self._bindings = Bindings(self._kept)
         self._aliases = [_alias(value) for value in self._tensors]
         self._watch = _WriteWatch(self._tensors)
         if self._scripted:
@@ -229,7 +243,7 @@ class Guard:
             if alias is not None and _moved(value, alias):
                 value.data = alias
                 self.wrote_tensors = True
-        self.changed = self.wrote_tensors
+        self.changed = self._bindings.restore() or self.wrote_tensors
         for value, before in zip(self._containers, self._before, strict=True):
             if not _same(value, before):
                 _put_back(value, before)

@@ -199,7 +199,7 @@ class _Reference:
         """Return the plan where a copy gives the user's values, and what is wrong elsewhere."""
         with USER_MODULE:
             own, users = Guard(module), Guard(self.model)
-            with users, own:
+            with own, users:  # what both keep, such as a global, counts as the user's
                 saved, reason = self._compare(module, plan)
         if users.changed:
             return None, _WRITES_OUTSIDE
