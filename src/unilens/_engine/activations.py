@@ -157,11 +157,13 @@ class _Ruled(torch.autograd.Function):
             leaf = input.detach().requires_grad_()
             output = compute(leaf)
         ctx.activation, ctx.rule = Activation(leaf, output, settings), rule
+        ctx.set_materialize_grads(False)  # no gradient is not a gradient of 0
         return output.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return ctx.rule(ctx.activation, gradients[0]), None, None, None
+        found = None if gradients[0] is None else ctx.rule(ctx.activation, gradients[0])
+        return found, None, None, None
 
 
 def depends(value: object) -> bool:

@@ -238,6 +238,11 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
         )
     copy = model.private_module(one)
     _refuse_scripted(copy)
+    if model.plan(one).reentrant:
+        raise NotApplicableError(
+            "Grad-CAM cannot look into reentrant checkpoints; use checkpoint(..., "
+            "use_reentrant=False) in the model, or method='ig'"
+        )
     inner = users_module(copy)
     layers = {name: part for name, part in inner.named_modules(remove_duplicate=False) if name}
     if layer is not None and layer not in layers:
