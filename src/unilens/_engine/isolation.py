@@ -21,7 +21,10 @@ from .bindings import Bindings, slots_of
 USER_MODULE = threading.RLock()
 """Held while a user's own module runs, so that what is put back afterwards is what was there."""
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device)
-_SHARED = (types.ModuleType, type(threading.Lock()), type(threading.RLock()))
+_SHARED = (
+    *(types.ModuleType, type(threading.Lock()), type(threading.RLock())),
+    torch.jit.ScriptFunction,
+)
 _LIBRARIES = (
     "torch",
     "torchvision",
@@ -66,7 +69,7 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
     except Exception as error:  # a user's module can hold anything: locks, streams, handles
         raise UnilensError(
             f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
-            f"{first_line(error)}; take out of it what cannot be copied"
+            f"{first_line(error)}; {_remedy(model)}"
         ) from error
     if any(id(part) in own for part in made.modules()):
         raise UnilensError(
@@ -76,6 +79,13 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
     for value in made.parameters():  # those of TorchScript come with a graph
         value.detach_().requires_grad_(False)
     return made
+
+
+def _remedy(model: nn.Module) -> str:
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    if any(isinstance(part, wrappers) for part in model.modules()):
+        return "pass the module inside the wrapper, its .module"
+    return "take out of it what cannot be copied"
 
 
 def _tensor_memo(model: nn.Module, kept: list[Any], own_weights: bool) -> dict[int, Any]:
