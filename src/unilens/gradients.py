@@ -169,6 +169,8 @@ class Evaluator:
         self._lock = threading.RLock()
         self._saved_since = 0
         tensors = [*model.parameters(), *model.buffers()]
+        if any(value.is_inference() for value in tensors):  # nothing can be differentiated there
+            self._module = private_copy(self._module)
         self._dtypes = _floating_dtypes(tensors)
         self.dtype = self._dtypes[0] if self._dtypes else None
         self.device = tensors[0].device if tensors else None
