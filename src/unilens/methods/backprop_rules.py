@@ -210,7 +210,9 @@ class GuidedBackprop(Method):
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model has no ReLU to which the rule applies."""
         with _ruled(model, inputs[:1], self._rules) as (rules, run):
-            run(inputs[:1].clone().requires_grad_())
+            outputs = run(inputs[:1].clone().requires_grad_())
+        if not outputs.requires_grad:
+            raise not_differentiable(model.model)
         if not rules.applied:
             others = dict.fromkeys(filter(None, map(_activation, rules.others)))
             raise NotApplicableError(
@@ -361,8 +363,8 @@ def _check_complete(values: Tensor, change: Tensor, share: float) -> None:
     if gap > share * float(wide(values).abs().sum() + change.abs()):
         raise NotApplicableError(
             f"deeplift's values miss the change of the score by {gap:.1g}: the model runs "
-            "something that its rules cannot see, such as a torch.autograd.Function, compiled code or half "
-            "precision; use method='ig'"
+            "something that its rules cannot see, such as a torch.autograd.Function, compiled code "
+            "or half precision; use method='ig'"
         )
 
 

@@ -257,6 +257,8 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
         part.register_forward_hook(functools.partial(notes.take, name))
     with torch.enable_grad():
         outputs = model.run(copy, one.clone().requires_grad_())
+    if not (notes.grids or outputs.requires_grad):
+        raise not_differentiable(model.model, within="layers")
     if not notes.grids:
         raise NotApplicableError(notes.complaint(layer))
     return outputs, list(notes.grids)  # checkpointing runs layers again on the way back
