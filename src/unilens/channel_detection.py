@@ -159,7 +159,7 @@ class _Sources:
         That is where the gradient of a random sum is not zero: at random no two terms cancel.
         """
         generator = torch.Generator().manual_seed(0)
-        weights = torch.rand(values.shape, generator=generator).to(values)
+        weights = torch.rand(values.shape, generator=generator, dtype=torch.float32).to(values)
         (slope,) = torch.autograd.grad(
             (values * weights).sum(), self.inputs, retain_graph=True, materialize_grads=True
         )

@@ -334,7 +334,9 @@ class PathAttribution(Method):
         score = resolve_score(self.score, evaluator)
         gradient = ScoreGradient(evaluator, score, attribution.target)
         ends = torch.stack([_baseline_of(attribution), inputs]).detach()
-        start = torch.randn(inputs.shape[1:], generator=torch.Generator().manual_seed(0))
+        start = torch.randn(
+            inputs.shape[1:], generator=torch.Generator().manual_seed(0), dtype=torch.float32
+        )
         top = diagnostics.top_curvature(
             functools.partial(gradient.hessian_vector, ends),
             start.to(ends).expand_as(ends),

@@ -279,7 +279,9 @@ def _operations(last: Any) -> set[str]:
 def _outputs_elsewhere(model: Evaluator, inputs: Tensor) -> Tensor:
     """Return the outputs `(n, K)` near the first input and far out, where finite and not zero."""
     first = inputs[:1]
-    noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0)).to(first)
+    noise = torch.randn(
+        first.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    ).to(first)
     far = [sign * 30 * point for point in (first + noise, noise) for sign in (1, -1)]
     points = [first / 2 + noise / 10, -first - noise, *far]
     try:

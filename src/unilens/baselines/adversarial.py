@@ -113,7 +113,9 @@ class Adversarial(Settings):
             return named.expand(-1, len(target))
         order = outputs
         if self.choice == "random":
-            order = per_input(inputs, generator, lambda g: torch.rand(known, generator=g))
+            order = per_input(
+                inputs, generator, lambda g: torch.rand(known, generator=g, dtype=torch.float32)
+            )
         order = order.scatter(1, target.unsqueeze(1), -torch.inf)
         return order.topk(min(self.classes, known - 1), dim=1).indices.T
 

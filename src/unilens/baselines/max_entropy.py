@@ -88,7 +88,9 @@ class MaxEntropy(Settings):
             return torch.zeros_like(inputs)
         low, high = self.bounds
         shape = inputs.shape[1:]
-        noise = per_input(inputs, generator, lambda g: torch.rand(shape, generator=g))
+        noise = per_input(
+            inputs, generator, lambda g: torch.rand(shape, generator=g, dtype=torch.float32)
+        )
         return noise * (high - low) + low
 
 

@@ -35,7 +35,10 @@ class UniformNoise(Settings):
         low, high = self.bounds
         shape = inputs.shape[1:]
         return (
-            per_input(inputs, generator, lambda g: torch.rand(shape, generator=g)) * (high - low)
+            per_input(
+                inputs, generator, lambda g: torch.rand(shape, generator=g, dtype=torch.float32)
+            )
+            * (high - low)
             + low
         )
 
@@ -65,7 +68,9 @@ class GaussianNoise(Settings):
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
         shape = inputs.shape[1:]
-        noise = per_input(inputs, generator, lambda g: torch.randn(shape, generator=g))
+        noise = per_input(
+            inputs, generator, lambda g: torch.randn(shape, generator=g, dtype=torch.float32)
+        )
         centre = inputs if self.mean is None else self.mean
         return (centre + self.std * noise).clamp(*self.bounds)
 

@@ -309,7 +309,9 @@ class Unlearned(Settings):
         if self.start == "zeros":
             return torch.zeros_like(inputs)
         shape = inputs.shape[1:]
-        noise = per_input(inputs, generator, lambda g: torch.randn(shape, generator=g))
+        noise = per_input(
+            inputs, generator, lambda g: torch.randn(shape, generator=g, dtype=torch.float32)
+        )
         if self.start == "sphere":
             return to_length(noise, radius)
         return noise * per_item(radius / math.sqrt(shape.numel()), noise)

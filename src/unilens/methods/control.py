@@ -74,7 +74,11 @@ class RandomMap(Control):
 
     def _values(self, inputs: Tensor, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_for("control", seed))
-        return per_input(inputs, generator, lambda g: torch.randn(inputs.shape[1:], generator=g))
+        return per_input(
+            inputs,
+            generator,
+            lambda g: torch.randn(inputs.shape[1:], generator=g, dtype=torch.float32),
+        )
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Rise(Hiding):
         """
         places = places_of(shape)
         grid = [min(self.cells, side) for side in places] if len(shape) > 1 else list(shape)
-        kept = torch.rand(self.n_masks, *grid, generator=generator) < self.keep
+        kept = torch.rand(self.n_masks, *grid, generator=generator, dtype=torch.float32) < self.keep
         if len(shape) == 1:
             return lambda number: kept[number].float()
         pixels = [math.ceil(side / cells) for side, cells in zip(places, grid, strict=True)]

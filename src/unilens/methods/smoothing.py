@@ -122,7 +122,9 @@ class Smoothed(Method):
             yield from found.values.unflatten(0, (count, -1))
 
     def _noisy(self, inputs: Tensor, own: list[torch.Generator]) -> Tensor:
-        noise = torch.stack([torch.randn(inputs.shape[1:], generator=one) for one in own])
+        noise = torch.stack(
+            [torch.randn(inputs.shape[1:], generator=one, dtype=torch.float32) for one in own]
+        )
         return inputs + self.std * noise.to(inputs.dtype).to(inputs.device)
 
 

@@ -66,7 +66,9 @@ class Gaussian(Settings):
         def drawn(block: range) -> Disturbed:
             noise = torch.stack(
                 [
-                    torch.stack([torch.randn(one.shape, generator=own) for _ in block])
+                    torch.stack(
+                        [torch.randn(one.shape, generator=own, dtype=torch.float32) for _ in block]
+                    )
                     for own, one in zip(generators, inputs, strict=True)
                 ],
                 dim=1,
@@ -154,7 +156,9 @@ class Square(Replacing):
         room = torch.tensor([length - side + 1 for length in places])
         corners = torch.stack(
             [
-                (torch.rand(samples, len(places), generator=own) * room).long().minimum(room - 1)
+                (torch.rand(samples, len(places), generator=own, dtype=torch.float32) * room)
+                .long()
+                .minimum(room - 1)
                 for own in subject.generators()
             ],
             dim=1,

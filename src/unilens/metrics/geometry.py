@@ -76,7 +76,9 @@ class TopEigenvalue(Metric):
             resolve_score(self.score, subject.evaluator),
             subject.target[row : row + 1],
         )
-        start = torch.randn(ends.shape[2:], generator=subject.generators()[row])
+        start = torch.randn(
+            ends.shape[2:], generator=subject.generators()[row], dtype=torch.float32
+        )
         product = functools.partial(gradient.hessian_vector, ends)
         return _SOLVERS[self.solver](product, start.to(ends).expand_as(ends), self.iterations)
 

@@ -59,7 +59,10 @@ class Inpaint(Settings):
                 "fill='image_mean'"
             )
         noise = torch.stack(
-            [torch.randn(inputs.shape[1:], generator=own) for own in subject.generators()]
+            [
+                torch.randn(inputs.shape[1:], generator=own, dtype=torch.float32)
+                for own in subject.generators()
+            ]
         )
         noise = self.noise * noise.to(inputs)
 

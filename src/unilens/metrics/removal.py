@@ -155,7 +155,7 @@ def draw_subsets(subject: Subject, subsets: int, count: int, fraction: float) ->
     size = max(1, round(fraction * count))
     require(size < count, f"expected fraction to leave one of {count} cells, got {fraction}")
     draws = [
-        torch.rand(subsets, count, generator=generator).topk(size).indices
+        torch.rand(subsets, count, generator=generator, dtype=torch.float32).topk(size).indices
         for generator in subject.generators()
     ]
     return torch.stack(draws, dim=1).to(subject.inputs.device)
