@@ -52,7 +52,7 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
         UnilensError: something in the model cannot be copied.
     """
     try:
-        with torch.inference_mode(False):
+        with USER_MODULE, torch.inference_mode(False):
             kept = list(_reachable(model))
             memo = _tensor_memo(model, kept, own_weights)
             functions = _copied_functions(kept, memo)
