@@ -39,7 +39,7 @@ def check_model(model: object) -> None:
             )
     exported = {inner for part in model.modules() if _exported(part) for inner in part.modules()}
     for name, part in model.named_modules():
-        if getattr(part, "training", False) and not (part in exported or _quantised(part)):
+        if getattr(part, "training", False) and not (part in exported or quantised(part)):
             raise UnilensError(
                 f"expected a model in eval mode, but {name or 'the model'} is in training mode; "
                 "call model.eval() first"
@@ -51,7 +51,8 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_buffers()
 
 
-def _quantised(part: nn.Module) -> bool:
+def quantised(part: nn.Module) -> bool:
+    """Return whether a module is a quantised layer."""
     return "quantiz" in type(part).__module__
 
 
@@ -119,10 +120,9 @@ def not_differentiable(
         came: what there was in place of a gradient.
         within: in what it was to be differentiated.
     """
-    quantised = any(_quantised(part) for part in model.modules())
     remedy = (
         "a quantised model has no gradients: explain the model it was made from"
-        if quantised
+        if any(map(quantised, model.modules()))
         else "remove detach(), argmax, numpy, no_grad or in-place changes from its forward"
     )
     return UnilensError(

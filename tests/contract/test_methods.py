@@ -180,8 +180,6 @@ def test_methods_for_one_kind_of_model_refuse_the_others(name, small_net, images
 class FailsLater(nn.Module):
     """Raises at its n-th pass, in whatever copy of it that is."""
 
-    left = 0
-
     def __init__(self, inner):
         super().__init__()
         self.inner = inner
@@ -191,10 +189,12 @@ class FailsLater(nn.Module):
 
 
 class _Fail(torch.autograd.Function):
+    left = 0  # not on the module's class: what a model writes there is taken back
+
     @staticmethod
     def forward(ctx, inputs):
-        FailsLater.left -= 1
-        if FailsLater.left < 0:
+        _Fail.left -= 1
+        if _Fail.left < 0:
             raise RuntimeError("injected")
         return inputs.clone()
 
@@ -208,7 +208,7 @@ class _Fail(torch.autograd.Function):
 def test_they_stay_so_when_the_model_fails_on_the_way(case, passes, watched, images):
     model = FailsLater(watched).eval()
     before, given = state(model), images.clone()
-    FailsLater.left = passes
+    _Fail.left = passes
     with pytest.raises(UnilensError, match="injected"):
         run(case, model, images)
     assert_same(before, state(model))

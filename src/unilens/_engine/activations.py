@@ -157,11 +157,13 @@ class _Ruled(torch.autograd.Function):
             leaf = input.detach().requires_grad_()
             output = compute(leaf)
         ctx.activation, ctx.rule = Activation(leaf, output, settings), rule
+        ctx.set_materialize_grads(False)  # no gradient is not a gradient of 0
         return output.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return ctx.rule(ctx.activation, gradients[0]), None, None, None
+        found = None if gradients[0] is None else ctx.rule(ctx.activation, gradients[0])
+        return found, None, None, None
 
 
 def own_functions(outputs: Tensor) -> list[str]:
@@ -209,7 +211,8 @@ def _words(text: str) -> frozenset[str]:
 _SUMS = _words(
     "add add_ radd iadd sub sub_ subtract rsub isub neg cat concat concatenate stack split "
     "tensor_split chunk unbind view view_as reshape reshape_as flatten unflatten squeeze unsqueeze "
-    "permute transpose swapaxes movedim t T mT contiguous clone to float double type type_as "
+    "permute transpose swapaxes movedim t T mT contiguous clone to float double half bfloat16 type "
+    "type_as "
     "expand expand_as repeat tile mean sum cumsum getitem select narrow index_select gather pad "
     "roll flip unfold fold adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d avg_pool1d "
     "avg_pool2d avg_pool3d interpolate upsample pixel_shuffle pixel_unshuffle channel_shuffle "

@@ -28,7 +28,10 @@ if hasattr(os, "register_at_fork"):  # a child has no thread that would let go o
 _SMALL = 2**14
 """Bytes of a tensor that is saved beforehand."""
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device)
-_SHARED = (types.ModuleType, type(threading.Lock()), type(threading.RLock()))
+_SHARED = (
+    *(types.ModuleType, type(threading.Lock()), type(threading.RLock())),
+    torch.jit.ScriptFunction,
+)
 _LIBRARIES = (
     "torch",
     "torchvision",
@@ -60,7 +63,7 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
         CopyError: something in the model cannot be copied.
     """
     try:
-        with torch.inference_mode(False):
+        with USER_MODULE, torch.inference_mode(False):  # while no other thread runs it
             kept = list(_reachable(model))
             memo = _tensor_memo(model, kept, own_weights)
             functions = _copied_functions(kept, memo)
@@ -70,14 +73,15 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
             made = copy.deepcopy(model, memo)
             for old, new in functions:
                 _fill(old, new, memo)
+            own = {id(part) for part in model.modules()}
             for part in made.modules():
-                _retarget(vars(part), memo)
+                if id(part) not in own:
+                    _retarget(vars(part), memo)
     except Exception as error:  # a user's module can hold anything: locks, streams, handles
         raise CopyError(
             f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
-            f"{first_line(error)}; take out of it what cannot be copied"
+            f"{first_line(error)}; {_remedy(model)}"
         ) from error
-    own = {id(part) for part in model.modules()}
     if any(id(part) in own for part in made.modules()):
         raise CopyError(
             "expected a model that copy.deepcopy can copy, but the copy still holds modules of the "
@@ -86,6 +90,13 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
     for value in made.parameters():  # those of TorchScript come with a graph
         value.detach_().requires_grad_(False)
     return made
+
+
+def _remedy(model: nn.Module) -> str:
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    if any(isinstance(part, wrappers) for part in model.modules()):
+        return "pass the module inside the wrapper, its .module"
+    return "take out of it what cannot be copied"
 
 
 def _tensor_memo(model: nn.Module, kept: list[Any], own_weights: bool) -> dict[int, Any]:
@@ -111,7 +122,9 @@ def _copied_functions(kept: list[Any], memo: dict[int, Any]) -> list[_Pair]:
     pairs: list[_Pair] = []
     for function in kept:
         if isinstance(function, types.FunctionType) and function.__closure__:
-            cells = tuple(types.CellType() for _ in function.__closure__)
+            cells = tuple(  # functions that share a variable go on sharing it
+                memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__
+            )
             made = types.FunctionType(
                 function.__code__, function.__globals__, function.__name__, None, cells
             )
@@ -124,7 +137,7 @@ def _fill(old: types.FunctionType, new: types.FunctionType, memo: dict[int, Any]
     """Give a copied function copies of what the function encloses and keeps."""
     for cell, filled in zip(old.__closure__ or (), new.__closure__ or (), strict=True):
         content = _content(cell)
-        if content is not _EMPTY:
+        if content is not _EMPTY and _content(filled) is _EMPTY:
             filled.cell_contents = _copied(content, memo)
     new.__defaults__ = copy.deepcopy(old.__defaults__, memo)
     new.__kwdefaults__ = copy.deepcopy(old.__kwdefaults__, memo)
@@ -167,7 +180,13 @@ def _retarget(container: Any, memo: Mapping[int, Any]) -> None:
     for key, value in items:
         if isinstance(value, weakref.ref):
             container[key] = _retargeted(value, memo)
-        elif type(value) in (dict, list) and value:
+        elif isinstance(value, partial):
+            own: Any = value
+            args, words = list(own.args), dict(own.keywords)
+            _retarget(args, memo)
+            _retarget(words, memo)
+            own.__setstate__((value.func, tuple(args), words, vars(value)))
+        elif isinstance(value, (dict, list)) and value:
             _retarget(value, memo)
 
 
@@ -201,8 +220,9 @@ def _kept_by(value: Any) -> list[Any]:
     found: list[Any] = [kept] if isinstance(kept, dict) and kept else []
     found += [getattr(value, name) for name in _slots(value)]
     if isinstance(value, types.FunctionType):
-        cells = (_content(cell) for cell in value.__closure__ or ())
-        found += [value.__defaults__, value.__kwdefaults__, *cells]
+        cells = value.__closure__ or ()
+        contents = [one for one in map(_content, cells) if one is not _EMPTY]
+        found += [value.__defaults__, value.__kwdefaults__, *cells, *contents]
     return found
 
 
@@ -304,11 +324,22 @@ def _snapshot_of(value: Any) -> _Snapshot | None:
         return _Snapshot(
             bits.state, lambda state: bool(bits.state == state), partial(setattr, bits, "state")
         )
+    if isinstance(value, types.CellType):
+        return _Snapshot(
+            _content(value), lambda held: _content(value) is held, partial(_set_cell, value)
+        )
     names = _slots(value)
     if not names:
         return None
     held = {name: getattr(value, name) for name in names}
     return _Snapshot(held, partial(_same_slots, value), partial(_set_slots, value))
+
+
+def _set_cell(cell: types.CellType, content: Any) -> None:
+    if content is _EMPTY:
+        del cell.cell_contents
+    else:
+        cell.cell_contents = content
 
 
 def _same_items(value: dict[Any, Any], before: dict[Any, Any]) -> bool:

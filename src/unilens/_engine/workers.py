@@ -60,7 +60,7 @@ class Workers:
         """Run what follows as a pass is run, on the calling thread, outside of its autocast."""
         kind = self._device.type
         off = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else _NOTHING
-        with off, single_threaded() if self._on_cpu else _NOTHING:
+        with modes_taken_off(), off, single_threaded() if self._on_cpu else _NOTHING:
             yield
 
 
@@ -112,6 +112,22 @@ class _Run:
                 except BaseException as error:
                     self._error = self._error or error
                     self._stopped = True
+
+
+@contextlib.contextmanager
+def modes_taken_off() -> Iterator[None]:
+    """Take off torch's modes that an interrupt left on: Ctrl-C may fall between on and off."""
+    stacks: tuple[Callable[[], list[Any]], ...] = (
+        torch.overrides._get_current_function_mode_stack,
+        torch.utils._python_dispatch._get_current_dispatch_mode_stack,
+    )
+    before = [len(stack()) for stack in stacks]
+    try:
+        yield
+    finally:
+        for stack, count in zip(stacks, before, strict=True):
+            while len(modes := stack()) > count:
+                modes[-1].__exit__(None, None, None)
 
 
 @contextlib.contextmanager

@@ -23,10 +23,11 @@ from .._engine.plans import MODEL_ERRORS
 from ..attribution import Attribution, Case, Method
 from ..baselines import Baseline, Constant, baselines
 from ..baselines.base import check_fits, check_single, passes_of
-from ..checks import not_differentiable
+from ..checks import not_differentiable, quantised
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, first_line, require
 from ..gradients import Evaluator, Passes, Run
+from ..numerics import wide
 from ..references import check_references, references_for
 from ..registry import Card, Composed
 from ..scores import Score, logit
@@ -34,6 +35,9 @@ from ..scores import resolve as resolve_score
 from ..settings import check_part
 from .base import methods
 
+_LARGEST_GAP = {torch.bfloat16: 5e-2}
+"""By the points' dtype, 1e-3 for others, as a share of the sum of absolute values: the rule is
+complete up to rounding where it sees all that runs."""
 _NO_DIFFERENCE = 1e-10
 """Differences below it count as none: there the derivative stands for the quotient."""
 
@@ -213,7 +217,9 @@ class GuidedBackprop(Method):
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model has no ReLU to which the rule applies."""
         with _ruled(model, inputs[:1], self._rules) as (rules, run):
-            run(inputs[:1].clone().requires_grad_())
+            outputs = run(inputs[:1].clone().requires_grad_())
+        if not outputs.requires_grad:
+            raise not_differentiable(model.model)
         if not rules.applied:
             others = dict.fromkeys(filter(None, map(_activation, rules.others)))
             raise NotApplicableError(
@@ -259,12 +265,17 @@ def _ruled(
     model: Evaluator, inputs: Tensor, rules: Mapping[str, Rule]
 ) -> Iterator[tuple[ActivationRules, Run]]:
     """Lend one plain pass of the model under rules, and the rules' notes."""
+    if any(isinstance(part, torch.jit.ScriptModule) for part in model.model.modules()):
+        raise NotApplicableError(
+            "rules for activations do not reach into TorchScript; use the model that it was made "
+            "from, or method='ig'"
+        )
+    if model.plan(inputs).reentrant:
+        raise NotApplicableError(
+            "rules for activations do not reach into reentrant checkpoints; use checkpoint(..., "
+            "use_reentrant=False) in the model, or method='ig'"
+        )
     with model.borrowed(inputs) as (module, run):
-        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-            raise NotApplicableError(
-                "rules at activations do not reach into TorchScript; use the model that it was "
-                "made from, or method='ig'"
-            )
         names = {part: name for name, part in module.named_modules()}
         notes = ActivationRules(rules, names)
 
@@ -279,9 +290,11 @@ def _gradient(model: Any, total: Tensor, point: Tensor) -> Tensor:
     if not total.requires_grad:
         raise not_differentiable(model)
     try:
-        (gradient,) = torch.autograd.grad(total, point, materialize_grads=True)
+        (gradient,) = torch.autograd.grad(total, point, allow_unused=True)
     except MODEL_ERRORS as error:
         raise not_differentiable(model, first_line(error)) from error
+    if gradient is None:
+        raise not_differentiable(model, "outputs that do not depend on them")
     return gradient.detach()
 
 
@@ -300,6 +313,8 @@ def _check_rescale(model: Evaluator, inputs: Tensor) -> None:
             "deeplift divides by differences that vanish in float16; use model.float()"
         )
     model.private_module(inputs)  # linear in the inputs alone: a copy's weights are frozen
+    if plan.backward_error or any(map(quantised, model.model.modules())):
+        raise not_differentiable(model.model, plan.backward_error or "outputs without a gradient")
     if not plan.together:
         raise NotApplicableError(
             "deeplift runs an input and its baseline in one pass, but the model mixes the rows of "
@@ -348,7 +363,21 @@ def _rescale(case: Case, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
         scores = logit(run(points), target)
         multipliers = _gradient(case.evaluator.model, scores.sum(), points)[0]
     _refuse_others(rules)
-    return multipliers * (case.inputs[row] - baseline), scores[1].detach()
+    values, start = multipliers * (case.inputs[row] - baseline), scores[1].detach()
+    share = _LARGEST_GAP.get(case.evaluator.plan(points[:1]).dtype, 1e-3)
+    _check_complete(values, scores[0].detach() - start, share)
+    return values, start
+
+
+def _check_complete(values: Tensor, change: Tensor, share: float) -> None:
+    """Raise where values miss the change of the score: part of the model was out of sight."""
+    gap = float((wide(change) - wide(values).sum()).abs())
+    if gap > share * float(wide(values).abs().sum() + change.abs()):
+        raise NotApplicableError(
+            f"deeplift's values miss the change of the score by {gap:.1g}: the model runs "
+            "something that its rules cannot see, such as a torch.autograd.Function, compiled code "
+            "or half precision; use method='ig'"
+        )
 
 
 def _compared(

@@ -238,6 +238,11 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
         )
     copy = model.private_module(one)
     _refuse_scripted(copy)
+    if model.plan(one).reentrant:
+        raise NotApplicableError(
+            "Grad-CAM cannot look into reentrant checkpoints; use checkpoint(..., "
+            "use_reentrant=False) in the model, or method='ig'"
+        )
     inner = users_module(copy)
     layers = {name: part for name, part in inner.named_modules(remove_duplicate=False) if name}
     if layer is not None and layer not in layers:
@@ -254,6 +259,8 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
         part.register_forward_hook(functools.partial(notes.take, name))
     with torch.enable_grad():
         outputs = model.run(copy, one.clone().requires_grad_())
+    if not (notes.grids or outputs.requires_grad):
+        raise not_differentiable(model.model, within="layers")
     if not notes.grids:
         raise NotApplicableError(notes.complaint(layer))
     return outputs, list(notes.grids)  # checkpointing runs layers again on the way back
