@@ -577,7 +577,7 @@ class Evaluator:
         key = (str(shape), wide.dtype, wide.device, self._first)
         try:
             plan = remembered(self._module, key, lambda: self._proven(wide))
-        except (MemoryError, *MODEL_ERRORS) as error:
+        except MODEL_ERRORS as error:
             if isinstance(error, UnilensError):
                 raise
             if not out_of_memory(error):

@@ -28,11 +28,8 @@ GRADIENT_TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 """Of the gradient's l2 norm: where a unit is near its kink, rounding alone switches it."""
 _HALF_TOLERANCE = 2e-2
 SPEED_UPS = ("folded", "channels_last", "together")
-MODEL_ERRORS = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, NameError),
-    *(RuntimeError, TypeError, ValueError),
-)
-"""What a user's forward or backward can raise."""
+MODEL_ERRORS = (Exception,)
+"""What a user's forward or backward can raise: exceptions of their own, files, warnings too."""
 
 
 @dataclass(frozen=True)
