@@ -58,8 +58,6 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
             made = copy.deepcopy(model, memo)
             for old, new in functions:
                 _fill(old, new, memo)
-            for part in made.modules():
-                _retarget(vars(part), memo)
     except Exception as error:  # a user's module can hold anything: locks, streams, handles
         raise UnilensError(
             f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
@@ -71,6 +69,8 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
             "expected a model that copy.deepcopy can copy, but the copy still holds modules of the "
             "model itself; mend its __deepcopy__"
         )
+    for part in made.modules():
+        _retarget(vars(part), memo)
     for value in made.parameters():  # those of TorchScript come with a graph
         value.detach_().requires_grad_(False)
     return made
