@@ -95,17 +95,23 @@ _Pair = tuple[types.FunctionType, types.FunctionType]
 
 
 def _copied_functions(kept: list[Any], memo: dict[int, Any]) -> list[_Pair]:
-    """Return the functions that enclose something, each with a copy whose cells are empty."""
+    """Return the functions that keep something, each with a copy that keeps nothing yet."""
     pairs: list[_Pair] = []
     for function in kept:
-        if isinstance(function, types.FunctionType) and function.__closure__:
-            cells = tuple(types.CellType() for _ in function.__closure__)
+        if isinstance(function, types.FunctionType) and _encloses(function):
+            cells = tuple(types.CellType() for _ in function.__closure__ or ())
             made = types.FunctionType(
                 function.__code__, function.__globals__, function.__name__, None, cells
             )
             memo[id(function)] = made
             pairs.append((function, made))
     return pairs
+
+
+def _encloses(function: types.FunctionType) -> bool:
+    """Return whether a function keeps something of its own: in cells, defaults or attributes."""
+    kept = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    return bool(function.__closure__) or not all(isinstance(value, _ATOMS) for value in kept)
 
 
 def _fill(old: types.FunctionType, new: types.FunctionType, memo: dict[int, Any]) -> None:
