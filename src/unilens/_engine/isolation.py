@@ -190,6 +190,8 @@ def _kept_by(value: Any) -> list[Any]:
         return [value.__self__, value.__func__]
     if isinstance(value, functools.partial):
         return [value.func, value.args, value.keywords]
+    if isinstance(value, torch.jit.ScriptModule):  # whose tensors are none of its attributes
+        return [*value.parameters(), *value.buffers()]
     kept = getattr(value, "__dict__", None)
     found: list[Any] = [kept] if isinstance(kept, dict) and kept else []
     if isinstance(value, types.FunctionType):
@@ -223,13 +225,15 @@ class Guard:
         self._before = [_COPIERS[type(value)](value) for value in self._containers]
         self._aliases = [_alias(value) for value in self._tensors]
         self._watch = _WriteWatch(self._tensors)
-        if self._scripted:
+        if self._scripted:  # a mode takes numbers for tensors in it
             self._watch.save_all()
-        self._watch.__enter__()
+        else:
+            self._watch.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._watch.__exit__(*error)
+        if not self._scripted:
+            self._watch.__exit__(*error)
         self.wrote_tensors = self._watch.restore()
         for value, alias in zip(self._tensors, self._aliases, strict=True):
             if alias is not None and _moved(value, alias):
@@ -354,7 +358,7 @@ class _WriteWatch(TorchDispatchMode):
                 self._saved[pointer] = self._watched[pointer].clone()
 
     def save_all(self) -> None:
-        """Save every watched tensor: what TorchScript writes cannot be told beforehand."""
+        """Save every watched tensor: what is run without this mode may write into any."""
         self._saved = {pointer: storage.clone() for pointer, storage in self._watched.items()}
 
     def restore(self) -> bool:
