@@ -203,9 +203,10 @@ def _kept_by(value: Any) -> list[Any]:
 class Guard:
     """Puts back, when a block ends, what the block changed in what a model keeps.
 
-    That is: the values of its tensors (bitwise, those written through `.data` too), attributes,
-    and the content of dictionaries, lists and sets; what hooks and closures enclose; and mutable
-    values of the classes and globals that the model's own code names.
+    That is: the values of its tensors (bitwise, those written through `.data` too), their `.grad`
+    and `.requires_grad`, attributes, and the content of dictionaries, lists and sets; what hooks
+    and closures enclose; and mutable values of the classes and globals that the model's own code
+    names.
 
     Attributes:
         changed: whether the block changed any of these.
@@ -218,12 +219,15 @@ class Guard:
         for outside in _outside(kept):
             kept += _reachable(outside)
         self._tensors = [value for value in kept if isinstance(value, Tensor)]
+        self._leaves = [value for value in self._tensors if value.is_leaf]
+        self._tensors += [value.grad for value in self._leaves if value.grad is not None]
         self._containers = [value for value in kept if type(value) in _COPIERS]
         self._scripted = any(isinstance(value, torch.jit.ScriptModule) for value in kept)
 
     def __enter__(self) -> Self:
         self._before = [_COPIERS[type(value)](value) for value in self._containers]
         self._aliases = [_alias(value) for value in self._tensors]
+        self._grads = [(value.requires_grad, value.grad) for value in self._leaves]
         self._watch = _WriteWatch(self._tensors)
         if self._scripted:  # a mode takes numbers for tensors in it
             self._watch.save_all()
@@ -240,6 +244,10 @@ class Guard:
                 value.data = alias
                 self.wrote_tensors = True
         self.changed = self.wrote_tensors
+        for value, (required, grad) in zip(self._leaves, self._grads, strict=True):
+            if value.requires_grad != required or value.grad is not grad:
+                value.requires_grad_(required).grad = grad
+                self.changed = True
         for value, before in zip(self._containers, self._before, strict=True):
             if not _same(value, before):
                 _put_back(value, before)
