@@ -126,7 +126,8 @@ def prove(
     wanted: Plan | None = None
     for candidate in _candidates(plan):
         try:
-            module, able = prepared(copied, candidate, reference.points[:1], call)
+            with USER_MODULE, Guard(model):
+                module, able = prepared(copied, candidate, reference.points[:1], call)
             wanted = wanted or able
             found, why = reference.try_copy(module, able)
         except MODEL_ERRORS as error:
@@ -196,7 +197,7 @@ class _Reference:
         """Return the plan where a copy gives the user's values, and what is wrong elsewhere."""
         with USER_MODULE:
             own, users = Guard(module), Guard(self.model)
-            with users, own:
+            with own, users:  # what both keep, as a list of their class, counts as the user's
                 saved, reason = self._compare(module, plan)
         if users.changed:
             return None, _WRITES_OUTSIDE
