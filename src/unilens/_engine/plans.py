@@ -365,17 +365,22 @@ def _largest_difference(values: Tensor, expected: Tensor) -> float:
     """Return the largest difference of a row, relative to the row's largest value."""
     if values.shape != expected.shape:
         return torch.inf
-    same = (values == expected) | (values.isnan() & expected.isnan())
-    off = torch.where(same, 0, (values - expected).abs()).amax(-1)
+    off = _difference(values, expected).abs().amax(-1)
     scale = expected.abs().amax(-1).clamp_min(torch.finfo(expected.dtype).tiny)
-    return float((off / scale).max())
+    return float(torch.where(off == 0, 0, off / scale).max())
 
 
 def _relative_norm(values: Tensor, expected: Tensor) -> float:
     """Return the norm of a row's difference, relative to the row's norm."""
-    off = (values - expected).flatten(1).double().norm(dim=1)
+    off = _difference(values, expected).flatten(1).double().norm(dim=1)
     scale = expected.flatten(1).double().norm(dim=1).clamp_min(torch.finfo(expected.dtype).tiny)
     return float(torch.where(off == 0, 0, off / scale).max())
+
+
+def _difference(values: Tensor, expected: Tensor) -> Tensor:
+    """Return a difference that is 0 where both are infinite, or both NaN."""
+    same = (values == expected) | (values.isnan() & expected.isnan())
+    return torch.where(same, 0, values - expected)
 
 
 _REMEMBERED: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()
