@@ -419,8 +419,7 @@ class Evaluator:
             )
             return outputs
         with self._borrowed(plain, points[:1]) as module:
-            names = [name for name, _ in module.named_parameters()]
-            weights = dict(zip(names, self._module.parameters(), strict=True))
+            weights = dict(self._module.named_parameters())
             return self._forward(_Reweighted(module, weights), plain, points)
 
     def _forward(self, module: nn.Module, plan: Plan, points: Tensor) -> Tensor:
@@ -667,9 +666,11 @@ class _Learners:
         """Lend a copy as the model is, and its chosen weights, which take gradients."""
         try:
             module = self._idle.pop()
+            first = dict(self._base.named_parameters())
             with torch.no_grad():
-                for value, first in zip(module.parameters(), self._base.parameters(), strict=True):
-                    value.copy_(first)
+                for name, value in module.named_parameters():
+                    if name in first:  # a forward may add some
+                        value.copy_(first[name])
         except IndexError:
             module = private_copy(self._base, own_weights=True)
         named = module.named_parameters()
