@@ -211,6 +211,7 @@ class Guard:
     Attributes:
         changed: whether the block changed any of these.
         wrote_tensors: whether it wrote into a tensor.
+        scripted: whether TorchScript is in the model, which does not run under a dispatch mode.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -222,21 +223,21 @@ class Guard:
         self._leaves = [value for value in self._tensors if value.is_leaf]
         self._tensors += [value.grad for value in self._leaves if value.grad is not None]
         self._containers = [value for value in kept if type(value) in _COPIERS]
-        self._scripted = any(isinstance(value, torch.jit.ScriptModule) for value in kept)
+        self.scripted = any(isinstance(value, torch.jit.ScriptModule) for value in kept)
 
     def __enter__(self) -> Self:
         self._before = [_COPIERS[type(value)](value) for value in self._containers]
         self._aliases = [_alias(value) for value in self._tensors]
         self._grads = [(value.requires_grad, value.grad) for value in self._leaves]
         self._watch = _WriteWatch(self._tensors)
-        if self._scripted:  # a mode takes numbers for tensors in it
+        if self.scripted:  # a mode takes numbers for tensors in it
             self._watch.save_all()
         else:
             self._watch.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if not self._scripted:
+        if not self.scripted:
             self._watch.__exit__(*error)
         self.wrote_tensors = self._watch.restore()
         for value, alias in zip(self._tensors, self._aliases, strict=True):
@@ -342,7 +343,7 @@ class _WriteWatch(TorchDispatchMode):
         super().__init__()
         self._watched = {}
         for value in tensors:
-            pointer = _pointer(value)
+            pointer = pointer_of(value)
             if pointer:
                 self._watched[pointer] = value.detach().untyped_storage()
         self._saved: dict[int, torch.UntypedStorage] = {}
@@ -363,7 +364,7 @@ class _WriteWatch(TorchDispatchMode):
 
     def _save(self, given: Any) -> None:
         for value in given if isinstance(given, (list, tuple)) else [given]:
-            pointer = _pointer(value) if isinstance(value, Tensor) else 0
+            pointer = pointer_of(value) if isinstance(value, Tensor) else 0
             if pointer in self._watched and pointer not in self._saved:
                 self._saved[pointer] = self._watched[pointer].clone()
 
@@ -386,7 +387,7 @@ def _bytes(storage: torch.UntypedStorage) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
-def _pointer(value: Tensor) -> int:
+def pointer_of(value: Tensor) -> int:
     """Return where a tensor's storage lies; 0 for tensors without one of their own."""
     try:
         return int(value.untyped_storage().data_ptr())

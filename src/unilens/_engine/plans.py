@@ -7,6 +7,7 @@ dropped, down to the plain call of the user's module.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -21,6 +22,7 @@ from ..errors import UnilensError, first_line
 from .folding import fold_batch_norms
 from .isolation import USER_MODULE, Guard, private_copy
 from .memory import out_of_memory
+from .reads import ValueReads
 
 OUTPUT_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Of the largest output, by the precision of the pass; 0.02 in half precision."""
@@ -86,12 +88,14 @@ class Observation(NamedTuple):
         gradient: of a fixed sum of the outputs; None where there is none.
         error: what the pass backward raises, or nothing.
         saved_bytes: that autograd keeps for all points.
+        reads_values: whether values that depend on the points were read as Python numbers.
     """
 
     outputs: Tensor
     gradient: Tensor | None
     error: str
     saved_bytes: int
+    reads_values: bool = False
 
 
 Call = Callable[[nn.Module, Tensor, Plan], Tensor]
@@ -252,6 +256,8 @@ def _observe_user(
         assert error is not None
         raise error
     plan = dataclasses.replace(plan, own_weights=wrote, backward_error=first.error)
+    if first.reads_values:
+        plan = plan.without("its forward decides by values of its input", "together")
     if _is_reentrant(first.error):
         plan = dataclasses.replace(plan, reentrant=True, backward_error="")
         plan = plan.without("reentrant checkpointing", *SPEED_UPS)
@@ -270,9 +276,11 @@ def _is_reentrant(error: str) -> bool:
 def _guarded(model: nn.Module, point: Tensor, plan: Plan, call: Call) -> tuple[Observation, bool]:
     """Observe the user's module, and return whether a pass writes into its tensors."""
     plain = dataclasses.replace(plan.without("", *SPEED_UPS), reentrant=False)
-    with USER_MODULE, Guard(model) as guard:
-        seen = observe(model, point, plain, call)
-    return seen, guard.wrote_tensors
+    with USER_MODULE:
+        reads, guard = ValueReads(point), Guard(model)
+        with guard, contextlib.nullcontext() if guard.scripted else reads:
+            seen = observe(model, point, plain, call)
+    return seen._replace(reads_values=reads.found), guard.wrote_tensors
 
 
 def _uncopied(reference: _Reference, reason: str) -> Plan:
