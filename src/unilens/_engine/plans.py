@@ -108,7 +108,7 @@ def prove(
     """Return the fastest plan whose outputs and gradients are those of the user's module.
 
     It costs two passes of the user's module, and for each plan that is tried one of its copy with
-    both points.
+    both points; another, forward alone, where a pass shall take several.
 
     Args:
         model: the user's module; what a pass changes in it is put back.
@@ -218,7 +218,22 @@ class _Reference:
         """Return the saved bytes of a point, and by what a copy's values differ."""
         parts = [self.points] if plan.together else self.points.split(1)
         seen = _joined([observe(module, part, plan, self.call) for part in parts])
-        return seen.saved_bytes // 2, self.difference(seen, plan)
+        reason = self.difference(seen, plan)
+        if plan.together and not reason:
+            reason = self._beside_another(module, plan)
+        return seen.saved_bytes // 2, reason
+
+    def _beside_another(self, module: nn.Module, plan: Plan) -> str:
+        """Return by what the outputs at the input differ beside a point of the other sign.
+
+        A mean of the batch that values are compared with may give the same near the input.
+        """
+        with torch.no_grad():
+            try:
+                beside = self.call(module, torch.cat([self.points[:1], -self.points[:1]]), plan)
+            except MODEL_ERRORS:  # no input of this model
+                return ""
+        return self.difference(Observation(beside[:1], None, "", 0), plan)
 
     def difference(self, seen: Observation, plan: Plan) -> str:
         """Return by what an observation differs beyond the tolerance, or nothing."""
