@@ -423,7 +423,7 @@ class Net(nn.Module):
         return self.output(logits)
 
 
-def _beside(kind, net):
+def _beside(kind, net, dtype):
     """Put what a recipe keeps into a network."""
     first = net.body[0] if len(net.body) else net.head
     if kind == "changed_by_hook":
@@ -433,7 +433,7 @@ def _beside(kind, net):
     elif kind == "backward_hook":
         first.register_full_backward_hook(lambda m, i, o: (i[0] * 2,))
     elif kind == "unregistered":
-        hidden = [net.head]
+        hidden = [net.head.to(dtype)]
         del net.head
         net.head = lambda x: hidden[0](x)
     elif kind == "in_closure":
@@ -513,7 +513,7 @@ def _net(recipe):
     for name, value in net.named_buffers():
         if value.is_floating_point():
             value.uniform_(0.5, 1.5) if "var" in name else value.normal_()
-    _beside(recipe.keeps, net)
+    _beside(recipe.keeps, net, DTYPES[recipe.dtype])
     if recipe.writes:
         net.write, net.history, net.table_of = WRITES[recipe.writes], [], {}
         net.register_buffer("calls", torch.zeros(()))
