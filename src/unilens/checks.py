@@ -78,7 +78,7 @@ def check_outputs(outputs: object, count: int) -> Tensor:
     shape = tuple(outputs.shape)
     if shape == (count,) or (not shape and count == 1):
         return outputs.reshape(count, 1)
-    if outputs.ndim != 2 or len(outputs) != count:
+    if outputs.ndim != 2 or len(outputs) != count or not shape[1]:
         raise UnilensError(
             f"expected outputs of shape ({count}, classes), got {shape}; "
             f"{_row_remedy(shape, count)}"

@@ -438,8 +438,8 @@ class Evaluator:
             )
             return outputs
         with self._borrowed(plain, points[:1]) as module:
-            names = [name for name, _ in module.named_parameters()]
-            weights = dict(zip(names, self._module.parameters(), strict=True))
+            names = (name for name, _ in module.named_parameters())  # inside a wrapper others
+            weights = dict(zip(names, self._module.parameters(), strict=False))
             return self._forward(_Reweighted(module, weights), plain, points)
 
     def _forward(self, module: nn.Module, plan: Plan, points: Tensor) -> Tensor:
@@ -620,7 +620,7 @@ class Evaluator:
         key = (str(shape), wide.dtype, wide.device, self._first)
         try:
             plan = remembered(self._module, key, lambda: self._proven(wide))
-        except (MemoryError, *MODEL_ERRORS) as error:
+        except MODEL_ERRORS as error:
             if isinstance(error, UnilensError):
                 raise
             if not out_of_memory(error):
@@ -710,9 +710,11 @@ class _Learners:
         """Lend a copy as the model is, and its chosen weights, which take gradients."""
         try:
             module = self._idle.pop()
+            first = dict(self._base.named_parameters())
             with torch.no_grad():
-                for value, first in zip(module.parameters(), self._base.parameters(), strict=True):
-                    value.copy_(first)
+                for name, value in module.named_parameters():
+                    if name in first:  # a forward may add some
+                        value.copy_(first[name])
         except IndexError:
             module = private_copy(self._base, own_weights=True)
         named = module.named_parameters()
@@ -729,10 +731,14 @@ def _second(product: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _another_point(inputs: Tensor) -> Tensor:
-    """Return a point near an input: each value shrunk by up to a quarter, noise where all are 0."""
+    """Return another point: each value of an input shrunk at random, noise where all are 0.
+
+    It lies as far away as the points of a path do, so that what depends on the rest of a batch
+    shows.
+    """
     generator = torch.Generator().manual_seed(0)
     drawn = torch.rand(inputs.shape[1:], generator=generator, dtype=torch.float64).to(inputs)
-    return inputs * (1 - drawn / 4) if inputs.any() else inputs + drawn / 4
+    return inputs * drawn if inputs.any() else inputs + drawn / 4
 
 
 def _floating_dtypes(tensors: list[Tensor]) -> list[torch.dtype]:

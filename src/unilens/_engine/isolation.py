@@ -87,6 +87,8 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
             "expected a model that copy.deepcopy can copy, but the copy still holds modules of the "
             "model itself; mend its __deepcopy__"
         )
+    for part in made.modules():
+        _retarget(vars(part), memo)
     for value in made.parameters():  # those of TorchScript come with a graph
         value.detach_().requires_grad_(False)
     return made
@@ -118,12 +120,12 @@ _Pair = tuple[types.FunctionType, types.FunctionType]
 
 
 def _copied_functions(kept: list[Any], memo: dict[int, Any]) -> list[_Pair]:
-    """Return the functions that enclose something, each with a copy whose cells are empty."""
+    """Return the functions that keep something, each with a copy that keeps nothing yet."""
     pairs: list[_Pair] = []
     for function in kept:
-        if isinstance(function, types.FunctionType) and function.__closure__:
+        if isinstance(function, types.FunctionType) and _encloses(function):
             cells = tuple(  # functions that share a variable go on sharing it
-                memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__
+                memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ()
             )
             made = types.FunctionType(
                 function.__code__, function.__globals__, function.__name__, None, cells
@@ -131,6 +133,12 @@ def _copied_functions(kept: list[Any], memo: dict[int, Any]) -> list[_Pair]:
             memo[id(function)] = made
             pairs.append((function, made))
     return pairs
+
+
+def _encloses(function: types.FunctionType) -> bool:
+    """Return whether a function keeps something of its own: in cells, defaults or attributes."""
+    kept = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    return bool(function.__closure__) or not all(isinstance(value, _ATOMS) for value in kept)
 
 
 def _fill(old: types.FunctionType, new: types.FunctionType, memo: dict[int, Any]) -> None:
@@ -216,6 +224,8 @@ def _kept_by(value: Any) -> list[Any]:
         return [value.__self__, value.__func__]
     if isinstance(value, partial):
         return [value.func, value.args, value.keywords]
+    if isinstance(value, torch.jit.ScriptModule):  # whose tensors are none of its attributes
+        return [*value.parameters(), *value.buffers()]
     kept = getattr(value, "__dict__", None)
     found: list[Any] = [kept] if isinstance(kept, dict) and kept else []
     found += [getattr(value, name) for name in _slots(value)]
@@ -230,14 +240,15 @@ class Guard:
     """Puts back, when a block ends, what the block changed in what a model keeps.
 
     That is: the values of its tensors and arrays (bitwise, those written through `.data` too),
-    attributes and slots, the content of dictionaries, lists and sets, the states of random
-    generators; what hooks and closures enclose; and what the model's own code names of its
-    classes, modules and globals, by way of other functions too.
+    their `.grad` and `.requires_grad`, attributes and slots, the content of dictionaries, lists and
+    sets, the states of random generators; what hooks and closures enclose; and what the model's
+    own code names of its classes, modules and globals, by way of other functions too.
 
     Attributes:
         changed: whether the block changed what the model itself keeps.
         changed_outside: whether it changed what lies outside of the model.
         wrote_tensors: whether it wrote into a tensor.
+        scripted: whether TorchScript is in the model, which does not run under a dispatch mode.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -247,9 +258,11 @@ class Guard:
         seen = {id(value) for value in own}
         around = [value for one in outside for value in _reachable(one) if id(value) not in seen]
         self._tensors = [value for value in (*own, *around) if isinstance(value, Tensor)]
+        self._leaves = [value for value in self._tensors if value.is_leaf]
+        self._tensors += [value.grad for value in self._leaves if value.grad is not None]
         self._own = [value for value in own if _snapshot_of(value) is not None]
         self._around = [value for value in around if _snapshot_of(value) is not None]
-        self._scripted = any(isinstance(value, torch.jit.ScriptModule) for value in own)
+        self.scripted = any(isinstance(value, torch.jit.ScriptModule) for value in own)
 
     def __enter__(self) -> Self:
         self._before, self._before_around = (
@@ -258,18 +271,25 @@ class Guard:
         )
         self._bound = [binding.read() for binding in self._bindings]
         self._aliases = [_alias(value) for value in self._tensors]
-        self._watch = _WriteWatch(self._tensors, everything=self._scripted)
-        self._watch.__enter__()
+        self._grads = [(value.requires_grad, value.grad) for value in self._leaves]
+        self._watch = _WriteWatch(self._tensors, everything=self.scripted)
+        if not self.scripted:  # a mode takes numbers for tensors in it
+            self._watch.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._watch.__exit__(*error)
+        if not self.scripted:
+            self._watch.__exit__(*error)
         self.wrote_tensors = self._watch.restore()
         for value, alias in zip(self._tensors, self._aliases, strict=True):
             if alias is not None and _moved(value, alias):
                 value.data = alias
                 self.wrote_tensors = True
         self.changed = any([self.wrote_tensors, *(one.restore() for one in self._before)])
+        for value, (required, grad) in zip(self._leaves, self._grads, strict=True):
+            if value.requires_grad != required or value.grad is not grad:
+                value.requires_grad_(required).grad = grad
+                self.changed = True
         pairs = zip(self._bindings, self._bound, strict=True)
         self.changed_outside = any(
             [
@@ -518,7 +538,7 @@ class _WriteWatch(TorchDispatchMode):
         super().__init__()
         self._watched = {}
         for value in tensors:
-            pointer = _pointer(value)
+            pointer = pointer_of(value)
             if pointer:
                 self._watched[pointer] = value.detach().untyped_storage()
         # Writes through NumPy and in TorchScript are not seen: what is small is saved at once.
@@ -533,16 +553,18 @@ class _WriteWatch(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         schema = getattr(func, "_schema", None)
-        if schema is not None and schema.is_mutable:
+        statistics = "batch_norm" in str(func)  # written too, but no schema says so
+        if schema is not None and (schema.is_mutable or statistics):
             for position, argument in enumerate(schema.arguments):
-                if argument.alias_info is not None and argument.alias_info.is_write:
+                written = argument.alias_info is not None and argument.alias_info.is_write
+                if written or (statistics and argument.name.startswith("running_")):
                     given = args[position] if position < len(args) else kwargs.get(argument.name)
                     self._save(given)
         return func(*args, **kwargs)
 
     def _save(self, given: Any) -> None:
         for value in given if isinstance(given, (list, tuple)) else [given]:
-            pointer = _pointer(value) if isinstance(value, Tensor) else 0
+            pointer = pointer_of(value) if isinstance(value, Tensor) else 0
             if pointer in self._watched and pointer not in self._saved:
                 self._saved[pointer] = self._watched[pointer].clone()
 
@@ -561,7 +583,7 @@ def _bytes(storage: torch.UntypedStorage) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
-def _pointer(value: Tensor) -> int:
+def pointer_of(value: Tensor) -> int:
     """Return where a tensor's storage lies; 0 for tensors without one of their own."""
     try:
         return int(value.untyped_storage().data_ptr())

@@ -7,6 +7,7 @@ dropped, down to the plain call of the user's module.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
@@ -22,6 +23,7 @@ from ..errors import UnilensError, first_line
 from .folding import fold_batch_norms
 from .isolation import USER_MODULE, Guard, private_copy, unwrapped
 from .memory import out_of_memory
+from .reads import ValueReads
 
 OUTPUT_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Of the largest output, by the precision of the pass; 0.02 in half precision."""
@@ -29,11 +31,8 @@ GRADIENT_TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 """Of the gradient's l2 norm: where a unit is near its kink, rounding alone switches it."""
 _HALF_TOLERANCE = 2e-2
 SPEED_UPS = ("folded", "channels_last", "together")
-MODEL_ERRORS = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, NameError),
-    *(RuntimeError, TypeError, ValueError),
-)
-"""What a user's forward or backward can raise."""
+MODEL_ERRORS = (Exception,)
+"""What a user's forward or backward can raise: exceptions of their own, files, warnings too."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,14 @@ class Observation(NamedTuple):
         gradient: of a fixed sum of the outputs; None where there is none.
         error: what the pass backward raises, or nothing.
         saved_bytes: that autograd keeps for all points.
+        reads_values: whether values that depend on the points were read as Python numbers.
     """
 
     outputs: Tensor
     gradient: Tensor | None
     error: str
     saved_bytes: int
+    reads_values: bool = False
 
 
 Call = Callable[[nn.Module, Tensor, Plan], Tensor]
@@ -130,7 +131,8 @@ def prove(
     wanted: Plan | None = None
     for candidate in _candidates(plan):
         try:
-            module, able = prepared(copied, candidate, reference.points[:1], call)
+            with USER_MODULE, Guard(model):
+                module, able = prepared(copied, candidate, reference.points[:1], call)
             wanted = wanted or able
             found, why = reference.try_copy(module, able)
         except MODEL_ERRORS as error:
@@ -201,7 +203,7 @@ class _Reference:
         """Return the plan where a copy gives the user's values, and what is wrong elsewhere."""
         with USER_MODULE:
             own, users = Guard(module), Guard(self.model)
-            with users, own:
+            with own, users:  # what both keep, as a list of their class, counts as the user's
                 saved, reason = self._compare(module, plan)
         if users.changed or users.changed_outside or own.changed_outside:
             return None, _WRITES_OUTSIDE
@@ -255,6 +257,8 @@ def _observe_user(
         assert error is not None
         raise error
     plan = dataclasses.replace(plan, own_weights=wrote, backward_error=first.error)
+    if first.reads_values:
+        plan = plan.without("its forward decides by values of its input", "together")
     if _is_reentrant(first.error):
         plan = dataclasses.replace(plan, reentrant=True, backward_error="")
         plan = plan.without("reentrant checkpointing", *SPEED_UPS)
@@ -273,9 +277,11 @@ def _is_reentrant(error: str) -> bool:
 def _guarded(model: nn.Module, point: Tensor, plan: Plan, call: Call) -> tuple[Observation, bool]:
     """Observe the user's module, and return whether a pass writes into its tensors."""
     plain = dataclasses.replace(plan.without("", *SPEED_UPS), reentrant=False)
-    with USER_MODULE, Guard(model) as guard:
-        seen = observe(model, point, plain, call)
-    return seen, guard.wrote_tensors
+    with USER_MODULE:
+        reads, guard = ValueReads(point), Guard(model)
+        with guard, contextlib.nullcontext() if guard.scripted else reads:
+            seen = observe(model, point, plain, call)
+    return seen._replace(reads_values=reads.found), guard.wrote_tensors
 
 
 def _uncopied(reference: _Reference, reason: str) -> Plan:
@@ -376,18 +382,22 @@ def _largest_difference(values: Tensor, expected: Tensor) -> float:
     """Return the largest difference of a row, relative to the row's largest value."""
     if values.shape != expected.shape:
         return torch.inf
-    same = (values == expected) | (values.isnan() & expected.isnan())
-    off = torch.where(same, 0, (values - expected).abs()).amax(-1)
-    scale = expected.nan_to_num(posinf=1.0, neginf=1.0).abs().amax(-1)
-    return float((off / scale.clamp_min(torch.finfo(scale.dtype).tiny)).max())
+    off = _difference(values, expected).abs().amax(-1)
+    scale = expected.abs().amax(-1).clamp_min(torch.finfo(expected.dtype).tiny)
+    return float(torch.where(off == 0, 0, off / scale).max())
 
 
 def _relative_norm(values: Tensor, expected: Tensor) -> float:
     """Return the norm of a row's difference, relative to the row's norm."""
+    off = _difference(values, expected).flatten(1).double().norm(dim=1)
+    scale = expected.flatten(1).double().norm(dim=1).clamp_min(torch.finfo(expected.dtype).tiny)
+    return float(torch.where(off == 0, 0, off / scale).max())
+
+
+def _difference(values: Tensor, expected: Tensor) -> Tensor:
+    """Return a difference that is 0 where both are infinite, or both NaN."""
     same = (values == expected) | (values.isnan() & expected.isnan())
-    off = torch.where(same, 0, values - expected).flatten(1).to(torch.float64).norm(dim=1)
-    scale = expected.nan_to_num().flatten(1).to(torch.float64).norm(dim=1)
-    return float((off / scale.clamp_min(torch.finfo(expected.dtype).tiny)).max())
+    return torch.where(same, 0, values - expected)
 
 
 _REMEMBERED: WeakKeyDictionary[nn.Module, dict[Hashable, Plan]] = WeakKeyDictionary()

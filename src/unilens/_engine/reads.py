@@ -1,0 +1,57 @@
+"""Whether a forward decides by values of its input, as `if x.max() > 1: x = x / 255` does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .isolation import pointer_of
+
+_READS = (
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten.equal.default,
+)
+
+
+class ValueReads(TorchDispatchMode):
+    """Notes whether values that depend on some points are read as Python numbers or truths.
+
+    With several points in a pass such a number is one for all of them, and no comparison at two
+    points shows at which others a branch is another.
+
+    Attributes:
+        found: whether one was read.
+
+    Args:
+        points: what values depend on.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, points: Tensor) -> None:
+        super().__init__()
+        self.found = False
+        self._dependent = {pointer_of(points)}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        depends = not self._dependent.isdisjoint(_pointers((args, kwargs)))
+        self.found = self.found or (depends and func in _READS)
+        result = func(*args, **kwargs)
+        if depends:
+            self._dependent |= _pointers(result)
+        else:  # memory that was given back is used again
+            self._dependent -= _pointers(result)
+        return result
+
+
+def _pointers(values: Any) -> set[int]:
+    found = {pointer_of(value) for value in tree_leaves(values) if isinstance(value, Tensor)}
+    return found - {0}
