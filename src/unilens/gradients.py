@@ -356,7 +356,7 @@ class Evaluator:
             inputs: `(B, *S)`.
         """
         plan = self.plan(inputs).without("", *SPEED_UPS)
-        with self._borrowed(plan, inputs[:1].detach()) as module:
+        with self._workers.alone(), self._borrowed(plan, inputs[:1].detach()) as module:
             yield module, functools.partial(self._forward, module, plan)
 
     def run(self, module: nn.Module, points: Tensor) -> Tensor:
@@ -509,7 +509,8 @@ class Evaluator:
         with self._lock:
             if key not in self._bases:
                 copied = private_copy(self._module, own_weights=plan.own_weights)
-                base, _ = prepared(copied, plan, sample, self._call)
+                with self._workers.alone():
+                    base, _ = prepared(copied, plan, sample, self._call)
                 self._bases[key] = base
                 # With one worker it is run itself, and a second thread of the user's makes another.
                 self._idle[id(base)] = [base] if self._workers.count == 1 else []

@@ -126,7 +126,7 @@ def test_a_failure_of_the_model_itself_drops_nothing():
     evaluator(torch.rand(1, 6))
     with pytest.raises(UnilensError, match="no negative values"):
         evaluator(-torch.rand(1, 6))
-    assert evaluator.plan(torch.rand(1, 6)).together
+    assert evaluator.plan(torch.rand(1, 6)).copied
 
 
 def test_the_proof_takes_three_passes_and_is_remembered():

@@ -333,9 +333,7 @@ class Cubed(nn.Module):
 @pytest.mark.parametrize("method", ["deeplift", *RULES])
 def test_what_no_rule_reaches_is_refused(method):
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
-    with pytest.raises(
-        NotApplicableError, match="do not reach into TorchScript"
-    ):
+    with pytest.raises(NotApplicableError, match="do not reach into TorchScript"):
         explain(torch.jit.script(model), torch.rand(2, 6), method)
     model[1] = Cubed().eval()
     expected = "no rule for _Cube, an autograd function" if method == "deeplift" else "needs ReLU"

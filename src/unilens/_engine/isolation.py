@@ -9,7 +9,7 @@ import sys
 import threading
 import types
 import weakref
-from collections import deque
+from collections import OrderedDict, UserDict, UserList, deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, NamedTuple, Self, cast
@@ -362,10 +362,15 @@ def _set_cell(cell: types.CellType, content: Any) -> None:
         cell.cell_contents = content
 
 
+def _base(value: dict[Any, Any]) -> Any:
+    """Return the type whose methods change a dictionary, whatever its own class makes of them."""
+    return OrderedDict if isinstance(value, OrderedDict) else dict
+
+
 def _same_items(value: dict[Any, Any], before: dict[Any, Any]) -> bool:
     if len(value) != len(before):
         return False
-    pairs = zip(dict.items(value), before.items(), strict=True)
+    pairs = zip(_base(value).items(value), before.items(), strict=True)
     return all(key is old and kept is was for (key, kept), (old, was) in pairs)
 
 
@@ -381,8 +386,8 @@ def _same_array(value: Any, before: Any) -> bool:
 
 def _refill(value: Any, before: Any) -> None:
     if isinstance(value, dict):
-        dict.clear(value)
-        dict.update(value, before)
+        _base(value).clear(value)
+        _base(value).update(value, before)
         return
     value.clear()
     (value.update if isinstance(value, set) else value.extend)(before)
@@ -485,7 +490,13 @@ def _names(code: types.CodeType) -> tuple[set[str], set[str], set[str]]:
     steps = [(step.opname, step.argval) for one in codes for step in dis.get_instructions(one)]
     bound = {name for kind, name in steps if kind in ("STORE_GLOBAL", "DELETE_GLOBAL")}
     attributes = {name for kind, name in steps if kind in ("STORE_ATTR", "DELETE_ATTR")}
-    return {name for one in codes for name in one.co_names}, bound, attributes
+    names = {name for one in codes for name in one.co_names}
+    texts = {value for one in codes for value in one.co_consts if isinstance(value, str)}
+    if not names.isdisjoint(("setattr", "delattr")):
+        attributes |= texts
+    if "globals" in names:
+        bound |= texts
+    return names, bound, attributes
 
 
 def _has_users_attributes(value: Any) -> bool:
@@ -502,6 +513,8 @@ def _is_mutable(value: Any) -> bool:
     if isinstance(value, (torch.Generator, numpy.random.Generator)):
         return True
     code = isinstance(value, (type, types.ModuleType, types.FunctionType))
+    if isinstance(value, (types.SimpleNamespace, UserDict, UserList)):
+        return True
     named = hasattr(value, "__dict__") or bool(_slots(value))
     return not code and named and not _of_library(type(value))
 

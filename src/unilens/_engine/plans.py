@@ -225,7 +225,7 @@ class _Reference:
     def difference(self, seen: Observation, plan: Plan) -> str:
         """Return by what an observation differs beyond the tolerance, or nothing."""
         expected = _joined(self.seen[: len(seen.outputs)])
-        if seen.error and not expected.error:
+        if seen.error and not expected.error and expected.gradient is not None:
             return seen.error
         if reason := differ(seen.outputs, expected.outputs, plan):
             return reason

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,7 @@ class _Run:
         finally:
             self._stopped = True
             for thread in started:
-                if thread.ident is not None:
-                    thread.join()
+                _join(thread)
         error, self._error = self._error, None
         if error is not None:
             try:
@@ -112,6 +112,17 @@ class _Run:
                 except BaseException as error:
                     self._error = self._error or error
                     self._stopped = True
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait for a thread, into whose start an interrupt may have fallen."""
+    for _ in range(20):
+        try:
+            thread.join()
+            return
+        except RuntimeError:  # not started, or not yet
+            time.sleep(0.001)
+    threading._limbo.pop(thread, None)  # type: ignore[attr-defined]  # Python would count it
 
 
 @contextlib.contextmanager
