@@ -22,7 +22,7 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto import modeling_auto
 
 from unilens.errors import first_line
-from unilens.text.embeddings import AtEmbeddings
+from unilens.text.embeddings import AtEmbeddings, embed
 
 LIBRARIES = ("timm", "torchvision", "transformers-vision", "transformers-text")
 CLASSES = 10
@@ -377,7 +377,7 @@ def _build_text(family: Family) -> tuple[str, nn.Module, Tensor]:
     ids, others = torch.randint(5, 90, (2, TOKENS))
     held = {"attention_mask": torch.ones(1, TOKENS).long(), **_HELD.get(config.model_type, {})}
     model = AtEmbeddings(network, ids, torch.arange(1, TOKENS - 1), held)
-    rows = [model.embeddings, model._embed(others[1:-1]).mT.unsqueeze(0)]
+    rows = [model.embeddings, embed(network, others[None, 1:-1]).mT]
     with torch.no_grad():
         outputs = model(rows[0])
     if outputs.shape != (1, CLASSES):

@@ -525,6 +525,7 @@ def test_a_good_map_is_all_green():
         ("one_logit_assumed", {"one_logit_assumed": 1.0}),
         ("probabilities_assumed", {"probabilities_assumed": 1.0}),
         ("logits_assumed", {"logits_assumed": 1.0}),
+        ("channels_assumed", {"channels_known": 0.0}),
     ],
 )
 def test_every_warning_is_red(warning, known):

@@ -513,8 +513,6 @@ def test_label_attack_of_one_logit_is_that_of_two():
 
 REFUSED = {
     "squeezed classes": (lambda z: z.squeeze(), 1, r"shape \(1, classes\), got \(3,\).*squeeze"),
-    "one per row": (lambda z: z[:, 0], 2, r"got \(\d,\); .*as outputs.unsqueeze\(1\)"),
-    "scalar": (lambda z: z.mean(), 1, r"got \(\); .*squeeze"),
     "argmax": (lambda z: z.argmax(-1, keepdim=True), 1, r"torch.int64; return logits in place of"),
     "truths": (lambda z: z > 0, 1, r"torch.bool; return logits"),
     "complex": (lambda z: z.to(torch.complex128), 1, r"torch.complex128; return a real part"),
@@ -533,6 +531,13 @@ def test_outputs_that_are_no_rows_of_numbers_are_one_line(case, method):
     with pytest.raises(UnilensError, match=message) as caught:
         unilens.explain(Lambda(network(3), function).eval(), inputs(count), method)
     assert "\n" not in str(caught.value)
+
+
+def test_outputs_of_one_number_per_input_are_one_output():
+    flat, column = (Lambda(network(3), f).eval() for f in (lambda z: z[:, 0], lambda z: z[:, :1]))
+    for method in ("ig", "uni", "occlusion"):
+        found, expected = (unilens.explain(m, inputs(3), method).values for m in (flat, column))
+        assert torch.equal(found, expected)
 
 
 # --- tables ----------------------------------------------------------------------------------

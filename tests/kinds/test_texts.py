@@ -230,7 +230,7 @@ def test_text_models_without_token_embeddings(name):
 def test_text_models_without_weights_or_finite_logits():
     with torch.device("meta"):
         empty = transformers.BertForSequenceClassification(tiny_bert().config).eval()
-    with pytest.raises(UnilensError, match="got BertForSequenceClassification on the meta device"):
+    with pytest.raises(UnilensError, match="on the meta device"):
         explain_text(TextClassifier(empty, tiny_tokenizer()), TEXT)
     network = tiny_bert()
     with torch.no_grad():

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import pearsonr
 from torch import nn
 
-from unilens import explain
+from unilens import Evaluator, explain
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.metrics import MuFidelity, Road, SensitivityN, evaluate, metrics
 
@@ -173,19 +173,7 @@ def test_a_batch_gives_what_a_loop_gives(name, small_net, images):
 def test_passes_are_counted(name, small_net, images):
     maps = torch.randn(8, 13, 11, generator=torch.Generator().manual_seed(2)).double()
     seen = []
-
-    class Counting(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = small_net
-
-        def forward(self, inputs):
-            seen.append(len(inputs))
-            return self.inner(inputs)
-
-    from unilens import Evaluator
-
-    evaluator = Evaluator(Counting().eval(), fold=False)
+    evaluator = Evaluator(small_net, on_pass=seen.append)
     evaluator(images[:1])
     evaluator.points_at_once(images[:1])
     for settings in ({}, {"fill": ("black", "blur")}):

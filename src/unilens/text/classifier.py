@@ -107,6 +107,7 @@ class TextClassifier(Labelled):
         network = own_copy(self.network)
         expected = self._logits(network, ids, held, ids.shape[1] - len(places))
         model = self._at_embeddings(network, ids, places, held, expected)
+        self.single_output = model.single_output = expected.shape[-1] == 1
         notes = notes_on_length(self.network, ids.shape[1])
         return EncodedText(tokens, model, model.embeddings, notes)
 
