@@ -25,6 +25,7 @@ _ACTIVATIONS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
 _PASSES_ON = {
     "flatten",
     "view",
+    "view_as",
     "reshape",
     "contiguous",
     "clone",

@@ -189,14 +189,16 @@ class FailsLater(nn.Module):
         return self.inner(_Fail.apply(inputs))
 
 
-class _Fail(torch.autograd.Function):
-    left = 0  # not on the module's class: what a model writes there is taken back
+LEFT: queue.SimpleQueue[None] = queue.SimpleQueue()
+"""One entry for each pass that works; not a number, since what a model writes is put back."""
 
+
+class _Fail(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs):
-        _Fail.left -= 1
-        if _Fail.left < 0:
+        if LEFT.empty():
             raise RuntimeError("injected")
+        LEFT.get()
         return inputs.clone()
 
     @staticmethod
@@ -209,7 +211,10 @@ class _Fail(torch.autograd.Function):
 def test_they_stay_so_when_the_model_fails_on_the_way(case, passes, watched, images):
     model = FailsLater(watched).eval()
     before, given = state(model), images.clone()
-    _Fail.left = passes
+    while not LEFT.empty():
+        LEFT.get()
+    for _ in range(passes):
+        LEFT.put(None)
     with pytest.raises(UnilensError, match="injected"):
         run(case, model, images)
     assert_same(before, state(model))
@@ -256,12 +261,13 @@ def test_hooks_of_the_model_are_part_of_it(case, small_net, images):
 class Counting(nn.Module):
     """Counts the points that come forward and the gradients that go back; see `taken`."""
 
-    def __init__(self, inner):
+    def __init__(self, inner, forwards=True):
         super().__init__()
-        self.inner = inner
+        self.inner, self.forwards = inner, forwards
 
     def forward(self, inputs):
-        POINTS.put((len(inputs), 0))
+        if self.forwards:
+            POINTS.put((len(inputs), 0))
         if inputs.requires_grad:
             inputs = inputs.clone()
             inputs.register_hook(lambda gradient: POINTS.put((0, len(gradient))))
@@ -270,6 +276,13 @@ class Counting(nn.Module):
 
 POINTS: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
 """Not a number of the class: what a model writes there is put back."""
+
+
+def counting(model):
+    """Return an evaluator that counts; forward only what is asked for, and no proofs of it."""
+    return unilens.Evaluator(
+        Counting(model, forwards=False).eval(), on_pass=lambda count: POINTS.put((count, 0))
+    )
 
 
 def taken():
@@ -281,8 +294,7 @@ def taken():
 @cases
 def test_it_costs_what_its_passes_say(case, images):
     name, settings = CASES[case]
-    model = Counting(randomise(SmallNet().double())).eval()
-    evaluator = unilens.Evaluator(model)
+    evaluator = counting(randomise(SmallNet().double()))
     evaluator(images)
     explainer = methods[name](**settings)
     explainer(evaluator, images)  # proves what is proven once for an evaluator
