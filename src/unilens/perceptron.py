@@ -117,7 +117,7 @@ class _Chain(TorchFunctionMode):
         if given and has_tensor(result):
             name = function_name(func).removesuffix("_")
             place = caller_of(name, self._names, 2).place
-            if len(given) > 1 or not _is(given[0], self._last):
+            if not all(_is(value, self._last) for value in given):
                 raise NotApplicableError(f"{_EXPECTED}, got {name} in {place}, not in line")
             self.calls.append(_Called(name, args, kwargs, place))
             self._last = result
