@@ -83,6 +83,10 @@ def to_tensor(name: str, given: object) -> object:
     """
     if isinstance(given, Tensor):
         require(
+            type(given).__name__ != "MaskedTensor",
+            f"expected {name} without masked values, got a MaskedTensor; fill them by to_tensor(...)",
+        )
+        require(
             not given.is_nested,
             f"expected {name} of one shape, got a nested tensor; pad them, or take them one by one",
         )

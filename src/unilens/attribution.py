@@ -40,7 +40,7 @@ from .settings import Settings
 from .trace import Trace
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
     """What every input value contributed, and all that is needed to judge and repeat it.
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 _PER_INPUT = ("values", "target", "score", "outputs", "baseline", "baseline_score")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PartsAttribution:
     """An attribution over several inputs, in the structure in which they came.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,6 +112,7 @@ class GradCAM(Method):
             raise not_differentiable(case.evaluator.model, within="layers")
         gradients = _slopes(case.evaluator.model, value, [grid.output for grid in grids])
         name, channels, slopes = _last_with_influence(grids, gradients)
+        _refuse_side_by_side([grid for grid in grids if grid.name == name])
         weights = slopes.mean(tuple(range(2, slopes.ndim)), keepdim=True)
         cam = (weights * channels).sum(1, keepdim=True)
         return name, cam.relu() if self.relu else cam
@@ -181,10 +183,23 @@ class _Grid(NamedTuple):
         return values.movedim(self.channels, 1)
 
 
+def _refuse_side_by_side(grids: Sequence[_Grid]) -> None:
+    """Raise where a layer runs again on something else: the halves of an input, or its mirror."""
+    for first, second in itertools.pairwise(grids):
+        (slope,) = torch.autograd.grad(
+            second.output.sum(), first.output, allow_unused=True, retain_graph=True
+        )
+        if slope is None:
+            raise NotApplicableError(
+                f"Grad-CAM needs a layer that sees the whole input at once, but {first.name!r} runs "
+                "several times side by side; name another, or use method='ig'"
+            )
+
+
 def _slopes(model: nn.Module, value: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
     """Return the gradients of a score in layers' outputs, zero in those that it does not use."""
     try:
-        found = torch.autograd.grad(value, outputs, allow_unused=True)
+        found = torch.autograd.grad(value, outputs, allow_unused=True, retain_graph=True)
     except MODEL_ERRORS as error:
         raise not_differentiable(model, first_line(error), "layers") from error
     if all(slope is None for slope in found):
