@@ -84,7 +84,7 @@ def to_tensor(name: str, given: object) -> object:
     if isinstance(given, Tensor):
         require(
             type(given).__name__ != "MaskedTensor",
-            f"expected {name} without masked values, got a MaskedTensor; fill them by to_tensor(...)",
+            f"expected {name} without masked values, got a MaskedTensor; call .to_tensor(value)",
         )
         require(
             not given.is_nested,

@@ -594,7 +594,7 @@ class Evaluator:
             plain = plan.without("", *SPEED_UPS)
             with torch.no_grad(), self._borrowed(plain, points[:1].detach()) as copy:
                 alone = [self._pass(copy, plain, points[end : end + 1]) for end in ends]
-            if reason := differ(outputs.detach()[ends], torch.cat(alone), plan):
+            if reason := differ(outputs.detach()[ends], torch.cat(alone).detach(), plan):
                 raise _ModelError(reason)
         return outputs
 

@@ -191,7 +191,7 @@ def _refuse_side_by_side(grids: Sequence[_Grid]) -> None:
         )
         if slope is None:
             raise NotApplicableError(
-                f"Grad-CAM needs a layer that sees the whole input at once, but {first.name!r} runs "
+                f"Grad-CAM needs a layer that sees the whole input, but {first.name!r} runs "
                 "several times side by side; name another, or use method='ig'"
             )
 
