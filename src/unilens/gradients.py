@@ -8,7 +8,6 @@ happens on the way.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import math
 import threading
@@ -173,6 +172,7 @@ class Evaluator:
         self._chunks: dict[torch.Size, int] = {}
         self._bases: dict[tuple[bool, ...], nn.Module] = {}
         self._idle: dict[int, list[nn.Module]] = {}
+        self._learners: dict[tuple[int, str], _Learners] = {}
         self._lock = threading.RLock()
         self._saved_since = 0
         self._dtypes = _floating_dtypes(tensors)
@@ -306,9 +306,8 @@ class Evaluator:
                 f"expected a model that can be copied, to unlearn on the copy: "
                 f"{plan.dropped['copied']}; use method='ig'"
             )
-        plan = dataclasses.replace(plan.without("", "folded"), own_weights=True)
-        base = self._base(plan, inputs[:1])
-        learners = _Learners(base, _weights_of(base, weights))
+        plan = plan.without("", "folded")
+        learners = self._learners_of(plan, inputs[:1], weights)
 
         def work(_: Run, part: Tensor, rows: Tensor) -> tuple[Tensor]:
             with learners.borrowed() as (module, own), self._restored(module, plan):
@@ -385,8 +384,9 @@ class Evaluator:
         """Forget the copies and plans where the weights have changed since they were made."""
         shared = all(plan.copied and not plan.own_weights for plan in self._plans.values())
         if shared and self._plans and self._total_versions() != self._versions:
-            for kept in (self._plans, self._chunks, self._bases, self._idle, self._checked_sizes):
+            for kept in (self._plans, self._chunks, self._bases, self._idle, self._learners):
                 kept.clear()
+            self._checked_sizes.clear()
 
     def _total_versions(self) -> int:
         weights = (*self._module.parameters(), *self._module.buffers())
@@ -502,6 +502,15 @@ class Evaluator:
 
     def _restored(self, module: nn.Module, plan: Plan) -> contextlib.AbstractContextManager[object]:
         return Guard(module) if plan.restored else contextlib.nullcontext()
+
+    def _learners_of(self, plan: Plan, sample: Tensor, weights: str) -> _Learners:
+        """Return the copies that unlearn, which are kept."""
+        base = self._base(plan, sample)
+        with self._lock:
+            key = (id(base), weights)
+            if key not in self._learners:
+                self._learners[key] = _Learners(base, _weights_of(base, weights))
+            return self._learners[key]
 
     def _base(self, plan: Plan, sample: Tensor) -> nn.Module:
         """Return the copy that a plan's copies are made from."""

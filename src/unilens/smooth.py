@@ -92,6 +92,8 @@ class _TwiceDifferentiable(Rewritten):
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             return _attention(*args, **kwargs)
+        if func is functional.multi_head_attention_forward:
+            return _plain_attention(*args, **kwargs)
         if func in _CONVOLUTIONS:
             found = _convolution(_CONVOLUTIONS[func], *args, **kwargs)
             if found is not None:
@@ -131,6 +133,14 @@ def _attention(
         enable_gqa=enable_gqa,
     )
     return found[0]
+
+
+def _plain_attention(
+    *args: Any, need_weights: bool = True, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Return multi-head attention by its formula, which it uses where its weights are asked for."""
+    outputs, weights = functional.multi_head_attention_forward(*args, need_weights=True, **kwargs)
+    return outputs, weights if need_weights else None
 
 
 _CONVOLUTIONS: dict[Any, int] = {
