@@ -139,7 +139,8 @@ def _plain_attention(
     *args: Any, need_weights: bool = True, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
     """Return multi-head attention by its formula, which it uses where its weights are asked for."""
-    outputs, weights = functional.multi_head_attention_forward(*args, need_weights=True, **kwargs)
+    kwargs["need_weights"] = True
+    outputs, weights = functional.multi_head_attention_forward(*args, **kwargs)
     return outputs, weights if need_weights else None
 
 

@@ -547,6 +547,11 @@ class _WriteWatch(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return false: skipping would import all of torch's compiler."""
+        return False
+
     def __init__(self, tensors: list[Tensor], *, everything: bool) -> None:
         super().__init__()
         self._watched = {}

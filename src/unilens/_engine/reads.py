@@ -33,6 +33,11 @@ class ValueReads(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return false: skipping would import all of torch's compiler."""
+        return False
+
     def __init__(self, points: Tensor) -> None:
         super().__init__()
         self.found = False
