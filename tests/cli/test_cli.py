@@ -100,10 +100,10 @@ def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
     chosen = [part for name in names for part in ("--method", name)]
     chosen += ["--method", "ig:baseline=blur,sigma=3"]
     chosen += ["--set", "n_masks=9", "--set", "designs=2", "--set", "cells=2"]
-    code, out, _ = explain_small(
+    code, out, err = explain_small(
         run, photograph, "--sample", "coffee", *chosen, *FAST, "--json", "--target", "3"
     )
-    assert code == 0
+    assert (code, err) == (0, "")
     records = [json.loads(line) for line in out.splitlines()]
     assert [record["source"] for record in records] == [str(photograph), "coffee"]
     for record in records:

@@ -365,14 +365,16 @@ def _rescale(case: Case, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
     _refuse_others(rules)
     values, start = multipliers * (case.inputs[row] - baseline), scores[1].detach()
     share = _LARGEST_GAP.get(case.evaluator.plan(points[:1]).dtype, 1e-3)
-    _check_complete(values, scores[0].detach() - start, share)
+    _check_complete(values, scores.detach(), share)
     return values, start
 
 
-def _check_complete(values: Tensor, change: Tensor, share: float) -> None:
-    """Raise where values miss the change of the score: part of the model was out of sight."""
+def _check_complete(values: Tensor, scores: Tensor, share: float) -> None:
+    """Raise where values miss the change of the scores `(2,)`: part of the model was not seen."""
+    change, rounding = scores[0] - scores[1], 32 * torch.finfo(scores.dtype).eps
     gap = float((wide(change) - wide(values).sum()).abs())
-    if gap > share * float(wide(values).abs().sum() + change.abs()):
+    allowed = share * (wide(values).abs().sum() + change.abs()) + rounding * scores.abs().max()
+    if gap > float(allowed):
         raise NotApplicableError(
             f"deeplift's values miss the change of the score by {gap:.1g}: the model runs "
             "something that its rules cannot see, such as a torch.autograd.Function, compiled code "
