@@ -276,7 +276,7 @@ HEAD = """# Models
 
 Is your model here? The table has one model of each family that timm, torchvision and transformers
 build: the smallest, with random weights and a small input, in float64. {right} of {count} models
-({share:.1f} %) are right, {wrong} wrong in silence.
+({share:.1f} %) are right, {wrong} wrong in silence. {tried} of {listed} families have been run.
 
 - **outputs**: the largest difference between `Evaluator(model)` and the model, called with one
   input at a time, as a share of the largest output (or of 1). Right up to {output_tolerance:g}.
@@ -304,6 +304,8 @@ def page(records: list[Record]) -> str:
         count=len(models),
         share=100 * counts[RIGHT] / max(1, len(models)),
         wrong=counts[WRONG],
+        listed=len(families()),
+        tried=len(records),
         output_tolerance=OUTPUT_TOLERANCE,
         map_tolerance=MAP_TOLERANCE,
         steps=STEPS,
