@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import UnilensError, first_line
 from .folding import fold_batch_norms
-from .isolation import USER_MODULE, Guard, private_copy, unwrapped
+from .isolation import USER_MODULE, Guard, pointer_of, private_copy, unwrapped
 from .memory import out_of_memory
 from .reads import ValueReads
 
@@ -334,11 +334,11 @@ class _SavedBytes:
 
     def __init__(self, module: nn.Module) -> None:
         own = (*module.parameters(), *module.buffers())
-        self._own = {_address(value) for value in own}
+        self._own = {pointer_of(value) for value in own}
         self._sizes: dict[int, int] = {}
 
     def note(self, tensor: Tensor) -> Tensor:
-        address = _address(tensor)
+        address = pointer_of(tensor)
         if address and address not in self._own:
             self._sizes[address] = tensor.untyped_storage().nbytes()
         return tensor
@@ -346,13 +346,6 @@ class _SavedBytes:
     @property
     def total(self) -> int:
         return sum(self._sizes.values())
-
-
-def _address(value: Tensor) -> int:
-    try:
-        return int(value.untyped_storage().data_ptr())
-    except (NotImplementedError, RuntimeError):  # sparse, quantised and wrapped tensors
-        return 0
 
 
 def _joined(seen: list[Observation]) -> Observation:
@@ -457,7 +450,7 @@ def _fingerprint(model: nn.Module) -> Hashable:
         for part in model.modules()
     )
     tensors = tuple(
-        (id(value), value.dtype, _address(value), 0 if value.is_inference() else value._version)
+        (id(value), value.dtype, pointer_of(value), 0 if value.is_inference() else value._version)
         for value in (*model.parameters(), *model.buffers())
     )
     return hash(parts), hash(tensors)
