@@ -122,8 +122,9 @@ def test_a_metric_that_does_not_fit_is_no_failure(photos, tmp_path):
 
 
 def test_rows_do_not_depend_on_batch_order_or_threads(photos, tmp_path):
-    run(plan_of(photos), tmp_path / "run")
     threads = torch.get_num_threads()
+    torch.set_num_threads(threads)  # from here on MKL has a number of its own
+    run(plan_of(photos), tmp_path / "run")
     torch.set_num_threads(1)
     try:
         other = plan_of(photos, methods=METHODS[::-1], metrics=METRICS[::-1])

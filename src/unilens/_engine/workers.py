@@ -145,8 +145,8 @@ def modes_taken_off() -> Iterator[None]:
 def single_threaded() -> Iterator[None]:
     """Let torch's operations run on the calling thread alone; no other thread is affected.
 
-    `torch.set_num_threads` changes what every new thread of the process begins with. The number
-    that OpenMP keeps belongs to a thread, and is set in its place.
+    `torch.set_num_threads` changes what every new thread of the process begins with. The numbers
+    that OpenMP and MKL keep belong to a thread, and are set in its place.
     """
     openmp = _openmp()
     if openmp is None:
@@ -155,10 +155,15 @@ def single_threaded() -> Iterator[None]:
     torch.get_num_threads()  # a thread's first question gives it the process's number
     before = openmp.omp_get_max_threads()
     openmp.omp_set_num_threads(1)
+    # MKL asks OpenMP only in a process that has never called `torch.set_num_threads`.
+    mkl = getattr(openmp, "MKL_Set_Num_Threads_Local", None)
+    before_of_mkl = mkl(1) if mkl else 0
     try:
         yield
     finally:
         openmp.omp_set_num_threads(before)
+        if mkl:
+            mkl(before_of_mkl)
 
 
 @functools.cache
