@@ -20,7 +20,7 @@ from torch import Tensor
 from unilens import Evaluator, load_model
 from unilens.baselines import Unlearned
 from unilens.models import read_image, samples
-from unilens.trace import confidence
+from unilens.outputs import LOGITS
 
 BUDGETS = (0.125, 0.25, 0.5)
 GRADIENTS = ("raw", "normalised")
@@ -50,7 +50,7 @@ def change(evaluator: Evaluator, images: Tensor, baseline: Unlearned) -> Tensor:
     outputs = evaluator(images)
     target = outputs.argmax(-1)
     found = baseline(evaluator, images, target, generator=torch.Generator().manual_seed(0))
-    before, after = (confidence(one, target) for one in (outputs, evaluator(found.values)))
+    before, after = (LOGITS.confidence(one, target) for one in (outputs, evaluator(found.values)))
     return (after - before) / before
 
 

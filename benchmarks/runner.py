@@ -22,7 +22,7 @@ from unilens import Evaluator, load_model
 from unilens.benchmark import run
 from unilens.benchmark.data import open_source
 from unilens.benchmark.plan import Plan, make_plan
-from unilens.metrics.memo import Memo
+from unilens.metrics.cache import Memo
 from unilens.models import samples
 
 METHODS = ("uni", "ig", "gradient", "gradcam")

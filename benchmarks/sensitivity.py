@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from unilens import Evaluator, explain, load_model
-from unilens.correlation import spearman
+from unilens._ops.correlation import spearman
 from unilens.models import read_image, samples
 
 NOISE = 1e-6

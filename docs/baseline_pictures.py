@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unilens import Attribution, Evaluator, explain, load_model
 from unilens.models import samples
-from unilens.viz import heatmap, pixels
+from unilens.output.viz import heatmap, pixels
 
 HERE = Path(__file__).parent / "images"
 COLOURS = {"black": "#000000", "grey": "#888888", "white": "#bbbbbb"}

@@ -27,13 +27,13 @@ from tests.table_models import cancer  # noqa: E402
 from tests.text_models import HELD_OUT, sentiment  # noqa: E402
 
 from unilens import Attribution, Evaluator, explain, load_model  # noqa: E402
+from unilens._ops.correlation import spearman  # noqa: E402
 from unilens.benchmark.tangents.sets import load_split  # noqa: E402
-from unilens.correlation import spearman  # noqa: E402
 from unilens.manifold.training import seeded, train  # noqa: E402
 from unilens.metrics import Memo, metrics  # noqa: E402
 from unilens.models import PixelClassifier, samples  # noqa: E402
+from unilens.output.viz import heatmap, pixels  # noqa: E402
 from unilens.text import TextClassifier  # noqa: E402
-from unilens.viz import heatmap, pixels  # noqa: E402
 
 METHODS: dict[str, dict[str, Any]] = {
     "uni": {},

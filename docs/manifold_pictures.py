@@ -21,7 +21,7 @@ from unilens import Evaluator, explain, load_model
 from unilens.benchmark.tangents.fitting import open_fitted
 from unilens.manifold import LocalPCA, Manifold, Transformations
 from unilens.models import samples
-from unilens.viz import heatmap, panel, pixels
+from unilens.output.viz import heatmap, panel, pixels
 
 HERE = Path(__file__).parent / "images"
 DIRECTIONS = 8

@@ -16,7 +16,7 @@ from PIL import Image
 
 from unilens import Evaluator, explain, load_model
 from unilens.models import samples
-from unilens.viz import comparison
+from unilens.output.viz import comparison
 
 HERE = Path(__file__).parent / "images"
 REFERENCES = ("coffee", "rocket", "astronaut", "motorcycle", "grace_hopper")

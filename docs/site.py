@@ -39,8 +39,8 @@ PAGE_OF_FAMILY = {
 MODULES = (
     "unilens",
     "unilens.attribution",
-    "unilens.integration",
-    "unilens.gradients",
+    "unilens.path_attribution",
+    "unilens._engine.evaluator",
     "unilens.scores",
     "unilens.quadrature",
     "unilens.methods",
@@ -51,7 +51,7 @@ MODULES = (
     "unilens.diagnostics",
     "unilens.registry",
     "unilens.models",
-    "unilens.viz",
+    "unilens.output.viz",
     "unilens.errors",
 )
 """The modules of the reference; a package shows what its `__all__` names."""

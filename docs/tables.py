@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE.parent))
 from tests.table_models import accuracy, cancer, digits, events  # noqa: E402
 
 from unilens import Evaluator, evaluate, explain  # noqa: E402
-from unilens.viz import heatmap  # noqa: E402
+from unilens.output.viz import heatmap  # noqa: E402
 
 
 def of_table() -> None:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from tests.text_models import HELD_OUT, sentiment  # noqa: E402
 
-from unilens.correlation import spearman  # noqa: E402
+from unilens._ops.correlation import spearman  # noqa: E402
 from unilens.text import TextClassifier, explain_text  # noqa: E402
 from unilens.text.render import page  # noqa: E402
 

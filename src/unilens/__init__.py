@@ -5,23 +5,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+from ._engine.evaluator import Evaluator
 from .attribution import Attribution
 from .baselines.base import baselines as _baselines
 from .errors import UnilensError, UnknownNameError
-from .gradients import Evaluator
-from .integration import PathAttribution
 from .methods import explain
 from .methods import methods as _methods
 from .metrics import evaluate
 from .metrics import metrics as _metrics
-from .metrics.base import MetricCard
+from .metrics.measurement import MetricCard
+from .output import notebook as _notebook  # noqa: F401  # so that notebooks show attributions
+from .path_attribution import PathAttribution
 from .paths.base import paths as _paths
 from .registry import Card
-from .weightings import weightings as _weightings
+from .weightings.base import weightings as _weightings
 
 if TYPE_CHECKING:
-    from . import viz as viz
     from .models import PixelClassifier, load_model
+    from .output import viz as viz
 
 __all__ = [
     "Attribution",
@@ -40,7 +41,7 @@ __all__ = [
     "paths",
     "weightings",
 ]
-_LAZY = {"PixelClassifier": ".models", "load_model": ".models", "viz": ".viz"}
+_LAZY = {"PixelClassifier": ".models", "load_model": ".models"}
 
 
 def methods() -> dict[str, Card]:
@@ -69,7 +70,8 @@ def weightings() -> dict[str, Card]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "viz":
+        return import_module(".output.viz", __name__)
     if name in _LAZY:
-        module = import_module(_LAZY[name], __name__)
-        return module if name == "viz" else getattr(module, name)
+        return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module 'unilens' has no attribute {name!r}")

@@ -11,7 +11,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from .arrays import as_number
+from ._validation.arrays import as_number
 
 
 def describe(thing: object) -> object:

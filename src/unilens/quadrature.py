@@ -10,9 +10,9 @@ import numpy
 import torch
 from torch import Tensor
 
+from ._validation.settings import check_count
 from .errors import UnilensError
 from .registry import Card, Registry
-from .settings import check_count
 
 
 class Quadrature(NamedTuple):

@@ -21,7 +21,7 @@ from .outputs import LOGITS, OutputSpec, pick
 from .registry import Card, Registry
 
 if TYPE_CHECKING:
-    from .gradients import Evaluator
+    from ._engine.evaluator import Evaluator
 
 
 class Score(Protocol):

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .attribution import Explainer
 from .errors import UnknownNameError, require
+from .explainer import Explainer
 from .methods import methods
 from .models import PixelClassifier, samples
 from .models.images import open_image

@@ -34,11 +34,11 @@ from unilens.app.settings import fields_of
 from unilens.app.studio import Studio
 from unilens.app.wanted import Chosen, Picture, State, Wanted, read_link, read_state, read_wanted
 from unilens.attribution import Attribution
+from unilens.diagnostics import Trace
 from unilens.errors import UnilensError
 from unilens.methods import methods
 from unilens.models import PixelClassifier, samples
 from unilens.models.classifier import Preprocessing
-from unilens.trace import Trace
 
 EVIL = '<script>alert("a&b")</script>'
 

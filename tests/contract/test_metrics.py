@@ -14,11 +14,12 @@ from torch import nn
 
 import unilens
 from unilens import UnknownNameError
+from unilens._engine.evaluator import Evaluator, Passes
+from unilens._ops.random import generators
 from unilens.errors import NotApplicableError, UnilensError
-from unilens.gradients import Evaluator, Passes
 from unilens.methods import methods
-from unilens.metrics import Measurement, Metric, MetricCard, fills, geometry, metrics, similarities
-from unilens.randomness import generators
+from unilens.metrics import Measurement, Metric, MetricCard, fills, metrics, similarities
+from unilens.metrics.path import baseline_quality
 
 from ..conftest import SmallNet, randomise
 from .test_methods import counting, taken
@@ -93,10 +94,10 @@ class Distance(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _no_download(monkeypatch):
-    geometry._distance.cache_clear()
+    baseline_quality._distance.cache_clear()
     monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=Distance))
     yield
-    geometry._distance.cache_clear()
+    baseline_quality._distance.cache_clear()
 
 
 @pytest.fixture

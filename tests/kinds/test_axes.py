@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from unilens import Evaluator, UnilensError, evaluate, explain
+from unilens._engine.channel_detection import read_channels
 from unilens.baselines.parts import Given
-from unilens.channel_detection import read_channels
 from unilens.diagnostics import WARNINGS
 from unilens.errors import NotApplicableError
-from unilens.integration import PathAttribution
 from unilens.methods import methods
 from unilens.metrics import Memo, metrics
-from unilens.metrics.inpaint import inpaint
+from unilens.metrics.faithfulness.inpaint import inpaint
+from unilens.path_attribution import PathAttribution
 from unilens.provenance import describe
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

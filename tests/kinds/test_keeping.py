@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 import unilens
 from unilens import Attribution, PathAttribution, UnilensError, evaluate, explain
-from unilens.attribution import Method
-from unilens.fields import tensors_of
-from unilens.gradients import Passes
-from unilens.layout import Held
+from unilens._engine.evaluator import Passes
+from unilens._ops.fields import tensors_of
+from unilens.explainer import Method
 from unilens.methods.base import methods
-from unilens.parts import PartsAttribution
+from unilens.multi_input import Held, PartsAttribution
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.functional import log_softmax, softmax
 
 import unilens
+from unilens._engine.evaluator import Evaluator
 from unilens.errors import NotApplicableError, UnilensError
-from unilens.gradients import Evaluator
 from unilens.interop.tables import TableExplainer
 from unilens.outputs import OUTPUTS, OutputSpec
 from unilens.scores import resolve
@@ -481,7 +481,7 @@ def test_metrics_follow_what_the_attribution_says():
 
 
 def test_labels_of_one_probability_change_at_one_half():
-    from unilens.metrics.perturbations import labels
+    from unilens.metrics.robustness.perturbations import labels
 
     spec = OutputSpec("probabilities")
     subject = SimpleNamespace(evaluator=SimpleNamespace(output_spec=spec))

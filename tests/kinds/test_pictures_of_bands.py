@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from unilens import UnilensError, explain
-from unilens.viz import comparison, heatmap, panel, pixels
+from unilens.output.viz import comparison, heatmap, panel, pixels
 
 
 def mean_model(*dims):

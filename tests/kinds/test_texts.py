@@ -11,7 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from unilens.errors import UnilensError
-from unilens.text import TextClassifier, explain_text, load_text_classifier
+from unilens.text import TextClassifier, explain_text, html, load_text_classifier
 from unilens.text.alignment import align, words_between_spaces
 from unilens.text.limits import LookupsInBounds, longest_that_runs
 
@@ -112,7 +112,7 @@ def test_text_without_limit_is_explained_at_any_length(name):
     assert len(found.notes) == noted
     if noted:
         assert "62 tokens, more than the model's max_position_embeddings of 32" in found.notes[0]
-        assert found.notes[0].replace("'", "&#39;") in found.to_html()
+        assert found.notes[0].replace("'", "&#39;") in html(found)
 
 
 def test_text_longer_than_the_tokenizer_says():

@@ -14,16 +14,16 @@ from torch import nn
 
 import unilens
 from unilens import UnilensError, evaluate, explain
-from unilens.arrays import as_number, to_tensor
+from unilens._validation.arrays import as_number, to_tensor
+from unilens._validation.inputs import check_target, embedding_hint
 from unilens.baselines.base import baselines
 from unilens.baselines.parts import Given
-from unilens.checks import check_target, embedding_hint
 from unilens.interop.quantus import explain_func
 from unilens.interop.tables import TableExplainer
-from unilens.layout import Held
 from unilens.methods.base import methods
 from unilens.methods.gradient import Gradient
 from unilens.metrics.base import metrics
+from unilens.multi_input import Held
 from unilens.paths.base import paths
 from unilens.provenance import describe
 from unilens.registry import Entry

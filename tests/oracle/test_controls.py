@@ -10,11 +10,11 @@ from skimage.filters import sobel
 from torch import nn
 
 from unilens import Evaluator, evaluate, explain
+from unilens._ops.random import generators
 from unilens.baselines import GaussianNoise
 from unilens.errors import NotApplicableError
 from unilens.methods import Gradient, Smoothed, methods
-from unilens.metrics.base import Subject
-from unilens.randomness import generators
+from unilens.metrics.context import Subject
 
 from ..conftest import SmallNet, randomise
 

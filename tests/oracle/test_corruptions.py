@@ -10,9 +10,9 @@ from scipy import ndimage, stats
 from skimage import color
 
 from unilens import UnilensError
+from unilens._ops.random import generators
 from unilens.errors import NotApplicableError
-from unilens.metrics.corruptions import corruptions
-from unilens.randomness import generators
+from unilens.metrics.robustness.corruptions import corruptions
 
 
 def change(name, inputs, strength, seed=0):

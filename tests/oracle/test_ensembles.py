@@ -9,9 +9,9 @@ from captum.attr import NoiseTunnel, Saliency
 from torch import nn
 
 from unilens import Evaluator, PathAttribution, UnilensError, UnknownNameError, explain
+from unilens._ops.random import generators
 from unilens.baselines import Constant
 from unilens.methods import ExpectedGradients, Gradient, Smoothed, methods, smoothing
-from unilens.randomness import generators
 
 from ..conftest import SmallNet, randomise
 

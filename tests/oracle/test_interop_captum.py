@@ -28,8 +28,8 @@ import unilens
 from unilens import PathAttribution, UnilensError
 from unilens.interop import captum as ours
 from unilens.interop.captum import IG, UNI, CaptumMethod, UnilensAttribution
-from unilens.layout import Held
 from unilens.methods import Smoothed, methods
+from unilens.multi_input import Held
 
 FEW = {"n_steps": 20, "rule": "midpoint"}
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from unilens import UnilensError, explain
+from unilens._engine.evaluator import Evaluator
+from unilens._ops.random import per_input
 from unilens.baselines import MaxEntropy
-from unilens.gradients import Evaluator
-from unilens.randomness import per_input
 
 
 def find(baseline, model, inputs, seed=0):

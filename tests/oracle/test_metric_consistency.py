@@ -8,11 +8,11 @@ from scipy import ndimage, stats
 from torch import nn
 
 from unilens import Evaluator, UnilensError, UnknownNameError, evaluate, explain, metrics
+from unilens._ops.random import generators
 from unilens.errors import NotApplicableError
 from unilens.metrics import Consistency, Spearman, corruptions
 from unilens.metrics import metrics as registry
-from unilens.metrics.corruptions import Corruption
-from unilens.randomness import generators
+from unilens.metrics.robustness.corruptions import Corruption
 
 from ..conftest import SmallNet, randomise
 

@@ -7,7 +7,7 @@ from captum.metrics import infidelity
 from unilens import explain
 from unilens.errors import UnilensError
 from unilens.metrics import Gaussian, Infidelity, Square, Subset, evaluate, metrics
-from unilens.metrics.base import Subject
+from unilens.metrics.context import Subject
 
 from .test_metric_inpaint import subject_of
 

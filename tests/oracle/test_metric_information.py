@@ -103,7 +103,7 @@ def test_it_is_the_public_codes(name, monotonic, model, pictures, monkeypatch):
 
 
 def test_the_curve_by_hand():
-    from unilens.metrics.information import _area, _share
+    from unilens.metrics.faithfulness.information import _area, _share
 
     x = torch.tensor([[10.0, 20, 15, 30]])
     assert _share(x).tolist() == [[0, 0.5, 0.25, 1]]

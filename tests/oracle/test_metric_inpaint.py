@@ -146,7 +146,7 @@ def test_a_batch_gives_what_a_loop_gives(dtype, images, generator):
 
 def test_all_at_once_gives_what_one_by_one_gives(images, generator):
     """On accelerators images are solved together; those that have converged stay as they are."""
-    from unilens.metrics.inpaint import inpaint
+    from unilens.metrics.faithfulness.inpaint import inpaint
 
     kept = torch.rand(8, 1, 13, 11, generator=generator) > torch.linspace(0.1, 0.95, 8).view(
         -1, 1, 1, 1

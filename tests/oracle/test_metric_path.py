@@ -12,9 +12,9 @@ from unilens import Evaluator, explain
 from unilens.baselines import Constant
 from unilens.diagnostics import lanczos_curvature, top_curvature
 from unilens.errors import NotApplicableError, UnilensError, UnknownNameError
-from unilens.integration import PathAttribution
 from unilens.methods import methods
 from unilens.metrics import Stability, evaluate, metrics
+from unilens.path_attribution import PathAttribution
 
 from ..conftest import randomise
 
@@ -316,7 +316,7 @@ class Stub(nn.Module):
 
 @pytest.fixture
 def _no_lpips_kept():
-    from unilens.metrics.geometry import _distance
+    from unilens.metrics.path.baseline_quality import _distance
 
     _distance.cache_clear()
     yield

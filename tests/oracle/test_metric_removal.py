@@ -10,10 +10,10 @@ from scipy.stats import pearsonr, spearmanr
 from torch import nn
 
 from unilens import UnilensError, UnknownNameError, evaluate, explain
+from unilens._ops.spatial import cell_of, sum_by_cell
 from unilens.baselines import Constant
 from unilens.metrics import Deletion, Insertion, MuFidelity, Replacement, fills, metrics
 from unilens.metrics.maps import ranking
-from unilens.places import cell_of, sum_by_cell
 
 
 class Remembering:

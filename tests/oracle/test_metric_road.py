@@ -117,7 +117,7 @@ class SubsetsOf:
     """The documented draw: the largest of uniform numbers, seeded by the input's content."""
 
     def __init__(self, image):
-        from unilens.randomness import generators, seed_for
+        from unilens._ops.random import generators, seed_for
 
         self._image, self._generators, self._seed = image, generators, seed_for("metric", 0)
 

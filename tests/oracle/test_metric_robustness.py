@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from unilens import Evaluator, evaluate, explain
+from unilens._ops.random import generators
 from unilens.errors import NotApplicableError, UnilensError, UnknownNameError
 from unilens.methods import methods
 from unilens.metrics import Attack, Noise, Robustness, metrics, perturbations
-from unilens.metrics.objectives import OBJECTIVES, Aim, slope
-from unilens.metrics.pull_back import pull_back, pulls_back
-from unilens.randomness import generators
+from unilens.metrics.robustness.explainer_vjp import pull_back, pulls_back
+from unilens.metrics.robustness.objectives import OBJECTIVES, Aim, slope
 
 from ..conftest import randomise
 
@@ -120,7 +120,7 @@ def test_inputs_are_taken_in_parts_where_they_are_many(monkeypatch):
     method, evaluator = methods["uni"](n_steps=4), Evaluator(model)
     found = method(model, points, 0)
     together = pull_back(method, evaluator, points, found, vectors)
-    module = import_module("unilens.metrics.pull_back")
+    module = import_module("unilens.metrics.robustness.explainer_vjp")
     monkeypatch.setattr(module, "_VALUES_AT_ONCE", 4 * 60 * 2)
     assert torch.equal(pull_back(method, evaluator, points, found, vectors), together)
 

@@ -14,7 +14,7 @@ from unilens.errors import NotApplicableError
 from unilens.methods import methods
 from unilens.metrics import PictureSimilarity, Randomisation, RandomLogit, Spearman, TopK
 from unilens.metrics import metrics as registry
-from unilens.metrics.layers import evenly, layers_of, randomised
+from unilens.metrics.sanity.layers import evenly, layers_of, randomised
 
 from ..conftest import SmallNet, randomise
 

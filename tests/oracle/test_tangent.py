@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from unilens import Evaluator, PathAttribution, evaluate, explain
+from unilens._engine.score_gradient import ScoreGradient
 from unilens.baselines import TangentAligned
 from unilens.baselines.tangent import COMMON, _Alignment
 from unilens.errors import UnilensError
@@ -13,7 +14,6 @@ from unilens.manifold.tangent import spaces_at
 from unilens.methods import methods
 from unilens.metrics import metrics
 from unilens.quadrature import quadrature
-from unilens.score_gradient import ScoreGradient
 from unilens.scores import resolve
 
 

@@ -9,9 +9,9 @@ from scipy.ndimage import gaussian_filter
 from torch.nn.functional import cross_entropy
 
 from unilens import explain
+from unilens._engine.evaluator import Evaluator
 from unilens.baselines import Unlearned, Weighed, baselines
 from unilens.errors import NotApplicableError, UnilensError
-from unilens.gradients import Evaluator
 
 
 def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15):

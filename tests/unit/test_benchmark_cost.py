@@ -11,7 +11,8 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
-from unilens.attribution import Attribution, Method
+from unilens._engine.evaluator import Passes
+from unilens.attribution import Attribution
 from unilens.benchmark.cost import study as cost_module
 from unilens.benchmark.cost.design import BOTH, YARDSTICKS, Cost, Place, Point
 from unilens.benchmark.cost.driver import Driver, measure_driver
@@ -27,7 +28,7 @@ from unilens.benchmark.session import WRITE_AT, WRITE_EVERY
 from unilens.benchmark.store import COST, Store
 from unilens.cli.app import app
 from unilens.errors import UnilensError
-from unilens.gradients import Passes
+from unilens.explainer import Method
 from unilens.methods import methods
 from unilens.metrics import metrics
 from unilens.registry import Card

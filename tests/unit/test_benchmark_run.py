@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 
 from unilens import Evaluator
-from unilens.attribution import Attribution, Method
+from unilens._engine.evaluator import Passes
+from unilens.attribution import Attribution
 from unilens.benchmark import runner
 from unilens.benchmark.plan import make_plan
 from unilens.benchmark.rows import MEASURED_TIME
 from unilens.benchmark.runner import planned_rows, run
 from unilens.benchmark.store import LOG, Store, Writing
 from unilens.errors import UnilensError
-from unilens.gradients import Passes
+from unilens.explainer import Method
 from unilens.methods import methods
 from unilens.metrics import metrics
 from unilens.models import read_image
@@ -154,7 +155,7 @@ def test_what_is_done_is_not_done_again(photos, tmp_path, monkeypatch):
 
 def counted(monkeypatch):
     """Count the maps of one method."""
-    from unilens.integration import PathAttribution
+    from unilens.path_attribution import PathAttribution
 
     calls: dict[str, int] = {}
     explain = PathAttribution._explain

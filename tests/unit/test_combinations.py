@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from unilens import Evaluator, PathAttribution, explain
+from unilens._ops.correlation import spearman
 from unilens.baselines import Blur, MaxEntropy, UniformNoise, Unlearned, Weighed, gaussian_blur
-from unilens.correlation import spearman
 from unilens.errors import UnilensError
 from unilens.methods import methods
 from unilens.paths import StraightLine, paths

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from unilens.correlation import pearson, ranks, spearman
+from unilens._ops.correlation import pearson, ranks, spearman
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -10,12 +10,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unilens import gradients
+from unilens._engine.evaluator import Evaluator
+from unilens._engine.score_gradient import ScoreGradient
 from unilens.errors import UnilensError
-from unilens.gradients import Evaluator
 from unilens.methods import methods
 from unilens.quadrature import Quadrature, quadrature
-from unilens.score_gradient import ScoreGradient
 from unilens.scores import probability
 
 
@@ -377,13 +376,13 @@ def test_autocast_computes_in_bfloat16_and_sums_in_float32(small_net, images):
 
 def test_the_peak_of_memory_does_not_grow_with_the_steps(small_net, images, monkeypatch):
     made = []
-    original = gradients.Evaluator._in_passes
+    original = Evaluator._in_passes
 
     def spy(self, points, *args, **kwargs):
         made.append(points.numel())
         return original(self, points, *args, **kwargs)
 
-    monkeypatch.setattr(gradients.Evaluator, "_in_passes", spy)
+    monkeypatch.setattr(Evaluator, "_in_passes", spy)
     from unilens import PathAttribution
 
     largest = {}
@@ -426,11 +425,11 @@ class NoFloat64(TorchDispatchMode):
 
 @pytest.mark.parametrize("method", ["uni", "ig", "guided_ig", "sig", "idgi"])
 def test_devices_without_float64_can_be_used(method, small_net, images, monkeypatch):
-    monkeypatch.setattr("unilens.numerics._WITHOUT_FLOAT64", {"cpu"})
+    monkeypatch.setattr("unilens._ops.precision._WITHOUT_FLOAT64", {"cpu"})
     # Nodes and weights are made on the CPU in float64, and arrive on the device in float32.
     single = quadrature("midpoint", 7)
     halved = Quadrature(single.nodes.float(), single.weights.float())
-    monkeypatch.setattr("unilens.integration.quadrature", lambda rule, n_steps: halved)
+    monkeypatch.setattr("unilens.path_attribution.quadrature", lambda rule, n_steps: halved)
     evaluator = Evaluator(small_net.float())
     monkeypatch.setattr(evaluator._workers, "_on_cpu", False)
     explainer = methods[method]()

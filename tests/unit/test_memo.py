@@ -22,11 +22,11 @@ from unilens.metrics import (
     Replacement,
     Robustness,
     SensitivityN,
-    geometry,
     metrics,
 )
-from unilens.metrics.disturbances import Disturbed
-from unilens.metrics.memo import key_of
+from unilens.metrics.cache import key_of
+from unilens.metrics.faithfulness.perturbations import Disturbed
+from unilens.metrics.path import baseline_quality
 
 from ..contract.test_methods import POINTS, Counting, taken
 from ..contract.test_metrics import NEEDED, TO_ROUNDING, Distance, against, mask_of, same
@@ -95,7 +95,7 @@ def forward_passes(measure):
 
 def test_nothing_changes(small_net, few, monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=Distance))
-    geometry._distance.cache_clear()
+    baseline_quality._distance.cache_clear()
     few = few[:2]
     evaluator, mask = Evaluator(small_net, chunk=7), mask_of(few)  # several blocks
     memo, differ = Memo(evaluator, few), []
@@ -118,7 +118,7 @@ def test_nothing_changes(small_net, few, monkeypatch):
             ]
             ours, theirs = ({**one.provenance, "seconds": None} for one in (with_memo, alone))
             assert ours == theirs
-    geometry._distance.cache_clear()
+    baseline_quality._distance.cache_clear()
     assert not differ
 
 

@@ -11,9 +11,8 @@ import unilens
 from unilens import Evaluator, PathAttribution, UnilensError
 from unilens.baselines import Blur, Constant, ImageMean, Unlearned, gaussian_blur
 from unilens.baselines.parts import ByPart, Given
-from unilens.layout import Held
 from unilens.methods import methods
-from unilens.parts import chosen
+from unilens.multi_input import Held, chosen
 from unilens.paths import BlurPath, SpectralPath
 
 torch.manual_seed(0)

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional
 
 from unilens import Evaluator, explain
+from unilens._engine.score_gradient import ScoreGradient
+from unilens._engine.smooth_activations import Smooth
 from unilens.errors import UnilensError
-from unilens.score_gradient import ScoreGradient
 from unilens.scores import probability
-from unilens.smooth import Smooth
 
 from ..conftest import SmallNet, randomise
 

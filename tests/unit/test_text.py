@@ -22,7 +22,7 @@ from unilens.text import (
     text_baselines,
     text_methods,
 )
-from unilens.text.render import page
+from unilens.text.render import page, rich_text
 
 from ..text_models import tiny_bert, tiny_gpt2, tiny_tokenizer
 
@@ -114,7 +114,7 @@ def test_html_shows_the_text_escaped_with_its_values_in_colour():
 def test_the_terminal_shows_the_text_and_takes_no_commands_from_it():
     text = "[red]a[/] \x1b[2J\x07 b"
     found = made(text, ("a", "b"), ((5, 6), (16, 17)), (0, 1), [1.0, -2.0])
-    shown = found.to_rich()
+    shown = rich_text(found)
     assert shown.plain == "[red]a[/] \ufffd[2J\ufffd b"
     console = Console(force_terminal=True, color_system="truecolor", width=200)
     with console.capture() as captured:

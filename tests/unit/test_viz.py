@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from unilens import UnilensError, explain
-from unilens.viz import STYLES, colour_scale, comparison, flatten, heatmap, overlay, panel
+from unilens.output.viz import STYLES, colour_scale, comparison, flatten, heatmap, overlay, panel
 
 
 def test_a_signed_map_is_white_at_zero_and_opposite_at_its_ends():

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
-from ..numerics import wide
+from .._ops.precision import wide
 
 _CONVOLUTIONS = {functional.conv1d, functional.conv2d, functional.conv3d}
 _ARGUMENTS = (

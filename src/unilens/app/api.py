@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 
 from ..errors import UnilensError
-from ..records import record
-from ..viz import printable
+from ..output.records import record
+from ..output.viz import printable
 from .checks import check
 from .files import Files
 from .handlers import ONE_AT_A_TIME, plainly

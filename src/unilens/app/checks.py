@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ..attribution import Attribution, Explainer
+from ..attribution import Attribution
 from ..errors import UnilensError
+from ..explainer import Explainer
 from ..methods import methods
 from ..metrics import Measurement, MetricCard, metrics
 from .studio import Working

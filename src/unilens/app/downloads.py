@@ -6,8 +6,8 @@ import base64
 from pathlib import Path
 
 from ..models.loading import RANDOM_WEIGHTS
-from ..records import record, write, write_text
-from ..viz import printable
+from ..output.records import record, write, write_text
+from ..output.viz import printable
 from .photograph import Photograph
 from .studio import Explained
 from .wanted import Chosen, Picture, State, Wanted
@@ -44,7 +44,7 @@ def snippet(explained: Explained, wanted: Wanted) -> str:
     lines = [
         "from unilens import explain, load_model",
         f"from unilens.models import {'samples' if sample else 'read_image'}",
-        "from unilens.viz import panel",
+        "from unilens.output.viz import panel",
         "",
         f"model = load_model({wanted.model!r}{untrained})",
         f"image = model.preprocess({image})",

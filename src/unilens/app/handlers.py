@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 
 from ..errors import UnilensError
-from ..viz import printable
+from ..output.viz import printable
 from .jobs import Cancelled
 
 P = ParamSpec("P")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._engine.evaluator import Evaluator
 from ..attribution import Attribution
-from ..gradients import Evaluator
-from ..integration import PathAttribution
+from ..path_attribution import PathAttribution
 
 STOPS = 17
 """Places of the slider, both ends included."""

@@ -8,7 +8,7 @@ import numpy
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..viz import Array, colour_scale, coloured, data_uri, flatten, pixels
+from ..output.viz import Array, colour_scale, coloured, data_uri, flatten, pixels
 
 
 def common_scale(attributions: Iterable[Attribution]) -> float:

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..viz import colour_scale, flatten
+from ..output.viz import colour_scale, flatten
 from .checks import CONTROL, Checked
 from .journey import Journey, places
 from .pictures import common_scale, heatmap_uri, layer_uri, photograph_uri

@@ -12,12 +12,13 @@ from typing import Any, TypeVar, cast
 from cachetools import LRUCache
 from torch import Tensor
 
-from ..attribution import Attribution, Explainer
+from .._engine.evaluator import Evaluator
+from .._engine.output_detection import output_spec
+from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError, require
-from ..gradients import Evaluator
-from ..integration import PathAttribution
+from ..explainer import Explainer
 from ..models import PixelClassifier, load_model
-from ..outputs import output_spec
+from ..path_attribution import PathAttribution
 from .jobs import Cancelled, Job
 from .journey import MOST_STEPS, Journey, journey
 from .photograph import Photograph

@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic import ValidationError as PydanticError
 
-from ..attribution import Explainer
 from ..errors import UnilensError, UnknownNameError, require
+from ..explainer import Explainer
 from ..methods import methods
 from ..models import PixelClassifier, samples
 from ..specs import Spec, build_method

@@ -9,12 +9,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .._engine.evaluator import Evaluator, Passes
+from .._engine.output_detection import output_spec
+from .._ops.random import per_input, uniform
+from .._validation.settings import (
+    Settings,
+    check_bounds,
+    check_choice,
+    check_count,
+    check_number,
+    check_switch,
+)
 from ..errors import UnilensError, require
-from ..gradients import Evaluator, Passes
-from ..outputs import OutputSpec, output_spec, pick
-from ..randomness import per_input, uniform
+from ..outputs import OutputSpec, pick
 from ..registry import Card
-from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_switch
 from .base import Found, baselines
 
 _CHOICES = ("random", "top")

@@ -9,10 +9,10 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from .._engine.evaluator import Evaluator, Passes
+from .._validation.settings import check_part
 from ..errors import UnilensError, require
-from ..gradients import Evaluator, Passes
 from ..registry import Registry
-from ..settings import check_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Baseline(Protocol):
     """From a model, inputs `(B, *S)` and target `(B,)` to what the inputs are compared with.
 
     A plain function of this shape will do. `model` gives logits when called and gradients by its
-    methods; the generator's initial seed is the run's seed (see `unilens.randomness`).
+    methods; the generator's initial seed is the run's seed (see `unilens._ops.random`).
 
     Optional: `passes`, what the search costs per input; `count`, how many baselines there are for
     an input; `walks`, whether it keeps its walk; `near(model, inputs)`, whether its search begins

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
+from .._engine.evaluator import Evaluator
+from .._engine.packing import by_part
+from .._ops.precision import wide
+from .._validation.settings import Settings, check_choice, check_number
 from ..errors import NotApplicableError, UnilensError
-from ..gradients import Evaluator
-from ..layout import by_part
-from ..numerics import wide
 from ..registry import Card
-from ..settings import Settings, check_choice, check_number
 from .base import baselines
 
 BOUNDARIES = ("replicate", "reflect", "zero")

@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .._engine.evaluator import Evaluator
+from .._engine.packing import by_part
+from .._validation.settings import Settings, check_bounds
 from ..errors import UnilensError
-from ..gradients import Evaluator
-from ..layout import by_part
 from ..registry import Card
-from ..settings import Settings, check_bounds
 from .base import baselines
 
 
@@ -30,7 +30,7 @@ class Constant(Settings):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """A number is the same wherever the channels are; see `unilens.axes.reads_axes`."""
+        """A number is the same wherever the channels are; see `reads_axes`."""
         return None if isinstance(self.value, (int, float)) else 3
 
     def __call__(

@@ -8,11 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..gradients import Evaluator, Objective, Passes
-from ..outputs import OutputSpec, output_spec
-from ..randomness import per_input, uniform
+from .._engine.evaluator import Evaluator, Objective, Passes
+from .._engine.output_detection import output_spec
+from .._ops.random import per_input, uniform
+from .._validation.settings import (
+    Settings,
+    check_bounds,
+    check_choice,
+    check_count,
+    check_number,
+    check_switch,
+)
+from ..outputs import OutputSpec
 from ..registry import Card
-from ..settings import Settings, check_bounds, check_choice, check_count, check_number, check_switch
 from .adam import Adam
 from .base import Found, baselines
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..gradients import Evaluator
-from ..randomness import per_input, standard_normal, uniform
-from ..references import check_references, references_for
+from .._engine.evaluator import Evaluator
+from .._ops.random import per_input, standard_normal, uniform
+from .._validation.references import check_references, references_for
+from .._validation.settings import Settings, check_bounds, check_number
 from ..registry import Card
-from ..settings import Settings, check_bounds, check_number
 from .base import baselines
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..gradients import Evaluator, Passes
-from ..layout import by_part
-from ..places import has_regions
-from ..settings import Settings, check_choice, check_part
+from .._engine.evaluator import Evaluator, Passes
+from .._engine.packing import by_part
+from .._ops.spatial import has_regions
+from .._validation.settings import Settings, check_choice, check_part
 from .base import (
     Baseline,
     baselines,
@@ -53,7 +53,7 @@ class Origin(Settings):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions for which it reads axes; see `unilens.axes.reads_axes`."""
+        """The fewest dimensions for which it reads axes; see `reads_axes`."""
         return 4 if self.given == "auto" else getattr(self._baseline, "reads_axes_from", None)
 
     @property

@@ -10,11 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..arrays import as_number, to_tensor
+from .._engine.evaluator import Evaluator
+from .._engine.packing import Layout, Name, in_part
+from .._validation.arrays import as_number, to_tensor
+from .._validation.settings import check_part
 from ..errors import UnilensError, require
-from ..gradients import Evaluator
-from ..layout import Layout, Name, in_part
-from ..settings import check_part
 from .base import (
     Baseline,
     baselines,
@@ -123,7 +123,7 @@ class ByPart:
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions for which one of them reads axes; see `unilens.axes.reads_axes`."""
+        """The fewest dimensions for which one of them reads axes; see `reads_axes`."""
         found = [getattr(part, "reads_axes_from", None) for part in self._baselines.values()]
         return min((least for least in found if least is not None), default=None)
 

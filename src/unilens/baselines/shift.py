@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..numerics import l2_norm, per_item
-from ..places import cell_of, sum_by_cell
+from .._ops.precision import l2_norm, per_item
+from .._ops.spatial import cell_of, sum_by_cell
 
 
 def by_cells(values: Tensor, grid: int) -> Tensor:

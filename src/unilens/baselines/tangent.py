@@ -10,18 +10,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..checks import check_baseline
+from .._engine.evaluator import Evaluator, Passes
+from .._engine.score_gradient import ScoreGradient
+from .._ops.precision import per_item, wide
+from .._validation.inputs import check_baseline
+from .._validation.settings import Settings, check_bounds, check_count, check_number
 from ..errors import NotApplicableError, require
-from ..gradients import Evaluator, Passes
 from ..manifold import Manifold, TangentSpace, as_manifold, check_manifold
 from ..manifold.tangent import spaces_at
-from ..numerics import per_item, wide
 from ..quadrature import Quadrature, Rule, quadrature
 from ..registry import Card
-from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score
-from ..settings import Settings, check_bounds, check_count, check_number
 from .adam import Adam
 from .base import (
     Baseline,

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..errors import NotApplicableError, UnilensError, require
-from ..gradients import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
-from ..numerics import l2_norm, per_item, wide
-from ..outputs import OutputSpec, output_spec
-from ..places import has_regions
-from ..randomness import generator_of, per_input, standard_normal
-from ..registry import Card
-from ..settings import (
+from .._engine.evaluator import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
+from .._engine.output_detection import output_spec
+from .._ops.precision import l2_norm, per_item, wide
+from .._ops.random import generator_of, per_input, standard_normal
+from .._ops.spatial import has_regions
+from .._validation.settings import (
     Settings,
     check_bounds,
     check_choice,
@@ -27,6 +25,9 @@ from ..settings import (
     check_number,
     check_switch,
 )
+from ..errors import NotApplicableError, UnilensError, require
+from ..outputs import OutputSpec
+from ..registry import Card
 from .base import Baseline, Found, baselines
 from .origin import Origin
 from .shift import by_cells, roughness, to_length
@@ -160,7 +161,7 @@ class Unlearned(Settings):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions for which it reads axes; see `unilens.axes.reads_axes`."""
+        """The fewest dimensions for which it reads axes; see `reads_axes`."""
         found = [origin.reads_axes_from for origin in self._origins]
         found += [4] if self.grid or self.smoothness else []
         return min((least for least in found if least is not None), default=None)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._engine.evaluator import Evaluator, Passes
+from .._engine.output_detection import output_spec
+from .._ops.precision import wide
+from .._ops.random import generator_of
+from .._validation.settings import Settings, check_choice
 from ..errors import require
-from ..gradients import Evaluator, Passes
-from ..numerics import wide
-from ..outputs import output_spec
-from ..randomness import generator_of
 from ..registry import Card
-from ..settings import Settings, check_choice
 from .base import (
     Baseline,
     Found,
@@ -71,7 +71,7 @@ class Weighed(Settings):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions for which one of them reads axes; see `unilens.axes.reads_axes`."""
+        """The fewest dimensions for which one of them reads axes; see `reads_axes`."""
         found = [getattr(part, "reads_axes_from", None) for part in self._parts]
         return min((least for least in found if least is not None), default=None)
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..attribution import Explainer
 from ..errors import UnilensError, UnknownNameError, require
+from ..explainer import Explainer
 from ..methods import methods
 from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pyarrow import compute, dataset, parquet
 
 from ..errors import UnilensError, require
-from ..records import write_json
+from ..output.records import write_json
 from .plan import Plan, check_resumable, make_plan
 from .rows import COSTS, FAILED, KEY, SCHEMA, SCHEMA_VERSION, Row, digest, in_order, table_of
 from .surroundings import surroundings

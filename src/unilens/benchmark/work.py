@@ -18,16 +18,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..attribution import Attribution, Explainer
+from .._engine.evaluator import Evaluator
+from .._engine.output_detection import output_spec
+from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError, first_line, require
-from ..gradients import Evaluator
+from ..explainer import Explainer
 from ..metrics import Measurement
-from ..metrics.memo import Memo
+from ..metrics.cache import Memo
 from ..models import PixelClassifier, load_model
-from ..outputs import output_spec
+from ..output.viz import overlay, pixels
 from ..provenance import describe
 from ..specs import Spec, build_method
-from ..viz import overlay, pixels
 from .data import Item, class_index_of
 from .data.imagenet_c import corrupt
 from .data.items import writable

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import UnilensError, UnilensWarning
-from ..viz import printable
+from ..output.viz import printable
 
 app = typer.Typer(
     help="Explain what a neural network saw.",

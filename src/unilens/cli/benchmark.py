@@ -28,8 +28,8 @@ from ..benchmark.runner import planned_rows, run
 from ..benchmark.session import Outcome, Told
 from ..benchmark.store import MOST_DIGESTED, Store
 from ..errors import UnknownNameError, require
+from ..output.viz import printable
 from ..specs import read_settings, split_specs
-from ..viz import printable
 from . import options
 from .app import app, err
 from .app import out as console

@@ -15,18 +15,19 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from .. import records
-from ..attribution import Attribution, Explainer
-from ..checks import check_seed
+from .._engine.evaluator import Evaluator
+from .._validation.inputs import check_seed
+from ..attribution import Attribution
 from ..errors import UnilensError, require
-from ..gradients import Evaluator
+from ..explainer import Explainer
 from ..methods import methods
 from ..metrics import Measurement, Memo, Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, PixelClassifier, load_model
 from ..models.images import decode_image
+from ..output import records
+from ..output.viz import printable
 from ..provenance import describe, versions
 from ..specs import Spec, build_method, read_settings, read_specs
-from ..viz import printable
 from . import options
 from .app import app, complain
 from .app import out as console

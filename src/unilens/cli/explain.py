@@ -12,17 +12,18 @@ import typer
 from rich.markup import escape
 from torch import Tensor
 
-from .. import records
-from ..attribution import Attribution, Explainer
-from ..checks import check_seed
+from .._engine.evaluator import Evaluator
+from .._validation.inputs import check_seed
+from ..attribution import Attribution
 from ..diagnostics import WARNINGS
 from ..errors import UnilensError, UnknownNameError, require
-from ..gradients import Evaluator
-from ..integration import PathAttribution
+from ..explainer import Explainer
 from ..methods import methods
 from ..models import DEFAULT_MODEL, load_model
+from ..output import records
+from ..output.viz import STYLES, printable
+from ..path_attribution import PathAttribution
 from ..specs import build_method, read_settings, read_specs
-from ..viz import STYLES, printable
 from . import options
 from .app import app, complain
 from .app import out as console

@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from .. import records
-from ..attribution import Explainer
-from ..checks import check_seed
+from .._engine.evaluator import Evaluator
+from .._validation.inputs import check_seed
 from ..diagnostics import WARNINGS
 from ..errors import UnilensError, require
-from ..gradients import Evaluator
+from ..explainer import Explainer
+from ..output import records
+from ..output.viz import printable
 from ..outputs import OutputSpec
 from ..specs import read_settings, read_specs
 from ..text import (
@@ -28,8 +29,7 @@ from ..text import (
     text_methods,
 )
 from ..text.attribution import PARTS
-from ..text.render import page, plain, strongest
-from ..viz import printable
+from ..text.render import page, plain, rich_text, strongest
 from . import options
 from .app import app, complain
 from .app import out as console
@@ -166,7 +166,7 @@ def _summarise(
         gap = one.completeness_gap
         fact = "" if gap != gap else f", gap {gap:+z.4f}"
         console.print(f"  {escape(plain(name))}{fact}:", soft_wrap=True)
-        console.print(one.to_rich(by), soft_wrap=True)
+        console.print(rich_text(one, by), soft_wrap=True)
         words = ", ".join(f"{plain(word)} {value:+.3f}" for word, value in strongest(one))
         console.print(f"    strongest: {escape(words)}", soft_wrap=True, highlight=False)
         for warning in one.attribution.warnings[0]:

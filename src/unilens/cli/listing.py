@@ -15,12 +15,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from .._engine.evaluator import Evaluator
 from ..baselines import baselines
 from ..errors import UnilensError
-from ..gradients import Evaluator
 from ..methods import methods
 from ..metrics import MetricCard, corruptions, fills, metrics, similarities
-from ..metrics.corruptions import PACKAGED
+from ..metrics.robustness.corruptions import PACKAGED
 from ..models import DEFAULT_MODEL, PixelClassifier, load_model, models, samples
 from ..paths import paths
 from ..registry import Card, Entry

@@ -10,15 +10,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from .._validation.settings import check_count
 from ..benchmark.tangents.fitting import Wanted, fit, open_fitted
 from ..benchmark.tangents.report import STEMS, rows_of, short, write_scores
 from ..benchmark.tangents.study import BATCH, METHODS, score
 from ..errors import require
 from ..manifold.files import KINDS
 from ..methods import methods
-from ..settings import check_count
+from ..output.viz import printable
 from ..specs import read_settings, read_specs
-from ..viz import printable
 from . import options
 from .app import app, out
 from .photographs import progress_of, waiting

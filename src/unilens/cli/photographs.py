@@ -16,7 +16,7 @@ from ..errors import UnilensError, require
 from ..models import PixelClassifier, samples
 from ..models.bit_depth import check_range
 from ..models.images import open_image
-from ..viz import printable
+from ..output.viz import printable
 from .app import err, out
 
 

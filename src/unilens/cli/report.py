@@ -19,7 +19,7 @@ from ..benchmark.report.queries import query as ask
 from ..benchmark.report.tables import as_csv
 from ..benchmark.store import Store
 from ..errors import require
-from ..viz import printable
+from ..output.viz import printable
 from .app import app, out
 from .photographs import waiting
 

@@ -8,10 +8,10 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from ..arrays import is_array, to_tensor
-from ..attribution import with_outputs
+from .._engine.evaluator import Evaluator
+from .._validation.arrays import is_array, to_tensor
 from ..errors import UnilensError
-from ..gradients import Evaluator
+from ..explainer import with_outputs
 from ..methods import explain
 
 

@@ -14,13 +14,14 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from ..arrays import is_array, to_array
-from ..attribution import Attribution, with_outputs
-from ..checks import Target, check_seed
+from .._engine.evaluator import Evaluator
+from .._validation.arrays import is_array, to_array
+from .._validation.inputs import Target, check_seed
+from .._validation.settings import check_choice
+from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError
-from ..gradients import Evaluator
+from ..explainer import with_outputs
 from ..methods import explain, methods
-from ..settings import check_choice
 
 Array = numpy.ndarray[Any, numpy.dtype[Any]]
 _OUTPUTS = ("probability", "score")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate
 
+from .._validation.settings import check_count
 from ..errors import require
-from ..settings import check_count
 
 
 class ConvAutoencoder(nn.Module):

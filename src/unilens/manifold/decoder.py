@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .._engine.memory import out_of_memory
+from .._engine.smooth_activations import twice_differentiable
 from ..errors import UnilensError, first_line, require
-from ..smooth import twice_differentiable
 from .tangent import TangentSpace, check_shape
 
 Decode = Callable[[Tensor], Tensor]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._ops.precision import wide
+from .._validation.references import check_references
+from .._validation.settings import Settings, check_count
 from ..errors import require
-from ..numerics import wide
-from ..references import check_references
-from ..settings import Settings, check_count
 from .tangent import TangentSpace, check_shape
 
 _AT_ONCE = 2**24

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._ops.precision import wide
+from .._validation.settings import check_count
 from ..errors import require
-from ..numerics import wide
-from ..settings import check_count
 from .tangent import TangentSpace, check_shape
 
 

@@ -9,8 +9,8 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from .._ops.precision import l2_norm, wide
 from ..errors import NotApplicableError, UnilensError, require
-from ..numerics import l2_norm, wide
 
 _ORTHONORMAL = 1e-4
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from ..checks import check_seed
+from .._validation.inputs import check_seed
+from .._validation.settings import check_count, check_number
 from ..errors import UnilensError, require
-from ..settings import check_count, check_number
 from .autoencoder import ConvAutoencoder
 
 _SEEDED = threading.Lock()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._ops.precision import wide
 from ..errors import NotApplicableError
-from ..numerics import wide
 from .tangent import TangentSpace
 
 _MARGIN = 64

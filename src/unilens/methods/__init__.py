@@ -3,16 +3,16 @@
 # The order of these imports is the order in which methods are listed.
 # ruff: isort: off
 from .base import explain, methods
-from .path import PathMethod
+from .named_paths import PathMethod
 from .gradient import Gradient
 from .smoothing import Smoothed
 from .expected import ExpectedGradients
 from .neutral import Neutral
 from .backprop_rules import Deconvolution, DeepLift, DeepLiftShap, GuidedBackprop
 from .cam import GradCAM, GuidedGradCAM
-from .occlusion import Occlusion
-from .rise import Rise
-from .sobol import Sobol
+from .perturbation.occlusion import Occlusion
+from .perturbation.rise import Rise
+from .perturbation.sobol import Sobol
 from .control import EdgeMap, RandomMap
 
 __all__ = [

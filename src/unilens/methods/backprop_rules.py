@@ -19,20 +19,21 @@ from .._engine.activations import (
     Rule,
     own_functions,
 )
+from .._engine.evaluator import Evaluator, Passes, Run
 from .._engine.plans import MODEL_ERRORS
-from ..attribution import Attribution, Case, Method
+from .._ops.precision import wide
+from .._validation.inputs import not_differentiable, quantised
+from .._validation.references import check_references, references_for
+from .._validation.settings import check_part
+from ..attribution import Attribution
 from ..baselines import Baseline, Constant, baselines
 from ..baselines.base import check_fits, check_single, passes_of
-from ..checks import not_differentiable, quantised
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, first_line, require
-from ..gradients import Evaluator, Passes, Run
-from ..numerics import wide
-from ..references import check_references, references_for
+from ..explainer import Case, Method
 from ..registry import Card, Composed
 from ..scores import Score, logit
 from ..scores import resolve as resolve_score
-from ..settings import check_part
 from .base import methods
 
 _LARGEST_GAP = {torch.bfloat16: 5e-2}

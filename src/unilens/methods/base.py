@@ -7,13 +7,14 @@ from typing import Any, cast, overload
 
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Explainer, with_outputs
+from .._engine.evaluator import Evaluator
+from .._engine.packing import Parts, lay_out
+from .._validation.inputs import Target
+from ..attribution import Attribution
 from ..baselines.parts import ByPart
-from ..checks import Target
 from ..errors import require
-from ..gradients import Evaluator
-from ..layout import Parts, lay_out
-from ..parts import PartsAttribution, to_tensors
+from ..explainer import Explainer, with_outputs
+from ..multi_input import PartsAttribution, to_tensors
 from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
 
@@ -65,7 +66,7 @@ def explain(
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
         inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which it is
             called by keyword, or a tuple, by position. Integers and truths among the parts, and
-            what is wrapped in `unilens.layout.Held`, are held fixed. Arrays, frames and sparse
+            what is wrapped in `unilens.multi_input.Held`, are held fixed. Arrays, frames and sparse
             matrices of other libraries are copied to the model's device.
         method: a name in `unilens.methods()`.
         target: class index or label, one for all or one per input, in a list, tensor, array or

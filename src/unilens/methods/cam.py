@@ -14,17 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from .._engine.axes import ChannelsFirst, users_module
+from .._engine.evaluator import Evaluator, Passes
 from .._engine.plans import MODEL_ERRORS
-from ..attribution import Attribution, Case, Method
-from ..axes import ChannelsFirst, users_module
-from ..checks import not_differentiable
+from .._ops.spatial import LINEAR
+from .._validation.inputs import not_differentiable
+from .._validation.settings import check_switch
+from ..attribution import Attribution
 from ..errors import NotApplicableError, UnknownNameError, first_line, require
-from ..gradients import Evaluator, Passes
-from ..places import LINEAR
+from ..explainer import Case, Method
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
-from ..settings import check_switch
 from .backprop_rules import GuidedBackprop
 from .base import methods
 

@@ -13,11 +13,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..attribution import Attribution, Case, Method
-from ..gradients import Evaluator, Passes
-from ..luminance import check_pictures, edges
-from ..places import spread
-from ..randomness import per_input, seed_for, standard_normal
+from .._engine.evaluator import Evaluator, Passes
+from .._ops.luminance import check_pictures, edges
+from .._ops.random import per_input, seed_for, standard_normal
+from .._ops.spatial import spread
+from ..attribution import Attribution
+from ..explainer import Case, Method
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score

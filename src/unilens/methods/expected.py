@@ -9,17 +9,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..attribution import Attribution, Case, Method
-from ..gradients import Evaluator, Passes
-from ..numerics import per_item
+from .._engine.evaluator import Evaluator, Passes
+from .._engine.score_gradient import ScoreGradient
+from .._ops.precision import per_item
+from .._ops.random import per_input
+from .._validation.references import check_references, references_for
+from .._validation.settings import check_choice
+from ..attribution import Attribution
+from ..explainer import Case, Method
 from ..quadrature import quadrature
-from ..randomness import per_input
-from ..references import check_references, references_for
 from ..registry import Card
-from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score
-from ..settings import check_choice
 from .base import methods
 
 _SAMPLING = ("stratified", "independent")

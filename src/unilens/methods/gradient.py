@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..attribution import Attribution, Case, Method
-from ..gradients import Passes
+from .._engine.evaluator import Passes
+from .._engine.score_gradient import ScoreGradient
+from ..attribution import Attribution
+from ..explainer import Case, Method
 from ..registry import Card
-from ..score_gradient import ScoreGradient
 from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import methods

@@ -9,18 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..attribution import Attribution, Case, Method
+from .._engine.evaluator import Evaluator, Passes
+from .._engine.output_detection import output_spec
+from .._engine.perceptron import Layer, perceptron
+from .._ops.precision import wide
+from .._validation.references import check_references, references_for
+from .._validation.settings import check_number
+from ..attribution import Attribution
 from ..errors import NotApplicableError, require
-from ..gradients import Evaluator, Passes
-from ..integration import PathAttribution
-from ..numerics import wide
-from ..outputs import output_spec
-from ..perceptron import Layer, perceptron
+from ..explainer import Case, Method
+from ..path_attribution import PathAttribution
 from ..quadrature import Rule
-from ..references import check_references, references_for
 from ..registry import Card
 from ..scores import margin
-from ..settings import check_number
 from .base import methods
 
 _MOST_COPIES = 200_000

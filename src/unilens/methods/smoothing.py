@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attribution import Attribution, Case, Explainer, Method, explain_channels_first
+from .._engine.evaluator import Evaluator, Passes
+from .._ops.random import generators, standard_normal
+from .._validation.settings import check_choice, check_count, check_number
+from ..attribution import Attribution
 from ..errors import require
-from ..gradients import Evaluator, Passes
-from ..randomness import generators, standard_normal
+from ..explainer import Case, Explainer, Method, explain_channels_first
 from ..registry import Card, Entry, check_known
 from ..scores import Score
 from ..scores import resolve as resolve_score
-from ..settings import check_choice, check_count, check_number
 from .base import methods
 
 _AGGREGATES = ("mean", "variance", "square")

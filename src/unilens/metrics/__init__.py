@@ -2,26 +2,35 @@
 
 # The order of these imports is the order in which metrics are listed.
 # ruff: isort: off
-from .base import Measurement, Metric, MetricCard, Subject, evaluate, metrics
-from .memo import Memo
-from .fills import Fill, Replacement, fills
-from .inpaint import Inpaint
+from .base import Metric, evaluate, metrics
+from .context import Subject
+from .measurement import Measurement, MetricCard
+from .cache import Memo
+from .faithfulness.imputers import Fill, Replacement, fills
+from .faithfulness.inpaint import Inpaint
 from .similarities import LensRecall, Similarity, Spearman, StructuralSimilarity, TopK, similarities
-from .corruptions import Corruption, corruptions
-from .disturbances import Disturbance, Gaussian, Square, Subset, disturbances
-from .removal import Deletion, Insertion, MuFidelity
-from .road import Road, SensitivityN
-from .infidelity import Infidelity
-from .information import InformationCurve, accuracy
-from .perturbations import Corrupted, LabelAttack, Noise, Perturbation, Perturbed, perturbations
-from .attack import Attack, FastAttack
-from .robustness import Robustness
-from .sensitivity import LocalLipschitz, MaxSensitivity, MeanSensitivity
-from .path import CompletenessGap, ConfidenceChange, Monotonicity, PathCurvature, Stability
-from .geometry import Lpips, TopEigenvalue
-from .sanity import RandomLogit, Randomisation
-from .picture import PictureSimilarity
-from .consistency import Consistency
+from .robustness.corruptions import Corruption, corruptions
+from .faithfulness.perturbations import Disturbance, Gaussian, Square, Subset, disturbances
+from .faithfulness.removal import Deletion, Insertion, MuFidelity
+from .faithfulness.road import Road, SensitivityN
+from .faithfulness.infidelity import Infidelity
+from .faithfulness.information import InformationCurve, accuracy
+from .robustness.perturbations import (
+    Corrupted,
+    LabelAttack,
+    Noise,
+    Perturbation,
+    Perturbed,
+    perturbations,
+)
+from .robustness.attack import Attack, FastAttack
+from .robustness.measure import Robustness
+from .robustness.sensitivity import LocalLipschitz, MaxSensitivity, MeanSensitivity
+from .path.measures import CompletenessGap, ConfidenceChange, Monotonicity, PathCurvature, Stability
+from .path.baseline_quality import Lpips, TopEigenvalue
+from .sanity.randomisation import RandomLogit, Randomisation
+from .sanity.edges import PictureSimilarity
+from .robustness.consistency import Consistency
 from .alignment import TangentAlignment
 from .localisation import PointingGame, RelevanceMass, RelevanceRank
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._ops.precision import wide
 from ..manifold import Manifold, as_manifold
 from ..manifold.tangent import spaces_at
-from ..numerics import wide
-from .base import Measurement, Metric, MetricCard, Subject, metrics
+from .base import Metric, metrics
+from .context import Subject
+from .measurement import Measurement, MetricCard
 
 
 @dataclass(frozen=True)

@@ -5,196 +5,37 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..attribution import (
-    Attribution,
+from .._engine.axes import Axes, channels_first, refuse_channels_of_parts, resolve_axes
+from .._engine.evaluator import Evaluator, Passes
+from .._engine.output_detection import output_spec
+from .._engine.packing import Parts
+from .._ops.precision import wide
+from .._validation.inputs import Target, check_inputs, check_seed, check_target
+from .._validation.settings import Settings
+from ..attribution import Attribution
+from ..baselines.axes import function_to_first, settings_to_first
+from ..errors import NotApplicableError, UnilensError, require
+from ..explainer import (
     Explainer,
-    Method,
-    axes_of,
     evaluator_of,
-    explain_channels_first,
     to_first,
     with_outputs,
 )
-from ..axes import Axes, channels_first, refuse_channels_of_parts, resolve_axes
-from ..axes_of_settings import function_to_first, settings_to_first
-from ..checks import Target, check_inputs, check_seed, check_target
-from ..errors import NotApplicableError, UnilensError, require
-from ..gradients import Evaluator, Passes
-from ..layout import Parts
 from ..methods import methods
-from ..numerics import wide
-from ..outputs import OutputSpec, output_spec
-from ..places import places_of
+from ..outputs import OutputSpec
 from ..provenance import describe, versions
-from ..randomness import generators, seed_for
-from ..registry import Card, Entry, Registry
-from ..scores import Score
-from ..settings import Settings
-from .maps import check_map, check_mask, relevance_of
-from .memo import Memo
-from .parts import MapsOfParts, measure_parts
-
-T = TypeVar("T")
-MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""From a model, inputs `(B, *S)` and target `(B,)` to maps `(B, *S)`: any library's method."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetricCard(Card):
-    """What a reader should know before believing a metric.
-
-    Attributes:
-        higher_is_better: the direction; None where neither end is good.
-        bounds: the lowest and highest value it can take; None where there is no bound.
-        needs: what it takes beside the map: "method", to explain again; "path", an `Attribution`
-            with a baseline; "mask", where the object is.
-    """
-
-    higher_is_better: bool | None = True
-    bounds: tuple[float | None, float | None] = (None, None)
-    needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What a metric found.
-
-    Attributes:
-        values: `(B,)` in float64; NaN where the metric is undefined.
-        parts: what the values are made of, by name (one per fill, for example), each `(B,)`.
-        details: curves, changed inputs, maps and the like, by name, each `(B, ...)`.
-        provenance: metric, settings, seed, versions, device, dtype, seconds.
-    """
-
-    values: Tensor
-    parts: Mapping[str, Tensor] = field(default_factory=dict)
-    details: Mapping[str, Tensor] = field(default_factory=dict)
-    provenance: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def undefined(self) -> int:
-        """How many inputs the metric is undefined for."""
-        return int(self.values.isnan().sum())
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is judged: a map of a model's decision at each input, and how to make another.
-
-    Attributes:
-        evaluator: runs the model.
-        inputs: `(B, *S)`.
-        target: `(B,)`, the classes that the maps explain.
-        outputs: `(B, K)`, the model's logits at the inputs.
-        values: `(B, *S)`, the maps, signed; finite.
-        seed: of everything random; what is drawn for an input depends on it and the input alone.
-        attribution: the maps with all that is known of them, where they are unilens's own.
-        method: what makes the maps, where it was given.
-        mask: `(B, *places)`, true where the object is, where it was given.
-        memo: what was found out for other maps and by other metrics, where one is kept.
-    """
-
-    evaluator: Evaluator
-    inputs: Tensor
-    target: Tensor
-    outputs: Tensor
-    values: Tensor
-    seed: int
-    attribution: Attribution | None = None
-    method: Explainer | MapFunction | None = None
-    mask: Tensor | None = None
-    memo: Memo | None = None
-
-    def relevance(self, relevance: str) -> Tensor:
-        """Return what each place counts `(B, *places)`; see `unilens.metrics.maps.relevance_of`."""
-        return relevance_of(self.values, relevance)
-
-    @property
-    def places(self) -> torch.Size:
-        """The shape of the places of one input: pixels, samples of a signal, features."""
-        return places_of(self.inputs.shape[1:])
-
-    @property
-    def map_seed(self) -> int:
-        """The seed that the maps were made with, and are made again: the metric's if unknown."""
-        made = {} if self.attribution is None else self.attribution.provenance
-        return cast(int, made.get("seed", self.seed))
-
-    def generators(self) -> list[torch.Generator]:
-        """Return the generator of each input: others than those of methods of the same seed."""
-        seed = seed_for("metric", self.seed)
-        return generators(self.inputs, torch.Generator().manual_seed(seed))
-
-    def score_of(self, score: Score, outputs: Tensor) -> Tensor:
-        """Return the scores `(..., B)` of outputs `(..., B, K)`, in float64."""
-        target = self.target.expand(outputs.shape[:-1])
-        return wide(score(outputs.flatten(0, -2), target.flatten())).view(outputs.shape[:-1])
-
-    def once(self, key: object, make: Callable[[], T]) -> T:
-        """Return what `make` gives, made once for all maps where there is a memo.
-
-        Args:
-            key: all that it depends on beside the model, the inputs, the target and the seed.
-            make: gives it; nobody may change it afterwards.
-        """
-        if self.memo is None:
-            return make()
-        return self.memo.once((self.target, self.seed, key), make)
-
-    def once_per_map(self, key: object, make: Callable[[], T]) -> T:
-        """Return what `make` gives, made once for all metrics of this map where there is a memo.
-
-        Args:
-            key: all that it depends on beside the subject.
-            make: gives it; nobody may change it afterwards.
-        """
-        if self.memo is None:
-            return make()
-        of_map = self.target, self.seed, self.values, self.attribution, self.method, self.mask
-        return self.memo.once_per_map(of_map, key, make)
-
-    def explain(
-        self,
-        inputs: Tensor,
-        model: nn.Module | Evaluator | None = None,
-        *,
-        target: Tensor | None = None,
-        rows: Tensor | None = None,
-    ) -> Tensor:
-        """Return the maps `(m, *S)` that the method makes of other inputs, or of another model.
-
-        Args:
-            inputs: `(m, *S)`.
-            model: in place of the subject's.
-            target: `(m,)`, in place of the subject's.
-            rows: `(m,)`, of which of the subject's inputs these are others; None for all of them.
-        """
-        require(self.method is not None, "expected method=, to explain again; got None")
-        method = self.method if rows is None else _of_rows(self.method, rows)
-        if target is None:
-            target = self.target if rows is None else self.target[rows]
-        if hasattr(method, "passes"):
-            found = explain_channels_first(
-                cast(Explainer, method), model or self.evaluator, inputs, target, self.map_seed
-            )
-            return found.values.detach()
-        bare = self.evaluator.model if model is None else model
-        bare = bare.model if isinstance(bare, Evaluator) else bare
-        with torch.enable_grad():
-            made = cast(MapFunction, method)(bare, inputs.detach().clone(), target)
-        return check_map(made, inputs)
-
-    def blocks(self, count: int) -> list[range]:
-        """Return the numbers 0 ... count - 1 in blocks: as many points as fit into memory."""
-        size = self.evaluator.points_at_once(self.inputs)
-        return [range(first, min(first + size, count)) for first in range(0, count, size)]
+from ..registry import Entry, Registry
+from .cache import Memo
+from .context import MapFunction, Subject, method_of_rows
+from .maps import check_map, check_mask
+from .measurement import Measurement
+from .multi_input import MapsOfParts, measure_parts
 
 
 class Metric(Settings, ABC):
@@ -246,7 +87,7 @@ class Metric(Settings, ABC):
             named = method if isinstance(method, str) or hasattr(method, "passes") else None
             return measure_parts(
                 lambda part, values, maps, aim, rows: self(
-                    part, values, maps, method=_of_rows(named, rows), target=aim, seed=seed
+                    part, values, maps, method=method_of_rows(named, rows), target=aim, seed=seed
                 ),
                 model,
                 inputs,
@@ -445,7 +286,7 @@ def _axes_for(
         return None if said == "auto" else Axes(said)
     made = attribution.provenance if isinstance(attribution, Attribution) else {}
     if said == "auto" and "channels" in made:
-        return axes_of(cast(Attribution, attribution))
+        return cast(Attribution, attribution).axes
     return resolve_axes(model, inputs, channels)
 
 
@@ -488,11 +329,6 @@ def _check_made_by(attribution: Attribution | None, method: object) -> None:
         f"expected method to be what made the maps, but {', '.join(differ)} differ; pass the "
         "method with the same settings, or attribution.values to compare all the same"
     )
-
-
-def _of_rows(method: str | Explainer | MapFunction | None, rows: Tensor) -> Any:
-    """Return the method for some inputs of a batch; see `Method.of_rows`."""
-    return method.of_rows(rows) if isinstance(method, Method) else method
 
 
 def _only(finite: Tensor, values: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._ops.precision import wide
 from ..errors import require
-from ..numerics import wide
 from .base import Metric
 from .similarities import Similarity, Spearman
 

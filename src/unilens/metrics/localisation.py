@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .._ops.precision import wide
+from .._validation.settings import check_number
 from ..errors import NotApplicableError, require
-from ..numerics import wide
-from ..settings import check_number
-from .base import Measurement, Metric, MetricCard, Subject, metrics
+from .base import Metric, metrics
+from .context import Subject
 from .maps import check_relevance, constant
+from .measurement import Measurement, MetricCard
 from .similarities import top_shares
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..arrays import to_tensor
+from .._ops.precision import wide
+from .._ops.spatial import places_of, spread
+from .._validation.arrays import to_tensor
+from .._validation.settings import check_choice
 from ..errors import UnilensError, require
-from ..numerics import wide
-from ..places import places_of, spread
-from ..settings import check_choice
 
 RELEVANCE = ("attribution", "saliency")
 """attribution: values summed over channels, with their sign; saliency: their absolute values."""

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 
-from ..correlation import spearman
+from .._ops.correlation import spearman
+from .._ops.precision import per_item, wide
+from .._validation.settings import Settings, check_choice, check_count, check_number
 from ..errors import NotApplicableError, require
-from ..numerics import per_item, wide
 from ..registry import Card, Registry
-from ..settings import Settings, check_choice, check_count, check_number
 from .maps import check_relevance, constant, relevance_of
 
 PER = ("pixel", "channel")

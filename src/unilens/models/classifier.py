@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
+from .._engine.evaluator import Evaluator
 from ..errors import UnilensError
-from ..gradients import Evaluator
 from .images import ImageSource, Range, open_image, to_channels
 from .labels import Labelled
 

@@ -1,6 +1,7 @@
 """Paths: the way from the baseline to the input."""
 
-from .base import Leg, Path, paths
+from .._engine.score_gradient import ScoreGradient
+from .base import Leg, Path, along, paths
 from .blur import BlurPath
 from .guided import GuidedPath
 from .spectral import SpectralPath
@@ -12,8 +13,10 @@ __all__ = [
     "GuidedPath",
     "Leg",
     "Path",
+    "ScoreGradient",
     "SpectralPath",
     "StraightLine",
     "Walked",
+    "along",
     "paths",
 ]

@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .._engine.evaluator import Evaluation
+from .._engine.score_gradient import ScoreGradient
 from ..baselines.base import Found
-from ..gradients import Evaluation
 from ..quadrature import Quadrature
 from ..registry import Registry
-from ..score_gradient import ScoreGradient
 
 
 class Leg(NamedTuple):

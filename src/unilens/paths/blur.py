@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from .._engine.evaluator import Evaluator
+from .._engine.packing import by_part
+from .._engine.score_gradient import ScoreGradient
+from .._validation.settings import Settings, check_choice, check_number
 from ..baselines.base import Found
 from ..baselines.blur import BOUNDARIES, Blur, checked_space, gaussian_blur
-from ..gradients import Evaluator
-from ..layout import by_part
 from ..quadrature import Quadrature
 from ..registry import Card
-from ..score_gradient import ScoreGradient
-from ..settings import Settings, check_choice, check_number
 from .base import Leg, along, edges, paths
 
 _SCHEDULES = ("linear", "sqrt")

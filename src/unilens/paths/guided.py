@@ -10,13 +10,13 @@ import numpy
 import torch
 from torch import Tensor
 
+from .._engine.score_gradient import ScoreGradient
+from .._ops.precision import l1_norm, wide
+from .._validation.settings import Settings
 from ..baselines.base import Found
 from ..errors import require
-from ..numerics import l1_norm, wide
 from ..quadrature import Quadrature
 from ..registry import Card
-from ..score_gradient import ScoreGradient
-from ..settings import Settings
 from .base import Leg, edges, paths
 
 

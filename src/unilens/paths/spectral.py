@@ -9,15 +9,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .._engine.evaluator import Evaluator
+from .._engine.packing import by_part
+from .._engine.score_gradient import ScoreGradient
+from .._ops.precision import wide
+from .._validation.settings import Settings, check_choice
 from ..baselines.base import Found
 from ..errors import NotApplicableError, require
-from ..gradients import Evaluator
-from ..layout import by_part
-from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
-from ..score_gradient import ScoreGradient
-from ..settings import Settings, check_choice
 from .base import Leg, along, paths
 
 CHANNELS = ("separate", "joint")

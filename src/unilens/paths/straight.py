@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .._engine.score_gradient import ScoreGradient
 from ..baselines.base import Found
 from ..quadrature import Quadrature
 from ..registry import Card
-from ..score_gradient import ScoreGradient
 from .base import Leg, paths
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._engine.score_gradient import ScoreGradient
+from .._ops.precision import wide
+from .._validation.settings import Settings
 from ..baselines.base import Found
 from ..errors import UnilensError, require
-from ..numerics import wide
 from ..quadrature import Quadrature
 from ..registry import Card
-from ..score_gradient import ScoreGradient
-from ..settings import Settings
 from .base import Leg, along, paths
 
 _NO_WALK = (

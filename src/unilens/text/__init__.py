@@ -5,6 +5,7 @@ from .classifier import EncodedText, TextClassifier
 from .embeddings import AtEmbeddings
 from .loading import load_text_classifier
 from .methods import build_text_method, explain_text, text_baselines, text_methods
+from .render import html, rich_text
 from .tokens import Tokens
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "Tokens",
     "build_text_method",
     "explain_text",
+    "html",
     "load_text_classifier",
+    "rich_text",
     "text_baselines",
     "text_methods",
 ]

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from .._ops.precision import wide
 from ..attribution import Attribution
 from ..errors import require
-from ..numerics import wide
 from .tokens import Tokens
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 PARTS = ("word", "token")
 """What can be coloured as one."""
@@ -73,31 +69,3 @@ class TextAttribution:
                 found.append((text[start:end], value))
             done = max(done, end)
         return found + ([(text[done:], None)] if done < len(text) else [])
-
-    def to_html(self, by: str = "word") -> str:
-        """Return the text as HTML, what spoke for the class in orange, against it in purple.
-
-        Args:
-            by: "word" or "token".
-        """
-        from .render import html
-
-        return html(self, by)
-
-    def to_rich(self, by: str = "word") -> Text:
-        """Return the text for the terminal, in the same colours.
-
-        Args:
-            by: "word" or "token".
-        """
-        from .render import rich_text
-
-        return rich_text(self, by)
-
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
-        return self.to_html()
-
-    def __rich__(self) -> Text:
-        """Return what `rich.print` shows."""
-        return self.to_rich()

@@ -10,11 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..attribution import Explainer
+from .._engine.evaluator import Evaluator
+from .._validation.inputs import Target
 from ..baselines import Baseline, Constant, baselines
-from ..checks import Target
 from ..errors import NotApplicableError
-from ..gradients import Evaluator
+from ..explainer import Explainer
 from ..methods import methods
 from ..registry import Card, Composed, Entry, Registry
 from .attribution import TextAttribution

@@ -48,7 +48,7 @@ _PAGE = """<!doctype html>
 """
 
 
-def html(found: TextAttribution, by: str) -> str:
+def html(found: TextAttribution, by: str = "word") -> str:
     """Return one explanation as HTML; everything that is not ours is escaped."""
     from jinja2 import Environment
 
@@ -96,7 +96,7 @@ def page(found: Mapping[str, TextAttribution], title: str, by: str = "word") -> 
     return template.render(title=title, fragments=fragments)
 
 
-def rich_text(found: TextAttribution, by: str) -> Text:
+def rich_text(found: TextAttribution, by: str = "word") -> Text:
     """Return one explanation for the terminal; nothing in it is read as markup or control."""
     from rich.text import Text
 
@@ -149,3 +149,8 @@ def _css(value: float | None, scale: float) -> str:
 def plain(text: str) -> str:
     """Return a text in which a terminal finds no commands: what cannot be printed is replaced."""
     return "".join(one if one.isprintable() or one in "\n\t" else _REPLACED for one in text)
+
+
+# Notebooks and rich ask the attribution itself.
+TextAttribution._repr_html_ = html  # type: ignore[attr-defined]
+TextAttribution.__rich__ = rich_text  # type: ignore[attr-defined]

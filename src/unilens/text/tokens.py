@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._ops.precision import wide
 from ..errors import UnilensError, first_line, require
-from ..numerics import wide
 from .alignment import align, words_between_spaces
 from .limits import tokenizer_limit, too_long
 

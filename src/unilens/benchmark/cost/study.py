@@ -16,10 +16,10 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from ..._engine.evaluator import Evaluator
 from ..._engine.isolation import private_copy
-from ...attribution import Explainer
 from ...errors import NotApplicableError, UnilensError, first_line, require
-from ...gradients import Evaluator
+from ...explainer import Explainer
 from ...methods import methods
 from ...models import PixelClassifier, load_model, samples
 from ...specs import Spec, build_method

@@ -11,9 +11,9 @@ import numpy
 import torch
 from torch import Tensor
 
+from ..._ops.random import generators, seed_for
 from ...errors import UnilensError, UnknownNameError, require
-from ...metrics.corruptions import PACKAGED, check_changeable, corruptions
-from ...randomness import generators, seed_for
+from ...metrics.robustness.corruptions import PACKAGED, check_changeable, corruptions
 
 PACKAGE = "imagecorruptions-imaug"
 """It has those of `PACKAGED`."""

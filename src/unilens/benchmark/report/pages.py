@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from ...errors import UnilensError
-from ...records import write_text
+from ...output.records import write_text
 from .tables import number
 
 

@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import records, saving
 from ..._engine.workers import Workers
+from ..._ops import files
+from ..._validation.settings import check_choice, check_count
 from ...errors import UnilensError, require
 from ...manifold import PCA, Decoder, LocalPCA, Manifold, load_manifold, save_manifold
 from ...manifold.files import KINDS
 from ...manifold.tangent import reconstruction_error
 from ...manifold.training import fit_autoencoder
+from ...output import records
 from ...provenance import versions
-from ...settings import check_choice, check_count
 from ..data import is_named
 from .classifier import ConvClassifier, accuracy, fit_classifier, load_classifier, save_classifier
 from .sets import SETS, Images, Split, load_split
@@ -120,7 +121,7 @@ def fit(wanted: Wanted, folder: Path, on_step: Step = lambda _: None) -> dict[st
     if classifier is not None:
         shares = {"train": split.train, "held_out": split.held_out}
         about["classifier"] = {f"accuracy_{k}": accuracy(classifier, v) for k, v in shares.items()}
-        saving.write_whole(
+        files.write_whole(
             folder / CLASSIFIER.removesuffix(".safetensors"),
             ".safetensors",
             lambda name: save_classifier(classifier, name),

@@ -11,8 +11,9 @@ from typing import Any
 import numpy
 from matplotlib.figure import Figure
 
-from ... import records, saving
-from ...viz import heatmap, pixels
+from ..._ops import files
+from ...output import records
+from ...output.viz import heatmap, pixels
 from .fitting import Fitted
 from .study import ALIGNED, MEASURES, Scores
 
@@ -76,7 +77,7 @@ def write_scores(scores: Scores, fitted: Fitted, folder: Path, settings: dict[st
     )
     records.write_text(folder / "score", ".csv", _csv(scores))
     figure = draw(scores)
-    saving.write_whole(folder / "score", ".png", lambda name: figure.savefig(name, dpi=110))
+    files.write_whole(folder / "score", ".png", lambda name: figure.savefig(name, dpi=110))
 
 
 def draw(scores: Scores) -> Figure:

@@ -11,13 +11,14 @@ import numpy
 import torch
 from torch import Tensor
 
-from ...attribution import Attribution, Explainer
+from ..._engine.evaluator import Evaluator
+from ..._validation.settings import check_count
+from ...attribution import Attribution
 from ...errors import UnilensError, require
-from ...gradients import Evaluator
+from ...explainer import Explainer
 from ...manifold import LocalPCA
 from ...manifold.tangent import TangentSpace, spaces_at
 from ...methods import methods
-from ...settings import check_count
 from ...specs import Spec, read_specs
 from ..report.statistics import Family, Pair, Summary, analyse
 from .fitting import Fitted

@@ -10,16 +10,16 @@ from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from ...arrays import is_array
+from ..._engine.evaluator import Evaluator
+from ..._engine.packing import Held
+from ..._validation.arrays import is_array
+from ..._validation.inputs import read_target
 from ...baselines import Baseline
 from ...baselines.parts import ByPart, as_baseline
-from ...checks import read_target
 from ...errors import UnilensError, first_line, require
-from ...gradients import Evaluator
-from ...integration import PathAttribution
-from ...layout import Held
 from ...methods import explain, methods
-from ...parts import to_tensors
+from ...multi_input import to_tensors
+from ...path_attribution import PathAttribution
 
 Values = Tensor | tuple[Tensor, ...]
 """What captum takes and gives: one tensor, or a tuple with one for every input."""

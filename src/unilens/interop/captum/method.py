@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ...attribution import Attribution, Case, Method
+from ..._engine.evaluator import Passes
+from ..._ops.random import generators
+from ...attribution import Attribution
 from ...errors import UnilensError, first_line, require
-from ...gradients import Passes
-from ...randomness import generators
+from ...explainer import Case, Method
 from ...scores import Score
 from ...scores import resolve as resolve_score
 

@@ -1,0 +1,239 @@
+"""Which axis of an input holds the channels, and models of another order as ones of channels first.
+
+All of unilens reads inputs channels first: `(B, C, *spatial_shape)`. Inputs of another order are
+moved at the door, and the user's model runs inside a module that moves them back. So a model of
+channels last gives, value by value, what the same model of channels first gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import weakref
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from .._validation.inputs import check_model
+from .._validation.settings import check_channels
+from ..errors import NotApplicableError, require
+from .channel_detection import Reading, of_shape, read_channels
+from .evaluator import Evaluator
+from .plans import Adapter
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Where the channels of inputs `(B, *S)` are.
+
+    Attributes:
+        channels: "first", "last", "none", or the number of an axis between, as in clips
+            `(B, T, C, H, W)`.
+        reason: what this was read off; None where the user said it.
+        sure: false where it was only assumed.
+    """
+
+    channels: str | int = "first"
+    reason: str | None = None
+    sure: bool = True
+
+    def to_first(self, values: Tensor, leading: int = 1) -> Tensor:
+        """Return values `(..., *S)` channels first; `leading` is the number of dimensions of `...`.
+
+        >>> import torch
+        >>> Axes("last").to_first(torch.zeros(2, 8, 9, 3)).shape
+        torch.Size([2, 3, 8, 9])
+        >>> Axes("none").to_first(torch.zeros(2, 8, 9)).shape
+        torch.Size([2, 1, 8, 9])
+        """
+        if self.channels in ("first", "none"):
+            return values if self.channels == "first" else values.unsqueeze(leading)
+        return values.movedim(self._axis(leading), leading).contiguous()
+
+    def from_first(self, values: Tensor, leading: int = 1) -> Tensor:
+        """Return values that are channels first in the user's own order; see `to_first`."""
+        if self.channels in ("first", "none"):
+            return values if self.channels == "first" else values.squeeze(leading)
+        return values.movedim(leading, self._axis(leading)).contiguous()
+
+    def _axis(self, leading: int) -> int:
+        return self.channels + leading - 1 if isinstance(self.channels, int) else -1
+
+    def broadcast_to_first(self, values: Tensor, ndim: int) -> Tensor:
+        """Return values that broadcast against `(*S)` of `ndim` dimensions, channels first."""
+        if self.channels == "first" or not values.ndim:
+            return values
+        return self.to_first(values.reshape((1,) * (ndim - values.ndim) + values.shape), 0)
+
+    def __str__(self) -> str:
+        return str(self.channels) if self.reason is None else f"{self.channels} ({self.reason})"
+
+
+class ChannelsFirst(Adapter):
+    """A model of channels last, or of none, as one of channels first `(M, C, *spatial_shape)`."""
+
+    def __init__(self, model: nn.Module, axes: Axes) -> None:
+        super().__init__()
+        self.training = model.training
+        self.model, self.axes = model, axes
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the user's model has by a name: its layers, and what finds its labels."""
+        if name in ("model", "module") or name.startswith("_"):
+            return super().__getattr__(name)
+        return getattr(super().__getattr__("model"), name)
+
+    @property
+    def arrangement(self) -> Hashable:
+        """The order of axes."""
+        return self.axes
+
+    def forward(self, inputs: Tensor) -> Any:
+        """Return what the model gives for inputs in its own order."""
+        return self.model(self.axes.from_first(inputs))
+
+
+def users_module(model: nn.Module) -> nn.Module:
+    """Return the module that the user gave, inside of what moves its axes."""
+    return model.model if isinstance(model, ChannelsFirst) else model
+
+
+_channels_first: weakref.WeakKeyDictionary[Evaluator, dict[object, Any]]
+_channels_first = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _once(evaluator: Evaluator, key: object, value: T) -> T:
+    """Return what was kept for an evaluator under the key first: threads may come together."""
+    with _lock:
+        kept: T = _channels_first.setdefault(evaluator, {}).setdefault(key, value)
+        return kept
+
+
+def _kept(evaluator: Evaluator, key: object) -> Any:
+    with _lock:
+        return _channels_first.get(evaluator, {}).get(key)
+
+
+def resolve_axes(
+    model: nn.Module | Evaluator, inputs: Tensor, channels: str | int = "auto"
+) -> Axes | None:
+    """Return where the channels of inputs are; None for tables `(B, F)`, which have no such axis.
+
+    Args:
+        model: an `Evaluator` brings its own setting, and remembers what was read off the model.
+        inputs: `(B, *S)`.
+        channels: one of `CHANNELS`, or an axis; "auto" takes the evaluator's.
+
+    Raises:
+        UnilensError: it is none of these, or the model reads its batch from another axis.
+    """
+    check_channels(channels)
+    evaluator = model if isinstance(model, Evaluator) else None
+    if channels == "auto" and evaluator is not None:
+        channels = evaluator.channels
+    if inputs.ndim < 3:
+        return None
+    if channels != "auto":
+        return Axes(_named(channels, inputs))
+    key = "axes", inputs.shape[1:]
+    found = None if evaluator is None else _kept(evaluator, key)
+    if found is None:
+        found = _axes(read_channels(evaluator.model if evaluator else _checked(model), inputs))
+    return found if evaluator is None else _once(evaluator, key, found)
+
+
+def _axes(reading: Reading) -> Axes:
+    return Axes(reading.channels, reading.reason, reading.sure)
+
+
+def _named(channels: str | int, inputs: Tensor) -> str | int:
+    """Return an axis by its name where it is the first or the last."""
+    if not isinstance(channels, int):
+        return channels
+    require(
+        channels < inputs.ndim,
+        f"expected channels to be an axis below {inputs.ndim} of inputs of shape "
+        f"{tuple(inputs.shape)}, got {channels}",
+    )
+    return {1: "first", inputs.ndim - 1: "last"}.get(channels, channels)
+
+
+def _checked(model: object) -> nn.Module:
+    check_model(model)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def channels_first(model: nn.Module | Evaluator, axes: Axes | None) -> Evaluator:
+    """Return an evaluator of the model as one of channels first; for one evaluator always the same.
+
+    Args:
+        model: in the user's own order.
+        axes: of its inputs; None for tables.
+    """
+    evaluator = Evaluator.of(model)
+    if axes is None or axes.channels == "first":
+        return evaluator
+    found: Evaluator | None = _kept(evaluator, axes.channels)
+    if found is None:
+        found = evaluator.with_model(ChannelsFirst(evaluator.model, Axes(axes.channels)))
+        found.channels = "first"
+    return _once(evaluator, axes.channels, found)
+
+
+def in_users_order(model: Evaluator) -> Evaluator:
+    """Return the evaluator of the model that the user gave; see `channels_first`."""
+    if not isinstance(model.model, ChannelsFirst):
+        return model
+    return model.with_model(model.model.model)
+
+
+def refuse_channels_of_parts(channels: str | int) -> None:
+    """Raise `NotApplicableError` where channels are said of inputs that come in parts."""
+    check_channels(channels)
+    if channels not in ("auto", "first"):
+        raise NotApplicableError(
+            f"expected no channels={channels!r} where inputs come in parts, each of which may have "
+            "another order; permute the parts to (B, C, ...) in a module around the model"
+        )
+
+
+def axes_are_sure(thing: object, inputs: Mapping[str, Any] | tuple[Any, ...]) -> bool:
+    """Whether the shapes of inputs that come in parts tell their channels, where these count."""
+    parts = inputs.values() if isinstance(inputs, Mapping) else inputs
+    return all(
+        of_shape(part.shape).sure
+        for part in parts
+        if isinstance(part, Tensor) and part.ndim > 2 and part.is_floating_point()
+        if reads_axes(thing, part.ndim)
+    )
+
+
+def reads_axes(thing: object, ndim: int) -> bool:
+    """Whether a method, or a component of one, gives other values where the channels lie elsewhere.
+
+    Args:
+        thing: it, or what it is built from, says so by `reads_axes_from`: the fewest dimensions of
+            inputs `(B, *S)` for which the order counts.
+        ndim: the dimensions of the inputs.
+    """
+    least: int | None = getattr(thing, "reads_axes_from", None)
+    if least is not None:
+        return ndim >= least
+    return any(reads_axes(component, ndim) for component in components_of(thing))
+
+
+def components_of(thing: object) -> Iterator[object]:
+    """Yield what a method or one of its components is built from."""
+    if isinstance(thing, (list, tuple)):
+        yield from thing
+    elif isinstance(thing, Mapping):
+        yield from thing.values()
+    elif dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        for field in dataclasses.fields(thing):
+            yield getattr(thing, field.name)

@@ -1,0 +1,284 @@
+"""Rectified units written in other ways while a model runs; the model itself is not changed.
+
+A mode of torch sees every call of an activation before it is made, whether a module, a function or
+a method makes it, and puts a formula in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from .._validation.arrays import as_number
+from ..errors import require
+
+Formula = Callable[..., Tensor]
+"""What stands for an activation: it takes the input and the activation's own settings."""
+_FLAT = 40
+"""At beta x below -40 softplus stays at exp(-40) / beta: smaller numbers, and their products, would
+be subnormal, which CPUs compute with many times as slowly."""
+
+
+class Smooth(nn.Module):
+    """A model whose rectified units have no kinks: softplus in place of ReLU and its kin.
+
+    softplus(x) = log(1 + exp(beta x)) / beta. ReLU6 is softplus(x) - softplus(x - 6); clipping,
+    leaky and parametric ReLU, hard sigmoid and hard swish are sums and products of the like. The
+    weights are the model's own, and its outputs are approached as beta grows. Maximum pooling and
+    what is written as a clamp or a maximum stay what they are.
+
+    Args:
+        model: any module; it is not changed.
+        beta: sharpness, per unit of what the activations are given; a stand-in is off by
+            log(2) / beta at most for each kink.
+
+    References:
+        Dombrowski et al. 2019, arXiv 1906.07983, who attack maps by way of softplus.
+
+    Example:
+        >>> model = nn.ReLU().eval()
+        >>> Smooth(model, beta=1.0)(torch.tensor([0.0, 30.0]))
+        tensor([ 0.6931, 30.0000])
+    """
+
+    def __init__(self, model: nn.Module, beta: float = 10.0) -> None:
+        super().__init__()
+        require(isinstance(model, nn.Module), f"expected a module, got {type(model).__name__}")
+        beta = cast(float, as_number(beta))
+        number = isinstance(beta, (int, float)) and not isinstance(beta, bool)
+        require(number and 0 < beta < torch.inf, f"expected beta above 0, got {beta!r}")
+        self.model, self.beta, self.training = model, float(beta), model.training
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the outputs of the model with stand-ins for its kinks."""
+        with Rewritten(_smooth(self.beta)):
+            return self.model(inputs)
+
+
+class Rewritten(TorchFunctionMode):
+    """Computes activations by other formulas while it is entered, in this thread.
+
+    Args:
+        formulas: by the activation's name without the underscore of its form in place.
+    """
+
+    def __init__(self, formulas: Mapping[str, Formula]) -> None:
+        super().__init__()
+        self._formulas = formulas
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name, in_place = _ACTIVATIONS.get(func, ("", False))
+        if name not in self._formulas:
+            return func(*args, **kwargs)
+        if in_place:
+            kwargs = {**kwargs, "inplace": True}
+        return _computed(self._formulas[name], *args, **kwargs)
+
+
+class _TwiceDifferentiable(Rewritten):
+    """Also computes attention and convolutions so that they can be differentiated twice."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.scaled_dot_product_attention:
+            return _attention(*args, **kwargs)
+        if func is functional.multi_head_attention_forward:
+            return _plain_attention(*args, **kwargs)
+        if func in _CONVOLUTIONS:
+            found = _convolution(_CONVOLUTIONS[func], *args, **kwargs)
+            if found is not None:
+                return found
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def twice_differentiable() -> Rewritten:
+    """Return the mode in which all that a model calls can be differentiated twice.
+
+    The hard sigmoid is written as ReLU6, and the hard swish with it; attention by its formula,
+    since fused kernels have no second derivative; convolutions with fixed weights so that their
+    second derivative costs what a convolution does. The values are the same to rounding. The mode
+    belongs to the calling thread.
+    """
+    return _TwiceDifferentiable(_BY_RELU6)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    found = torch.ops.aten._scaled_dot_product_attention_math(
+        query,
+        key,
+        value,
+        attn_mask,
+        dropout_p,
+        is_causal,
+        scale=scale,
+        enable_gqa=enable_gqa,
+    )
+    return found[0]
+
+
+def _plain_attention(
+    *args: Any, need_weights: bool = True, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Return multi-head attention by its formula, which it uses where its weights are asked for."""
+    kwargs["need_weights"] = True
+    outputs, weights = functional.multi_head_attention_forward(*args, **kwargs)
+    return outputs, weights if need_weights else None
+
+
+_CONVOLUTIONS: dict[Any, int] = {
+    functional.conv1d: 1,
+    functional.conv2d: 2,
+    functional.conv3d: 3,
+}
+
+
+def _convolution(
+    dimensions: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """Return a convolution with a cheap second derivative; None where the weights take part."""
+    takes_part = weight.requires_grad or (bias is not None and bias.requires_grad)
+    if takes_part or isinstance(padding, str) or input.ndim != dimensions + 2:
+        return None
+    sizes = [
+        list(size) if isinstance(size, (tuple, list)) else [size] * dimensions
+        for size in (stride, padding, dilation)
+    ]
+    return _Convolution.apply(input, weight, bias, (*sizes, groups))
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution with fixed weights, which is linear in its input up to the bias."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, sizes: tuple[Any, ...]
+    ) -> Tensor:
+        ctx.weight, ctx.sizes, ctx.like = weight, sizes, input.shape
+        stride, padding, dilation, groups = sizes
+        zeros = [0] * len(stride)
+        return torch.ops.aten.convolution(
+            input, weight, bias, stride, padding, dilation, False, zeros, groups
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        back = _ConvolutionBack.apply(gradients[0], ctx.weight, ctx.sizes, ctx.like)
+        return back, None, None, None
+
+
+class _ConvolutionBack(torch.autograd.Function):
+    """The transpose of a convolution with fixed weights; its own gradient is the convolution."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gradient: Tensor, weight: Tensor, sizes: tuple[Any, ...], like: torch.Size
+    ) -> Tensor:
+        ctx.weight, ctx.sizes = weight, sizes
+        stride, padding, dilation, groups = sizes
+        zeros = [0] * len(stride)
+        return torch.ops.aten.convolution_backward(
+            gradient,
+            gradient.new_empty(like),
+            weight,
+            None,
+            stride,
+            padding,
+            dilation,
+            False,
+            zeros,
+            groups,
+            [True, False, False],
+        )[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Convolution.apply(gradients[0], ctx.weight, None, ctx.sizes), None, None, None
+
+
+def _computed(
+    formula: Formula, input: Tensor, *settings: Any, inplace: bool = False, **named: Any
+) -> Tensor:
+    """Return what a formula gives, put in the input's place where the call asks for it."""
+    if settings and isinstance(settings[-1], bool):
+        *settings, inplace = settings  # type: ignore[assignment]
+    if not inplace:
+        return formula(input, *settings, **named)
+    return input.copy_(formula(input.clone(), *settings, **named))
+
+
+def _smooth(beta: float) -> dict[str, Formula]:
+    """Return the stand-ins of a sharpness, all from one rectifier."""
+
+    def relu(x: Tensor) -> Tensor:
+        return functional.softplus(x.clamp_min(-_FLAT / beta), beta)
+
+    def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+        return min_val + relu(x - min_val) - relu(x - max_val)
+
+    def relu6(x: Tensor) -> Tensor:
+        return hardtanh(x, 0.0, 6.0)
+
+    def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
+        return negative_slope * x + (1 - negative_slope) * relu(x)
+
+    def prelu(x: Tensor, weight: Tensor) -> Tensor:
+        slope = weight.view(-1, *(1,) * max(x.ndim - 2, 0))
+        return slope * x + (1 - slope) * relu(x)
+
+    return {
+        "relu": relu,
+        "relu6": relu6,
+        "hardtanh": hardtanh,
+        "leaky_relu": leaky_relu,
+        "prelu": prelu,
+        **_by_relu6(relu6),
+    }
+
+
+def _by_relu6(relu6: Formula) -> dict[str, Formula]:
+    return {
+        "hardsigmoid": lambda x: relu6(x + 3) / 6,
+        "hardswish": lambda x: x * relu6(x + 3) / 6,
+    }
+
+
+def _calls() -> dict[Any, tuple[str, bool]]:
+    """Return which activation each of torch's functions computes, and whether in place."""
+    spaces = (torch, functional, Tensor, torch._C._nn)
+    found = {}
+    for name in _smooth(1.0):
+        for suffix, in_place in (("", False), ("_", True)):
+            for space in spaces:
+                if hasattr(space, name + suffix):
+                    found[getattr(space, name + suffix)] = (name, in_place)
+    return found
+
+
+_ACTIVATIONS = _calls()
+_BY_RELU6 = _by_relu6(functional.relu6)

@@ -1,0 +1,1 @@
+"""Small operations on tensors and files that know nothing of explanations."""

@@ -1,0 +1,378 @@
+"""What comes from the user, checked: what was expected, what came, and the remedy."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from ..errors import UnilensError
+from ..outputs import LOGITS, OutputSpec
+from .arrays import as_number, bare_array, is_array, is_missing, to_tensor
+from .settings import shown
+
+Target = int | str | Sequence[int | str] | Tensor | None
+
+
+def check_model(model: object) -> None:
+    """Raise unless the model is a module in eval mode, with weights that have values."""
+    if not isinstance(model, nn.Module):
+        came, remedy = type(model).__name__, "wrap a function in a module whose forward calls it"
+        if came == "ExportedProgram":
+            remedy = "pass its .module()"
+        raise UnilensError(f"expected model to be a torch.nn.Module, got {came}; {remedy}")
+    for name, value in _named_tensors(model):
+        if is_lazy(value):
+            raise UnilensError(
+                f"expected a model whose weights have shapes, but {name} is lazy; call the model "
+                "once with an input first"
+            )
+        if value.is_meta:
+            raise UnilensError(
+                f"expected a model whose weights have values, but {name} is on the meta device; "
+                "load its weights first"
+            )
+    exported = {inner for part in model.modules() if _exported(part) for inner in part.modules()}
+    for name, part in model.named_modules():
+        if getattr(part, "training", False) and not (part in exported or quantised(part)):
+            raise UnilensError(
+                f"expected a model in eval mode, but {name or 'the model'} is in training mode; "
+                "call model.eval() first"
+            )
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def quantised(part: nn.Module) -> bool:
+    """Return whether a module is a quantised layer."""
+    return "quantiz" in type(part).__module__
+
+
+def _exported(part: nn.Module) -> bool:
+    """Return whether a module comes from torch.export, whose mode is fixed."""
+    return "eval" in vars(part) and "graph" in dir(part)
+
+
+def check_outputs(outputs: object, count: int) -> Tensor:
+    """Return outputs `(count, K)`; raise unless the model gave one row for each of its inputs.
+
+    A single output per input may come as `(count,)`.
+    """
+    if not isinstance(outputs, Tensor):
+        raise UnilensError(
+            f"expected the model to return a tensor of logits, got {_describe(outputs)}; "
+            "wrap it in a module whose forward returns the logits alone"
+        )
+    if kind := _unusable(outputs):
+        raise UnilensError(
+            f"expected outputs as a dense tensor of floating-point numbers, got {kind}"
+        )
+    shape = tuple(outputs.shape)
+    if shape == (count,) or (not shape and count == 1):
+        return outputs.reshape(count, 1)
+    if outputs.ndim != 2 or len(outputs) != count or not shape[1]:
+        raise UnilensError(
+            f"expected outputs of shape ({count}, classes), got {shape}; "
+            f"{_row_remedy(shape, count)}"
+        )
+    return outputs
+
+
+def _row_remedy(shape: tuple[int, ...], count: int) -> str:
+    if len(shape) < 2 and count == 1:
+        return (
+            "inputs go through the model one at a time too, where .squeeze() drops the dimension "
+            "of the batch: leave it out, or squeeze(dim) one dimension and return rows"
+        )
+    return "wrap the model in a module that returns one row of logits per input"
+
+
+def _unusable(outputs: Tensor) -> str:
+    """Return what outputs are that cannot be explained, and what to do about it, or nothing."""
+    if outputs.is_meta:
+        return "a tensor without values on the device meta; load the weights first (to_empty)"
+    if outputs.is_nested:
+        return "a nested tensor; return outputs.to_padded_tensor(0.0)"
+    if outputs.layout != torch.strided:
+        return f"a sparse tensor ({outputs.layout}); return outputs.to_dense()"
+    if outputs.is_complex():
+        return f"{outputs.dtype}; return a real part of them, as outputs.abs() or outputs.real"
+    if outputs.is_floating_point():
+        return ""
+    return f"{outputs.dtype}; return logits in place of argmax, or convert counts with .float()"
+
+
+def not_differentiable(
+    model: nn.Module, came: str = "outputs without a gradient", within: str = "inputs"
+) -> UnilensError:
+    """Return the error of a model that cannot be differentiated in its inputs, layers or weights.
+
+    Args:
+        model: whose modules say whether it is quantised.
+        came: what there was in place of a gradient.
+        within: in what it was to be differentiated.
+    """
+    remedy = (
+        "a quantised model has no gradients: explain the model it was made from"
+        if any(map(quantised, model.modules()))
+        else "remove detach(), argmax, numpy, no_grad or in-place changes from its forward"
+    )
+    return UnilensError(
+        f"expected a model that is differentiable in its {within}, got {came}; {remedy}, or use a "
+        "method that needs no gradient: occlusion, rise or sobol"
+    )
+
+
+def _describe(outputs: object) -> str:
+    if isinstance(outputs, Mapping):
+        return f"{type(outputs).__name__} with keys {', '.join(map(str, outputs))}"
+    if isinstance(outputs, (tuple, list)):
+        return f"{type(outputs).__name__} of {len(outputs)}"
+    return type(outputs).__name__
+
+
+def check_inputs(
+    inputs: object, device: torch.device | None, model: nn.Module | None = None
+) -> Tensor:
+    """Return the inputs, detached, in float32 or wider; raise where they cannot be explained.
+
+    Args:
+        inputs: a tensor `(B, *S)`, or an array or a frame of another library, which is copied to
+            the device.
+        device: the model's; None where it has none.
+        model: what is explained, if known: the message says what to do with token ids.
+    """
+    given = to_tensor("inputs", inputs)
+    if not isinstance(given, Tensor):
+        raise UnilensError(
+            f"expected inputs to be a tensor (B, *S), got {_kind(given)}; {_remedy(given)}"
+        )
+    given = given if isinstance(inputs, Tensor) else given.to(device)
+    if given.ndim < 2 or not given.numel():
+        raise UnilensError(
+            f"expected inputs of shape (B, *S) with at least one input, got "
+            f"{tuple(given.shape)}; add the batch dimension with inputs.unsqueeze(0)"
+        )
+    if not given.is_floating_point():
+        raise UnilensError(f"expected floating-point inputs, got {given.dtype}{_way(given, model)}")
+    if device is not None and given.device != device:
+        raise UnilensError(
+            f"expected inputs on the model's device {device}, got {given.device}; "
+            "move one of them with .to(...)"
+        )
+    given = given.detach().clone().to(_at_least_float32(given.dtype))
+    bad = (~given.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise UnilensError(
+            f"expected finite inputs, got NaN or infinity in input {', '.join(map(str, bad[:5]))}"
+            f"{', ...' if len(bad) > 5 else ''} of {len(given)}; clean them first: fill what is "
+            "missing, as with torch.nan_to_num or the median, since no difference to a baseline is "
+            "defined there"
+        )
+    return given
+
+
+def _kind(given: object) -> str:
+    """Return what something is: of a list, what it is a list of."""
+    several = isinstance(given, list) and bool(given)
+    of = f" of {type(cast(list[object], given)[0]).__name__}" if several else ""
+    return f"{type(given).__name__}{of}"
+
+
+def _remedy(given: object) -> str:
+    first = given[0] if isinstance(given, list) and given else given
+    if hasattr(first, "getbands"):
+        return "preprocess pictures first, as the model that unilens.load_model returns does"
+    if hasattr(first, "collect"):
+        return "collect a lazy frame first, with .collect()"
+    return "stack the inputs with torch.stack or wrap them with torch.as_tensor"
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype == torch.float64 else torch.float32
+
+
+def _way(inputs: Tensor, model: nn.Module | None) -> str:
+    """Return what to do with inputs that are not floating-point, for a message."""
+    if inputs.is_complex():
+        return "; pass real and imaginary parts as channels"
+    ids = model is not None and inputs.dtype in (torch.int32, torch.int64)
+    hint = embedding_hint(cast(nn.Module, model)) if ids else ""
+    return hint or "; convert them with .float() (and divide 8-bit images by 255)"
+
+
+_LOOKS_UP = re.compile(
+    r"arguments for embedding|used as indices must be|index tensor of type"
+    r"|dtype int\S* (or \S+ )?for index"
+)
+"""How torch says that a model looks its inputs up in a table, and took numbers that are no ids."""
+
+
+def embedding_hint(model: nn.Module, error: object = None) -> str:
+    """Return the end of a message where a model looks token ids up: how to explain it.
+
+    Args:
+        model: what was to be explained.
+        error: what its forward pass raised. The hint is empty where that is about something else;
+            without an error, where the model has no embedding layer.
+    """
+    name = _embedding_of(model)
+    if not (name if error is None else _LOOKS_UP.search(str(error))):
+        return ""
+    named = f"the output of the embedding {name!r}" if name else "the embedding's output"
+    return (
+        "; the model looks token ids up in an embedding, and ids have no gradient: explain at "
+        "the embeddings, with unilens.text.explain_text for a Hugging Face classifier, or with a "
+        f"module whose forward takes {named} (B, L, E)"
+    )
+
+
+def _embedding_of(model: nn.Module) -> str:
+    """Return the name of the model's first embedding layer; empty where it has none."""
+    kinds = (nn.Embedding, nn.EmbeddingBag)
+    return next((name for name, part in model.named_modules() if isinstance(part, kinds)), "")
+
+
+def check_target(
+    target: object, outputs: Tensor, model: nn.Module, spec: OutputSpec = LOGITS
+) -> Tensor:
+    """Return the target `(B,)`: one per input, the predicted class where none is given.
+
+    With one output the target is 0: that output, which of two classes is the positive one's.
+    """
+    count, classes = outputs.shape
+    if target is None and spec.kind == "regression" and classes > 1:
+        raise UnilensError(
+            f"expected a target, since the model's {classes} outputs are values and none of them "
+            "is predicted; pass target=, the index of the output to explain"
+        )
+    target = read_target(target)
+    if target is None:
+        return outputs.argmax(-1)
+    if not isinstance(target, Tensor):
+        each = target if isinstance(target, list) else [target] * count
+        _check_known([row for row, one in enumerate(each) if is_missing(one)])
+        target = torch.as_tensor([_class_index(one, model) for one in each])
+    if target.ndim == 0:
+        target = target.expand(count)
+    if target.shape != (count,):
+        raise UnilensError(
+            f"expected `target` of shape ({count},), got {tuple(target.shape)}; "
+            f"{_reshaping(target, outputs)}"
+        )
+    if target.is_floating_point():
+        _check_known(target.isnan().nonzero().flatten().tolist())
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise UnilensError(
+            f"expected `target` to hold class indices as integers, got {target.dtype}; convert it "
+            "with .long()"
+        )
+    wrong = [one for one in target.tolist() if not 0 <= one < classes]
+    if wrong:
+        missing = "; leave inputs without a label out" if wrong[0] == -1 else ""
+        if classes == 1 and not missing:
+            raise UnilensError(
+                "expected `target` 0, the model's only output (of two classes that of the "
+                f"positive one), got {wrong[0]}; leave target out: the map of the other class is "
+                "this one with the opposite sign"
+            )
+        raise UnilensError(
+            f"expected `target` between 0 and {classes - 1}, since the model's outputs have shape "
+            f"{tuple(outputs.shape)}; got {wrong[0]}{missing}"
+        )
+    return target.to(outputs.device, torch.long)
+
+
+def read_target(target: object) -> int | str | list[Any] | Tensor | None:
+    """Return a target as one class, a list of classes in the order of the inputs, or a tensor.
+
+    Columns of frames are read by position, whatever their index.
+    """
+    target = as_number(target)
+    if target is None or isinstance(target, (int, float, str)):
+        return cast(Target, target)  # type: ignore[return-value]
+    if isinstance(target, Tensor):
+        return cast(Tensor, to_tensor("`target`", target))
+    if is_array(target):
+        array = bare_array("`target`", target)
+        if array.ndim != 1 and array.dtype.kind in "iufbc":
+            return cast(Tensor, to_tensor("`target`", array))
+        target = list(array) if array.dtype.kind == "M" else array.tolist()
+    if not isinstance(target, Iterable) or isinstance(target, (bytes, Mapping, set, frozenset)):
+        raise UnilensError(
+            f"expected `target` to be a class index or a label, or one per input, got "
+            f"{type(target).__name__}; pass a list of them, in the order of the inputs"
+        )
+    return list(target)
+
+
+def _reshaping(target: Tensor, outputs: Tensor) -> str:
+    if target.shape == (len(outputs), 1):
+        return "pass target.flatten()"
+    if target.shape == outputs.shape:
+        return "pass the indices of a one-hot target, as target.argmax(1)"
+    return "pass one index for all, or one per input"
+
+
+def _check_known(missing: list[int]) -> None:
+    """Raise where labels of some inputs are missing."""
+    if missing:
+        rows = f"{', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}"
+        raise UnilensError(
+            f"expected `target` to be a class index or a label, got missing ones for input {rows}; "
+            "leave these inputs out, or pass target=None to explain the predicted classes"
+        )
+
+
+def _class_index(one: object, model: nn.Module) -> int:
+    one = as_number(one)
+    if isinstance(one, str):
+        find = getattr(model, "class_index", None)
+        if find is None:
+            raise UnilensError(
+                f"expected `target` as a class index, got the label {one!r}; only models with "
+                "labels (unilens.load_model) know names"
+            )
+        return int(find(one))
+    try:
+        index = operator.index(cast(Any, one))
+        if isinstance(one, bool) or abs(index) >= 2**63:
+            raise TypeError
+    except (TypeError, ValueError):
+        raise UnilensError(
+            f"expected `target` to be a class index or a label, got {type(one).__name__} "
+            f"{shown(one)[:60]}; pass whole numbers, as by int(...)"
+        ) from None
+    return index
+
+
+def check_seed(seed: object) -> int:
+    """Return the seed as an int; raise unless it is a whole number that a generator can take."""
+    number = as_number(seed)
+    if type(number) is not int or not 0 <= number < 2**63:
+        raise UnilensError(
+            f"expected seed to be a whole number from 0 to 2^63 - 1, got {shown(seed)}"
+        )
+    return number
+
+
+def check_baseline(baseline: object, inputs: Tensor) -> None:
+    """Raise unless the baseline is a tensor of the inputs' shape."""
+    if not isinstance(baseline, Tensor) or baseline.shape != inputs.shape:
+        came = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
+        raise UnilensError(
+            f"expected the baseline to have the inputs' shape {tuple(inputs.shape)}, got {came}; "
+            "give one value for every value of the inputs, as torch.zeros_like(inputs)"
+        )
+    if not baseline.isfinite().all():
+        raise UnilensError(
+            "expected a finite baseline, got NaN or infinity; check the baseline's settings"
+        )

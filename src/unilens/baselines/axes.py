@@ -1,0 +1,125 @@
+"""Settings of methods that have the inputs' order of axes: moved with the inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from .._engine.axes import Axes, in_users_order
+from .._engine.evaluator import Evaluator
+from ..errors import NotApplicableError
+from . import Baseline, Found
+from .base import check_fits, found_baselines
+from .parts import Given
+
+T = TypeVar("T")
+_WITHOUT_AXES = (str, int, float, bool, type(None))
+
+
+def settings_to_first(thing: T, axes: Axes, ndim: int) -> T:
+    """Return a method, or a component of one, whose own tensors and baselines are channels first.
+
+    Args:
+        thing: it stays as it is; where nothing need be moved, it is returned itself.
+        axes: of the inputs.
+        ndim: the dimensions of one input `*S`.
+
+    Raises:
+        NotApplicableError: it holds a manifold, whose directions are not moved.
+    """
+    if axes.channels == "first" or not dataclasses.is_dataclass(thing) or isinstance(thing, type):
+        return thing
+    changed = {}
+    for field in dataclasses.fields(thing):
+        before = getattr(thing, field.name)
+        after = _moved(field.name, before, axes, ndim)
+        if after is not before:
+            changed[field.name] = after
+    return cast(T, dataclasses.replace(cast(Any, thing), **changed)) if changed else thing
+
+
+def _moved(name: str, value: Any, axes: Axes, ndim: int) -> Any:
+    """Return the value of a setting channels first; itself where it has no axes."""
+    if isinstance(value, _WITHOUT_AXES):
+        return value
+    if name == "references" and isinstance(value, Tensor):
+        return axes.to_first(value) if value.ndim == ndim + 1 else value
+    if name == "units":
+        return axes.broadcast_to_first(torch.as_tensor(value), ndim)
+    if name == "manifold":
+        raise NotApplicableError(
+            f"expected a manifold given by name for channels={axes.channels!r}, got "
+            f"{type(value).__name__}; fit it on inputs (B, C, ...), and permute them in the model"
+        )
+    if isinstance(value, Given):
+        return dataclasses.replace(value, values=_broadcast(value.values, axes, ndim))
+    if name in ("baseline", "origin") and callable(value) and not _is_ours(value):
+        return OfUsersOrder(value, axes)
+    if isinstance(value, (list, tuple)):
+        items = [_moved(name.removesuffix("s"), one, axes, ndim) for one in value]
+        same = all(after is before for after, before in zip(items, value, strict=True))
+        return value if same else type(value)(items)
+    return settings_to_first(value, axes, ndim)
+
+
+def _broadcast(values: Tensor, axes: Axes, ndim: int) -> Tensor:
+    """Return values that broadcast against `(B, *S)` channels first."""
+    if values.ndim > ndim:
+        return axes.to_first(values)
+    return axes.broadcast_to_first(values, ndim)
+
+
+def _is_ours(thing: object) -> bool:
+    return type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+@dataclass(frozen=True, eq=False)
+class OfUsersOrder:
+    """A user's own baseline, asked in the order of axes that the user gave inputs in.
+
+    Args:
+        baseline: the user's; see `unilens.baselines.Baseline`.
+        axes: of the user's inputs.
+    """
+
+    baseline: Baseline
+    axes: Axes
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in ("baseline", "axes", "near"):
+            raise AttributeError(name)
+        return getattr(self.baseline, name)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise where the user's baseline does not fit."""
+        check_fits(self.baseline, in_users_order(model), self.axes.from_first(inputs))
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Iterator[Found]:
+        """Yield the user's baselines, channels first."""
+        users = self.axes.from_first(inputs)
+        given = self.baseline(in_users_order(model), users, target, generator=generator)
+        for found in found_baselines(given):
+            values = found.values
+            fits = isinstance(values, Tensor) and values.shape == users.shape
+            walk = None if found.walk is None else self.axes.to_first(found.walk, 2)
+            moved = self.axes.to_first(values) if fits else values
+            yield dataclasses.replace(found, values=moved, walk=walk)
+
+
+def function_to_first(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
+    """Return a user's function from model, inputs and target to maps, asked in the user's order."""
+
+    def maps(model: Any, inputs: Tensor, target: Tensor) -> Any:
+        users = axes.from_first(inputs)
+        found = function(getattr(model, "model", model), users, target)
+        fits = isinstance(found, Tensor) and found.shape == users.shape
+        return axes.to_first(found) if fits else found
+
+    return maps

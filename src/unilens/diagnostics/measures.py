@@ -1,0 +1,130 @@
+"""Is this attribution to be trusted? Pure measurements of a path, and the named warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from .._ops.correlation import spearman
+from .._ops.precision import l2_norm, per_item, wide
+from .trace import Trace
+
+FLAT_SLOPE = 0.1
+"""A stretch of the path is flat where the score climbs at less than this share of its mean rate."""
+
+
+def confidence_change(trace: Trace) -> Tensor:
+    """Return `(F(x') - F(x)) / F(x)` per input `(B,)`: -1 where the baseline says nothing."""
+    return (trace.confidence[0] - trace.confidence[-1]) / trace.confidence[-1]
+
+
+def proximity(inputs: Tensor, baseline: Tensor) -> Tensor:
+    """Return the l2 distance of each baseline from its input `(B,)`, in the inputs' units."""
+    return l2_norm(inputs - baseline)
+
+
+def monotonicity(trace: Trace) -> Tensor:
+    """Return the Spearman correlation of fraction and confidence `(B,)`; NaN where constant."""
+    return spearman(trace.fraction.T, trace.confidence.T)
+
+
+def flat_fraction(trace: Trace) -> Tensor:
+    """Return the share of the path `(B,)` on which the score hardly moves, in [0, 1].
+
+    A stretch counts where the score changes at less than `FLAT_SLOPE` of the path's mean rate; NaN
+    where that is 0.
+    """
+    lengths = trace.fraction.diff(dim=0)
+    mean_change = (trace.score[-1] - trace.score[0]).abs()
+    flat = trace.score.diff(dim=0).abs() < FLAT_SLOPE * mean_change * lengths
+    share = wide(flat * lengths).T.contiguous().sum(1)
+    return share.masked_fill(mean_change == 0, torch.nan)
+
+
+def riemann_error_bound(trace: Trace, distance: Tensor, n_steps: int) -> Tensor:
+    """Return `M |x - x'|^2 / (2 n)` per input, in units of the score.
+
+    It bounds the error of a right or left Riemann sum where M bounds the change of the gradient.
+    """
+    return trace.gradient_change * distance**2 / (2 * n_steps)
+
+
+def stability(maps: Mapping[int, Tensor]) -> dict[str, Tensor]:
+    """Return how the maps at fewer steps rank-correlate with the map at the most steps.
+
+    Args:
+        maps: attributions `(B, *S)` by number of steps; their absolute values are compared, for
+            images and volumes summed over channels.
+
+    Returns:
+        By name `stability_<few>_<most>`, Spearman correlations `(B,)`.
+    """
+    most = max(maps)
+    flat = {steps: _unsigned(values).flatten(1) for steps, values in maps.items()}
+    return {
+        f"stability_{steps}_{most}": spearman(flat[steps], flat[most])
+        for steps in sorted(maps)
+        if steps != most
+    }
+
+
+def top_curvature(
+    product: Callable[[Tensor], Tensor], start: Tensor, iterations: int = 20
+) -> Tensor:
+    """Return each Hessian's eigenvalue of largest magnitude `(N, B)`, by power iteration.
+
+    Args:
+        product: from vectors `(N, B, *S)` to Hessian-vector products `(N, B, *S)`.
+        start: `(N, B, *S)`, the vectors to begin with; not zero.
+        iterations: products taken. The value approaches the eigenvalue from below in magnitude.
+    """
+    vectors, value = start, torch.zeros_like(l2_norm(start, 2))
+    for _ in range(iterations):
+        vectors = vectors / per_item(l2_norm(vectors, 2), vectors)
+        image = product(vectors)
+        value = wide(vectors * image).flatten(2).sum(2)
+        vectors = torch.where(per_item(l2_norm(image, 2), image) > 0, image, vectors)
+    return value
+
+
+def lanczos_curvature(
+    product: Callable[[Tensor], Tensor], start: Tensor, iterations: int = 20
+) -> Tensor:
+    """Return each Hessian's eigenvalue of largest magnitude `(N, B)`, by Lanczos iteration.
+
+    At equal cost never worse than `top_curvature` from the same start, and mostly much better: it
+    looks at all vectors that the products have spanned, which are kept in memory. Each new one is
+    made orthogonal to all before it, twice.
+
+    Args:
+        product: from vectors `(N, B, *S)` to Hessian-vector products `(N, B, *S)`.
+        start: `(N, B, *S)`, the vectors to begin with; not zero.
+        iterations: products taken, and vectors kept.
+    """
+    size = min(iterations, start[0, 0].numel())
+    vector, basis = wide(start) / per_item(l2_norm(start, 2), wide(start)), []
+    matrix = vector.new_zeros(*start.shape[:2], size, size)
+    for step in range(size):
+        basis.append(vector)
+        image = wide(product(vector.to(start.dtype)))
+        for _ in range(2):
+            for row, known in enumerate(basis):
+                share = (known * image).flatten(2).sum(2)
+                image = image - per_item(share, image) * known
+                if row == step:
+                    matrix[..., step, step] += share
+        length = l2_norm(image, 2)
+        going = length > 1e-10 * matrix.abs().amax((2, 3))
+        if step + 1 < size:
+            matrix[..., step, step + 1] = matrix[..., step + 1, step] = length * going
+        vector = per_item(torch.where(going, 1 / length, 0.0), image) * image
+    values = torch.linalg.eigvalsh(matrix)
+    return torch.where(
+        values[..., -1].abs() >= values[..., 0].abs(), values[..., -1], values[..., 0]
+    )
+
+
+def _unsigned(values: Tensor) -> Tensor:
+    return values.abs().sum(1) if values.ndim in (4, 5) else values.abs()

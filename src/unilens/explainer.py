@@ -1,0 +1,340 @@
+"""What a method is, and what every method starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self, cast, overload
+
+import torch
+from torch import Tensor, nn
+
+from ._engine.axes import (
+    Axes,
+    axes_are_sure,
+    channels_first,
+    reads_axes,
+    refuse_channels_of_parts,
+    resolve_axes,
+)
+from ._engine.evaluator import Evaluator, Passes
+from ._engine.output_detection import output_spec
+from ._engine.packing import Parts
+from ._ops.fields import map_tensors
+from ._ops.precision import wide
+from ._validation.arrays import to_tensor
+from ._validation.inputs import Target, check_baseline, check_inputs, check_seed, check_target
+from ._validation.settings import Settings
+from .attribution import Attribution
+from .baselines import Baseline, Found
+from .baselines.axes import settings_to_first
+from .baselines.base import check_single, found_baselines, single
+from .errors import UnilensError, require
+from .multi_input import PartsAttribution, explain_parts
+from .outputs import LOGITS, OutputSpec
+from .provenance import describe, versions
+
+__all__ = [
+    "Case",
+    "Explainer",
+    "Method",
+    "Passes",
+    "axes_for",
+    "evaluator_of",
+    "explain_channels_first",
+    "to_first",
+    "with_outputs",
+]
+
+
+def evaluator_of(model: nn.Module | Evaluator, attribution: Attribution | None) -> Evaluator:
+    """Return the model's evaluator, with what an attribution knows of the outputs."""
+    evaluator = Evaluator.of(model)
+    known = {} if attribution is None else attribution.provenance
+    if evaluator.output_spec is None and "outputs" in known:
+        evaluator.output_spec = OutputSpec.of(known)
+    return evaluator
+
+
+def with_outputs(model: nn.Module | Evaluator, outputs: str | None) -> nn.Module | Evaluator:
+    """Return the model, as an evaluator that knows what its outputs are where that is said."""
+    if outputs is None:
+        return model
+    require(
+        not isinstance(model, Evaluator),
+        "expected outputs= beside a module, got it beside an Evaluator; say it where that is made: "
+        f"Evaluator(model, outputs={outputs!r})",
+    )
+    return Evaluator(cast(nn.Module, model), outputs=outputs)
+
+
+class Explainer(Protocol):
+    """A method with its settings: from a model, inputs and target to an attribution."""
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the method cannot explain this model at these inputs.
+
+        It costs a pass at the most, so that a comparison can leave the method out before it runs.
+        """
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+    ) -> Attribution:
+        """Explain the model at the inputs; see `Method.__call__`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What every method starts from: checked inputs, their outputs, and a target fixed there."""
+
+    evaluator: Evaluator
+    inputs: Tensor
+    outputs: Tensor
+    target: Tensor
+    seed: int
+    began: float
+
+    @classmethod
+    def begin(
+        cls,
+        explainer: Explainer,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target,
+        seed: int,
+    ) -> Case:
+        """Check everything that comes from the user, and run the model once at the inputs."""
+        began = time.perf_counter()
+        seed = check_seed(seed)
+        evaluator = Evaluator.of(model)
+        create_graph = bool(getattr(explainer, "create_graph", False))
+        checked = check_inputs(inputs, evaluator.device, evaluator.model)
+        if create_graph and isinstance(inputs, Tensor):
+            inputs = cast(Tensor, to_tensor("inputs", inputs)).to(checked.dtype)
+        else:
+            inputs = checked
+        outputs = evaluator.outputs(inputs.unsqueeze(0), create_graph=create_graph)[0]
+        if not outputs.isfinite().all():
+            raise UnilensError(
+                "expected finite logits at the inputs, got NaN or infinity; check the model's "
+                "weights and the range of the inputs"
+            )
+        spec = output_spec(evaluator, inputs, outputs)
+        target = check_target(target, outputs, evaluator.model, spec)
+        explainer.check(evaluator, inputs)
+        return cls(evaluator, inputs, outputs, target, seed, began)
+
+    def baselines(self, baseline: Baseline) -> Iterator[Found]:
+        """Yield what the inputs are compared with, checked."""
+        generator = torch.Generator().manual_seed(self.seed)
+        given = baseline(self.evaluator, self.inputs.clone(), self.target, generator=generator)
+        for found in found_baselines(given):
+            check_baseline(found.values, self.inputs)
+            yield found
+
+    def found(self, baseline: Baseline) -> Found:
+        """Return the one baseline, for a method that has no use for several."""
+        check_single(baseline)
+        return single(self.baselines(baseline))
+
+    def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
+        """Return the attribution with its provenance; what it says of its own is kept."""
+        spec = self.evaluator.output_spec or LOGITS
+        made = {
+            "outputs": {"kind": spec.kind, "source": spec.source},
+            "method": type(explainer).__name__,
+            "settings": describe(explainer),
+            "seed": self.seed,
+            "versions": versions(),
+            "device": str(self.inputs.device),
+            "dtype": str(self.inputs.dtype).removeprefix("torch."),
+            "passes": explainer.passes._asdict(),
+            "engine": self.evaluator.describe(self.inputs),
+            "seconds": time.perf_counter() - self.began,
+        }
+        if not getattr(explainer, "create_graph", False):
+            attribution = map_tensors(attribution, Tensor.detach)
+        if spec.warning is not None:
+            doubt = torch.ones_like(wide(attribution.score.detach()))
+            attribution = attribution.with_measured(**{spec.warning: doubt})
+        return attribution.with_provenance(**{**made, **attribution.provenance})
+
+
+class Method(Settings, ABC):
+    """What methods are built from: their authors write `_explain`, the rest is done here.
+
+    Attributes:
+        reads_axes_from: the fewest dimensions of inputs `(B, *S)` for which it counts which of them
+            holds the channels; None where it never does, or only for a component, which says so by
+            the same name. `_explain` is always given channels first.
+    """
+
+    reads_axes_from: ClassVar[int | None] = None
+
+    @property
+    @abstractmethod
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+
+    @abstractmethod
+    def _explain(self, case: Case) -> Attribution:
+        """Return the attribution; what it says of its own provenance is kept."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the values add up to the change of the score in theory; false unless said."""
+        return False
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the method does not fit; see `Explainer`."""
+
+    def of_rows(self, rows: Tensor) -> Self:
+        """Return the method for some inputs of a batch: of a baseline given for each, theirs."""
+        baseline: Any = getattr(self, "baseline", None)
+        if not hasattr(baseline, "of_rows"):
+            return self
+        return dataclasses.replace(cast(Any, self), baseline=baseline.of_rows(rows))
+
+    @overload
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor,
+        target: Target = None,
+        *,
+        seed: int = 0,
+        channels: str | int = "auto",
+    ) -> Attribution: ...
+
+    @overload
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Parts,
+        target: Target = None,
+        *,
+        seed: int = 0,
+        channels: str | int = "auto",
+    ) -> PartsAttribution: ...
+
+    def __call__(
+        self,
+        model: nn.Module | Evaluator,
+        inputs: Tensor | Parts,
+        target: Target = None,
+        *,
+        seed: int = 0,
+        channels: str | int = "auto",
+    ) -> Attribution | PartsAttribution:
+        """Explain the model at the inputs.
+
+        Args:
+            model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
+            inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which
+                it is called by keyword, or a tuple, by position. Integers and truths among the
+                parts, and what is wrapped in `unilens.multi_input.Held`, are held fixed.
+            target: class index or label, one for all or one per input; None for the class that
+                the model predicts at each input.
+            seed: of everything random; the draw for an input depends on it and the input alone.
+            channels: which axis of the inputs holds the channels; see `unilens.explain`.
+
+        Returns:
+            The attribution, with the diagnostics that cost no further passes; of several inputs,
+            its values in the structure in which they came.
+
+        Raises:
+            UnilensError: the inputs, target or model do not fit; the message says how.
+        """
+        if isinstance(inputs, (Mapping, tuple)):
+            refuse_channels_of_parts(channels)
+            found = explain_parts(
+                lambda part, values, aim, rows: self.of_rows(rows)(part, values, aim, seed=seed),
+                model,
+                inputs,
+                target,
+            )
+            if channels == "auto" and not axes_are_sure(self, inputs):
+                return found.with_measured(
+                    channels_known=torch.zeros(len(found.whole.values), dtype=torch.float64)
+                )
+            return found
+        with torch.inference_mode(False):
+            axes = axes_for(self, model, inputs, channels)
+            if axes is None or axes.channels == "first":
+                case = Case.begin(self, model, inputs, target, seed)
+                return _with_axes(case.finish(self, self._explain(case)), axes)
+            if not isinstance(inputs, Tensor):
+                inputs = check_inputs(inputs, None)
+            method = settings_to_first(self, axes, inputs.ndim - 1)
+            moved = axes.to_first(inputs)
+            case = Case.begin(method, channels_first(model, axes), moved, target, seed)
+            return _with_axes(case.finish(self, method._explain(case)), axes)
+
+
+def explain_channels_first(
+    explainer: Explainer, model: nn.Module | Evaluator, inputs: Tensor, target: Tensor, seed: int
+) -> Attribution:
+    """Explain inputs that are channels first, as all are within methods and metrics."""
+    if isinstance(explainer, Method):
+        return explainer(model, inputs, target, seed=seed, channels="first")
+    return explainer(model, inputs, target, seed=seed)
+
+
+def axes_for(
+    thing: object, model: nn.Module | Evaluator, inputs: Tensor, channels: str | int
+) -> Axes | None:
+    """Return where the channels of inputs are, as far as it counts for a method; else None.
+
+    They are read off the model only where the method depends on them.
+    """
+    said = channels if channels != "auto" else getattr(model, "channels", "auto")
+    if not isinstance(inputs, Tensor):
+        return None if said == "auto" else Axes(said)
+    if said != "auto" or reads_axes(thing, inputs.ndim):
+        return resolve_axes(model, inputs, channels)
+    if not reads_axes(thing, inputs.ndim + 1):
+        return None
+    axes = resolve_axes(model, inputs, channels)
+    return axes if axes is not None and axes.channels == "none" else None
+
+
+def to_first(attribution: Attribution, axes: Axes) -> Attribution:
+    """Return an attribution channels first."""
+    baseline = attribution.baseline
+    return dataclasses.replace(
+        attribution,
+        values=axes.to_first(attribution.values),
+        baseline=None if baseline is None else axes.to_first(baseline),
+        provenance={**attribution.provenance, "channels": "first"},
+    )
+
+
+def _with_axes(attribution: Attribution, axes: Axes | None) -> Attribution:
+    """Return an attribution in the user's order of axes, which stands in the provenance."""
+    if axes is None:
+        return attribution
+    baseline = attribution.baseline
+    measured = (
+        {}
+        if axes.sure
+        else {"channels_known": torch.zeros(len(attribution.values), dtype=torch.float64)}
+    )
+    return dataclasses.replace(
+        attribution,
+        values=axes.from_first(attribution.values),
+        baseline=None if baseline is None else axes.from_first(baseline),
+        measured={**attribution.measured, **measured},
+        provenance={**attribution.provenance, "channels": str(axes)},
+    )

@@ -1,0 +1,1 @@
+"""Methods that mask the input and watch the score: forward passes only."""

@@ -1,0 +1,144 @@
+"""What the score does when places are hidden: forward passes only, so that any model will do.
+
+A place is a pixel, a sample of a signal or a feature of a table; it is hidden in all channels at
+once. A map of places is spread evenly over the channels: their sum is the map.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..._engine.evaluator import Evaluator, Passes
+from ..._ops.precision import wide
+from ..._ops.spatial import places_of, spread
+from ..._validation.settings import check_part
+from ...attribution import Attribution
+from ...baselines import Baseline, Constant, baselines
+from ...baselines.base import check_fits, check_single, passes_of
+from ...diagnostics import proximity
+from ...errors import NotApplicableError
+from ...explainer import Case, Explainer, Method
+from ...registry import Card, Composed
+from ...scores import Score
+from ...scores import resolve as resolve_score
+from ..base import methods
+
+_PHOTOGRAPH = torch.Size((3, 224, 224))
+
+
+@dataclass(frozen=True)
+class Hiding(Method):
+    """What methods share that hide places of the input and watch the score.
+
+    Args:
+        baseline: what is put where a place is hidden.
+        score: what is explained, by name or as a function of logits and target.
+    """
+
+    reads_axes_from: ClassVar[int] = 3
+    baseline: Baseline = field(default_factory=Constant)
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+        check_part("baseline", self.baseline)
+
+    @property
+    def passes(self) -> Passes:
+        """Passes for an image of 224 x 224 pixels; every attribution records its own."""
+        return self._passes(_PHOTOGRAPH)
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` unless inputs are images, signals, volumes or tables."""
+        if not 2 <= inputs.ndim <= 5:
+            raise NotApplicableError(
+                f"{type(self).__name__} expects images (B, C, H, W), signals (B, C, L), volumes or "
+                f"clips (B, C, D, H, W), or tables (B, F), got {tuple(inputs.shape)}; use "
+                "method='ig'"
+            )
+        shapes = {} if model.parts is None else model.parts.shapes
+        grids = [f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > 1]
+        if grids:
+            raise NotApplicableError(
+                f"{type(self).__name__} hides the features of tables (B, F) where inputs come in "
+                f"parts, got {', '.join(grids)}; use method='ig'"
+            )
+        check_single(self.baseline)
+        check_fits(self.baseline, model, inputs)
+
+    def _explain(self, case: Case) -> Attribution:
+        found = case.found(self.baseline)
+        hidden = Hidden(case, found.values, resolve_score(self.score, case.evaluator))
+        attribution = Attribution(
+            values=spread(self._map(hidden), case.inputs),
+            target=case.target,
+            score=hidden.score_of(case.outputs),
+            outputs=case.outputs,
+            baseline=found.values,
+            record=found.record,
+            measured={"proximity": proximity(case.inputs, found.values)},
+            complete=self.complete,
+        )
+        passes = self._passes(case.inputs.shape[1:])
+        return attribution.with_provenance(passes=passes._asdict())
+
+    def _passes(self, shape: torch.Size) -> Passes:
+        return passes_of(self.baseline) + Passes(1 + self._points(shape), 0)
+
+    @abstractmethod
+    def _points(self, shape: torch.Size) -> int:
+        """Return how many masked points an input of shape `*S` takes."""
+
+    @abstractmethod
+    def _map(self, hidden: Hidden) -> Tensor:
+        """Return the maps `(B, *places)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """The scores of inputs in which places are hidden."""
+
+    case: Case
+    baseline: Tensor
+    score: Score
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape `*S` of one input."""
+        return self.case.inputs.shape[1:]
+
+    def zeros(self) -> Tensor:
+        """Return a map `(B, *places)` to sum in."""
+        return wide(self.case.inputs).new_zeros(len(self.case.inputs), *places_of(self.shape))
+
+    def blocks(self, points: int) -> Iterator[Tensor]:
+        """Yield the numbers of the points, as many at a time as fit into memory."""
+        yield from torch.arange(points).split(self.case.evaluator.points_at_once(self.case.inputs))
+
+    def score_of(self, outputs: Tensor) -> Tensor:
+        """Return the scores `(..., B)` of outputs `(..., B, K)`."""
+        rows = outputs.flatten(0, -2)
+        target = self.case.target.repeat(len(rows) // len(self.case.target))
+        return self.score(rows, target).view(outputs.shape[:-1])
+
+    def scores(self, kept: Tensor) -> Tensor:
+        """Return the scores `(n, B)` where of each place the share `kept` `(n, *places)` is left.
+
+        Of the rest the baseline takes the place. The sum is exact for shares of 0 and 1.
+        """
+        inputs = self.case.inputs
+        channels = (1,) * (inputs.ndim - kept.ndim)
+        share = kept.to(inputs).view(len(kept), 1, *channels, *kept.shape[1:])
+        points = share * inputs + (1 - share) * self.baseline
+        return self.score_of(self.case.evaluator.outputs(points))
+
+
+def hides(card: Card, build: Callable[..., Explainer]) -> None:
+    """Register a method whose baseline, and its settings, are chosen beside its own."""
+    methods.register(Composed(card, build, {"baseline": baselines}, {"baseline": "black"}))

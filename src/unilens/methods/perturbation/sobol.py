@@ -1,0 +1,130 @@
+"""Sobol indices: the share of the score's variance in which a cell of places takes part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.quasirandom import SobolEngine
+
+from ..._engine.evaluator import Evaluator
+from ..._ops.precision import wide
+from ..._ops.spatial import places_of
+from ..._validation.settings import check_count
+from ...errors import NotApplicableError, require
+from ...registry import Card
+from .masking import Hidden, Hiding, hides
+
+
+@dataclass(frozen=True)
+class Sobol(Hiding):
+    """Total Sobol indices: the share of the score's variance in which a cell of places takes part.
+
+    Cells are hidden by random degrees, from not at all to all of it. The index of a cell is the
+    part of the variance that would be left if all other cells were known: its own effect and that
+    of all its interactions, unsigned. Jansen's estimator, on a scrambled Sobol sequence. All inputs
+    get the same design; in a table every feature is a cell.
+
+    Args:
+        baseline: what is put where a cell is hidden.
+        score: what is explained, by name or as a function of logits and target.
+        cells: along each side of the input; None for 8, and for 4 where it has three sides.
+        designs: rows of the design, a power of two; a row costs as many passes as there are cells,
+            and two more.
+
+    References:
+        Fel et al. 2021, arXiv 2111.04138; Jansen 1999, doi 10.1016/S0010-4655(98)00154-4.
+    """
+
+    cells: int | None = None
+    designs: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cells is not None:
+            check_count("cells", self.cells)
+        check_count("designs", self.designs)
+        require(
+            self.designs & (self.designs - 1) == 0,
+            f"expected designs to be a power of two, for which a Sobol sequence is balanced, got "
+            f"{self.designs}",
+        )
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` for more cells than a Sobol sequence has, or as `Hiding`."""
+        super().check(model, inputs)
+        count, most = math.prod(self._grid(inputs.shape[1:])), SobolEngine.MAXDIM // 2
+        if count > most:
+            raise NotApplicableError(
+                f"Sobol sequences are known for {most} cells at the most, got {count}; use fewer "
+                "cells or method='rise'"
+            )
+
+    def _grid(self, shape: torch.Size) -> list[int]:
+        cells = self.cells or (8 if len(shape) < 4 else 4)
+        return [min(cells, side) for side in shape[1:]] if len(shape) > 1 else list(shape)
+
+    def _points(self, shape: torch.Size) -> int:
+        return self.designs * (math.prod(self._grid(shape)) + 2)
+
+    def _map(self, hidden: Hidden) -> Tensor:
+        grid, places = self._grid(hidden.shape), places_of(hidden.shape)
+        rows = self._rows(math.prod(grid), hidden.case.seed)
+        scores = [
+            hidden.scores(_enlarge(rows(index).view(-1, *grid), places))
+            for index in hidden.blocks(self._points(hidden.shape))
+        ]
+        each = wide(torch.cat(scores)).T.contiguous()  # sums that do not depend on the batch
+        indices = torch.stack([_jansen(one.view(-1, self.designs)) for one in each])
+        return _enlarge(indices.view(-1, *grid), places)
+
+    def _rows(self, count: int, seed: int) -> Callable[[Tensor], Tensor]:
+        """Return the function from points' numbers `(n,)` to the shares `(n, count)` kept.
+
+        The points are the rows of the matrices A, B, and A with one column after the other from B.
+        """
+        engine = SobolEngine(2 * count, scramble=True, seed=seed)
+        first = engine.quasi.to(torch.float32) / 2**engine.MAXBIT
+        points = engine.draw(self.designs, dtype=torch.float64)
+        points[0] = first  # the engine computes it in torch's default dtype
+        a, b = points.split(count, dim=1)
+
+        def rows(index: Tensor) -> Tensor:
+            matrix, row = (index // self.designs).unsqueeze(1), index % self.designs
+            from_b = (matrix == 1) | (matrix - 2 == torch.arange(count))
+            return torch.where(from_b, b[row], a[row])
+
+        return rows
+
+
+def _jansen(scores: Tensor) -> Tensor:
+    """Return the total indices `(d,)` from scores `(2 + d, N)` at A, B and A with columns of B.
+
+    Where the score does not vary, nothing has a share in it: zero.
+    """
+    variance = scores[:2].var(correction=0)
+    parts = (scores[2:] - scores[0]).square().mean(1) / 2
+    return parts / variance if variance > 0 else torch.zeros_like(parts)
+
+
+def _enlarge(cells: Tensor, places: torch.Size) -> Tensor:
+    """Return cells `(n, *grid)` as places `(n, *places)`: each place has the value of its cell."""
+    for dim, side in enumerate(places, start=1):
+        cell = torch.arange(side, device=cells.device) * cells.shape[dim] // side
+        cells = cells.index_select(dim, cell)
+    return cells
+
+
+hides(
+    Card(
+        "sobol",
+        "perturbation",
+        "total Sobol indices: each cell's share of the score's variance",
+        "Fel et al. 2021, arXiv 2111.04138",
+        deterministic=False,
+    ),
+    Sobol,
+)

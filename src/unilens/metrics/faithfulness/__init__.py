@@ -1,0 +1,1 @@
+"""Faithfulness: does the score change where the map says?"""

@@ -1,0 +1,112 @@
+"""What is put where places are removed: a dimension of its own of every metric that removes.
+
+One fill rewards the baseline that equals it: a metric run over several reports each, and the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..._ops.random import seed_for
+from ..._validation.settings import Settings, check_part
+from ...baselines import Baseline, baselines
+from ...baselines.base import check_fits, check_single, found_baselines, single
+from ...errors import require
+from ...registry import Card, Registry
+from ..context import Subject
+
+Filled = Callable[[Tensor], Tensor]
+"""From the places to be kept `(n, B, *places)`, true or false, to inputs `(n, B, *S)`."""
+
+
+class Fill(Protocol):
+    """What is put where places are removed. Removed and kept places are whole: all channels.
+
+    It does not depend on the subject's map, so that every map is asked the same questions.
+    """
+
+    def __call__(self, subject: Subject) -> Filled:
+        """Return the function that removes places from the subject's inputs."""
+
+
+fills: Registry[Fill] = Registry("fill")
+
+
+@dataclass(frozen=True)
+class Replacement(Settings):
+    """Put a baseline's values where places are removed.
+
+    Args:
+        baseline: any of `unilens.baselines`; it does not depend on what is removed.
+    """
+
+    baseline: Baseline
+
+    def __post_init__(self) -> None:
+        check_part("baseline", self.baseline)
+        check_single(self.baseline)
+
+    def __call__(self, subject: Subject) -> Filled:
+        """Return the function that removes places; see `Fill`."""
+        check_fits(self.baseline, subject.evaluator, subject.inputs)
+        generator = torch.Generator().manual_seed(seed_for("fill", subject.seed))
+        given = self.baseline(
+            subject.evaluator, subject.inputs, subject.target, generator=generator
+        )
+        inputs, values = subject.inputs, single(found_baselines(given)).values
+
+        def filled(kept: Tensor) -> Tensor:
+            return torch.where(over_channels(kept, inputs), inputs, values)
+
+        return filled
+
+
+def filled_by(fill: Fill, subject: Subject) -> Filled:
+    """Return the function that removes places, the same for all maps; see `Fill`."""
+    return subject.once(("fill", fill), lambda: fill(subject))
+
+
+def over_channels(kept: Tensor, inputs: Tensor) -> Tensor:
+    """Return places `(n, B, *places)` in a shape that broadcasts against inputs `(B, *S)`."""
+    return kept.unsqueeze(2) if inputs.ndim > 2 else kept
+
+
+FillNames = str | Fill | Sequence[str | Fill]
+
+
+def fills_of(fill: FillNames) -> dict[str, Fill]:
+    """Return the fills that a setting names, by name: a name, an object, or several of them."""
+    several = [fill] if isinstance(fill, str) or callable(fill) else fill
+    require(
+        isinstance(several, (tuple, list)) and bool(several),
+        f"expected fill to be one of {', '.join(fills)}, or several of them, got {fill!r}",
+    )
+    found: dict[str, Fill] = {}
+    for one in several:
+        if isinstance(one, str):
+            found[one] = fills[one]()
+        else:
+            check_part("fill", one)
+            name = type(one).__name__
+            found[name if name not in found else f"{name} {len(found)}"] = one
+    return found
+
+
+def _of_baseline(name: str, baseline: str, summary: str) -> None:
+    card = baselines[baseline].card
+    fills.add(
+        Card(name, "replacement", summary, card.reference, card.deterministic),
+        lambda: Replacement(baselines[baseline]()),
+    )
+
+
+_of_baseline("black", "black", "0 everywhere")
+_of_baseline("grey", "grey", "0.5 everywhere")
+_of_baseline("image_mean", "image_mean", "the input's own mean, per channel")
+_of_baseline("blur", "blur", "the input, blurred")
+_of_baseline("noise", "uniform_noise", "uniform draws from the input box")

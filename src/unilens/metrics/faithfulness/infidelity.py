@@ -1,0 +1,121 @@
+"""Infidelity: does the map foretell what a change of the input does to the score?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..._engine.evaluator import Passes
+from ..._ops.precision import wide
+from ..._validation.settings import check_count, check_part, check_switch
+from ...registry import Composed
+from ...scores import Score
+from ...scores import resolve as resolve_score
+from ..base import Metric, metrics
+from ..context import Subject
+from ..maps import constant, unchanged
+from ..measurement import Measurement, MetricCard
+from .perturbations import Disturbance, Draws, Square, disturbances
+
+
+@dataclass(frozen=True)
+class Infidelity(Metric):
+    """Compare what the map says of a change of the input with what it does to the score.
+
+    mean_I (beta I^T A - (f(x) - f(x - I)))^2 over random changes I, with beta = 1. Every value of
+    the map counts, with its sign. It is in squared units of the score: 0 is the best. A map that is
+    the same everywhere gets no number: the map of zeros would else beat most.
+
+    Args:
+        disturbance: the changes; one of `unilens.metrics.disturbances`.
+        samples: how many of them.
+        scaled: whether beta is the factor that suits the map best (least squares), so that maps in
+            any units can be compared; its sign is free as well.
+        score: what is watched, by name or as a function of logits and target.
+
+    References:
+        Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations", arXiv 1901.09392.
+        beta as in the authors' public code and in captum.
+    """
+
+    disturbance: Disturbance = field(default_factory=Square)
+    samples: int = 100
+    scaled: bool = False
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        check_part("disturbance", self.disturbance)
+        check_count("samples", self.samples, least=2)
+        check_switch("scaled", self.scaled)
+        resolve_score(self.score)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        return Passes(1 + getattr(self.disturbance, "variants", 1) * self.samples, 0)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        parts, details = {}, {}
+        score = resolve_score(self.score, subject.evaluator)
+        before = subject.score_of(score, subject.outputs).unsqueeze(1)
+        drawn = self.disturbance(subject, self.samples)
+        for name, draws in drawn.items():
+            foretold, scores = self._compare(subject, name, draws)
+            fell = before - scores
+            still = unchanged(scores, subject.inputs.dtype)
+            parts[name] = self._value(foretold, fell).masked_fill(still, torch.nan)
+            prefix = f"{name} " if len(drawn) > 1 else ""
+            details.update({f"{prefix}foretold": foretold, f"{prefix}fell": fell})
+        value = torch.stack(list(parts.values())).mean(0)
+        value = value.masked_fill(constant(subject.values), torch.nan)
+        return Measurement(value, parts if len(parts) > 1 else {}, details)
+
+    def _compare(self, subject: Subject, name: str, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return I^T A and f(x - I), `(B, samples)` both."""
+        score = resolve_score(self.score, subject.evaluator)
+        values = wide(subject.values)
+        foretold, scores = [], []
+        for block in subject.blocks(self.samples):
+            change, inputs = draws(block)
+            flat, rows = change.flatten(0, 1), len(values)
+
+            def product(index: int, flat: Tensor = flat, rows: int = rows) -> Tensor:
+                return (flat[index] * values[index % rows]).sum()
+
+            products = subject.evaluator.for_each(len(flat), product)
+            foretold.append(torch.stack(products).view(-1, rows))
+
+            def watched(inputs: Tensor = inputs) -> Tensor:
+                return subject.score_of(score, subject.evaluator.outputs(inputs))
+
+            key = type(self), self.disturbance, self.samples, name, block, self.score
+            scores.append(subject.once(key, watched))
+        return torch.cat(foretold).T.contiguous(), torch.cat(scores).T.contiguous()
+
+    def _value(self, foretold: Tensor, fell: Tensor) -> Tensor:
+        beta = torch.ones_like(fell[:, :1])
+        if self.scaled:
+            along = (foretold * fell).sum(1, keepdim=True)
+            beta = along / foretold.square().sum(1, keepdim=True)
+        return (beta * foretold - fell).square().mean(1)
+
+
+_YEH = "Yeh et al. 2019, arXiv 1901.09392"
+metrics.register(
+    Composed(
+        MetricCard(
+            "infidelity",
+            "faithfulness",
+            "squared error of what the map foretells of changes of the input",
+            _YEH,
+            deterministic=False,
+            higher_is_better=False,
+            bounds=(0, None),
+        ),
+        Infidelity,
+        kinds={"disturbance": disturbances},
+        parts={"disturbance": "square"},
+    )
+)

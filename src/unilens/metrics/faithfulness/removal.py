@@ -1,0 +1,302 @@
+"""Faithfulness by removal: does the score fall where places are removed that the map counts on?"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..._engine.evaluator import Passes
+from ..._ops.correlation import pearson, spearman
+from ..._ops.random import uniform
+from ..._ops.spatial import cell_of, sum_by_cell
+from ..._validation.settings import check_choice, check_count, check_number, check_switch
+from ...errors import require
+from ...registry import Composed
+from ...scores import Score
+from ...scores import resolve as resolve_score
+from ..base import Metric, metrics
+from ..context import Subject
+from ..maps import check_relevance, constant, ranking, unchanged
+from ..measurement import Measurement, MetricCard
+from .imputers import Filled, FillNames, filled_by, fills_of
+
+CORRELATIONS = {"spearman": spearman, "pearson": pearson}
+
+
+@dataclass(frozen=True)
+class Removal(Metric):
+    """What metrics share that remove places and watch the score.
+
+    Args:
+        fill: what is put where places are removed: one of `unilens.metrics.fills`, by name or as
+            an object, or several; then `parts` has each, and the value is their mean.
+        relevance: "attribution", values summed over channels, or "saliency", absolute values.
+        score: what is watched, by name or as a function of logits and target.
+    """
+
+    fill: FillNames = "black"
+    relevance: str = "attribution"
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        fills_of(self.fill)
+        check_relevance(self.relevance)
+        resolve_score(self.score)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        return Passes(1 + len(fills_of(self.fill)) * self._points, 0)
+
+    @property
+    @abstractmethod
+    def _points(self) -> int:
+        """How many points each fill takes."""
+
+    @abstractmethod
+    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the values `(B,)` with one fill, and the details."""
+
+    def _watch(
+        self, subject: Subject, filled: Filled, count: int, kept: Callable[[range], Tensor]
+    ) -> Tensor:
+        """Return the scores `(B, count)`; `kept` gives the places left `(n, B, *places)`."""
+        score, found = resolve_score(self.score, subject.evaluator), []
+        for block in subject.blocks(count):
+            outputs = subject.evaluator.outputs(filled(kept(block)))
+            found.append(subject.score_of(score, outputs))
+        return torch.cat(found).T.contiguous()
+
+    def _measure(self, subject: Subject) -> Measurement:
+        chosen = fills_of(self.fill)
+        parts, details = {}, {}
+        for name, fill in chosen.items():
+            parts[name], found = self._of_fill(subject, filled_by(fill, subject))
+            prefix = f"{name} " if len(chosen) > 1 else ""
+            details.update({prefix + key: value for key, value in found.items()})
+        mean = torch.stack(list(parts.values())).mean(0)
+        return Measurement(mean, parts if len(parts) > 1 else {}, details)
+
+
+@dataclass(frozen=True)
+class MuFidelity(Removal):
+    """Correlate what the map says of random subsets with what the score loses without them.
+
+    corr_S( sum_{i in S} A_i, f(x) - f(x with S filled) ), the correlation over random subsets S of
+    one size. Subsets depend on the seed and the input alone: every map is asked the same questions.
+
+    Args:
+        fill: see `Removal`.
+        relevance: see `Removal`.
+        score: see `Removal`.
+        cells: places are removed in whole cells of a grid of so many by side; None for single
+            places. Cells of a table or signal are runs of neighbours.
+        fraction: of the cells that each subset removes.
+        subsets: how many.
+        correlation: "spearman" or "pearson".
+        absolute: whether the value is the correlation's absolute value, as in table 2 of Choi et
+            al.; it rewards maps that are wrong throughout.
+
+    References:
+        Bhatt et al. 2020, arXiv 2005.00631, eq. 1 (of pixels, Pearson). Cells, fraction, number
+        and rank correlation as in Fel et al. 2021, arXiv 2111.04138, and Choi et al. 2025, arXiv
+        2410.08069, who leave them open.
+    """
+
+    cells: int | None = 9
+    fraction: float = 0.2
+    subsets: int = 200
+    correlation: str = "spearman"
+    absolute: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cells is not None:
+            check_count("cells", self.cells, least=2)
+        check_fraction("fraction", self.fraction)
+        check_count("subsets", self.subsets, least=2)
+        check_choice("correlation", self.correlation, CORRELATIONS)
+        check_switch("absolute", self.absolute)
+
+    @property
+    def _points(self) -> int:
+        return self.subsets
+
+    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        cell = cell_of(subject.places, self.cells).to(subject.inputs.device)
+        count = int(cell.max()) + 1
+        removed = draw_subsets(subject, self.subsets, count, self.fraction)
+        before = subject.score_of(resolve_score(self.score, subject.evaluator), subject.outputs)
+
+        def kept(block: range) -> Tensor:
+            return ~members(removed[block.start : block.stop], count)[..., cell]
+
+        scores = subject.once(
+            (type(self), filled, self.score, self.cells, self.fraction, self.subsets),
+            lambda: self._watch(subject, filled, self.subsets, kept),
+        )
+        fell = before.unsqueeze(1) - scores
+        relevance = subject.relevance(self.relevance)
+        sums = sum_by_cell(relevance, cell)
+        counted = sums.gather(1, removed.movedim(1, 0).flatten(1)).view(
+            len(sums), *removed.shape[::2]
+        )
+        value = CORRELATIONS[self.correlation](counted.sum(-1), fell)
+        undefined = constant(relevance) | unchanged(scores, subject.inputs.dtype)
+        value = value.masked_fill(undefined, torch.nan)
+        return value.abs() if self.absolute else value, {"counted": counted.sum(-1), "fell": fell}
+
+
+def draw_subsets(subject: Subject, subsets: int, count: int, fraction: float) -> Tensor:
+    """Return which of `count` cells each random subset holds `(subsets, B, size)`."""
+    size = max(1, round(fraction * count))
+    require(size < count, f"expected fraction to leave one of {count} cells, got {fraction}")
+    draws = [
+        uniform((subsets, count), generator).topk(size).indices
+        for generator in subject.generators()
+    ]
+    return torch.stack(draws, dim=1).to(subject.inputs.device)
+
+
+def check_fraction(name: str, value: object) -> None:
+    """Raise unless the value is a number above 0 and below 1."""
+    check_number(name, value, above=0)
+    require(value < 1, f"expected {name} below 1, got {value!r}")  # type: ignore[operator]
+
+
+def counts_of(fractions: Tensor, ranks: Tensor) -> Tensor:
+    """Return how many places fractions `(n,)` are, shaped to compare with ranks `(B, *places)`."""
+    counts = (fractions * ranks[0].numel()).round().to(ranks)
+    return counts.view(-1, *(1,) * ranks.ndim)
+
+
+def members(chosen: Tensor, count: int) -> Tensor:
+    """Return which of the cells are chosen `(n, B, cells)`, from their numbers `(n, B, size)`."""
+    return torch.zeros(*chosen.shape[:2], count, dtype=torch.bool, device=chosen.device).scatter_(
+        2, chosen, True
+    )
+
+
+@dataclass(frozen=True)
+class Curve(Removal):
+    """What insertion and deletion share: the score while places go in the map's order.
+
+    Places that count the same go in random order. The curve is undefined where all of them do, and
+    where the score never changes.
+
+    Args:
+        fill: see `Removal`.
+        relevance: see `Removal`.
+        score: see `Removal`.
+        step: the fraction of the places that goes at a time.
+    """
+
+    comes_in: ClassVar[bool]
+    """Whether places come in, and do not go."""
+
+    step: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fraction("step", self.step)
+
+    @property
+    def _points(self) -> int:
+        return math.ceil(1 / self.step - 1e-9)
+
+    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        relevance = subject.relevance(self.relevance)
+        ranks = ranking(relevance, subject.generators())
+        fractions = (torch.arange(self._points + 1, dtype=torch.float64) * self.step).clamp(max=1)
+        counts = counts_of(fractions, ranks)
+        counts = counts[:-1] if self.comes_in else counts[1:]
+
+        def kept(block: range) -> Tensor:
+            went = ranks < counts[block.start : block.stop]
+            return went if self.comes_in else ~went
+
+        curve = self._watch(subject, filled, len(counts), kept)
+        score = resolve_score(self.score, subject.evaluator)
+        whole = subject.score_of(score, subject.outputs).unsqueeze(1)
+        values = torch.cat([curve, whole] if self.comes_in else [whole, curve], dim=1)
+        area = torch.trapezoid(values, fractions.to(values.device))
+        undefined = constant(relevance) | unchanged(values, subject.inputs.dtype)
+        shown = {"curve": values, "fractions": fractions.expand_as(values)}
+        return area.masked_fill(undefined, torch.nan), shown
+
+
+class Insertion(Curve):
+    """Insertion: the area under the score while places come in, those that count most first.
+
+    References:
+        Petsiuk et al. 2018, arXiv 1806.07421.
+    """
+
+    comes_in = True
+
+
+class Deletion(Curve):
+    """Deletion: the area under the score while places are removed, those that count most first.
+
+    References:
+        Petsiuk et al. 2018, arXiv 1806.07421.
+    """
+
+    comes_in = False
+
+
+_BHATT = "Bhatt et al. 2020, arXiv 2005.00631"
+_PETSIUK = "Petsiuk et al. 2018, arXiv 1806.07421"
+_CHOI = "Choi et al. 2025, arXiv 2410.08069, table 2"
+metrics.add(
+    MetricCard(
+        "mu_fidelity",
+        "faithfulness",
+        "correlation of what subsets count with what the score loses without them",
+        _BHATT,
+        deterministic=False,
+        bounds=(-1, 1),
+    ),
+    MuFidelity,
+)
+metrics.register(
+    Composed(
+        MetricCard(
+            "mu_fidelity_abs",
+            "faithfulness",
+            "the absolute value of mu_fidelity, as in the paper",
+            _CHOI,
+            deterministic=False,
+            bounds=(0, 1),
+        ),
+        MuFidelity,
+        preset={"absolute": True},
+    )
+)
+metrics.add(
+    MetricCard(
+        "insertion_auc",
+        "faithfulness",
+        "area under the score while places come in, those that count most first",
+        _PETSIUK,
+        deterministic=False,
+    ),
+    Insertion,
+)
+metrics.add(
+    MetricCard(
+        "deletion_auc",
+        "faithfulness",
+        "area under the score while places go, those that count most first",
+        _PETSIUK,
+        deterministic=False,
+        higher_is_better=False,
+    ),
+    Deletion,
+)

@@ -1,0 +1,156 @@
+"""ROAD and sensitivity-n: removal at several fractions, one number for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..._validation.settings import check_count
+from ...errors import require
+from ..base import metrics
+from ..context import Subject
+from ..maps import constant, ranking, unchanged
+from ..measurement import MetricCard
+from .imputers import Filled, FillNames
+from .removal import MuFidelity, Removal, check_fraction, counts_of
+
+
+@dataclass(frozen=True)
+class Road(Removal):
+    """Remove what counts least and what counts most, and compare what is left of the score.
+
+    mean_p (f(x without the p least relevant) - f(x without the p most relevant)) / 2 over fractions
+    p of the places, with local inpainting, so that the shape of the hole tells little. Places that
+    count the same go in random order. Nothing is retrained. It departs from the paper in watching
+    the score of one input, where the paper watches the accuracy over a data set: the combined form
+    of Gildenblat's pytorch-grad-cam.
+
+    Args:
+        fill: see `Removal`.
+        relevance: see `Removal`.
+        score: see `Removal`.
+        fractions: of the places that are removed.
+
+    References:
+        Rong et al. 2022, "A consistent and efficient evaluation strategy for attribution methods",
+        arXiv 2202.00449.
+    """
+
+    fill: FillNames = "inpaint"
+    fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fractions(self.fractions)
+
+    @property
+    def _points(self) -> int:
+        return 2 * len(self.fractions)
+
+    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        relevance = subject.relevance(self.relevance)
+        ranks = ranking(relevance, subject.generators())
+        fractions = torch.tensor(self.fractions, dtype=torch.float64)
+        counts = counts_of(fractions, ranks)
+        first = torch.cat([counts, torch.zeros_like(counts)])
+        last = torch.cat([torch.full_like(counts, ranks[0].numel()), ranks[0].numel() - counts])
+
+        def kept(block: range) -> Tensor:
+            here = slice(block.start, block.stop)
+            return (ranks >= first[here]) & (ranks < last[here])
+
+        scores = self._watch(subject, filled, self._points, kept)
+        most, least = (one.contiguous() for one in scores.chunk(2, dim=1))
+        undefined = constant(relevance) | unchanged(scores, subject.inputs.dtype)
+        value = ((least - most) / 2).mean(1).masked_fill(undefined, torch.nan)
+        shown = {"most_relevant_removed": most, "least_relevant_removed": least}
+        return value, {**shown, "fractions": fractions.to(most).expand_as(most)}
+
+
+@dataclass(frozen=True)
+class SensitivityN(Removal):
+    """Correlate sums of attributions with what the score loses, for subsets of several sizes.
+
+    mean_n corr_S( sum_{i in S} A_i, f(x) - f(x with S filled) ), Pearson, over random subsets S of
+    n places. Subsets depend on the seed and the input alone, and those of one size lie inside those
+    of the next. Undefined where it is for one of the sizes.
+
+    Args:
+        fill: see `Removal`.
+        relevance: see `Removal`.
+        score: see `Removal`.
+        fractions: of the cells that a subset removes; the paper goes from one place to most of them
+            in even steps of the logarithm.
+        subsets: how many of each size.
+        cells: see `MuFidelity`; the paper removes single places.
+
+    References:
+        Ancona et al. 2018, "Towards better understanding of gradient-based attribution methods for
+        deep neural networks", arXiv 1711.06104.
+    """
+
+    fractions: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 0.8)
+    subsets: int = 100
+    cells: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fractions(self.fractions)
+        check_count("subsets", self.subsets, least=2)
+        if self.cells is not None:
+            check_count("cells", self.cells, least=2)
+
+    @property
+    def _points(self) -> int:
+        return self.subsets * len(self.fractions)
+
+    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        each = torch.stack([self._of_size(size, subject, filled) for size in self.fractions], dim=1)
+        fractions = torch.tensor(self.fractions, dtype=torch.float64).to(each)
+        shown = {"correlations": each, "fractions": fractions.expand_as(each)}
+        return each.mean(1), shown
+
+    def _of_size(self, fraction: float, subject: Subject, filled: Filled) -> Tensor:
+        """Return the correlation `(B,)` over subsets of one size."""
+        at = MuFidelity(
+            relevance=self.relevance,
+            score=self.score,
+            cells=self.cells,
+            fraction=fraction,
+            subsets=self.subsets,
+            correlation="pearson",
+        )
+        return at._of_fill(subject, filled)[0]
+
+
+def check_fractions(fractions: object) -> None:
+    """Raise unless they are several numbers above 0 and below 1."""
+    several = isinstance(fractions, (tuple, list)) and bool(fractions)
+    require(several, f"expected fractions to be several numbers, got {fractions!r}")
+    for fraction in fractions:  # type: ignore[attr-defined]
+        check_fraction("fractions", fraction)
+
+
+metrics.add(
+    MetricCard(
+        "road",
+        "faithfulness",
+        "score without what counts least, less that without what counts most, inpainted",
+        "Rong et al. 2022, arXiv 2202.00449",
+        deterministic=False,
+    ),
+    Road,
+)
+metrics.add(
+    MetricCard(
+        "sensitivity_n",
+        "faithfulness",
+        "correlation of sums with what the score loses, mean over sizes of the subsets",
+        "Ancona et al. 2018, arXiv 1711.06104",
+        deterministic=False,
+        bounds=(-1, 1),
+    ),
+    SensitivityN,
+)

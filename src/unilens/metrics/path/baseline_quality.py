@@ -1,0 +1,171 @@
+"""What the baseline is like: how far it looks from the input, how curved the score is there."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._engine.evaluator import Passes
+from ..._engine.score_gradient import ScoreGradient
+from ..._ops.luminance import check_unit_pictures
+from ..._ops.precision import wide
+from ..._ops.random import standard_normal
+from ..._validation.settings import check_choice, check_count
+from ...diagnostics import measures as diagnostics
+from ...errors import NotApplicableError, UnilensError, first_line
+from ...scores import Score
+from ...scores import resolve as resolve_score
+from ..base import Metric, metrics
+from ..context import Subject
+from ..measurement import Measurement, MetricCard
+
+_SOLVERS = {"lanczos": diagnostics.lanczos_curvature, "power": diagnostics.top_curvature}
+_NETWORKS = ("alex", "vgg", "squeeze")
+
+
+@dataclass(frozen=True)
+class TopEigenvalue(Metric):
+    """Say how curved the score is at the baseline: the largest magnitude of an eigenvalue.
+
+    |lambda|_max of the Hessian of f at x', in score per squared unit of the inputs. The parts
+    `baseline` and `input` have the eigenvalue itself, with its sign, at both ends. Networks of ReLU
+    alone are flat between their kinks: what is seen there is the softmax. 0 where f is linear.
+
+    Args:
+        score: f, by name or as a function of logits and target.
+        iterations: Hessian-vector products at each end. Both solvers approach the value from below.
+        solver: "lanczos", or "power" for power iteration, which keeps a single vector in memory.
+
+    References:
+        Choi et al. 2025, arXiv 2410.08069: a path of low curvature.
+    """
+
+    score: str | Score = "probability"
+    iterations: int = 10
+    solver: str = "lanczos"
+
+    def __post_init__(self) -> None:
+        resolve_score(self.score)
+        check_count("iterations", self.iterations)
+        check_choice("solver", self.solver, _SOLVERS)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """An attribution with a baseline."""
+        return ("path",)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input; a product counts as two of each."""
+        return Passes(1 + 4 * self.iterations, 4 * self.iterations)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        ends = torch.stack([_baseline(subject), subject.inputs])
+        rows = range(len(subject.inputs))
+        found = torch.cat([self._of_one(subject, ends[:, row : row + 1], row) for row in rows], 1)
+        still = (found == 0).all(0) & (subject.values == 0).flatten(1).all(1)
+        value = found[0].abs().masked_fill(still, torch.nan)
+        return Measurement(value, {"baseline": found[0], "input": found[1]})
+
+    def _of_one(self, subject: Subject, ends: Tensor, row: int) -> Tensor:
+        """Return the eigenvalues `(2, 1)` of one input; alone, so that no sum has company."""
+        gradient = ScoreGradient(
+            subject.evaluator,
+            resolve_score(self.score, subject.evaluator),
+            subject.target[row : row + 1],
+        )
+        start = standard_normal(ends.shape[2:], subject.generators()[row])
+        product = functools.partial(gradient.hessian_vector, ends)
+        return _SOLVERS[self.solver](product, start.to(ends).expand_as(ends), self.iterations)
+
+
+@dataclass(frozen=True)
+class Lpips(Metric):
+    """Say how different the baseline looks from the input: the LPIPS distance.
+
+    d(x, x') of Zhang et al., by the package `lpips`, which is not installed with unilens. Values of
+    the baseline outside [0, 1] are handed over as they are.
+
+    Args:
+        network: whose features are compared: "alex" (the authors' advice), "vgg" or "squeeze".
+
+    References:
+        Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric",
+        arXiv 1801.03924; Choi et al. 2025, arXiv 2410.08069, table 7.
+    """
+
+    network: str = "alex"
+
+    def __post_init__(self) -> None:
+        check_choice("network", self.network, _NETWORKS)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """An attribution with a baseline."""
+        return ("path",)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        inputs, baseline = subject.inputs, _baseline(subject)
+        remedy = "LPIPS compares pictures in colour; leave this metric out"
+        check_unit_pictures(inputs, remedy, channels=(3,))
+        distance = _distance(self.network, str(inputs.device))
+        pairs = zip(inputs.float().split(1), baseline.float().split(1), strict=True)
+        found = [distance(first, second, normalize=True).view(1) for first, second in pairs]
+        return Measurement(wide(torch.cat(found)))
+
+
+@functools.lru_cache(maxsize=3)
+def _distance(network: str, device: str) -> Any:
+    """Return the LPIPS network on a device."""
+    try:
+        package = importlib.import_module("lpips")
+    except ImportError:
+        raise NotApplicableError(
+            "the metric lpips needs the package lpips, which is not installed; pip install lpips"
+        ) from None
+    try:
+        return package.LPIPS(net=network, verbose=False).to(device).eval()
+    except (OSError, RuntimeError) as error:
+        raise UnilensError(
+            f"lpips could not load the weights of {network!r}: {first_line(error)}; connect to the "
+            "network once, or put them into torch.hub's cache"
+        ) from error
+
+
+def _baseline(subject: Subject) -> Tensor:
+    assert subject.attribution is not None
+    assert subject.attribution.baseline is not None
+    return subject.attribution.baseline.detach().to(subject.inputs)
+
+
+_CHOI = "Choi et al. 2025, arXiv 2410.08069"
+metrics.add(
+    MetricCard(
+        "top_eigenvalue",
+        "path",
+        "how curved the score is at the baseline: the top Hessian eigenvalue's magnitude",
+        _CHOI,
+        deterministic=False,
+        higher_is_better=False,
+        bounds=(0, None),
+        needs=("path",),
+    ),
+    TopEigenvalue,
+)
+metrics.add(
+    MetricCard(
+        "lpips",
+        "path",
+        "how different the baseline looks from the input (the package lpips)",
+        "Zhang et al. 2018, arXiv 1801.03924",
+        higher_is_better=False,
+        bounds=(0, None),
+        needs=("path",),
+    ),
+    Lpips,
+)

@@ -1,0 +1,358 @@
+"""Is the way from the baseline to be trusted? Measurements of an attribution's path."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..._engine.evaluator import Passes
+from ..._ops.precision import wide
+from ..._validation.settings import check_count, check_part, check_switch
+from ...attribution import Attribution
+from ...baselines import Baseline, baselines
+from ...baselines.base import check_single
+from ...diagnostics import Trace
+from ...diagnostics import measures as diagnostics
+from ...errors import NotApplicableError, require
+from ...explainer import explain_channels_first
+from ...outputs import LOGITS
+from ...path_attribution import PathAttribution
+from ...registry import Composed
+from ...scores import Score
+from ..base import Metric, metrics
+from ..context import Subject
+from ..measurement import Measurement, MetricCard
+from ..similarities import Similarity, Spearman, similarities
+
+
+@dataclass(frozen=True)
+class OfPath(Metric):
+    """What metrics share that judge the way from a baseline.
+
+    It is the attribution's own way, as its method walked it. Where the attribution knows a baseline
+    alone, or one is given here, it is the straight line from there.
+
+    Args:
+        baseline: where a straight line begins, by name or as an object of `unilens.baselines`, so
+            that maps of other libraries can be judged too; None for the attribution's own path.
+        score: what is followed along such a line, by name or as a function of logits and target.
+        n_steps: how many points on it.
+    """
+
+    baseline: str | Baseline | None = None
+    score: str | Score = "probability"
+    n_steps: int = 15
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.baseline, (str, type(None))):
+            check_part("baseline", self.baseline)
+        check_single(self._own)
+        self._line(self._own)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """An attribution with a baseline, unless a baseline is given."""
+        return ("path",) if self.baseline is None else ()
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input: those of a straight line, if it is walked."""
+        return Passes(1, 0) + self._line(self._own).passes
+
+    @property
+    def _own(self) -> Baseline | None:
+        if isinstance(self.baseline, str):
+            return baselines[self.baseline]()
+        return self.baseline
+
+    def _line(self, baseline: Baseline | None) -> PathAttribution:
+        return PathAttribution(baseline, rule="midpoint", n_steps=self.n_steps, score=self.score)
+
+    def _walked(self, subject: Subject) -> Attribution:
+        """Return the attribution of the path that is judged; its values are not the map's."""
+        known, baseline = subject.attribution, self._own
+        if baseline is None:
+            assert known is not None
+            if known.trace is not None:
+                return known
+            assert known.baseline is not None
+            start = wide(known.baseline).cpu().numpy().tobytes()
+            return subject.once(
+                ("walked", self._line(None), start),
+                lambda: self._along(_at(known.baseline), subject),
+            )
+        return subject.once(
+            ("walked", self._line(baseline)), lambda: self._along(baseline, subject)
+        )
+
+    def _along(self, baseline: Baseline, subject: Subject) -> Attribution:
+        return self._line(baseline)(
+            subject.evaluator, subject.inputs, subject.target, seed=subject.seed
+        )
+
+
+def _at(baseline: Tensor | None) -> Baseline:
+    """Return what finds a baseline that is known already."""
+    assert baseline is not None
+    return cast(Baseline, lambda *_, **__: baseline)
+
+
+def _nothing_moves(trace: Trace, subject: Subject) -> Tensor:
+    """Return where the score is the same all the way and the map is zero `(B,)`."""
+    still = (trace.score == trace.score[:1]).all(0)
+    return still & (subject.values == 0).flatten(1).all(1)
+
+
+@dataclass(frozen=True)
+class CompletenessGap(OfPath):
+    """Say how much of the change of the score the map does not account for.
+
+    |f(x) - f(x') - sum_i A_i|, in units of the score. NaN for maps that are not meant to add up
+    (`Attribution.complete`), and where map and score change by nothing at all.
+
+    Args:
+        baseline: see `OfPath`; its score takes the place of f(x').
+        score: see `OfPath`; it must be the one that the map explains.
+        n_steps: see `OfPath`; of no use here.
+        relative: whether the gap is divided by |f(x) - f(x')|; then NaN where the score does not
+            change.
+
+    References:
+        Sundararajan et al. 2017, arXiv 1703.01365, section 3: the axiom of completeness.
+    """
+
+    n_steps: int = 1
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_switch("relative", self.relative)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        known = subject.attribution
+        own = self.baseline is None and known is not None and known.baseline_score is not None
+        found = cast(Attribution, known) if own else self._walked(subject)
+        assert found.baseline_score is not None
+        change = wide(found.score) - wide(found.baseline_score)
+        added = wide(subject.values).flatten(1)
+        gap = (change - torch.stack([one.sum() for one in added])).abs()
+        if self.relative:
+            gap = torch.where(change == 0, torch.nan, gap / change.abs())
+        undefined = (change == 0) & (added == 0).all(1)
+        if known is not None and not known.complete:
+            undefined = torch.ones_like(undefined)
+        return Measurement(gap.masked_fill(undefined, torch.nan), {"score_change": change})
+
+
+@dataclass(frozen=True)
+class Monotonicity(OfPath):
+    """Correlate the place on the path with the model's confidence there: Spearman.
+
+    1 where the confidence in the target rises all the way from the baseline to the input; NaN where
+    it never changes.
+
+    Args:
+        baseline: see `OfPath`.
+        score: see `OfPath`.
+        n_steps: see `OfPath`.
+
+    References:
+        Choi et al. 2025, arXiv 2410.08069, table 1.
+    """
+
+    def _measure(self, subject: Subject) -> Measurement:
+        trace = cast(Trace, self._walked(subject).trace)
+        details = {"fractions": trace.fraction.T, "confidence": trace.confidence.T}
+        return Measurement(diagnostics.monotonicity(trace), {}, details)
+
+
+@dataclass(frozen=True)
+class ConfidenceChange(OfPath):
+    """Say how much less sure the model is at the baseline, relative to the input.
+
+    (F(x') - F(x)) / F(x), F the probability of the target: -1 where the baseline says nothing
+    about it, 0 where the model is as sure as at the input. NaN for a model whose outputs have no
+    probabilities, and where neither score nor map says anything.
+
+    Args:
+        baseline: see `OfPath`.
+        score: see `OfPath`; of no use here.
+        n_steps: see `OfPath`; of no use here.
+
+    References:
+        Choi et al. 2025, arXiv 2410.08069, table 7.
+    """
+
+    n_steps: int = 1
+
+    def _measure(self, subject: Subject) -> Measurement:
+        trace = cast(Trace, self._walked(subject).trace)
+        before, at_input = wide(trace.confidence[0]), wide(trace.confidence[-1])
+        change = (before - at_input) / at_input
+        parts = {"confidence_baseline": before, "confidence_input": at_input}
+        undefined = (at_input == 0) | _nothing_moves(trace, subject)
+        if not (subject.evaluator.output_spec or LOGITS).has_probabilities:
+            undefined = torch.ones_like(undefined)
+        return Measurement(change.masked_fill(undefined, torch.nan), parts)
+
+
+@dataclass(frozen=True)
+class PathCurvature(OfPath):
+    """Say how fast the gradient turns along the path.
+
+    M = max_k |g(t_k+1) - g(t_k)|_2 / |gamma(t_k+1) - gamma(t_k)|_2 over neighbouring steps, g the
+    gradient of the score: a finite-difference estimate, from below, of the largest curvature on the
+    way. The part `riemann_error_bound` is M |x - x'|^2 / (2 n). NaN for a single step. Maps from
+    more steps look closer and may find more: compare at equal `n_steps`.
+
+    Args:
+        baseline: see `OfPath`.
+        score: see `OfPath`.
+        n_steps: see `OfPath`.
+
+    References:
+        Choi et al. 2025, arXiv 2410.08069.
+    """
+
+    def _measure(self, subject: Subject) -> Measurement:
+        found = self._walked(subject)
+        trace = cast(Trace, found.trace)
+        value = wide(trace.gradient_change).masked_fill(_nothing_moves(trace, subject), torch.nan)
+        bound = found.measured.get("riemann_error_bound", torch.full_like(value, torch.nan))
+        return Measurement(value, {"riemann_error_bound": bound})
+
+
+@dataclass(frozen=True)
+class Stability(Metric):
+    """Compare maps made with few steps with one made with many, from the same baseline.
+
+    mean_k similarity(A at k steps, A at many). The baseline is the attribution's own, so that the
+    search for it does not count. `parts` has the similarity at each number of steps.
+
+    Args:
+        similarity: how alike two maps are, one of `unilens.metrics.similarities`; by default the
+            rank correlation of absolute values.
+        steps: the few.
+        against: the many.
+
+    References:
+        Choi et al. 2025, arXiv 2410.08069, figure 7.
+    """
+
+    similarity: Similarity = field(default_factory=lambda: Spearman(relevance="saliency"))
+    steps: tuple[int, ...] = (1, 15)
+    against: int = 30
+
+    def __post_init__(self) -> None:
+        check_part("similarity", self.similarity)
+        several = isinstance(self.steps, (tuple, list)) and bool(self.steps)
+        require(several, f"expected steps to be several whole numbers, got {self.steps!r}")
+        for count in self.steps:
+            check_count("steps", count)
+        check_count("against", self.against)
+        require(
+            self.against not in self.steps,
+            f"expected against to be none of steps, got {self.against} in {self.steps!r}",
+        )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The method, which explains again."""
+        return ("method",)
+
+    @property
+    def explanations(self) -> int:
+        """How many maps are made anew, one of them to find the baseline where it is not known.
+
+        Each counts as one of the method's own; with more steps than those it takes more passes.
+        """
+        return len(self.steps) + 2
+
+    def _measure(self, subject: Subject) -> Measurement:
+        made = _maps_at(subject, (*self.steps, self.against))
+        parts = {
+            f"{count}_steps": self.similarity(made[count], made[self.against])
+            for count in self.steps
+        }
+        return Measurement(torch.stack(list(parts.values())).mean(0), parts)
+
+
+def _maps_at(subject: Subject, steps: tuple[int, ...]) -> dict[int, Tensor]:
+    """Return the maps by number of steps."""
+    method: Any = subject.method
+    if not dataclasses.is_dataclass(method) or not hasattr(method, "n_steps"):
+        raise NotApplicableError(
+            f"stability varies a method's n_steps, and {type(method).__name__} has none; pass "
+            "method='ig' or another path method"
+        )
+
+    def explain(method: Any) -> Attribution:
+        return explain_channels_first(
+            method, subject.evaluator, subject.inputs, subject.target, subject.map_seed
+        )
+
+    if not isinstance(method, PathAttribution):
+        changed: Any = dataclasses.replace
+        return {n: explain(changed(method, n_steps=n)).values.detach() for n in steps}
+    known = explain(method) if subject.attribution is None else subject.attribution
+    return method.maps_at(subject.evaluator, subject.inputs, known, steps)
+
+
+_CHOI = "Choi et al. 2025, arXiv 2410.08069"
+
+
+def _add(name: str, summary: str, build: type[OfPath], reference: str, **about: Any) -> None:
+    metrics.add(MetricCard(name, "path", summary, reference, needs=("path",), **about), build)
+
+
+_add(
+    "completeness_gap",
+    "how much of the change of the score the map leaves out",
+    CompletenessGap,
+    "Sundararajan et al. 2017, arXiv 1703.01365",
+    higher_is_better=False,
+    bounds=(0, None),
+)
+_add(
+    "monotonicity",
+    "whether the confidence rises all the way from the baseline",
+    Monotonicity,
+    f"{_CHOI}, table 1",
+    bounds=(-1, 1),
+)
+_add(
+    "confidence_change",
+    "how much less sure the model is at the baseline",
+    ConfidenceChange,
+    f"{_CHOI}, table 7",
+    higher_is_better=False,
+    bounds=(-1, None),
+)
+metrics.register(
+    Composed(
+        MetricCard(
+            "stability",
+            "path",
+            "how alike maps of few steps are to one of many",
+            f"{_CHOI}, figure 7",
+            bounds=(-1, 1),
+            needs=("method",),
+        ),
+        Stability,
+        kinds={"similarity": similarities},
+        parts={"similarity": "spearman"},
+        preset={"relevance": "saliency"},
+    )
+)
+_add(
+    "path_curvature",
+    "how fast the gradient turns along the path, by finite differences",
+    PathCurvature,
+    _CHOI,
+    higher_is_better=False,
+    bounds=(0, None),
+)

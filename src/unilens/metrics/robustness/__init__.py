@@ -1,0 +1,1 @@
+"""Robustness: does the map stay while the prediction does?"""

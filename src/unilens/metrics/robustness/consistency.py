@@ -1,0 +1,155 @@
+"""Colour and texture bias: does the map stay where the picture changes and the class does not?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from ..._engine.evaluator import Passes
+from ...errors import require
+from ...registry import Composed
+from ...scores import Score
+from ...scores import resolve as resolve_score
+from ..base import metrics
+from ..comparison import Comparison
+from ..context import Subject
+from ..measurement import Measurement, MetricCard
+from ..similarities import similarities
+from .corruptions import Corruption, check_changeable, corruptions
+from .perturbations import labels
+
+ChangeNames = str | Corruption | Sequence[str | Corruption]
+
+
+@dataclass(frozen=True)
+class Consistency(Comparison):
+    """Compare the map with maps of the picture in other light, colour, focus or noise.
+
+    mean of similarity( A(x), A(x') ) over those changed pictures x' whose predicted class is the
+    one at x; NaN where there is none. The class explained stays the same. High is good, up to a
+    point: a map that ignores the model is consistent too (ask `randomisation_cascading`), and where
+    the score changes, so should the map: `details` has by how much it did.
+
+    Args:
+        similarity: how alike two maps are.
+        change: one of `unilens.metrics.corruptions`, by name or as an object, or several.
+        strengths: of the changes, in their units; None for the first three severities of
+            ImageNet-C, which are made for pictures of 224 pixels by side.
+        score: whose change is noted, by name or as a function of logits and target.
+
+    References:
+        Choi et al. 2025, arXiv 2410.08069 (figures 2 to 5, which show it); the changes after
+        Hendrycks & Dietterich 2019, arXiv 1903.12261.
+    """
+
+    change: ChangeNames = "brightness"
+    strengths: tuple[float, ...] | list[float] | None = None
+    score: str | Score = "probability"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        resolve_score(self.score)
+        require(
+            self.strengths is None
+            or (isinstance(self.strengths, (tuple, list)) and bool(self.strengths)),
+            f"expected strengths to be a tuple of numbers or None, got {self.strengths!r}",
+        )
+        for _, corruption, strength in self._changes:
+            corruption.check(strength)
+
+    @property
+    def _changes(self) -> list[tuple[str, Corruption, float]]:
+        """The changes with their strengths, each with a name."""
+        return [
+            (f"{name} {strength:g}", corruption, strength)
+            for name, corruption in changes_of(self.change).items()
+            for strength in self.strengths or corruption.severities[:3]
+        ]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The method."""
+        return ("method",)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        return Passes(1 + len(self._changes), 0)
+
+    @property
+    def explanations(self) -> int:
+        """How many maps are made anew per input, at most."""
+        return len(self._changes)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        check_changeable(subject.inputs)
+        score = resolve_score(self.score, subject.evaluator)
+        before = subject.score_of(score, subject.outputs)
+        parts, differences, kept = {}, [], []
+        for name, corruption, strength in self._changes:
+            changed = corruption(subject.inputs, strength, subject.generators())
+            key = "changed", corruption, strength
+            outputs = subject.once(key, partial(subject.evaluator, changed))
+            kept.append(labels(subject, outputs) == labels(subject, subject.outputs))
+            differences.append(subject.score_of(score, outputs) - before)
+            found = torch.full_like(before, torch.nan)
+            rows = kept[-1].nonzero().squeeze(1)
+            if len(rows):
+                maps = subject.explain(changed[rows], rows=rows)
+                found[rows] = self._alike(subject.values[rows], maps)
+            parts[name] = found
+        values = torch.stack(list(parts.values()), 1)
+        details = {
+            "similarities": values,
+            "kept": torch.stack(kept, 1),
+            "score_changes": torch.stack(differences, 1),
+        }
+        return Measurement(values.nanmean(1), parts, details)
+
+
+def changes_of(change: ChangeNames) -> dict[str, Corruption]:
+    """Return the changes that a setting names, by name: a name, an object, or several of them."""
+    several = [change] if isinstance(change, (str, Corruption)) else change
+    require(
+        isinstance(several, (tuple, list))
+        and bool(several)
+        and all(isinstance(one, (str, Corruption)) for one in several),
+        f"expected change to be one of {', '.join(corruptions)}, or several of them, got "
+        f"{change!r}",
+    )
+    found: dict[str, Corruption] = {}
+    for one in several:
+        corruption = corruptions[one]() if isinstance(one, str) else one
+        name = one if isinstance(one, str) else getattr(one.change, "__name__", "change")
+        found[name if name not in found else f"{name} ({len(found)})"] = corruption
+    return found
+
+
+def _add(name: str, summary: str, change: Any, deterministic: bool = True) -> None:
+    metrics.register(
+        Composed(
+            MetricCard(
+                name,
+                "sanity",
+                f"similarity with maps of the picture {summary}, where the class is kept",
+                "Choi et al. 2025, arXiv 2410.08069, figures 2 to 5",
+                deterministic,
+                bounds=(-1, 1),
+                needs=("method",),
+            ),
+            Consistency,
+            kinds={"similarity": similarities},
+            parts={"similarity": "spearman"},
+            preset={"change": change},
+        )
+    )
+
+
+_add("brightness_consistency", "made lighter", "brightness")
+_add("saturation_consistency", "with more or less colour", "saturation")
+_add("blur_consistency", "blurred", ("gaussian_blur", "defocus_blur"))
+_add("noise_consistency", "with noise", ("gaussian_noise", "shot_noise"), deterministic=False)

@@ -1,0 +1,146 @@
+"""Does the map stay when the input changes a little, and the prediction does not?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..._engine.evaluator import Passes
+from ..._ops.precision import l2_norm
+from ..._validation.settings import check_part
+from ...baselines.base import passes_of
+from ...registry import Composed
+from ..base import metrics
+from ..comparison import Comparison
+from ..context import Subject
+from ..measurement import Measurement, MetricCard
+from ..similarities import similarities
+from .attack import Attack
+from .perturbations import Perturbation, Perturbed, perturbations
+
+
+@dataclass(frozen=True)
+class Robustness(Comparison):
+    """How alike the maps before and after a change of the input are, under the same label.
+
+    similarity(A(x), A(x')), the target fixed at x; NaN where the change does not keep the label.
+    An attack's value means nothing by itself: compare it with that of "noise" of the same radius.
+    `details` has the changed inputs, both maps, whether the label was kept, and how far the input
+    moved in both norms.
+
+    Args:
+        similarity: how alike two maps are; any of `unilens.metrics.similarities`.
+        perturbation: the change; any of `unilens.metrics.perturbations`.
+
+    References:
+        Ghorbani et al. 2019, arXiv 1710.10547; Kamath et al. 2024, arXiv 2312.10534 (the control).
+    """
+
+    perturbation: Perturbation = field(default_factory=Attack)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_part("perturbation", self.perturbation)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input, besides those of explanations."""
+        return Passes(1, 0) + passes_of(self.perturbation)
+
+    @property
+    def explanations(self) -> int:
+        """How many maps are made anew per input, at most."""
+        return 1 + getattr(self.perturbation, "explanations", 0)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it takes beside the map; see `MetricCard`."""
+        return ("method",)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        changed, after = subject.once_per_map(
+            ("changed", self.perturbation), lambda: self._again(subject)
+        )
+        shift = changed.inputs - subject.inputs
+        value = self._alike(subject.values, after).masked_fill(~changed.kept, torch.nan)
+        details = {
+            "inputs": changed.inputs,
+            "before": subject.values,
+            "after": after,
+            "kept": changed.kept,
+            "distance_linf": shift.abs().flatten(1).amax(1),
+            "distance_l2": l2_norm(shift),
+        }
+        return Measurement(value, {}, {**details, **changed.details}, changed.provenance)
+
+    def _again(self, subject: Subject) -> tuple[Perturbed, Tensor]:
+        """Return the changed inputs, and the maps there."""
+        if getattr(self.perturbation, "without_map", False):
+            changed = subject.once(
+                ("perturbed", self.perturbation), lambda: self.perturbation(subject)
+            )
+        else:
+            changed = self.perturbation(subject)
+        return changed, subject.explain(changed.inputs)
+
+
+def _add(name: str, perturbation: str, similarity: str, summary: str, reference: str) -> None:
+    lowest = 0.0 if similarity == "top_k" else -1.0
+    card = MetricCard(
+        name,
+        "robustness",
+        summary,
+        reference,
+        deterministic=perturbation == "fgsm_label",
+        bounds=(lowest, 1.0),
+        needs=("method",),
+    )
+    metrics.register(
+        Composed(
+            card,
+            Robustness,
+            {"perturbation": perturbations, "similarity": similarities},
+            {"perturbation": perturbation, "similarity": similarity},
+            None if name == "robustness" else (),
+        )
+    )
+
+
+_CHANGES = {
+    "attack": "an iterative attack on the map",
+    "fgsm": "a one-step attack on the map",
+    "fgsm_label": "a one-step attack on the label that fails",
+    "noise": "random signs, the attacks' control",
+}
+for _change, _words in _CHANGES.items():
+    _reference = perturbations[_change].card.reference
+    _add(
+        f"{_change}_spearman",
+        _change,
+        "spearman",
+        f"rank correlation of the maps before and after {_words}",
+        _reference,
+    )
+    _add(
+        f"{_change}_top_k",
+        _change,
+        "top_k",
+        f"share of the strongest places that stay under {_words}",
+        _reference,
+    )
+_add(
+    "corruption_spearman",
+    "corruption",
+    "spearman",
+    "rank correlation of the maps before and after a change of light, colour or focus",
+    perturbations["corruption"].card.reference,
+)
+_add(
+    "robustness",
+    "attack",
+    "spearman",
+    "likeness of the maps before and after a change; both can be chosen",
+    "Ghorbani et al. 2019, arXiv 1710.10547",
+)

@@ -1,0 +1,304 @@
+"""Small changes of inputs that leave the predicted label alone: what maps are to be robust to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..._engine.evaluator import Passes
+from ..._ops.precision import l2_norm, per_item
+from ..._validation.settings import (
+    Settings,
+    check_bounds,
+    check_choice,
+    check_count,
+    check_number,
+    check_part,
+)
+from ...errors import UnilensError
+from ...outputs import LOGITS
+from ...registry import Card, Registry
+from ..context import Subject
+from .corruptions import Corruption, corruptions
+
+NORMS = ("linf", "l2")
+"""linf: no value changes by more than the radius; l2: the root of the sum of squares."""
+
+_RADIUS = 8 / 255
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbed:
+    """Changed inputs.
+
+    Attributes:
+        inputs: `(B, *S)`.
+        kept: `(B,)`, whether the model still predicts what it predicted.
+        details: what else is known, by name, each `(B, ...)`.
+        provenance: how it was done, where that depends on the subject.
+    """
+
+    inputs: Tensor
+    kept: Tensor
+    details: Mapping[str, Tensor] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+
+class Perturbation(Protocol):
+    """From a subject to changed inputs.
+
+    Optional: `passes`, what it costs per input; `explanations`, how many maps it makes;
+    `without_map`, true where it depends on neither the subject's map nor method nor mask.
+    """
+
+    def __call__(self, subject: Subject) -> Perturbed:
+        """Return the changed inputs."""
+
+
+perturbations: Registry[Perturbation] = Registry("perturbation")
+
+
+def labels(subject: Subject, outputs: Tensor) -> Tensor:
+    """Return what the model predicts `(B,)`; see `OutputSpec.predicted`."""
+    return (subject.evaluator.output_spec or LOGITS).predicted(outputs)
+
+
+@dataclass(frozen=True)
+class Bounded(Settings):
+    """What perturbations share that stay within a distance of the input.
+
+    Args:
+        norm: one of `NORMS`.
+        radius: the largest distance, in the inputs' units; None for 8/255 in linf, and in l2 for
+            what has the same root mean square, 8/255 sqrt(d) for d values.
+        bounds: the input box, which is not left; None for no box.
+    """
+
+    norm: str = "linf"
+    radius: float | None = None
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_choice("norm", self.norm, NORMS)
+        if self.radius is not None:
+            check_number("radius", self.radius, above=0)
+        if self.bounds is not None:
+            check_bounds(self.bounds)
+
+    def _length(self, inputs: Tensor) -> float:
+        """Return the radius for inputs `(B, *S)`."""
+        if self.radius is not None:
+            return self.radius
+        return _RADIUS if self.norm == "linf" else _RADIUS * inputs[0].numel() ** 0.5
+
+    def _check_box(self, inputs: Tensor) -> None:
+        if self.bounds is None:
+            return
+        low, high = float(inputs.min()), float(inputs.max())
+        if low < self.bounds[0] or high > self.bounds[1]:
+            raise UnilensError(
+                f"expected inputs within bounds {self.bounds}, got values from {low:.3g} to "
+                f"{high:.3g}; pass the inputs' own bounds, or bounds=None"
+            )
+
+    def _towards(self, direction: Tensor) -> Tensor:
+        """Return the step of length 1 that goes farthest in a direction; zero where there is none.
+
+        That is the sign in linf, and the direction itself in l2.
+        """
+        if self.norm == "linf":
+            return direction.sign()
+        norm = per_item(l2_norm(direction), direction)
+        return torch.where(norm > 0, direction / norm, 0.0)
+
+    def _inside(self, inputs: Tensor, points: Tensor, radius: float) -> Tensor:
+        """Return the points, pulled into the ball about the inputs and into the box."""
+        if self.norm == "linf":
+            points = points.clamp(inputs - radius, inputs + radius)
+        else:
+            shift = points - inputs
+            norm = l2_norm(shift)
+            shrink = torch.where(norm > radius, radius / norm, 1.0)
+            points = inputs + shift * per_item(shrink, shift)
+        return points if self.bounds is None else points.clamp(*self.bounds)
+
+
+def signs(subject: Subject) -> Tensor:
+    """Return random signs `(B, *S)`, each input's own."""
+    shape = subject.inputs.shape[1:]
+    drawn = [torch.randint(2, shape, generator=one) for one in subject.generators()]
+    return (2 * torch.stack(drawn) - 1).to(subject.inputs)
+
+
+class Noise(Bounded):
+    """Random signs of the radius: the control, without which an attack's result means nothing.
+
+    x' = x + r s, s_i drawn from {-1, 1}; in l2, s is scaled to length 1.
+
+    References:
+        Kamath et al. 2024, arXiv 2312.10534: by top-k intersection, random signs look like an
+        attack.
+    """
+
+    without_map = True
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        return Passes(1, 0)
+
+    def __call__(self, subject: Subject) -> Perturbed:
+        """Return the changed inputs; see `Perturbation`."""
+        self._check_box(subject.inputs)
+        radius = self._length(subject.inputs)
+        moved = subject.inputs + radius * self._towards(signs(subject))
+        moved = self._inside(subject.inputs, moved, radius)
+        return Perturbed(
+            moved, labels(subject, subject.evaluator(moved)) == labels(subject, subject.outputs)
+        )
+
+
+@dataclass(frozen=True)
+class LabelAttack(Bounded):
+    """The fast gradient sign method against the label, as far as it fails to change it.
+
+    x' = x + r sign(grad_x CE(F(x), c)), c the predicted class; r is the radius, halved until the
+    label is kept. So the map is judged where the model is least sure that still sees the same.
+    Where the loss has no slope nothing moves, and there is no value.
+
+    Args:
+        norm: see `Bounded`.
+        radius: see `Bounded`.
+        bounds: see `Bounded`.
+        halvings: how often at most.
+
+    References:
+        Goodfellow et al. 2015, arXiv 1412.6572.
+    """
+
+    without_map: ClassVar[bool] = True
+    halvings: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("halvings", self.halvings, least=0)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input, at most."""
+        return Passes(2 + self.halvings, 1)
+
+    def __call__(self, subject: Subject) -> Perturbed:
+        """Return the changed inputs; see `Perturbation`."""
+        self._check_box(subject.inputs)
+        inputs, label = subject.inputs, labels(subject, subject.outputs)
+        radius = self._length(inputs)
+        direction = self._towards(_rise_of_loss(subject, label))
+        found, kept = inputs, torch.zeros_like(label, dtype=torch.bool)
+        sloped = (direction != 0).flatten(1).any(1)
+        for halving in range(self.halvings + 1):
+            moved = self._inside(inputs, inputs + radius / 2**halving * direction, radius)
+            same = labels(subject, subject.evaluator(moved)) == label
+            found = torch.where(_like(same & ~kept, inputs), moved, found)
+            kept = kept | same
+            if kept.all():
+                break
+        return Perturbed(found, kept & sloped)
+
+
+@dataclass(frozen=True)
+class Corrupted(Settings):
+    """A change that a person looks past: of light, colour or focus, or noise.
+
+    Args:
+        corruption: one of `unilens.metrics.corruptions`, by name or as an object.
+        strength: in the corruption's own unit; None for the mildest of ImageNet-C.
+
+    References:
+        Hendrycks & Dietterich 2019, arXiv 1903.12261.
+    """
+
+    without_map: ClassVar[bool] = True
+    corruption: str | Corruption = "brightness"
+    strength: float | None = None
+
+    def __post_init__(self) -> None:
+        change = self._change
+        if self.strength is not None:
+            change.check(self.strength)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input."""
+        return Passes(1, 0)
+
+    @property
+    def _change(self) -> Corruption:
+        if isinstance(self.corruption, str):
+            return corruptions[self.corruption]()
+        check_part("corruption", self.corruption)
+        return self.corruption
+
+    def __call__(self, subject: Subject) -> Perturbed:
+        """Return the changed inputs; see `Perturbation`."""
+        change = self._change
+        strength = change.severities[0] if self.strength is None else self.strength
+        changed = change(subject.inputs, strength, subject.generators())
+        kept = labels(subject, subject.evaluator(changed)) == labels(subject, subject.outputs)
+        return Perturbed(changed, kept, provenance={"strength": strength})
+
+
+def _rise_of_loss(subject: Subject, label: Tensor) -> Tensor:
+    """Return the gradient of the label's cross-entropy at the inputs `(B, *S)`."""
+    spec = subject.evaluator.output_spec or LOGITS
+    spec.check_classes()
+
+    def loss(outputs: Tensor, rows: Tensor) -> Tensor:
+        classes = label[rows]
+        if outputs.shape[-1] == 1:  # the label is one of the two classes themselves
+            logits, _ = spec.class_logits(outputs, torch.zeros_like(classes))
+        else:
+            logits, classes = spec.class_logits(outputs, classes)
+        return cross_entropy(logits, classes, reduction="none")
+
+    return subject.evaluator.differentiate(subject.inputs.unsqueeze(0), loss).gradients[0]
+
+
+def _like(chosen: Tensor, inputs: Tensor) -> Tensor:
+    return chosen.view(-1, *(1,) * (inputs.ndim - 1))
+
+
+perturbations.add(
+    Card(
+        "fgsm_label",
+        "attack",
+        "one signed step against the label, the longest that does not change it",
+        "Goodfellow et al. 2015, arXiv 1412.6572",
+    ),
+    LabelAttack,
+)
+perturbations.add(
+    Card(
+        "noise",
+        "control",
+        "random signs of the radius",
+        "Kamath et al. 2024, arXiv 2312.10534",
+        deterministic=False,
+    ),
+    Noise,
+)
+perturbations.add(
+    Card(
+        "corruption",
+        "natural",
+        "light, colour, focus or noise, by name and strength",
+        "Hendrycks & Dietterich 2019, arXiv 1903.12261",
+        deterministic=False,
+    ),
+    Corrupted,
+)

@@ -1,0 +1,161 @@
+"""How much the map moves for small random moves of the input."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..._ops.precision import l2_norm, wide
+from ..._validation.settings import check_count, check_number
+from ..base import Metric, metrics
+from ..context import Subject
+from ..maps import constant
+from ..measurement import Measurement, MetricCard
+
+
+@dataclass(frozen=True)
+class Sampled(Metric):
+    """What metrics share that explain random neighbours of the input.
+
+    A neighbour is x + d, every d_i uniform in [-r, r]; the target is fixed at x, and neither the
+    input box nor the predicted label is watched, as in the papers.
+
+    Args:
+        radius: r, in the inputs' units.
+        samples: how many neighbours.
+    """
+
+    radius: float = 0.02
+    samples: int = 10
+
+    def __post_init__(self) -> None:
+        check_number("radius", self.radius, above=0)
+        check_count("samples", self.samples)
+
+    @property
+    def explanations(self) -> int:
+        """How many maps are made anew per input."""
+        return self.samples
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it takes beside the map; see `MetricCard`."""
+        return ("method",)
+
+    @abstractmethod
+    def _value(self, subject: Subject, moved: Tensor, distance: Tensor) -> Tensor:
+        """Return the values `(B,)`.
+
+        Args:
+            subject: whose maps have moved.
+            moved: `(B, samples)`, the l2 distance of each neighbour's map from the input's.
+            distance: `(B, samples)`, the l2 distance of each neighbour from the input.
+        """
+
+    def _measure(self, subject: Subject) -> Measurement:
+        key = "neighbours", type(self)._draw, self.radius, self.samples
+        moved, distance = subject.once_per_map(key, lambda: self._moves(subject))
+        details = {"moved": moved, "distance": distance}
+        value = self._value(subject, moved, distance)
+        return Measurement(value.masked_fill(constant(subject.values), torch.nan), {}, details)
+
+    def _moves(self, subject: Subject) -> tuple[Tensor, Tensor]:
+        """Return how far the neighbours' maps and the neighbours are, `(B, samples)` both."""
+        own, columns = subject.generators(), []
+        for _ in range(self.samples):
+            neighbours = subject.inputs + self._draw(subject, own)
+            moved = l2_norm(wide(subject.explain(neighbours)) - wide(subject.values))
+            columns.append((moved, l2_norm(neighbours - subject.inputs)))
+        moved, distance = (torch.stack(one, dim=1) for one in zip(*columns, strict=True))
+        return moved, distance
+
+    def _draw(self, subject: Subject, generators: list[torch.Generator]) -> Tensor:
+        shape = subject.inputs.shape[1:]
+        drawn = [torch.rand(shape, generator=one, dtype=torch.float64) for one in generators]
+        return self.radius * (2 * torch.stack(drawn) - 1).to(subject.inputs)
+
+
+class MaxSensitivity(Sampled):
+    """The farthest that the map moves, in its own lengths: max |A(x + d) - A(x)| / |A(x)|.
+
+    Norms are l2 over all values. NaN where the map at x is constant.
+
+    References:
+        Yeh et al. 2019, arXiv 1901.09392, who do not divide by |A(x)|; their public code does.
+    """
+
+    def _value(self, subject: Subject, moved: Tensor, distance: Tensor) -> Tensor:
+        return _relative(subject, moved.amax(1))
+
+
+class MeanSensitivity(Sampled):
+    """How far the map moves on average, in its own lengths: mean |A(x + d) - A(x)| / |A(x)|.
+
+    Norms are l2 over all values. NaN where the map at x is constant.
+
+    References:
+        The mean in place of the maximum of Yeh et al. 2019, arXiv 1901.09392.
+    """
+
+    def _value(self, subject: Subject, moved: Tensor, distance: Tensor) -> Tensor:
+        return _relative(subject, moved.mean(1))
+
+
+class LocalLipschitz(Sampled):
+    """The steepest that the map moves: max |A(x + d) - A(x)| / |d|.
+
+    Norms are l2 over all values, and the unit is that of the map per unit of the inputs: compare it
+    between maps of one method, not between methods of other units. The paper searches for the
+    maximum where the model can be differentiated; here as elsewhere it is that of the samples, a
+    bound from below. NaN where the map at x is constant.
+
+    References:
+        Alvarez-Melis & Jaakkola 2018, arXiv 1806.08049.
+    """
+
+    def _value(self, subject: Subject, moved: Tensor, distance: Tensor) -> Tensor:
+        return (moved / distance).amax(1)
+
+
+def _relative(subject: Subject, moved: Tensor) -> Tensor:
+    return moved / l2_norm(subject.values)
+
+
+_YEH = "Yeh et al. 2019, arXiv 1901.09392"
+
+
+def _add(name: str, summary: str, reference: str, build: type[Sampled]) -> None:
+    card = MetricCard(
+        name,
+        "robustness",
+        summary,
+        reference,
+        deterministic=False,
+        higher_is_better=False,
+        bounds=(0, None),
+        needs=("method",),
+    )
+    metrics.add(card, build)
+
+
+_add(
+    "max_sensitivity",
+    "the farthest that the map moves for random neighbours, in its own lengths",
+    _YEH,
+    MaxSensitivity,
+)
+_add(
+    "mean_sensitivity",
+    "how far the map moves on average for random neighbours, in its own lengths",
+    _YEH,
+    MeanSensitivity,
+)
+_add(
+    "local_lipschitz",
+    "the steepest that the map moves for random neighbours",
+    "Alvarez-Melis & Jaakkola 2018, arXiv 1806.08049",
+    LocalLipschitz,
+)

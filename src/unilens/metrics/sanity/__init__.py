@@ -1,0 +1,1 @@
+"""Sanity: does the map depend on the model and on the class?"""

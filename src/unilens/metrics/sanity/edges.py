@@ -1,0 +1,78 @@
+"""Is the map only the picture? Its likeness to what needs no model at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..._ops.luminance import check_pictures, edges, grey
+from ..._validation.settings import check_choice
+from ...registry import Composed
+from ..base import metrics
+from ..comparison import Comparison
+from ..context import Subject
+from ..measurement import Measurement, MetricCard
+from ..similarities import Similarity, Spearman, similarities
+
+PICTURES: dict[str, Callable[[Tensor], Tensor]] = {"edges": edges, "grey": grey}
+
+
+@dataclass(frozen=True)
+class PictureSimilarity(Comparison):
+    """Compare the map with the edges of the picture, or with its grey copy.
+
+    |similarity( A(x), picture(x) )|. Low is good, but no proof: a model that looks at edges has
+    maps with edges. The absolute value, since a map that is strong where the picture is dark or
+    flat is the picture just as well; `parts` has the value with its sign. NaN for a picture
+    without contrast. Pictures are in pixels; the normalisation belongs inside the model.
+
+    Args:
+        similarity: how alike two maps are; by default rank correlation of absolute values.
+        picture: "edges", the Sobel magnitude of the luminance, or "grey", the luminance itself.
+
+    References:
+        Adebayo et al. 2018, arXiv 1810.03292 (the comparison with an edge detector).
+    """
+
+    similarity: Similarity = Spearman("saliency")  # noqa: RUF009 - it is frozen
+    picture: str = "edges"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("picture", self.picture, PICTURES)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        check_pictures(
+            subject.inputs,
+            "what has no grey copy and no edges needs another metric of sanity, such as "
+            "random_logit",
+        )
+        picture = PICTURES[self.picture](subject.inputs)
+        lowest = picture.flatten(1).amin(1).view(-1, 1, 1)
+        over_channels = (picture - lowest).unsqueeze(1).expand_as(subject.inputs)
+        signed = self._alike(subject.values, over_channels)
+        return Measurement(signed.abs(), {"signed": signed}, {"picture": picture})
+
+
+for _name, _picture, _summary in (
+    ("edge_similarity", "edges", "likeness to the edges of the picture"),
+    ("grey_similarity", "grey", "likeness to a grey copy of the picture"),
+):
+    metrics.register(
+        Composed(
+            MetricCard(
+                _name,
+                "sanity",
+                f"{_summary}, whatever its sign",
+                "Adebayo et al. 2018, arXiv 1810.03292",
+                higher_is_better=False,
+                bounds=(0, 1),
+            ),
+            PictureSimilarity,
+            kinds={"similarity": similarities},
+            parts={"similarity": "spearman"},
+            preset={"picture": _picture, "relevance": "saliency"},
+        )
+    )

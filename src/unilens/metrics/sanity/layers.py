@@ -1,0 +1,118 @@
+"""Copies of a model some of whose layers have weights drawn afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..._engine.axes import users_module
+from ..._engine.evaluator import Evaluator
+from ..._engine.isolation import private_copy
+from ..._ops.random import seed_for
+from ...errors import NotApplicableError, UnknownNameError
+
+
+def layers_of(evaluator: Evaluator, sample: Tensor) -> list[str]:
+    """Return the names of the layers with weights to draw, from the output down to the input.
+
+    A layer is a module that holds weights of its own. Layers come in the order in which they run;
+    one whose weights are used without a call of it counts where the module around it begins. Layers
+    that do not take part (an auxiliary head, say) and those without two different weights are left
+    out.
+
+    Args:
+        evaluator: of the model.
+        sample: one input `(1, *S)`, at which a copy is run once, forward and backward.
+
+    Raises:
+        NotApplicableError: the model has no such layer.
+    """
+    copy = evaluator.private_module(sample)
+    names = {part: name for name, part in users_module(copy).named_modules()}
+    begins: dict[str, int] = {}
+
+    def note(part: nn.Module, given: object) -> None:
+        begins.setdefault(names[part], len(begins))
+
+    for part in names:
+        part.register_forward_pre_hook(note)
+    weights = [value.requires_grad_() for value in copy.parameters() if value.is_floating_point()]
+    with torch.enable_grad():
+        used = _used(evaluator.run(copy, sample), weights)
+    found = [
+        (_begins(name, begins), place, name)
+        for place, (part, name) in enumerate(names.items())
+        if any(
+            _varied(value) and (name in begins or id(value) in used)
+            for value in part.parameters(recurse=False)
+        )
+    ]
+    if not found:
+        raise NotApplicableError(
+            "expected a model with weights to randomise, got one without a layer that has two "
+            "different weights; judge the map by another metric"
+        )
+    return [name for *_, name in sorted(found, reverse=True)]
+
+
+def _used(outputs: Tensor, weights: Sequence[Tensor]) -> set[int]:
+    """Return the weights that the outputs depend on, by id."""
+    if not (outputs.requires_grad and weights):
+        return set()
+    slopes = torch.autograd.grad(outputs.sum(), weights, allow_unused=True)
+    return {id(one) for one, slope in zip(weights, slopes, strict=True) if slope is not None}
+
+
+def _begins(name: str, begins: dict[str, int]) -> int:
+    """Return when a layer first runs, or the nearest module around it that does."""
+    while name and name not in begins:
+        name = name.rpartition(".")[0]
+    return begins[name]
+
+
+def _varied(value: Tensor) -> bool:
+    return value.is_floating_point() and bool((value != value.flatten()[:1]).any())
+
+
+def randomised(model: nn.Module, layers: Iterable[str], seed: int) -> nn.Module:
+    """Return a copy of the model with the weights of some layers drawn afresh.
+
+    Each tensor of weights is drawn from a normal distribution of the mean and standard deviation of
+    its own values. What is drawn for a tensor depends on the seed and its name alone. The other
+    layers share their storage with the model, which stays as it is.
+    """
+    copy = private_copy(model)
+    parts, drawn = dict(users_module(copy).named_modules()), dict[int, nn.Parameter]()
+    for name in layers:
+        for key, value in list(parts[name].named_parameters(recurse=False)):
+            if not _varied(value):
+                continue
+            if id(value) not in drawn:  # weights that two layers share stay shared
+                fresh = _fresh(value, seed_for(f"{name}.{key}", seed))
+                drawn[id(value)] = nn.Parameter(fresh, requires_grad=False)
+            setattr(parts[name], key, drawn[id(value)])
+    return copy
+
+
+def _fresh(value: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    known = value.detach().cpu().double()
+    normal = torch.randn(known.shape, generator=generator, dtype=torch.float64)
+    return (known.mean() + known.std(correction=0) * normal).to(value)
+
+
+def evenly(order: Sequence[str], count: int) -> list[str]:
+    """Return at most so many of the layers, evenly over the depth, the last one among them."""
+    last, count = len(order) - 1, min(count, len(order))
+    places = torch.linspace(last, 0, count, dtype=torch.float64).round().long().flip(0)
+    return [order[place] for place in places.tolist()]
+
+
+def within(order: Sequence[str], name: str) -> list[str]:
+    """Return the layers that a name means: the layer itself, or all layers of a block."""
+    found = [one for one in order if one == name or one.startswith(f"{name}.")]
+    if not found:
+        raise UnknownNameError("layer with weights", name, order)
+    return found

@@ -1,0 +1,238 @@
+"""Sanity: does the map depend on what the model has learned, and on the class it explains?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._engine.evaluator import Evaluator, Passes
+from ..._engine.memory import out_of_memory
+from ..._validation.settings import check_choice, check_count
+from ...errors import NotApplicableError, UnilensError, first_line, require
+from ...registry import Composed
+from ..base import Metric, metrics
+from ..comparison import Comparison
+from ..context import Subject
+from ..measurement import Measurement, MetricCard
+from ..similarities import Similarity, Spearman, similarities
+from .layers import evenly, layers_of, randomised, within
+
+MODES = ("cascading", "independent")
+"""cascading: all layers from the output down to the one named; independent: that one alone."""
+
+
+@dataclass(frozen=True)
+class Randomisation(Comparison):
+    """Compare the map with maps of copies of the model whose weights are random, layer by layer.
+
+    mean over stages s of similarity( A(x; theta), A(x; theta_s) ). Low is good: a map that stays
+    when the weights go explains the picture, not the model. The class stays the one of the original
+    map. The paper re-initialises; here weights are drawn from a normal distribution with the mean
+    and standard deviation of the tensor that they replace: that needs no knowledge of how the model
+    was initialised, works for every kind of weight, and signals keep their scale, so that what
+    changes is what was learned (batch norms keep their running statistics). Stages at which the
+    method gives no map, or a constant one, are left out of the mean and counted in `details`.
+
+    Args:
+        similarity: how alike two maps are. By default rank correlation of absolute values: signs
+            that flip at random would hide that the shape stays (the paper reports both).
+        mode: "cascading" or "independent"; see `MODES`.
+        layers: how many stages at most, spread evenly over the depth from the layer next to the
+            output to the one next to the input; or names of layers or blocks.
+
+    References:
+        Adebayo et al. 2018, arXiv 1810.03292. On what the order of the layers does to it:
+        Binder et al. 2023, arXiv 2211.12486.
+    """
+
+    similarity: Similarity = Spearman("saliency")  # noqa: RUF009 - it is frozen
+    mode: str = "cascading"
+    layers: int | tuple[str, ...] | list[str] = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("mode", self.mode, MODES)
+        if isinstance(self.layers, (tuple, list)):
+            require(
+                bool(self.layers) and all(isinstance(name, str) for name in self.layers),
+                f"expected layers to be a number or names of layers, got {self.layers!r}",
+            )
+        else:
+            check_count("layers", self.layers)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The method."""
+        return ("method",)
+
+    @property
+    def passes(self) -> Passes:
+        """Forward and backward passes per input: at the inputs, and one to find the layers."""
+        return Passes(2, 1)
+
+    @property
+    def explanations(self) -> int:
+        """How many maps are made anew per input, at most."""
+        return self.layers if isinstance(self.layers, int) else len(self.layers)
+
+    def _measure(self, subject: Subject) -> Measurement:
+        model = subject.evaluator.private_module(subject.inputs)
+        failures: dict[str, str] = {}
+        order = subject.once("layers", lambda: layers_of(subject.evaluator, subject.inputs[:1]))
+        stages = self._stages(order)
+        parts = {}
+        for name, layers in stages.items():
+            changed = subject.evaluator.with_model(randomised(model, layers, subject.seed))
+            maps = _explained(subject, changed, name, failures)
+            parts[name or type(subject.evaluator.model).__name__] = self._alike(
+                subject.values, maps
+            )
+        curve = torch.stack(list(parts.values()), 1)
+        made: dict[str, Any] = {
+            "stages": list(parts),
+            "weights": "normal, of each tensor's own mean and standard deviation",
+            "failures": failures,
+        }
+        undefined = curve.isnan().sum(1)
+        return Measurement(
+            curve.nanmean(1), parts, {"curve": curve, "undefined_stages": undefined}, made
+        )
+
+    def _stages(self, order: list[str]) -> dict[str, list[str]]:
+        """Return the layers whose weights are random at each stage, by the stage's name."""
+        names = evenly(order, self.layers) if isinstance(self.layers, int) else self.layers
+        single = isinstance(self.layers, int)
+        alone = {name: [name] if single else within(order, name) for name in names}
+        if self.mode == "independent":
+            return alone
+        deepest = {name: max(map(order.index, layers)) for name, layers in alone.items()}
+        return {
+            name: order[: deepest[name] + 1] for name in sorted(deepest, key=deepest.__getitem__)
+        }
+
+
+def _explained(
+    subject: Subject, changed: Evaluator, stage: str, failures: dict[str, str]
+) -> Tensor:
+    """Return the maps of a changed model, NaN for inputs that the method cannot explain there."""
+    maps = []
+    try:
+        return subject.explain(subject.inputs, changed)
+    except (UnilensError, RuntimeError, ArithmeticError) as error:
+        if out_of_memory(error):
+            raise
+        failures[stage] = first_line(error)
+        if len(subject.inputs) == 1:
+            return torch.full_like(subject.values, torch.nan)
+    for row in torch.arange(len(subject.inputs), device=subject.inputs.device).split(1):
+        one = subject.inputs[row]
+        try:
+            maps.append(subject.explain(one, changed, rows=row))
+        except (UnilensError, RuntimeError, ArithmeticError) as error:
+            if out_of_memory(error):
+                raise
+            maps.append(torch.full_like(one, torch.nan))
+    return torch.cat(maps)
+
+
+@dataclass(frozen=True)
+class RandomLogit(Comparison):
+    """Compare the map with the map of another class, drawn at random.
+
+    similarity( A_c(x), A_k(x) ), k != c uniform, the mean over the draws. Low is good: a map that
+    is the same for every class says nothing of this one. The similarity is signed by default: of
+    two classes the one's evidence is the other's counter-evidence, and their maps differ in the
+    sign alone.
+
+    Args:
+        similarity: how alike two maps are.
+        draws: how many other classes, all different.
+
+    References:
+        Sixt et al. 2020, arXiv 1912.09818.
+    """
+
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("draws", self.draws)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The method."""
+        return ("method",)
+
+    @property
+    def explanations(self) -> int:
+        """How many maps are made anew per input."""
+        return self.draws
+
+    def _measure(self, subject: Subject) -> Measurement:
+        others = self._others(subject)
+        values = torch.stack(
+            [
+                self._alike(subject.values, subject.explain(subject.inputs, target=other))
+                for other in others.T
+            ],
+            1,
+        )
+        return Measurement(values.nanmean(1), {}, {"classes": others, "similarities": values})
+
+    def _others(self, subject: Subject) -> Tensor:
+        """Return the other classes `(B, draws)`."""
+        count = subject.outputs.shape[1] - 1
+        if count < self.draws:
+            raise NotApplicableError(
+                f"expected more than {self.draws} classes to draw {self.draws} others from, got "
+                f"{count + 1}; take fewer draws, or another metric for a model of one output"
+            )
+        drawn = torch.stack(
+            [torch.randperm(count, generator=own)[: self.draws] for own in subject.generators()]
+        ).to(subject.target.device)
+        return drawn + (drawn >= subject.target.unsqueeze(1)).long()
+
+
+_ADEBAYO = "Adebayo et al. 2018, arXiv 1810.03292"
+
+
+def _add(card: MetricCard, build: type[Metric], **preset: Any) -> None:
+    kinds, parts = {"similarity": similarities}, {"similarity": "spearman"}
+    metrics.register(Composed(card, build, kinds=kinds, parts=parts, preset=preset))
+
+
+for _mode, _summary in (
+    ("cascading", "similarity with maps of the model made random from the output down"),
+    ("independent", "similarity with maps of the model with one layer made random"),
+):
+    _add(
+        MetricCard(
+            f"randomisation_{_mode}",
+            "sanity",
+            _summary,
+            _ADEBAYO,
+            deterministic=False,
+            higher_is_better=False,
+            bounds=(-1, 1),
+            needs=("method",),
+        ),
+        Randomisation,
+        mode=_mode,
+        relevance="saliency",
+    )
+_add(
+    MetricCard(
+        "random_logit",
+        "sanity",
+        "similarity with the map of another class",
+        "Sixt et al. 2020, arXiv 1912.09818",
+        deterministic=False,
+        higher_is_better=False,
+        bounds=(-1, 1),
+        needs=("method",),
+    ),
+    RandomLogit,
+)

@@ -1,0 +1,205 @@
+"""What is kept of an explanation: a JSON record, the raw maps, and the panel, side by side."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .._ops.files import write_whole
+from ..attribution import Attribution
+from ..errors import UnilensError
+from ..models import PixelClassifier
+from ..outputs import OutputSpec
+from .viz import comparison, panel
+
+SCHEMA = 2
+_LONGEST_NAME = 160
+"""Bytes of an input's name that its files keep: file systems allow 255 with all that is added."""
+_ROWS = 6
+"""Methods that a panel shows in full; more are shown as columns."""
+SUFFIXES = (".png", ".safetensors", ".json")
+
+
+def record(
+    source: str,
+    model: PixelClassifier,
+    attributions: Mapping[str, Attribution],
+    left_out: Mapping[str, str] | None = None,
+    index: int = 0,
+) -> dict[str, Any]:
+    """Return everything about one image's explanations as plain data.
+
+    Args:
+        source: the image's path, or the sample's name.
+        model: the classifier that was explained.
+        attributions: by method.
+        left_out: methods that do not fit the model, and why.
+        index: which input of the attributions.
+    """
+    first = next(iter(attributions.values()))
+    outputs = first.outputs[index]
+    probabilities = OutputSpec.of(first.provenance).probabilities(outputs)
+    top = outputs.topk(min(5, outputs.numel())).indices
+    target = int(first.target[index])
+    return {
+        "schema": SCHEMA,
+        "source": source,
+        "model": of_model(model),
+        "target": {"index": target, "label": model.label(target)},
+        "confidence": number(first.confidence[index]),
+        "predictions": [
+            {"index": i, "label": model.label(i), "probability": number(probabilities[i])}
+            for i in top.tolist()
+        ],
+        "methods": {
+            name: of_method(attribution, index) for name, attribution in attributions.items()
+        },
+        "left_out": dict(left_out or {}),
+    }
+
+
+def of_model(model: PixelClassifier) -> dict[str, Any]:
+    """Return which model it is, and how it takes images, as plain data."""
+    return {
+        "name": model.name,
+        "origin": model.origin,
+        "size": list(model.preprocessing.size),
+        "resize": model.preprocessing.resize,
+        "interpolation": model.preprocessing.interpolation,
+        "transform": _class_name(model.preprocessing.transform),
+        "mean": list(model.preprocessing.mean),
+        "std": list(model.preprocessing.std),
+    }
+
+
+def _class_name(transform: object) -> str | None:
+    """Return the class of another library's preprocessing."""
+    return None if transform is None else type(getattr(transform, "processor", transform)).__name__
+
+
+def of_method(attribution: Attribution, index: int = 0) -> dict[str, Any]:
+    """Return how one input was explained, and how well, as plain data."""
+    trace, baseline_score = attribution.trace, attribution.baseline_score
+    return {
+        "score": number(attribution.score[index]),
+        "baseline_score": None if baseline_score is None else number(baseline_score[index]),
+        "diagnostics": {
+            name: number(values[index]) for name, values in attribution.diagnostics.items()
+        },
+        "warnings": attribution.warnings[index],
+        "path": None
+        if trace is None
+        else {
+            "fraction": [number(one) for one in trace.fraction[:, index]],
+            "score": [number(one) for one in trace.score[:, index]],
+            "confidence": [number(one) for one in trace.confidence[:, index]],
+        },
+        "record": {
+            name: [number(one) for one in values[index].flatten()]
+            for name, values in attribution.record.items()
+        },
+        **attribution.provenance,
+    }
+
+
+def number(value: Tensor) -> float | None:
+    """Return a scalar as JSON knows it: what is not finite is null."""
+    number = float(value.detach())
+    return number if math.isfinite(number) else None
+
+
+def free_paths(
+    folder: Path, names: Sequence[str], overwrite: bool, suffixes: Sequence[str] = SUFFIXES
+) -> list[Path]:
+    """Return the path, without suffix, that each name's files will have.
+
+    Raises:
+        UnilensError: the folder cannot be written, or a file exists and is not to be overwritten.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UnilensError(
+            f"expected an output folder that can be written, got {folder}: {error.strerror}; "
+            "choose another with --out"
+        ) from error
+    stems = _distinct(names)
+    for stem in stems:
+        for suffix in suffixes:
+            path = folder / (stem + suffix)
+            if path.exists() and not overwrite:
+                raise UnilensError(
+                    f"{path} exists already; choose another folder with --out, or replace it "
+                    "with --overwrite"
+                )
+    return [folder / stem for stem in stems]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    taken: set[str] = set()
+    stems = []
+    for name in names:
+        short = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
+        stem, number = short, 2
+        while stem in taken:
+            stem, number = f"{short}-{number}", number + 1
+        taken.add(stem)
+        stems.append(stem)
+    return stems
+
+
+def write(
+    path: Path,
+    image: Tensor,
+    attributions: Mapping[str, Attribution],
+    recorded: Mapping[str, Any],
+    style: str,
+    index: int = 0,
+) -> None:
+    """Write `<path>.png`, `.safetensors` and `.json`, each whole or not at all.
+
+    The maps are `(C, H, W)` by the names `METHOD/values` and `METHOD/baseline`, with `image`.
+    """
+    target = recorded["target"]
+    confidence = recorded["confidence"]
+    shown = "" if confidence is None else f", probability {confidence:.2f}"
+    title = f"{path.name}: why “{target['label']}”{shown}?"
+    draw = panel if len(attributions) <= _ROWS else comparison
+    figure = draw(image, attributions, title=_drawable(title), style=style, index=index)
+    write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
+    maps = {"image": image.detach().cpu().contiguous()}
+    for name, attribution in attributions.items():
+        maps[f"{name}/values"] = attribution.values[index].cpu().contiguous()
+        if attribution.baseline is not None:
+            maps[f"{name}/baseline"] = attribution.baseline[index].cpu().contiguous()
+    write_whole(path, ".safetensors", lambda name: save_file(maps, name))
+    write_json(path, recorded)
+
+
+def _drawable(text: str) -> str:
+    """Return a text with a box for each character that matplotlib's font lacks."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties()))
+    return "".join(sign if known.get_char_index(ord(sign)) else "\u25a1" for sign in text)
+
+
+def write_json(path: Path, recorded: Mapping[str, Any]) -> None:
+    """Write `<path>.json`, whole or not at all."""
+    write_text(path, ".json", json.dumps(recorded, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, suffix: str, text: str) -> None:
+    """Write a text to `<path><suffix>`, whole or not at all."""
+    written = text.encode("utf-8", "replace")
+    write_whole(path, suffix, lambda name: Path(name).write_bytes(written))

@@ -1,0 +1,273 @@
+"""Pictures: heatmaps, overlays, and the panel that shows several methods side by side."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy
+from matplotlib import colormaps
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from ..attribution import Attribution
+from ..errors import UnknownNameError, require
+from ..outputs import OutputSpec
+from .views import Bands, View, as_colours
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = numpy.ndarray[Any, Any]
+
+STYLES = ("signed", "unsigned", "green")
+"""signed: orange for, purple against the target; unsigned: how much; green: as in the paper."""
+
+_GREEN = LinearSegmentedColormap.from_list("unilens_green", ["black", "lime"])
+_QUANTILE = 0.995
+_GREY = "#666666"
+_RED = "#b03000"
+_WARNED: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": _RED}
+
+
+def heatmap(values: Tensor, style: str = "signed") -> Array:
+    """Return one map as colours, scaled by its own 99.5 % quantile.
+
+    Args:
+        values: `(C, H, W)`, signed; channels are summed.
+        style: one of `STYLES`.
+
+    Returns:
+        `(H, W, 3)`, in [0, 1]. A map of zeros is the colour of zero; values that are not finite
+        count as zero.
+    """
+    flat = flatten(values, style)
+    return coloured(flat, colour_scale(flat), style)
+
+
+def coloured(flat: Array, scale: float, style: str = "signed") -> Array:
+    """Return a map `(H, W)` as colours `(H, W, 3)`; `scale` is what gets the full colour."""
+    if style == "signed":
+        return _rgb("PuOr_r", 0.5 + 0.5 * flat / scale)
+    return _rgb("magma" if style == "unsigned" else _GREEN, flat / scale)
+
+
+def overlay(image: Tensor, values: Tensor, style: str = "signed", opacity: float = 0.85) -> Array:
+    """Return a map over the grey image `(C, H, W)`, opaque where it is strong; `(H, W, 3)`."""
+    grey = pixels(image).mean(-1, keepdims=True).repeat(3, axis=-1)
+    flat = flatten(values, style)
+    strength = (numpy.abs(flat) / colour_scale(flat)).clip(0, 1)[..., None] * opacity
+    mixed: Array = (1 - strength) * grey + strength * heatmap(values, style)
+    return mixed
+
+
+def flatten(values: Tensor, style: str) -> Array:
+    """Return a map `(C, H, W)` as `(H, W)`: channels summed, of absolute values where unsigned."""
+    if style not in STYLES:
+        raise UnknownNameError("style", style, STYLES)
+    require(values.ndim == 3, f"expected a map of shape (C, H, W), got {tuple(values.shape)}")
+    clean = values.detach().cpu().double().nan_to_num(0, 0, 0)
+    summed = clean.sum(0) if style == "signed" else clean.abs().sum(0)
+    array: Array = summed.numpy()
+    return array
+
+
+def colour_scale(flat: Array) -> float:
+    """Return the value that gets the full colour: the 99.5 % quantile of the absolute values."""
+    strong = numpy.abs(flat)
+    return float(numpy.quantile(strong, _QUANTILE) or strong.max() or 1.0)
+
+
+def pixels(image: Tensor, bands: Bands | None = None) -> Array:
+    """Return an image `(C, H, W)` as `(H, W, 3)`, clipped to [0, 1].
+
+    One channel is grey and three are colours; of any other number it is the mean, in grey, or the
+    three that `bands` names.
+    """
+    colours = as_colours(image.detach().cpu().float().clamp(0, 1), bands)
+    array: Array = colours.permute(1, 2, 0).numpy()
+    return array.repeat(3, axis=-1) if array.shape[-1] == 1 else array
+
+
+def panel(
+    image: Tensor,
+    attributions: Mapping[str, Attribution],
+    *,
+    title: str = "",
+    style: str = "signed",
+    index: int = 0,
+    bands: Bands | None = None,
+    channels: str | int = "auto",
+) -> Figure:
+    """Draw one row per method: image, baseline, heatmap, overlay, confidence along the path.
+
+    Where the outputs have no probabilities, the score along the path takes the confidence's place.
+    Of volumes and clips `(C, D, H, W)` the middle slice is shown; of series `(C, L)` a row for each
+    channel, on a scale of its own.
+
+    Args:
+        image: `(C, H, W)`, in [0, 1], in the order of axes in which it was explained.
+        attributions: by the name to be shown.
+        title: above everything.
+        style: one of `STYLES`; one colour scale for each row.
+        index: which input of the attributions.
+        bands: the three channels shown as red, green and blue; None for the three there are, else
+            the mean of all, in grey.
+        channels: which axis holds them, "first", "last" or "none"; "auto" for what the attributions
+            say, or the shape.
+    """
+    view = View.of(image, attributions.values(), bands, channels)
+    rows = len(attributions)
+    figure = Figure(figsize=(15, 3.1 * rows + 0.75), layout="constrained", facecolor="white")
+    if title:
+        figure.suptitle(printable(title), fontsize=15, parse_math=False)
+    grid = figure.subplots(rows, 5, squeeze=False)
+    for axes, (name, attribution) in zip(grid, attributions.items(), strict=True):
+        _draw_row(axes, view, image, name, attribution, style, index)
+    shown = "confidence" if all(map(_has_probabilities, attributions.values())) else "score"
+    headings = ("image", "baseline", "heatmap", "overlay", f"{shown} on the path")
+    for axes, heading in zip(grid[0], headings, strict=True):
+        axes.set_title(heading, fontsize=11)
+    return figure
+
+
+def comparison(
+    image: Tensor,
+    attributions: Mapping[str, Attribution],
+    *,
+    title: str = "",
+    style: str = "signed",
+    index: int = 0,
+    columns: int = 8,
+    bands: Bands | None = None,
+    channels: str | int = "auto",
+) -> Figure:
+    """Draw one column per method, the image first: heatmap above overlay, in rows of columns.
+
+    Args:
+        image: `(C, H, W)`, in [0, 1].
+        attributions: by the name to be shown.
+        title: above everything.
+        style: one of `STYLES`; each map on its own colour scale.
+        index: which input of the attributions.
+        columns: in a row.
+        bands: see `panel`.
+        channels: see `panel`.
+    """
+    view, names = View.of(image, attributions.values(), bands, channels), list(attributions)
+    blocks = -(-(len(names) + 1) // columns)
+    figure = Figure(figsize=(2.1 * columns, 4.9 * blocks + 0.7), layout="constrained")
+    figure.set_facecolor("white")
+    if title:
+        figure.suptitle(printable(title), fontsize=15, parse_math=False)
+    grid = figure.subplots(2 * blocks, columns, squeeze=False)
+    for ax in grid.flat:
+        ax.set_axis_off()
+    grid[0, 0].imshow(pixels(view.image(image)), aspect=view.aspect)
+    grid[0, 0].set_title("image", fontsize=11)
+    for place, name in enumerate(names, start=1):
+        block, column = divmod(place, columns)
+        values = view.values(attributions[name].values[index])
+        above, below = grid[2 * block : 2 * block + 2, column]
+        above.imshow(heatmap(values, style), aspect=view.aspect)
+        above.set_title(name, fontsize=11, parse_math=False, wrap=True)
+        below.imshow(overlay(view.image(image), values, style), aspect=view.aspect)
+        warned = "\n".join(attributions[name].warnings[index])
+        below.text(0.5, -0.03, warned, transform=below.transAxes, **_WARNED)
+    return figure
+
+
+def _draw_row(
+    axes: Any,
+    view: View,
+    image: Tensor,
+    name: str,
+    attribution: Attribution,
+    style: str,
+    index: int,
+) -> None:
+    for ax in axes[:4]:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+    axes[0].imshow(pixels(view.image(image)), aspect=view.aspect)
+    axes[0].set_ylabel(name, fontsize=13, parse_math=False)
+    values = view.values(attribution.values[index])
+    if attribution.baseline is None:
+        _say(axes[1], "no baseline")
+    else:
+        baseline = attribution.baseline[index]
+        axes[1].imshow(pixels(view.image(baseline)), aspect=view.aspect)
+        largest = float((baseline - image.to(baseline)).abs().max())
+        distance = float((baseline - image.to(baseline)).double().norm())
+        axes[1].set_xlabel(
+            f"distance {distance:.3g}, largest change {largest:.2g}", fontsize=8, color=_GREY
+        )
+    scale = colour_scale(flatten(values, style))
+    axes[2].imshow(heatmap(values, style), aspect=view.aspect)
+    axes[2].set_xlabel(_legend(style, scale), fontsize=8, color=_GREY)
+    axes[3].imshow(overlay(view.image(image), values, style), aspect=view.aspect)
+    axes[3].set_xlabel("\n".join(attribution.warnings[index]), fontsize=8, color=_RED)
+    _draw_path(axes[4], attribution, index)
+
+
+def _legend(style: str, scale: float) -> str:
+    if style == "signed":
+        return f"orange: for, purple: against; full colour {scale:.2g}"
+    return f"full colour {scale:.2g}"
+
+
+def _draw_path(ax: Axes, attribution: Attribution, index: int) -> None:
+    trace = attribution.trace
+    if trace is None:
+        _say(ax, "no path")
+        return
+    fraction = trace.fraction[:, index].cpu().numpy()
+    confidence = trace.confidence[:, index].cpu().numpy()
+    ax.plot(fraction, confidence, color="#1f5fa8", marker="o", markersize=3)
+    ax.set_xlim(-0.03, 1.03)
+    if _has_probabilities(attribution):
+        ax.set_ylim(-0.03, 1.03)
+    ax.set_xlabel("baseline → image", fontsize=9)
+    if attribution.complete:
+        gap = float(attribution.completeness_gap[index])
+        ax.text(0.03, 0.96, f"gap {gap:+z.4f}", transform=ax.transAxes, va="top", fontsize=9)
+    ax.grid(alpha=0.3)
+
+
+def _has_probabilities(attribution: Attribution) -> bool:
+    return OutputSpec.of(attribution.provenance).has_probabilities
+
+
+def printable(text: str) -> str:
+    """Return a text with what cannot be shown (bytes of file names, mostly) replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def data_uri(values: Array, kind: str = "png", **options: Any) -> str:
+    """Return colours `(H, W, 3)` or, with opacity, `(H, W, 4)`, in [0, 1], as the URI of an image.
+
+    Args:
+        values: the colours.
+        kind: "png" or "webp".
+        **options: of pillow's encoder.
+    """
+    buffer = io.BytesIO()
+    whole = (values * 255).round().clip(0, 255).astype(numpy.uint8)
+    Image.fromarray(whole).save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _say(ax: Axes, text: str) -> None:
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color=_GREY)
+    ax.set_axis_off()
+
+
+def _rgb(colours: str | LinearSegmentedColormap, values: Array) -> Array:
+    colour_map = colormaps[colours] if isinstance(colours, str) else colours
+    coloured: Array = numpy.asarray(colour_map(values.clip(0, 1)))[..., :3]
+    return coloured
