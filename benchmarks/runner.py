@@ -22,7 +22,7 @@ from unilens import Evaluator, load_model
 from unilens.benchmark import run
 from unilens.benchmark.data import open_source
 from unilens.benchmark.plan import Plan, make_plan
-from unilens.metrics.cache import Memo
+from unilens.metrics.cache import MetricCache
 from unilens.models import samples
 
 METHODS = ("uni", "ig", "gradient", "gradcam")
@@ -76,13 +76,13 @@ def calls(plan: Plan) -> None:
     }
     for item in open_source(plan.data.source, limit=plan.data.limit):
         pixels = model.preprocess(item.load())[None]
-        memo = Memo(evaluator, pixels)
+        cache = MetricCache(evaluator, pixels)
         for explainer in explainers.values():
             attribution = explainer(evaluator, pixels)
             for name, measure in plan.measures.items():
                 if name == "monotonicity" and attribution.baseline is None:
                     continue
-                measure(evaluator, pixels, attribution, method=explainer, memo=memo)
+                measure(evaluator, pixels, attribution, method=explainer, cache=cache)
 
 
 def plan_method(name: str, settings: object) -> object:

@@ -30,7 +30,7 @@ from unilens import Attribution, Evaluator, explain, load_model  # noqa: E402
 from unilens._ops.correlation import spearman  # noqa: E402
 from unilens.benchmark.tangents.sets import load_split  # noqa: E402
 from unilens.manifold.training import seeded, train  # noqa: E402
-from unilens.metrics import Memo, metrics  # noqa: E402
+from unilens.metrics import MetricCache, metrics  # noqa: E402
 from unilens.models import PixelClassifier, samples  # noqa: E402
 from unilens.output.viz import heatmap, pixels  # noqa: E402
 from unilens.text import TextClassifier  # noqa: E402
@@ -215,12 +215,12 @@ def maps(domain: Domain) -> dict[str, list[Attribution]]:
 
 def rows(domain: Domain, found: dict[str, list[Attribution]]) -> Iterator[str]:
     """Yield the rows of the table; what metrics ask of every map alike is computed once."""
-    memos = [Memo(model, inputs) for model, inputs in domain.cases]
+    caches = [MetricCache(model, inputs) for model, inputs in domain.cases]
     for name, of in found.items():
-        yield row(domain, name, of, memos)
+        yield row(domain, name, of, caches)
 
 
-def row(domain: Domain, name: str, found: list[Attribution], memos: list[Memo]) -> str:
+def row(domain: Domain, name: str, found: list[Attribution], caches: list[MetricCache]) -> str:
     """Return a method's row of the table: means over all inputs, and how often it warned."""
     change, gap = (
         torch.cat([measured(one) for one in found]).mean()
@@ -229,8 +229,8 @@ def row(domain: Domain, name: str, found: list[Attribution], memos: list[Memo]) 
     scores = [
         torch.cat(
             [
-                metrics[metric](fill=domain.fill)(model, inputs, one, memo=memo).values
-                for (model, inputs), one, memo in zip(domain.cases, found, memos, strict=True)
+                metrics[metric](fill=domain.fill)(model, inputs, one, cache=cache).values
+                for (model, inputs), one, cache in zip(domain.cases, found, caches, strict=True)
             ]
         ).nanmean()
         for metric in METRICS

@@ -15,7 +15,7 @@ from . import diagnostics
 from ._engine.axes import Axes
 from ._ops.fields import chosen, moved, rows_of, to_numpy
 from ._ops.files import load, save
-from ._ops.precision import wide
+from ._ops.precision import to_float64
 from ._validation.arrays import Array
 from .diagnostics import Trace
 from .errors import require
@@ -60,9 +60,9 @@ class Attribution:
     def completeness_gap(self) -> Tensor:
         """f(x) - f(x') - sum(values), `(B,)`, in units of the score; NaN where undefined."""
         if self.baseline_score is None or not self.complete:
-            return torch.full_like(wide(self.score), torch.nan)
-        change = wide(self.score) - wide(self.baseline_score)
-        return change - wide(self.values).flatten(1).sum(1)
+            return torch.full_like(to_float64(self.score), torch.nan)
+        change = to_float64(self.score) - to_float64(self.baseline_score)
+        return change - to_float64(self.values).flatten(1).sum(1)
 
     @property
     def confidence(self) -> Tensor:
@@ -84,7 +84,7 @@ class Attribution:
     def diagnostics(self) -> dict[str, Tensor]:
         """Every diagnostic measured for this attribution, by name, each `(B,)`."""
         finite = self.values.flatten(1).isfinite().all(1)
-        return {"values_finite": wide(finite), **self.measured}
+        return {"values_finite": to_float64(finite), **self.measured}
 
     @property
     def warnings(self) -> list[list[str]]:

@@ -20,28 +20,28 @@ from ._engine.axes import (
     refuse_channels_of_parts,
     resolve_axes,
 )
-from ._engine.evaluator import Evaluator, Passes
+from ._engine.evaluator import Evaluator, PassCount
 from ._engine.output_detection import output_spec
 from ._engine.packing import Parts
 from ._ops.fields import map_tensors
-from ._ops.precision import wide
+from ._ops.precision import to_float64
 from ._validation.arrays import to_tensor
 from ._validation.inputs import Target, check_baseline, check_inputs, check_seed, check_target
 from ._validation.settings import Settings
 from .attribution import Attribution
-from .baselines import Baseline, Found
+from .baselines import Baseline, BaselineResult
 from .baselines.axes import settings_to_first
-from .baselines.base import check_single, found_baselines, single
+from .baselines.base import baseline_results, check_single, single
 from .errors import UnilensError, require
 from .multi_input import PartsAttribution, explain_parts
 from .outputs import LOGITS, OutputSpec
 from .provenance import describe, versions
 
 __all__ = [
-    "Case",
+    "ExplainContext",
     "Explainer",
     "Method",
-    "Passes",
+    "PassCount",
     "axes_for",
     "evaluator_of",
     "explain_channels_first",
@@ -75,7 +75,7 @@ class Explainer(Protocol):
     """A method with its settings: from a model, inputs and target to an attribution."""
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
@@ -96,7 +96,7 @@ class Explainer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ExplainContext:
     """What every method starts from: checked inputs, their outputs, and a target fixed there."""
 
     evaluator: Evaluator
@@ -114,7 +114,7 @@ class Case:
         inputs: Tensor,
         target: Target,
         seed: int,
-    ) -> Case:
+    ) -> ExplainContext:
         """Check everything that comes from the user, and run the model once at the inputs."""
         began = time.perf_counter()
         seed = check_seed(seed)
@@ -136,15 +136,15 @@ class Case:
         explainer.check(evaluator, inputs)
         return cls(evaluator, inputs, outputs, target, seed, began)
 
-    def baselines(self, baseline: Baseline) -> Iterator[Found]:
+    def baselines(self, baseline: Baseline) -> Iterator[BaselineResult]:
         """Yield what the inputs are compared with, checked."""
         generator = torch.Generator().manual_seed(self.seed)
         given = baseline(self.evaluator, self.inputs.clone(), self.target, generator=generator)
-        for found in found_baselines(given):
+        for found in baseline_results(given):
             check_baseline(found.values, self.inputs)
             yield found
 
-    def found(self, baseline: Baseline) -> Found:
+    def found(self, baseline: Baseline) -> BaselineResult:
         """Return the one baseline, for a method that has no use for several."""
         check_single(baseline)
         return single(self.baselines(baseline))
@@ -167,7 +167,7 @@ class Case:
         if not getattr(explainer, "create_graph", False):
             attribution = map_tensors(attribution, Tensor.detach)
         if spec.warning is not None:
-            doubt = torch.ones_like(wide(attribution.score.detach()))
+            doubt = torch.ones_like(to_float64(attribution.score.detach()))
             attribution = attribution.with_measured(**{spec.warning: doubt})
         return attribution.with_provenance(**{**made, **attribution.provenance})
 
@@ -185,11 +185,11 @@ class Method(Settings, ABC):
 
     @property
     @abstractmethod
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
 
     @abstractmethod
-    def _explain(self, case: Case) -> Attribution:
+    def _explain(self, context: ExplainContext) -> Attribution:
         """Return the attribution; what it says of its own provenance is kept."""
 
     @property
@@ -273,14 +273,14 @@ class Method(Settings, ABC):
         with torch.inference_mode(False):
             axes = axes_for(self, model, inputs, channels)
             if axes is None or axes.channels == "first":
-                case = Case.begin(self, model, inputs, target, seed)
-                return _with_axes(case.finish(self, self._explain(case)), axes)
+                context = ExplainContext.begin(self, model, inputs, target, seed)
+                return _with_axes(context.finish(self, self._explain(context)), axes)
             if not isinstance(inputs, Tensor):
                 inputs = check_inputs(inputs, None)
             method = settings_to_first(self, axes, inputs.ndim - 1)
             moved = axes.to_first(inputs)
-            case = Case.begin(method, channels_first(model, axes), moved, target, seed)
-            return _with_axes(case.finish(self, method._explain(case)), axes)
+            context = ExplainContext.begin(method, channels_first(model, axes), moved, target, seed)
+            return _with_axes(context.finish(self, method._explain(context)), axes)
 
 
 def explain_channels_first(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ._engine.evaluator import Evaluator
-from ._engine.packing import Held, Laid, Layout, OfParts, Parts, lay_out
+from ._engine.packing import Frozen, InputSpec, PackedInputs, PackedModel, Parts, pack
 from ._ops.fields import chosen, to_numpy
 from ._ops.files import load, not_whole, save
 from ._validation.arrays import as_number, to_tensor
@@ -36,11 +36,11 @@ class PartsAttribution:
 
     Attributes:
         whole: the attribution of all parts, side by side `(B, D)`.
-        layout: where each part lies.
+        input_spec: where each part lies.
     """
 
     whole: Attribution
-    layout: Layout
+    input_spec: InputSpec
 
     @property
     def values(self) -> Any:
@@ -48,17 +48,17 @@ class PartsAttribution:
 
         Parts that are held fixed are left out of a mapping; in a tuple they are None.
         """
-        return self.layout.restore(self.whole.values)
+        return self.input_spec.unpack(self.whole.values)
 
     @property
     def saliency(self) -> Any:
         """The absolute values, each part `(B, *S)`."""
-        return self.layout.restore(self.whole.saliency)
+        return self.input_spec.unpack(self.whole.saliency)
 
     @property
     def baseline(self) -> Any:
         """What the parts are compared with, each `(B, *S)`; None for methods without one."""
-        return None if self.whole.baseline is None else self.layout.restore(self.whole.baseline)
+        return None if self.whole.baseline is None else self.input_spec.unpack(self.whole.baseline)
 
     @property
     def completeness_gap(self) -> Tensor:
@@ -100,7 +100,7 @@ class PartsAttribution:
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the attribution to a file; see `Attribution.save`."""
-        save(self.whole, path, overwrite, {"parts": json.dumps(_layout_data(self.layout))})
+        save(self.whole, path, overwrite, {"parts": json.dumps(_input_spec_data(self.input_spec))})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> PartsAttribution:
@@ -112,24 +112,24 @@ class PartsAttribution:
             "with Attribution.load",
         )
         try:
-            return cls(whole, _layout_of(json.loads(header["parts"])))
+            return cls(whole, _input_spec_of(json.loads(header["parts"])))
         except (KeyError, TypeError, ValueError) as error:
             raise not_whole(path) from error
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in ("whole", "layout"):
+        if name.startswith("_") or name in ("whole", "input_spec"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.whole, name)
 
 
-def _layout_data(layout: Layout) -> dict[str, object]:
-    shapes = [[name, list(shape)] for name, shape in layout.shapes.items()]
-    return {"shapes": shapes, "arguments": list(layout.arguments), "named": layout.named}
+def _input_spec_data(input_spec: InputSpec) -> dict[str, object]:
+    shapes = [[name, list(shape)] for name, shape in input_spec.shapes.items()]
+    return {"shapes": shapes, "arguments": list(input_spec.arguments), "named": input_spec.named}
 
 
-def _layout_of(data: Mapping[str, Any]) -> Layout:
+def _input_spec_of(data: Mapping[str, Any]) -> InputSpec:
     shapes = {name: torch.Size(shape) for name, shape in data["shapes"]}
-    return Layout(shapes, tuple(data["arguments"]), data["named"])
+    return InputSpec(shapes, tuple(data["arguments"]), data["named"])
 
 
 def explain_parts(
@@ -146,15 +146,15 @@ def explain_parts(
         inputs: the parts, each `(B, *S)`.
         target: as in `Method.__call__`.
     """
-    laid = lay_out(read_parts(inputs, model))
+    packed = pack(read_parts(inputs, model))
     found = each_group(
         model,
-        laid,
+        packed,
         lambda evaluator, rows: explain(
-            evaluator, laid.values[rows], target_of(target, rows, len(laid.values)), rows
+            evaluator, packed.values[rows], target_of(target, rows, len(packed.values)), rows
         ),
     )
-    return PartsAttribution(joined(*found), laid.layout)
+    return PartsAttribution(joined(*found), packed.input_spec)
 
 
 def read_parts(inputs: Parts, model: nn.Module | Evaluator) -> Parts:
@@ -187,14 +187,14 @@ def to_tensors(parts: Parts, device: torch.device | None = None) -> Parts:
 
 
 def _to_tensor(name: object, part: object, device: torch.device | None) -> object:
-    if isinstance(part, Held):
-        return Held(_to_tensor(name, part.value, device))
+    if isinstance(part, Frozen):
+        return Frozen(_to_tensor(name, part.value, device))
     read = to_tensor(f"part {name!r}", part if isinstance(part, Tensor) else as_number(part))
     return read.to(device) if isinstance(read, Tensor) and read is not part else read
 
 
 def each_group(
-    model: nn.Module | Evaluator, laid: Laid, work: Callable[[Evaluator, Tensor], T]
+    model: nn.Module | Evaluator, packed: PackedInputs, work: Callable[[Evaluator, Tensor], T]
 ) -> tuple[list[T], list[Tensor]]:
     """Return what the work gives for the inputs that hold the same, and their rows `(m,)`.
 
@@ -203,8 +203,8 @@ def each_group(
     batch, the groups together give what one batch would.
     """
     found, places = [], []
-    for rows, held in laid.groups():
-        found.append(work(_evaluator(model, laid.layout, held), rows))
+    for rows, held in packed.groups():
+        found.append(work(_evaluator(model, packed.input_spec, held), rows))
         places.append(rows)
     return found, places
 
@@ -216,21 +216,21 @@ def measure_diagnostics(
     attribution: PartsAttribution,
 ) -> dict[str, Tensor]:
     """Return diagnostics `(B,)` of an attribution over several inputs, by name."""
-    laid = lay_out(read_parts(inputs, model))
-    check_rows("attribution", attribution.whole.values, laid)
+    packed = pack(read_parts(inputs, model))
+    check_rows("attribution", attribution.whole.values, packed)
     found, rows = each_group(
         model,
-        laid,
+        packed,
         lambda evaluator, rows: measure(
-            evaluator, laid.values[rows], chosen(attribution.whole, rows)
+            evaluator, packed.values[rows], chosen(attribution.whole, rows)
         ),
     )
     return joined_entries(found, rows)
 
 
-def check_rows(what: str, values: Tensor, laid: Laid) -> None:
+def check_rows(what: str, values: Tensor, packed: PackedInputs) -> None:
     """Raise where something is not of as many inputs as there are."""
-    count, came = len(laid.values), len(values)
+    count, came = len(packed.values), len(values)
     require(
         count == came,
         f"expected {what} of {count} inputs, as many as there are, got {came}; pass what was made "
@@ -239,12 +239,12 @@ def check_rows(what: str, values: Tensor, laid: Laid) -> None:
 
 
 def _evaluator(
-    model: nn.Module | Evaluator, layout: Layout, held: Mapping[Any, object]
+    model: nn.Module | Evaluator, input_spec: InputSpec, held: Mapping[Any, object]
 ) -> Evaluator:
     if isinstance(model, Evaluator):
-        return model.with_model(OfParts(model.model, layout, held))
+        return model.with_model(PackedModel(model.model, input_spec, held))
     check_model(model)
-    return Evaluator(OfParts(model, layout, held))
+    return Evaluator(PackedModel(model, input_spec, held))
 
 
 def target_of(target: Target, rows: Tensor, count: int) -> Target:

@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 from . import diagnostics
 from ._engine.axes import Axes, channels_first
-from ._engine.evaluator import Evaluator, Passes
+from ._engine.evaluator import Evaluator, PassCount
 from ._engine.packing import Parts
 from ._engine.score_gradient import ScoreGradient
-from ._ops.precision import per_item, wide
+from ._ops.precision import expand_like, to_float64
 from ._ops.random import standard_normal
 from ._validation.settings import check_part, check_switch
 from .attribution import Attribution
-from .baselines import Baseline, Constant, Found
+from .baselines import Baseline, BaselineResult, Constant
 from .baselines.axes import settings_to_first
 from .baselines.base import check_fits, passes_of
 from .diagnostics import Recorder, Trace, mean_trace
 from .errors import NotApplicableError, UnilensError, require
-from .explainer import Case, Method, evaluator_of, to_first
+from .explainer import ExplainContext, Method, evaluator_of, to_first
 from .multi_input import PartsAttribution, measure_diagnostics
 from .outputs import LOGITS, OutputSpec
-from .paths import Leg, Path, StraightLine
+from .paths import Path, PathChunk, StraightLine
 from .quadrature import Quadrature, Rule, quadrature
 from .scores import Score
 from .scores import resolve as resolve_score
@@ -87,12 +87,12 @@ class PathAttribution(Method):
         check_switch("create_graph", self.create_graph)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input, with those at both ends of the path."""
         placing = self.n_steps - 1 if self._places else 0
         count = getattr(self.baseline, "count", 1)
         forward, backward = 1 + placing + self.n_steps, self.n_steps
-        return passes_of(self.baseline) + Passes(1 + count * forward, count * backward)
+        return passes_of(self.baseline) + PassCount(1 + count * forward, count * backward)
 
     @property
     def _places(self) -> bool:
@@ -110,22 +110,22 @@ class PathAttribution(Method):
         for part in (self.baseline, self.path):
             check_fits(part, model, inputs)
 
-    def _explain(self, case: Case) -> Attribution:
+    def _explain(self, context: ExplainContext) -> Attribution:
         parts: list[_Part] = []
-        values = baseline = torch.zeros_like(case.inputs)
+        values = baseline = torch.zeros_like(context.inputs)
         assert self.baseline is not None
-        for found in case.baselines(self.baseline):
-            total, part = self._from_one(case, found)
-            weight = per_item(part.weight.expand(len(total)), total)
+        for found in context.baselines(self.baseline):
+            total, part = self._from_one(context, found)
+            weight = expand_like(part.weight.expand(len(total)), total)
             values, baseline = values + weight * total, baseline + weight * found.values
             parts.append(part)
         weights = [part.weight for part in parts]
         _check_weights(weights)
         attribution = Attribution(
             values=values,
-            target=case.target,
-            score=resolve_score(self.score, case.evaluator)(case.outputs, case.target),
-            outputs=case.outputs,
+            target=context.target,
+            score=resolve_score(self.score, context.evaluator)(context.outputs, context.target),
+            outputs=context.outputs,
             baseline=baseline,
             baseline_score=_mean([part.score for part in parts], weights),
             trace=mean_trace([part.trace for part in parts], weights),
@@ -134,31 +134,31 @@ class PathAttribution(Method):
         )
         with torch.no_grad():
             distance = _mean([part.distance for part in parts], weights)
-            spec = case.evaluator.output_spec or LOGITS
+            spec = context.evaluator.output_spec or LOGITS
             return attribution.with_measured(**self._free_diagnostics(attribution, distance, spec))
 
     def _from_one(
-        self, case: Case, found: Found, steps: Steps | None = None
+        self, context: ExplainContext, found: BaselineResult, steps: Steps | None = None
     ) -> tuple[Tensor, _Part]:
         """Return the attribution from one baseline, and what is known of it; note the steps."""
-        score, graph = resolve_score(self.score, case.evaluator), self.create_graph
-        gradient = ScoreGradient(case.evaluator, score, case.target, create_graph=graph)
-        outputs = case.evaluator.outputs(found.values.unsqueeze(0), create_graph=graph)[0]
-        start, end = score(outputs, case.target), score(case.outputs, case.target)
-        recorder = Recorder(case.target, case.evaluator.output_spec or LOGITS)
+        score, graph = resolve_score(self.score, context.evaluator), self.create_graph
+        gradient = ScoreGradient(context.evaluator, score, context.target, create_graph=graph)
+        outputs = context.evaluator.outputs(found.values.unsqueeze(0), create_graph=graph)[0]
+        start, end = score(outputs, context.target), score(context.outputs, context.target)
+        recorder = Recorder(context.target, context.evaluator.output_spec or LOGITS)
         recorder.end(0.0, outputs, start)
-        rule = self._rule(gradient, found, case.inputs, start, end)
-        legs = _noted(self.path(gradient, found, case.inputs, rule), recorder, steps)
-        total = torch.zeros_like(case.inputs)
-        for first, second in self.weighting_for(case.evaluator)(legs, rule, start, end):
+        rule = self._rule(gradient, found, context.inputs, start, end)
+        chunks = _noted(self.path(gradient, found, context.inputs, rule), recorder, steps)
+        total = torch.zeros_like(context.inputs)
+        for first, second in self.weighting_for(context.evaluator)(chunks, rule, start, end):
             total.addcmul_(first, second)  # one by one: no sum whose rounding depends on the batch
             if steps is not None:
                 steps.sums.append(total.clone())
-        recorder.end(1.0, case.outputs, end)
+        recorder.end(1.0, context.outputs, end)
         return total, _Part(
             score=start,
             trace=recorder.trace(),
-            distance=diagnostics.proximity(case.inputs.detach(), found.values.detach()),
+            distance=diagnostics.proximity(context.inputs.detach(), found.values.detach()),
             record=found.record,
             weight=torch.as_tensor(found.weight, dtype=start.dtype, device=start.device),
         )
@@ -169,7 +169,12 @@ class PathAttribution(Method):
         return self.weighting if for_model is None else cast(Weighting, for_model(model))
 
     def _rule(
-        self, gradient: ScoreGradient, found: Found, inputs: Tensor, start: Tensor, end: Tensor
+        self,
+        gradient: ScoreGradient,
+        found: BaselineResult,
+        inputs: Tensor,
+        start: Tensor,
+        end: Tensor,
     ) -> Quadrature:
         if not self._places:
             return quadrature(self.rule, self.n_steps)
@@ -244,8 +249,8 @@ class PathAttribution(Method):
         fixed = dataclasses.replace(self, create_graph=False)
         if getattr(self.path, "baseline", None) is None:
             seed = cast(int, attribution.provenance.get("seed", 0))
-            case = Case.begin(fixed, evaluator, inputs, attribution.target, seed)
-            fixed = dataclasses.replace(fixed, baseline=self._known(case, attribution))
+            context = ExplainContext.begin(fixed, evaluator, inputs, attribution.target, seed)
+            fixed = dataclasses.replace(fixed, baseline=self._known(context, attribution))
         maps = {self.n_steps: attribution.values.detach()}
         for n_steps in steps:
             if n_steps not in maps:
@@ -254,13 +259,15 @@ class PathAttribution(Method):
                 maps[n_steps] = found.values
         return {n_steps: maps[n_steps] for n_steps in steps}
 
-    def _known(self, case: Case, attribution: Attribution) -> _Known:
-        """Return the baseline of an attribution; of several or one with a walk, found again."""
+    def _known(self, context: ExplainContext, attribution: Attribution) -> _Known:
+        """Return an attribution's baseline; several, or one with a trajectory, are found again."""
         baseline = _baseline_of(attribution)
-        if getattr(self.baseline, "count", 1) == 1 and not getattr(self.baseline, "walks", False):
-            return _Known((Found(baseline.detach()),))
+        if getattr(self.baseline, "count", 1) == 1 and not getattr(
+            self.baseline, "has_trajectory", False
+        ):
+            return _Known((BaselineResult(baseline.detach()),))
         assert self.baseline is not None
-        return _Known(tuple(case.baselines(self.baseline)))
+        return _Known(tuple(context.baselines(self.baseline)))
 
     def steps(
         self, model: nn.Module | Evaluator, inputs: Tensor, attribution: Attribution
@@ -285,14 +292,14 @@ class PathAttribution(Method):
         evaluator = evaluator_of(model, attribution)
         fixed = dataclasses.replace(self, create_graph=False)
         seed = cast(int, attribution.provenance.get("seed", 0))
-        case = Case.begin(fixed, evaluator, inputs, attribution.target, seed)
-        known = self._known(case, attribution).found
+        context = ExplainContext.begin(fixed, evaluator, inputs, attribution.target, seed)
+        known = self._known(context, attribution).found
         if len(known) > 1:
             raise NotApplicableError(
                 f"expected the path from one baseline, got {len(known)} baselines"
             )
         steps = Steps([], [], [])
-        fixed._from_one(case, known[0], steps)
+        fixed._from_one(context, known[0], steps)
         return steps
 
     def _channels_first(
@@ -379,13 +386,15 @@ class Steps(NamedTuple):
     sums: list[Tensor]
 
 
-def _noted(legs: Iterable[Leg], recorder: Recorder, steps: Steps | None) -> Iterator[Leg]:
-    for leg in legs:
-        recorder.leg(leg.fraction, leg.points, leg.evaluation)
+def _noted(
+    chunks: Iterable[PathChunk], recorder: Recorder, steps: Steps | None
+) -> Iterator[PathChunk]:
+    for chunk in chunks:
+        recorder.chunk(chunk.fraction, chunk.points, chunk.evaluation)
         if steps is not None:
-            steps.fractions.extend(leg.fraction)
-            steps.points.extend(leg.points.detach())
-        yield leg
+            steps.fractions.extend(chunk.fraction)
+            steps.points.extend(chunk.points.detach())
+        yield chunk
 
 
 def _baseline_of(attribution: Attribution) -> Tensor:
@@ -400,7 +409,7 @@ def _baseline_of(attribution: Attribution) -> Tensor:
 
 def _check_weights(weights: Sequence[Tensor]) -> None:
     """Raise unless the weights of an input's baselines, `()` or `(B,)` each, sum to 1."""
-    total = sum((wide(weight.detach()) for weight in weights), start=torch.zeros(()))
+    total = sum((to_float64(weight.detach()) for weight in weights), start=torch.zeros(()))
     wrong = [one for one in total.flatten().tolist() if abs(one - 1) > 0.01]
     if wrong:
         raise UnilensError(
@@ -430,12 +439,12 @@ def _records(records: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
 class _Known:
     """Baselines that were found before."""
 
-    found: tuple[Found, ...]
+    found: tuple[BaselineResult, ...]
 
     @property
-    def walks(self) -> bool:
-        """Whether every one of them has its walk."""
-        return all(found.walk is not None for found in self.found)
+    def has_trajectory(self) -> bool:
+        """Whether every one of them has its trajectory."""
+        return all(found.trajectory is not None for found in self.found)
 
-    def __call__(self, *_: object, **__: object) -> Iterable[Found]:
+    def __call__(self, *_: object, **__: object) -> Iterable[BaselineResult]:
         return self.found

@@ -95,8 +95,8 @@ def encoded(image, kind="PNG", **how):
 # wanted
 
 
-PATHS_OF_THEIR_OWN = {("path", "blur"), ("path", "walked")}
-"""Paths that start from their own baseline, or from one that keeps its walk."""
+PATHS_OF_THEIR_OWN = {("path", "blur"), ("path", "trajectory")}
+"""Paths that start from their own baseline, or from one that keeps its trajectory."""
 
 
 @pytest.mark.parametrize("method", methods)
@@ -108,7 +108,7 @@ def test_every_method_takes_its_own_defaults_and_choices(method, classifier):
             own = {field.name: choice}
             if field.name == "inner" and "n_samples" in methods[method].settings:
                 own["n_samples"] = 2
-            if choice == "walked":
+            if choice == "trajectory":
                 own |= {"baseline": "adversarial"} if "baseline" in methods[method].settings else {}
             chosen = Chosen(name=method, settings=own)
             if (field.name, choice) in PATHS_OF_THEIR_OWN and method.startswith("uni"):

@@ -16,7 +16,7 @@ from torch import nn
 from unilens import cli, evaluate, explain, load_model
 from unilens.cli import photographs
 from unilens.methods import methods
-from unilens.metrics import fills, metrics, similarities
+from unilens.metrics import imputers, metrics, similarities
 from unilens.models import read_image
 
 FAST = ("--quick", "--set", "n_steps=2")
@@ -441,7 +441,7 @@ def test_a_method_that_does_not_fit_is_refused_by_name_before_anything_runs(
     ("method", "message"),
     [
         ("ig:path=blur,baseline=black", "expected no baseline with BlurPath"),
-        ("ig:path=walked", "expected a baseline that keeps its walk"),
+        ("ig:path=trajectory", "expected a baseline that keeps its trajectory"),
         ("ig:path=curly", "unknown path 'curly'. Valid: blur, guided"),
         ("ig:weighting=heavy", "unknown weighting 'heavy'"),
         ("blur_ig:sigma=3", "unknown setting of blur_ig 'sigma'; did you mean max_sigma"),
@@ -631,7 +631,11 @@ def test_evaluate_refuses_in_one_line(run, photograph, tmp_path, arguments, mess
 
 
 def test_lists_of_metrics_fills_and_similarities(run):
-    for kind, registry in (("metrics", metrics), ("fills", fills), ("similarities", similarities)):
+    for kind, registry in (
+        ("metrics", metrics),
+        ("fills", imputers),
+        ("similarities", similarities),
+    ):
         code, out, _ = run("list", kind)
         assert code == 0
         names = {line.split()[0] for line in out.splitlines()[1:] if line and line[0] != " "}

@@ -14,11 +14,11 @@ from torch import nn
 
 import unilens
 from unilens import UnknownNameError
-from unilens._engine.evaluator import Evaluator, Passes
+from unilens._engine.evaluator import Evaluator, PassCount
 from unilens._ops.random import generators
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
-from unilens.metrics import Measurement, Metric, MetricCard, fills, metrics, similarities
+from unilens.metrics import Measurement, Metric, MetricCard, imputers, metrics, similarities
 from unilens.metrics.path import baseline_quality
 
 from ..conftest import SmallNet, randomise
@@ -220,7 +220,7 @@ def test_it_costs_no_more_than_it_says(name, few):
     measuring(evaluator, few, attribution, method=explainer, mask=mask_of(few))
     forward, backward = taken()
     own, maps = measuring.passes, measuring.explanations
-    assert isinstance(own, Passes)
+    assert isinstance(own, PassCount)
     if name in OF_OTHER_STEPS:
         assert measuring.explanations >= 2
         return
@@ -255,7 +255,7 @@ def test_maps_of_another_shape_are_refused(name, small_net, few):
         build(name)(small_net, few, torch.rand(3, 3, 13, 10), method=method(), mask=mask_of(few))
 
 
-@pytest.mark.parametrize("name", fills)
+@pytest.mark.parametrize("name", imputers)
 def test_a_fill_leaves_what_is_kept(name, small_net, few):
     class Subject:
         evaluator, inputs, target, seed = Evaluator(small_net), few, torch.zeros(3).long(), 0
@@ -266,15 +266,15 @@ def test_a_fill_leaves_what_is_kept(name, small_net, few):
 
     kept = torch.rand(4, 3, 13, 11, generator=torch.Generator().manual_seed(0)) > 0.4
     kept[1], kept[2] = True, False
-    points = fills[name]()(Subject)(kept)
+    points = imputers[name]()(Subject)(kept)
     assert points.shape == (4, 3, 3, 13, 11)
     assert points.dtype == few.dtype
     stays = kept[:, :, None].expand_as(points)
     assert torch.equal(points[stays], few.expand_as(points)[stays])
     assert points.isfinite().all()
-    assert torch.equal(points, fills[name]()(Subject)(kept))
+    assert torch.equal(points, imputers[name]()(Subject)(kept))
     Subject.inputs = few[1:2]
-    assert torch.equal(fills[name]()(Subject)(kept[:, 1:2]), points[:, 1:2])
+    assert torch.equal(imputers[name]()(Subject)(kept[:, 1:2]), points[:, 1:2])
 
 
 @pytest.mark.parametrize("name", similarities)

@@ -549,12 +549,12 @@ class Doubled(nn.Module):
 
 
 class RefusesCopies(Wrapped):
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, cache):
         raise TypeError("cannot be copied")
 
 
 class CopiesToItself(Wrapped):
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, cache):
         return self
 
 

@@ -10,7 +10,7 @@ from unilens.baselines.parts import Given
 from unilens.diagnostics import WARNINGS
 from unilens.errors import NotApplicableError
 from unilens.methods import methods
-from unilens.metrics import Memo, metrics
+from unilens.metrics import MetricCache, metrics
 from unilens.metrics.faithfulness.inpaint import inpaint
 from unilens.path_attribution import PathAttribution
 from unilens.provenance import describe
@@ -481,13 +481,13 @@ def test_smoothed_maps_are_of_the_order_that_is_said():
 
 def test_a_memo_serves_maps_of_channels_last():
     x, evaluator = last(inputs_of(2)), Evaluator(NetworkOfChannelsLast(2), channels="last")
-    memo, metric = Memo(evaluator, x), metrics["mu_fidelity"](subsets=20)
+    cache, metric = MetricCache(evaluator, x), metrics["mu_fidelity"](subsets=20)
     maps = torch.rand_like(x)
-    first = metric(evaluator, x, maps, memo=memo).values
-    assert torch.equal(metric(evaluator, x, maps, memo=memo).values, first)
+    first = metric(evaluator, x, maps, cache=cache).values
+    assert torch.equal(metric(evaluator, x, maps, cache=cache).values, first)
     assert torch.allclose(metric(evaluator, x, maps).values, first)
     with pytest.raises(UnilensError, match="others; make a Memo"):
-        metric(evaluator, x + 0.1, maps, memo=memo)
+        metric(evaluator, x + 0.1, maps, cache=cache)
 
 
 def test_diagnostics_of_a_path_read_the_attributions_order():

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import unilens
 from unilens import Attribution, PathAttribution, UnilensError, evaluate, explain
-from unilens._engine.evaluator import Passes
+from unilens._engine.evaluator import PassCount
 from unilens._ops.fields import tensors_of
 from unilens.explainer import Method
 from unilens.methods.base import methods
-from unilens.multi_input import Held, PartsAttribution
+from unilens.multi_input import Frozen, PartsAttribution
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def parts():
 STRUCTURES = {
     "tuple": lambda parts: parts,
     "mapping": lambda parts: {"input1": parts[0], "input2": parts[1]},
-    "held": lambda parts: (parts[0], Held(parts[1])),
+    "held": lambda parts: (parts[0], Frozen(parts[1])),
 }
 
 
@@ -261,7 +261,7 @@ def test_attributions_of_several_inputs_are_kept_as_well(bilinear, parts, tmp_pa
     copies = [copy.deepcopy(found), pickle.loads(pickle.dumps(found))]
     for kept in (PartsAttribution.load(tmp_path / "kept"), *copies):
         assert equal(kept.whole, found.whole)
-        assert kept.layout == found.layout
+        assert kept.input_spec == found.input_spec
         assert str(kept.values) == str(found.values)
 
 
@@ -468,7 +468,7 @@ def test_randomisation_refuses_a_model_that_differentiates_and_has_no_weights():
 
 def test_a_users_own_method_keeps_no_graph(network, inputs):
     class Own(Method):
-        passes = Passes(1, 1)
+        passes = PassCount(1, 1)
 
         def _explain(self, case):
             values = case.inputs * network[0].weight.sum(0)

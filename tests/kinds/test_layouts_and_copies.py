@@ -436,7 +436,7 @@ def test_copy_leaves_what_the_user_keeps(kind, pictures):
 
 def test_copy_may_be_the_thing_itself(pictures):
     class Itself(nn.Conv2d):
-        def __deepcopy__(self, memo):
+        def __deepcopy__(self, cache):
             return self
 
     model = TwoHeads()

@@ -23,7 +23,7 @@ from unilens.interop.tables import TableExplainer
 from unilens.methods.base import methods
 from unilens.methods.gradient import Gradient
 from unilens.metrics.base import metrics
-from unilens.multi_input import Held
+from unilens.multi_input import Frozen
 from unilens.paths.base import paths
 from unilens.provenance import describe
 from unilens.registry import Entry
@@ -406,7 +406,7 @@ def test_parts_come_in_any_array():
 def test_held_arrays_go_along_with_their_inputs():
     torch.manual_seed(0)
     model = nn.Bilinear(2, 2, 3).double().eval()
-    given = {"input1": X[:, :2], "input2": Held(X[:, 2:])}
+    given = {"input1": X[:, :2], "input2": Frozen(X[:, 2:])}
     found = of_logits(model, given, pandas.Series([2, 0, 1], index=[9, 8, 7])).numpy()["input1"]
     for row, target in enumerate([2, 0, 1]):
         weights = model.weight[target].detach().numpy() @ X[row, 2:]

@@ -130,7 +130,7 @@ def test_gradients_with_rules_written_out(name):
 def test_deeplift_is_captums_on_a_model_as_captum_wants_it():
     model, inputs = distinct(), torch.rand(3, 3, 12, 12).double()
     target = torch.tensor([0, 2, 1])
-    evaluator = Evaluator(model, layout="contiguous")  # ties in max pooling go by the layout
+    evaluator = Evaluator(model, memory_format="contiguous")  # ties in max pooling go by the layout
     found = explain(evaluator, inputs, "deeplift", target, baseline="white")
     theirs = one_by_one("DeepLift", model, inputs, target, torch.ones_like(inputs[0]))
     assert relative(found.values, theirs) < 1e-10

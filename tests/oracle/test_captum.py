@@ -41,7 +41,7 @@ def test_integrated_gradients_in_float32_without_our_shortcuts(model, photograph
     # of 1e-7 into one of 1e-3: captum in float32 is as far from captum in float64. So do other
     # numbers of threads: our passes have one each.
     single = load_model()
-    plain = Evaluator(single, fold=False, layout="contiguous", chunk=4)
+    plain = Evaluator(single, fold=False, memory_format="contiguous", chunk=4)
     ours = explain(plain, photograph.float(), "ig", n_steps=6)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

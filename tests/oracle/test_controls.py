@@ -14,7 +14,7 @@ from unilens._ops.random import generators
 from unilens.baselines import GaussianNoise
 from unilens.errors import NotApplicableError
 from unilens.methods import Gradient, Smoothed, methods
-from unilens.metrics.context import Subject
+from unilens.metrics.context import EvalContext
 
 from ..conftest import SmallNet, randomise
 
@@ -154,7 +154,7 @@ def test_random_values_are_no_other_draw_of_the_same_seed(small_net, images):
     found = explain(small_net, images, "random", seed=seed).values
     evaluator, target = Evaluator(small_net), torch.zeros(8).long()
     noise = GaussianNoise(std=1.0, mean=0.0, bounds=(-100.0, 100.0))
-    subject = Subject(evaluator, images, target, small_net(images), found, seed)
+    context = EvalContext(evaluator, images, target, small_net(images), found, seed)
     own = generators(images, torch.Generator().manual_seed(seed))
     at_zero = Smoothed(Gradient(), std=1.0)._noisy
     others = {
@@ -163,7 +163,7 @@ def test_random_values_are_no_other_draw_of_the_same_seed(small_net, images):
         ),
         "SmoothGrad's": at_zero(torch.zeros_like(images), own),
         "a metric's": torch.stack(
-            [torch.randn(images.shape[1:], generator=one) for one in subject.generators()]
+            [torch.randn(images.shape[1:], generator=one) for one in context.generators()]
         ),
     }
     for name, other in others.items():

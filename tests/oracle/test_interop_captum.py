@@ -29,7 +29,7 @@ from unilens import PathAttribution, UnilensError
 from unilens.interop import captum as ours
 from unilens.interop.captum import IG, UNI, CaptumMethod, UnilensAttribution
 from unilens.methods import Smoothed, methods
-from unilens.multi_input import Held
+from unilens.multi_input import Frozen
 
 FEW = {"n_steps": 20, "rule": "midpoint"}
 
@@ -221,7 +221,7 @@ def test_uni_on_a_tuple_is_the_method_on_parts(network, inputs):
     parts, factor = (inputs[:, :2], inputs[:, 2:]), torch.tensor([1.0, 2.0, 1.0, 0.5])
     model = Parts().eval()
     found = UNI(model).attribute(parts, target=2, additional_forward_args=factor)
-    expected = unilens.explain(model, (*parts, Held(factor)), "uni", 2, score="logit")
+    expected = unilens.explain(model, (*parts, Frozen(factor)), "uni", 2, score="logit")
     assert all(map(torch.equal, found, expected.values[:2]))
     assert len(found) == 2
 

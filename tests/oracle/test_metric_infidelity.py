@@ -7,7 +7,7 @@ from captum.metrics import infidelity
 from unilens import explain
 from unilens.errors import UnilensError
 from unilens.metrics import Gaussian, Infidelity, Square, Subset, evaluate, metrics
-from unilens.metrics.context import Subject
+from unilens.metrics.context import EvalContext
 
 from .test_metric_inpaint import subject_of
 
@@ -48,8 +48,8 @@ def test_it_is_captums(disturbance, scaled, small_net, images):
 
 
 def test_draws_are_what_they_say(images):
-    subject: Subject = subject_of(images)
-    drawn = Gaussian(std=0.3)(subject, 40)["gaussian"](range(40))
+    context: EvalContext = subject_of(images)
+    drawn = Gaussian(std=0.3)(context, 40)["gaussian"](range(40))
     assert float(drawn.change.std()) == pytest.approx(0.3, rel=0.02)
     assert torch.equal(drawn.inputs, images - drawn.change)
     square = Square(side=0.4, units="gradient")(subject_of(images[:1]), 700)["black"](range(700))
@@ -61,11 +61,11 @@ def test_draws_are_what_they_say(images):
         assert int(mask.sum()) == 16
         assert int(rows[-1] - rows[0]) == int(columns[-1] - columns[0]) == 3
     assert gone[:, 0].any(0).all()  # corners too
-    shares = Square(side=0.4)(subject, 3)["black"](range(3))
+    shares = Square(side=0.4)(context, 3)["black"](range(3))
     assert torch.equal(
         shares.change.bool(), (shares.inputs == 0).all(2, keepdim=True).expand_as(shares.change)
     )
-    cells = Subset(cells=None, fraction=0.5)(subject, 5)["black"](range(5))
+    cells = Subset(cells=None, fraction=0.5)(context, 5)["black"](range(5))
     assert (cells.change[:, :, 0].flatten(2).sum(2) == 72).all()
 
 

@@ -71,13 +71,13 @@ def test_it_is_the_public_codes(name, monotonic, model, pictures, monkeypatch):
     found = measure(model, pictures, relevance, target=0)
     if name == "sic_auc":
         assert bool((found.details["scores"].diff(dim=1) < 0).any())
-    from unilens.metrics import Subject
+    from unilens.metrics import EvalContext
 
     evaluator = Evaluator(model)
     outputs = evaluator(pictures)
     target = torch.zeros(3, dtype=torch.long)
-    subject = Subject(evaluator, pictures, target, outputs, pictures, 0)
-    always = measure._always(subject)
+    context = EvalContext(evaluator, pictures, target, outputs, pictures, 0)
+    always = measure._always(context)
     assert always.flatten(1).sum(1).tolist() == [int(0.05 * 576)] * 3
 
     def predict(given):

@@ -10,7 +10,7 @@ from torch import nn
 
 from unilens import Evaluator
 from unilens.errors import NotApplicableError, UnilensError
-from unilens.metrics import Inpaint, Subject, fills
+from unilens.metrics import EvalContext, Inpaint, imputers
 
 OFFSETS = {
     (dy, dx): 1 / 6 if dy * dx == 0 else 1 / 12
@@ -24,7 +24,7 @@ def subject_of(inputs, seed=0):
     model = nn.Sequential(nn.Flatten(), nn.Linear(inputs[0].numel(), 2)).to(inputs.dtype).eval()
     evaluator = Evaluator(model)
     outputs = evaluator(inputs)
-    return Subject(evaluator, inputs, outputs.argmax(-1), outputs, inputs, seed)
+    return EvalContext(evaluator, inputs, outputs.argmax(-1), outputs, inputs, seed)
 
 
 def filled(inputs, kept, **settings):
@@ -179,5 +179,5 @@ def test_bad_settings(settings):
 
 
 def test_the_registry_has_both():
-    assert fills["inpaint"]() == Inpaint(noise=0.01)
-    assert fills["smooth_inpaint"]() == Inpaint(noise=0)
+    assert imputers["inpaint"]() == Inpaint(noise=0.01)
+    assert imputers["smooth_inpaint"]() == Inpaint(noise=0)

@@ -10,9 +10,9 @@ from scipy.stats import pearsonr, spearmanr
 from torch import nn
 
 from unilens import UnilensError, UnknownNameError, evaluate, explain
-from unilens._ops.spatial import cell_of, sum_by_cell
+from unilens._ops.spatial import grid_cell_index, sum_by_cell
 from unilens.baselines import Constant
-from unilens.metrics import Deletion, Insertion, MuFidelity, Replacement, fills, metrics
+from unilens.metrics import Deletion, Insertion, MuFidelity, Replacement, imputers, metrics
 from unilens.metrics.maps import ranking
 
 
@@ -22,10 +22,10 @@ class Remembering:
     def __init__(self):
         self.kept = []
 
-    def __call__(self, subject):
+    def __call__(self, context):
         def filled(kept):
             self.kept.append(kept.clone())
-            points = subject.inputs.expand(len(kept), *subject.inputs.shape).clone()
+            points = context.inputs.expand(len(kept), *context.inputs.shape).clone()
             for n in range(len(kept)):
                 for b in range(kept.shape[1]):
                     points[n, b, :, ~kept[n, b]] = -1
@@ -96,12 +96,12 @@ def test_every_map_is_asked_the_same_questions(small_net, images):
 
 
 def test_cells_differ_by_one_place_at_the_most():
-    cell = cell_of(torch.Size((13, 7)), 4)
+    cell = grid_cell_index(torch.Size((13, 7)), 4)
     assert torch.equal(cell.unique(), torch.arange(16))
     rows, columns = (cell // 4)[:, 0], (cell % 4)[0]
     assert rows.bincount().tolist() == [4, 3, 3, 3]
     assert columns.bincount().tolist() == [2, 2, 2, 1]
-    assert cell_of(torch.Size((3,)), 9).tolist() == [0, 1, 2]
+    assert grid_cell_index(torch.Size((3,)), 9).tolist() == [0, 1, 2]
     sums = sum_by_cell(torch.ones(2, 13, 7), cell)
     assert sums[1].view(4, 4)[0].tolist() == [8, 8, 8, 4]
 
@@ -194,11 +194,11 @@ def test_fills_by_hand(images):
         "image_mean": images.mean((2, 3), keepdim=True),
     }
     for name, value in expected.items():
-        points = fills[name]()(Subject)(kept)
+        points = imputers[name]()(Subject)(kept)
         by_hand = kept[:, :, None] * images + ~kept[:, :, None] * value
         assert torch.allclose(points, by_hand, rtol=0, atol=1e-15)
     for name in ("blur", "noise"):
-        points = fills[name]()(Subject)(kept)
+        points = imputers[name]()(Subject)(kept)
         stays = kept[:, :, None].expand_as(points)
         assert torch.equal(points[stays], images.expand_as(points)[stays])
         assert float((points != images)[~stays].double().mean()) > 0.99

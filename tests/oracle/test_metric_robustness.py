@@ -15,7 +15,7 @@ from unilens._ops.random import generators
 from unilens.errors import NotApplicableError, UnilensError, UnknownNameError
 from unilens.methods import methods
 from unilens.metrics import Attack, Noise, Robustness, metrics, perturbations
-from unilens.metrics.robustness.explainer_vjp import pull_back, pulls_back
+from unilens.metrics.robustness.explainer_vjp import explainer_vjp, has_explainer_vjp
 from unilens.metrics.robustness.objectives import OBJECTIVES, Aim, slope
 
 from ..conftest import randomise
@@ -104,12 +104,12 @@ def test_the_way_back_through_a_map(name, settings):
     points = torch.rand(2, 2, 5, 6, generator=generator).double()
     vectors, along = torch.randn(2, *points.shape, generator=generator).double()
     method = methods[name](**settings)
-    assert pulls_back(method)
+    assert has_explainer_vjp(method)
     searched = hasattr(getattr(method, "baseline", None), "near")
     moved = with_its_way(model, points, method) if searched else method
     above, below = (moved(model, points + h * along, 0).values for h in (1e-5, -1e-5))
     expected = ((above - below) / 2e-5 * vectors).flatten(1).sum(1)
-    found = pull_back(method, Evaluator(model), points, method(model, points, 0), vectors)
+    found = explainer_vjp(method, Evaluator(model), points, method(model, points, 0), vectors)
     assert torch.allclose((found * along).flatten(1).sum(1), expected, rtol=1e-5, atol=1e-9)
     assert float(expected.abs().min()) > 1e-5
 
@@ -119,10 +119,10 @@ def test_inputs_are_taken_in_parts_where_they_are_many(monkeypatch):
     points, vectors = torch.rand(2, 3, 2, 5, 6, generator=torch.Generator().manual_seed(3)).double()
     method, evaluator = methods["uni"](n_steps=4), Evaluator(model)
     found = method(model, points, 0)
-    together = pull_back(method, evaluator, points, found, vectors)
+    together = explainer_vjp(method, evaluator, points, found, vectors)
     module = import_module("unilens.metrics.robustness.explainer_vjp")
     monkeypatch.setattr(module, "_VALUES_AT_ONCE", 4 * 60 * 2)
-    assert torch.equal(pull_back(method, evaluator, points, found, vectors), together)
+    assert torch.equal(explainer_vjp(method, evaluator, points, found, vectors), together)
 
 
 def test_fewer_nodes_are_those_of_the_rule(curved, table):
@@ -130,8 +130,8 @@ def test_fewer_nodes_are_those_of_the_rule(curved, table):
     few = dataclasses.replace(method, n_steps=2)
     found = method(curved, table, 0)
     arguments = (Evaluator(curved), table, found, torch.ones_like(table))
-    assert torch.equal(pull_back(method, *arguments, nodes=2), pull_back(few, *arguments))
-    assert torch.equal(pull_back(few, *arguments, nodes=7), pull_back(few, *arguments))
+    assert torch.equal(explainer_vjp(method, *arguments, nodes=2), explainer_vjp(few, *arguments))
+    assert torch.equal(explainer_vjp(few, *arguments, nodes=7), explainer_vjp(few, *arguments))
 
 
 # Objectives, by hand.

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from unilens import explain
 from unilens._engine.evaluator import Evaluator
-from unilens.baselines import Unlearned, Weighed, baselines
+from unilens.baselines import Unlearned, Weighted, baselines
 from unilens.errors import NotApplicableError, UnilensError
 
 
@@ -417,7 +417,7 @@ def test_an_unknown_origin_is_refused(origin):
     [
         ([], r"expected at least one origin, got \[\]"),
         ([3], "expected baseline to be a function or an object"),
-        (Weighed(), "expected one baseline per input, got 3"),
+        (Weighted(), "expected one baseline per input, got 3"),
         ("weighed", "expected origin to be one of input, auto"),
     ],
 )

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from unilens import UnknownNameError, explain
-from unilens.baselines import Found
+from unilens.baselines import BaselineResult
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
 
@@ -173,7 +173,7 @@ def test_names_are_suggested_and_listed():
 class Uncopied:
     """Something that a model may keep, of which there can be no second."""
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, cache):
         raise TypeError("cannot be copied")
 
 
@@ -228,11 +228,16 @@ BASELINES = {
         "several Found, got Tensor",
     ),
     "weights of 2": (
-        lambda model, inputs, target, generator: [Found(inputs), Found(0 * inputs)],
+        lambda model, inputs, target, generator: [
+            BaselineResult(inputs),
+            BaselineResult(0 * inputs),
+        ],
         "baselines to sum to 1, got 2; divide each",
     ),
     "weights that are wrong for one input": (
-        lambda model, inputs, target, generator: Found(inputs, weight=torch.tensor([1.0, 0.9])),
+        lambda model, inputs, target, generator: BaselineResult(
+            inputs, weight=torch.tensor([1.0, 0.9])
+        ),
         "baselines to sum to 1, got 0.9; divide each",
     ),
 }
@@ -249,7 +254,7 @@ def test_a_baseline_that_gives_something_else(case):
 @pytest.mark.parametrize("method", ["occlusion", "deeplift", "uni"])
 def test_several_baselines_are_refused_where_one_is_needed(method):
     def both(model, inputs, target, generator):
-        return [Found(inputs, weight=0.5), Found(0 * inputs, weight=0.5)]
+        return [BaselineResult(inputs, weight=0.5), BaselineResult(0 * inputs, weight=0.5)]
 
     rows = torch.rand(2, 6)
     setting = "origin" if method == "uni" else "baseline"
@@ -257,13 +262,15 @@ def test_several_baselines_are_refused_where_one_is_needed(method):
         explain(nn.Linear(6, 4).eval(), rows, method, **{setting: both})
 
 
-@pytest.mark.parametrize("walk", [torch.rand(1, 2, 2, 3), torch.rand(3, 2, 6)])
-def test_a_walk_has_two_ends(walk):
+@pytest.mark.parametrize("trajectory", [torch.rand(1, 2, 2, 3), torch.rand(3, 2, 6)])
+def test_a_walk_has_two_ends(trajectory):
     def found(model, inputs, target, generator):
-        return Found(walk[0].view_as(inputs), walk=walk)
+        return BaselineResult(trajectory[0].view_as(inputs), trajectory=trajectory)
 
-    with pytest.raises(UnilensError, match=r"expected a walk of two points or more.*Found.walk"):
-        explain(model(), inputs(), "ig", path="walked", baseline=found)
+    with pytest.raises(
+        UnilensError, match=r"expected a trajectory of two points or.*Result.trajectory"
+    ):
+        explain(model(), inputs(), "ig", path="trajectory", baseline=found)
 
 
 @pytest.mark.parametrize("ask", ["stability", "curvature", "steps"])

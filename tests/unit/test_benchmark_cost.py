@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
-from unilens._engine.evaluator import Passes
+from unilens._engine.evaluator import PassCount
 from unilens.attribution import Attribution
 from unilens.benchmark.cost import study as cost_module
 from unilens.benchmark.cost.design import BOTH, YARDSTICKS, Cost, Place, Point
@@ -91,7 +91,7 @@ class Counting(Method):
 
     @property
     def passes(self):
-        return Passes(1, 0)
+        return PassCount(1, 0)
 
     def _explain(self, case):
         Counting.calls += 1

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from unilens import Evaluator
-from unilens._engine.evaluator import Passes
+from unilens._engine.evaluator import PassCount
 from unilens.attribution import Attribution
 from unilens.benchmark import runner
 from unilens.benchmark.plan import make_plan
@@ -191,7 +191,7 @@ def test_an_unreadable_image_costs_its_own_rows(photos, tmp_path):
 class Broken(Method):
     """Raises, or makes maps that are no numbers."""
 
-    passes = Passes(1, 0)
+    passes = PassCount(1, 0)
 
     def __init__(self, how: str = "raise") -> None:
         self.how = how

@@ -8,7 +8,7 @@ from torch import nn
 
 from unilens import Evaluator, PathAttribution, explain
 from unilens._ops.correlation import spearman
-from unilens.baselines import Blur, MaxEntropy, UniformNoise, Unlearned, Weighed, gaussian_blur
+from unilens.baselines import Blur, MaxEntropy, UniformNoise, Unlearned, Weighted, gaussian_blur
 from unilens.errors import UnilensError
 from unilens.methods import methods
 from unilens.paths import StraightLine, paths
@@ -31,7 +31,7 @@ def inputs():
 @pytest.mark.parametrize("path", paths)
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_any_path_with_any_weighting(path, weighting, n_steps, net, inputs):
-    baseline = {"walked": {"baseline": "adversarial", "classes": 2}}.get(path, {})
+    baseline = {"trajectory": {"baseline": "adversarial", "classes": 2}}.get(path, {})
     found = explain(net, inputs, "ig", path=path, weighting=weighting, n_steps=n_steps, **baseline)
     assert found.values.isfinite().all()
     assert float(found.values.abs().max()) > 0
@@ -65,11 +65,15 @@ WRONG = {
         "unilens.baselines, got Tensor",
     ),
     "a class to hide with": ("occlusion", {"baseline": Blur}, "got the class Blur"),
-    "no walk": ("ig", {"path": "walked", "baseline": "unlearned"}, "that keeps its walk"),
+    "no trajectory": (
+        "ig",
+        {"path": "trajectory", "baseline": "unlearned"},
+        "that keeps its trajectory",
+    ),
     "one that walks and one that does not": (
         "ig",
-        {"path": "walked", "baseline": "weighed", "baselines": ["adversarial", "black"]},
-        "that keeps its walk",
+        {"path": "trajectory", "baseline": "weighed", "baselines": ["adversarial", "black"]},
+        "that keeps its trajectory",
     ),
     "two baselines of their own": ("uni", {"path": "blur"}, "uni starts from its own baseline"),
     "several to hide with": ("rise", {"baseline": "adversarial"}, "one baseline per input, got 20"),
@@ -131,10 +135,10 @@ def test_differences_that_vanish_in_half_precision_are_not_divided_by(net, input
 @pytest.mark.parametrize("kind", [Unlearned, MaxEntropy])
 def test_searches_of_different_length_side_by_side(kind, net, inputs):
     key = "matching_steps" if kind is Unlearned else "iterations"
-    several = Weighed([kind(**{key: 2}), kind(**{key: 3})])
+    several = Weighted([kind(**{key: 2}), kind(**{key: 3})])
     found = PathAttribution(several, n_steps=2)(net, inputs)
     assert dict(found.record) == {}
-    alike = PathAttribution(Weighed([kind(**{key: 2}), kind(**{key: 2})]), n_steps=2)(net, inputs)
+    alike = PathAttribution(Weighted([kind(**{key: 2}), kind(**{key: 2})]), n_steps=2)(net, inputs)
     assert all(value.shape[:2] == (2, 2) for value in alike.record.values())
     assert len(alike.record) == 1
 
@@ -185,7 +189,7 @@ def test_a_constant_image_has_a_spectrum_that_can_be_differentiated(inputs):
 def test_several_noises_are_drawn_apart(images):
     model, target = Evaluator(SmallNet().double().eval()), torch.zeros(8, dtype=torch.long)
     seeded = torch.Generator().manual_seed(3)
-    drawn = Weighed(("uniform_noise",) * 3)(model, images, target, generator=seeded)
+    drawn = Weighted(("uniform_noise",) * 3)(model, images, target, generator=seeded)
     first, second, third = (one.values for one in drawn)
     alone = UniformNoise()(model, images, target, generator=seeded)
     assert torch.equal(first, alone)
@@ -215,5 +219,5 @@ def test_noise_of_an_origin_is_not_that_of_the_next_baseline(images):
     model, target = Evaluator(SmallNet().double().eval()), torch.zeros(8, dtype=torch.long)
     searched = Unlearned(origin=["black", "uniform_noise"], matching_steps=0)
     seeded = torch.Generator().manual_seed(3)
-    _, second, third = Weighed((searched, UniformNoise()))(model, images, target, generator=seeded)
+    _, second, third = Weighted((searched, UniformNoise()))(model, images, target, generator=seeded)
     assert not torch.allclose(second.values, third.values, atol=0.1)

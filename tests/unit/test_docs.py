@@ -7,7 +7,14 @@ import pytest
 
 from unilens.baselines import baselines
 from unilens.methods import methods
-from unilens.metrics import corruptions, disturbances, fills, metrics, perturbations, similarities
+from unilens.metrics import (
+    corruptions,
+    imputers,
+    infidelity_perturbations,
+    metrics,
+    perturbations,
+    similarities,
+)
 from unilens.paths import paths
 from unilens.weightings import weightings
 
@@ -42,10 +49,10 @@ def test_every_method_is_on_the_page_of_its_family(name):
             ("metrics.md", registry)
             for registry in (
                 metrics,
-                fills,
+                imputers,
                 similarities,
                 perturbations,
-                disturbances,
+                infidelity_perturbations,
                 corruptions,
             )
         ),

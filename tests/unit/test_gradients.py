@@ -32,7 +32,9 @@ def by_autograd(model, points, target):
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
 @pytest.mark.parametrize("fold", [True, False])
 def test_every_way_of_running_gives_the_same(small_net, images, chunk, independent, layout, fold):
-    evaluator = Evaluator(small_net, chunk=chunk, independent=independent, layout=layout, fold=fold)
+    evaluator = Evaluator(
+        small_net, chunk=chunk, independent=independent, memory_format=layout, fold=fold
+    )
     target = torch.arange(8) % 5
     points = torch.stack([images, images * 0.5, 1 - images, images**2])
     outputs, values, found = ScoreGradient(evaluator, probability, target)(points)
@@ -186,7 +188,7 @@ def test_a_traced_model_is_not_shared_between_threads(small_net, images):
     for _ in range(5):
         evaluator = Evaluator(traced, fold=False)
         found, wanted = (
-            one.outputs_after_ascent(images, lambda outputs, rows: outputs[:, 0], 5.0)
+            one.unlearned_logits(images, lambda outputs, rows: outputs[:, 0], 5.0)
             for one in (evaluator, expected)
         )
         assert torch.equal(found, wanted)
@@ -197,7 +199,7 @@ def test_ascent_is_each_inputs_own_where_passes_are_shared(linear):
     inputs = torch.rand(3, 2, 3).double()
     shared = Evaluator(linear, chunk=8, independent=False)
     shared.differentiate(inputs[None], lambda outputs, rows: outputs[:, 0])  # it knows its passes
-    found = shared.outputs_after_ascent(inputs, lambda outputs, rows: outputs[:, 0], 1.0)
+    found = shared.unlearned_logits(inputs, lambda outputs, rows: outputs[:, 0], 1.0)
     for one, outputs in zip(inputs, found, strict=True):
         copied = copy.deepcopy(linear)
         copied(one[None])[0, 0].backward()
@@ -263,7 +265,7 @@ def test_a_pass_runs_on_one_thread_however_many_there_are(images):
         drained()
         evaluator(images)
         evaluator.differentiate(images[None], lambda outputs, _: outputs[:, 0])
-        evaluator.outputs_after_ascent(images, lambda outputs, _: outputs[:, 0], 1.0)
+        evaluator.unlearned_logits(images, lambda outputs, _: outputs[:, 0], 1.0)
     finally:
         torch.set_num_threads(before)
     seen = drained()
@@ -394,7 +396,7 @@ def test_the_peak_of_memory_does_not_grow_with_the_steps(small_net, images, monk
 
 
 def test_an_evaluator_of_another_model_keeps_the_settings(small_net, images):
-    own = Evaluator(small_net, chunk=3, fold=False, layout="contiguous", independent=False)
+    own = Evaluator(small_net, chunk=3, fold=False, memory_format="contiguous", independent=False)
     other = own.with_model(nn.Sequential(nn.Flatten(), nn.Linear(429, 2)).double().eval())
     assert other(images).shape == (8, 2)
     assert other._settings == own._settings
@@ -404,7 +406,7 @@ def test_an_evaluator_of_another_model_keeps_the_settings(small_net, images):
     ("settings", "message"),
     [
         ({"chunk": 0}, "chunk to be a whole number of at least 1, got 0"),
-        ({"layout": "rows"}, "layout 'auto', 'channels_last' or 'contiguous', got 'rows'"),
+        ({"memory_format": "rows"}, "memory_format 'auto', 'channels_last' or .*, got 'rows'"),
     ],
 )
 def test_wrong_settings(settings, message, small_net):

@@ -20,9 +20,9 @@ class Probe(Metric):
 
     needs = property(lambda self: self._needs)
 
-    def _measure(self, subject):
-        self.subject = subject
-        return Measurement(subject.values.flatten(1).sum(1))
+    def _measure(self, context):
+        self.context = context
+        return Measurement(context.values.flatten(1).sum(1))
 
 
 def test_maps_of_places_are_spread_over_the_channels(images):
@@ -76,8 +76,8 @@ def test_masks_of_numbers_and_with_a_channel(small_net, images):
     mask[:, :, 4] = 255
     probe = Probe("mask")
     probe(small_net, images, images, mask=mask)
-    assert probe.subject.mask.dtype == torch.bool
-    assert probe.subject.mask.sum() == 8 * 11
+    assert probe.context.mask.dtype == torch.bool
+    assert probe.context.mask.sum() == 8 * 11
 
 
 def test_the_target_is_the_attributions(small_net, images):
@@ -85,14 +85,14 @@ def test_the_target_is_the_attributions(small_net, images):
     attribution = explain(small_net, images, "gradient", target)
     probe = Probe()
     probe(small_net, images, attribution)
-    assert torch.equal(probe.subject.target, target)
+    assert torch.equal(probe.context.target, target)
     probe(small_net, images, attribution, target=target)
     with pytest.raises(UnilensError, match="expected no target beside an Attribution"):
         probe(small_net, images, attribution, target=0)
     probe(small_net, images, attribution.values)
-    assert torch.equal(probe.subject.target, small_net(images).argmax(1))
+    assert torch.equal(probe.context.target, small_net(images).argmax(1))
     probe(small_net, images, attribution.values, target=target.tolist())
-    assert torch.equal(probe.subject.target, target)
+    assert torch.equal(probe.context.target, target)
 
 
 def captums(model, inputs, target):
@@ -106,12 +106,12 @@ def test_a_method_can_be_a_name_an_object_or_a_function_of_another_library(small
     for method in ("gradient", captums):
         probe = Probe("method")
         probe(small_net, images, images, method=method)
-        found = probe.subject.explain(images)
+        found = probe.context.explain(images)
         if method is captums:
             assert torch.allclose(found, logits, rtol=1e-9, atol=1e-15)
         else:
             assert torch.equal(found, explain(small_net, images, "gradient").values)
-    other = probe.subject.explain(images, target=torch.zeros(8).long())
+    other = probe.context.explain(images, target=torch.zeros(8).long())
     expected = explain(small_net, images, "gradient", 0, score="logit").values
     assert torch.allclose(other, expected, rtol=1e-9, atol=1e-15)
 
@@ -125,15 +125,15 @@ def test_a_model_in_place_of_the_subjects(small_net, images, linear):
         return inputs
 
     probe(small_net, images, images, method=method)
-    probe.subject.explain(images)
+    probe.context.explain(images)
     assert seen == [small_net]
     other = nn.Sequential(nn.Flatten(), nn.Linear(429, 5)).double().eval()
-    probe.subject.explain(images, other)
-    probe.subject.explain(images, Evaluator(other))
+    probe.context.explain(images, other)
+    probe.context.explain(images, Evaluator(other))
     assert seen[1:] == [other, other]
     probe(small_net, images, images, method="gradient")
-    found = probe.subject.explain(images, other)
-    assert torch.equal(found, explain(other, images, "gradient", probe.subject.target).values)
+    found = probe.context.explain(images, other)
+    assert torch.equal(found, explain(other, images, "gradient", probe.context.target).values)
 
 
 def test_a_method_that_did_not_make_the_maps_is_refused(small_net, images):

@@ -12,7 +12,7 @@ from unilens import Evaluator, PathAttribution, UnilensError
 from unilens.baselines import Blur, Constant, ImageMean, Unlearned, gaussian_blur
 from unilens.baselines.parts import ByPart, Given
 from unilens.methods import methods
-from unilens.multi_input import Held, chosen
+from unilens.multi_input import Frozen, chosen
 from unilens.paths import BlurPath, SpectralPath
 
 torch.manual_seed(0)
@@ -209,11 +209,11 @@ class _Scaled(nn.Module):
 
 def test_held_parts_are_none_in_a_tuple_and_floats_can_be_held(two, inputs):
     scale = torch.tensor([1.0, 0.5, 1.0], dtype=torch.float64)
-    parts = (inputs["picture"], inputs["row"], Held(scale))
+    parts = (inputs["picture"], inputs["row"], Frozen(scale))
     found = unilens.explain(two, parts, "ig")
     assert found.values[2] is None
     assert found.baseline[2] is None
-    shared = unilens.explain(two, (*parts[:2], Held(scale[0])), "ig")
+    shared = unilens.explain(two, (*parts[:2], Frozen(scale[0])), "ig")
     assert torch.equal(found.values[0][0], shared.values[0][0])
     assert not torch.equal(found.values[0][1], shared.values[0][1])
 
@@ -531,15 +531,15 @@ def test_given_values_are_a_baseline_of_single_tensors_too(two, inputs):
     assert torch.equal(same.values, black.values)
 
 
-def test_a_model_may_have_a_layout_of_its_own():
+def test_a_model_may_have_an_input_spec_of_its_own():
     class Drawn(nn.Module):
-        parts = layout = "landscape"
+        input_spec = "landscape"
 
         def forward(self, values):
             return values.flatten(1)[:, :3]
 
     model, values = Drawn().eval(), drawn(2, 5)
-    assert Evaluator(model).parts is None
+    assert Evaluator(model).input_spec is None
     found = unilens.explain(model, values, "ig", baseline="image_mean")
     torch.testing.assert_close(found.baseline, values.mean(1, keepdim=True).expand_as(values))
     given = ImageMean()(model, values, found.target, generator=generator())

@@ -24,7 +24,7 @@ from ..errors import NotApplicableError, UnilensError, first_line, require
 from ..outputs import given_spec
 from .isolation import USER_MODULE, CopyError, Guard, private_copy, unwrapped
 from .memory import free_memory, out_of_memory, trim
-from .packing import Layout, OfParts, by_part
+from .packing import InputSpec, PackedModel, by_part
 from .plans import (
     MODEL_ERRORS,
     SPEED_UPS,
@@ -58,16 +58,16 @@ _TRIM_AFTER = 4 * 2**30
 """Saved bytes after which free memory is given back: without it the peak grows with the passes."""
 
 
-class Passes(NamedTuple):
+class PassCount(NamedTuple):
     """How often a computation runs the model forward and backward, per input."""
 
     forward: int
     backward: int
 
-    def __add__(self, other: object) -> Passes:
-        if not isinstance(other, Passes):
+    def __add__(self, other: object) -> PassCount:
+        if not isinstance(other, PassCount):
             return NotImplemented
-        return Passes(self.forward + other.forward, self.backward + other.backward)
+        return PassCount(self.forward + other.forward, self.backward + other.backward)
 
 
 class Evaluation(NamedTuple):
@@ -96,7 +96,7 @@ class Evaluator:
     share one; it pickles where the model does.
 
     Attributes:
-        parts: where the parts of an input lie, for models of several inputs; None for others.
+        input_spec: where each input lies, for models of several inputs; None for others.
         output_spec: what the outputs are; None until it is said or found out.
         channels: as given; methods and metrics read it.
 
@@ -107,7 +107,7 @@ class Evaluator:
         independent: False lets one pass take points of several inputs: faster on accelerators and
             for tables of many rows, equal to rounding only.
         fold: whether to fold batch norms into convolutions where that is exact.
-        layout: "channels_last", "contiguous" or "auto" (channels-last for 2-D convolutions).
+        memory_format: "channels_last", "contiguous" or "auto" (channels-last for 2-D convolutions).
         precision: a dtype for autocast, such as `torch.bfloat16`; sums stay in float32.
         channels: which axis of the inputs holds the channels or features: "first" `(B, C, ...)`,
             "last" `(B, ..., C)`, "none", its number, or "auto", which reads it off the model where
@@ -129,7 +129,7 @@ class Evaluator:
         chunk: int | None = None,
         independent: bool = True,
         fold: bool = True,
-        layout: str = "auto",
+        memory_format: str = "auto",
         precision: torch.dtype | None = None,
         channels: str | int = "auto",
         on_pass: Callable[[int], object] | None = None,
@@ -143,16 +143,19 @@ class Evaluator:
             f"expected precision torch.bfloat16, torch.float16 or None, got {precision!r}",
         )
         require(
-            layout in ("auto", "channels_last", "contiguous"),
-            f"expected layout 'auto', 'channels_last' or 'contiguous', got {layout!r}",
+            memory_format in ("auto", "channels_last", "contiguous"),
+            "expected memory_format 'auto', 'channels_last' or 'contiguous', got "
+            f"{memory_format!r}",
         )
         self.model = model
-        self.parts: Layout | None = model.layout if isinstance(model, OfParts) else None
+        self.input_spec: InputSpec | None = (
+            model.input_spec if isinstance(model, PackedModel) else None
+        )
         self._settings: dict[str, Any] = {
             "chunk": chunk,
             "independent": independent,
             "fold": fold,
-            "layout": layout,
+            "memory_format": memory_format,
             "precision": precision,
             "channels": channels,
             "on_pass": on_pass,
@@ -164,7 +167,9 @@ class Evaluator:
         inference = any(value.is_inference() for value in tensors)  # not to be differentiated
         self._module = private_copy(unwrapped(model)) if inference else unwrapped(model)
         convolutional = any(isinstance(part, nn.Conv2d) for part in model.modules())
-        channels_last = layout == "channels_last" or (layout == "auto" and convolutional)
+        channels_last = memory_format == "channels_last" or (
+            memory_format == "auto" and convolutional
+        )
         self._first = Plan(folded=fold, channels_last=channels_last, autocast=precision)
         self._plans: dict[torch.Size, Plan] = {}
         self._checked_sizes: set[tuple[torch.Size, int]] = set()
@@ -192,7 +197,7 @@ class Evaluator:
     def with_model(self, model: nn.Module) -> Evaluator:
         """Return an evaluator of another model with the settings of this one."""
         other = Evaluator(model, **{**self._settings, "channels": self.channels})
-        other.parts = other.parts or self.parts
+        other.input_spec = other.input_spec or self.input_spec
         other.output_spec = self.output_spec
         return other
 
@@ -276,7 +281,7 @@ class Evaluator:
         return self._in_passes(points, work, vectors.flatten(0, 1))[0]
 
     @torch.inference_mode(False)
-    def outputs_after_ascent(
+    def unlearned_logits(
         self,
         inputs: Tensor,
         objective: Objective,
@@ -457,7 +462,7 @@ class Evaluator:
             raise self._refusal(points, error) from error
 
     def _refusal(self, points: Tensor, error: BaseException) -> UnilensError:
-        shape = tuple(points.shape[1:]) if self.parts is None else f"parts {self.parts}"
+        shape = tuple(points.shape[1:]) if self.input_spec is None else f"parts {self.input_spec}"
         return _ModelError(
             f"the model could not take an input of shape {shape}, {points.dtype}: "
             f"{first_line(error)}{embedding_hint(self.model, error)}"
@@ -626,10 +631,10 @@ class Evaluator:
     def _prepare(self, sample: Tensor) -> None:
         """Prove how to run the model at a sample `(1, *S)`, and choose the points of a pass."""
         shape = sample.shape[1:]
-        wide = sample.to(torch.promote_types(sample.dtype, torch.float32))
-        key = (str(shape), wide.dtype, wide.device, self._first)
+        promoted = sample.to(torch.promote_types(sample.dtype, torch.float32))
+        key = (str(shape), promoted.dtype, promoted.device, self._first)
         try:
-            plan = remembered(self._module, key, lambda: self._proven(wide))
+            plan = remembered(self._module, key, lambda: self._proven(promoted))
         except MODEL_ERRORS as error:
             if isinstance(error, UnilensError):
                 raise

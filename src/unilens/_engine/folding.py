@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 
 _CONVOLUTIONS = {functional.conv1d, functional.conv2d, functional.conv3d}
 _ARGUMENTS = (
@@ -85,7 +85,7 @@ class _Folded(torch.Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Folded:
+    def __deepcopy__(self, cache: dict[int, Any]) -> _Folded:
         return self
 
 
@@ -180,8 +180,8 @@ def _fuse(convolution: nn.Module, norm: dict[str, Any]) -> None:
         *(norm[name] for name in ("running_mean", "running_var", "eps", "weight", "bias")),
     ]
     arguments: list[Any] = [
-        wide(value.detach()) if isinstance(value, Tensor) else value for value in given
+        to_float64(value.detach()) if isinstance(value, Tensor) else value for value in given
     ]
-    weight, bias = fuse_conv_bn_weights(wide(own.detach()), *arguments)
+    weight, bias = fuse_conv_bn_weights(to_float64(own.detach()), *arguments)
     convolution.weight = nn.Parameter(weight.to(own.dtype), requires_grad=False)
     convolution.bias = nn.Parameter(bias.to(own.dtype), requires_grad=False)

@@ -65,18 +65,18 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
     try:
         with USER_MODULE, torch.inference_mode(False):  # while no other thread runs it
             kept = list(_reachable(model))
-            memo = _tensor_memo(model, kept, own_weights)
-            functions = _copied_functions(kept, memo)
+            cache = _tensor_memo(model, kept, own_weights)
+            functions = _copied_functions(kept, cache)
             for part in model.modules():
                 if (inner := unwrapped(part)) is not part:
-                    memo[id(part)] = copy.deepcopy(inner, memo)
-            made = copy.deepcopy(model, memo)
+                    cache[id(part)] = copy.deepcopy(inner, cache)
+            made = copy.deepcopy(model, cache)
             for old, new in functions:
-                _fill(old, new, memo)
+                _fill(old, new, cache)
             own = {id(part) for part in model.modules()}
             for part in made.modules():
                 if id(part) not in own:
-                    _retarget(vars(part), memo)
+                    _retarget(vars(part), cache)
     except Exception as error:  # a user's module can hold anything: locks, streams, handles
         raise CopyError(
             f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
@@ -88,7 +88,7 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
             "model itself; mend its __deepcopy__"
         )
     for part in made.modules():
-        _retarget(vars(part), memo)
+        _retarget(vars(part), cache)
     for value in made.parameters():  # those of TorchScript come with a graph
         value.detach_().requires_grad_(False)
     return made
@@ -103,34 +103,34 @@ def _remedy(model: nn.Module) -> str:
 
 def _tensor_memo(model: nn.Module, kept: list[Any], own_weights: bool) -> dict[int, Any]:
     """Return what stands for the model's tensors in a copy, by their ids."""
-    memo: dict[int, Any] = {}
+    cache: dict[int, Any] = {}
     for value in model.parameters():
         shared = value.is_inference() or own_weights
         data = value.detach().clone() if shared else value.detach()
-        memo[id(value)] = nn.Parameter(data, requires_grad=False)
+        cache[id(value)] = nn.Parameter(data, requires_grad=False)
     for value in kept:
-        if isinstance(value, Tensor) and id(value) not in memo and not value.is_leaf:
-            memo[id(value)] = value.detach().clone()  # from an earlier pass, with its graph
+        if isinstance(value, Tensor) and id(value) not in cache and not value.is_leaf:
+            cache[id(value)] = value.detach().clone()  # from an earlier pass, with its graph
         elif isinstance(value, _SHARED):
-            memo[id(value)] = value
-    return memo
+            cache[id(value)] = value
+    return cache
 
 
 _Pair = tuple[types.FunctionType, types.FunctionType]
 
 
-def _copied_functions(kept: list[Any], memo: dict[int, Any]) -> list[_Pair]:
+def _copied_functions(kept: list[Any], cache: dict[int, Any]) -> list[_Pair]:
     """Return the functions that keep something, each with a copy that keeps nothing yet."""
     pairs: list[_Pair] = []
     for function in kept:
         if isinstance(function, types.FunctionType) and _encloses(function):
             cells = tuple(  # functions that share a variable go on sharing it
-                memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ()
+                cache.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ()
             )
             made = types.FunctionType(
                 function.__code__, function.__globals__, function.__name__, None, cells
             )
-            memo[id(function)] = made
+            cache[id(function)] = made
             pairs.append((function, made))
     return pairs
 
@@ -141,15 +141,15 @@ def _encloses(function: types.FunctionType) -> bool:
     return bool(function.__closure__) or not all(isinstance(value, _ATOMS) for value in kept)
 
 
-def _fill(old: types.FunctionType, new: types.FunctionType, memo: dict[int, Any]) -> None:
+def _fill(old: types.FunctionType, new: types.FunctionType, cache: dict[int, Any]) -> None:
     """Give a copied function copies of what the function encloses and keeps."""
     for cell, filled in zip(old.__closure__ or (), new.__closure__ or (), strict=True):
         content = _content(cell)
         if content is not _EMPTY and _content(filled) is _EMPTY:
-            filled.cell_contents = _copied(content, memo)
-    new.__defaults__ = copy.deepcopy(old.__defaults__, memo)
-    new.__kwdefaults__ = copy.deepcopy(old.__kwdefaults__, memo)
-    new.__dict__.update(copy.deepcopy(vars(old), memo))
+            filled.cell_contents = _copied(content, cache)
+    new.__defaults__ = copy.deepcopy(old.__defaults__, cache)
+    new.__kwdefaults__ = copy.deepcopy(old.__kwdefaults__, cache)
+    new.__dict__.update(copy.deepcopy(vars(old), cache))
     new.__qualname__, new.__doc__ = old.__qualname__, old.__doc__
 
 
@@ -163,39 +163,39 @@ def _content(cell: types.CellType) -> Any:
         return _EMPTY
 
 
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
+def _copied(value: Any, cache: dict[int, Any]) -> Any:
     """Return a copy of what a function encloses, or the thing itself where it has none.
 
     Where that is wrong, the copied model writes into the user's objects or gives other outputs;
     both are looked for before it is used.
     """
     if isinstance(value, weakref.ref):
-        return _retargeted(value, memo)
+        return _retargeted(value, cache)
     try:
-        return copy.deepcopy(value, memo)
+        return copy.deepcopy(value, cache)
     except Exception:
         return value
 
 
-def _retargeted(reference: weakref.ref[Any], memo: Mapping[int, Any]) -> weakref.ref[Any]:
-    target = memo.get(id(reference()))
+def _retargeted(reference: weakref.ref[Any], cache: Mapping[int, Any]) -> weakref.ref[Any]:
+    target = cache.get(id(reference()))
     return reference if target is None else weakref.ref(target)
 
 
-def _retarget(container: Any, memo: Mapping[int, Any]) -> None:
+def _retarget(container: Any, cache: Mapping[int, Any]) -> None:
     """Point the weak references in a dictionary or list, and in those inside it, to the copies."""
     items = list(container.items()) if isinstance(container, dict) else list(enumerate(container))
     for key, value in items:
         if isinstance(value, weakref.ref):
-            container[key] = _retargeted(value, memo)
+            container[key] = _retargeted(value, cache)
         elif isinstance(value, partial):
             own: Any = value
             args, words = list(own.args), dict(own.keywords)
-            _retarget(args, memo)
-            _retarget(words, memo)
+            _retarget(args, cache)
+            _retarget(words, cache)
             own.__setstate__((value.func, tuple(args), words, vars(value)))
         elif isinstance(value, (dict, list)) and value:
-            _retarget(value, memo)
+            _retarget(value, cache)
 
 
 def _reachable(root: object) -> Iterator[Any]:

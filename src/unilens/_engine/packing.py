@@ -24,7 +24,7 @@ Parts = Mapping[str, Any] | tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Frozen:
     """An argument of the model that is held fixed and never attributed.
 
     Integers and truths are held by themselves; wrap floating-point ones, such as a mask, in this.
@@ -38,7 +38,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class InputSpec:
     """Where each part lies in a tensor `(..., D)`.
 
     Attributes:
@@ -56,7 +56,7 @@ class Layout:
         """D, the number of values of all parts of one input."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
-    def cut(self, values: Tensor) -> dict[Name, Tensor]:
+    def split(self, values: Tensor) -> dict[Name, Tensor]:
         """Return the parts `(..., *S)` of values `(..., D)`, by name."""
         parts, begins = {}, 0
         for name, shape in self.shapes.items():
@@ -68,7 +68,7 @@ class Layout:
             begins = ends
         return parts
 
-    def join(self, parts: Mapping[Name, Tensor]) -> Tensor:
+    def concat(self, parts: Mapping[Name, Tensor]) -> Tensor:
         """Return parts `(..., *S)` side by side `(..., D)`."""
         return torch.cat(
             [
@@ -78,12 +78,12 @@ class Layout:
             dim=-1,
         )
 
-    def restore(self, values: Tensor) -> Any:
+    def unpack(self, values: Tensor) -> Any:
         """Return values `(..., D)` as the user gave the parts.
 
         Parts that are held are left out of a mapping; in a tuple, None stands in their places.
         """
-        parts = self.cut(values)
+        parts = self.split(values)
         return dict(parts) if self.named else tuple(parts.get(name) for name in self.arguments)
 
     def read(self, what: str, given: object) -> Tensor:
@@ -91,7 +91,7 @@ class Layout:
 
         Args:
             what: the name of what is given, for the message where it does not fit.
-            given: a mapping or tuple as `restore` gives it.
+            given: a mapping or tuple as `unpack` gives it.
         """
         items = _items(given) if isinstance(given, (Mapping, tuple)) else {}
         parts = {name: value for name, value in items.items() if name in self.shapes}
@@ -109,17 +109,17 @@ class Layout:
             len(set(rows.values())) == 1,
             f"expected {what} with as many rows in every part, got {rows}; pass one row per input",
         )
-        return self.join(parts)
+        return self.concat(parts)
 
     def map(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         """Apply a function to every part with its own shape; see `by_part`."""
         parts = {}
-        for name, part in self.cut(values).items():
+        for name, part in self.split(values).items():
             try:
                 parts[name] = function(part)
             except UnilensError as error:
                 in_part(name, error)
-        return self.join(parts)
+        return self.concat(parts)
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {tuple(shape)}" for name, shape in self.shapes.items())
@@ -129,17 +129,17 @@ def by_part(model: object, function: Callable[[Tensor], Tensor], values: Tensor)
     """Apply a function that depends on the shape of an input to every part, or to the one tensor.
 
     Args:
-        model: an `Evaluator`, which knows the layout where inputs have parts.
+        model: an `Evaluator`, which knows the input_spec where inputs have parts.
         function: from `(B, *S)` to `(..., *S)`.
         values: `(B, D)`, or `(B, *S)` where there are no parts.
 
     Returns:
         `(..., D)` or `(..., *S)`.
     """
-    layout = getattr(model, "parts", None)
-    if not isinstance(layout, Layout) or values.shape[1:] != (layout.size,):
+    input_spec = getattr(model, "input_spec", None)
+    if not isinstance(input_spec, InputSpec) or values.shape[1:] != (input_spec.size,):
         return function(values)
-    return layout.map(function, values)
+    return input_spec.map(function, values)
 
 
 def in_part(name: Name, error: UnilensError) -> NoReturn:
@@ -148,19 +148,21 @@ def in_part(name: Name, error: UnilensError) -> NoReturn:
     raise kind(f"in part {name!r}: {error}") from error
 
 
-class OfParts(Adapter):
+class PackedModel(Adapter):
     """A model of several inputs as one of a single tensor `(M, D)`.
 
     Args:
         model: called with the parts, by keyword or position.
-        layout: where they lie.
+        input_spec: where they lie.
         held: the arguments that stay as they are; tensors with dimensions have a single row.
     """
 
-    def __init__(self, model: nn.Module, layout: Layout, held: Mapping[Name, object]) -> None:
+    def __init__(
+        self, model: nn.Module, input_spec: InputSpec, held: Mapping[Name, object]
+    ) -> None:
         super().__init__()
         self.training = model.training
-        self.model, self.layout, self.held = model, layout, dict(held)
+        self.model, self.input_spec, self.held = model, input_spec, dict(held)
 
     @property
     def arrangement(self) -> Hashable:
@@ -169,7 +171,7 @@ class OfParts(Adapter):
             (name, value.shape, value.dtype) if isinstance(value, Tensor) else (name, _known(value))
             for name, value in self.held.items()
         )
-        return str(self.layout), self.layout.arguments, self.layout.named, tuple(held)
+        return str(self.input_spec), self.input_spec.arguments, self.input_spec.named, tuple(held)
 
     @property
     def class_index(self) -> Any:
@@ -179,10 +181,10 @@ class OfParts(Adapter):
     def forward(self, values: Tensor) -> Any:
         """Return what the model gives for the parts of values `(M, D)`."""
         held = {name: _repeated(value, values) for name, value in self.held.items()}
-        given: dict[Any, Any] = {**self.layout.cut(values), **held}
-        if self.layout.named:
+        given: dict[Any, Any] = {**self.input_spec.split(values), **held}
+        if self.input_spec.named:
             return self.model(**given)
-        return self.model(*(given[name] for name in self.layout.arguments))
+        return self.model(*(given[name] for name in self.input_spec.arguments))
 
 
 def _known(value: object) -> Hashable:
@@ -196,16 +198,16 @@ def _repeated(value: object, values: Tensor) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class Laid:
+class PackedInputs:
     """What a user gave in parts, laid out.
 
     Attributes:
-        layout: where the parts lie.
+        input_spec: where the parts lie.
         values: `(B, D)`.
         held: the arguments that are not attributed, by name.
     """
 
-    layout: Layout
+    input_spec: InputSpec
     values: Tensor
     held: Mapping[Name, object]
 
@@ -228,7 +230,7 @@ class Laid:
                 yield one.view(torch.uint8).numpy().tobytes()
 
 
-def lay_out(inputs: Parts) -> Laid:
+def pack(inputs: Parts) -> PackedInputs:
     """Return inputs that came in parts as one tensor, with what is held fixed.
 
     Raises:
@@ -245,12 +247,12 @@ def lay_out(inputs: Parts) -> Laid:
     held = {name: _value(one) for name, one in given.items() if name not in parts}
     rows = {name: one for name, one in held.items() if isinstance(one, Tensor) and one.ndim}
     _check_rows({**parts, **rows})
-    layout = Layout(
+    input_spec = InputSpec(
         {name: part.shape[1:] for name, part in parts.items()},
         tuple(given),
         isinstance(inputs, Mapping),
     )
-    return Laid(layout, layout.join(parts), held)
+    return PackedInputs(input_spec, input_spec.concat(parts), held)
 
 
 def _items(inputs: Parts) -> dict[Name, Any]:
@@ -259,12 +261,12 @@ def _items(inputs: Parts) -> dict[Name, Any]:
 
 
 def _value(one: object) -> object:
-    value = one.value if isinstance(one, Held) else one
+    value = one.value if isinstance(one, Frozen) else one
     return value.detach() if isinstance(value, Tensor) else value
 
 
 def _attributed(value: object) -> bool:
-    if isinstance(value, (Held, bool, int, str, type(None))):
+    if isinstance(value, (Frozen, bool, int, str, type(None))):
         return False
     require(
         isinstance(value, Tensor),

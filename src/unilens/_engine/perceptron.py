@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from ..errors import NotApplicableError
 from .activations import caller_of, depends, function_name, has_tensor
 from .evaluator import Evaluator
@@ -72,11 +72,11 @@ def perceptron(model: Evaluator, sample: Tensor) -> list[Layer]:
     layers: list[Layer] = []
     for call in _calls(model, sample):
         if call.name == "linear":
-            weight = wide(call.args[1].detach())
+            weight = to_float64(call.args[1].detach())
             bias = call.args[2] if len(call.args) > 2 else call.settings.get("bias")
             none = weight.new_zeros(len(weight))
             layers.append(
-                Layer(weight, none if bias is None else wide(bias.detach()), nn.Sequential())
+                Layer(weight, none if bias is None else to_float64(bias.detach()), nn.Sequential())
             )
         elif layers and (link := _link(call)) is not None:
             layers[-1].link.append(link)

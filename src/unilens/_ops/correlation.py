@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .precision import wide
+from .precision import to_float64
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         `(...)` in float64, in [-1, 1].
     """
-    a, b = torch.broadcast_tensors(wide(first), wide(second))
+    a, b = torch.broadcast_tensors(to_float64(first), to_float64(second))
     constant = (a == a[..., :1]).all(-1) | (b == b[..., :1]).all(-1)
     a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
     value = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
@@ -44,4 +44,4 @@ def ranks(values: Tensor) -> Tensor:
     ascending = values.sort(dim=-1).values
     below = torch.searchsorted(ascending, values, right=False)
     up_to = torch.searchsorted(ascending, values, right=True)
-    return wide(below + up_to + 1) / 2
+    return to_float64(below + up_to + 1) / 2

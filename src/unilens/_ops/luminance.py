@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..errors import NotApplicableError
-from .precision import wide
+from .precision import to_float64
 
 _LUMINANCE = (0.2125, 0.7154, 0.0721)
 """What red, green and blue count (ITU-R BT.709)."""
@@ -41,8 +41,8 @@ def check_unit_pictures(inputs: Tensor, remedy: str, channels: Sequence[int] = (
 def grey(pictures: Tensor) -> Tensor:
     """Return the luminance `(B, H, W)` of pictures `(B, 3, H, W)` or `(B, 1, H, W)`, in float64."""
     if pictures.shape[1] == 1:
-        return wide(pictures)[:, 0]
-    red, green, blue = wide(pictures).unbind(1)
+        return to_float64(pictures)[:, 0]
+    red, green, blue = to_float64(pictures).unbind(1)
     return _LUMINANCE[0] * red + _LUMINANCE[1] * green + _LUMINANCE[2] * blue
 
 

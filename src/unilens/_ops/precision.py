@@ -8,7 +8,7 @@ from torch import Tensor
 _WITHOUT_FLOAT64 = {"mps"}
 
 
-def wide(values: Tensor) -> Tensor:
+def to_float64(values: Tensor) -> Tensor:
     """Return the values in float64; in float32 on devices that know no other."""
     narrow = values.device.type in _WITHOUT_FLOAT64
     return values.to(torch.float32 if narrow else torch.float64)
@@ -27,9 +27,9 @@ def l2_norm(values: Tensor, batch_dims: int = 1) -> Tensor:
     In float64, so that how the sum is split over a batch or over threads does not show when the
     norm is rounded to float32.
     """
-    return wide(values).flatten(batch_dims).norm(dim=-1)
+    return to_float64(values).flatten(batch_dims).norm(dim=-1)
 
 
-def per_item(factors: Tensor, like: Tensor) -> Tensor:
+def expand_like(factors: Tensor, like: Tensor) -> Tensor:
     """Return factors of the first dimensions in a shape and dtype that scale `like`."""
     return factors.to(like.dtype).view(*factors.shape, *(1 for _ in like.shape[factors.ndim :]))

@@ -9,7 +9,7 @@ LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 """How torch calls linear interpolation, by the number of spatial dimensions."""
 
 
-def places_of(shape: torch.Size) -> torch.Size:
+def spatial_shape_of(shape: torch.Size) -> torch.Size:
     """Return the shape of the places of an input `*S`: without the channels."""
     return shape[1:] if len(shape) > 1 else shape
 
@@ -23,14 +23,14 @@ def has_regions(inputs: Tensor) -> bool:
     return inputs.ndim in (4, 5)
 
 
-def spread(maps: Tensor, inputs: Tensor) -> Tensor:
+def broadcast_over_channels(maps: Tensor, inputs: Tensor) -> Tensor:
     """Return maps `(B, *places)` as values `(B, *S)` whose sum over the channels is the map."""
     if inputs.ndim > 2:
         maps = (maps / inputs.shape[1]).unsqueeze(1)
     return maps.to(inputs.dtype).expand_as(inputs).clone()
 
 
-def cell_of(places: torch.Size, cells: int | None) -> Tensor:
+def grid_cell_index(places: torch.Size, cells: int | None) -> Tensor:
     """Return the number of each place's cell `(*places)`, of a grid of `cells` by side.
 
     Cells differ by one place in size where the side is no multiple; a side shorter than `cells` has

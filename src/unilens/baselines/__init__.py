@@ -1,22 +1,22 @@
 """Baselines: what an input is compared with."""
 
 from .adversarial import Adversarial
-from .base import Baseline, Found, baselines
+from .base import Baseline, BaselineResult, baselines
 from .blur import Blur, gaussian_blur
 from .constant import Constant, ImageMean, MaxDistance
 from .max_entropy import MaxEntropy
 from .noise import DatasetSample, GaussianNoise, UniformNoise
 from .tangent import TangentAligned
 from .unlearned import Unlearned
-from .weighed import Weighed
+from .weighted import Weighted
 
 __all__ = [
     "Adversarial",
     "Baseline",
+    "BaselineResult",
     "Blur",
     "Constant",
     "DatasetSample",
-    "Found",
     "GaussianNoise",
     "ImageMean",
     "MaxDistance",
@@ -24,7 +24,7 @@ __all__ = [
     "TangentAligned",
     "UniformNoise",
     "Unlearned",
-    "Weighed",
+    "Weighted",
     "baselines",
     "gaussian_blur",
 ]

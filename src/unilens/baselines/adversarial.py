@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
 from .._ops.random import per_input, uniform
 from .._validation.settings import (
@@ -23,7 +23,7 @@ from .._validation.settings import (
 from ..errors import UnilensError, require
 from ..outputs import OutputSpec, pick
 from ..registry import Card
-from .base import Found, baselines
+from .base import BaselineResult, baselines
 
 _CHOICES = ("random", "top")
 
@@ -33,9 +33,9 @@ class Adversarial(Settings):
     """Compare with the inputs at which the model sees another class, one for each such class.
 
     For class i: x_0 = x, x_{j+1} = x_j + (epsilon / m) sign(grad log F_i(x_j)), until class i wins
-    or m steps are taken; the last point is the baseline, and the points are its walk. All classes
-    weigh the same: with path='walked' the attribution is the paper's divided by their number, so
-    that it adds up to f(x) less the mean score at the baselines.
+    or m steps are taken; the last point is the baseline, and the points are its trajectory. All
+    classes weigh the same: with path='trajectory' the attribution is the paper's divided by their
+    number, so that it adds up to f(x) less the mean score at the baselines.
 
     The authors' public code departs from the paper: every step starts from x again, so that no
     point is farther than one step from it, and points are clipped to [0, 1]. This follows the
@@ -78,7 +78,7 @@ class Adversarial(Settings):
         check_switch("clamp", self.clamp)
         check_bounds(self.bounds)
 
-    walks: ClassVar[bool] = True
+    has_trajectory: ClassVar[bool] = True
 
     @property
     def count(self) -> int:
@@ -86,10 +86,10 @@ class Adversarial(Settings):
         return self.classes if isinstance(self.classes, int) else len(self.classes)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input, at the most: walks end where the class wins."""
         steps = self.count * self.iterations
-        return Passes(1 + steps, steps)
+        return PassCount(1 + steps, steps)
 
     def near(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether the search begins at the inputs: it does."""
@@ -97,14 +97,14 @@ class Adversarial(Settings):
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> Iterable[Found]:
-        """Yield the baselines, each with its walk; see `Baseline`."""
+    ) -> Iterable[BaselineResult]:
+        """Yield the baselines, each with its trajectory; see `Baseline`."""
         spec, outputs = output_spec(model, inputs), model(inputs)
         logits, classes = spec.class_logits(outputs, target)
         others = self._others(logits, inputs, classes, generator)
         for other in others:
-            walk = self._walk(model, inputs, _Towards(spec, target, other))
-            yield Found(walk[0], weight=1 / len(others), walk=walk)
+            trajectory = self._walk(model, inputs, _Towards(spec, target, other))
+            yield BaselineResult(trajectory[0], weight=1 / len(others), trajectory=trajectory)
 
     def _others(
         self, outputs: Tensor, inputs: Tensor, target: Tensor, generator: torch.Generator
@@ -126,7 +126,7 @@ class Adversarial(Settings):
         return order.topk(min(self.classes, known - 1), dim=1).indices.T
 
     def _walk(self, model: Evaluator, inputs: Tensor, towards: _Towards) -> Tensor:
-        """Return the points `(m + 1, B, *S)` of the walks, the last first."""
+        """Return the points `(m + 1, B, *S)` of the trajectories, the last first."""
         points = [inputs]
         left = torch.arange(len(inputs), device=inputs.device)
         for _ in range(self.iterations):

@@ -13,8 +13,8 @@ from torch import Tensor
 from .._engine.axes import Axes, in_users_order
 from .._engine.evaluator import Evaluator
 from ..errors import NotApplicableError
-from . import Baseline, Found
-from .base import check_fits, found_baselines
+from . import Baseline, BaselineResult
+from .base import baseline_results, check_fits
 from .parts import Given
 
 T = TypeVar("T")
@@ -101,16 +101,18 @@ class OfUsersOrder:
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> Iterator[Found]:
+    ) -> Iterator[BaselineResult]:
         """Yield the user's baselines, channels first."""
         users = self.axes.from_first(inputs)
         given = self.baseline(in_users_order(model), users, target, generator=generator)
-        for found in found_baselines(given):
+        for found in baseline_results(given):
             values = found.values
             fits = isinstance(values, Tensor) and values.shape == users.shape
-            walk = None if found.walk is None else self.axes.to_first(found.walk, 2)
+            trajectory = (
+                None if found.trajectory is None else self.axes.to_first(found.trajectory, 2)
+            )
             moved = self.axes.to_first(values) if fits else values
-            yield dataclasses.replace(found, values=moved, walk=walk)
+            yield dataclasses.replace(found, values=moved, trajectory=trajectory)
 
 
 def function_to_first(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:

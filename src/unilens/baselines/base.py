@@ -9,27 +9,28 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._validation.settings import check_part
 from ..errors import UnilensError, require
 from ..registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BaselineResult:
     """A baseline, and what the search for it has left.
 
     Attributes:
         values: `(B, *S)`.
         record: what the search wrote down, each entry `(B, ...)`.
         weight: of this baseline among several, one for all inputs or `(B,)`; they sum to one.
-        walk: `(P, B, *S)`, the points of the search from the baseline to the input, both included.
+        trajectory: `(P, B, *S)`, the points of the search from the baseline to the input, both
+            included.
     """
 
     values: Tensor
     record: Mapping[str, Tensor] = field(default_factory=dict)
     weight: float | Tensor = 1.0
-    walk: Tensor | None = None
+    trajectory: Tensor | None = None
 
 
 class Baseline(Protocol):
@@ -39,30 +40,30 @@ class Baseline(Protocol):
     methods; the generator's initial seed is the run's seed (see `unilens._ops.random`).
 
     Optional: `passes`, what the search costs per input; `count`, how many baselines there are for
-    an input; `walks`, whether it keeps its walk; `near(model, inputs)`, whether its search begins
-    at the inputs themselves, so that it moves with them; `check(model, inputs)`, which raises
-    `NotApplicableError`; `reads_axes_from`, the fewest dimensions of inputs for which it counts
-    which of them holds the channels.
+    an input; `has_trajectory`, whether it keeps its trajectory; `near(model, inputs)`, whether its
+    search begins at the inputs themselves, so that it moves with them; `check(model, inputs)`,
+    which raises `NotApplicableError`; `reads_axes_from`, the fewest dimensions of inputs for which
+    it counts which of them holds the channels.
     """
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> Tensor | Found | Iterable[Found]:
+    ) -> Tensor | BaselineResult | Iterable[BaselineResult]:
         """Return the baseline `(B, *S)`, on the inputs' device and in their dtype, or several."""
 
 
 baselines: Registry[Baseline] = Registry("baseline")
 
 
-def found_baselines(given: object) -> Iterator[Found]:
+def baseline_results(given: object) -> Iterator[BaselineResult]:
     """Yield what a baseline gave, one by one; raise where it is none, or something else."""
     if isinstance(given, Tensor):
-        given = Found(given)
+        given = BaselineResult(given)
     several = given if isinstance(given, Iterable) else [given]
     none = True
     for found in several:
         none = False
-        if not isinstance(found, Found):
+        if not isinstance(found, BaselineResult):
             raise UnilensError(
                 f"expected a baseline to give a tensor (B, *S) or several Found, got "
                 f"{type(found).__name__}; return one, as torch.zeros_like(inputs)"
@@ -75,7 +76,7 @@ def found_baselines(given: object) -> Iterator[Found]:
     )
 
 
-def single(several: Iterable[Found]) -> Found:
+def single(several: Iterable[BaselineResult]) -> BaselineResult:
     """Return the only baseline; raise where there are several."""
     found = list(several)
     _check_one(len(found))
@@ -98,9 +99,9 @@ def built(given: Iterable[str | Baseline]) -> list[Baseline]:
     return [baselines[one]() if isinstance(one, str) else one for one in given]
 
 
-def passes_of(baseline: object) -> Passes:
+def passes_of(baseline: object) -> PassCount:
     """Return what the search for a baseline costs per input: nothing where it does not say."""
-    return cast(Passes, getattr(baseline, "passes", Passes(0, 0)))
+    return cast(PassCount, getattr(baseline, "passes", PassCount(0, 0)))
 
 
 def check_fits(part: object, model: Evaluator, inputs: Tensor) -> None:

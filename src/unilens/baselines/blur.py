@@ -12,7 +12,7 @@ from torch.nn.functional import conv1d, pad
 
 from .._engine.evaluator import Evaluator
 from .._engine.packing import by_part
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._validation.settings import Settings, check_choice, check_number
 from ..errors import NotApplicableError, UnilensError
 from ..registry import Card
@@ -100,7 +100,7 @@ def blurred(
             f"expected a blur of at most {_WIDEST * size} pixels for inputs of {size}, got "
             f"{sigma:g}; nothing is left to blur"
         )
-    values = wide(inputs)
+    values = to_float64(inputs)
     slopes = torch.zeros_like(values)
     for dim in range(2, values.ndim):
         if slope:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, Objective, Passes
+from .._engine.evaluator import Evaluator, Objective, PassCount
 from .._engine.output_detection import output_spec
 from .._ops.random import per_input, uniform
 from .._validation.settings import (
@@ -22,7 +22,7 @@ from .._validation.settings import (
 from ..outputs import OutputSpec
 from ..registry import Card
 from .adam import Adam
-from .base import Found, baselines
+from .base import BaselineResult, baselines
 
 _STARTS = ("input", "black", "noise")
 
@@ -64,9 +64,9 @@ class MaxEntropy(Settings):
         check_bounds(self.bounds)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input: one per iteration, and one more entropy."""
-        return Passes(self.iterations + 1, self.iterations)
+        return PassCount(self.iterations + 1, self.iterations)
 
     def near(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether the search begins at the inputs."""
@@ -74,7 +74,7 @@ class MaxEntropy(Settings):
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> Found:
+    ) -> BaselineResult:
         """Return the baseline with the record `entropy_gap` `(B, iterations + 1)`, in nats."""
         objective = _entropy_gap(output_spec(model, inputs), target)
         values = self._start(inputs, generator)
@@ -87,7 +87,7 @@ class MaxEntropy(Settings):
             if self.clamp:
                 values = values.clamp(*self.bounds)
         gaps.append(objective(model(values), torch.arange(len(values), device=values.device)))
-        return Found(values, {"entropy_gap": torch.stack(gaps, dim=1)})
+        return BaselineResult(values, {"entropy_gap": torch.stack(gaps, dim=1)})
 
     def _start(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         if self.start == "input":

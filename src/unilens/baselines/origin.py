@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._engine.packing import by_part
 from .._ops.spatial import has_regions
 from .._validation.settings import Settings, check_choice, check_part
 from .base import (
     Baseline,
+    baseline_results,
     baselines,
     built,
     check_fits,
     check_single,
-    found_baselines,
     passes_of,
     single,
 )
@@ -57,7 +57,7 @@ class Origin(Settings):
         return 4 if self.given == "auto" else getattr(self._baseline, "reads_axes_from", None)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
         return passes_of(self._baseline)
 
@@ -86,7 +86,7 @@ class Origin(Settings):
         if self._baseline is None:
             return by_part(model, _blurred_if_image, inputs / units) * units
         given = self._baseline(model, inputs, target, generator=generator)
-        return single(found_baselines(given)).values
+        return single(baseline_results(given)).values
 
     @property
     def _baseline(self) -> Baseline | None:

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import Layout, Name, in_part
+from .._engine.packing import InputSpec, Name, in_part
 from .._validation.arrays import as_number, to_tensor
 from .._validation.settings import check_part
 from ..errors import UnilensError, require
 from .base import (
     Baseline,
+    baseline_results,
     baselines,
     check_fits,
     check_single,
-    found_baselines,
     passes_of,
     single,
 )
@@ -140,7 +140,7 @@ class ByPart:
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise where the parts are not the inputs', or a baseline does not fit its part."""
         known = self._baselines
-        for name, part in self._layout(model).cut(inputs).items():
+        for name, part in self._input_spec(model).split(inputs).items():
             try:
                 check_fits(known[name], model, part)
             except UnilensError as error:
@@ -150,24 +150,24 @@ class ByPart:
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, D)`; see `Baseline`."""
-        layout, known, values = self._layout(model), self._baselines, {}
-        for name, part in layout.cut(inputs).items():
+        input_spec, known, values = self._input_spec(model), self._baselines, {}
+        for name, part in input_spec.split(inputs).items():
             try:
                 given = known[name](model, part, target, generator=generator)
             except UnilensError as error:
                 in_part(name, error)
-            values[name] = single(found_baselines(given)).values
-        return layout.join(values)
+            values[name] = single(baseline_results(given)).values
+        return input_spec.concat(values)
 
-    def _layout(self, model: Evaluator) -> Layout:
-        layout, mine = model.parts, list(self._baselines)
-        if layout is None or set(layout.shapes) != set(mine):
-            came = "a single tensor" if layout is None else f"the parts {layout}"
+    def _input_spec(self, model: Evaluator) -> InputSpec:
+        input_spec, mine = model.input_spec, list(self._baselines)
+        if input_spec is None or set(input_spec.shapes) != set(mine):
+            came = "a single tensor" if input_spec is None else f"the parts {input_spec}"
             raise UnilensError(
                 f"expected inputs with the parts {', '.join(map(str, mine))}, each of which has a "
                 f"baseline, got {came}; name the same parts in inputs and baseline"
             )
-        return layout
+        return input_spec
 
 
 def as_baseline(given: object) -> Baseline:

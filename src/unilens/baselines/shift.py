@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .._ops.precision import l2_norm, per_item
-from .._ops.spatial import cell_of, sum_by_cell
+from .._ops.precision import expand_like, l2_norm
+from .._ops.spatial import grid_cell_index, sum_by_cell
 
 
 def by_cells(values: Tensor, grid: int) -> Tensor:
     """Return images whose values are the means over the cells of a grid of so many by side."""
-    cell = cell_of(values.shape[2:], grid).to(values.device)
+    cell = grid_cell_index(values.shape[2:], grid).to(values.device)
     means = sum_by_cell(values.flatten(0, 1), cell) / cell.flatten().bincount()
     return means[:, cell].view_as(values)
 
@@ -35,4 +35,4 @@ def roughness(shift: Tensor) -> Tensor:
 def to_length(values: Tensor, length: Tensor) -> Tensor:
     """Scale each input to an l2 norm `(B,)`; one that is zero has no direction and stays zero."""
     norm = l2_norm(values)
-    return values * per_item(torch.where(norm > 0, length / norm, 0.0), values)
+    return values * expand_like(torch.where(norm > 0, length / norm, 0.0), values)

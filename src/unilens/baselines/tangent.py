@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._engine.score_gradient import ScoreGradient
-from .._ops.precision import per_item, wide
+from .._ops.precision import expand_like, to_float64
 from .._validation.inputs import check_baseline
 from .._validation.settings import Settings, check_bounds, check_count, check_number
 from ..errors import NotApplicableError, require
@@ -25,13 +25,13 @@ from ..scores import resolve as resolve_score
 from .adam import Adam
 from .base import (
     Baseline,
-    Found,
+    BaselineResult,
+    baseline_results,
     baselines,
     built,
     check_fits,
     check_several,
     check_single,
-    found_baselines,
     passes_of,
 )
 
@@ -106,12 +106,12 @@ class TangentAligned(Settings):
         quadrature(self.rule, self.n_steps)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input; a product with a Hessian counts as two of each."""
         climbed = self.ascents * (3 * self.iterations + 1) * self.n_steps
-        total = Passes(climbed, climbed) if self.iterations else Passes(0, 0)
+        total = PassCount(climbed, climbed) if self.iterations else PassCount(0, 0)
         tried = len(self.starts) * self.n_steps
-        total += Passes(tried, tried)
+        total += PassCount(tried, tried)
         for start in built(self.starts):
             total += passes_of(start)
         return total
@@ -129,7 +129,7 @@ class TangentAligned(Settings):
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> Found:
+    ) -> BaselineResult:
         """Return the baseline with the record of the search.
 
         `start_alignment` `(B, starts)`: mu from each start. `alignment` `(B, ascents,
@@ -147,7 +147,7 @@ class TangentAligned(Settings):
         chosen = order[: self.ascents]
         best = _Best(_taken(starts, order[:1])[0], tried.gather(0, order[:1])[0])
         trace = self._climb(objective, _taken(starts, chosen), tried.gather(0, chosen), best)
-        return Found(best.points, {"start_alignment": tried.T, "alignment": trace})
+        return BaselineResult(best.points, {"start_alignment": tried.T, "alignment": trace})
 
     def _climb(
         self, objective: _Alignment, points: Tensor, alignment: Tensor, best: _Best
@@ -171,7 +171,9 @@ class TangentAligned(Settings):
         """Return the base-points `(n, B, *S)` to begin from, inside the box."""
         found = []
         for start in built(self.starts):
-            given = list(found_baselines(start(model, inputs.clone(), target, generator=generator)))
+            given = list(
+                baseline_results(start(model, inputs.clone(), target, generator=generator))
+            )
             require(len(given) == 1, f"expected one baseline per start, got {len(given)}")
             check_baseline(given[0].values, inputs)
             found.append(given[0].values.detach().to(inputs).clamp(*self.bounds))
@@ -204,11 +206,11 @@ class _Alignment:
 
     def _pull(self, values: Tensor, contents: Tensor) -> Tensor:
         """Return the gradient of mu in maps `(B, *S)`: (P A / mu - mu A) / |A|^2."""
-        inside, whole = self._space.project(values), wide(values)
+        inside, whole = self._space.project(values), to_float64(values)
         squares = whole.flatten(1).square().sum(1)
-        pull = (inside * per_item(1 / contents, inside) - whole * per_item(contents, whole)) / (
-            per_item(squares, whole)
-        )
+        pull = (
+            inside * expand_like(1 / contents, inside) - whole * expand_like(contents, whole)
+        ) / (expand_like(squares, whole))
         return pull.nan_to_num(0.0, 0.0, 0.0).to(values.dtype)
 
     def _mean_gradient(self, points: Tensor) -> Tensor:
@@ -247,7 +249,7 @@ class _Best:
         """Take points `(n, B, *S)` where mu `(n, B)` is larger than before."""
         for some, content in zip(points, alignment, strict=True):
             better = content > self._alignment.nan_to_num(-1.0)
-            self.points = torch.where(per_item(better, some).bool(), some, self.points)
+            self.points = torch.where(expand_like(better, some).bool(), some, self.points)
             self._alignment = torch.where(better, content, self._alignment)
 
 

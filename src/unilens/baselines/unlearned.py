@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .._engine.evaluator import UNLEARNED_WEIGHTS, Evaluator, Objective, Passes
+from .._engine.evaluator import UNLEARNED_WEIGHTS, Evaluator, Objective, PassCount
 from .._engine.output_detection import output_spec
-from .._ops.precision import l2_norm, per_item, wide
+from .._ops.precision import expand_like, l2_norm, to_float64
 from .._ops.random import generator_of, per_input, standard_normal
 from .._ops.spatial import has_regions
 from .._validation.settings import (
@@ -28,7 +28,7 @@ from .._validation.settings import (
 from ..errors import NotApplicableError, UnilensError, require
 from ..outputs import OutputSpec
 from ..registry import Card
-from .base import Baseline, Found, baselines
+from .base import Baseline, BaselineResult, baselines
 from .origin import Origin
 from .shift import by_cells, roughness, to_length
 
@@ -167,12 +167,12 @@ class Unlearned(Settings):
         return min((least for least in found if least is not None), default=None)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input, at most: T, one more loss, and what is wanted."""
-        each = Passes(self.matching_steps + 1, self.matching_steps)
+        each = PassCount(self.matching_steps + 1, self.matching_steps)
         unlearned = self.matching_target == "unlearned"
         steps = self.unlearning_steps if unlearned else 0
-        total = Passes(steps + 1, steps)
+        total = PassCount(steps + 1, steps)
         for origin in self._origins:
             total += each + origin.passes
         return total
@@ -193,7 +193,7 @@ class Unlearned(Settings):
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> Found | list[Found]:
+    ) -> BaselineResult | list[BaselineResult]:
         """Return a baseline per origin, with the record `matching_loss` `(B, T + 1)`, in nats.
 
         Where the search of an input ended before, its last loss is repeated.
@@ -212,7 +212,7 @@ class Unlearned(Settings):
     def _radius(self, origin: Tensor, inputs: Tensor) -> Tensor:
         """Return epsilon of each input `(B,)`."""
         if origin is inputs:
-            return wide(inputs.new_full((len(inputs),), self.budget))
+            return to_float64(inputs.new_full((len(inputs),), self.budget))
         return self.budget * l2_norm((origin - inputs) / self._units(inputs))
 
     def _search(
@@ -223,7 +223,7 @@ class Unlearned(Settings):
         target: Tensor,
         wanted: Tensor,
         generator: torch.Generator,
-    ) -> Found:
+    ) -> BaselineResult:
         """Return the baseline near the origin whose output is the wanted one."""
         units, spec = self._units(origin), output_spec(model, origin)
         shift = self._start(origin, radius, generator)
@@ -253,7 +253,7 @@ class Unlearned(Settings):
         baseline = origin + shift * units
         losses.append(_divergence(spec, target, wanted)(model(baseline), rows))
         losses += losses[-1:] * (self.matching_steps + 1 - len(losses))
-        return Found(baseline, {"matching_loss": torch.stack(losses, dim=1)})
+        return BaselineResult(baseline, {"matching_loss": torch.stack(losses, dim=1)})
 
     def _shaped(self, gradient: Tensor, shift: Tensor) -> Tensor:
         """Return the gradient `(B, *S)` with the penalty's, in the space that shifts are of."""
@@ -268,7 +268,7 @@ class Unlearned(Settings):
         spec = output_spec(model, inputs)
         spec.check_classes()
         if self.matching_target == "unlearned":
-            outputs = model.outputs_after_ascent(
+            outputs = model.unlearned_logits(
                 inputs,
                 lambda outputs, rows: cross_entropy(
                     *spec.class_logits(outputs, target[rows]), reduction="none"
@@ -313,12 +313,14 @@ class Unlearned(Settings):
         noise = per_input(inputs, generator, lambda g: standard_normal(shape, g))
         if self.start == "sphere":
             return to_length(noise, radius)
-        return noise * per_item(radius / math.sqrt(shape.numel()), noise)
+        return noise * expand_like(radius / math.sqrt(shape.numel()), noise)
 
     def _project(self, inputs: Tensor, shift: Tensor, radius: Tensor, units: Tensor) -> Tensor:
         projected = to_length(shift, radius)
         if self.projection == "ball":
-            projected = torch.where(per_item(l2_norm(shift) <= radius, shift) > 0, shift, projected)
+            projected = torch.where(
+                expand_like(l2_norm(shift) <= radius, shift) > 0, shift, projected
+            )
         if self.clamp:
             return ((inputs + projected * units).clamp(*self.bounds) - inputs) / units
         return projected

@@ -24,7 +24,7 @@ from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError, first_line, require
 from ..explainer import Explainer
 from ..metrics import Measurement
-from ..metrics.cache import Memo
+from ..metrics.cache import MetricCache
 from ..models import PixelClassifier, load_model
 from ..output.viz import overlay, pixels
 from ..provenance import describe
@@ -80,12 +80,12 @@ class Seen:
     Attributes:
         pixels: `(1, 3, H, W)`.
         known: what its rows say of it.
-        memo: what its maps and metrics share.
+        cache: what its maps and metrics share.
     """
 
     pixels: Tensor
     known: Row
-    memo: Memo
+    cache: MetricCache
 
 
 class Workbench:
@@ -167,8 +167,8 @@ class Workbench:
                 "give labels, or explain the predicted class"
             )
         inputs = taken.to(plan.device, getattr(torch, plan.dtype))[None]
-        memo = Memo(loaded.evaluator, inputs)
-        outputs = memo.outputs(loaded.evaluator, inputs)
+        cache = MetricCache(loaded.evaluator, inputs)
+        outputs = cache.outputs(loaded.evaluator, inputs)
         spec = output_spec(loaded.evaluator, inputs, outputs)
         predicted = int(spec.predicted(outputs))
         target = label if plan.target == "label" else predicted
@@ -186,7 +186,7 @@ class Workbench:
             "target": target,
             "confidence": _number(spec.probabilities(outputs)[0, target]),
         }
-        return Seen(inputs, known, memo)
+        return Seen(inputs, known, cache)
 
     def _of_method(
         self,
@@ -250,7 +250,7 @@ class Workbench:
                 attribution,
                 method=explainer,
                 seed=self._plan.seed,
-                memo=seen.memo,
+                cache=seen.cache,
             )
             said = _said(found)
         except Exception as error:

@@ -21,7 +21,7 @@ from ..attribution import Attribution
 from ..errors import UnilensError, require
 from ..explainer import Explainer
 from ..methods import methods
-from ..metrics import Measurement, Memo, Metric, MetricCard, metrics
+from ..metrics import Measurement, Metric, MetricCache, MetricCard, metrics
 from ..models import DEFAULT_MODEL, PixelClassifier, load_model
 from ..models.images import decode_image
 from ..output import records
@@ -116,7 +116,7 @@ def evaluate(
             try:
                 pixels = classifier.preprocess(source.load(values)).to(device)[None]
                 inside = _read_mask(masks[number], classifier) if masks else None
-                memo = Memo(evaluator, pixels)
+                cache = MetricCache(evaluator, pixels)
             except UnilensError as error:
                 unread += 1
                 complain(error)
@@ -125,7 +125,7 @@ def evaluate(
             for name, explainer in explainers.items():
                 shown = escape(printable(f"{source.name}: {name}"))
                 progress.update(task, description=shown)
-                of_map = _Map(evaluator, pixels, explainer, index, seed, inside, memo)
+                of_map = _Map(evaluator, pixels, explainer, index, seed, inside, cache)
                 for text, measure in measures.items():
                     row = {"source": source.shown, "method": name, "metric": text}
                     rows.append(row | of_map.measured(measure))
@@ -153,10 +153,10 @@ class _Map:
         target: int | None,
         seed: int,
         mask: Tensor | None,
-        memo: Memo,
+        cache: MetricCache,
     ) -> None:
         self._evaluator, self._pixels, self._explainer = evaluator, pixels, explainer
-        self._target, self._seed, self._mask, self._memo = target, seed, mask, memo
+        self._target, self._seed, self._mask, self._memo = target, seed, mask, cache
         self._made: Attribution | UnilensError | None = None
 
     def measured(self, measure: Metric) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class _Map:
                 method=self._explainer,
                 mask=self._mask,
                 seed=self._seed,
-                memo=self._memo,
+                cache=self._memo,
             )
         except UnilensError as error:
             return {"target": None, "value": None, "reason": str(error)}

@@ -19,7 +19,7 @@ from .._engine.evaluator import Evaluator
 from ..baselines import baselines
 from ..errors import UnilensError
 from ..methods import methods
-from ..metrics import MetricCard, corruptions, fills, metrics, similarities
+from ..metrics import MetricCard, corruptions, imputers, metrics, similarities
 from ..metrics.robustness.corruptions import PACKAGED
 from ..models import DEFAULT_MODEL, PixelClassifier, load_model, models, samples
 from ..paths import paths
@@ -54,7 +54,7 @@ def list_(
         Kind.PATHS: paths,
         Kind.WEIGHTINGS: weightings,
         Kind.METRICS: metrics,
-        Kind.FILLS: fills,
+        Kind.FILLS: imputers,
         Kind.SIMILARITIES: similarities,
         Kind.CORRUPTIONS: corruptions,
         Kind.MODELS: models,

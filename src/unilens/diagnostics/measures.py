@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._ops.correlation import spearman
-from .._ops.precision import l2_norm, per_item, wide
+from .._ops.precision import expand_like, l2_norm, to_float64
 from .trace import Trace
 
 FLAT_SLOPE = 0.1
@@ -39,7 +39,7 @@ def flat_fraction(trace: Trace) -> Tensor:
     lengths = trace.fraction.diff(dim=0)
     mean_change = (trace.score[-1] - trace.score[0]).abs()
     flat = trace.score.diff(dim=0).abs() < FLAT_SLOPE * mean_change * lengths
-    share = wide(flat * lengths).T.contiguous().sum(1)
+    share = to_float64(flat * lengths).T.contiguous().sum(1)
     return share.masked_fill(mean_change == 0, torch.nan)
 
 
@@ -82,10 +82,10 @@ def top_curvature(
     """
     vectors, value = start, torch.zeros_like(l2_norm(start, 2))
     for _ in range(iterations):
-        vectors = vectors / per_item(l2_norm(vectors, 2), vectors)
+        vectors = vectors / expand_like(l2_norm(vectors, 2), vectors)
         image = product(vectors)
-        value = wide(vectors * image).flatten(2).sum(2)
-        vectors = torch.where(per_item(l2_norm(image, 2), image) > 0, image, vectors)
+        value = to_float64(vectors * image).flatten(2).sum(2)
+        vectors = torch.where(expand_like(l2_norm(image, 2), image) > 0, image, vectors)
     return value
 
 
@@ -104,22 +104,22 @@ def lanczos_curvature(
         iterations: products taken, and vectors kept.
     """
     size = min(iterations, start[0, 0].numel())
-    vector, basis = wide(start) / per_item(l2_norm(start, 2), wide(start)), []
+    vector, basis = to_float64(start) / expand_like(l2_norm(start, 2), to_float64(start)), []
     matrix = vector.new_zeros(*start.shape[:2], size, size)
     for step in range(size):
         basis.append(vector)
-        image = wide(product(vector.to(start.dtype)))
+        image = to_float64(product(vector.to(start.dtype)))
         for _ in range(2):
             for row, known in enumerate(basis):
                 share = (known * image).flatten(2).sum(2)
-                image = image - per_item(share, image) * known
+                image = image - expand_like(share, image) * known
                 if row == step:
                     matrix[..., step, step] += share
         length = l2_norm(image, 2)
         going = length > 1e-10 * matrix.abs().amax((2, 3))
         if step + 1 < size:
             matrix[..., step, step + 1] = matrix[..., step + 1, step] = length * going
-        vector = per_item(torch.where(going, 1 / length, 0.0), image) * image
+        vector = expand_like(torch.where(going, 1 / length, 0.0), image) * image
     values = torch.linalg.eigvalsh(matrix)
     return torch.where(
         values[..., -1].abs() >= values[..., 0].abs(), values[..., -1], values[..., 0]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluation
-from .._ops.precision import l2_norm, wide
+from .._ops.precision import l2_norm, to_float64
 from ..outputs import LOGITS, OutputSpec
 
 
@@ -83,7 +83,7 @@ class Recorder:
             torch.tensor([fraction], dtype=torch.float32), outputs.unsqueeze(0), score.unsqueeze(0)
         )
 
-    def leg(self, fraction: Tensor, points: Tensor, evaluation: Evaluation) -> None:
+    def chunk(self, fraction: Tensor, points: Tensor, evaluation: Evaluation) -> None:
         """Note what the passes at some points `(n, B, *S)` have shown."""
         self._add(fraction, evaluation.outputs, evaluation.values)
         for here in zip(points.detach(), evaluation.gradients.detach(), strict=True):
@@ -111,7 +111,7 @@ class Recorder:
     def trace(self) -> Trace:
         """Return everything noted so far."""
         scores = torch.cat(self._scores)
-        changes = torch.stack([torch.full_like(wide(scores[0]), -torch.inf), *self._changes])
+        changes = torch.stack([torch.full_like(to_float64(scores[0]), -torch.inf), *self._changes])
         largest = changes.amax(0)
         return Trace(
             fraction=torch.cat(self._fractions),

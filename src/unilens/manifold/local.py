@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._validation.references import check_references
 from .._validation.settings import Settings, check_count
 from ..errors import require
@@ -59,7 +59,7 @@ class LocalPCA(Settings):
     def __call__(self, inputs: Tensor) -> TangentSpace:
         """Return the tangent spaces; see `Manifold`."""
         references = self.references.to(inputs.device).flatten(1)
-        found = [self._space(wide(one.flatten()), references) for one in inputs]
+        found = [self._space(to_float64(one.flatten()), references) for one in inputs]
         return TangentSpace(
             torch.cat([one.basis for one in found]), torch.cat([one.rank for one in found])
         )
@@ -67,8 +67,8 @@ class LocalPCA(Settings):
     def _space(self, one: Tensor, references: Tensor) -> TangentSpace:
         """Return the space of the largest principal components about one input `(d,)`."""
         blocks = references.split(max(1, _AT_ONCE // one.numel()))
-        distances = torch.cat([(wide(some) - one).square().sum(1) for some in blocks])
-        near = wide(references[distances.topk(self.neighbours, largest=False).indices])
+        distances = torch.cat([(to_float64(some) - one).square().sum(1) for some in blocks])
+        near = to_float64(references[distances.topk(self.neighbours, largest=False).indices])
         _, sizes, right = torch.linalg.svd(near - near.mean(0), full_matrices=False)
         rounded = torch.finfo(references.dtype).eps * near.norm()
         directions = sizes[: self.dimension, None] * right[: self.dimension]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._validation.settings import check_count
 from ..errors import require
 from .tangent import TangentSpace, check_shape
@@ -43,15 +43,15 @@ class PCA:
             dimension: k.
         """
         dimension = check_count("dimension", dimension)
-        mean = wide(inputs).mean(0)
-        centred = (wide(inputs) - mean).flatten(1)
+        mean = to_float64(inputs).mean(0)
+        centred = (to_float64(inputs) - mean).flatten(1)
         require(
             dimension <= min(len(inputs) - 1, centred.shape[1]),
             f"expected dimension to be at most {min(len(inputs) - 1, centred.shape[1])}, from "
             f"{len(inputs)} inputs of {centred.shape[1]} values, got {dimension}",
         )
         _, sizes, right = torch.linalg.svd(centred, full_matrices=False)
-        least = 4 * torch.finfo(inputs.dtype).eps * wide(inputs).norm()
+        least = 4 * torch.finfo(inputs.dtype).eps * to_float64(inputs).norm()
         kept = right[:dimension] * (sizes[:dimension, None] > least)
         return cls(mean, kept.T.contiguous())
 
@@ -67,17 +67,17 @@ class PCA:
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the codes `(B, k)`."""
-        centred = wide(inputs) - wide(self.mean).to(inputs.device)
+        centred = to_float64(inputs) - to_float64(self.mean).to(inputs.device)
         return centred.flatten(1) @ self._components(inputs)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the points `(B, *S)` of the plane."""
-        flat = wide(codes) @ self._components(codes).T
-        return flat.unflatten(1, self.mean.shape) + wide(self.mean).to(codes.device)
+        flat = to_float64(codes) @ self._components(codes).T
+        return flat.unflatten(1, self.mean.shape) + to_float64(self.mean).to(codes.device)
 
     def reconstruct(self, inputs: Tensor) -> Tensor:
         """Return the nearest points of the plane `(B, *S)`."""
         return self.decode(self.encode(inputs))
 
     def _components(self, like: Tensor) -> Tensor:
-        return wide(self.components).to(like.device)
+        return to_float64(self.components).to(like.device)

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from .._ops.precision import l2_norm, wide
+from .._ops.precision import l2_norm, to_float64
 from ..errors import NotApplicableError, UnilensError, require
 
 _ORTHONORMAL = 1e-4
@@ -52,17 +52,17 @@ class TangentSpace:
         )
         if tolerance is None:
             tolerance = rounding(vectors.dtype, vectors.shape[2])
-        found = [_basis(one, tolerance) for one in wide(vectors)]
+        found = [_basis(one, tolerance) for one in to_float64(vectors)]
         return cls(*(torch.stack(column) for column in zip(*found, strict=True)))
 
     @property
     def random_level(self) -> Tensor:
         """sqrt(rank / d), `(B,)`: the content of a random direction (root of the mean square)."""
-        return wide(self.rank).div(self.basis.shape[1]).sqrt()
+        return to_float64(self.rank).div(self.basis.shape[1]).sqrt()
 
     def project(self, values: Tensor) -> Tensor:
         """Return the part of maps `(B, *S)` that lies in the tangent space, in float64."""
-        flat = wide(values).flatten(1)
+        flat = to_float64(values).flatten(1)
         parts = [basis @ (basis.T @ one) for basis, one in zip(self.basis, flat, strict=True)]
         return torch.stack(parts).view(values.shape)
 
@@ -74,7 +74,7 @@ class TangentSpace:
         References:
             Simpson et al. 2024, arXiv 2503.08240 (mu_x); Bordt et al. 2022, arXiv 2206.07387.
         """
-        flat = wide(values).flatten(1)
+        flat = to_float64(values).flatten(1)
         inside = [(basis.T @ one).norm() for basis, one in zip(self.basis, flat, strict=True)]
         content = (torch.stack(inside) / l2_norm(values)).clamp(max=1.0)
         return content.masked_fill(self.rank == 0, math.nan)
@@ -139,7 +139,7 @@ def spaces_at(manifold: Manifold, inputs: Tensor) -> TangentSpace:
             f"expected the manifold to give a TangentSpace with a basis {tuple(wanted)} x k, got "
             f"{came}"
         )
-    like = wide(inputs[:0])
+    like = to_float64(inputs[:0])
     space = TangentSpace(found.basis.to(like.dtype).to(like.device), torch.as_tensor(found.rank))
     _check_orthonormal(space, len(inputs))
     return TangentSpace(space.basis, space.rank.to(like.device))
@@ -159,4 +159,4 @@ def _check_orthonormal(space: TangentSpace, count: int) -> None:
 
 def reconstruction_error(reconstructed: Tensor, inputs: Tensor) -> Tensor:
     """Return the root of the mean squared error of each input `(B,)`, in the inputs' units."""
-    return (wide(reconstructed) - wide(inputs)).flatten(1).square().mean(1).sqrt()
+    return (to_float64(reconstructed) - to_float64(inputs)).flatten(1).square().mean(1).sqrt()

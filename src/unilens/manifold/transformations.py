@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from ..errors import NotApplicableError
 from .tangent import TangentSpace
 
@@ -41,7 +41,9 @@ class Transformations:
         self.check(inputs)
         epsilon = torch.finfo(inputs.dtype).eps
         found = [
-            TangentSpace.spanned_by(_directions(wide(one), epsilon).unsqueeze(0), _MARGIN * epsilon)
+            TangentSpace.spanned_by(
+                _directions(to_float64(one), epsilon).unsqueeze(0), _MARGIN * epsilon
+            )
             for one in inputs
         ]
         return TangentSpace(

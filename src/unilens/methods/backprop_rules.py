@@ -19,9 +19,9 @@ from .._engine.activations import (
     Rule,
     own_functions,
 )
-from .._engine.evaluator import Evaluator, Passes, Run
+from .._engine.evaluator import Evaluator, PassCount, Run
 from .._engine.plans import MODEL_ERRORS
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._validation.inputs import not_differentiable, quantised
 from .._validation.references import check_references, references_for
 from .._validation.settings import check_part
@@ -30,7 +30,7 @@ from ..baselines import Baseline, Constant, baselines
 from ..baselines.base import check_fits, check_single, passes_of
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, first_line, require
-from ..explainer import Case, Method
+from ..explainer import ExplainContext, Method
 from ..registry import Card, Composed
 from ..scores import Score, logit
 from ..scores import resolve as resolve_score
@@ -111,12 +111,12 @@ class DeepLift(Method):
         check_part("baseline", self.baseline)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input: both ends go together, there and back.
 
         Beside them, the check takes a pass at the first input.
         """
-        return passes_of(self.baseline) + Passes(3, 2)
+        return passes_of(self.baseline) + PassCount(3, 2)
 
     @property
     def complete(self) -> bool:
@@ -129,13 +129,13 @@ class DeepLift(Method):
         check_fits(self.baseline, model, inputs)
         _check_rescale(model, inputs)
 
-    def _explain(self, case: Case) -> Attribution:
-        found = case.found(self.baseline)
-        pairs = case.evaluator.for_each(
-            len(case.inputs), lambda row: _rescale(case, row, found.values[row])
+    def _explain(self, context: ExplainContext) -> Attribution:
+        found = context.found(self.baseline)
+        pairs = context.evaluator.for_each(
+            len(context.inputs), lambda row: _rescale(context, row, found.values[row])
         )
         values, start = (torch.stack(column) for column in zip(*pairs, strict=True))
-        return _compared(case, values, found.values, start, found.record)
+        return _compared(context, values, found.values, start, found.record)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +161,10 @@ class DeepLiftShap(Method):
         _check_logit(self.score)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input; for one reference where none are given."""
         count = 1 if self.references is None else len(self.references)
-        return Passes(1 + 2 * count, 2 * count)
+        return PassCount(1 + 2 * count, 2 * count)
 
     @property
     def complete(self) -> bool:
@@ -176,19 +176,19 @@ class DeepLiftShap(Method):
         references_for("deeplift_shap", self.references, inputs)
         _check_rescale(model, inputs)
 
-    def _explain(self, case: Case) -> Attribution:
-        references = references_for("deeplift_shap", self.references, case.inputs)
+    def _explain(self, context: ExplainContext) -> Attribution:
+        references = references_for("deeplift_shap", self.references, context.inputs)
         count = len(references)
 
         def mean_of(row: int) -> tuple[Tensor, Tensor]:
-            pairs = [_rescale(case, row, reference) for reference in references]
+            pairs = [_rescale(context, row, reference) for reference in references]
             values, scores = (sum(column) for column in zip(*pairs, strict=True))
             return values / count, scores / count
 
-        pairs = case.evaluator.for_each(len(case.inputs), mean_of)
+        pairs = context.evaluator.for_each(len(context.inputs), mean_of)
         values, start = (torch.stack(column) for column in zip(*pairs, strict=True))
-        mean = references.mean(0).expand_as(case.inputs).clone()
-        return _compared(case, values, mean, start)
+        mean = references.mean(0).expand_as(context.inputs).clone()
+        return _compared(context, values, mean, start)
 
 
 @dataclass(frozen=True)
@@ -211,9 +211,9 @@ class GuidedBackprop(Method):
         resolve_score(self.score)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return Passes(2, 1)
+        return PassCount(2, 1)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model has no ReLU to which the rule applies."""
@@ -232,18 +232,20 @@ class GuidedBackprop(Method):
     def _rules(self) -> dict[str, Rule]:
         return dict.fromkeys(("relu", "relu6"), _RELU_RULES[self._rule])
 
-    def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score, case.evaluator)
+    def _explain(self, context: ExplainContext) -> Attribution:
+        score = resolve_score(self.score, context.evaluator)
 
         def gradient(row: int) -> Tensor:
-            point = case.inputs[row : row + 1].clone().requires_grad_()
-            with _ruled(case.evaluator, point, self._rules) as (_, run):
-                total = score(run(point), case.target[row : row + 1]).sum()
-                return _gradient(case.evaluator.model, total, point)[0]
+            point = context.inputs[row : row + 1].clone().requires_grad_()
+            with _ruled(context.evaluator, point, self._rules) as (_, run):
+                total = score(run(point), context.target[row : row + 1]).sum()
+                return _gradient(context.evaluator.model, total, point)[0]
 
-        values = torch.stack(case.evaluator.for_each(len(case.inputs), gradient))
-        explained = score(case.outputs, case.target)
-        return Attribution(values, case.target, explained, case.outputs, complete=self.complete)
+        values = torch.stack(context.evaluator.for_each(len(context.inputs), gradient))
+        explained = score(context.outputs, context.target)
+        return Attribution(
+            values, context.target, explained, context.outputs, complete=self.complete
+        )
 
 
 @dataclass(frozen=True)
@@ -356,16 +358,16 @@ def _activation(call: Call) -> str | None:
     return call.function if call.function in _OTHERS else None
 
 
-def _rescale(case: Case, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
+def _rescale(context: ExplainContext, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
     """Return what one input's values add to the score of a baseline `(*S)`, and that score."""
-    points = torch.stack([case.inputs[row], baseline]).requires_grad_()
-    target = case.target[row].expand(2)
-    with _ruled(case.evaluator, points[:1], _RESCALE) as (rules, run):
+    points = torch.stack([context.inputs[row], baseline]).requires_grad_()
+    target = context.target[row].expand(2)
+    with _ruled(context.evaluator, points[:1], _RESCALE) as (rules, run):
         scores = logit(run(points), target)
-        multipliers = _gradient(case.evaluator.model, scores.sum(), points)[0]
+        multipliers = _gradient(context.evaluator.model, scores.sum(), points)[0]
     _refuse_others(rules)
-    values, start = multipliers * (case.inputs[row] - baseline), scores[1].detach()
-    share = _LARGEST_GAP.get(case.evaluator.plan(points[:1]).dtype, 1e-3)
+    values, start = multipliers * (context.inputs[row] - baseline), scores[1].detach()
+    share = _LARGEST_GAP.get(context.evaluator.plan(points[:1]).dtype, 1e-3)
     _check_complete(values, scores.detach(), share)
     return values, start
 
@@ -373,8 +375,10 @@ def _rescale(case: Case, row: int, baseline: Tensor) -> tuple[Tensor, Tensor]:
 def _check_complete(values: Tensor, scores: Tensor, share: float) -> None:
     """Raise where values miss the change of the scores `(2,)`: part of the model was not seen."""
     change, rounding = scores[0] - scores[1], 32 * torch.finfo(scores.dtype).eps
-    gap = float((wide(change) - wide(values).sum()).abs())
-    allowed = share * (wide(values).abs().sum() + change.abs()) + rounding * scores.abs().max()
+    gap = float((to_float64(change) - to_float64(values).sum()).abs())
+    allowed = (
+        share * (to_float64(values).abs().sum() + change.abs()) + rounding * scores.abs().max()
+    )
     if gap > float(allowed):
         raise NotApplicableError(
             f"deeplift's values miss the change of the score by {gap:.1g}: the model runs "
@@ -384,14 +388,18 @@ def _check_complete(values: Tensor, scores: Tensor, share: float) -> None:
 
 
 def _compared(
-    case: Case, values: Tensor, baseline: Tensor, start: Tensor, record: Mapping[str, Tensor] = {}
+    context: ExplainContext,
+    values: Tensor,
+    baseline: Tensor,
+    start: Tensor,
+    record: Mapping[str, Tensor] = {},
 ) -> Attribution:
-    score = logit(case.outputs, case.target)
+    score = logit(context.outputs, context.target)
     attribution = Attribution(
         values=values,
-        target=case.target,
+        target=context.target,
         score=score,
-        outputs=case.outputs,
+        outputs=context.outputs,
         baseline=baseline,
         baseline_score=start,
         record=record,
@@ -399,7 +407,7 @@ def _compared(
     return attribution.with_measured(
         completeness_gap=attribution.completeness_gap,
         score_change=score - start,
-        proximity=proximity(case.inputs, baseline),
+        proximity=proximity(context.inputs, baseline),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast, overload
 from torch import Tensor, nn
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import Parts, lay_out
+from .._engine.packing import Parts, pack
 from .._validation.inputs import Target
 from ..attribution import Attribution
 from ..baselines.parts import ByPart
@@ -125,5 +125,5 @@ def _references(given: Parts, inputs: Tensor | Parts) -> Tensor:
         f"expected references of shape (R, *S) beside inputs of one tensor, got "
         f"{type(given).__name__}; pass a tensor",
     )
-    layout = lay_out(to_tensors(cast(Parts, inputs))).layout
-    return layout.read("references", to_tensors(given))
+    input_spec = pack(to_tensors(cast(Parts, inputs))).input_spec
+    return input_spec.read("references", to_tensors(given))

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from .._engine.axes import ChannelsFirst, users_module
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._engine.plans import MODEL_ERRORS
 from .._ops.spatial import LINEAR
 from .._validation.inputs import not_differentiable
 from .._validation.settings import check_switch
 from ..attribution import Attribution
 from ..errors import NotApplicableError, UnknownNameError, first_line, require
-from ..explainer import Case, Method
+from ..explainer import ExplainContext, Method
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -81,37 +81,37 @@ class GradCAM(Method):
         check_switch("relu", self.relu)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input; the check takes one more, at the first input."""
-        return Passes(2, 1)
+        return PassCount(2, 1)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the layer, or every layer, gives no grid of places."""
         _watch(model, self.layer, inputs[:1])
 
-    def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score, case.evaluator)
-        found = case.evaluator.for_each(
-            len(case.inputs), functools.partial(self._explain_one, case, score)
+    def _explain(self, context: ExplainContext) -> Attribution:
+        score = resolve_score(self.score, context.evaluator)
+        found = context.evaluator.for_each(
+            len(context.inputs), functools.partial(self._explain_one, context, score)
         )
         attribution = Attribution(
-            torch.cat([_enlarge(cam, case.inputs) for _, cam in found]),
-            case.target,
-            score(case.outputs, case.target),
-            case.outputs,
+            torch.cat([_enlarge(cam, context.inputs) for _, cam in found]),
+            context.target,
+            score(context.outputs, context.target),
+            context.outputs,
             complete=self.complete,
         )
         return attribution.with_provenance(layers=[name for name, _ in found])
 
-    def _explain_one(self, case: Case, score: Score, index: int) -> tuple[str, Tensor]:
+    def _explain_one(self, context: ExplainContext, score: Score, index: int) -> tuple[str, Tensor]:
         """Return the layer's name and the map `(1, 1, *grid)` of one input."""
         here = slice(index, index + 1)
-        outputs, grids = _watch(case.evaluator, self.layer, case.inputs[here])
+        outputs, grids = _watch(context.evaluator, self.layer, context.inputs[here])
         with torch.enable_grad():
-            value = score(outputs, case.target[here]).sum()
+            value = score(outputs, context.target[here]).sum()
         if not value.requires_grad:
-            raise not_differentiable(case.evaluator.model, within="layers")
-        gradients = _slopes(case.evaluator.model, value, [grid.output for grid in grids])
+            raise not_differentiable(context.evaluator.model, within="layers")
+        gradients = _slopes(context.evaluator.model, value, [grid.output for grid in grids])
         name, channels, slopes = _last_with_influence(grids, gradients)
         _refuse_side_by_side([grid for grid in grids if grid.name == name])
         weights = slopes.mean(tuple(range(2, slopes.ndim)), keepdim=True)
@@ -141,9 +141,9 @@ class GuidedGradCAM(Method):
         GradCAM(self.layer, score=self.score)  # checks the settings
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input; the check takes more, at the first input."""
-        return Passes(3, 2)
+        return PassCount(3, 2)
 
     @property
     def _parts(self) -> tuple[GradCAM, GuidedBackprop]:
@@ -154,8 +154,8 @@ class GuidedGradCAM(Method):
         for part in self._parts:
             part.check(model, inputs)
 
-    def _explain(self, case: Case) -> Attribution:
-        cam, guided = (part._explain(case) for part in self._parts)
+    def _explain(self, context: ExplainContext) -> Attribution:
+        cam, guided = (part._explain(context) for part in self._parts)
         scaled = guided.values * cam.values.sum(1, keepdim=True)
         return dataclasses.replace(cam, values=scaled)
 

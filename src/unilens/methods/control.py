@@ -13,12 +13,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._ops.luminance import check_pictures, edges
 from .._ops.random import per_input, seed_for, standard_normal
-from .._ops.spatial import spread
+from .._ops.spatial import broadcast_over_channels
 from ..attribution import Attribution
-from ..explainer import Case, Method
+from ..explainer import ExplainContext, Method
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -39,14 +39,14 @@ class Control(Method):
         resolve_score(self.score)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return Passes(1, 0)
+        return PassCount(1, 0)
 
-    def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score, case.evaluator)(case.outputs, case.target)
-        values = self._values(case.inputs, case.seed)
-        return Attribution(values, case.target, score, case.outputs, complete=self.complete)
+    def _explain(self, context: ExplainContext) -> Attribution:
+        score = resolve_score(self.score, context.evaluator)(context.outputs, context.target)
+        values = self._values(context.inputs, context.seed)
+        return Attribution(values, context.target, score, context.outputs, complete=self.complete)
 
     @abstractmethod
     def _values(self, inputs: Tensor, seed: int) -> Tensor:
@@ -111,7 +111,7 @@ class EdgeMap(Control):
         check_pictures(inputs, "what has no edges needs another control; use method='random'")
 
     def _values(self, inputs: Tensor, seed: int) -> Tensor:
-        return spread(edges(inputs), inputs)
+        return broadcast_over_channels(edges(inputs), inputs)
 
 
 methods.add(

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._engine.score_gradient import ScoreGradient
-from .._ops.precision import per_item
+from .._ops.precision import expand_like
 from .._ops.random import per_input
 from .._validation.references import check_references, references_for
 from .._validation.settings import check_choice
 from ..attribution import Attribution
-from ..explainer import Case, Method
+from ..explainer import ExplainContext, Method
 from ..quadrature import quadrature
 from ..registry import Card
 from ..scores import Score
@@ -73,9 +73,9 @@ class ExpectedGradients(Method):
         check_references(self.references, optional=True)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input, with the references' scores."""
-        return Passes(self.n_steps + min(self._count, self.n_steps) + 1, self.n_steps)
+        return PassCount(self.n_steps + min(self._count, self.n_steps) + 1, self.n_steps)
 
     @property
     def complete(self) -> bool:
@@ -86,17 +86,17 @@ class ExpectedGradients(Method):
         """Raise `UnilensError` where references are missing or have another shape."""
         references_for("expected_gradients", self.references, inputs)
 
-    def _explain(self, case: Case) -> Attribution:
-        references = references_for("expected_gradients", self.references, case.inputs)
-        score = resolve_score(self.score, case.evaluator)
-        gradient = ScoreGradient(case.evaluator, score, case.target)
-        draws = self._draw(case)
-        total = torch.zeros_like(case.inputs)
-        baseline = torch.zeros_like(case.inputs)
-        for chosen, places in self._blocks(case, *draws):
+    def _explain(self, context: ExplainContext) -> Attribution:
+        references = references_for("expected_gradients", self.references, context.inputs)
+        score = resolve_score(self.score, context.evaluator)
+        gradient = ScoreGradient(context.evaluator, score, context.target)
+        draws = self._draw(context)
+        total = torch.zeros_like(context.inputs)
+        baseline = torch.zeros_like(context.inputs)
+        for chosen, places in self._blocks(context, *draws):
             start = references[chosen]
-            direction = case.inputs - start
-            points = start + per_item(places, start) * direction
+            direction = context.inputs - start
+            points = start + expand_like(places, start) * direction
             for one, way, from_ in zip(
                 gradient(points).gradients, direction, start, strict=True
             ):  # one by one: no sum whose rounding depends on the batch
@@ -104,11 +104,11 @@ class ExpectedGradients(Method):
                 baseline += from_
         attribution = Attribution(
             values=total / self.n_steps,
-            target=case.target,
-            score=score(case.outputs, case.target),
-            outputs=case.outputs,
+            target=context.target,
+            score=score(context.outputs, context.target),
+            outputs=context.outputs,
             baseline=baseline / self.n_steps,
-            baseline_score=self._mean_score(case, references, draws.chosen),
+            baseline_score=self._mean_score(context, references, draws.chosen),
             complete=self.complete,
         )
         assert attribution.baseline_score is not None
@@ -121,7 +121,7 @@ class ExpectedGradients(Method):
     def _count(self) -> int:
         return 0 if self.references is None else len(self.references)
 
-    def _draw(self, case: Case) -> _Draws:
+    def _draw(self, context: ExplainContext) -> _Draws:
         def draw(own: torch.Generator) -> Tensor:
             uniform = torch.rand(self.n_steps, generator=own, dtype=torch.float64)
             if self.sampling == "independent":
@@ -132,34 +132,34 @@ class ExpectedGradients(Method):
             places = (torch.arange(self.n_steps) + uniform) / self.n_steps
             return torch.stack([torch.cat(orders)[: self.n_steps], places])
 
-        drawn = per_input(case.inputs, torch.Generator().manual_seed(case.seed), draw)
+        drawn = per_input(context.inputs, torch.Generator().manual_seed(context.seed), draw)
         chosen, places = drawn.permute(1, 2, 0)
         return _Draws(chosen.long(), places)
 
-    def _mean_score(self, case: Case, references: Tensor, chosen: Tensor) -> Tensor:
+    def _mean_score(self, context: ExplainContext, references: Tensor, chosen: Tensor) -> Tensor:
         """Return the mean score `(B,)` of the references drawn, each evaluated once if it can."""
         if self._count <= self.n_steps:
             every = torch.arange(self._count, device=chosen.device).unsqueeze(1)
-            known = self._scores(case, references, every.expand(-1, len(case.inputs)))
+            known = self._scores(context, references, every.expand(-1, len(context.inputs)))
             scores = known.gather(0, chosen)
         else:
-            scores = self._scores(case, references, chosen)
+            scores = self._scores(context, references, chosen)
         total = torch.zeros_like(scores[0])
         for one in scores:
             total += one
         return total / self.n_steps
 
-    def _scores(self, case: Case, references: Tensor, chosen: Tensor) -> Tensor:
-        score = resolve_score(self.score, case.evaluator)
-        target = case.target
+    def _scores(self, context: ExplainContext, references: Tensor, chosen: Tensor) -> Tensor:
+        score = resolve_score(self.score, context.evaluator)
+        target = context.target
         found = []
-        for (block,) in self._blocks(case, chosen):
-            outputs = case.evaluator.outputs(references[block])
+        for (block,) in self._blocks(context, chosen):
+            outputs = context.evaluator.outputs(references[block])
             found += [score(one, target) for one in outputs]
         return torch.stack(found)
 
-    def _blocks(self, case: Case, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        size = case.evaluator.points_at_once(case.inputs)
+    def _blocks(self, context: ExplainContext, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        size = context.evaluator.points_at_once(context.inputs)
         return zip(*(value.split(size) for value in values), strict=True)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._engine.evaluator import Passes
+from .._engine.evaluator import PassCount
 from .._engine.score_gradient import ScoreGradient
 from ..attribution import Attribution
-from ..explainer import Case, Method
+from ..explainer import ExplainContext, Method
 from ..registry import Card
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -33,16 +33,18 @@ class Gradient(Method):
         resolve_score(self.score)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return Passes(2, 1)
+        return PassCount(2, 1)
 
-    def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score, case.evaluator)
-        gradient = ScoreGradient(case.evaluator, score, case.target)
-        _, scores, gradients = gradient(case.inputs.unsqueeze(0))
-        values = gradients[0] * case.inputs if self.times_input else gradients[0]
-        return Attribution(values, case.target, scores[0], case.outputs, complete=self.complete)
+    def _explain(self, context: ExplainContext) -> Attribution:
+        score = resolve_score(self.score, context.evaluator)
+        gradient = ScoreGradient(context.evaluator, score, context.target)
+        _, scores, gradients = gradient(context.inputs.unsqueeze(0))
+        values = gradients[0] * context.inputs if self.times_input else gradients[0]
+        return Attribution(
+            values, context.target, scores[0], context.outputs, complete=self.complete
+        )
 
 
 methods.add(

@@ -149,7 +149,7 @@ _add(
         deterministic=False,
         higher_precision=True,
     ),
-    parts={"baseline": "adversarial", "path": "walked"},
+    parts={"baseline": "adversarial", "path": "trajectory"},
     offers=("weighting",),
     preset={"rule": "right", "n_steps": 20},
 )

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
 from .._engine.perceptron import Layer, perceptron
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._validation.references import check_references, references_for
 from .._validation.settings import check_number
 from ..attribution import Attribution
 from ..errors import NotApplicableError, require
-from ..explainer import Case, Method
+from ..explainer import ExplainContext, Method
 from ..path_attribution import PathAttribution
 from ..quadrature import Rule
 from ..registry import Card
@@ -82,9 +82,9 @@ class Neutral(Method):
         return log_odds
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input: two of the model, the others of its rewriting."""
-        return self._along(None).passes + Passes(2, 0)
+        return self._along(None).passes + PassCount(2, 0)
 
     @property
     def complete(self) -> bool:
@@ -96,7 +96,7 @@ class Neutral(Method):
 
         A pass shows whether the layers are all that the model does.
         """
-        outputs, spec = wide(model(inputs)), output_spec(model, inputs)
+        outputs, spec = to_float64(model(inputs)), output_spec(model, inputs)
         several = outputs.shape[-1] > 1
         if not spec.has_probabilities or (several and not spec.is_exclusive(outputs)):
             raise NotApplicableError(
@@ -104,7 +104,7 @@ class Neutral(Method):
                 f"{spec.kind!r}; use method='ig'"
             )
         layers = _binary(model, inputs)
-        found = wide(inputs).flatten(1)
+        found = to_float64(inputs).flatten(1)
         for layer in layers:
             found = layer(found)
         coarse = max(torch.finfo(dtype).eps for dtype in (model.dtype, inputs.dtype) if dtype)
@@ -115,24 +115,24 @@ class Neutral(Method):
             )
         references_for("neutral", self.references, inputs)
 
-    def _explain(self, case: Case) -> Attribution:
-        references = references_for("neutral", self.references, case.inputs)
-        layers = _binary(case.evaluator, case.inputs)
-        score = log_odds(case.outputs, case.target)
-        values, baseline = torch.empty_like(case.inputs), torch.empty_like(case.inputs)
+    def _explain(self, context: ExplainContext) -> Attribution:
+        references = references_for("neutral", self.references, context.inputs)
+        layers = _binary(context.evaluator, context.inputs)
+        score = log_odds(context.outputs, context.target)
+        values, baseline = torch.empty_like(context.inputs), torch.empty_like(context.inputs)
         baseline_score = torch.empty_like(score)
-        for one in case.target.unique().tolist():
-            rows = case.target == one
+        for one in context.target.unique().tolist():
+            rows = context.target == one
             towards = [*layers[:-1], _towards(layers[-1], one)]
             values[rows], baseline[rows], there = self._from_copies(
-                towards, wide(references).flatten(1), case.inputs[rows]
+                towards, to_float64(references).flatten(1), context.inputs[rows]
             )
             baseline_score[rows] = there.to(score.dtype)
         attribution = Attribution(
             values,
-            case.target,
+            context.target,
             score,
-            case.outputs,
+            context.outputs,
             baseline,
             baseline_score,
             complete=self.complete,

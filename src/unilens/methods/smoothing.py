@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._ops.random import generators, standard_normal
 from .._validation.settings import check_choice, check_count, check_number
 from ..attribution import Attribution
 from ..errors import require
-from ..explainer import Case, Explainer, Method, explain_channels_first
+from ..explainer import ExplainContext, Explainer, Method, explain_channels_first
 from ..registry import Card, Entry, check_known
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -79,10 +79,10 @@ class Smoothed(Method):
         return self.explainer.score  # type: ignore[attr-defined]
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input: the explainer's for every sample, and one more."""
         forward, backward = self.explainer.passes
-        return Passes(self.n_samples * forward + 1, self.n_samples * backward)
+        return PassCount(self.n_samples * forward + 1, self.n_samples * backward)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the explainer does not apply."""
@@ -94,32 +94,34 @@ class Smoothed(Method):
             return self
         return dataclasses.replace(self, explainer=self.explainer.of_rows(rows))
 
-    def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score, case.evaluator)(case.outputs, case.target)
-        values = self._aggregate(case)
-        return Attribution(values, case.target, score, case.outputs, complete=self.complete)
+    def _explain(self, context: ExplainContext) -> Attribution:
+        score = resolve_score(self.score, context.evaluator)(context.outputs, context.target)
+        values = self._aggregate(context)
+        return Attribution(values, context.target, score, context.outputs, complete=self.complete)
 
-    def _aggregate(self, case: Case) -> Tensor:
+    def _aggregate(self, context: ExplainContext) -> Tensor:
         """Return the aggregate of the samples' maps, by Welford's updates: none of them is kept."""
-        mean = torch.zeros_like(case.inputs)
-        spread = torch.zeros_like(case.inputs)
-        for count, values in enumerate(self._maps(case), start=1):
+        mean = torch.zeros_like(context.inputs)
+        spread = torch.zeros_like(context.inputs)
+        for count, values in enumerate(self._maps(context), start=1):
             value = values.square() if self.aggregate == "square" else values
             before = value - mean
             mean = mean + before / count
             spread = spread + before * (value - mean)
         return spread / self.n_samples if self.aggregate == "variance" else mean
 
-    def _maps(self, case: Case) -> Iterator[Tensor]:
+    def _maps(self, context: ExplainContext) -> Iterator[Tensor]:
         """Yield each sample's map `(B, *S)`; as many are made at once as keep the workers busy."""
-        own = generators(case.inputs, torch.Generator().manual_seed(case.seed))
-        at_once, batch = _samples_at_once(len(case.inputs)), torch.arange(len(case.inputs))
+        own = generators(context.inputs, torch.Generator().manual_seed(context.seed))
+        at_once, batch = _samples_at_once(len(context.inputs)), torch.arange(len(context.inputs))
         for done in range(0, self.n_samples, at_once):
             count = min(at_once, self.n_samples - done)
-            noisy = torch.stack([self._noisy(case.inputs, own) for _ in range(count)])
+            noisy = torch.stack([self._noisy(context.inputs, own) for _ in range(count)])
             explainer = self.of_rows(batch.repeat(count)).explainer
-            target, points = case.target.repeat(count), noisy.flatten(0, 1)
-            found = explain_channels_first(explainer, case.evaluator, points, target, case.seed)
+            target, points = context.target.repeat(count), noisy.flatten(0, 1)
+            found = explain_channels_first(
+                explainer, context.evaluator, points, target, context.seed
+            )
             yield from found.values.unflatten(0, (count, -1))
 
     def _noisy(self, inputs: Tensor, own: list[torch.Generator]) -> Tensor:

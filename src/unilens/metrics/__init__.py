@@ -3,14 +3,20 @@
 # The order of these imports is the order in which metrics are listed.
 # ruff: isort: off
 from .base import Metric, evaluate, metrics
-from .context import Subject
+from .context import EvalContext
 from .measurement import Measurement, MetricCard
-from .cache import Memo
-from .faithfulness.imputers import Fill, Replacement, fills
+from .cache import MetricCache
+from .faithfulness.imputers import Imputer, Replacement, imputers
 from .faithfulness.inpaint import Inpaint
 from .similarities import LensRecall, Similarity, Spearman, StructuralSimilarity, TopK, similarities
 from .robustness.corruptions import Corruption, corruptions
-from .faithfulness.perturbations import Disturbance, Gaussian, Square, Subset, disturbances
+from .faithfulness.perturbations import (
+    InfidelityPerturbation,
+    Gaussian,
+    Square,
+    Subset,
+    infidelity_perturbations,
+)
 from .faithfulness.removal import Deletion, Insertion, MuFidelity
 from .faithfulness.road import Road, SensitivityN
 from .faithfulness.infidelity import Infidelity
@@ -42,11 +48,12 @@ __all__ = [
     "Corrupted",
     "Corruption",
     "Deletion",
-    "Disturbance",
+    "EvalContext",
     "FastAttack",
-    "Fill",
     "Gaussian",
+    "Imputer",
     "Infidelity",
+    "InfidelityPerturbation",
     "InformationCurve",
     "Inpaint",
     "Insertion",
@@ -57,8 +64,8 @@ __all__ = [
     "MaxSensitivity",
     "MeanSensitivity",
     "Measurement",
-    "Memo",
     "Metric",
+    "MetricCache",
     "MetricCard",
     "Monotonicity",
     "MuFidelity",
@@ -81,16 +88,15 @@ __all__ = [
     "Square",
     "Stability",
     "StructuralSimilarity",
-    "Subject",
     "Subset",
     "TangentAlignment",
     "TopEigenvalue",
     "TopK",
     "accuracy",
     "corruptions",
-    "disturbances",
     "evaluate",
-    "fills",
+    "imputers",
+    "infidelity_perturbations",
     "metrics",
     "perturbations",
     "similarities",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from ..manifold import Manifold, as_manifold
 from ..manifold.tangent import spaces_at
 from .base import Metric, metrics
-from .context import Subject
+from .context import EvalContext
 from .measurement import Measurement, MetricCard
 
 
@@ -35,13 +35,13 @@ class TangentAlignment(Metric):
     def __post_init__(self) -> None:
         as_manifold(self.manifold)
 
-    def _measure(self, subject: Subject) -> Measurement:
+    def _measure(self, context: EvalContext) -> Measurement:
         manifold = as_manifold(self.manifold)
-        space = subject.once(
-            ("tangent spaces", manifold), lambda: spaces_at(manifold, subject.inputs)
+        space = context.once(
+            ("tangent spaces", manifold), lambda: spaces_at(manifold, context.inputs)
         )
-        content, random = space.content(subject.values), space.random_level
-        parts = {"random": random, "ratio": content / random, "rank": wide(space.rank)}
+        content, random = space.content(context.values), space.random_level
+        parts = {"random": random, "ratio": content / random, "rank": to_float64(space.rank)}
         return Measurement(content, parts)
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .._engine.axes import Axes, channels_first, refuse_channels_of_parts, resolve_axes
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
 from .._engine.packing import Parts
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._validation.inputs import Target, check_inputs, check_seed, check_target
 from .._validation.settings import Settings
 from ..attribution import Attribution
@@ -31,8 +31,8 @@ from ..methods import methods
 from ..outputs import OutputSpec
 from ..provenance import describe, versions
 from ..registry import Entry, Registry
-from .cache import Memo
-from .context import MapFunction, Subject, method_of_rows
+from .cache import MetricCache
+from .context import EvalContext, MapFunction, method_of_rows
 from .maps import check_map, check_mask
 from .measurement import Measurement
 from .multi_input import MapsOfParts, measure_parts
@@ -42,9 +42,9 @@ class Metric(Settings, ABC):
     """What metrics are built from: their authors write `_measure`, the rest is done here."""
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input, besides those of explanations."""
-        return Passes(1, 0)
+        return PassCount(1, 0)
 
     @property
     def explanations(self) -> int:
@@ -57,7 +57,7 @@ class Metric(Settings, ABC):
         return ()
 
     @abstractmethod
-    def _measure(self, subject: Subject) -> Measurement:
+    def _measure(self, context: EvalContext) -> Measurement:
         """Return values, parts and details; the provenance is added."""
 
     def __call__(
@@ -71,11 +71,11 @@ class Metric(Settings, ABC):
         mask: Tensor | None = None,
         seed: int = 0,
         channels: str | int = "auto",
-        memo: Memo | None = None,
+        cache: MetricCache | None = None,
     ) -> Measurement:
         """Measure how good the maps are; see `unilens.evaluate` for the arguments.
 
-        With a `memo` of the same evaluator and inputs, what was computed for other maps and by
+        With a `cache` of the same evaluator and inputs, what was computed for other maps and by
         other metrics is not computed again.
 
         Returns:
@@ -93,7 +93,7 @@ class Metric(Settings, ABC):
                 inputs,
                 attribution,
                 target,
-                {"mask": mask, "memo": memo, "function as method": None if named else method},
+                {"mask": mask, "cache": cache, "function as method": None if named else method},
             )
         require(
             method is None
@@ -106,17 +106,17 @@ class Metric(Settings, ABC):
         axes = _axes_for(model, inputs, attribution, channels)
         if axes is not None and axes.channels != "first":
             return self._in_order(
-                axes, model, inputs, attribution, method, target, mask, seed, memo
+                axes, model, inputs, attribution, method, target, mask, seed, cache
             )
         with torch.inference_mode(False):
             known = attribution if isinstance(attribution, Attribution) else None
             evaluator = evaluator_of(model, known)
             inputs = check_inputs(inputs, evaluator.device, evaluator.model)
-            outputs = evaluator(inputs) if memo is None else memo.outputs(evaluator, inputs)
+            outputs = evaluator(inputs) if cache is None else cache.outputs(evaluator, inputs)
             spec = output_spec(evaluator, inputs, outputs)
             values = check_map(attribution if known is None else known.values, inputs)
             finite = values.flatten(1).isfinite().all(1)
-            subject = Subject(
+            context = EvalContext(
                 evaluator,
                 inputs,
                 _target(known, target, outputs, evaluator.model, spec),
@@ -126,11 +126,11 @@ class Metric(Settings, ABC):
                 known,
                 methods[method]() if isinstance(method, str) else method,
                 None if mask is None else check_mask(mask, inputs),
-                memo,
+                cache,
             )
-            self._check(subject)
+            self._check(context)
             with torch.no_grad():
-                found = self._measure(subject)
+                found = self._measure(context)
         made = {
             "outputs": {"kind": spec.kind, "source": spec.source},
             "metric": type(self).__name__,
@@ -161,7 +161,7 @@ class Metric(Settings, ABC):
         target: Target,
         mask: Tensor | None,
         seed: int,
-        memo: Memo | None,
+        cache: MetricCache | None,
     ) -> Measurement:
         """Measure channels first, and return what has the inputs' shape in the user's order."""
         inputs = inputs if isinstance(inputs, Tensor) else check_inputs(inputs, None)
@@ -177,7 +177,7 @@ class Metric(Settings, ABC):
             target=target,
             mask=_mask_to_first(mask, inputs, axes),
             seed=seed,
-            memo=None if memo is None else memo.channels_first(first, inputs, moved),
+            cache=None if cache is None else cache.channels_first(first, inputs, moved),
         )
         details = {
             name: axes.from_first(value) if value.shape == moved.shape else value
@@ -187,14 +187,14 @@ class Metric(Settings, ABC):
         made = {**found.provenance, "method": described, "channels": str(axes)}
         return Measurement(found.values, found.parts, details, made)
 
-    def _check(self, subject: Subject) -> None:
+    def _check(self, context: EvalContext) -> None:
         """Raise where something is missing that the metric needs beside the map."""
         name = type(self).__name__
         has = {
-            "method": (callable(subject.method), "explains again; pass method='ig' or a function"),
-            "mask": (subject.mask is not None, "needs to know where the object is; pass mask="),
+            "method": (callable(context.method), "explains again; pass method='ig' or a function"),
+            "mask": (context.mask is not None, "needs to know where the object is; pass mask="),
             "path": (
-                subject.attribution is not None and subject.attribution.baseline is not None,
+                context.attribution is not None and context.attribution.baseline is not None,
                 "judges the way from a baseline; pass the Attribution of a path method, "
                 "such as 'ig', not its values",
             ),
@@ -204,7 +204,7 @@ class Metric(Settings, ABC):
             if not there:
                 raise NotApplicableError(f"{name} {remedy}")
         if "method" in self.needs:
-            _check_made_by(subject.attribution, subject.method)
+            _check_made_by(context.attribution, context.method)
 
 
 metrics: Registry[Metric] = Registry("metric")
@@ -332,7 +332,7 @@ def _check_made_by(attribution: Attribution | None, method: object) -> None:
 
 
 def _only(finite: Tensor, values: Tensor) -> Tensor:
-    return wide(values.detach()).masked_fill(~finite, torch.nan)
+    return to_float64(values.detach()).masked_fill(~finite, torch.nan)
 
 
 def _target(

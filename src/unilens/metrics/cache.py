@@ -17,25 +17,25 @@ from ..errors import require
 T = TypeVar("T")
 
 
-class Memo:
+class MetricCache:
     """Keeps what does not depend on the map, and for the latest map what several metrics ask.
 
-    Hand one memo to all metrics of all maps of the same inputs, one map after the other: what a
+    Hand one cache to all metrics of all maps of the same inputs, one map after the other: what a
     metric says stays the same to the last bit. It keeps scores, logits and a few images per
     setting, as long as it lives. Functions and objects among the settings count as the same where
     they are the very same; what they give must not change meanwhile.
 
     Args:
-        evaluator: runs the model; the memo serves no other.
-        inputs: `(B, *S)`; the memo serves no others.
+        evaluator: runs the model; the cache serves no other.
+        inputs: `(B, *S)`; the cache serves no others.
 
     Example:
         >>> from unilens.metrics import MuFidelity
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
         >>> inputs, evaluator = torch.rand(3, 1, 4, 4), Evaluator(model)
-        >>> memo, metric = Memo(evaluator, inputs), MuFidelity(cells=4)
+        >>> cache, metric = MetricCache(evaluator, inputs), MuFidelity(cells=4)
         >>> maps = (inputs, -inputs)  # the second costs no pass
-        >>> first, second = (metric(evaluator, inputs, one, memo=memo).values for one in maps)
+        >>> first, second = (metric(evaluator, inputs, one, cache=cache).values for one in maps)
         >>> torch.allclose(first, -second)
         True
     """
@@ -46,26 +46,26 @@ class Memo:
         self._kept: dict[Hashable, Any] = {}
         self._kept_of_map: dict[Hashable, Any] = {}
         self._map: Hashable = None
-        self._of_channels_first: dict[int, Memo] = {}
+        self._of_channels_first: dict[int, MetricCache] = {}
 
-    def channels_first(self, evaluator: Evaluator, inputs: Tensor, moved: Tensor) -> Memo:
-        """Return the memo of the same inputs channels first; raise where they are others.
+    def channels_first(self, evaluator: Evaluator, inputs: Tensor, moved: Tensor) -> MetricCache:
+        """Return the cache of the same inputs channels first; raise where they are others.
 
         Args:
             evaluator: of the model as one of channels first; see `channels_first`.
-            inputs: `(B, *S)`, as this memo knows them.
+            inputs: `(B, *S)`, as this cache knows them.
             moved: the same, channels first.
         """
         self._check_inputs(check_inputs(inputs, evaluator.device))
         own = self._of_channels_first
-        return own.setdefault(id(evaluator), Memo(evaluator, moved))
+        return own.setdefault(id(evaluator), MetricCache(evaluator, moved))
 
     def outputs(self, evaluator: Evaluator, inputs: Tensor) -> Tensor:
-        """Return the logits `(B, K)` at the inputs; raise where the memo is not theirs."""
+        """Return the logits `(B, K)` at the inputs; raise where the cache is not theirs."""
         require(
             evaluator is self._evaluator,
-            "expected the Evaluator that the memo was made for, got another model; pass that "
-            "Evaluator as the model, or make a Memo for this one",
+            "expected the Evaluator that the cache was made for, got another model; pass that "
+            "Evaluator as the model, or make a MetricCache for this one",
         )
         self._check_inputs(inputs)
         return self.once("outputs", lambda: evaluator(inputs))
@@ -73,7 +73,7 @@ class Memo:
     def _check_inputs(self, inputs: Tensor) -> None:
         require(
             key_of(inputs) == self._inputs,
-            "expected the inputs that the memo was made for, got others; make a Memo for each",
+            "expected the inputs that the cache was made for, got others; make one for each",
         )
 
     def once(self, key: object, make: Callable[[], T]) -> T:

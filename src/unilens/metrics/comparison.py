@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from ..errors import require
 from .base import Metric
 from .similarities import Similarity, Spearman
@@ -41,4 +41,4 @@ class Comparison(Metric):
             else torch.full((1,), torch.nan, dtype=torch.float64, device=b.device)
             for a, b in zip(first.split(1), second.split(1), strict=True)
         ]
-        return torch.cat([wide(row) for row in rows])
+        return torch.cat([to_float64(row) for row in rows])

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .._engine.evaluator import Evaluator
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._ops.random import generators, seed_for
-from .._ops.spatial import places_of
+from .._ops.spatial import spatial_shape_of
 from ..attribution import Attribution
 from ..errors import require
 from ..explainer import (
@@ -21,7 +21,7 @@ from ..explainer import (
     explain_channels_first,
 )
 from ..scores import Score
-from .cache import Memo
+from .cache import MetricCache
 from .maps import check_map, relevance_of
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class EvalContext:
     """What is judged: a map of a model's decision at each input, and how to make another.
 
     Attributes:
@@ -43,7 +43,7 @@ class Subject:
         attribution: the maps with all that is known of them, where they are unilens's own.
         method: what makes the maps, where it was given.
         mask: `(B, *places)`, true where the object is, where it was given.
-        memo: what was found out for other maps and by other metrics, where one is kept.
+        cache: what was found out for other maps and by other metrics, where one is kept.
     """
 
     evaluator: Evaluator
@@ -55,7 +55,7 @@ class Subject:
     attribution: Attribution | None = None
     method: Explainer | MapFunction | None = None
     mask: Tensor | None = None
-    memo: Memo | None = None
+    cache: MetricCache | None = None
 
     def relevance(self, relevance: str) -> Tensor:
         """Return what each place counts `(B, *places)`; see `unilens.metrics.maps.relevance_of`."""
@@ -64,7 +64,7 @@ class Subject:
     @property
     def places(self) -> torch.Size:
         """The shape of the places of one input: pixels, samples of a signal, features."""
-        return places_of(self.inputs.shape[1:])
+        return spatial_shape_of(self.inputs.shape[1:])
 
     @property
     def map_seed(self) -> int:
@@ -80,30 +80,30 @@ class Subject:
     def score_of(self, score: Score, outputs: Tensor) -> Tensor:
         """Return the scores `(..., B)` of outputs `(..., B, K)`, in float64."""
         target = self.target.expand(outputs.shape[:-1])
-        return wide(score(outputs.flatten(0, -2), target.flatten())).view(outputs.shape[:-1])
+        return to_float64(score(outputs.flatten(0, -2), target.flatten())).view(outputs.shape[:-1])
 
     def once(self, key: object, make: Callable[[], T]) -> T:
-        """Return what `make` gives, made once for all maps where there is a memo.
+        """Return what `make` gives, made once for all maps where there is a cache.
 
         Args:
             key: all that it depends on beside the model, the inputs, the target and the seed.
             make: gives it; nobody may change it afterwards.
         """
-        if self.memo is None:
+        if self.cache is None:
             return make()
-        return self.memo.once((self.target, self.seed, key), make)
+        return self.cache.once((self.target, self.seed, key), make)
 
     def once_per_map(self, key: object, make: Callable[[], T]) -> T:
-        """Return what `make` gives, made once for all metrics of this map where there is a memo.
+        """Return what `make` gives, made once for all metrics of this map where there is a cache.
 
         Args:
-            key: all that it depends on beside the subject.
+            key: all that it depends on beside the context.
             make: gives it; nobody may change it afterwards.
         """
-        if self.memo is None:
+        if self.cache is None:
             return make()
         of_map = self.target, self.seed, self.values, self.attribution, self.method, self.mask
-        return self.memo.once_per_map(of_map, key, make)
+        return self.cache.once_per_map(of_map, key, make)
 
     def explain(
         self,
@@ -117,9 +117,9 @@ class Subject:
 
         Args:
             inputs: `(m, *S)`.
-            model: in place of the subject's.
-            target: `(m,)`, in place of the subject's.
-            rows: `(m,)`, of which of the subject's inputs these are others; None for all of them.
+            model: in place of the context's.
+            target: `(m,)`, in place of the context's.
+            rows: `(m,)`, of which of the context's inputs these are others; None for all of them.
         """
         require(self.method is not None, "expected method=, to explain again; got None")
         method = self.method if rows is None else method_of_rows(self.method, rows)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._validation.settings import check_number
 from ..errors import NotApplicableError, require
 from .base import Metric, metrics
-from .context import Subject
+from .context import EvalContext
 from .maps import check_relevance, constant
 from .measurement import Measurement, MetricCard
 from .similarities import top_shares
@@ -42,11 +42,11 @@ class Localisation(Metric):
         """The mask."""
         return ("mask",)
 
-    def _measure(self, subject: Subject) -> Measurement:
-        assert subject.mask is not None
-        relevance, mask = subject.relevance(self.relevance), self._inside(subject.mask)
+    def _measure(self, context: EvalContext) -> Measurement:
+        assert context.mask is not None
+        relevance, mask = context.relevance(self.relevance), self._inside(context.mask)
         inside = mask.flatten(1).sum(1)
-        chance = wide(inside) / subject.places.numel()
+        chance = to_float64(inside) / context.places.numel()
         undefined = (chance == 0) | (chance == 1) | constant(relevance)
         rows = zip(relevance.flatten(1), mask.flatten(1), strict=True)
         nothing = relevance.new_full((), torch.nan)
@@ -88,12 +88,12 @@ class PointingGame(Localisation):
         check_number("tolerance", self.tolerance)
         require(self.tolerance >= 0, f"expected tolerance of at least 0, got {self.tolerance!r}")
 
-    def _check(self, subject: Subject) -> None:
-        super()._check(subject)
-        if self.tolerance and subject.inputs.ndim < 3:
+    def _check(self, context: EvalContext) -> None:
+        super()._check(context)
+        if self.tolerance and context.inputs.ndim < 3:
             raise NotApplicableError(
                 f"expected images or signals for tolerance={self.tolerance:g}, got inputs "
-                f"{tuple(subject.inputs.shape)}; features have no distance, use tolerance=0"
+                f"{tuple(context.inputs.shape)}; features have no distance, use tolerance=0"
             )
 
     def _inside(self, mask: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class PointingGame(Localisation):
 
     def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
         strongest = relevance == relevance.max()
-        return wide(strongest & inside).sum() / strongest.sum()
+        return to_float64(strongest & inside).sum() / strongest.sum()
 
 
 @dataclass(frozen=True)

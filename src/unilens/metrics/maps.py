@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._ops.precision import wide
-from .._ops.spatial import places_of, spread
+from .._ops.precision import to_float64
+from .._ops.spatial import broadcast_over_channels, spatial_shape_of
 from .._validation.arrays import to_tensor
 from .._validation.settings import check_choice
 from ..errors import UnilensError, require
@@ -26,9 +26,9 @@ def check_map(values: object, inputs: Tensor) -> Tensor:
     values = values.detach().to(inputs.device)
     if values.shape == inputs.shape:
         return values.to(inputs.dtype)
-    grid = places_of(inputs.shape[1:])
+    grid = spatial_shape_of(inputs.shape[1:])
     if inputs.ndim > 2 and values.shape in ((len(inputs), *grid), (len(inputs), 1, *grid)):
-        return spread(values.to(inputs.dtype).view(len(inputs), *grid), inputs)
+        return broadcast_over_channels(values.to(inputs.dtype).view(len(inputs), *grid), inputs)
     raise UnilensError(
         f"expected maps of the inputs' shape {tuple(inputs.shape)}"
         + (f" or {(len(inputs), *grid)}" if inputs.ndim > 2 else "")
@@ -39,7 +39,7 @@ def check_map(values: object, inputs: Tensor) -> Tensor:
 def check_mask(mask: object, inputs: Tensor) -> Tensor:
     """Return where the object is `(B, *places)`, from a mask or from boxes `(B, 4)` in pixels."""
     mask = to_tensor("mask", mask)
-    grid, count = places_of(inputs.shape[1:]), len(inputs)
+    grid, count = spatial_shape_of(inputs.shape[1:]), len(inputs)
     if isinstance(mask, Tensor):
         if mask.shape in ((count, *grid), (count, 1, *grid)):
             require(not mask.is_complex(), f"expected a mask of real numbers, got {mask.dtype}")
@@ -83,7 +83,7 @@ def relevance_of(values: Tensor, relevance: str) -> Tensor:
         values: maps `(B, *S)`.
         relevance: one of `RELEVANCE`.
     """
-    counted = wide(values.abs() if relevance == "saliency" else values)
+    counted = to_float64(values.abs() if relevance == "saliency" else values)
     return counted.sum(1) if values.ndim > 2 else counted
 
 

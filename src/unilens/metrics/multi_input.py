@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor, nn
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import Parts, lay_out
+from .._engine.packing import Parts, pack
 from .._ops.fields import chosen
 from .._validation.inputs import Target
 from ..attribution import Attribution
@@ -57,20 +57,20 @@ def measure_parts(
                 f"expected no {name} where inputs come in parts, got {type(given).__name__}; leave "
                 "it out"
             )
-    laid = lay_out(read_parts(inputs, model))
+    packed = pack(read_parts(inputs, model))
     known = attribution.whole if isinstance(attribution, PartsAttribution) else None
     separate = isinstance(attribution, (Mapping, tuple))
     given = to_tensors(cast(Parts, attribution)) if separate else attribution
-    maps = known if known is not None else laid.layout.read("maps", given)
-    check_rows("maps", maps.values if isinstance(maps, Attribution) else maps, laid)
+    maps = known if known is not None else packed.input_spec.read("maps", given)
+    check_rows("maps", maps.values if isinstance(maps, Attribution) else maps, packed)
     found, rows = each_group(
         model,
-        laid,
+        packed,
         lambda evaluator, rows: measure(
             evaluator,
-            laid.values[rows],
+            packed.values[rows],
             chosen(maps, rows) if isinstance(maps, Attribution) else maps[rows],
-            target_of(target, rows, len(laid.values)),
+            target_of(target, rows, len(packed.values)),
             rows,
         ),
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 
 from .._ops.correlation import spearman
-from .._ops.precision import per_item, wide
+from .._ops.precision import expand_like, to_float64
 from .._validation.settings import Settings, check_choice, check_count, check_number
 from ..errors import NotApplicableError, require
 from ..registry import Card, Registry
@@ -54,7 +54,7 @@ class Compared(Settings):
         """Return maps `(B, *S)` as `(B, *places)`, or `(B, *S)` per channel, in float64."""
         if self.per == "pixel":
             return relevance_of(values, self.relevance)
-        return wide(values.abs() if self.relevance == "saliency" else values)
+        return to_float64(values.abs() if self.relevance == "saliency" else values)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class StructuralSimilarity(Compared):
             f"expected maps of at least {len(kernel)} places by side for sigma={self.sigma:g}, got "
             f"{tuple(first.shape[2:])}; lower sigma",
         )
-        a, b = (one / per_item(one.abs().flatten(1).amax(1), one) for one in maps)
+        a, b = (one / expand_like(one.abs().flatten(1).amax(1), one) for one in maps)
         mean_a, mean_b, square_a, square_b, product = (
             _windowed(one, kernel, dimensions) for one in (a, b, a * a, b * b, a * b)
         )
@@ -236,8 +236,8 @@ def top_shares(rows: Tensor, k: int) -> Tensor:
     """
     last = rows.topk(k, dim=1).values[:, -1:]
     above, tied = rows > last, rows == last
-    share = wide(k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
-    return wide(above) + share * wide(tied)
+    share = to_float64(k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
+    return to_float64(above) + share * to_float64(tied)
 
 
 def check_top(k: object) -> None:

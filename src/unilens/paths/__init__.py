@@ -1,22 +1,22 @@
 """Paths: the way from the baseline to the input."""
 
 from .._engine.score_gradient import ScoreGradient
-from .base import Leg, Path, along, paths
+from .base import Path, PathChunk, along, paths
 from .blur import BlurPath
 from .guided import GuidedPath
 from .spectral import SpectralPath
 from .straight import StraightLine
-from .walked import Walked
+from .trajectory import TrajectoryPath
 
 __all__ = [
     "BlurPath",
     "GuidedPath",
-    "Leg",
     "Path",
+    "PathChunk",
     "ScoreGradient",
     "SpectralPath",
     "StraightLine",
-    "Walked",
+    "TrajectoryPath",
     "along",
     "paths",
 ]

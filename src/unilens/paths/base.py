@@ -10,12 +10,12 @@ from torch import Tensor
 
 from .._engine.evaluator import Evaluation
 from .._engine.score_gradient import ScoreGradient
-from ..baselines.base import Found
+from ..baselines.base import BaselineResult
 from ..quadrature import Quadrature
 from ..registry import Registry
 
 
-class Leg(NamedTuple):
+class PathChunk(NamedTuple):
     """Some steps of a path, of which only the sum is kept.
 
     Attributes:
@@ -33,9 +33,9 @@ class Leg(NamedTuple):
 
 
 class Path(Protocol):
-    """From a baseline to an input, leg by leg.
+    """From a baseline to an input, chunk by chunk.
 
-    The attribution is the sum over all legs of gradient times displacement. Legs are yielded, not
+    The attribution is the sum over all chunks of gradient times displacement. Legs are yielded, not
     returned, so that memory does not grow with the number of steps, and so that a path may choose
     its next point by the gradient at the last.
 
@@ -44,9 +44,9 @@ class Path(Protocol):
     """
 
     def __call__(
-        self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[Leg]:
-        """Yield the legs, one step for each node, from the start to the end `(B, *S)`, in order."""
+        self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
+    ) -> Iterator[PathChunk]:
+        """Yield the chunks in order, one step for each node, from start to end `(B, *S)`."""
 
 
 paths: Registry[Path] = Registry("path")
@@ -67,8 +67,8 @@ def along(
     curve: Callable[[Tensor], Tensor],
     end: Tensor,
     quadrature: Quadrature,
-) -> Iterator[Leg]:
-    """Yield the legs of a curve that is known beforehand.
+) -> Iterator[PathChunk]:
+    """Yield the chunks of a curve that is known beforehand.
 
     The gradient at a node is multiplied by the chord from where its step begins to where it ends,
     so that the displacements add up to the whole way whatever the number of steps: a linear model
@@ -87,4 +87,4 @@ def along(
         points = ends if torch.equal(fraction, edge) else curve(fraction.flatten())
         displacement = torch.cat([last, ends]).diff(dim=0)
         last = ends[-1:]
-        yield Leg(fraction.flatten(), points, gradient(points), displacement)
+        yield PathChunk(fraction.flatten(), points, gradient(points), displacement)

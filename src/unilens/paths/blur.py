@@ -12,11 +12,11 @@ from .._engine.evaluator import Evaluator
 from .._engine.packing import by_part
 from .._engine.score_gradient import ScoreGradient
 from .._validation.settings import Settings, check_choice, check_number
-from ..baselines.base import Found
+from ..baselines.base import BaselineResult
 from ..baselines.blur import BOUNDARIES, Blur, checked_space, gaussian_blur
 from ..quadrature import Quadrature
 from ..registry import Card
-from .base import Leg, along, edges, paths
+from .base import PathChunk, along, edges, paths
 
 _SCHEDULES = ("linear", "sqrt")
 _VELOCITIES = ("chord", "derivative")
@@ -65,9 +65,9 @@ class BlurPath(Settings):
         by_part(model, checked_space, inputs)
 
     def __call__(
-        self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[Leg]:
-        """Yield the legs from start to end; see `Path`."""
+        self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
+    ) -> Iterator[PathChunk]:
+        """Yield the chunks from start to end; see `Path`."""
         if self.velocity == "chord":
             return along(
                 gradient, lambda at: self._blurred(gradient, end, self._sigma(at)), end, quadrature
@@ -76,13 +76,13 @@ class BlurPath(Settings):
 
     def _by_derivative(
         self, gradient: ScoreGradient, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[Leg]:
+    ) -> Iterator[PathChunk]:
         steps = self._sigma(edges(quadrature)).diff()
         for fraction, step in gradient.blocks(end, quadrature.nodes, steps):
             sigma = self._sigma(fraction.flatten())
             points = self._blurred(gradient, end, sigma)
             slope = self._blurred(gradient, end, sigma, slope=True)
-            yield Leg(fraction.flatten(), points, gradient(points), step * slope)
+            yield PathChunk(fraction.flatten(), points, gradient(points), step * slope)
 
     def _blurred(
         self, gradient: ScoreGradient, end: Tensor, sigma: Tensor, slope: bool = False

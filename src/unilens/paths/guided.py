@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from .._engine.score_gradient import ScoreGradient
-from .._ops.precision import l1_norm, wide
+from .._ops.precision import l1_norm, to_float64
 from .._validation.settings import Settings
-from ..baselines.base import Found
+from ..baselines.base import BaselineResult
 from ..errors import require
 from ..quadrature import Quadrature
 from ..registry import Card
-from .base import Leg, edges, paths
+from .base import PathChunk, edges, paths
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class GuidedPath(Settings):
             require(inside, f"expected {name} to be {lowest} and at most 1, got {value!r}")
 
     def __call__(
-        self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[Leg]:
-        """Yield the legs from start to end; see `Path`."""
+        self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
+    ) -> Iterator[PathChunk]:
+        """Yield the chunks from start to end; see `Path`."""
         direction = end - start.values
         total = l1_norm(direction.detach())
         here = start.values
@@ -69,7 +69,7 @@ class GuidedPath(Settings):
                 total * (1 - ends),
                 evaluation.gradients[0].detach().abs(),
             )
-            yield Leg(
+            yield PathChunk(
                 torch.tensor([begins], dtype=torch.float32),
                 here.unsqueeze(0),
                 evaluation,
@@ -95,7 +95,7 @@ class GuidedPath(Settings):
         order = torch.where(reach == 0, torch.inf, rank).flatten(1).contiguous()
         together = int(self.fraction * (order.shape[1] - 1)) + 1
         block = torch.searchsorted(_last_of_blocks(order, together), order)
-        length = wide(reach.detach().abs().flatten(1))
+        length = to_float64(reach.detach().abs().flatten(1))
         in_block = length.new_zeros(len(here), int(block.max()) + 1).scatter_add_(1, block, length)
         left = (end - here).detach()
         rounding = 4 * torch.finfo(left.dtype).eps * left.abs().flatten(1).amax(1)

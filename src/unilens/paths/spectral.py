@@ -12,13 +12,13 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator
 from .._engine.packing import by_part
 from .._engine.score_gradient import ScoreGradient
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._validation.settings import Settings, check_choice
-from ..baselines.base import Found
+from ..baselines.base import BaselineResult
 from ..errors import NotApplicableError, require
 from ..quadrature import Quadrature
 from ..registry import Card
-from .base import Leg, along, paths
+from .base import PathChunk, along, paths
 
 CHANNELS = ("separate", "joint")
 
@@ -61,9 +61,9 @@ class SpectralPath(Settings):
         by_part(model, _checked_matrices, inputs)
 
     def __call__(
-        self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[Leg]:
-        """Yield the legs from start to end; see `Path`."""
+        self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
+    ) -> Iterator[PathChunk]:
+        """Yield the chunks from start to end; see `Path`."""
         ways: list[Callable[[Tensor], Tensor]] = []
 
         def decomposed(difference: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class SpectralPath(Settings):
 
     def _way(self, difference: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function from fractions `(n,)` to how much of the way is gone `(n, B, *S)`."""
-        whole = self._matrices(wide(difference))
+        whole = self._matrices(to_float64(difference))
         left, singular, right = torch.linalg.svd(whole.detach(), full_matrices=False)
         if whole.shape[-2] <= whole.shape[-1]:
             right = left.mT @ whole

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .._engine.score_gradient import ScoreGradient
-from ..baselines.base import Found
+from ..baselines.base import BaselineResult
 from ..quadrature import Quadrature
 from ..registry import Card
-from .base import Leg, paths
+from .base import PathChunk, paths
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class StraightLine:
     """
 
     def __call__(
-        self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[Leg]:
-        """Yield the legs from start to end; see `Path`."""
+        self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
+    ) -> Iterator[PathChunk]:
+        """Yield the chunks from start to end; see `Path`."""
         direction = end - start.values
         for fraction, weight in gradient.blocks(end, quadrature.nodes, quadrature.weights):
             points = start.values + fraction * direction
             where = fraction.flatten(1)
             where = where if quadrature.nodes.ndim == 2 else where.squeeze(1)
-            yield Leg(where, points, gradient(points), weight * direction)
+            yield PathChunk(where, points, gradient(points), weight * direction)
 
 
 paths.add(

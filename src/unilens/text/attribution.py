@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from ..attribution import Attribution
 from ..errors import require
 from .tokens import Tokens
@@ -34,7 +34,7 @@ class TextAttribution:
     @property
     def token_values(self) -> Tensor:
         """What each token contributed, `(L,)`: its embedding's sum, in units of the score."""
-        return wide(self.attribution.values[0]).sum(0)
+        return to_float64(self.attribution.values[0]).sum(0)
 
     @property
     def word_values(self) -> Tensor:

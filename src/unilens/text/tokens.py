@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from ..errors import UnilensError, first_line, require
 from .alignment import align, words_between_spaces
 from .limits import tokenizer_limit, too_long
@@ -47,8 +47,10 @@ class Tokens:
 
     def by_word(self, values: Tensor) -> Tensor:
         """Return the sums `(W,)` of the tokens' values `(L,)` over each word."""
-        sums = wide(values).new_zeros(max(self.word_of) + 1)
-        return sums.index_add(0, torch.tensor(self.word_of, device=values.device), wide(values))
+        sums = to_float64(values).new_zeros(max(self.word_of) + 1)
+        return sums.index_add(
+            0, torch.tensor(self.word_of, device=values.device), to_float64(values)
+        )
 
 
 def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, list[int]]:

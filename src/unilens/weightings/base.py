@@ -13,30 +13,30 @@ from torch import Tensor
 
 from .._engine.evaluator import Evaluator
 from .._engine.packing import by_part
-from .._ops.precision import per_item, wide
+from .._ops.precision import expand_like, to_float64
 from .._ops.spatial import has_regions
 from .._validation.settings import Settings, check_number, check_switch
 from ..baselines.blur import blurred
 from ..errors import require
-from ..paths import Leg
+from ..paths import PathChunk
 from ..quadrature import Quadrature
 from ..registry import Card, Registry
 
 
 class Weighting(Protocol):
-    """From the legs of a path to what is added up.
+    """From the chunks of a path to what is added up.
 
     Optional: `complete`, whether that is the change of the score in theory; true by default;
     `for_model(model)`, the weighting for a model, where it depends on the parts of its inputs.
     """
 
     def __call__(
-        self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
+        self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield two factors `(B, *S)` per step; the attribution is the sum of their products.
 
         Args:
-            legs: of the path, in order from the baseline.
+            chunks: of the path, in order from the baseline.
             quadrature: whose weights are the lengths of the steps, in fractions of the path.
             start: `(B,)`, the score at the baseline.
             end: `(B,)`, the score at the input.
@@ -48,12 +48,12 @@ class Riemann:
     """Multiply the gradient by how far the path goes: the integral along the path."""
 
     def __call__(
-        self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
+        self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield gradients and displacements; see `Weighting`."""
-        for leg in legs:
-            gradients = leg.evaluation.gradients
-            yield from zip(gradients, leg.displacement.expand_as(gradients), strict=True)
+        for chunk in chunks:
+            gradients = chunk.evaluation.gradients
+            yield from zip(gradients, chunk.displacement.expand_as(gradients), strict=True)
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class ImportantDirection(Settings):
     """
 
     def __call__(
-        self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
+        self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield gradients, and gradients scaled to the change; see `Weighting`."""
-        for gradient, _, change in _changes(legs, start, end):
+        for gradient, _, change in _changes(chunks, start, end):
             yield gradient, _scaled(gradient, change)
 
 
@@ -114,10 +114,10 @@ class Gains(Settings):
         check_number("neighbourhood", self.neighbourhood, above=0)
 
     def __call__(
-        self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
+        self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield shares, and what scales them to the change; see `Weighting`."""
-        yield from self._weigh(None, legs, quadrature, start, end)
+        yield from self._weigh(None, chunks, quadrature, start, end)
 
     def for_model(self, model: Evaluator) -> Weighting:
         """Return the weighting for a model, which knows what parts its inputs have."""
@@ -126,33 +126,33 @@ class Gains(Settings):
     def _weigh(
         self,
         model: Evaluator | None,
-        legs: Iterable[Leg],
+        chunks: Iterable[PathChunk],
         quadrature: Quadrature,
         start: Tensor,
         end: Tensor,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        legs = iter(legs)
-        first = next(legs)
-        legs = itertools.chain([first], legs)
+        chunks = iter(chunks)
+        first = next(chunks)
+        chunks = itertools.chain([first], chunks)
         of_images = by_part(
             model, lambda part: torch.full_like(part, has_regions(part)), first.points[0].detach()
         )
         if not of_images.any():
-            yield from Riemann()(legs, quadrature, start, end)
+            yield from Riemann()(chunks, quadrature, start, end)
             return
         integral = torch.zeros_like(of_images)
         waiting: tuple[Tensor, Tensor] | None = None
-        for gradient, displacement, change in _changes(legs, start, end):
+        for gradient, displacement, change in _changes(chunks, start, end):
             if waiting is not None:
                 yield waiting
             part = gradient * displacement
             integral = integral + part
-            gain = (part * of_images * per_item(change.sign(), part)).clamp_min(0)
-            total = wide(gain).flatten(1).sum(1)
+            gain = (part * of_images * expand_like(change.sign(), part)).clamp_min(0)
+            total = to_float64(gain).flatten(1).sum(1)
             told = part * (of_images * self.coarse + (1 - of_images))
-            left = change - wide(told).flatten(1).sum(1)
+            left = change - to_float64(told).flatten(1).sum(1)
             scale = torch.where(total > 0, left / total, 0.0)
-            waiting = gain, per_item(scale, gain).expand_as(gain)
+            waiting = gain, expand_like(scale, gain).expand_as(gain)
         assert waiting is not None
         gain, scale = waiting
         regions = by_part(model, self._averaged, integral)
@@ -192,22 +192,22 @@ class DecisionGradients(Settings):
         check_switch("adaptive", self.adaptive)
 
     def __call__(
-        self, legs: Iterable[Leg], quadrature: Quadrature, start: Tensor, end: Tensor
+        self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield gradients, and displacements times slopes; see `Weighting`."""
         lengths = iter(quadrature.weights.to(start.dtype).to(start.device))
-        for leg in legs:
-            gradients = leg.evaluation.gradients
-            displacements = leg.displacement.expand_as(gradients)
+        for chunk in chunks:
+            gradients = chunk.evaluation.gradients
+            displacements = chunk.displacement.expand_as(gradients)
             for gradient, displacement in zip(gradients, displacements, strict=True):
-                change = wide(gradient * displacement).flatten(1).sum(1)
-                slope = change / wide(next(lengths)).clamp_min(1e-12)
-                yield gradient, displacement * per_item(slope, displacement)
+                change = to_float64(gradient * displacement).flatten(1).sum(1)
+                slope = change / to_float64(next(lengths)).clamp_min(1e-12)
+                yield gradient, displacement * expand_like(slope, displacement)
 
     def place(self, scores: Tensor) -> Quadrature:
         """Return nodes and weights `(n, B)` that follow the slopes of scores `(n + 1, B)`."""
         intervals = len(scores) - 1
-        slopes = wide(scores).diff(dim=0)
+        slopes = to_float64(scores).diff(dim=0)
         above = slopes - slopes.amin(0)
         total = above.sum(0)
         shares = torch.where(total > 0, above / total, 1 / intervals) * intervals
@@ -236,7 +236,7 @@ def _within(counts: Tensor, intervals: int) -> tuple[Tensor, Tensor]:
 
 
 def _changes(
-    legs: Iterable[Leg], start: Tensor, end: Tensor
+    chunks: Iterable[PathChunk], start: Tensor, end: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield each node's gradient and displacement `(B, *S)`, and the change it stands for `(B,)`.
 
@@ -244,9 +244,9 @@ def _changes(
     """
     node: tuple[Tensor, Tensor] | None = None
     before = start
-    for leg in legs:
-        gradients, values = leg.evaluation.gradients, leg.evaluation.values
-        displacements = leg.displacement.expand_as(gradients)
+    for chunk in chunks:
+        gradients, values = chunk.evaluation.gradients, chunk.evaluation.values
+        displacements = chunk.displacement.expand_as(gradients)
         for gradient, displacement, score in zip(gradients, displacements, values, strict=True):
             if node is not None:
                 yield *node, score - before
@@ -258,8 +258,8 @@ def _changes(
 
 def _scaled(gradient: Tensor, change: Tensor) -> Tensor:
     """Return the gradient, scaled so that its product with the gradient is the change."""
-    square = wide(gradient).flatten(1).square().sum(1)
-    return gradient * per_item(torch.where(square > 0, change / square, 0.0), gradient)
+    square = to_float64(gradient).flatten(1).square().sum(1)
+    return gradient * expand_like(torch.where(square > 0, change / square, 0.0), gradient)
 
 
 weightings: Registry[Weighting] = Registry("weighting")

@@ -11,7 +11,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from ..._engine.evaluator import Evaluator
-from ..._engine.packing import Held
+from ..._engine.packing import Frozen
 from ..._validation.arrays import is_array
 from ..._validation.inputs import read_target
 from ...baselines import Baseline
@@ -127,7 +127,7 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
                 chunk=internal_batch_size,
                 outputs=self.outputs,
             ),
-            parts[0] if alone else (*parts, *map(Held, extra)),
+            parts[0] if alone else (*parts, *map(Frozen, extra)),
             self.method,
             index,
             seed=self.seed,

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..._engine.evaluator import Passes
+from ..._engine.evaluator import PassCount
 from ..._ops.random import generators
 from ...attribution import Attribution
 from ...errors import UnilensError, first_line, require
-from ...explainer import Case, Method
+from ...explainer import ExplainContext, Method
 from ...scores import Score
 from ...scores import resolve as resolve_score
 
@@ -54,25 +54,28 @@ class CaptumMethod(Method):
         )
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """The pass at the inputs; captum's own are not counted."""
-        return Passes(1, 0)
+        return PassCount(1, 0)
 
-    def _explain(self, case: Case) -> Attribution:
-        score = resolve_score(self.score, case.evaluator)
-        scores = _Scores(case.evaluator.private_module(case.inputs), score).eval()
+    def _explain(self, context: ExplainContext) -> Attribution:
+        score = resolve_score(self.score, context.evaluator)
+        scores = _Scores(context.evaluator.private_module(context.inputs), score).eval()
         method = self.build(scores if self.score != "logit" else scores.model)
-        seeds = generators(case.inputs, torch.Generator().manual_seed(case.seed))
-        rows = case.evaluator.in_turn(
-            len(case.inputs), lambda row: self._one(method, case, row, seeds[row].initial_seed())
+        seeds = generators(context.inputs, torch.Generator().manual_seed(context.seed))
+        rows = context.evaluator.in_turn(
+            len(context.inputs),
+            lambda row: self._one(method, context, row, seeds[row].initial_seed()),
         )
-        values = torch.stack(rows).to(case.inputs.dtype)
-        explained = score(case.outputs, case.target)
-        return Attribution(values, case.target, explained, case.outputs, complete=self.complete)
+        values = torch.stack(rows).to(context.inputs.dtype)
+        explained = score(context.outputs, context.target)
+        return Attribution(
+            values, context.target, explained, context.outputs, complete=self.complete
+        )
 
-    def _one(self, method: Any, case: Case, row: int, seed: int) -> Tensor:
-        inputs = case.inputs[row : row + 1].to(case.evaluator.dtype).clone().requires_grad_()
-        values = self._attributed(method, inputs, int(case.target[row]), seed)
+    def _one(self, method: Any, context: ExplainContext, row: int, seed: int) -> Tensor:
+        inputs = context.inputs[row : row + 1].to(context.evaluator.dtype).clone().requires_grad_()
+        values = self._attributed(method, inputs, int(context.target[row]), seed)
         if not isinstance(values, Tensor) or values.shape != inputs.shape:
             came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise UnilensError(

@@ -14,16 +14,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..._engine.evaluator import Evaluator, Passes
-from ..._ops.precision import wide
-from ..._ops.spatial import places_of, spread
+from ..._engine.evaluator import Evaluator, PassCount
+from ..._ops.precision import to_float64
+from ..._ops.spatial import broadcast_over_channels, spatial_shape_of
 from ..._validation.settings import check_part
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, baselines
 from ...baselines.base import check_fits, check_single, passes_of
 from ...diagnostics import proximity
 from ...errors import NotApplicableError
-from ...explainer import Case, Explainer, Method
+from ...explainer import ExplainContext, Explainer, Method
 from ...registry import Card, Composed
 from ...scores import Score
 from ...scores import resolve as resolve_score
@@ -33,7 +33,7 @@ _PHOTOGRAPH = torch.Size((3, 224, 224))
 
 
 @dataclass(frozen=True)
-class Hiding(Method):
+class MaskingMethod(Method):
     """What methods share that hide places of the input and watch the score.
 
     Args:
@@ -50,7 +50,7 @@ class Hiding(Method):
         check_part("baseline", self.baseline)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Passes for an image of 224 x 224 pixels; every attribution records its own."""
         return self._passes(_PHOTOGRAPH)
 
@@ -62,7 +62,7 @@ class Hiding(Method):
                 f"clips (B, C, D, H, W), or tables (B, F), got {tuple(inputs.shape)}; use "
                 "method='ig'"
             )
-        shapes = {} if model.parts is None else model.parts.shapes
+        shapes = {} if model.input_spec is None else model.input_spec.shapes
         grids = [f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > 1]
         if grids:
             raise NotApplicableError(
@@ -72,59 +72,62 @@ class Hiding(Method):
         check_single(self.baseline)
         check_fits(self.baseline, model, inputs)
 
-    def _explain(self, case: Case) -> Attribution:
-        found = case.found(self.baseline)
-        hidden = Hidden(case, found.values, resolve_score(self.score, case.evaluator))
+    def _explain(self, context: ExplainContext) -> Attribution:
+        found = context.found(self.baseline)
+        hidden = Masked(context, found.values, resolve_score(self.score, context.evaluator))
         attribution = Attribution(
-            values=spread(self._map(hidden), case.inputs),
-            target=case.target,
-            score=hidden.score_of(case.outputs),
-            outputs=case.outputs,
+            values=broadcast_over_channels(self._map(hidden), context.inputs),
+            target=context.target,
+            score=hidden.score_of(context.outputs),
+            outputs=context.outputs,
             baseline=found.values,
             record=found.record,
-            measured={"proximity": proximity(case.inputs, found.values)},
+            measured={"proximity": proximity(context.inputs, found.values)},
             complete=self.complete,
         )
-        passes = self._passes(case.inputs.shape[1:])
+        passes = self._passes(context.inputs.shape[1:])
         return attribution.with_provenance(passes=passes._asdict())
 
-    def _passes(self, shape: torch.Size) -> Passes:
-        return passes_of(self.baseline) + Passes(1 + self._points(shape), 0)
+    def _passes(self, shape: torch.Size) -> PassCount:
+        return passes_of(self.baseline) + PassCount(1 + self._points(shape), 0)
 
     @abstractmethod
     def _points(self, shape: torch.Size) -> int:
         """Return how many masked points an input of shape `*S` takes."""
 
     @abstractmethod
-    def _map(self, hidden: Hidden) -> Tensor:
+    def _map(self, hidden: Masked) -> Tensor:
         """Return the maps `(B, *places)`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hidden:
+class Masked:
     """The scores of inputs in which places are hidden."""
 
-    case: Case
+    context: ExplainContext
     baseline: Tensor
     score: Score
 
     @property
     def shape(self) -> torch.Size:
         """The shape `*S` of one input."""
-        return self.case.inputs.shape[1:]
+        return self.context.inputs.shape[1:]
 
     def zeros(self) -> Tensor:
         """Return a map `(B, *places)` to sum in."""
-        return wide(self.case.inputs).new_zeros(len(self.case.inputs), *places_of(self.shape))
+        return to_float64(self.context.inputs).new_zeros(
+            len(self.context.inputs), *spatial_shape_of(self.shape)
+        )
 
     def blocks(self, points: int) -> Iterator[Tensor]:
         """Yield the numbers of the points, as many at a time as fit into memory."""
-        yield from torch.arange(points).split(self.case.evaluator.points_at_once(self.case.inputs))
+        together = self.context.evaluator.points_at_once(self.context.inputs)
+        yield from torch.arange(points).split(together)
 
     def score_of(self, outputs: Tensor) -> Tensor:
         """Return the scores `(..., B)` of outputs `(..., B, K)`."""
         rows = outputs.flatten(0, -2)
-        target = self.case.target.repeat(len(rows) // len(self.case.target))
+        target = self.context.target.repeat(len(rows) // len(self.context.target))
         return self.score(rows, target).view(outputs.shape[:-1])
 
     def scores(self, kept: Tensor) -> Tensor:
@@ -132,13 +135,13 @@ class Hidden:
 
         Of the rest the baseline takes the place. The sum is exact for shares of 0 and 1.
         """
-        inputs = self.case.inputs
+        inputs = self.context.inputs
         channels = (1,) * (inputs.ndim - kept.ndim)
         share = kept.to(inputs).view(len(kept), 1, *channels, *kept.shape[1:])
         points = share * inputs + (1 - share) * self.baseline
-        return self.score_of(self.case.evaluator.outputs(points))
+        return self.score_of(self.context.evaluator.outputs(points))
 
 
-def hides(card: Card, build: Callable[..., Explainer]) -> None:
+def masks_with(card: Card, build: Callable[..., Explainer]) -> None:
     """Register a method whose baseline, and its settings, are chosen beside its own."""
     methods.register(Composed(card, build, {"baseline": baselines}, {"baseline": "black"}))

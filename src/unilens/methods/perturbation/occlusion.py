@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ..._engine.evaluator import Evaluator
-from ..._ops.precision import per_item
-from ..._ops.spatial import places_of
+from ..._ops.precision import expand_like
+from ..._ops.spatial import spatial_shape_of
 from ..._validation.settings import check_count
 from ...errors import NotApplicableError, require
 from ...registry import Card
-from .masking import Hidden, Hiding, hides
+from .masking import Masked, MaskingMethod, masks_with
 
 
 class _Slide(NamedTuple):
@@ -38,7 +38,7 @@ class _Slide(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Occlusion(Hiding):
+class Occlusion(MaskingMethod):
     """How far the score falls when a window hides a place: the mean over the windows that do.
 
     Args:
@@ -67,7 +67,7 @@ class Occlusion(Hiding):
         )
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` for a window on a table, or as `Hiding` does."""
+        """Raise `NotApplicableError` for a window on a table, or as `MaskingMethod` does."""
         super().check(model, inputs)
         if inputs.ndim == 2 and (self.window, self.stride) != (None, None):
             raise NotApplicableError(
@@ -79,7 +79,7 @@ class Occlusion(Hiding):
         if len(shape) == 1:
             return [_Slide(shape[0], 1, 1)]
         slides = []
-        for side in places_of(shape):
+        for side in spatial_shape_of(shape):
             window = min(self.window or max(1, round(side / 7)), side)
             slides.append(_Slide(side, window, min(self.stride or max(1, window // 2), window)))
         return slides
@@ -87,16 +87,16 @@ class Occlusion(Hiding):
     def _points(self, shape: torch.Size) -> int:
         return math.prod(slide.stops for slide in self._slides(shape))
 
-    def _map(self, hidden: Hidden) -> Tensor:
+    def _map(self, hidden: Masked) -> Tensor:
         slides = self._slides(hidden.shape)
-        whole = hidden.score_of(hidden.case.outputs)
+        whole = hidden.score_of(hidden.context.outputs)
         total, times = hidden.zeros(), hidden.zeros()
         for index in hidden.blocks(self._points(hidden.shape)):
             stops = torch.unravel_index(index, [slide.stops for slide in slides])
             covered = _outer([s.covers(stop) for s, stop in zip(slides, stops, strict=True)])
             falls = whole - hidden.scores(~covered)
             for one, fall in zip(covered.to(total), falls, strict=True):
-                total += one * per_item(fall, total)
+                total += one * expand_like(fall, total)
                 times += one
         return total / times
 
@@ -109,7 +109,7 @@ def _outer(sides: Sequence[Tensor]) -> Tensor:
     return product
 
 
-hides(
+masks_with(
     Card(
         "occlusion",
         "perturbation",

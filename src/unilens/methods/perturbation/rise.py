@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..._ops.precision import per_item, wide
+from ..._ops.precision import expand_like, to_float64
 from ..._ops.random import uniform
-from ..._ops.spatial import LINEAR, places_of
+from ..._ops.spatial import LINEAR, spatial_shape_of
 from ..._validation.settings import check_count, check_number, check_switch
 from ...errors import require
 from ...registry import Card
-from .masking import Hidden, Hiding, hides
+from .masking import Masked, MaskingMethod, masks_with
 
 
 @dataclass(frozen=True)
-class Rise(Hiding):
+class Rise(MaskingMethod):
     """The mean of random masks, each weighed by the score of the input under it.
 
     A mask is a grid of cells kept or hidden at random, enlarged smoothly and shifted at random; in
@@ -56,19 +56,19 @@ class Rise(Hiding):
     def _points(self, shape: torch.Size) -> int:
         return self.n_masks
 
-    def _map(self, hidden: Hidden) -> Tensor:
-        draw = self._masks(hidden.shape, torch.Generator().manual_seed(hidden.case.seed))
+    def _map(self, hidden: Masked) -> Tensor:
+        draw = self._masks(hidden.shape, torch.Generator().manual_seed(hidden.context.seed))
         total, times = hidden.zeros(), hidden.zeros()
-        score = torch.zeros_like(wide(hidden.case.outputs[:, 0]))
+        score = torch.zeros_like(to_float64(hidden.context.outputs[:, 0]))
         for index in hidden.blocks(self.n_masks):
             masks = torch.stack([draw(number) for number in index.tolist()])
             scores = hidden.scores(masks)
             for mask, one in zip(masks.to(total), scores, strict=True):
-                total += mask * per_item(one, total)
+                total += mask * expand_like(one, total)
                 times += mask
                 score += one
         if self.centred:
-            total -= times * per_item(score / self.n_masks, total)
+            total -= times * expand_like(score / self.n_masks, total)
         return total / (self.n_masks * self.keep)
 
     def _masks(self, shape: torch.Size, generator: torch.Generator) -> Callable[[int], Tensor]:
@@ -76,7 +76,7 @@ class Rise(Hiding):
 
         Masks are enlarged one at a time, when they are needed: all of them are too large to keep.
         """
-        places = places_of(shape)
+        places = spatial_shape_of(shape)
         grid = [min(self.cells, side) for side in places] if len(shape) > 1 else list(shape)
         kept = uniform((self.n_masks, *grid), generator) < self.keep
         if len(shape) == 1:
@@ -97,7 +97,7 @@ class Rise(Hiding):
         return mask
 
 
-hides(
+masks_with(
     Card(
         "rise",
         "perturbation",

@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from ..._engine.evaluator import Evaluator
-from ..._ops.precision import wide
-from ..._ops.spatial import places_of
+from ..._ops.precision import to_float64
+from ..._ops.spatial import spatial_shape_of
 from ..._validation.settings import check_count
 from ...errors import NotApplicableError, require
 from ...registry import Card
-from .masking import Hidden, Hiding, hides
+from .masking import Masked, MaskingMethod, masks_with
 
 
 @dataclass(frozen=True)
-class Sobol(Hiding):
+class Sobol(MaskingMethod):
     """Total Sobol indices: the share of the score's variance in which a cell of places takes part.
 
     Cells are hidden by random degrees, from not at all to all of it. The index of a cell is the
@@ -54,7 +54,7 @@ class Sobol(Hiding):
         )
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` for more cells than a Sobol sequence has, or as `Hiding`."""
+        """Raise `NotApplicableError` as `MaskingMethod`, or for too many cells."""
         super().check(model, inputs)
         count, most = math.prod(self._grid(inputs.shape[1:])), SobolEngine.MAXDIM // 2
         if count > most:
@@ -70,14 +70,14 @@ class Sobol(Hiding):
     def _points(self, shape: torch.Size) -> int:
         return self.designs * (math.prod(self._grid(shape)) + 2)
 
-    def _map(self, hidden: Hidden) -> Tensor:
-        grid, places = self._grid(hidden.shape), places_of(hidden.shape)
-        rows = self._rows(math.prod(grid), hidden.case.seed)
+    def _map(self, hidden: Masked) -> Tensor:
+        grid, places = self._grid(hidden.shape), spatial_shape_of(hidden.shape)
+        rows = self._rows(math.prod(grid), hidden.context.seed)
         scores = [
             hidden.scores(_enlarge(rows(index).view(-1, *grid), places))
             for index in hidden.blocks(self._points(hidden.shape))
         ]
-        each = wide(torch.cat(scores)).T.contiguous()  # sums that do not depend on the batch
+        each = to_float64(torch.cat(scores)).T.contiguous()  # sums that do not depend on the batch
         indices = torch.stack([_jansen(one.view(-1, self.designs)) for one in each])
         return _enlarge(indices.view(-1, *grid), places)
 
@@ -118,7 +118,7 @@ def _enlarge(cells: Tensor, places: torch.Size) -> Tensor:
     return cells
 
 
-hides(
+masks_with(
     Card(
         "sobol",
         "perturbation",

@@ -15,26 +15,26 @@ from torch import Tensor
 from ..._ops.random import seed_for
 from ..._validation.settings import Settings, check_part
 from ...baselines import Baseline, baselines
-from ...baselines.base import check_fits, check_single, found_baselines, single
+from ...baselines.base import baseline_results, check_fits, check_single, single
 from ...errors import require
 from ...registry import Card, Registry
-from ..context import Subject
+from ..context import EvalContext
 
 Filled = Callable[[Tensor], Tensor]
 """From the places to be kept `(n, B, *places)`, true or false, to inputs `(n, B, *S)`."""
 
 
-class Fill(Protocol):
+class Imputer(Protocol):
     """What is put where places are removed. Removed and kept places are whole: all channels.
 
-    It does not depend on the subject's map, so that every map is asked the same questions.
+    It does not depend on the context's map, so that every map is asked the same questions.
     """
 
-    def __call__(self, subject: Subject) -> Filled:
-        """Return the function that removes places from the subject's inputs."""
+    def __call__(self, context: EvalContext) -> Filled:
+        """Return the function that removes places from the context's inputs."""
 
 
-fills: Registry[Fill] = Registry("fill")
+imputers: Registry[Imputer] = Registry("fill")
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Replacement(Settings):
         check_part("baseline", self.baseline)
         check_single(self.baseline)
 
-    def __call__(self, subject: Subject) -> Filled:
-        """Return the function that removes places; see `Fill`."""
-        check_fits(self.baseline, subject.evaluator, subject.inputs)
-        generator = torch.Generator().manual_seed(seed_for("fill", subject.seed))
+    def __call__(self, context: EvalContext) -> Filled:
+        """Return the function that removes places; see `Imputer`."""
+        check_fits(self.baseline, context.evaluator, context.inputs)
+        generator = torch.Generator().manual_seed(seed_for("fill", context.seed))
         given = self.baseline(
-            subject.evaluator, subject.inputs, subject.target, generator=generator
+            context.evaluator, context.inputs, context.target, generator=generator
         )
-        inputs, values = subject.inputs, single(found_baselines(given)).values
+        inputs, values = context.inputs, single(baseline_results(given)).values
 
         def filled(kept: Tensor) -> Tensor:
             return torch.where(over_channels(kept, inputs), inputs, values)
@@ -66,9 +66,9 @@ class Replacement(Settings):
         return filled
 
 
-def filled_by(fill: Fill, subject: Subject) -> Filled:
-    """Return the function that removes places, the same for all maps; see `Fill`."""
-    return subject.once(("fill", fill), lambda: fill(subject))
+def imputed_by(fill: Imputer, context: EvalContext) -> Filled:
+    """Return the function that removes places, the same for all maps; see `Imputer`."""
+    return context.once(("fill", fill), lambda: fill(context))
 
 
 def over_channels(kept: Tensor, inputs: Tensor) -> Tensor:
@@ -76,20 +76,20 @@ def over_channels(kept: Tensor, inputs: Tensor) -> Tensor:
     return kept.unsqueeze(2) if inputs.ndim > 2 else kept
 
 
-FillNames = str | Fill | Sequence[str | Fill]
+FillNames = str | Imputer | Sequence[str | Imputer]
 
 
-def fills_of(fill: FillNames) -> dict[str, Fill]:
+def imputers_of(fill: FillNames) -> dict[str, Imputer]:
     """Return the fills that a setting names, by name: a name, an object, or several of them."""
     several = [fill] if isinstance(fill, str) or callable(fill) else fill
     require(
         isinstance(several, (tuple, list)) and bool(several),
-        f"expected fill to be one of {', '.join(fills)}, or several of them, got {fill!r}",
+        f"expected fill to be one of {', '.join(imputers)}, or several of them, got {fill!r}",
     )
-    found: dict[str, Fill] = {}
+    found: dict[str, Imputer] = {}
     for one in several:
         if isinstance(one, str):
-            found[one] = fills[one]()
+            found[one] = imputers[one]()
         else:
             check_part("fill", one)
             name = type(one).__name__
@@ -99,7 +99,7 @@ def fills_of(fill: FillNames) -> dict[str, Fill]:
 
 def _of_baseline(name: str, baseline: str, summary: str) -> None:
     card = baselines[baseline].card
-    fills.add(
+    imputers.add(
         Card(name, "replacement", summary, card.reference, card.deterministic),
         lambda: Replacement(baselines[baseline]()),
     )

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..._engine.evaluator import Passes
-from ..._ops.precision import wide
+from ..._engine.evaluator import PassCount
+from ..._ops.precision import to_float64
 from ..._validation.settings import check_count, check_part, check_switch
 from ...registry import Composed
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
-from ..context import Subject
+from ..context import EvalContext
 from ..maps import constant, unchanged
 from ..measurement import Measurement, MetricCard
-from .perturbations import Disturbance, Draws, Square, disturbances
+from .perturbations import Draws, InfidelityPerturbation, Square, infidelity_perturbations
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Infidelity(Metric):
     the same everywhere gets no number: the map of zeros would else beat most.
 
     Args:
-        disturbance: the changes; one of `unilens.metrics.disturbances`.
+        disturbance: the changes; one of `unilens.metrics.infidelity_perturbations`.
         samples: how many of them.
         scaled: whether beta is the factor that suits the map best (least squares), so that maps in
             any units can be compared; its sign is free as well.
@@ -40,7 +40,7 @@ class Infidelity(Metric):
         beta as in the authors' public code and in captum.
     """
 
-    disturbance: Disturbance = field(default_factory=Square)
+    disturbance: InfidelityPerturbation = field(default_factory=Square)
     samples: int = 100
     scaled: bool = False
     score: str | Score = "probability"
@@ -52,46 +52,46 @@ class Infidelity(Metric):
         resolve_score(self.score)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return Passes(1 + getattr(self.disturbance, "variants", 1) * self.samples, 0)
+        return PassCount(1 + getattr(self.disturbance, "variants", 1) * self.samples, 0)
 
-    def _measure(self, subject: Subject) -> Measurement:
+    def _measure(self, context: EvalContext) -> Measurement:
         parts, details = {}, {}
-        score = resolve_score(self.score, subject.evaluator)
-        before = subject.score_of(score, subject.outputs).unsqueeze(1)
-        drawn = self.disturbance(subject, self.samples)
+        score = resolve_score(self.score, context.evaluator)
+        before = context.score_of(score, context.outputs).unsqueeze(1)
+        drawn = self.disturbance(context, self.samples)
         for name, draws in drawn.items():
-            foretold, scores = self._compare(subject, name, draws)
+            foretold, scores = self._compare(context, name, draws)
             fell = before - scores
-            still = unchanged(scores, subject.inputs.dtype)
+            still = unchanged(scores, context.inputs.dtype)
             parts[name] = self._value(foretold, fell).masked_fill(still, torch.nan)
             prefix = f"{name} " if len(drawn) > 1 else ""
             details.update({f"{prefix}foretold": foretold, f"{prefix}fell": fell})
         value = torch.stack(list(parts.values())).mean(0)
-        value = value.masked_fill(constant(subject.values), torch.nan)
+        value = value.masked_fill(constant(context.values), torch.nan)
         return Measurement(value, parts if len(parts) > 1 else {}, details)
 
-    def _compare(self, subject: Subject, name: str, draws: Draws) -> tuple[Tensor, Tensor]:
+    def _compare(self, context: EvalContext, name: str, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return I^T A and f(x - I), `(B, samples)` both."""
-        score = resolve_score(self.score, subject.evaluator)
-        values = wide(subject.values)
+        score = resolve_score(self.score, context.evaluator)
+        values = to_float64(context.values)
         foretold, scores = [], []
-        for block in subject.blocks(self.samples):
+        for block in context.blocks(self.samples):
             change, inputs = draws(block)
             flat, rows = change.flatten(0, 1), len(values)
 
             def product(index: int, flat: Tensor = flat, rows: int = rows) -> Tensor:
                 return (flat[index] * values[index % rows]).sum()
 
-            products = subject.evaluator.for_each(len(flat), product)
+            products = context.evaluator.for_each(len(flat), product)
             foretold.append(torch.stack(products).view(-1, rows))
 
             def watched(inputs: Tensor = inputs) -> Tensor:
-                return subject.score_of(score, subject.evaluator.outputs(inputs))
+                return context.score_of(score, context.evaluator.outputs(inputs))
 
             key = type(self), self.disturbance, self.samples, name, block, self.score
-            scores.append(subject.once(key, watched))
+            scores.append(context.once(key, watched))
         return torch.cat(foretold).T.contiguous(), torch.cat(scores).T.contiguous()
 
     def _value(self, foretold: Tensor, fell: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ metrics.register(
             bounds=(0, None),
         ),
         Infidelity,
-        kinds={"disturbance": disturbances},
+        kinds={"disturbance": infidelity_perturbations},
         parts={"disturbance": "square"},
     )
 )

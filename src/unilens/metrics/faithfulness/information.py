@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..._ops.luminance import check_unit_pictures
-from ..._ops.precision import wide
+from ..._ops.precision import to_float64
 from ..._validation.settings import check_switch
 from ...outputs import LOGITS, OutputSpec, pick
 from ...registry import Composed
 from ...scores import resolve as resolve_score
 from ..base import metrics
-from ..context import Subject
+from ..context import EvalContext
 from ..maps import constant, ranking
 from ..measurement import Measurement, MetricCard
 from .imputers import Filled, FillNames
@@ -75,33 +75,33 @@ class InformationCurve(Removal):
     def _points(self) -> int:
         return len(self.fractions) + 2
 
-    def _measure(self, subject: Subject) -> Measurement:
+    def _measure(self, context: EvalContext) -> Measurement:
         check_unit_pictures(
-            subject.inputs,
+            context.inputs,
             "information curves count the bytes of pictures in colour; use metric='insertion_auc'",
             channels=(3,),
         )
-        return super()._measure(subject)
+        return super()._measure(context)
 
-    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        relevance = subject.relevance(self.relevance)
-        ranks = ranking(relevance, subject.generators())
+    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        relevance = context.relevance(self.relevance)
+        ranks = ranking(relevance, context.generators())
         fractions = torch.tensor([0, *sorted(self.fractions), 1], dtype=torch.float64)
-        counts, always = counts_of(fractions, ranks), self._always(subject)
+        counts, always = counts_of(fractions, ranks), self._always(context)
 
         def look() -> list[tuple[Tensor, Tensor]]:
             seen = []
-            for block in subject.blocks(self._points):
+            for block in context.blocks(self._points):
                 kept = (ranks < counts[block.start : block.stop]) | always
                 images = (filled(kept).clamp(0, 1) * 255).round()
-                size = _bytes_of(images.to(torch.uint8), subject)
-                seen.append((subject.evaluator.outputs(images / 255), size))
+                size = _bytes_of(images.to(torch.uint8), context)
+                seen.append((context.evaluator.outputs(images / 255), size))
             return seen
 
         key = type(self), filled, self.relevance, self.fractions, self.shown
-        outputs, sizes = zip(*subject.once_per_map(key, look), strict=True)
-        score = resolve_score(self.score, subject.evaluator)
-        scores = torch.cat([subject.score_of(score, one) for one in outputs]).T.contiguous()
+        outputs, sizes = zip(*context.once_per_map(key, look), strict=True)
+        score = resolve_score(self.score, context.evaluator)
+        scores = torch.cat([context.score_of(score, one) for one in outputs]).T.contiguous()
         information = torch.cat(sizes).T.contiguous().to(scores)
         x, y = _share(information), _share(scores)
         y = y.cummax(1).values if self.monotonic else y
@@ -109,17 +109,17 @@ class InformationCurve(Removal):
         shown = {"scores": scores, "bytes": information, "information": x, "performance": y}
         return _area(x, y).masked_fill(undefined, torch.nan), shown
 
-    def _always(self, subject: Subject) -> Tensor:
+    def _always(self, context: EvalContext) -> Tensor:
         """Return the random pixels that are always shown `(B, H, W)`."""
-        count = subject.places.numel()
+        count = context.places.numel()
         few = max(1, int(self.shown * count))
-        flat = torch.zeros(len(subject.inputs), count, dtype=torch.bool)
-        for row, generator in zip(flat, subject.generators(), strict=True):
+        flat = torch.zeros(len(context.inputs), count, dtype=torch.bool)
+        for row, generator in zip(flat, context.generators(), strict=True):
             row[torch.randperm(count, generator=generator)[:few]] = True
-        return flat.view(-1, *subject.places).to(subject.inputs.device)
+        return flat.view(-1, *context.places).to(context.inputs.device)
 
 
-def _bytes_of(images: Tensor, subject: Subject) -> Tensor:
+def _bytes_of(images: Tensor, context: EvalContext) -> Tensor:
     """Return the size in bytes `(n, B)` of each 8-bit image `(n, B, 3, H, W)` as lossless WebP."""
     from PIL import Image  # here, so that the core loads without it
 
@@ -130,7 +130,7 @@ def _bytes_of(images: Tensor, subject: Subject) -> Tensor:
         Image.fromarray(pictures[index]).save(buffer, format="webp", lossless=True, quality=100)
         return buffer.tell()
 
-    sizes = subject.evaluator.for_each(len(pictures), size)
+    sizes = context.evaluator.for_each(len(pictures), size)
     return torch.tensor(sizes).view(images.shape[:2])
 
 
@@ -139,7 +139,7 @@ def _share(values: Tensor) -> Tensor:
 
     NaN where the last is not above the first.
     """
-    values = wide(values)
+    values = to_float64(values)
     start, whole = values[:, :1], values[:, -1:]
     share = ((values - start) / (whole - start)).clamp(0, 1)
     return share.masked_fill(whole <= start, torch.nan)

@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..._engine.evaluator import Evaluator
-from ..._ops.precision import per_item, wide
+from ..._ops.precision import expand_like, to_float64
 from ..._ops.random import standard_normal
 from ..._ops.spatial import LINEAR
 from ..._validation.settings import Settings, check_number
 from ...errors import NotApplicableError, require
 from ...registry import Card
-from ..context import Subject
-from .imputers import Filled, fills, over_channels
+from ..context import EvalContext
+from .imputers import Filled, imputers, over_channels
 
 _MOST_ITERATIONS = 1000
 
@@ -50,9 +50,9 @@ class Inpaint(Settings):
         require(self.noise >= 0, f"expected noise of at least 0, got {self.noise!r}")
         check_number("tolerance", self.tolerance, above=0)
 
-    def __call__(self, subject: Subject) -> Filled:
+    def __call__(self, context: EvalContext) -> Filled:
         """Return the function that removes places; see `Fill`."""
-        evaluator, inputs = subject.evaluator, subject.inputs
+        evaluator, inputs = context.evaluator, context.inputs
         if inputs.ndim not in (3, 4, 5):
             raise NotApplicableError(
                 "inpainting expects images (B, C, H, W), signals (B, C, L) or volumes "
@@ -60,7 +60,7 @@ class Inpaint(Settings):
                 "fill='image_mean'"
             )
         noise = torch.stack(
-            [standard_normal(inputs.shape[1:], own) for own in subject.generators()]
+            [standard_normal(inputs.shape[1:], own) for own in context.generators()]
         )
         noise = self.noise * noise.to(inputs)
 
@@ -193,20 +193,20 @@ def _spread(cells: Tensor, like: Tensor) -> Tensor:
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
-    return wide(first * second).flatten(1).sum(1)
+    return to_float64(first * second).flatten(1).sum(1)
 
 
 def _factor(above: Tensor, below: Tensor, active: Tensor, like: Tensor) -> Tensor:
     """Return above / below for the images that go on, 0 for those that have converged."""
     ratio = torch.where(active & (below > 0), above / below, 0.0)
-    return per_item(ratio, like)
+    return expand_like(ratio, like)
 
 
 _RONG = "Rong et al. 2022, arXiv 2202.00449"
-fills.add(
+imputers.add(
     Card("inpaint", "local", "from the surroundings, with noise, as ROAD", _RONG, False), Inpaint
 )
-fills.add(
+imputers.add(
     Card("smooth_inpaint", "local", "from the surroundings, without noise", _RONG),
     lambda: Inpaint(noise=0),
 )

@@ -11,40 +11,40 @@ import torch
 from torch import Tensor
 
 from ..._ops.random import standard_normal, uniform
-from ..._ops.spatial import cell_of
+from ..._ops.spatial import grid_cell_index
 from ..._validation.settings import Settings, check_choice, check_count, check_number
 from ...errors import NotApplicableError
 from ...registry import Card, Registry
-from ..context import Subject
-from .imputers import FillNames, filled_by, fills_of, over_channels
+from ..context import EvalContext
+from .imputers import FillNames, imputed_by, imputers_of, over_channels
 from .removal import check_fraction, draw_subsets, members
 
 UNITS = ("contribution", "gradient")
 """contribution: in units of the score, as IG's; gradient: score per unit of the inputs."""
 
 
-class Disturbed(NamedTuple):
+class PerturbedPoints(NamedTuple):
     """Some changes I of the inputs, in the map's terms, and the changed inputs `(n, B, *S)`."""
 
     change: Tensor
     inputs: Tensor
 
 
-Draws = Callable[[range], Disturbed]
+Draws = Callable[[range], PerturbedPoints]
 """From the numbers of some samples to them; asked for in ascending order, each once."""
 
 
-class Disturbance(Protocol):
+class InfidelityPerturbation(Protocol):
     """How inputs are changed. Optional: `variants`, how many sets of draws there are.
 
-    It does not depend on the subject's map, so that every map is asked the same questions.
+    It does not depend on the context's map, so that every map is asked the same questions.
     """
 
-    def __call__(self, subject: Subject, samples: int) -> dict[str, Draws]:
+    def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
         """Return the draws by name: one set, or one for each of several fills."""
 
 
-disturbances: Registry[Disturbance] = Registry("disturbance")
+infidelity_perturbations: Registry[InfidelityPerturbation] = Registry("disturbance")
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Gaussian(Settings):
     def __post_init__(self) -> None:
         check_number("std", self.std, above=0)
 
-    def __call__(self, subject: Subject, samples: int) -> dict[str, Draws]:
-        """Return the draws; see `Disturbance`."""
-        generators, inputs = subject.generators(), subject.inputs
+    def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
+        """Return the draws; see `InfidelityPerturbation`."""
+        generators, inputs = context.generators(), context.inputs
 
-        def drawn(block: range) -> Disturbed:
+        def drawn(block: range) -> PerturbedPoints:
             noise = torch.stack(
                 [
                     torch.stack([standard_normal(one.shape, own) for _ in block])
@@ -73,7 +73,7 @@ class Gaussian(Settings):
                 dim=1,
             )
             change = self.std * noise.to(inputs)
-            return Disturbed(change, inputs - change)
+            return PerturbedPoints(change, inputs - change)
 
         return {"gaussian": drawn}
 
@@ -94,35 +94,36 @@ class Replacing(Settings, ABC):
     units: str = "contribution"
 
     def __post_init__(self) -> None:
-        fills_of(self.fill)
+        imputers_of(self.fill)
         check_choice("units", self.units, UNITS)
 
     @property
     def variants(self) -> int:
         """How many sets of draws there are: one per fill."""
-        return len(fills_of(self.fill))
+        return len(imputers_of(self.fill))
 
     @abstractmethod
-    def _kept(self, subject: Subject, samples: int) -> Callable[[range], Tensor]:
+    def _kept(self, context: EvalContext, samples: int) -> Callable[[range], Tensor]:
         """Return the function from samples' numbers to the places left `(n, B, *places)`."""
 
-    def __call__(self, subject: Subject, samples: int) -> dict[str, Draws]:
-        """Return the draws; see `Disturbance`."""
-        kept, inputs = self._kept(subject, samples), subject.inputs
+    def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
+        """Return the draws; see `InfidelityPerturbation`."""
+        kept, inputs = self._kept(context, samples), context.inputs
 
         def with_fill(filled: Callable[[Tensor], Tensor]) -> Draws:
-            def drawn(block: range) -> Disturbed:
+            def drawn(block: range) -> PerturbedPoints:
                 left = kept(block)
                 changed = filled(left)
                 if self.units == "gradient":
-                    return Disturbed(inputs - changed, changed)
+                    return PerturbedPoints(inputs - changed, changed)
                 gone = (~over_channels(left, inputs)).to(inputs)
-                return Disturbed(gone.expand_as(changed), changed)
+                return PerturbedPoints(gone.expand_as(changed), changed)
 
             return drawn
 
         return {
-            name: with_fill(filled_by(fill, subject)) for name, fill in fills_of(self.fill).items()
+            name: with_fill(imputed_by(fill, context))
+            for name, fill in imputers_of(self.fill).items()
         }
 
 
@@ -144,19 +145,19 @@ class Square(Replacing):
         super().__post_init__()
         check_fraction("side", self.side)
 
-    def _kept(self, subject: Subject, samples: int) -> Callable[[range], Tensor]:
-        places, device = subject.places, subject.inputs.device
-        if subject.inputs.ndim < 3:
+    def _kept(self, context: EvalContext, samples: int) -> Callable[[range], Tensor]:
+        places, device = context.places, context.inputs.device
+        if context.inputs.ndim < 3:
             raise NotApplicableError(
                 "square patches expect images (B, C, H, W), signals (B, C, L) or volumes "
-                f"(B, C, D, H, W), got {tuple(subject.inputs.shape)}; use disturbance='subset'"
+                f"(B, C, D, H, W), got {tuple(context.inputs.shape)}; use disturbance='subset'"
             )
         side = max(1, round(self.side * min(places)))
         room = torch.tensor([length - side + 1 for length in places])
         corners = torch.stack(
             [
                 (uniform((samples, len(places)), own) * room).long().minimum(room - 1)
-                for own in subject.generators()
+                for own in context.generators()
             ],
             dim=1,
         ).to(device)
@@ -194,10 +195,10 @@ class Subset(Replacing):
             check_count("cells", self.cells, least=2)
         check_fraction("fraction", self.fraction)
 
-    def _kept(self, subject: Subject, samples: int) -> Callable[[range], Tensor]:
-        cell = cell_of(subject.places, self.cells).to(subject.inputs.device)
+    def _kept(self, context: EvalContext, samples: int) -> Callable[[range], Tensor]:
+        cell = grid_cell_index(context.places, self.cells).to(context.inputs.device)
         count = int(cell.max()) + 1
-        removed = draw_subsets(subject, samples, count, self.fraction)
+        removed = draw_subsets(context, samples, count, self.fraction)
 
         def kept(block: range) -> Tensor:
             return ~members(removed[block.start : block.stop], count)[..., cell]
@@ -206,8 +207,12 @@ class Subset(Replacing):
 
 
 _YEH = "Yeh et al. 2019, arXiv 1901.09392"
-disturbances.add(Card("square", "replacement", "a square patch is replaced", _YEH, False), Square)
-disturbances.add(
+infidelity_perturbations.add(
+    Card("square", "replacement", "a square patch is replaced", _YEH, False), Square
+)
+infidelity_perturbations.add(
     Card("subset", "replacement", "a random subset of cells is replaced", _YEH, False), Subset
 )
-disturbances.add(Card("gaussian", "noise", "gaussian noise is taken off", _YEH, False), Gaussian)
+infidelity_perturbations.add(
+    Card("gaussian", "noise", "gaussian noise is taken off", _YEH, False), Gaussian
+)

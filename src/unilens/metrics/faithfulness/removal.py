@@ -11,20 +11,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..._engine.evaluator import Passes
+from ..._engine.evaluator import PassCount
 from ..._ops.correlation import pearson, spearman
 from ..._ops.random import uniform
-from ..._ops.spatial import cell_of, sum_by_cell
+from ..._ops.spatial import grid_cell_index, sum_by_cell
 from ..._validation.settings import check_choice, check_count, check_number, check_switch
 from ...errors import require
 from ...registry import Composed
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
-from ..context import Subject
+from ..context import EvalContext
 from ..maps import check_relevance, constant, ranking, unchanged
 from ..measurement import Measurement, MetricCard
-from .imputers import Filled, FillNames, filled_by, fills_of
+from .imputers import Filled, FillNames, imputed_by, imputers_of
 
 CORRELATIONS = {"spearman": spearman, "pearson": pearson}
 
@@ -45,14 +45,14 @@ class Removal(Metric):
     score: str | Score = "probability"
 
     def __post_init__(self) -> None:
-        fills_of(self.fill)
+        imputers_of(self.fill)
         check_relevance(self.relevance)
         resolve_score(self.score)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return Passes(1 + len(fills_of(self.fill)) * self._points, 0)
+        return PassCount(1 + len(imputers_of(self.fill)) * self._points, 0)
 
     @property
     @abstractmethod
@@ -60,24 +60,24 @@ class Removal(Metric):
         """How many points each fill takes."""
 
     @abstractmethod
-    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the values `(B,)` with one fill, and the details."""
 
     def _watch(
-        self, subject: Subject, filled: Filled, count: int, kept: Callable[[range], Tensor]
+        self, context: EvalContext, filled: Filled, count: int, kept: Callable[[range], Tensor]
     ) -> Tensor:
         """Return the scores `(B, count)`; `kept` gives the places left `(n, B, *places)`."""
-        score, found = resolve_score(self.score, subject.evaluator), []
-        for block in subject.blocks(count):
-            outputs = subject.evaluator.outputs(filled(kept(block)))
-            found.append(subject.score_of(score, outputs))
+        score, found = resolve_score(self.score, context.evaluator), []
+        for block in context.blocks(count):
+            outputs = context.evaluator.outputs(filled(kept(block)))
+            found.append(context.score_of(score, outputs))
         return torch.cat(found).T.contiguous()
 
-    def _measure(self, subject: Subject) -> Measurement:
-        chosen = fills_of(self.fill)
+    def _measure(self, context: EvalContext) -> Measurement:
+        chosen = imputers_of(self.fill)
         parts, details = {}, {}
         for name, fill in chosen.items():
-            parts[name], found = self._of_fill(subject, filled_by(fill, subject))
+            parts[name], found = self._of_fill(context, imputed_by(fill, context))
             prefix = f"{name} " if len(chosen) > 1 else ""
             details.update({prefix + key: value for key, value in found.items()})
         mean = torch.stack(list(parts.values())).mean(0)
@@ -128,40 +128,40 @@ class MuFidelity(Removal):
     def _points(self) -> int:
         return self.subsets
 
-    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        cell = cell_of(subject.places, self.cells).to(subject.inputs.device)
+    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        cell = grid_cell_index(context.places, self.cells).to(context.inputs.device)
         count = int(cell.max()) + 1
-        removed = draw_subsets(subject, self.subsets, count, self.fraction)
-        before = subject.score_of(resolve_score(self.score, subject.evaluator), subject.outputs)
+        removed = draw_subsets(context, self.subsets, count, self.fraction)
+        before = context.score_of(resolve_score(self.score, context.evaluator), context.outputs)
 
         def kept(block: range) -> Tensor:
             return ~members(removed[block.start : block.stop], count)[..., cell]
 
-        scores = subject.once(
+        scores = context.once(
             (type(self), filled, self.score, self.cells, self.fraction, self.subsets),
-            lambda: self._watch(subject, filled, self.subsets, kept),
+            lambda: self._watch(context, filled, self.subsets, kept),
         )
         fell = before.unsqueeze(1) - scores
-        relevance = subject.relevance(self.relevance)
+        relevance = context.relevance(self.relevance)
         sums = sum_by_cell(relevance, cell)
         counted = sums.gather(1, removed.movedim(1, 0).flatten(1)).view(
             len(sums), *removed.shape[::2]
         )
         value = CORRELATIONS[self.correlation](counted.sum(-1), fell)
-        undefined = constant(relevance) | unchanged(scores, subject.inputs.dtype)
+        undefined = constant(relevance) | unchanged(scores, context.inputs.dtype)
         value = value.masked_fill(undefined, torch.nan)
         return value.abs() if self.absolute else value, {"counted": counted.sum(-1), "fell": fell}
 
 
-def draw_subsets(subject: Subject, subsets: int, count: int, fraction: float) -> Tensor:
+def draw_subsets(context: EvalContext, subsets: int, count: int, fraction: float) -> Tensor:
     """Return which of `count` cells each random subset holds `(subsets, B, size)`."""
     size = max(1, round(fraction * count))
     require(size < count, f"expected fraction to leave one of {count} cells, got {fraction}")
     draws = [
         uniform((subsets, count), generator).topk(size).indices
-        for generator in subject.generators()
+        for generator in context.generators()
     ]
-    return torch.stack(draws, dim=1).to(subject.inputs.device)
+    return torch.stack(draws, dim=1).to(context.inputs.device)
 
 
 def check_fraction(name: str, value: object) -> None:
@@ -210,9 +210,9 @@ class Curve(Removal):
     def _points(self) -> int:
         return math.ceil(1 / self.step - 1e-9)
 
-    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        relevance = subject.relevance(self.relevance)
-        ranks = ranking(relevance, subject.generators())
+    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        relevance = context.relevance(self.relevance)
+        ranks = ranking(relevance, context.generators())
         fractions = (torch.arange(self._points + 1, dtype=torch.float64) * self.step).clamp(max=1)
         counts = counts_of(fractions, ranks)
         counts = counts[:-1] if self.comes_in else counts[1:]
@@ -221,12 +221,12 @@ class Curve(Removal):
             went = ranks < counts[block.start : block.stop]
             return went if self.comes_in else ~went
 
-        curve = self._watch(subject, filled, len(counts), kept)
-        score = resolve_score(self.score, subject.evaluator)
-        whole = subject.score_of(score, subject.outputs).unsqueeze(1)
+        curve = self._watch(context, filled, len(counts), kept)
+        score = resolve_score(self.score, context.evaluator)
+        whole = context.score_of(score, context.outputs).unsqueeze(1)
         values = torch.cat([curve, whole] if self.comes_in else [whole, curve], dim=1)
         area = torch.trapezoid(values, fractions.to(values.device))
-        undefined = constant(relevance) | unchanged(values, subject.inputs.dtype)
+        undefined = constant(relevance) | unchanged(values, context.inputs.dtype)
         shown = {"curve": values, "fractions": fractions.expand_as(values)}
         return area.masked_fill(undefined, torch.nan), shown
 

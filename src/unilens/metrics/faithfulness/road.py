@@ -10,7 +10,7 @@ from torch import Tensor
 from ..._validation.settings import check_count
 from ...errors import require
 from ..base import metrics
-from ..context import Subject
+from ..context import EvalContext
 from ..maps import constant, ranking, unchanged
 from ..measurement import MetricCard
 from .imputers import Filled, FillNames
@@ -49,9 +49,9 @@ class Road(Removal):
     def _points(self) -> int:
         return 2 * len(self.fractions)
 
-    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        relevance = subject.relevance(self.relevance)
-        ranks = ranking(relevance, subject.generators())
+    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        relevance = context.relevance(self.relevance)
+        ranks = ranking(relevance, context.generators())
         fractions = torch.tensor(self.fractions, dtype=torch.float64)
         counts = counts_of(fractions, ranks)
         first = torch.cat([counts, torch.zeros_like(counts)])
@@ -61,9 +61,9 @@ class Road(Removal):
             here = slice(block.start, block.stop)
             return (ranks >= first[here]) & (ranks < last[here])
 
-        scores = self._watch(subject, filled, self._points, kept)
+        scores = self._watch(context, filled, self._points, kept)
         most, least = (one.contiguous() for one in scores.chunk(2, dim=1))
-        undefined = constant(relevance) | unchanged(scores, subject.inputs.dtype)
+        undefined = constant(relevance) | unchanged(scores, context.inputs.dtype)
         value = ((least - most) / 2).mean(1).masked_fill(undefined, torch.nan)
         shown = {"most_relevant_removed": most, "least_relevant_removed": least}
         return value, {**shown, "fractions": fractions.to(most).expand_as(most)}
@@ -106,13 +106,13 @@ class SensitivityN(Removal):
     def _points(self) -> int:
         return self.subsets * len(self.fractions)
 
-    def _of_fill(self, subject: Subject, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        each = torch.stack([self._of_size(size, subject, filled) for size in self.fractions], dim=1)
+    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
+        each = torch.stack([self._of_size(size, context, filled) for size in self.fractions], dim=1)
         fractions = torch.tensor(self.fractions, dtype=torch.float64).to(each)
         shown = {"correlations": each, "fractions": fractions.expand_as(each)}
         return each.mean(1), shown
 
-    def _of_size(self, fraction: float, subject: Subject, filled: Filled) -> Tensor:
+    def _of_size(self, fraction: float, context: EvalContext, filled: Filled) -> Tensor:
         """Return the correlation `(B,)` over subsets of one size."""
         at = MuFidelity(
             relevance=self.relevance,
@@ -122,7 +122,7 @@ class SensitivityN(Removal):
             subsets=self.subsets,
             correlation="pearson",
         )
-        return at._of_fill(subject, filled)[0]
+        return at._of_fill(context, filled)[0]
 
 
 def check_fractions(fractions: object) -> None:

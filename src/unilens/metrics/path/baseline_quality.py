@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._engine.evaluator import Passes
+from ..._engine.evaluator import PassCount
 from ..._engine.score_gradient import ScoreGradient
 from ..._ops.luminance import check_unit_pictures
-from ..._ops.precision import wide
+from ..._ops.precision import to_float64
 from ..._ops.random import standard_normal
 from ..._validation.settings import check_choice, check_count
 from ...diagnostics import measures as diagnostics
@@ -21,7 +21,7 @@ from ...errors import NotApplicableError, UnilensError, first_line
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
-from ..context import Subject
+from ..context import EvalContext
 from ..measurement import Measurement, MetricCard
 
 _SOLVERS = {"lanczos": diagnostics.lanczos_curvature, "power": diagnostics.top_curvature}
@@ -60,26 +60,26 @@ class TopEigenvalue(Metric):
         return ("path",)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input; a product counts as two of each."""
-        return Passes(1 + 4 * self.iterations, 4 * self.iterations)
+        return PassCount(1 + 4 * self.iterations, 4 * self.iterations)
 
-    def _measure(self, subject: Subject) -> Measurement:
-        ends = torch.stack([_baseline(subject), subject.inputs])
-        rows = range(len(subject.inputs))
-        found = torch.cat([self._of_one(subject, ends[:, row : row + 1], row) for row in rows], 1)
-        still = (found == 0).all(0) & (subject.values == 0).flatten(1).all(1)
+    def _measure(self, context: EvalContext) -> Measurement:
+        ends = torch.stack([_baseline(context), context.inputs])
+        rows = range(len(context.inputs))
+        found = torch.cat([self._of_one(context, ends[:, row : row + 1], row) for row in rows], 1)
+        still = (found == 0).all(0) & (context.values == 0).flatten(1).all(1)
         value = found[0].abs().masked_fill(still, torch.nan)
         return Measurement(value, {"baseline": found[0], "input": found[1]})
 
-    def _of_one(self, subject: Subject, ends: Tensor, row: int) -> Tensor:
+    def _of_one(self, context: EvalContext, ends: Tensor, row: int) -> Tensor:
         """Return the eigenvalues `(2, 1)` of one input; alone, so that no sum has company."""
         gradient = ScoreGradient(
-            subject.evaluator,
-            resolve_score(self.score, subject.evaluator),
-            subject.target[row : row + 1],
+            context.evaluator,
+            resolve_score(self.score, context.evaluator),
+            context.target[row : row + 1],
         )
-        start = standard_normal(ends.shape[2:], subject.generators()[row])
+        start = standard_normal(ends.shape[2:], context.generators()[row])
         product = functools.partial(gradient.hessian_vector, ends)
         return _SOLVERS[self.solver](product, start.to(ends).expand_as(ends), self.iterations)
 
@@ -109,14 +109,14 @@ class Lpips(Metric):
         """An attribution with a baseline."""
         return ("path",)
 
-    def _measure(self, subject: Subject) -> Measurement:
-        inputs, baseline = subject.inputs, _baseline(subject)
+    def _measure(self, context: EvalContext) -> Measurement:
+        inputs, baseline = context.inputs, _baseline(context)
         remedy = "LPIPS compares pictures in colour; leave this metric out"
         check_unit_pictures(inputs, remedy, channels=(3,))
         distance = _distance(self.network, str(inputs.device))
         pairs = zip(inputs.float().split(1), baseline.float().split(1), strict=True)
         found = [distance(first, second, normalize=True).view(1) for first, second in pairs]
-        return Measurement(wide(torch.cat(found)))
+        return Measurement(to_float64(torch.cat(found)))
 
 
 @functools.lru_cache(maxsize=3)
@@ -137,10 +137,10 @@ def _distance(network: str, device: str) -> Any:
         ) from error
 
 
-def _baseline(subject: Subject) -> Tensor:
-    assert subject.attribution is not None
-    assert subject.attribution.baseline is not None
-    return subject.attribution.baseline.detach().to(subject.inputs)
+def _baseline(context: EvalContext) -> Tensor:
+    assert context.attribution is not None
+    assert context.attribution.baseline is not None
+    return context.attribution.baseline.detach().to(context.inputs)
 
 
 _CHOI = "Choi et al. 2025, arXiv 2410.08069"

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..._engine.evaluator import Passes
-from ..._ops.precision import wide
+from ..._engine.evaluator import PassCount
+from ..._ops.precision import to_float64
 from ..._validation.settings import check_count, check_part, check_switch
 from ...attribution import Attribution
 from ...baselines import Baseline, baselines
@@ -24,7 +24,7 @@ from ...path_attribution import PathAttribution
 from ...registry import Composed
 from ...scores import Score
 from ..base import Metric, metrics
-from ..context import Subject
+from ..context import EvalContext
 from ..measurement import Measurement, MetricCard
 from ..similarities import Similarity, Spearman, similarities
 
@@ -59,9 +59,9 @@ class OfPath(Metric):
         return ("path",) if self.baseline is None else ()
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input: those of a straight line, if it is walked."""
-        return Passes(1, 0) + self._line(self._own).passes
+        return PassCount(1, 0) + self._line(self._own).passes
 
     @property
     def _own(self) -> Baseline | None:
@@ -72,26 +72,26 @@ class OfPath(Metric):
     def _line(self, baseline: Baseline | None) -> PathAttribution:
         return PathAttribution(baseline, rule="midpoint", n_steps=self.n_steps, score=self.score)
 
-    def _walked(self, subject: Subject) -> Attribution:
+    def _walked(self, context: EvalContext) -> Attribution:
         """Return the attribution of the path that is judged; its values are not the map's."""
-        known, baseline = subject.attribution, self._own
+        known, baseline = context.attribution, self._own
         if baseline is None:
             assert known is not None
             if known.trace is not None:
                 return known
             assert known.baseline is not None
-            start = wide(known.baseline).cpu().numpy().tobytes()
-            return subject.once(
+            start = to_float64(known.baseline).cpu().numpy().tobytes()
+            return context.once(
                 ("walked", self._line(None), start),
-                lambda: self._along(_at(known.baseline), subject),
+                lambda: self._along(_at(known.baseline), context),
             )
-        return subject.once(
-            ("walked", self._line(baseline)), lambda: self._along(baseline, subject)
+        return context.once(
+            ("walked", self._line(baseline)), lambda: self._along(baseline, context)
         )
 
-    def _along(self, baseline: Baseline, subject: Subject) -> Attribution:
+    def _along(self, baseline: Baseline, context: EvalContext) -> Attribution:
         return self._line(baseline)(
-            subject.evaluator, subject.inputs, subject.target, seed=subject.seed
+            context.evaluator, context.inputs, context.target, seed=context.seed
         )
 
 
@@ -101,10 +101,10 @@ def _at(baseline: Tensor | None) -> Baseline:
     return cast(Baseline, lambda *_, **__: baseline)
 
 
-def _nothing_moves(trace: Trace, subject: Subject) -> Tensor:
+def _nothing_moves(trace: Trace, context: EvalContext) -> Tensor:
     """Return where the score is the same all the way and the map is zero `(B,)`."""
     still = (trace.score == trace.score[:1]).all(0)
-    return still & (subject.values == 0).flatten(1).all(1)
+    return still & (context.values == 0).flatten(1).all(1)
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ class CompletenessGap(OfPath):
         super().__post_init__()
         check_switch("relative", self.relative)
 
-    def _measure(self, subject: Subject) -> Measurement:
-        known = subject.attribution
+    def _measure(self, context: EvalContext) -> Measurement:
+        known = context.attribution
         own = self.baseline is None and known is not None and known.baseline_score is not None
-        found = cast(Attribution, known) if own else self._walked(subject)
+        found = cast(Attribution, known) if own else self._walked(context)
         assert found.baseline_score is not None
-        change = wide(found.score) - wide(found.baseline_score)
-        added = wide(subject.values).flatten(1)
+        change = to_float64(found.score) - to_float64(found.baseline_score)
+        added = to_float64(context.values).flatten(1)
         gap = (change - torch.stack([one.sum() for one in added])).abs()
         if self.relative:
             gap = torch.where(change == 0, torch.nan, gap / change.abs())
@@ -164,8 +164,8 @@ class Monotonicity(OfPath):
         Choi et al. 2025, arXiv 2410.08069, table 1.
     """
 
-    def _measure(self, subject: Subject) -> Measurement:
-        trace = cast(Trace, self._walked(subject).trace)
+    def _measure(self, context: EvalContext) -> Measurement:
+        trace = cast(Trace, self._walked(context).trace)
         details = {"fractions": trace.fraction.T, "confidence": trace.confidence.T}
         return Measurement(diagnostics.monotonicity(trace), {}, details)
 
@@ -189,13 +189,13 @@ class ConfidenceChange(OfPath):
 
     n_steps: int = 1
 
-    def _measure(self, subject: Subject) -> Measurement:
-        trace = cast(Trace, self._walked(subject).trace)
-        before, at_input = wide(trace.confidence[0]), wide(trace.confidence[-1])
+    def _measure(self, context: EvalContext) -> Measurement:
+        trace = cast(Trace, self._walked(context).trace)
+        before, at_input = to_float64(trace.confidence[0]), to_float64(trace.confidence[-1])
         change = (before - at_input) / at_input
         parts = {"confidence_baseline": before, "confidence_input": at_input}
-        undefined = (at_input == 0) | _nothing_moves(trace, subject)
-        if not (subject.evaluator.output_spec or LOGITS).has_probabilities:
+        undefined = (at_input == 0) | _nothing_moves(trace, context)
+        if not (context.evaluator.output_spec or LOGITS).has_probabilities:
             undefined = torch.ones_like(undefined)
         return Measurement(change.masked_fill(undefined, torch.nan), parts)
 
@@ -218,10 +218,12 @@ class PathCurvature(OfPath):
         Choi et al. 2025, arXiv 2410.08069.
     """
 
-    def _measure(self, subject: Subject) -> Measurement:
-        found = self._walked(subject)
+    def _measure(self, context: EvalContext) -> Measurement:
+        found = self._walked(context)
         trace = cast(Trace, found.trace)
-        value = wide(trace.gradient_change).masked_fill(_nothing_moves(trace, subject), torch.nan)
+        value = to_float64(trace.gradient_change).masked_fill(
+            _nothing_moves(trace, context), torch.nan
+        )
         bound = found.measured.get("riemann_error_bound", torch.full_like(value, torch.nan))
         return Measurement(value, {"riemann_error_bound": bound})
 
@@ -272,8 +274,8 @@ class Stability(Metric):
         """
         return len(self.steps) + 2
 
-    def _measure(self, subject: Subject) -> Measurement:
-        made = _maps_at(subject, (*self.steps, self.against))
+    def _measure(self, context: EvalContext) -> Measurement:
+        made = _maps_at(context, (*self.steps, self.against))
         parts = {
             f"{count}_steps": self.similarity(made[count], made[self.against])
             for count in self.steps
@@ -281,9 +283,9 @@ class Stability(Metric):
         return Measurement(torch.stack(list(parts.values())).mean(0), parts)
 
 
-def _maps_at(subject: Subject, steps: tuple[int, ...]) -> dict[int, Tensor]:
+def _maps_at(context: EvalContext, steps: tuple[int, ...]) -> dict[int, Tensor]:
     """Return the maps by number of steps."""
-    method: Any = subject.method
+    method: Any = context.method
     if not dataclasses.is_dataclass(method) or not hasattr(method, "n_steps"):
         raise NotApplicableError(
             f"stability varies a method's n_steps, and {type(method).__name__} has none; pass "
@@ -292,14 +294,14 @@ def _maps_at(subject: Subject, steps: tuple[int, ...]) -> dict[int, Tensor]:
 
     def explain(method: Any) -> Attribution:
         return explain_channels_first(
-            method, subject.evaluator, subject.inputs, subject.target, subject.map_seed
+            method, context.evaluator, context.inputs, context.target, context.map_seed
         )
 
     if not isinstance(method, PathAttribution):
         changed: Any = dataclasses.replace
         return {n: explain(changed(method, n_steps=n)).values.detach() for n in steps}
-    known = explain(method) if subject.attribution is None else subject.attribution
-    return method.maps_at(subject.evaluator, subject.inputs, known, steps)
+    known = explain(method) if context.attribution is None else context.attribution
+    return method.maps_at(context.evaluator, context.inputs, known, steps)
 
 
 _CHOI = "Choi et al. 2025, arXiv 2410.08069"

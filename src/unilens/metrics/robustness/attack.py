@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ..._engine.evaluator import Evaluator, Passes
+from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.smooth_activations import Smooth
 from ..._validation.settings import check_choice, check_count, check_number
 from ...attribution import Attribution
@@ -17,10 +17,10 @@ from ...explainer import Explainer, explain_channels_first
 from ...methods import methods
 from ...provenance import describe
 from ...registry import Card
-from ..context import Subject
+from ..context import EvalContext
 from ..maps import check_relevance
 from ..similarities import check_top
-from .explainer_vjp import pull_back, pulls_back
+from .explainer_vjp import explainer_vjp, has_explainer_vjp
 from .objectives import AT_REST, OBJECTIVES, Aim, Goal, slope
 from .perturbations import Bounded, Perturbed, labels, perturbations, signs
 
@@ -39,8 +39,8 @@ class FastAttack(Bounded):
 
     The gradient is J^T v with v the slope of D at the map itself and J the map's Jacobian, taken on
     a softplus stand-in of the network (ReLU has no second derivative). In it a baseline stays where
-    it is, and one that was searched for moves with the input; see `pull_back`. Labels and maps are
-    always those of the network itself, and a baseline is searched for again at every step.
+    it is, and one that was searched for moves with the input; see `explainer_vjp`. Labels and maps
+    are always those of the network itself, and a baseline is searched for again at every step.
 
     Args:
         norm: see `Bounded`; in "l2" the gradient is scaled to length 1 in place of its sign.
@@ -84,14 +84,14 @@ class FastAttack(Bounded):
             check_count("nodes", self.nodes)
         via = methods[self.via]() if isinstance(self.via, str) else self.via
         require(
-            via is None or pulls_back(via),
+            via is None or has_explainer_vjp(via),
             f"expected via to be 'gradient', 'input_x_gradient' or a path method, got {self.via!r}",
         )
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input, besides those of maps."""
-        return Passes(self._count, 0)
+        return PassCount(self._count, 0)
 
     @property
     def explanations(self) -> int:
@@ -106,22 +106,22 @@ class FastAttack(Bounded):
     def _stride(self, radius: float) -> float:
         return radius
 
-    def __call__(self, subject: Subject) -> Perturbed:
+    def __call__(self, context: EvalContext) -> Perturbed:
         """Return the changed inputs; see `Perturbation`."""
-        self._check_box(subject.inputs)
-        inputs, label = subject.inputs, labels(subject, subject.outputs)
-        radius, guide = self._length(inputs), self._guide(subject)
-        goal = self._goal(subject, subject.values)
-        best, found = goal(subject.values), inputs.clone()
+        self._check_box(context.inputs)
+        inputs, label = context.inputs, labels(context, context.outputs)
+        radius, guide = self._length(inputs), self._guide(context)
+        goal = self._goal(context, context.values)
+        best, found = goal(context.values), inputs.clone()
         moved = torch.zeros_like(label, dtype=torch.bool)
-        points = self._start(subject, radius)
+        points = self._start(context, radius)
         seen = guide.see(points)
         for _ in range(self._count):
             direction = self._towards(guide.direction(points, seen))
             points = self._inside(inputs, points + self._stride(radius) * direction, radius)
             seen = guide.see(points)
             far = goal(seen.values)
-            better = (far > best) & (labels(subject, subject.evaluator(points)) == label)
+            better = (far > best) & (labels(context, context.evaluator(points)) == label)
             best = torch.where(better, far, best)
             found[better] = points[better]
             moved |= better
@@ -129,25 +129,25 @@ class FastAttack(Bounded):
         made = {"radius": radius, "via": describe(guide.explainer)}
         return Perturbed(found, torch.ones_like(moved), details, made)
 
-    def _guide(self, subject: Subject) -> _Guide:
+    def _guide(self, context: EvalContext) -> _Guide:
         given = methods[self.via]() if isinstance(self.via, str) else self.via
-        own = given is None and pulls_back(subject.method)
-        explainer = cast(Explainer, subject.method) if own else given or methods["gradient"]()
-        model = subject.evaluator
+        own = given is None and has_explainer_vjp(context.method)
+        explainer = cast(Explainer, context.method) if own else given or methods["gradient"]()
+        model = context.evaluator
         stand_in = model if self.beta is None else model.with_model(Smooth(model.model, self.beta))
-        first = subject.values if own else _attribution(subject, explainer, subject.inputs).values
-        goal = self._goal(subject, first)
-        return _Guide(subject, explainer, own, stand_in, goal, self.nodes)
+        first = context.values if own else _attribution(context, explainer, context.inputs).values
+        goal = self._goal(context, first)
+        return _Guide(context, explainer, own, stand_in, goal, self.nodes)
 
-    def _goal(self, subject: Subject, first: Tensor) -> Goal:
-        aim = Aim(first, self.relevance, self.k, subject.generators())
+    def _goal(self, context: EvalContext, first: Tensor) -> Goal:
+        aim = Aim(first, self.relevance, self.k, context.generators())
         return OBJECTIVES[self.objective](aim)
 
-    def _start(self, subject: Subject, radius: float) -> Tensor:
+    def _start(self, context: EvalContext, radius: float) -> Tensor:
         if self.objective not in AT_REST:
-            return subject.inputs
-        beside = subject.inputs + _START * radius * self._towards(signs(subject))
-        return self._inside(subject.inputs, beside, radius)
+            return context.inputs
+        beside = context.inputs + _START * radius * self._towards(signs(context))
+        return self._inside(context.inputs, beside, radius)
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class _Seen(NamedTuple):
 class _Guide:
     """Says where to go: by the judged method's own map, or by another's."""
 
-    subject: Subject
+    context: EvalContext
     explainer: Explainer
     own: bool
     stand_in: Evaluator
@@ -214,21 +214,21 @@ class _Guide:
 
     def see(self, points: Tensor) -> _Seen:
         """Return the maps at points `(B, *S)`."""
-        attribution = _attribution(self.subject, self.explainer, points)
+        attribution = _attribution(self.context, self.explainer, points)
         own = attribution.values.detach()
-        return _Seen(own if self.own else self.subject.explain(points), attribution)
+        return _Seen(own if self.own else self.context.explain(points), attribution)
 
     def direction(self, points: Tensor, seen: _Seen) -> Tensor:
         """Return the gradient of the goal in the inputs, at points `(B, *S)`."""
         vectors = slope(self.goal, seen.attribution.values)
-        return pull_back(
+        return explainer_vjp(
             self.explainer, self.stand_in, points, seen.attribution, vectors, self.nodes
         )
 
 
-def _attribution(subject: Subject, explainer: Explainer, points: Tensor) -> Attribution:
+def _attribution(context: EvalContext, explainer: Explainer, points: Tensor) -> Attribution:
     return explain_channels_first(
-        explainer, subject.evaluator, points, subject.target, subject.map_seed
+        explainer, context.evaluator, points, context.target, context.map_seed
     )
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from ..._engine.evaluator import Passes
+from ..._engine.evaluator import PassCount
 from ...errors import require
 from ...registry import Composed
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import metrics
 from ..comparison import Comparison
-from ..context import Subject
+from ..context import EvalContext
 from ..measurement import Measurement, MetricCard
 from ..similarities import similarities
 from .corruptions import Corruption, check_changeable, corruptions
@@ -76,31 +76,31 @@ class Consistency(Comparison):
         return ("method",)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return Passes(1 + len(self._changes), 0)
+        return PassCount(1 + len(self._changes), 0)
 
     @property
     def explanations(self) -> int:
         """How many maps are made anew per input, at most."""
         return len(self._changes)
 
-    def _measure(self, subject: Subject) -> Measurement:
-        check_changeable(subject.inputs)
-        score = resolve_score(self.score, subject.evaluator)
-        before = subject.score_of(score, subject.outputs)
+    def _measure(self, context: EvalContext) -> Measurement:
+        check_changeable(context.inputs)
+        score = resolve_score(self.score, context.evaluator)
+        before = context.score_of(score, context.outputs)
         parts, differences, kept = {}, [], []
         for name, corruption, strength in self._changes:
-            changed = corruption(subject.inputs, strength, subject.generators())
+            changed = corruption(context.inputs, strength, context.generators())
             key = "changed", corruption, strength
-            outputs = subject.once(key, partial(subject.evaluator, changed))
-            kept.append(labels(subject, outputs) == labels(subject, subject.outputs))
-            differences.append(subject.score_of(score, outputs) - before)
+            outputs = context.once(key, partial(context.evaluator, changed))
+            kept.append(labels(context, outputs) == labels(context, context.outputs))
+            differences.append(context.score_of(score, outputs) - before)
             found = torch.full_like(before, torch.nan)
             rows = kept[-1].nonzero().squeeze(1)
             if len(rows):
-                maps = subject.explain(changed[rows], rows=rows)
-                found[rows] = self._alike(subject.values[rows], maps)
+                maps = context.explain(changed[rows], rows=rows)
+                found[rows] = self._alike(context.values[rows], maps)
             parts[name] = found
         values = torch.stack(list(parts.values()), 1)
         details = {

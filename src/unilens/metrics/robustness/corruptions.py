@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..._ops.luminance import check_unit_pictures
-from ..._ops.precision import wide
+from ..._ops.precision import to_float64
 from ..._validation.settings import Settings, check_number
 from ...baselines.blur import gaussian_blur
 from ...errors import NotApplicableError, require
@@ -109,7 +109,7 @@ def brightness(inputs: Tensor, strength: float, generators: list[torch.Generator
 
 def contrast(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Scale each channel about its mean by 1 + strength."""
-    mean = wide(inputs).mean((2, 3), keepdim=True).to(inputs.dtype)
+    mean = to_float64(inputs).mean((2, 3), keepdim=True).to(inputs.dtype)
     return mean + (1 + strength) * (inputs - mean)
 
 
@@ -140,8 +140,8 @@ def defocused(inputs: Tensor, strength: float, generators: list[torch.Generator]
     disk = (strength + 0.5 - (along[:, None] ** 2 + along**2).sqrt()).clamp(0, 1)
     disk = disk / disk.sum()
     height, width = inputs.shape[2:]
-    around = pad(wide(inputs), (reach,) * 4, mode="replicate")
-    total = torch.zeros_like(wide(inputs))
+    around = pad(to_float64(inputs), (reach,) * 4, mode="replicate")
+    total = torch.zeros_like(to_float64(inputs))
     for row, column in disk.nonzero().tolist():
         moved = around[..., row : row + height, column : column + width]
         total.add_(moved, alpha=float(disk[row, column]))

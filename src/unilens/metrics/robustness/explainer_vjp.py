@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..._engine.evaluator import Evaluation, Evaluator
 from ..._engine.score_gradient import ScoreGradient
-from ..._ops.precision import per_item
+from ..._ops.precision import expand_like
 from ...attribution import Attribution
 from ...methods import Gradient
 from ...path_attribution import PathAttribution
-from ...paths import Leg, StraightLine
+from ...paths import PathChunk, StraightLine
 from ...quadrature import Quadrature, quadrature
 from ...scores import resolve as resolve_score
 from ...weightings import Gains, ImportantDirection, Riemann, Weighting
@@ -25,12 +25,12 @@ _VALUES_AT_ONCE = 2**26
 """Of the gradients on the lines of some inputs, which are in memory together: 256 MiB."""
 
 
-def pulls_back(explainer: object) -> bool:
+def has_explainer_vjp(explainer: object) -> bool:
     """Return whether there is a way back through the maps of a method."""
     return isinstance(explainer, (Gradient, PathAttribution))
 
 
-def pull_back(
+def explainer_vjp(
     explainer: object,
     evaluator: Evaluator,
     points: Tensor,
@@ -52,7 +52,7 @@ def pull_back(
     place nodes, one input at a time.
 
     Args:
-        explainer: of which `pulls_back` is true.
+        explainer: of which `has_explainer_vjp` is true.
         evaluator: runs the model whose map is pulled back through.
         points: `(B, *S)`.
         found: what the explainer gave there, of this model or one it stands in for: the target and
@@ -117,17 +117,17 @@ def _along_line(
     total = torch.zeros_like(points) if near else slopes.way
     count = 0
     for places, _, evaluation in seen:
-        at = baseline + per_item(places, evaluation.gradients[:, :1]) * way
+        at = baseline + expand_like(places, evaluation.gradients[:, :1]) * way
         here = slice(count, count + len(places))
         count += len(places)
         rows = gradient.hessian_vector(at, slopes.gradients[here])
-        rows = rows + per_item(slopes.scores[here], rows) * evaluation.gradients
+        rows = rows + expand_like(slopes.scores[here], rows) * evaluation.gradients
         for place, one in zip(places, rows, strict=True):
             total = total + (one if near else place * one)  # one by one, whatever the batch
     for end, slope in zip((baseline, points), slopes.ends, strict=True):
         moves = near or end is points
         if moves and bool(slope.any()):
-            total = total + per_item(slope, points) * gradient(end.unsqueeze(0)).gradients[0]
+            total = total + expand_like(slope, points) * gradient(end.unsqueeze(0)).gradients[0]
     return total
 
 
@@ -161,13 +161,13 @@ def _slopes_of_map(
     leaves = [one.detach().requires_grad_() for one in (gradients, scores, ends, way)]
     gradients, scores, ends, way = leaves
     with torch.enable_grad():
-        count, legs = 0, []
+        count, chunks = 0, []
         for places, weight, evaluation in seen:
             here = slice(count, count + len(places))
             count += len(places)
             shown = Evaluation(evaluation.outputs, scores[here], gradients[here])
-            legs.append(Leg(places, evaluation.gradients, shown, weight * way))
-        parts = weighting(legs, rule, ends[0], ends[1])
+            chunks.append(PathChunk(places, evaluation.gradients, shown, weight * way))
+        parts = weighting(chunks, rule, ends[0], ends[1])
         total = torch.stack([(first * second * vectors).sum() for first, second in parts]).sum()
         return _Slopes(*torch.autograd.grad(total, leaves, materialize_grads=True))
 

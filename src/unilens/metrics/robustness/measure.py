@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..._engine.evaluator import Passes
+from ..._engine.evaluator import PassCount
 from ..._ops.precision import l2_norm
 from ..._validation.settings import check_part
 from ...baselines.base import passes_of
 from ...registry import Composed
 from ..base import metrics
 from ..comparison import Comparison
-from ..context import Subject
+from ..context import EvalContext
 from ..measurement import Measurement, MetricCard
 from ..similarities import similarities
 from .attack import Attack
@@ -45,9 +45,9 @@ class Robustness(Comparison):
         check_part("perturbation", self.perturbation)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input, besides those of explanations."""
-        return Passes(1, 0) + passes_of(self.perturbation)
+        return PassCount(1, 0) + passes_of(self.perturbation)
 
     @property
     def explanations(self) -> int:
@@ -59,15 +59,15 @@ class Robustness(Comparison):
         """What it takes beside the map; see `MetricCard`."""
         return ("method",)
 
-    def _measure(self, subject: Subject) -> Measurement:
-        changed, after = subject.once_per_map(
-            ("changed", self.perturbation), lambda: self._again(subject)
+    def _measure(self, context: EvalContext) -> Measurement:
+        changed, after = context.once_per_map(
+            ("changed", self.perturbation), lambda: self._again(context)
         )
-        shift = changed.inputs - subject.inputs
-        value = self._alike(subject.values, after).masked_fill(~changed.kept, torch.nan)
+        shift = changed.inputs - context.inputs
+        value = self._alike(context.values, after).masked_fill(~changed.kept, torch.nan)
         details = {
             "inputs": changed.inputs,
-            "before": subject.values,
+            "before": context.values,
             "after": after,
             "kept": changed.kept,
             "distance_linf": shift.abs().flatten(1).amax(1),
@@ -75,15 +75,15 @@ class Robustness(Comparison):
         }
         return Measurement(value, {}, {**details, **changed.details}, changed.provenance)
 
-    def _again(self, subject: Subject) -> tuple[Perturbed, Tensor]:
+    def _again(self, context: EvalContext) -> tuple[Perturbed, Tensor]:
         """Return the changed inputs, and the maps there."""
         if getattr(self.perturbation, "without_map", False):
-            changed = subject.once(
-                ("perturbed", self.perturbation), lambda: self.perturbation(subject)
+            changed = context.once(
+                ("perturbed", self.perturbation), lambda: self.perturbation(context)
             )
         else:
-            changed = self.perturbation(subject)
-        return changed, subject.explain(changed.inputs)
+            changed = self.perturbation(context)
+        return changed, context.explain(changed.inputs)
 
 
 def _add(name: str, perturbation: str, similarity: str, summary: str, reference: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..._ops.precision import wide
+from ..._ops.precision import to_float64
 from ...errors import NotApplicableError
 from ..maps import relevance_of
 from ..similarities import top_count, top_shares
@@ -54,7 +54,9 @@ def mass_centre(aim: Aim) -> Goal:
             f"{tuple(aim.first.shape)}; a table has no places, use objective='top_k'"
         )
     axes = [torch.arange(side, device=aim.first.device) for side in aim.first.shape[2:]]
-    where = torch.stack([wide(axis).flatten() for axis in torch.meshgrid(*axes, indexing="ij")])
+    where = torch.stack(
+        [to_float64(axis).flatten() for axis in torch.meshgrid(*axes, indexing="ij")]
+    )
 
     def centre(values: Tensor) -> Tensor:
         mass = relevance_of(values, "saliency").flatten(1)
@@ -68,15 +70,15 @@ def random(aim: Aim) -> Goal:
     """Move the map in a direction drawn at random: r . (A - A at the input), |r| = 1."""
     shape = aim.first.shape[1:]
     drawn = [torch.randn(shape, generator=one, dtype=torch.float64) for one in aim.generators]
-    before = wide(aim.first)
+    before = to_float64(aim.first)
     way = torch.stack([one / one.norm() for one in drawn]).to(before)
-    return lambda values: (way * (wide(values) - before)).flatten(1).sum(1)
+    return lambda values: (way * (to_float64(values) - before)).flatten(1).sum(1)
 
 
 def difference(aim: Aim) -> Goal:
     """Move the map anyhow: the mean squared difference of its values."""
-    before = wide(aim.first)
-    return lambda values: (wide(values) - before).square().flatten(1).mean(1)
+    before = to_float64(aim.first)
+    return lambda values: (to_float64(values) - before).square().flatten(1).mean(1)
 
 
 OBJECTIVES: dict[str, Callable[[Aim], Goal]] = {
@@ -92,6 +94,6 @@ AT_REST = {"mass_centre", "difference"}
 def slope(goal: Goal, values: Tensor) -> Tensor:
     """Return the gradient of a goal in the maps `(B, *S)`; zero where it is undefined."""
     with torch.enable_grad():
-        leaf = wide(values).detach().requires_grad_()
+        leaf = to_float64(values).detach().requires_grad_()
         (gradient,) = torch.autograd.grad(goal(leaf).sum(), leaf)
     return gradient.nan_to_num(0.0, 0.0, 0.0).to(values.dtype)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..._engine.evaluator import Passes
-from ..._ops.precision import l2_norm, per_item
+from ..._engine.evaluator import PassCount
+from ..._ops.precision import expand_like, l2_norm
 from ..._validation.settings import (
     Settings,
     check_bounds,
@@ -23,7 +23,7 @@ from ..._validation.settings import (
 from ...errors import UnilensError
 from ...outputs import LOGITS
 from ...registry import Card, Registry
-from ..context import Subject
+from ..context import EvalContext
 from .corruptions import Corruption, corruptions
 
 NORMS = ("linf", "l2")
@@ -53,19 +53,19 @@ class Perturbation(Protocol):
     """From a subject to changed inputs.
 
     Optional: `passes`, what it costs per input; `explanations`, how many maps it makes;
-    `without_map`, true where it depends on neither the subject's map nor method nor mask.
+    `without_map`, true where it depends on neither the context's map nor method nor mask.
     """
 
-    def __call__(self, subject: Subject) -> Perturbed:
+    def __call__(self, context: EvalContext) -> Perturbed:
         """Return the changed inputs."""
 
 
 perturbations: Registry[Perturbation] = Registry("perturbation")
 
 
-def labels(subject: Subject, outputs: Tensor) -> Tensor:
+def labels(context: EvalContext, outputs: Tensor) -> Tensor:
     """Return what the model predicts `(B,)`; see `OutputSpec.predicted`."""
-    return (subject.evaluator.output_spec or LOGITS).predicted(outputs)
+    return (context.evaluator.output_spec or LOGITS).predicted(outputs)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Bounded(Settings):
         """
         if self.norm == "linf":
             return direction.sign()
-        norm = per_item(l2_norm(direction), direction)
+        norm = expand_like(l2_norm(direction), direction)
         return torch.where(norm > 0, direction / norm, 0.0)
 
     def _inside(self, inputs: Tensor, points: Tensor, radius: float) -> Tensor:
@@ -124,15 +124,15 @@ class Bounded(Settings):
             shift = points - inputs
             norm = l2_norm(shift)
             shrink = torch.where(norm > radius, radius / norm, 1.0)
-            points = inputs + shift * per_item(shrink, shift)
+            points = inputs + shift * expand_like(shrink, shift)
         return points if self.bounds is None else points.clamp(*self.bounds)
 
 
-def signs(subject: Subject) -> Tensor:
+def signs(context: EvalContext) -> Tensor:
     """Return random signs `(B, *S)`, each input's own."""
-    shape = subject.inputs.shape[1:]
-    drawn = [torch.randint(2, shape, generator=one) for one in subject.generators()]
-    return (2 * torch.stack(drawn) - 1).to(subject.inputs)
+    shape = context.inputs.shape[1:]
+    drawn = [torch.randint(2, shape, generator=one) for one in context.generators()]
+    return (2 * torch.stack(drawn) - 1).to(context.inputs)
 
 
 class Noise(Bounded):
@@ -148,18 +148,18 @@ class Noise(Bounded):
     without_map = True
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return Passes(1, 0)
+        return PassCount(1, 0)
 
-    def __call__(self, subject: Subject) -> Perturbed:
+    def __call__(self, context: EvalContext) -> Perturbed:
         """Return the changed inputs; see `Perturbation`."""
-        self._check_box(subject.inputs)
-        radius = self._length(subject.inputs)
-        moved = subject.inputs + radius * self._towards(signs(subject))
-        moved = self._inside(subject.inputs, moved, radius)
+        self._check_box(context.inputs)
+        radius = self._length(context.inputs)
+        moved = context.inputs + radius * self._towards(signs(context))
+        moved = self._inside(context.inputs, moved, radius)
         return Perturbed(
-            moved, labels(subject, subject.evaluator(moved)) == labels(subject, subject.outputs)
+            moved, labels(context, context.evaluator(moved)) == labels(context, context.outputs)
         )
 
 
@@ -189,21 +189,21 @@ class LabelAttack(Bounded):
         check_count("halvings", self.halvings, least=0)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input, at most."""
-        return Passes(2 + self.halvings, 1)
+        return PassCount(2 + self.halvings, 1)
 
-    def __call__(self, subject: Subject) -> Perturbed:
+    def __call__(self, context: EvalContext) -> Perturbed:
         """Return the changed inputs; see `Perturbation`."""
-        self._check_box(subject.inputs)
-        inputs, label = subject.inputs, labels(subject, subject.outputs)
+        self._check_box(context.inputs)
+        inputs, label = context.inputs, labels(context, context.outputs)
         radius = self._length(inputs)
-        direction = self._towards(_rise_of_loss(subject, label))
+        direction = self._towards(_rise_of_loss(context, label))
         found, kept = inputs, torch.zeros_like(label, dtype=torch.bool)
         sloped = (direction != 0).flatten(1).any(1)
         for halving in range(self.halvings + 1):
             moved = self._inside(inputs, inputs + radius / 2**halving * direction, radius)
-            same = labels(subject, subject.evaluator(moved)) == label
+            same = labels(context, context.evaluator(moved)) == label
             found = torch.where(_like(same & ~kept, inputs), moved, found)
             kept = kept | same
             if kept.all():
@@ -233,9 +233,9 @@ class Corrupted(Settings):
             change.check(self.strength)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return Passes(1, 0)
+        return PassCount(1, 0)
 
     @property
     def _change(self) -> Corruption:
@@ -244,18 +244,18 @@ class Corrupted(Settings):
         check_part("corruption", self.corruption)
         return self.corruption
 
-    def __call__(self, subject: Subject) -> Perturbed:
+    def __call__(self, context: EvalContext) -> Perturbed:
         """Return the changed inputs; see `Perturbation`."""
         change = self._change
         strength = change.severities[0] if self.strength is None else self.strength
-        changed = change(subject.inputs, strength, subject.generators())
-        kept = labels(subject, subject.evaluator(changed)) == labels(subject, subject.outputs)
+        changed = change(context.inputs, strength, context.generators())
+        kept = labels(context, context.evaluator(changed)) == labels(context, context.outputs)
         return Perturbed(changed, kept, provenance={"strength": strength})
 
 
-def _rise_of_loss(subject: Subject, label: Tensor) -> Tensor:
+def _rise_of_loss(context: EvalContext, label: Tensor) -> Tensor:
     """Return the gradient of the label's cross-entropy at the inputs `(B, *S)`."""
-    spec = subject.evaluator.output_spec or LOGITS
+    spec = context.evaluator.output_spec or LOGITS
     spec.check_classes()
 
     def loss(outputs: Tensor, rows: Tensor) -> Tensor:
@@ -266,7 +266,7 @@ def _rise_of_loss(subject: Subject, label: Tensor) -> Tensor:
             logits, classes = spec.class_logits(outputs, classes)
         return cross_entropy(logits, classes, reduction="none")
 
-    return subject.evaluator.differentiate(subject.inputs.unsqueeze(0), loss).gradients[0]
+    return context.evaluator.differentiate(context.inputs.unsqueeze(0), loss).gradients[0]
 
 
 def _like(chosen: Tensor, inputs: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..._ops.precision import l2_norm, wide
+from ..._ops.precision import l2_norm, to_float64
 from ..._validation.settings import check_count, check_number
 from ..base import Metric, metrics
-from ..context import Subject
+from ..context import EvalContext
 from ..maps import constant
 from ..measurement import Measurement, MetricCard
 
@@ -46,36 +46,36 @@ class Sampled(Metric):
         return ("method",)
 
     @abstractmethod
-    def _value(self, subject: Subject, moved: Tensor, distance: Tensor) -> Tensor:
+    def _value(self, context: EvalContext, moved: Tensor, distance: Tensor) -> Tensor:
         """Return the values `(B,)`.
 
         Args:
-            subject: whose maps have moved.
+            context: whose maps have moved.
             moved: `(B, samples)`, the l2 distance of each neighbour's map from the input's.
             distance: `(B, samples)`, the l2 distance of each neighbour from the input.
         """
 
-    def _measure(self, subject: Subject) -> Measurement:
+    def _measure(self, context: EvalContext) -> Measurement:
         key = "neighbours", type(self)._draw, self.radius, self.samples
-        moved, distance = subject.once_per_map(key, lambda: self._moves(subject))
+        moved, distance = context.once_per_map(key, lambda: self._moves(context))
         details = {"moved": moved, "distance": distance}
-        value = self._value(subject, moved, distance)
-        return Measurement(value.masked_fill(constant(subject.values), torch.nan), {}, details)
+        value = self._value(context, moved, distance)
+        return Measurement(value.masked_fill(constant(context.values), torch.nan), {}, details)
 
-    def _moves(self, subject: Subject) -> tuple[Tensor, Tensor]:
+    def _moves(self, context: EvalContext) -> tuple[Tensor, Tensor]:
         """Return how far the neighbours' maps and the neighbours are, `(B, samples)` both."""
-        own, columns = subject.generators(), []
+        own, columns = context.generators(), []
         for _ in range(self.samples):
-            neighbours = subject.inputs + self._draw(subject, own)
-            moved = l2_norm(wide(subject.explain(neighbours)) - wide(subject.values))
-            columns.append((moved, l2_norm(neighbours - subject.inputs)))
+            neighbours = context.inputs + self._draw(context, own)
+            moved = l2_norm(to_float64(context.explain(neighbours)) - to_float64(context.values))
+            columns.append((moved, l2_norm(neighbours - context.inputs)))
         moved, distance = (torch.stack(one, dim=1) for one in zip(*columns, strict=True))
         return moved, distance
 
-    def _draw(self, subject: Subject, generators: list[torch.Generator]) -> Tensor:
-        shape = subject.inputs.shape[1:]
+    def _draw(self, context: EvalContext, generators: list[torch.Generator]) -> Tensor:
+        shape = context.inputs.shape[1:]
         drawn = [torch.rand(shape, generator=one, dtype=torch.float64) for one in generators]
-        return self.radius * (2 * torch.stack(drawn) - 1).to(subject.inputs)
+        return self.radius * (2 * torch.stack(drawn) - 1).to(context.inputs)
 
 
 class MaxSensitivity(Sampled):
@@ -87,8 +87,8 @@ class MaxSensitivity(Sampled):
         Yeh et al. 2019, arXiv 1901.09392, who do not divide by |A(x)|; their public code does.
     """
 
-    def _value(self, subject: Subject, moved: Tensor, distance: Tensor) -> Tensor:
-        return _relative(subject, moved.amax(1))
+    def _value(self, context: EvalContext, moved: Tensor, distance: Tensor) -> Tensor:
+        return _relative(context, moved.amax(1))
 
 
 class MeanSensitivity(Sampled):
@@ -100,8 +100,8 @@ class MeanSensitivity(Sampled):
         The mean in place of the maximum of Yeh et al. 2019, arXiv 1901.09392.
     """
 
-    def _value(self, subject: Subject, moved: Tensor, distance: Tensor) -> Tensor:
-        return _relative(subject, moved.mean(1))
+    def _value(self, context: EvalContext, moved: Tensor, distance: Tensor) -> Tensor:
+        return _relative(context, moved.mean(1))
 
 
 class LocalLipschitz(Sampled):
@@ -116,12 +116,12 @@ class LocalLipschitz(Sampled):
         Alvarez-Melis & Jaakkola 2018, arXiv 1806.08049.
     """
 
-    def _value(self, subject: Subject, moved: Tensor, distance: Tensor) -> Tensor:
+    def _value(self, context: EvalContext, moved: Tensor, distance: Tensor) -> Tensor:
         return (moved / distance).amax(1)
 
 
-def _relative(subject: Subject, moved: Tensor) -> Tensor:
-    return moved / l2_norm(subject.values)
+def _relative(context: EvalContext, moved: Tensor) -> Tensor:
+    return moved / l2_norm(context.values)
 
 
 _YEH = "Yeh et al. 2019, arXiv 1901.09392"

@@ -12,7 +12,7 @@ from ..._validation.settings import check_choice
 from ...registry import Composed
 from ..base import metrics
 from ..comparison import Comparison
-from ..context import Subject
+from ..context import EvalContext
 from ..measurement import Measurement, MetricCard
 from ..similarities import Similarity, Spearman, similarities
 
@@ -43,16 +43,16 @@ class PictureSimilarity(Comparison):
         super().__post_init__()
         check_choice("picture", self.picture, PICTURES)
 
-    def _measure(self, subject: Subject) -> Measurement:
+    def _measure(self, context: EvalContext) -> Measurement:
         check_pictures(
-            subject.inputs,
+            context.inputs,
             "what has no grey copy and no edges needs another metric of sanity, such as "
             "random_logit",
         )
-        picture = PICTURES[self.picture](subject.inputs)
+        picture = PICTURES[self.picture](context.inputs)
         lowest = picture.flatten(1).amin(1).view(-1, 1, 1)
-        over_channels = (picture - lowest).unsqueeze(1).expand_as(subject.inputs)
-        signed = self._alike(subject.values, over_channels)
+        over_channels = (picture - lowest).unsqueeze(1).expand_as(context.inputs)
+        signed = self._alike(context.values, over_channels)
         return Measurement(signed.abs(), {"signed": signed}, {"picture": picture})
 
 

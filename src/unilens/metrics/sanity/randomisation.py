@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._engine.evaluator import Evaluator, Passes
+from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.memory import out_of_memory
 from ..._validation.settings import check_choice, check_count
 from ...errors import NotApplicableError, UnilensError, first_line, require
 from ...registry import Composed
 from ..base import Metric, metrics
 from ..comparison import Comparison
-from ..context import Subject
+from ..context import EvalContext
 from ..measurement import Measurement, MetricCard
 from ..similarities import Similarity, Spearman, similarities
 from .layers import evenly, layers_of, randomised, within
@@ -69,26 +69,26 @@ class Randomisation(Comparison):
         return ("method",)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input: at the inputs, and one to find the layers."""
-        return Passes(2, 1)
+        return PassCount(2, 1)
 
     @property
     def explanations(self) -> int:
         """How many maps are made anew per input, at most."""
         return self.layers if isinstance(self.layers, int) else len(self.layers)
 
-    def _measure(self, subject: Subject) -> Measurement:
-        model = subject.evaluator.private_module(subject.inputs)
+    def _measure(self, context: EvalContext) -> Measurement:
+        model = context.evaluator.private_module(context.inputs)
         failures: dict[str, str] = {}
-        order = subject.once("layers", lambda: layers_of(subject.evaluator, subject.inputs[:1]))
+        order = context.once("layers", lambda: layers_of(context.evaluator, context.inputs[:1]))
         stages = self._stages(order)
         parts = {}
         for name, layers in stages.items():
-            changed = subject.evaluator.with_model(randomised(model, layers, subject.seed))
-            maps = _explained(subject, changed, name, failures)
-            parts[name or type(subject.evaluator.model).__name__] = self._alike(
-                subject.values, maps
+            changed = context.evaluator.with_model(randomised(model, layers, context.seed))
+            maps = _explained(context, changed, name, failures)
+            parts[name or type(context.evaluator.model).__name__] = self._alike(
+                context.values, maps
             )
         curve = torch.stack(list(parts.values()), 1)
         made: dict[str, Any] = {
@@ -115,22 +115,22 @@ class Randomisation(Comparison):
 
 
 def _explained(
-    subject: Subject, changed: Evaluator, stage: str, failures: dict[str, str]
+    context: EvalContext, changed: Evaluator, stage: str, failures: dict[str, str]
 ) -> Tensor:
     """Return the maps of a changed model, NaN for inputs that the method cannot explain there."""
     maps = []
     try:
-        return subject.explain(subject.inputs, changed)
+        return context.explain(context.inputs, changed)
     except (UnilensError, RuntimeError, ArithmeticError) as error:
         if out_of_memory(error):
             raise
         failures[stage] = first_line(error)
-        if len(subject.inputs) == 1:
-            return torch.full_like(subject.values, torch.nan)
-    for row in torch.arange(len(subject.inputs), device=subject.inputs.device).split(1):
-        one = subject.inputs[row]
+        if len(context.inputs) == 1:
+            return torch.full_like(context.values, torch.nan)
+    for row in torch.arange(len(context.inputs), device=context.inputs.device).split(1):
+        one = context.inputs[row]
         try:
-            maps.append(subject.explain(one, changed, rows=row))
+            maps.append(context.explain(one, changed, rows=row))
         except (UnilensError, RuntimeError, ArithmeticError) as error:
             if out_of_memory(error):
                 raise
@@ -171,29 +171,29 @@ class RandomLogit(Comparison):
         """How many maps are made anew per input."""
         return self.draws
 
-    def _measure(self, subject: Subject) -> Measurement:
-        others = self._others(subject)
+    def _measure(self, context: EvalContext) -> Measurement:
+        others = self._others(context)
         values = torch.stack(
             [
-                self._alike(subject.values, subject.explain(subject.inputs, target=other))
+                self._alike(context.values, context.explain(context.inputs, target=other))
                 for other in others.T
             ],
             1,
         )
         return Measurement(values.nanmean(1), {}, {"classes": others, "similarities": values})
 
-    def _others(self, subject: Subject) -> Tensor:
+    def _others(self, context: EvalContext) -> Tensor:
         """Return the other classes `(B, draws)`."""
-        count = subject.outputs.shape[1] - 1
+        count = context.outputs.shape[1] - 1
         if count < self.draws:
             raise NotApplicableError(
                 f"expected more than {self.draws} classes to draw {self.draws} others from, got "
                 f"{count + 1}; take fewer draws, or another metric for a model of one output"
             )
         drawn = torch.stack(
-            [torch.randperm(count, generator=own)[: self.draws] for own in subject.generators()]
-        ).to(subject.target.device)
-        return drawn + (drawn >= subject.target.unsqueeze(1)).long()
+            [torch.randperm(count, generator=own)[: self.draws] for own in context.generators()]
+        ).to(context.target.device)
+        return drawn + (drawn >= context.target.unsqueeze(1)).long()
 
 
 _ADEBAYO = "Adebayo et al. 2018, arXiv 1810.03292"

@@ -10,21 +10,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, Passes
+from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._ops.random import generator_of
 from .._validation.settings import Settings, check_choice
 from ..errors import require
 from ..registry import Card
 from .base import (
     Baseline,
-    Found,
+    BaselineResult,
+    baseline_results,
     baselines,
     built,
     check_fits,
     check_several,
-    found_baselines,
     passes_of,
 )
 
@@ -32,7 +32,7 @@ _WEIGHTS = ("equal", "confidence")
 
 
 @dataclass(frozen=True)
-class Weighed(Settings):
+class Weighted(Settings):
     """Compare with several baselines, and weigh what comes out.
 
     Args:
@@ -81,14 +81,14 @@ class Weighed(Settings):
         return sum(getattr(part, "count", 1) for part in self._parts)
 
     @property
-    def walks(self) -> bool:
-        """Whether every one of them keeps its walk."""
-        return all(getattr(part, "walks", False) for part in self._parts)
+    def has_trajectory(self) -> bool:
+        """Whether every one of them keeps its trajectory."""
+        return all(getattr(part, "has_trajectory", False) for part in self._parts)
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        total = Passes(1 + self.count if self.weights == "confidence" else 0, 0)
+        total = PassCount(1 + self.count if self.weights == "confidence" else 0, 0)
         for part in self._parts:
             total += passes_of(part)
         return total
@@ -100,12 +100,12 @@ class Weighed(Settings):
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> Iterable[Found]:
+    ) -> Iterable[BaselineResult]:
         """Return the baselines with their weights; see `Baseline`."""
         groups = []
         for number, part in enumerate(self._parts):
             own = generator_of("baseline", number, generator)
-            groups.append(list(found_baselines(part(model, inputs, target, generator=own))))
+            groups.append(list(baseline_results(part(model, inputs, target, generator=own))))
         shares = self._shares(model, inputs, target, groups)
         return [
             dataclasses.replace(found, weight=found.weight * share)
@@ -114,7 +114,7 @@ class Weighed(Settings):
         ]
 
     def _shares(
-        self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[Found]]
+        self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[BaselineResult]]
     ) -> Iterator[float | Tensor]:
         if self.weights == "confidence":
             gone = self._confidence_gone(model, inputs, target, groups)
@@ -123,14 +123,14 @@ class Weighed(Settings):
         return (float(one) / sum(given) for one in given)
 
     def _confidence_gone(
-        self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[Found]]
+        self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[BaselineResult]]
     ) -> Tensor:
         """Return the weights `(R, B)`."""
         spec = output_spec(model, inputs)
         spec.check_classes()
 
         def confidence(points: Tensor) -> Tensor:
-            return spec.confidence(wide(model(points)), target)
+            return spec.confidence(to_float64(model(points)), target)
 
         at_input = confidence(inputs)
         gone = torch.stack(
@@ -153,5 +153,5 @@ baselines.add(
         "several baselines, weighed",
         "Erion et al. 2021, arXiv 1906.10670",
     ),
-    Weighed,
+    Weighted,
 )

@@ -10,22 +10,23 @@ import torch
 from torch import Tensor
 
 from .._engine.score_gradient import ScoreGradient
-from .._ops.precision import wide
+from .._ops.precision import to_float64
 from .._validation.settings import Settings
-from ..baselines.base import Found
+from ..baselines.base import BaselineResult
 from ..errors import UnilensError, require
 from ..quadrature import Quadrature
 from ..registry import Card
-from .base import Leg, along, paths
+from .base import PathChunk, along, paths
 
 _NO_WALK = (
-    "expected a baseline that keeps its walk for path='walked', such as baseline='adversarial'; "
+    "expected a baseline that keeps its trajectory for path='trajectory', such as "
+    "baseline='adversarial'; "
     "use path='straight'"
 )
 
 
 @dataclass(frozen=True)
-class Walked(Settings):
+class TrajectoryPath(Settings):
     """Walk back from the baseline to the input over the points of the search for the baseline.
 
     The corners lie at equal fractions. With as many steps as the search took and the right rule,
@@ -37,40 +38,41 @@ class Walked(Settings):
     """
 
     def accepts(self, baseline: object) -> None:
-        """Raise unless a baseline keeps its walk; of a plain function that is seen later."""
-        if not (getattr(baseline, "walks", False) or inspect.isroutine(baseline)):
+        """Raise unless a baseline keeps its trajectory; of a plain function that is seen later."""
+        if not (getattr(baseline, "has_trajectory", False) or inspect.isroutine(baseline)):
             raise UnilensError(_NO_WALK)
 
     def __call__(
-        self, gradient: ScoreGradient, start: Found, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[Leg]:
-        """Yield the legs from start to end; see `Path`."""
-        walk = start.walk
-        if walk is None:
+        self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
+    ) -> Iterator[PathChunk]:
+        """Yield the chunks from start to end; see `Path`."""
+        trajectory = start.trajectory
+        if trajectory is None:
             raise UnilensError(_NO_WALK)
         require(
-            len(walk) > 1 and walk.shape[1:] == end.shape,
-            f"expected a walk of two points or more, each of shape {tuple(end.shape)}, got "
-            f"{tuple(walk.shape)}; keep both ends, the baseline and the input, in Found.walk",
+            len(trajectory) > 1 and trajectory.shape[1:] == end.shape,
+            f"expected a trajectory of two points or more, each of shape {tuple(end.shape)}, got "
+            f"{tuple(trajectory.shape)}; "
+            "keep both ends, the baseline and the input, in BaselineResult.trajectory",
         )
-        segments = len(walk) - 1
+        segments = len(trajectory) - 1
 
         def curve(fraction: Tensor) -> Tensor:
-            at = wide(fraction) * segments
+            at = to_float64(fraction) * segments
             at = torch.where((at - at.round()).abs() < 1e-6 * segments, at.round(), at)
             first = (at.ceil().long() - 1).clamp_min(0)
             rest = (at - first).to(end).view(-1, *(1 for _ in end.shape))
-            return walk[first] + rest * (walk[first + 1] - walk[first])
+            return trajectory[first] + rest * (trajectory[first + 1] - trajectory[first])
 
         return along(gradient, curve, end, quadrature)
 
 
 paths.add(
     Card(
-        "walked",
+        "trajectory",
         "adversarial",
         "the way that the search for the baseline took (AGI)",
         "Pan et al. 2021, IJCAI, doi 10.24963/ijcai.2021/396",
     ),
-    Walked,
+    TrajectoryPath,
 )

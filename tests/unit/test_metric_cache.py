@@ -1,4 +1,4 @@
-"""A memo saves passes and changes nothing: what is shared, what is not, and what is refused."""
+"""A cache saves passes and changes nothing: what is shared, what is not, and what is refused."""
 
 import gc
 import sys
@@ -16,7 +16,7 @@ from unilens.metrics import (
     Infidelity,
     InformationCurve,
     Inpaint,
-    Memo,
+    MetricCache,
     MuFidelity,
     Noise,
     Replacement,
@@ -25,7 +25,7 @@ from unilens.metrics import (
     metrics,
 )
 from unilens.metrics.cache import key_of
-from unilens.metrics.faithfulness.perturbations import Disturbed
+from unilens.metrics.faithfulness.perturbations import PerturbedPoints
 from unilens.metrics.path import baseline_quality
 
 from ..contract.test_methods import POINTS, Counting, taken
@@ -40,7 +40,7 @@ def dimmed(subject, samples):
     def drawn(block):
         shares = torch.tensor([number / samples for number in block]).view(-1, 1, 1, 1, 1)
         change = shares.to(subject.inputs) * subject.inputs
-        return Disturbed(change, subject.inputs - change)
+        return PerturbedPoints(change, subject.inputs - change)
 
     return {"black": drawn}
 
@@ -98,7 +98,7 @@ def test_nothing_changes(small_net, few, monkeypatch):
     baseline_quality._distance.cache_clear()
     few = few[:2]
     evaluator, mask = Evaluator(small_net, chunk=7), mask_of(few)  # several blocks
-    memo, differ = Memo(evaluator, few), []
+    cache, differ = MetricCache(evaluator, few), []
     for turn, score in enumerate(("logit", "probability")):
         explainer = methods["ig"](n_steps=3, score=score)
         attribution = explainer(evaluator, few)
@@ -106,7 +106,7 @@ def test_nothing_changes(small_net, few, monkeypatch):
             given = {"method": explainer, "mask": mask}
             with_memo, alone = (
                 metrics[name](**settings)(evaluator, few, attribution, **given, **more)
-                for more in ({"memo": memo}, {})
+                for more in ({"cache": cache}, {})
             )
             found = {"values": with_memo.values, **with_memo.parts, **with_memo.details}
             expected = {"values": alone.values, **alone.parts, **alone.details}
@@ -144,10 +144,10 @@ def test_nothing_changes(small_net, few, monkeypatch):
     ],
 )
 def test_the_second_map_is_asked_what_the_first_was(counted, few, metric, others):
-    memo = Memo(counted, few)
+    cache = MetricCache(counted, few)
 
     def measure(measuring, values):
-        return measuring(counted, few, values, memo=memo, method=lambda model, inputs, _: inputs)
+        return measuring(counted, few, values, cache=cache, method=lambda model, inputs, _: inputs)
 
     assert forward_passes(lambda: measure(metric, few)) > 0
     for measuring in [metric, *others]:
@@ -177,13 +177,13 @@ def maps(model, inputs, target):
     ],
 )
 def test_a_pair_explains_once(counted, few, first, second, calls):
-    memo = Memo(counted, few)
+    cache = MetricCache(counted, few)
 
     def measure(name, values, method=maps):
         measuring = metrics[name](**NEEDED.get(name, {}))
         before = maps.calls
         passes = forward_passes(
-            lambda: measuring(counted, few, values, method=method, target=0, memo=memo)
+            lambda: measuring(counted, few, values, method=method, target=0, cache=cache)
         )
         return maps.calls - before, passes
 
@@ -199,12 +199,12 @@ def test_a_pair_explains_once(counted, few, first, second, calls):
 
 
 def test_information_curves_look_once(counted, few):
-    memo = Memo(counted, few)
+    cache = MetricCache(counted, few)
     for score, passes in ((against, 3 * 16), ("probability", 0)):
         metric = InformationCurve(score=score)
-        assert forward_passes(lambda one=metric: one(counted, few, few, memo=memo)) == passes
+        assert forward_passes(lambda one=metric: one(counted, few, few, cache=cache)) == passes
     saliency = InformationCurve(relevance="saliency", shown=0.1)
-    assert forward_passes(lambda: saliency(counted, few, few, memo=memo)) == 3 * 15
+    assert forward_passes(lambda: saliency(counted, few, few, cache=cache)) == 3 * 15
 
 
 class Doubled(MuFidelity):
@@ -229,14 +229,14 @@ class Doubled(MuFidelity):
     ],
 )
 def test_other_questions_are_asked_anew(counted, few, settings, arguments):
-    memo, own = Memo(counted, few), {"target": 0, "seed": 0}
-    MuFidelity(**FEW)(counted, few, few, memo=memo, **own)
+    cache, own = MetricCache(counted, few), {"target": 0, "seed": 0}
+    MuFidelity(**FEW)(counted, few, few, cache=cache, **own)
     metric = MuFidelity(**{**FEW, **settings})
-    asked = forward_passes(lambda: metric(counted, few, few, memo=memo, **{**own, **arguments}))
+    asked = forward_passes(lambda: metric(counted, few, few, cache=cache, **{**own, **arguments}))
     assert asked == 3 * metric.subsets
-    assert forward_passes(lambda: MuFidelity(**FEW)(counted, few, few, memo=memo, **own)) == 0
+    assert forward_passes(lambda: MuFidelity(**FEW)(counted, few, few, cache=cache, **own)) == 0
     other = Doubled(**FEW)
-    assert forward_passes(lambda: other(counted, few, few, memo=memo, **own)) == 3 * 20
+    assert forward_passes(lambda: other(counted, few, few, cache=cache, **own)) == 3 * 20
 
 
 def test_fills_are_built_once_for_all_maps_and_metrics(counted, few):
@@ -246,39 +246,39 @@ def test_fills_are_built_once_for_all_maps_and_metrics(counted, few):
         calls.append(subject)
         return lambda kept: kept[:, :, None] * subject.inputs
 
-    memo = Memo(counted, few)
+    cache = MetricCache(counted, few)
     for values in (few, few.flip(0)):
-        Deletion(fill=fill)(counted, few, values, memo=memo)
-        MuFidelity(**FEW, fill=fill)(counted, few, values, memo=memo)
+        Deletion(fill=fill)(counted, few, values, cache=cache)
+        MuFidelity(**FEW, fill=fill)(counted, few, values, cache=cache)
     assert len(calls) == 1
-    Deletion(fill=fill)(counted, few, few, memo=memo, seed=1)
+    Deletion(fill=fill)(counted, few, few, cache=cache, seed=1)
     assert len(calls) == 2
 
 
 def test_others_are_refused(small_net, few):
     evaluator = Evaluator(small_net)
-    memo, metric = Memo(evaluator, few), Deletion()
+    cache, metric = MetricCache(evaluator, few), Deletion()
     for model in (small_net, Evaluator(small_net)):
-        with pytest.raises(UnilensError, match="Evaluator that the memo was made for") as caught:
-            metric(model, few, few, memo=memo)
+        with pytest.raises(UnilensError, match="Evaluator that the cache was made for") as caught:
+            metric(model, few, few, cache=cache)
         assert "\n" not in str(caught.value)
     for inputs in (few.flip(0), few[:2], few.float()):
-        with pytest.raises(UnilensError, match="inputs that the memo was made for") as caught:
-            metric(evaluator, inputs, inputs, memo=memo)
+        with pytest.raises(UnilensError, match="inputs that the cache was made for") as caught:
+            metric(evaluator, inputs, inputs, cache=cache)
         assert "\n" not in str(caught.value)
     few[0, 0, 0, 0] = 0
-    memo = Memo(evaluator, few)
-    metric(evaluator, few.clone(), few, memo=memo)
+    cache = MetricCache(evaluator, few)
+    metric(evaluator, few.clone(), few, cache=cache)
     few[0, 0, 0, 0] = -0.0  # from which the seeds of what is drawn are others
-    with pytest.raises(UnilensError, match="inputs that the memo was made for"):
-        metric(evaluator, few, few, memo=memo)
+    with pytest.raises(UnilensError, match="inputs that the cache was made for"):
+        metric(evaluator, few, few, cache=cache)
     few[0, 0, 0, 0] += 1
-    with pytest.raises(UnilensError, match="inputs that the memo was made for"):
-        metric(evaluator, few, few, memo=memo)
+    with pytest.raises(UnilensError, match="inputs that the cache was made for"):
+        metric(evaluator, few, few, cache=cache)
 
 
 def test_what_has_failed_is_tried_again(counted, few):
-    memo, calls = Memo(counted, few), []
+    cache, calls = MetricCache(counted, few), []
 
     def fill(subject):
         calls.append(1)
@@ -286,7 +286,7 @@ def test_what_has_failed_is_tried_again(counted, few):
 
     for _ in range(2):
         with pytest.raises(UnilensError, match="not yet"):
-            Deletion(fill=fill)(counted, few, few, memo=memo)
+            Deletion(fill=fill)(counted, few, few, cache=cache)
     assert len(calls) == 2
 
 
@@ -333,15 +333,15 @@ def held(thing, beside):
 
 
 def test_memory_does_not_grow_with_the_maps(counted, few):
-    memo, after = Memo(counted, few), []
+    cache, after = MetricCache(counted, few), []
     names = ("fgsm_top_k", "noise_spearman", "fgsm_label_spearman", "max_sensitivity", "sic_auc")
     asked = [(name, NEEDED.get(name, {})) for name in (*names, "mu_fidelity", "infidelity", "road")]
     for first in range(3):
         values = few.roll(first, -1)
         for name, settings in asked:
             measuring = metrics[name](**settings)
-            measuring(counted, few, values, method=lambda model, inputs, _: +inputs, memo=memo)
-        after.append(held(memo, beside=[counted]))
+            measuring(counted, few, values, method=lambda model, inputs, _: +inputs, cache=cache)
+        after.append(held(cache, beside=[counted]))
     assert after == after[:1] * 3
     assert 5 * few.nbytes < after[0] < 30 * few.nbytes
 
