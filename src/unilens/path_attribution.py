@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import diagnostics
-from ._engine.axes import Axes, channels_first
 from ._engine.evaluator import Evaluator, PassCount
-from ._engine.packing import Parts
 from ._engine.score_gradient import ScoreGradient
 from ._ops.precision import expand_like, to_float64
-from ._ops.random import standard_normal
-from ._validation.settings import check_part, check_switch
+from ._validation.settings import check_switch
 from .attribution import Attribution
 from .baselines import Baseline, BaselineResult, Constant
-from .baselines.axes import settings_to_first
-from .baselines.base import check_fits, passes_of
+from .baselines.base import to_baseline
 from .diagnostics import Recorder, Trace, mean_trace
-from .errors import NotApplicableError, UnilensError, require
-from .explainer import ExplainContext, Method, evaluator_of, to_first
-from .multi_input import PartsAttribution, measure_diagnostics
+from .errors import UnilensError, require
+from .explainer import ExplainContext, Method
 from .outputs import LOGITS, OutputSpec
-from .paths import Path, PathChunk, StraightLine
+from .paths import Path, PathChunk, StraightLine, to_path
 from .quadrature import Quadrature, Rule, quadrature
 from .scores import Score
 from .scores import resolve as resolve_score
-from .weightings import DecisionGradients, Riemann, Weighting
+from .weightings import Riemann, Weighting, to_weighting
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class PathAttribution(Method):
         tensor([[3., 6.]])
     """
 
-    baseline: Baseline | None = None
+    baseline: Baseline = field(default=None)  # type: ignore[assignment]  # see the docstring
     path: Path = field(default_factory=StraightLine)
     weighting: Weighting = field(default_factory=Riemann)
     rule: str | Rule = "gauss_legendre"
@@ -71,51 +64,46 @@ class PathAttribution(Method):
     def __post_init__(self) -> None:
         quadrature(self.rule, self.n_steps)
         resolve_score(self.score)
-        own = getattr(self.path, "baseline", None)
-        if self.baseline is None:
-            object.__setattr__(self, "baseline", Constant() if own is None else own)
-        for name in ("baseline", "path", "weighting"):
-            check_part(name, getattr(self, name))
-        require(
-            own is None or self.baseline == own,
-            f"expected no baseline with {type(self.path).__name__}, which starts from its own, "
-            f"got {self.baseline!r}; leave it out, or use path='straight'",
-        )
-        accepts = getattr(self.path, "accepts", None)
-        if accepts is not None:
-            accepts(self.baseline)
         check_switch("create_graph", self.create_graph)
+        path, own = to_path(self.path), to_path(self.path).baseline
+        baseline = (own or Constant()) if self.baseline is None else to_baseline(self.baseline)
+        require(
+            own is None or baseline == own,
+            f"expected no baseline with {type(path).__name__}, which starts from its own, got "
+            f"{self.baseline!r}; leave it out, or use path='straight'",
+        )
+        path.accepts(baseline)
+        factors = {"baseline": baseline, "path": path, "weighting": to_weighting(self.weighting)}
+        for name, factor in factors.items():
+            object.__setattr__(self, name, factor)
 
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input, with those at both ends of the path."""
-        placing = self.n_steps - 1 if self._places else 0
-        count = getattr(self.baseline, "count", 1)
-        forward, backward = 1 + placing + self.n_steps, self.n_steps
-        return passes_of(self.baseline) + PassCount(1 + count * forward, count * backward)
+        placing = self.n_steps - 1 if self._places_nodes else 0
+        count, forward = self.baseline.count, 1 + placing + self.n_steps
+        return self.baseline.passes + PassCount(1 + count * forward, count * self.n_steps)
 
     @property
-    def _places(self) -> bool:
-        """Whether the weighting chooses the nodes; only a straight line lets it."""
-        adaptive = isinstance(self.weighting, DecisionGradients) and self.weighting.adaptive
-        return adaptive and isinstance(self.path, StraightLine) and self.n_steps > 1
+    def _places_nodes(self) -> bool:
+        """Whether the weighting chooses the nodes of the path."""
+        return self.weighting.places_nodes and self.path.takes_nodes_per_input and self.n_steps > 1
 
     @property
     def complete(self) -> bool:
         """Whether the weighting adds up to the change of the score."""
-        return bool(getattr(self.weighting, "complete", True))
+        return self.weighting.complete
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the baseline or the path needs other inputs."""
-        for part in (self.baseline, self.path):
-            check_fits(part, model, inputs)
+        self.baseline.check(model, inputs)
+        self.path.check(model, inputs)
 
     def _explain(self, context: ExplainContext) -> Attribution:
-        parts: list[_Part] = []
+        parts: list[_OneBaseline] = []
         values = baseline = torch.zeros_like(context.inputs)
-        assert self.baseline is not None
         for found in context.baselines(self.baseline):
-            total, part = self._from_one(context, found)
+            total, part = self.from_one(context, found)
             weight = expand_like(part.weight.expand(len(total)), total)
             values, baseline = values + weight * total, baseline + weight * found.values
             parts.append(part)
@@ -137,9 +125,9 @@ class PathAttribution(Method):
             spec = context.evaluator.output_spec or LOGITS
             return attribution.with_measured(**self._free_diagnostics(attribution, distance, spec))
 
-    def _from_one(
+    def from_one(
         self, context: ExplainContext, found: BaselineResult, steps: Steps | None = None
-    ) -> tuple[Tensor, _Part]:
+    ) -> tuple[Tensor, _OneBaseline]:
         """Return the attribution from one baseline, and what is known of it; note the steps."""
         score, graph = resolve_score(self.score, context.evaluator), self.create_graph
         gradient = ScoreGradient(context.evaluator, score, context.target, create_graph=graph)
@@ -150,23 +138,18 @@ class PathAttribution(Method):
         rule = self._rule(gradient, found, context.inputs, start, end)
         chunks = _noted(self.path(gradient, found, context.inputs, rule), recorder, steps)
         total = torch.zeros_like(context.inputs)
-        for first, second in self.weighting_for(context.evaluator)(chunks, rule, start, end):
+        for first, second in self.weighting.for_model(context.evaluator)(chunks, rule, start, end):
             total.addcmul_(first, second)  # one by one: no sum whose rounding depends on the batch
             if steps is not None:
                 steps.sums.append(total.clone())
         recorder.end(1.0, context.outputs, end)
-        return total, _Part(
+        return total, _OneBaseline(
             score=start,
             trace=recorder.trace(),
             distance=diagnostics.proximity(context.inputs.detach(), found.values.detach()),
             record=found.record,
             weight=torch.as_tensor(found.weight, dtype=start.dtype, device=start.device),
         )
-
-    def weighting_for(self, model: Evaluator) -> Weighting:
-        """Return the weighting for a model, whose inputs may have parts."""
-        for_model = getattr(self.weighting, "for_model", None)
-        return self.weighting if for_model is None else cast(Weighting, for_model(model))
 
     def _rule(
         self,
@@ -176,9 +159,8 @@ class PathAttribution(Method):
         start: Tensor,
         end: Tensor,
     ) -> Quadrature:
-        if not self._places:
+        if not self._places_nodes:
             return quadrature(self.rule, self.n_steps)
-        assert isinstance(self.weighting, DecisionGradients)
         between = torch.arange(1, self.n_steps, dtype=torch.float64) / self.n_steps
         scores = [start.detach().unsqueeze(0)]
         for (fraction,) in gradient.blocks(inputs, between):
@@ -210,159 +192,8 @@ class PathAttribution(Method):
             measured["matching_loss_fall"] = fall.view(len(fall), -1).mean(1)
         return measured
 
-    def stability(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor | Parts,
-        attribution: Attribution | PartsAttribution,
-        steps: Sequence[int] = (1, 15, 30),
-    ) -> dict[str, Tensor]:
-        """Return how stable the map is in n_steps, from the same baseline (more passes).
 
-        Returns:
-            By name `stability_<few>_<most>`, Spearman correlations `(B,)` of unsigned maps.
-        """
-        if isinstance(attribution, PartsAttribution):
-            return measure_diagnostics(
-                functools.partial(self.stability, steps=steps),
-                model,
-                cast(Parts, inputs),
-                attribution,
-            )
-        first = self._channels_first(model, cast(Tensor, inputs), attribution)
-        return diagnostics.stability(first.method.maps_at(*first[1:4], steps))
-
-    def maps_at(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        attribution: Attribution,
-        steps: Sequence[int],
-    ) -> dict[int, Tensor]:
-        """Return the maps `(B, *S)` by n_steps, from the attribution's own baseline."""
-        _baseline_of(attribution)
-        first = self._channels_first(model, inputs, attribution)
-        if first.axes.channels != "first":
-            maps = first.method.maps_at(*first[1:4], steps)
-            return {n_steps: first.axes.from_first(values) for n_steps, values in maps.items()}
-        evaluator = evaluator_of(model, attribution)
-        fixed = dataclasses.replace(self, create_graph=False)
-        if getattr(self.path, "baseline", None) is None:
-            seed = cast(int, attribution.provenance.get("seed", 0))
-            context = ExplainContext.begin(fixed, evaluator, inputs, attribution.target, seed)
-            fixed = dataclasses.replace(fixed, baseline=self._known(context, attribution))
-        maps = {self.n_steps: attribution.values.detach()}
-        for n_steps in steps:
-            if n_steps not in maps:
-                again = dataclasses.replace(fixed, n_steps=n_steps)
-                found = again(evaluator, inputs, attribution.target, channels="first")
-                maps[n_steps] = found.values
-        return {n_steps: maps[n_steps] for n_steps in steps}
-
-    def _known(self, context: ExplainContext, attribution: Attribution) -> _Known:
-        """Return an attribution's baseline; several, or one with a trajectory, are found again."""
-        baseline = _baseline_of(attribution)
-        if getattr(self.baseline, "count", 1) == 1 and not getattr(
-            self.baseline, "has_trajectory", False
-        ):
-            return _Known((BaselineResult(baseline.detach()),))
-        assert self.baseline is not None
-        return _Known(tuple(context.baselines(self.baseline)))
-
-    def steps(
-        self, model: nn.Module | Evaluator, inputs: Tensor, attribution: Attribution
-    ) -> Steps:
-        """Return what the path passes through, and how the map adds up on the way (more passes).
-
-        Raises:
-            NotApplicableError: the map is the mean over several baselines, or over parts.
-        """
-        if isinstance(inputs, (Mapping, tuple)):
-            raise NotApplicableError(
-                f"expected inputs as one tensor (B, *S), whose path has steps to show, got "
-                f"{type(inputs).__name__}; wrap the model in one that takes the parts side by side"
-            )
-        first = self._channels_first(model, inputs, attribution)
-        if first.axes.channels != "first":
-            found = first.method.steps(*first[1:4])
-            points, sums = (
-                [first.axes.from_first(values) for values in several] for several in found[1:]
-            )
-            return Steps(found.fractions, points, sums)
-        evaluator = evaluator_of(model, attribution)
-        fixed = dataclasses.replace(self, create_graph=False)
-        seed = cast(int, attribution.provenance.get("seed", 0))
-        context = ExplainContext.begin(fixed, evaluator, inputs, attribution.target, seed)
-        known = self._known(context, attribution).found
-        if len(known) > 1:
-            raise NotApplicableError(
-                f"expected the path from one baseline, got {len(known)} baselines"
-            )
-        steps = Steps([], [], [])
-        fixed._from_one(context, known[0], steps)
-        return steps
-
-    def _channels_first(
-        self, model: nn.Module | Evaluator, inputs: Tensor, attribution: Attribution
-    ) -> _ChannelsFirst:
-        """Return the method, the model, the inputs and their attribution channels first."""
-        axes = attribution.axes
-        if axes.channels == "first":
-            return _ChannelsFirst(self, model, inputs, attribution, axes)
-        return _ChannelsFirst(
-            settings_to_first(self, axes, inputs.ndim - 1),
-            channels_first(model, axes),
-            axes.to_first(inputs),
-            to_first(attribution, axes),
-            axes,
-        )
-
-    def curvature(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor | Parts,
-        attribution: Attribution | PartsAttribution,
-        iterations: int = 10,
-    ) -> dict[str, Tensor]:
-        """Return the score's top Hessian eigenvalue at baseline and input (more passes).
-
-        Returns:
-            `curvature_baseline` and `curvature_input`, each `(B,)`, in score per squared unit of
-            the inputs.
-        """
-        if isinstance(attribution, PartsAttribution):
-            return measure_diagnostics(
-                functools.partial(self.curvature, iterations=iterations),
-                model,
-                cast(Parts, inputs),
-                attribution,
-            )
-        first = self._channels_first(model, cast(Tensor, inputs), attribution)
-        _, model, inputs, attribution, _ = first
-        evaluator = evaluator_of(model, attribution)
-        score = resolve_score(self.score, evaluator)
-        gradient = ScoreGradient(evaluator, score, attribution.target)
-        ends = torch.stack([_baseline_of(attribution), inputs]).detach()
-        start = standard_normal(inputs.shape[1:], torch.Generator().manual_seed(0))
-        top = diagnostics.top_curvature(
-            functools.partial(gradient.hessian_vector, ends),
-            start.to(ends).expand_as(ends),
-            iterations,
-        )
-        return {"curvature_baseline": top[0], "curvature_input": top[1]}
-
-
-class _ChannelsFirst(NamedTuple):
-    """A method, and what it has explained, channels first; `axes` are the user's."""
-
-    method: PathAttribution
-    model: nn.Module | Evaluator
-    inputs: Tensor
-    attribution: Attribution
-    axes: Axes
-
-
-class _Part(NamedTuple):
+class _OneBaseline(NamedTuple):
     """What is known of the attribution from one of several baselines."""
 
     score: Tensor
@@ -397,16 +228,6 @@ def _noted(
         yield chunk
 
 
-def _baseline_of(attribution: Attribution) -> Tensor:
-    if attribution.baseline is None:
-        raise NotApplicableError(
-            "expected an attribution with a baseline, got one of "
-            f"{attribution.provenance.get('method', 'a method without')}; pass that of a path "
-            "method"
-        )
-    return attribution.baseline
-
-
 def _check_weights(weights: Sequence[Tensor]) -> None:
     """Raise unless the weights of an input's baselines, `()` or `(B,)` each, sum to 1."""
     total = sum((to_float64(weight.detach()) for weight in weights), start=torch.zeros(()))
@@ -433,18 +254,3 @@ def _records(records: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         if all(name in one and one[name].shape == value.shape for one in records)
     ]
     return {name: torch.stack([one[name] for one in records], dim=1) for name in names}
-
-
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """Baselines that were found before."""
-
-    found: tuple[BaselineResult, ...]
-
-    @property
-    def has_trajectory(self) -> bool:
-        """Whether every one of them has its trajectory."""
-        return all(found.trajectory is not None for found in self.found)
-
-    def __call__(self, *_: object, **__: object) -> Iterable[BaselineResult]:
-        return self.found

@@ -3,13 +3,14 @@
 import pytest
 import torch
 from torch import nn
+from unilens.baselines.parts import Given
 
 from unilens import Evaluator, UnilensError, evaluate, explain
 from unilens._engine.channel_detection import read_channels
-from unilens.baselines.parts import Given
 from unilens.diagnostics import WARNINGS
 from unilens.errors import NotApplicableError
 from unilens.methods import methods
+from unilens.methods.path_diagnostics import path_steps, stability
 from unilens.metrics import MetricCache, metrics
 from unilens.metrics.faithfulness.inpaint import inpaint
 from unilens.path_attribution import PathAttribution
@@ -495,12 +496,12 @@ def test_diagnostics_of_a_path_read_the_attributions_order():
     network, of_last = Network(2), NetworkOfChannelsLast(2)
     first, found = method(network, x, 1), method(of_last, last(x), 1, channels="last")
     expected, stable = (
-        method.stability(model, inputs, maps, steps=(1, 3))
+        stability(method, model, inputs, maps, steps=(1, 3))
         for model, inputs, maps in ((network, x, first), (of_last, last(x), found))
     )
     for name, values in expected.items():
         assert torch.allclose(stable[name], values)
-    steps = method.steps(of_last, last(x), found)
+    steps = path_steps(method, of_last, last(x), found)
     assert_same(steps.sums[-1], found.values)
     assert steps.points[0].shape == last(x).shape
 

@@ -13,6 +13,7 @@ from unilens.baselines import Constant
 from unilens.diagnostics import lanczos_curvature, top_curvature
 from unilens.errors import NotApplicableError, UnilensError, UnknownNameError
 from unilens.methods import methods
+from unilens.methods.path_diagnostics import maps_at
 from unilens.metrics import Stability, evaluate, metrics
 from unilens.path_attribution import PathAttribution
 
@@ -372,6 +373,6 @@ def test_bad_settings(name, settings):
 def test_a_path_method_gives_its_maps_by_steps(small_net, images):
     method = PathAttribution(n_steps=3)
     found = method(small_net, images)
-    maps = method.maps_at(small_net, images, found, (1, 3))
+    maps = maps_at(method, small_net, images, found, (1, 3))
     assert torch.equal(maps[3], found.values)
     assert torch.equal(maps[1], PathAttribution(n_steps=1)(small_net, images).values)

@@ -10,6 +10,8 @@ from unilens.baselines import Constant
 from unilens.diagnostics import WARNINGS, Trace, flat_fraction, stability, top_curvature, warn
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
+from unilens.methods.path_diagnostics import curvature, path_steps
+from unilens.methods.path_diagnostics import stability as map_stability
 
 
 class Cubic(nn.Module):
@@ -134,12 +136,12 @@ def test_stability_and_curvature_of_an_attribution(cubic):
     inputs = torch.tensor([[2.0, 9.0, 3.0]], dtype=torch.float64)  # third value: no part
     result = method(cubic, inputs, 0)
     # At one step: 2 * 3 * 1 = 6 and 9, so the order of the first two turns at two steps or more.
-    inputs_by_hand = method.stability(cubic, inputs, result, steps=(1, 3))
+    inputs_by_hand = map_stability(method, cubic, inputs, result, steps=(1, 3))
     assert inputs_by_hand["stability_1_3"].tolist() == pytest.approx([1.0])
     close = torch.tensor([[2.0, 7.0, 3.0]], dtype=torch.float64)
-    turned = method.stability(cubic, close, method(cubic, close, 0), steps=(1, 3))
+    turned = map_stability(method, cubic, close, method(cubic, close, 0), steps=(1, 3))
     assert turned["stability_1_3"].tolist() == pytest.approx([0.5])  # ranks 2,3,1 and 3,2,1
-    curved = method.curvature(cubic, inputs, result)
+    curved = curvature(method, cubic, inputs, result)
     assert curved["curvature_input"].tolist() == pytest.approx([6 * 2.0])
     assert curved["curvature_baseline"].tolist() == [0.0]
 
@@ -243,7 +245,7 @@ def test_steps_are_the_points_of_the_line_and_the_map_so_far():
     inputs = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 3.0]], dtype=torch.float64)
     explainer = PathAttribution(Constant(0.25), rule="right", n_steps=4, score="logit")
     found = explainer(model, inputs, 1)
-    steps = explainer.steps(model, inputs, found)
+    steps = path_steps(explainer, model, inputs, found)
     weight = model[0].weight[1].detach()
     for k in range(4):
         share = (k + 1) / 4
@@ -258,4 +260,4 @@ def test_steps_of_several_baselines_are_refused(small_net, images):
     explainer = methods["agi"](classes=2, iterations=2, n_steps=3)
     found = explainer(small_net, images[:1])
     with pytest.raises(NotApplicableError, match="path from one baseline, got 2"):
-        explainer.steps(small_net, images[:1], found)
+        path_steps(explainer, small_net, images[:1], found)

@@ -9,6 +9,7 @@ from unilens import UnknownNameError, explain
 from unilens.baselines import BaselineResult
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
+from unilens.methods.path_diagnostics import path_steps
 
 
 class Head(nn.Module):
@@ -290,7 +291,7 @@ def test_steps_are_of_one_tensor(given):
         given(torch.rand(2, 3)),
     )
     with pytest.raises(NotApplicableError, match=r"inputs as one tensor \(B, \*S\).*side by side"):
-        method.steps(linear, parts, method(linear, parts))
+        path_steps(method, linear, parts, method(linear, parts))
 
 
 @pytest.mark.parametrize("given", [lambda rows: {"input": rows}, lambda rows: (rows,)])

@@ -11,6 +11,7 @@ from unilens._ops.correlation import spearman
 from unilens.baselines import Blur, MaxEntropy, UniformNoise, Unlearned, Weighted, gaussian_blur
 from unilens.errors import UnilensError
 from unilens.methods import methods
+from unilens.methods.path_diagnostics import stability
 from unilens.paths import StraightLine, paths
 from unilens.weightings import weightings
 
@@ -49,7 +50,7 @@ def test_stability_of_every_path_method(name, net, inputs):
     few = {"classes": 2} if name == "agi" else {}
     method = methods[name](n_steps=4, **few)
     found = method(net, inputs)
-    measured = method.stability(net, inputs, found, steps=(1, 4, 6))
+    measured = stability(method, net, inputs, found, steps=(1, 4, 6))
     assert set(measured) == {"stability_1_6", "stability_4_6"}
     again = methods[name](n_steps=6, **few)(net, inputs).values.abs().sum(1)
     expected = spearman(found.values.abs().sum(1).flatten(1), again.flatten(1))

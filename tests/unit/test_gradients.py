@@ -14,6 +14,7 @@ from unilens._engine.evaluator import Evaluator
 from unilens._engine.score_gradient import ScoreGradient
 from unilens.errors import UnilensError
 from unilens.methods import methods
+from unilens.methods.path_diagnostics import stability
 from unilens.quadrature import Quadrature, quadrature
 from unilens.scores import probability
 
@@ -440,7 +441,7 @@ def test_devices_without_float64_can_be_used(method, small_net, images, monkeypa
     with NoFloat64():
         found = explainer(evaluator, inputs)
         assert found.warnings
-        stable = explainer.stability(evaluator, inputs, found, steps=(1, 3))
+        stable = stability(explainer, evaluator, inputs, found, steps=(1, 3))
     assert found.values.isfinite().all()
     assert stable["stability_1_3"].dtype == torch.float32
 

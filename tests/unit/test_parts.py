@@ -6,12 +6,13 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from unilens.baselines.parts import ByPart, Given
 
 import unilens
 from unilens import Evaluator, PathAttribution, UnilensError
 from unilens.baselines import Blur, Constant, ImageMean, Unlearned, gaussian_blur
-from unilens.baselines.parts import ByPart, Given
 from unilens.methods import methods
+from unilens.methods.path_diagnostics import curvature, stability
 from unilens.multi_input import Frozen, chosen
 from unilens.paths import BlurPath, SpectralPath
 
@@ -308,11 +309,11 @@ def test_the_gradient_of_an_attribution_goes_back_to_every_part(two, inputs):
 def test_stability_and_curvature_are_those_of_the_model_on_one_tensor(two, inputs):
     explain, plain = PathAttribution(), Side(two).eval()
     found, whole = explain(two, inputs), explain(plain, side_by_side(inputs))
-    expected = explain.curvature(plain, side_by_side(inputs), whole)
-    for name, values in explain.curvature(two, inputs, found).items():
+    expected = curvature(explain, plain, side_by_side(inputs), whole)
+    for name, values in curvature(explain, two, inputs, found).items():
         torch.testing.assert_close(values, expected[name])
-    expected = explain.stability(plain, side_by_side(inputs), whole)
-    for name, values in explain.stability(two, inputs, found).items():
+    expected = stability(explain, plain, side_by_side(inputs), whole)
+    for name, values in stability(explain, two, inputs, found).items():
         torch.testing.assert_close(values, expected[name])
 
 
@@ -409,7 +410,7 @@ def test_maps_of_other_inputs_are_refused(two, inputs):
     with pytest.raises(UnilensError, match=message):
         unilens.evaluate(two, fewer, found.values, "deletion_auc")
     with pytest.raises(UnilensError, match=message):
-        methods["ig"]().curvature(two, fewer, found)
+        curvature(methods["ig"](), two, fewer, found)
     uneven = {**found.values, "row": found.values["row"][:2]}
     with pytest.raises(UnilensError, match=r"as many rows in every part, got .*'row': 2"):
         unilens.evaluate(two, inputs, uneven, "deletion_auc")

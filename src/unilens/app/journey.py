@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._engine.evaluator import Evaluator
 from ..attribution import Attribution
+from ..methods.path_diagnostics import path_steps
 from ..path_attribution import PathAttribution
 
 STOPS = 17
@@ -53,7 +54,7 @@ def journey(
     At a place between two steps it is the last step before it that is shown; the ends are the
     baseline, where nothing is summed yet, and the photograph with the whole map.
     """
-    steps = explainer.steps(evaluator, pixels[None], attribution)
+    steps = path_steps(explainer, evaluator, pixels[None], attribution)
     assert attribution.baseline is not None
     assert attribution.trace is not None
     points = [attribution.baseline[0], *(point[0] for point in steps.points), pixels]

@@ -17,6 +17,7 @@ from .._engine.output_detection import output_spec
 from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError, require
 from ..explainer import Explainer
+from ..methods.path_diagnostics import stability as map_stability
 from ..models import PixelClassifier, load_model
 from ..path_attribution import PathAttribution
 from .jobs import Cancelled, Job
@@ -195,8 +196,9 @@ class Studio:
             explainer = explained.explainers[name]
             if isinstance(explainer, PathAttribution):
                 job.part(f"{name}: stability", number * share, share, 46)
+                pixels = explained.pixels[None]
                 work = functools.partial(
-                    explainer.stability, loaded.evaluator, explained.pixels[None], attribution
+                    map_stability, explainer, loaded.evaluator, pixels, attribution
                 )
                 stability = self._once(
                     self._of("stability", explained, wanted, name),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
 from .._ops.random import per_input, uniform
 from .._validation.settings import (
-    Settings,
     check_bounds,
     check_choice,
     check_count,
@@ -23,13 +21,13 @@ from .._validation.settings import (
 from ..errors import UnilensError, require
 from ..outputs import OutputSpec, pick
 from ..registry import Card
-from .base import BaselineResult, baselines
+from .base import Baseline, BaselineResult, baselines
 
 _CHOICES = ("random", "top")
 
 
 @dataclass(frozen=True)
-class Adversarial(Settings):
+class Adversarial(Baseline):
     """Compare with the inputs at which the model sees another class, one for each such class.
 
     For class i: x_0 = x, x_{j+1} = x_j + (epsilon / m) sign(grad log F_i(x_j)), until class i wins
@@ -78,12 +76,15 @@ class Adversarial(Settings):
         check_switch("clamp", self.clamp)
         check_bounds(self.bounds)
 
-    has_trajectory: ClassVar[bool] = True
-
     @property
     def count(self) -> int:
         """Baselines per input, at the most."""
         return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+    @property
+    def has_trajectory(self) -> bool:
+        """Whether it keeps the points of its search: it does."""
+        return True
 
     @property
     def passes(self) -> PassCount:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from .._engine.axes import Axes, in_users_order
-from .._engine.evaluator import Evaluator
+from .._engine.evaluator import Evaluator, PassCount
 from ..errors import NotApplicableError
 from . import Baseline, BaselineResult
-from .base import baseline_results, check_fits
-from .parts import Given
+from .base import FunctionBaseline, baseline_results
+from .constant import FixedValues
 
 T = TypeVar("T")
 _WITHOUT_AXES = (str, int, float, bool, type(None))
@@ -56,10 +56,10 @@ def _moved(name: str, value: Any, axes: Axes, ndim: int) -> Any:
             f"expected a manifold given by name for channels={axes.channels!r}, got "
             f"{type(value).__name__}; fit it on inputs (B, C, ...), and permute them in the model"
         )
-    if isinstance(value, Given):
+    if isinstance(value, FixedValues):
         return dataclasses.replace(value, values=_broadcast(value.values, axes, ndim))
-    if name in ("baseline", "origin") and callable(value) and not _is_ours(value):
-        return OfUsersOrder(value, axes)
+    if isinstance(value, Baseline) and not _is_ours(value):
+        return InUsersOrder(value, axes)
     if isinstance(value, (list, tuple)):
         items = [_moved(name.removesuffix("s"), one, axes, ndim) for one in value]
         same = all(after is before for after, before in zip(items, value, strict=True))
@@ -75,11 +75,12 @@ def _broadcast(values: Tensor, axes: Axes, ndim: int) -> Tensor:
 
 
 def _is_ours(thing: object) -> bool:
-    return type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
+    ours = type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return ours and not isinstance(thing, FunctionBaseline)
 
 
 @dataclass(frozen=True, eq=False)
-class OfUsersOrder:
+class InUsersOrder(Baseline):
     """A user's own baseline, asked in the order of axes that the user gave inputs in.
 
     Args:
@@ -90,14 +91,24 @@ class OfUsersOrder:
     baseline: Baseline
     axes: Axes
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in ("baseline", "axes", "near"):
-            raise AttributeError(name)
-        return getattr(self.baseline, name)
+    @property
+    def passes(self) -> PassCount:
+        """Passes of the user's baseline."""
+        return self.baseline.passes
+
+    @property
+    def count(self) -> int:
+        """Baselines per input."""
+        return self.baseline.count
+
+    @property
+    def has_trajectory(self) -> bool:
+        """Whether the user's baseline keeps the points of its search."""
+        return self.baseline.has_trajectory
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise where the user's baseline does not fit."""
-        check_fits(self.baseline, in_users_order(model), self.axes.from_first(inputs))
+        self.baseline.check(in_users_order(model), self.axes.from_first(inputs))
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator

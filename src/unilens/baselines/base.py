@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator, PassCount
-from .._validation.settings import check_part
+from .._validation.settings import Settings, check_part
 from ..errors import UnilensError, require
 from ..registry import Registry
 
@@ -33,23 +34,75 @@ class BaselineResult:
     trajectory: Tensor | None = None
 
 
-class Baseline(Protocol):
+class Baseline(Settings, ABC):
     """From a model, inputs `(B, *S)` and target `(B,)` to what the inputs are compared with.
 
-    A plain function of this shape will do. `model` gives logits when called and gradients by its
-    methods; the generator's initial seed is the run's seed (see `unilens._ops.random`).
-
-    Optional: `passes`, what the search costs per input; `count`, how many baselines there are for
-    an input; `has_trajectory`, whether it keeps its trajectory; `near(model, inputs)`, whether its
-    search begins at the inputs themselves, so that it moves with them; `check(model, inputs)`,
-    which raises `NotApplicableError`; `reads_axes_from`, the fewest dimensions of inputs for which
-    it counts which of them holds the channels.
+    Where a baseline is expected, a plain function of the shape of `__call__` will do.
     """
+
+    @property
+    def passes(self) -> PassCount:
+        """Forward and backward passes of the search per input."""
+        return PassCount(0, 0)
+
+    @property
+    def count(self) -> int:
+        """Baselines per input."""
+        return 1
+
+    @property
+    def has_trajectory(self) -> bool:
+        """Whether it keeps the points of its search."""
+        return False
+
+    @property
+    def reads_axes_from(self) -> int | None:
+        """The fewest dimensions of inputs for which it counts which holds the channels, if any."""
+        return None
+
+    def starts_at_input(self, model: Evaluator, inputs: Tensor) -> bool:
+        """Whether its search starts at the inputs `(B, *S)` themselves, and moves with them."""
+        return False
+
+    def of_rows(self, rows: Tensor) -> Baseline:
+        """Return the baseline for some inputs `(m,)` of a batch."""
+        return self
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where it does not fit a model or inputs `(B, *S)`."""
+
+    @abstractmethod
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor | BaselineResult | Iterable[BaselineResult]:
+        """Return the baseline `(B, *S)`, on the inputs' device and in their dtype, or several.
+
+        Args:
+            model: gives logits when called and gradients by its methods.
+            inputs: `(B, *S)`.
+            target: `(B,)`.
+            generator: its initial seed is the run's seed; see `unilens._ops.random`.
+        """
+
+
+BaselineFunction = Callable[..., Tensor | BaselineResult | Iterable[BaselineResult]]
+
+
+@dataclass(frozen=True)
+class FunctionBaseline(Baseline):
+    """A plain function as a baseline.
+
+    Args:
+        function: as `Baseline.__call__`.
+    """
+
+    function: BaselineFunction
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor | BaselineResult | Iterable[BaselineResult]:
-        """Return the baseline `(B, *S)`, on the inputs' device and in their dtype, or several."""
+        """Return what the function gives; see `Baseline`."""
+        return self.function(model, inputs, target, generator=generator)
 
 
 baselines: Registry[Baseline] = Registry("baseline")
@@ -65,7 +118,7 @@ def baseline_results(given: object) -> Iterator[BaselineResult]:
         none = False
         if not isinstance(found, BaselineResult):
             raise UnilensError(
-                f"expected a baseline to give a tensor (B, *S) or several Found, got "
+                "expected a baseline to give a tensor (B, *S) or several BaselineResult, got "
                 f"{type(found).__name__}; return one, as torch.zeros_like(inputs)"
             )
         yield found
@@ -94,26 +147,34 @@ def check_several(name: str, given: object) -> None:
             check_part("baseline", one)
 
 
-def built(given: Iterable[str | Baseline]) -> list[Baseline]:
-    """Return baselines; those given by name with their defaults."""
-    return [baselines[one]() if isinstance(one, str) else one for one in given]
+def to_baseline(given: object) -> Baseline:
+    """Return the baseline of a registered name or a function; a baseline stays itself.
+
+    Raises:
+        UnilensError: it is neither.
+    """
+    if isinstance(given, Baseline):
+        return given
+    if isinstance(given, str):
+        return baselines[given]()
+    check_part("baseline", given)
+    return FunctionBaseline(cast(BaselineFunction, given))
 
 
-def passes_of(baseline: object) -> PassCount:
-    """Return what the search for a baseline costs per input: nothing where it does not say."""
-    return cast(PassCount, getattr(baseline, "passes", PassCount(0, 0)))
+def to_baselines(given: Iterable[object]) -> list[Baseline]:
+    """Return several baselines; see `to_baseline`."""
+    return [to_baseline(baseline) for baseline in given]
 
 
-def check_fits(part: object, model: Evaluator, inputs: Tensor) -> None:
-    """Raise `NotApplicableError` where a baseline or a path says that it does not fit."""
-    check = getattr(part, "check", None)
-    if check is not None:
-        check(model, inputs)
+def fewest_read(several: Iterable[Baseline]) -> int | None:
+    """Return the fewest dimensions from which one of several baselines reads axes, if any."""
+    known = [baseline.reads_axes_from for baseline in several]
+    return min((least for least in known if least is not None), default=None)
 
 
-def check_single(baseline: object) -> None:
+def check_single(baseline: Baseline) -> None:
     """Raise where a baseline is several."""
-    _check_one(getattr(baseline, "count", 1))
+    _check_one(baseline.count)
 
 
 def _check_one(count: int) -> None:

@@ -13,10 +13,10 @@ from torch.nn.functional import conv1d, pad
 from .._engine.evaluator import Evaluator
 from .._engine.packing import by_part
 from .._ops.precision import to_float64
-from .._validation.settings import Settings, check_choice, check_number
+from .._validation.settings import check_choice, check_number
 from ..errors import NotApplicableError, UnilensError
 from ..registry import Card
-from .base import baselines
+from .base import Baseline, baselines
 
 BOUNDARIES = ("replicate", "reflect", "zero")
 """What lies outside of the image: its edge repeated, its mirror image (edge included), or 0."""
@@ -30,7 +30,7 @@ _LARGEST_MATRIX = 1024
 
 
 @dataclass(frozen=True)
-class Blur(Settings):
+class Blur(Baseline):
     """Compare with the input after a gaussian blur: what is missing is fine detail.
 
     Args:

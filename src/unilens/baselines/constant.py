@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from .._engine.evaluator import Evaluator
 from .._engine.packing import by_part
-from .._validation.settings import Settings, check_bounds
+from .._validation.arrays import to_tensor
+from .._validation.settings import check_bounds
 from ..errors import UnilensError
 from ..registry import Card
-from .base import baselines
+from .base import Baseline, baselines
 
 
 @dataclass(frozen=True)
-class Constant(Settings):
+class Constant(Baseline):
     """Compare with one value everywhere, or with one value per channel.
 
     Args:
@@ -57,7 +58,7 @@ class Constant(Settings):
 
 
 @dataclass(frozen=True)
-class ImageMean:
+class ImageMean(Baseline):
     """Compare with the input's own mean: per channel over space, or over the features of a row."""
 
     reads_axes_from: ClassVar[int] = 3
@@ -75,7 +76,7 @@ def _means(inputs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MaxDistance(Settings):
+class MaxDistance(Baseline):
     """Compare with the corner of the input box that is farthest from the input.
 
     Args:
@@ -97,6 +98,58 @@ class MaxDistance(Settings):
 
 _IG = "Sundararajan et al. 2017, arXiv 1703.01365"
 _STURMFELS = "Sturmfels et al. 2020, doi 10.23915/distill.00022"
+
+
+@dataclass(frozen=True, eq=False)
+class FixedValues(Baseline):
+    """Compare with values that are known beforehand.
+
+    Args:
+        values: in the inputs' units; `(B, *S)`, or what broadcasts to it, such as `(1, *S)`.
+        rows: `(m,)`, of which inputs of the batch; None for all.
+    """
+
+    values: Tensor
+    rows: Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        values = to_tensor("the baseline's values", self.values)
+        if not isinstance(values, Tensor):
+            raise UnilensError(
+                f"expected the baseline's values as a tensor, got {type(values).__name__}; convert "
+                "them with torch.as_tensor"
+            )
+        object.__setattr__(self, "values", values)
+
+    def of_rows(self, rows: Tensor) -> FixedValues:
+        """Return the baseline of some inputs of a batch."""
+        known = self.rows
+        return FixedValues(self.values, rows if known is None else known.to(rows.device)[rows])
+
+    def check(self, model: Evaluator, inputs: Tensor) -> None:
+        """Raise where the values do not fit the inputs `(B, *S)`."""
+        self._expanded(inputs)
+
+    def __call__(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the baseline `(B, *S)`; see `Baseline`."""
+        return self._expanded(inputs).clone()
+
+    def _expanded(self, inputs: Tensor) -> Tensor:
+        values = self.values.detach().to(inputs)
+        try:
+            if self.rows is not None and values.ndim == inputs.ndim and len(values) > 1:
+                values = values[self.rows.to(values.device)]
+            return values.expand_as(inputs)
+        except (RuntimeError, IndexError):
+            raise UnilensError(
+                f"expected a baseline of the inputs' shape {tuple(inputs.shape)}, or one that "
+                f"broadcasts to it, got {tuple(self.values.shape)}; give one row for all, or one "
+                "per input"
+            ) from None
+
+
 baselines.add(Card("black", "constant", "0 everywhere", _IG), lambda: Constant(0.0))
 baselines.add(Card("white", "constant", "1 everywhere", _STURMFELS), lambda: Constant(1.0))
 baselines.add(Card("grey", "constant", "0.5 everywhere", _STURMFELS), lambda: Constant(0.5))

@@ -12,7 +12,6 @@ from .._engine.evaluator import Evaluator, Objective, PassCount
 from .._engine.output_detection import output_spec
 from .._ops.random import per_input, uniform
 from .._validation.settings import (
-    Settings,
     check_bounds,
     check_choice,
     check_count,
@@ -22,13 +21,13 @@ from .._validation.settings import (
 from ..outputs import OutputSpec
 from ..registry import Card
 from .adam import Adam
-from .base import BaselineResult, baselines
+from .base import Baseline, BaselineResult, baselines
 
 _STARTS = ("input", "black", "noise")
 
 
 @dataclass(frozen=True)
-class MaxEntropy(Settings):
+class MaxEntropy(Baseline):
     """Compare with an input whose class probabilities a search has brought near to uniform.
 
     Adam minimises KL(softmax || uniform) = log K - entropy, in nats, for every input alone.

@@ -10,13 +10,13 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator
 from .._ops.random import per_input, standard_normal, uniform
 from .._validation.references import check_references, references_for
-from .._validation.settings import Settings, check_bounds, check_number
+from .._validation.settings import check_bounds, check_number
 from ..registry import Card
-from .base import baselines
+from .base import Baseline, baselines
 
 
 @dataclass(frozen=True)
-class UniformNoise(Settings):
+class UniformNoise(Baseline):
     """Compare with independent uniform draws from the input box.
 
     Args:
@@ -38,7 +38,7 @@ class UniformNoise(Settings):
 
 
 @dataclass(frozen=True)
-class GaussianNoise(Settings):
+class GaussianNoise(Baseline):
     """Compare with gaussian draws, clipped to the input box.
 
     Args:
@@ -68,7 +68,7 @@ class GaussianNoise(Settings):
 
 
 @dataclass(frozen=True, eq=False)
-class DatasetSample(Settings):
+class DatasetSample(Baseline):
     """Compare with another real input, drawn at random from the references.
 
     Args:

@@ -11,16 +11,14 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator, PassCount
 from .._engine.packing import by_part
 from .._ops.spatial import has_regions
-from .._validation.settings import Settings, check_choice, check_part
+from .._validation.settings import Settings, check_choice
 from .base import (
     Baseline,
     baseline_results,
     baselines,
-    built,
-    check_fits,
     check_single,
-    passes_of,
     single,
+    to_baseline,
 )
 from .blur import Blur, blurred
 
@@ -44,9 +42,7 @@ class Origin(Settings):
 
     def check_setting(self) -> None:
         """Raise unless it is one that a search can begin from."""
-        if not isinstance(self.given, str):
-            check_part("baseline", self.given)
-        elif self.given not in OWN:
+        if isinstance(self.given, str) and self.given not in OWN:
             check_choice("origin", self.given, _names())
         if self._baseline is not None:
             check_single(self._baseline)
@@ -54,16 +50,19 @@ class Origin(Settings):
     @property
     def reads_axes_from(self) -> int | None:
         """The fewest dimensions for which it reads axes; see `reads_axes`."""
-        return 4 if self.given == "auto" else getattr(self._baseline, "reads_axes_from", None)
+        if self.given == "auto":
+            return 4
+        return None if self._baseline is None else self._baseline.reads_axes_from
 
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return passes_of(self._baseline)
+        return PassCount(0, 0) if self._baseline is None else self._baseline.passes
 
     def check_fits(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where it needs other inputs."""
-        check_fits(self._baseline, model, inputs)
+        if self._baseline is not None:
+            self._baseline.check(model, inputs)
 
     def is_input(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether it is the inputs `(B, *S)` themselves."""
@@ -92,7 +91,7 @@ class Origin(Settings):
     def _baseline(self) -> Baseline | None:
         if isinstance(self.given, str) and self.given in OWN:
             return None
-        return built([self.given])[0]
+        return to_baseline(self.given)
 
 
 def _names() -> list[str]:
@@ -102,7 +101,7 @@ def _names() -> list[str]:
         for name, entry in baselines.items()
         if name != SEARCHED
         and inspect.Parameter.empty not in entry.settings.values()
-        and getattr(entry(), "count", 1) == 1
+        and entry().count == 1
     ]
     return [*OWN, *others]
 

@@ -14,7 +14,7 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import expand_like, to_float64
 from .._validation.inputs import check_baseline
-from .._validation.settings import Settings, check_bounds, check_count, check_number
+from .._validation.settings import check_bounds, check_count, check_number
 from ..errors import NotApplicableError, require
 from ..manifold import Manifold, TangentSpace, as_manifold, check_manifold
 from ..manifold.tangent import spaces_at
@@ -28,11 +28,9 @@ from .base import (
     BaselineResult,
     baseline_results,
     baselines,
-    built,
-    check_fits,
     check_several,
     check_single,
-    passes_of,
+    to_baselines,
 )
 
 COMMON = ("black", "uniform_noise", "gaussian_noise", "blur", "max_distance")
@@ -40,7 +38,7 @@ COMMON = ("black", "uniform_noise", "gaussian_noise", "blur", "max_distance")
 
 
 @dataclass(frozen=True)
-class TangentAligned(Settings):
+class TangentAligned(Baseline):
     """Compare with the base-point whose integrated gradients are the most tangential.
 
     It maximises mu = |P A(x')| / |A(x')|, with A the integrated gradients from x' to x on a
@@ -91,7 +89,7 @@ class TangentAligned(Settings):
     def __post_init__(self) -> None:
         as_manifold(self.manifold)
         check_several("starts", self.starts)
-        for start in built(self.starts):
+        for start in to_baselines(self.starts):
             check_single(start)
         check_count("ascents", self.ascents)
         require(
@@ -112,16 +110,16 @@ class TangentAligned(Settings):
         total = PassCount(climbed, climbed) if self.iterations else PassCount(0, 0)
         tried = len(self.starts) * self.n_steps
         total += PassCount(tried, tried)
-        for start in built(self.starts):
-            total += passes_of(start)
+        for start in to_baselines(self.starts):
+            total += start.passes
         return total
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the manifold or a start does not fit the inputs."""
         check_manifold(as_manifold(self.manifold), inputs)
-        for start in built(self.starts):
+        for start in to_baselines(self.starts):
             try:
-                check_fits(start, model, inputs)
+                start.check(model, inputs)
             except NotApplicableError as error:
                 raise NotApplicableError(
                     f"a start of tangent_aligned does not fit: {error}; name others by starts=[...]"
@@ -170,7 +168,7 @@ class TangentAligned(Settings):
     ) -> Tensor:
         """Return the base-points `(n, B, *S)` to begin from, inside the box."""
         found = []
-        for start in built(self.starts):
+        for start in to_baselines(self.starts):
             given = list(
                 baseline_results(start(model, inputs.clone(), target, generator=generator))
             )

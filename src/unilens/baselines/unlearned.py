@@ -18,7 +18,6 @@ from .._ops.precision import expand_like, l2_norm, to_float64
 from .._ops.random import generator_of, per_input, standard_normal
 from .._ops.spatial import has_regions
 from .._validation.settings import (
-    Settings,
     check_bounds,
     check_choice,
     check_count,
@@ -42,7 +41,7 @@ _CHOICES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Unlearned(Settings):
+class Unlearned(Baseline):
     """Compare with an input that the model sees as one it has just unlearned.
 
     For every input alone: theta' = theta + eta g / |g|, one ascent step on all weights of the
@@ -162,13 +161,13 @@ class Unlearned(Settings):
     @property
     def reads_axes_from(self) -> int | None:
         """The fewest dimensions for which it reads axes; see `reads_axes`."""
-        found = [origin.reads_axes_from for origin in self._origins]
-        found += [4] if self.grid or self.smoothness else []
-        return min((least for least in found if least is not None), default=None)
+        known = [origin.reads_axes_from for origin in self._origins]
+        known += [4] if self.grid or self.smoothness else []
+        return min((least for least in known if least is not None), default=None)
 
     @property
     def passes(self) -> PassCount:
-        """Forward and backward passes per input, at most: T, one more loss, and what is wanted."""
+        """Passes per input, at most: T matching steps, a final loss, the unlearning steps."""
         each = PassCount(self.matching_steps + 1, self.matching_steps)
         unlearned = self.matching_target == "unlearned"
         steps = self.unlearning_steps if unlearned else 0
@@ -187,7 +186,7 @@ class Unlearned(Settings):
                 f"expected images (B, C, H, W) for {name}, got {tuple(inputs.shape)}; leave it out"
             )
 
-    def near(self, model: Evaluator, inputs: Tensor) -> bool:
+    def starts_at_input(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether all searches begin at the inputs `(B, *S)` themselves."""
         return all(origin.is_input(model, inputs) for origin in self._origins)
 
@@ -198,13 +197,13 @@ class Unlearned(Settings):
 
         Where the search of an input ended before, its last loss is repeated.
         """
-        wanted = self._wanted(model, inputs, target)
+        target_log_probs = self._target_log_probs(model, inputs, target)
         several = []
         for number, origin in enumerate(self._origins):
             own = generator_of("origin", number, generator)
             near = origin.place(model, inputs, target, self._units(inputs), own)
             radius = self._radius(near, inputs).detach()
-            several.append(self._search(model, near, radius, target, wanted, own))
+            several.append(self._search(model, near, radius, target, target_log_probs, own))
         if len(several) == 1:
             return several[0]
         return [dataclasses.replace(found, weight=1 / len(several)) for found in several]
@@ -221,17 +220,17 @@ class Unlearned(Settings):
         origin: Tensor,
         radius: Tensor,
         target: Tensor,
-        wanted: Tensor,
+        target_log_probs: Tensor,
         generator: torch.Generator,
     ) -> BaselineResult:
-        """Return the baseline near the origin whose output is the wanted one."""
+        """Return the baseline near the origin whose output matches the target."""
         units, spec = self._units(origin), output_spec(model, origin)
         shift = self._start(origin, radius, generator)
         rows = torch.arange(len(origin), device=origin.device)
         active, losses = rows, list[Tensor]()
         for _ in range(self.matching_steps):
             points = (origin + shift * units)[active]
-            divergence = _divergence(spec, target[active], wanted[active])
+            divergence = _divergence(spec, target[active], target_log_probs[active])
             evaluation = model.differentiate(points.unsqueeze(0), divergence)
             known = losses[-1] if losses else torch.zeros_like(evaluation.values[0])
             loss = known.index_copy(0, active, evaluation.values[0])
@@ -251,7 +250,7 @@ class Unlearned(Settings):
             projected = self._project(origin[active], moved, radius[active], units)
             shift = shift.index_copy(0, active, projected)
         baseline = origin + shift * units
-        losses.append(_divergence(spec, target, wanted)(model(baseline), rows))
+        losses.append(_divergence(spec, target, target_log_probs)(model(baseline), rows))
         losses += losses[-1:] * (self.matching_steps + 1 - len(losses))
         return BaselineResult(baseline, {"matching_loss": torch.stack(losses, dim=1)})
 
@@ -263,7 +262,7 @@ class Unlearned(Settings):
             return gradient
         return by_cells(gradient, self.grid)
 
-    def _wanted(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
+    def _target_log_probs(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the log-probabilities `(B, C)` that the baseline's output should match."""
         spec = output_spec(model, inputs)
         spec.check_classes()
@@ -296,8 +295,8 @@ class Unlearned(Settings):
         units = torch.as_tensor(self.units).to(inputs)
         shape = inputs.shape[1:]
         fits = len(units.shape) <= len(shape) and all(
-            size in (1, wanted)
-            for size, wanted in zip(reversed(units.shape), reversed(shape), strict=False)
+            size in (1, expected)
+            for size, expected in zip(reversed(units.shape), reversed(shape), strict=False)
         )
         if not fits:
             raise UnilensError(
@@ -349,11 +348,11 @@ def _as_units(given: object) -> Tensor:
     return units
 
 
-def _divergence(spec: OutputSpec, target: Tensor, wanted: Tensor) -> Objective:
-    """Return the objective KL(wanted || probabilities of the outputs), in nats."""
+def _divergence(spec: OutputSpec, target: Tensor, target_log_probs: Tensor) -> Objective:
+    """Return the objective KL(target_log_probs || probabilities of the outputs), in nats."""
 
     def divergence(outputs: Tensor, rows: Tensor) -> Tensor:
-        expected = wanted[rows].to(outputs.dtype)
+        expected = target_log_probs[rows].to(outputs.dtype)
         logits, _ = spec.class_logits(outputs, target[rows])
         gap = expected - logits.log_softmax(-1)
         return torch.where(expected > -torch.inf, expected.exp() * gap, 0.0).sum(-1)

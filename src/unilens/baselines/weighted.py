@@ -1,4 +1,4 @@
-"""Several baselines at once, weighed."""
+"""Several baselines at once, weighted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
 from .._ops.precision import to_float64
 from .._ops.random import generator_of
-from .._validation.settings import Settings, check_choice
+from .._validation.settings import check_choice
 from ..errors import require
 from ..registry import Card
 from .base import (
@@ -22,18 +22,17 @@ from .base import (
     BaselineResult,
     baseline_results,
     baselines,
-    built,
-    check_fits,
     check_several,
-    passes_of,
+    fewest_read,
+    to_baselines,
 )
 
 _WEIGHTS = ("equal", "confidence")
 
 
 @dataclass(frozen=True)
-class Weighted(Settings):
-    """Compare with several baselines, and weigh what comes out.
+class Weighted(Baseline):
+    """Compare with several baselines, and average what comes out.
 
     Args:
         baselines: names of registered baselines with their defaults, or baselines.
@@ -66,46 +65,45 @@ class Weighted(Settings):
         )
 
     @property
-    def _parts(self) -> list[Baseline]:
-        return built(self.baselines)
+    def _components(self) -> list[Baseline]:
+        return to_baselines(self.baselines)
 
     @property
     def reads_axes_from(self) -> int | None:
         """The fewest dimensions for which one of them reads axes; see `reads_axes`."""
-        found = [getattr(part, "reads_axes_from", None) for part in self._parts]
-        return min((least for least in found if least is not None), default=None)
+        return fewest_read(self._components)
 
     @property
     def count(self) -> int:
         """Baselines per input."""
-        return sum(getattr(part, "count", 1) for part in self._parts)
+        return sum(baseline.count for baseline in self._components)
 
     @property
     def has_trajectory(self) -> bool:
         """Whether every one of them keeps its trajectory."""
-        return all(getattr(part, "has_trajectory", False) for part in self._parts)
+        return all(baseline.has_trajectory for baseline in self._components)
 
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input."""
         total = PassCount(1 + self.count if self.weights == "confidence" else 0, 0)
-        for part in self._parts:
-            total += passes_of(part)
+        for baseline in self._components:
+            total += baseline.passes
         return total
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where one of the baselines does not fit."""
-        for part in self._parts:
-            check_fits(part, model, inputs)
+        for baseline in self._components:
+            baseline.check(model, inputs)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Iterable[BaselineResult]:
         """Return the baselines with their weights; see `Baseline`."""
         groups = []
-        for number, part in enumerate(self._parts):
+        for number, baseline in enumerate(self._components):
             own = generator_of("baseline", number, generator)
-            groups.append(list(baseline_results(part(model, inputs, target, generator=own))))
+            groups.append(list(baseline_results(baseline(model, inputs, target, generator=own))))
         shares = self._shares(model, inputs, target, groups)
         return [
             dataclasses.replace(found, weight=found.weight * share)
@@ -148,9 +146,9 @@ class Weighted(Settings):
 
 baselines.add(
     Card(
-        "weighed",
+        "weighted",
         "several",
-        "several baselines, weighed",
+        "several baselines, weighted",
         "Erion et al. 2021, arXiv 1906.10670",
     ),
     Weighted,

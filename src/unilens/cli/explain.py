@@ -19,6 +19,7 @@ from ..diagnostics import WARNINGS
 from ..errors import UnilensError, UnknownNameError, require
 from ..explainer import Explainer
 from ..methods import methods
+from ..methods.path_diagnostics import curvature, stability
 from ..models import DEFAULT_MODEL, load_model
 from ..output import records
 from ..output.viz import STYLES, printable
@@ -157,8 +158,8 @@ def _examine(
     if quick or not isinstance(explainer, PathAttribution):
         return attribution
     return attribution.with_measured(
-        **explainer.stability(evaluator, inputs, attribution),
-        **explainer.curvature(evaluator, inputs, attribution, iterations=5),
+        **stability(explainer, evaluator, inputs, attribution),
+        **curvature(explainer, evaluator, inputs, attribution, iterations=5),
     )
 
 

@@ -24,10 +24,9 @@ from .._engine.plans import MODEL_ERRORS
 from .._ops.precision import to_float64
 from .._validation.inputs import not_differentiable, quantised
 from .._validation.references import check_references, references_for
-from .._validation.settings import check_part
 from ..attribution import Attribution
 from ..baselines import Baseline, Constant, baselines
-from ..baselines.base import check_fits, check_single, passes_of
+from ..baselines.base import check_single, to_baseline
 from ..diagnostics import proximity
 from ..errors import NotApplicableError, first_line, require
 from ..explainer import ExplainContext, Method
@@ -108,7 +107,7 @@ class DeepLift(Method):
 
     def __post_init__(self) -> None:
         _check_logit(self.score)
-        check_part("baseline", self.baseline)
+        object.__setattr__(self, "baseline", to_baseline(self.baseline))
 
     @property
     def passes(self) -> PassCount:
@@ -116,7 +115,7 @@ class DeepLift(Method):
 
         Beside them, the check takes a pass at the first input.
         """
-        return passes_of(self.baseline) + PassCount(3, 2)
+        return self.baseline.passes + PassCount(3, 2)
 
     @property
     def complete(self) -> bool:
@@ -126,7 +125,7 @@ class DeepLift(Method):
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model does something that has no rescale rule."""
         check_single(self.baseline)
-        check_fits(self.baseline, model, inputs)
+        self.baseline.check(model, inputs)
         _check_rescale(model, inputs)
 
     def _explain(self, context: ExplainContext) -> Attribution:

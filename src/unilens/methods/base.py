@@ -11,7 +11,7 @@ from .._engine.evaluator import Evaluator
 from .._engine.packing import Parts, pack
 from .._validation.inputs import Target
 from ..attribution import Attribution
-from ..baselines.parts import ByPart
+from ..baselines import PerInput
 from ..errors import require
 from ..explainer import Explainer, with_outputs
 from ..multi_input import PartsAttribution, to_tensors
@@ -111,7 +111,7 @@ def explain(
 
 def _of_parts(settings: Mapping[str, Any], inputs: Tensor | Parts) -> dict[str, Any]:
     """Return settings that may be given for every part as methods take them."""
-    read = {"baseline": ByPart, "references": lambda given: _references(given, inputs)}
+    read = {"baseline": PerInput, "references": lambda given: _references(given, inputs)}
     return {
         name: read[name](value) if name in read and isinstance(value, (Mapping, tuple)) else value
         for name, value in settings.items()

@@ -9,7 +9,7 @@ from ..baselines import baselines
 from ..errors import UnilensError
 from ..explainer import Explainer
 from ..path_attribution import PathAttribution
-from ..paths import paths
+from ..paths import paths, to_path
 from ..registry import Card, Composed
 from ..weightings import weightings
 from .base import methods
@@ -23,8 +23,8 @@ class PathMethod(Composed[Explainer]):
     def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
         chosen = super()._chosen(given)
         path = chosen["path"]
-        own = hasattr(paths[path].build if isinstance(path, str) else path, "baseline")
-        if not own or "baseline" in given:
+        own = paths[path]() if isinstance(path, str) else to_path(path)
+        if own.baseline is None or "baseline" in given:
             return chosen
         if self.parts["baseline"] != _DEFAULTS["baseline"]:
             raise UnilensError(

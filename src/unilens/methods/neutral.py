@@ -16,6 +16,7 @@ from .._ops.precision import to_float64
 from .._validation.references import check_references, references_for
 from .._validation.settings import check_number
 from ..attribution import Attribution
+from ..baselines import FunctionBaseline
 from ..errors import NotApplicableError, require
 from ..explainer import ExplainContext, Method
 from ..path_attribution import PathAttribution
@@ -163,7 +164,9 @@ class Neutral(Method):
             assert copies is not None
             return copies.expand_as(inputs).clone()
 
-        return PathAttribution(known, rule=self.rule, n_steps=self.n_steps, score="logit")
+        return PathAttribution(
+            FunctionBaseline(known), rule=self.rule, n_steps=self.n_steps, score="logit"
+        )
 
 
 def neutral_copies(layers: list[Layer], references: Tensor, wanted: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Paths: the way from the baseline to the input."""
 
 from .._engine.score_gradient import ScoreGradient
-from .base import Path, PathChunk, along, paths
+from .base import Curve, FunctionPath, Path, PathChunk, paths, to_path
 from .blur import BlurPath
 from .guided import GuidedPath
 from .spectral import SpectralPath
@@ -10,6 +10,8 @@ from .trajectory import TrajectoryPath
 
 __all__ = [
     "BlurPath",
+    "Curve",
+    "FunctionPath",
     "GuidedPath",
     "Path",
     "PathChunk",
@@ -17,6 +19,6 @@ __all__ = [
     "SpectralPath",
     "StraightLine",
     "TrajectoryPath",
-    "along",
     "paths",
+    "to_path",
 ]

@@ -11,19 +11,19 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator
 from .._engine.packing import by_part
 from .._engine.score_gradient import ScoreGradient
-from .._validation.settings import Settings, check_choice, check_number
+from .._validation.settings import check_choice, check_number
 from ..baselines.base import BaselineResult
 from ..baselines.blur import BOUNDARIES, Blur, checked_space, gaussian_blur
 from ..quadrature import Quadrature
 from ..registry import Card
-from .base import PathChunk, along, edges, paths
+from .base import Curve, Path, PathChunk, edges, paths
 
 _SCHEDULES = ("linear", "sqrt")
 _VELOCITIES = ("chord", "derivative")
 
 
 @dataclass(frozen=True)
-class BlurPath(Settings):
+class BlurPath(Path):
     """Walk along the gaussian blurs of the input, sigma from `max_sigma` to 0.
 
     gamma(t) = blur(x, sigma(t)), sigma = max_sigma (1 - t), or max_sigma sqrt(1 - t), at which the
@@ -64,31 +64,27 @@ class BlurPath(Settings):
         """Raise `NotApplicableError` where the inputs have no dimension of space."""
         by_part(model, checked_space, inputs)
 
+    def curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
+        """Return the blurs of the end; see `Path`."""
+        return lambda at: self._blurred(model, end, self._sigma(at))
+
     def __call__(
         self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
     ) -> Iterator[PathChunk]:
         """Yield the chunks from start to end; see `Path`."""
         if self.velocity == "chord":
-            return along(
-                gradient, lambda at: self._blurred(gradient, end, self._sigma(at)), end, quadrature
-            )
-        return self._by_derivative(gradient, end, quadrature)
-
-    def _by_derivative(
-        self, gradient: ScoreGradient, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[PathChunk]:
+            yield from super().__call__(gradient, start, end, quadrature)
+            return
         steps = self._sigma(edges(quadrature)).diff()
         for fraction, step in gradient.blocks(end, quadrature.nodes, steps):
             sigma = self._sigma(fraction.flatten())
-            points = self._blurred(gradient, end, sigma)
-            slope = self._blurred(gradient, end, sigma, slope=True)
+            points = self._blurred(gradient.evaluator, end, sigma)
+            slope = self._blurred(gradient.evaluator, end, sigma, slope=True)
             yield PathChunk(fraction.flatten(), points, gradient(points), step * slope)
 
-    def _blurred(
-        self, gradient: ScoreGradient, end: Tensor, sigma: Tensor, slope: bool = False
-    ) -> Tensor:
+    def _blurred(self, model: Evaluator, end: Tensor, sigma: Tensor, slope: bool = False) -> Tensor:
         return by_part(
-            gradient.evaluator,
+            model,
             lambda part: gaussian_blur(part, sigma, self.boundary, slope=slope),
             end,
         )

@@ -12,16 +12,15 @@ from torch import Tensor
 
 from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import l1_norm, to_float64
-from .._validation.settings import Settings
 from ..baselines.base import BaselineResult
 from ..errors import require
 from ..quadrature import Quadrature
 from ..registry import Card
-from .base import PathChunk, edges, paths
+from .base import Path, PathChunk, edges, paths
 
 
 @dataclass(frozen=True)
-class GuidedPath(Settings):
+class GuidedPath(Path):
     """Walk so that features with small gradients change first, near a straight line.
 
     At each step the l1 distance to the input falls by the step's share. The features whose

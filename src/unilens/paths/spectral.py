@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,20 +11,18 @@ from torch import Tensor
 
 from .._engine.evaluator import Evaluator
 from .._engine.packing import by_part
-from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import to_float64
-from .._validation.settings import Settings, check_choice
+from .._validation.settings import check_choice
 from ..baselines.base import BaselineResult
 from ..errors import NotApplicableError, require
-from ..quadrature import Quadrature
 from ..registry import Card
-from .base import PathChunk, along, paths
+from .base import Curve, Path, paths
 
 CHANNELS = ("separate", "joint")
 
 
 @dataclass(frozen=True)
-class SpectralPath(Settings):
+class SpectralPath(Path):
     """Walk from the baseline to the input by one singular component after the other.
 
     With x - x' = U diag(s) V^T, gamma(t) = x' + U diag(s a(t)) V^T. Component i enters linearly:
@@ -60,25 +58,21 @@ class SpectralPath(Settings):
         """Raise `NotApplicableError` unless an input is a matrix or several."""
         by_part(model, _checked_matrices, inputs)
 
-    def __call__(
-        self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[PathChunk]:
-        """Yield the chunks from start to end; see `Path`."""
+    def curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
+        """Return the curve from start to end; see `Path`."""
         ways: list[Callable[[Tensor], Tensor]] = []
 
         def decomposed(difference: Tensor) -> Tensor:
             ways.append(self._way(difference))
             return difference
 
-        by_part(gradient.evaluator, decomposed, end - start.values)
+        by_part(model, decomposed, end - start.values)
 
-        def curve(fraction: Tensor) -> Tensor:
+        def points(fraction: Tensor) -> Tensor:
             each = iter(ways)
-            return start.values + by_part(
-                gradient.evaluator, lambda part: next(each)(fraction), end
-            )
+            return start.values + by_part(model, lambda part: next(each)(fraction), end)
 
-        return along(gradient, curve, end, quadrature)
+        return points
 
     def _way(self, difference: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function from fractions `(n,)` to how much of the way is gone `(n, B, *S)`."""

@@ -11,15 +11,20 @@ from .._engine.score_gradient import ScoreGradient
 from ..baselines.base import BaselineResult
 from ..quadrature import Quadrature
 from ..registry import Card
-from .base import PathChunk, paths
+from .base import Path, PathChunk, paths
 
 
 @dataclass(frozen=True)
-class StraightLine:
+class StraightLine(Path):
     """Walk along start + t (end - start), t in [0, 1].
 
     It takes nodes and weights `(n_steps, B)` of every input's own as well.
     """
+
+    @property
+    def takes_nodes_per_input(self) -> bool:
+        """True: every input may have nodes of its own."""
+        return True
 
     def __call__(
         self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .._engine.score_gradient import ScoreGradient
+from .._engine.evaluator import Evaluator
 from .._ops.precision import to_float64
-from .._validation.settings import Settings
-from ..baselines.base import BaselineResult
+from ..baselines.base import Baseline, BaselineResult, FunctionBaseline
 from ..errors import UnilensError, require
-from ..quadrature import Quadrature
 from ..registry import Card
-from .base import PathChunk, along, paths
+from .base import Curve, Path, paths
 
 _NO_WALK = (
     "expected a baseline that keeps its trajectory for path='trajectory', such as "
@@ -26,7 +22,7 @@ _NO_WALK = (
 
 
 @dataclass(frozen=True)
-class TrajectoryPath(Settings):
+class TrajectoryPath(Path):
     """Walk back from the baseline to the input over the points of the search for the baseline.
 
     The corners lie at equal fractions. With as many steps as the search took and the right rule,
@@ -37,15 +33,13 @@ class TrajectoryPath(Settings):
         Integration", IJCAI 2021.
     """
 
-    def accepts(self, baseline: object) -> None:
+    def accepts(self, baseline: Baseline) -> None:
         """Raise unless a baseline keeps its trajectory; of a plain function that is seen later."""
-        if not (getattr(baseline, "has_trajectory", False) or inspect.isroutine(baseline)):
+        if not (baseline.has_trajectory or isinstance(baseline, FunctionBaseline)):
             raise UnilensError(_NO_WALK)
 
-    def __call__(
-        self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
-    ) -> Iterator[PathChunk]:
-        """Yield the chunks from start to end; see `Path`."""
+    def curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
+        """Return the curve from start to end; see `Path`."""
         trajectory = start.trajectory
         if trajectory is None:
             raise UnilensError(_NO_WALK)
@@ -57,14 +51,14 @@ class TrajectoryPath(Settings):
         )
         segments = len(trajectory) - 1
 
-        def curve(fraction: Tensor) -> Tensor:
+        def points(fraction: Tensor) -> Tensor:
             at = to_float64(fraction) * segments
             at = torch.where((at - at.round()).abs() < 1e-6 * segments, at.round(), at)
             first = (at.ceil().long() - 1).clamp_min(0)
             rest = (at - first).to(end).view(-1, *(1 for _ in end.shape))
             return trajectory[first] + rest * (trajectory[first + 1] - trajectory[first])
 
-        return along(gradient, curve, end, quadrature)
+        return points
 
 
 paths.add(

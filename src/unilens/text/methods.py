@@ -23,7 +23,7 @@ from .embeddings import AtEmbeddings
 
 
 @dataclass(frozen=True)
-class TokenEverywhere:
+class TokenEverywhere(Baseline):
     """Compare with the text in which every token is the same one.
 
     The tokens that the tokenizer adds stay what they are.

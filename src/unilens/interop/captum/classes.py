@@ -15,7 +15,7 @@ from ..._engine.packing import Frozen
 from ..._validation.arrays import is_array
 from ..._validation.inputs import read_target
 from ...baselines import Baseline
-from ...baselines.parts import ByPart, as_baseline
+from ...baselines.per_input import PerInput, as_baseline
 from ...errors import UnilensError, first_line, require
 from ...methods import explain, methods
 from ...multi_input import to_tensors
@@ -246,7 +246,7 @@ def _compared_with(baselines: object, count: int, alone: bool) -> Baseline:
         len(each) == count,
         f"expected one baseline for each of {count} inputs, got {len(each)}; pass a tuple of them",
     )
-    return as_baseline(each[0]) if alone else ByPart(each)
+    return as_baseline(each[0]) if alone else PerInput(each)
 
 
 def _index(

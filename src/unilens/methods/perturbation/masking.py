@@ -17,10 +17,9 @@ from torch import Tensor
 from ..._engine.evaluator import Evaluator, PassCount
 from ..._ops.precision import to_float64
 from ..._ops.spatial import broadcast_over_channels, spatial_shape_of
-from ..._validation.settings import check_part
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, baselines
-from ...baselines.base import check_fits, check_single, passes_of
+from ...baselines.base import check_single, to_baseline
 from ...diagnostics import proximity
 from ...errors import NotApplicableError
 from ...explainer import ExplainContext, Explainer, Method
@@ -47,7 +46,7 @@ class MaskingMethod(Method):
 
     def __post_init__(self) -> None:
         resolve_score(self.score)
-        check_part("baseline", self.baseline)
+        object.__setattr__(self, "baseline", to_baseline(self.baseline))
 
     @property
     def passes(self) -> PassCount:
@@ -70,7 +69,7 @@ class MaskingMethod(Method):
                 f"parts, got {', '.join(grids)}; use method='ig'"
             )
         check_single(self.baseline)
-        check_fits(self.baseline, model, inputs)
+        self.baseline.check(model, inputs)
 
     def _explain(self, context: ExplainContext) -> Attribution:
         found = context.found(self.baseline)
@@ -89,7 +88,7 @@ class MaskingMethod(Method):
         return attribution.with_provenance(passes=passes._asdict())
 
     def _passes(self, shape: torch.Size) -> PassCount:
-        return passes_of(self.baseline) + PassCount(1 + self._points(shape), 0)
+        return self.baseline.passes + PassCount(1 + self._points(shape), 0)
 
     @abstractmethod
     def _points(self, shape: torch.Size) -> int:

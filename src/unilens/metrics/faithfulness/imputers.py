@@ -15,7 +15,7 @@ from torch import Tensor
 from ..._ops.random import seed_for
 from ..._validation.settings import Settings, check_part
 from ...baselines import Baseline, baselines
-from ...baselines.base import baseline_results, check_fits, check_single, single
+from ...baselines.base import baseline_results, check_single, single, to_baseline
 from ...errors import require
 from ...registry import Card, Registry
 from ..context import EvalContext
@@ -48,12 +48,12 @@ class Replacement(Settings):
     baseline: Baseline
 
     def __post_init__(self) -> None:
-        check_part("baseline", self.baseline)
+        object.__setattr__(self, "baseline", to_baseline(self.baseline))
         check_single(self.baseline)
 
     def __call__(self, context: EvalContext) -> Filled:
         """Return the function that removes places; see `Imputer`."""
-        check_fits(self.baseline, context.evaluator, context.inputs)
+        self.baseline.check(context.evaluator, context.inputs)
         generator = torch.Generator().manual_seed(seed_for("fill", context.seed))
         given = self.baseline(
             context.evaluator, context.inputs, context.target, generator=generator

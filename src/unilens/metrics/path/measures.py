@@ -13,12 +13,13 @@ from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
 from ..._validation.settings import check_count, check_part, check_switch
 from ...attribution import Attribution
-from ...baselines import Baseline, baselines
+from ...baselines import Baseline, Constant, baselines
 from ...baselines.base import check_single
 from ...diagnostics import Trace
 from ...diagnostics import measures as diagnostics
 from ...errors import NotApplicableError, require
 from ...explainer import explain_channels_first
+from ...methods.path_diagnostics import maps_at
 from ...outputs import LOGITS
 from ...path_attribution import PathAttribution
 from ...registry import Composed
@@ -48,9 +49,8 @@ class OfPath(Metric):
     n_steps: int = 15
 
     def __post_init__(self) -> None:
-        if not isinstance(self.baseline, (str, type(None))):
-            check_part("baseline", self.baseline)
-        check_single(self._own)
+        if self._own is not None:
+            check_single(self._own)
         self._line(self._own)
 
     @property
@@ -70,7 +70,9 @@ class OfPath(Metric):
         return self.baseline
 
     def _line(self, baseline: Baseline | None) -> PathAttribution:
-        return PathAttribution(baseline, rule="midpoint", n_steps=self.n_steps, score=self.score)
+        return PathAttribution(
+            baseline or Constant(), rule="midpoint", n_steps=self.n_steps, score=self.score
+        )
 
     def _walked(self, context: EvalContext) -> Attribution:
         """Return the attribution of the path that is judged; its values are not the map's."""
@@ -301,7 +303,7 @@ def _maps_at(context: EvalContext, steps: tuple[int, ...]) -> dict[int, Tensor]:
         changed: Any = dataclasses.replace
         return {n: explain(changed(method, n_steps=n)).values.detach() for n in steps}
     known = explain(method) if context.attribution is None else context.attribution
-    return method.maps_at(context.evaluator, context.inputs, known, steps)
+    return maps_at(method, context.evaluator, context.inputs, known, steps)
 
 
 _CHOI = "Choi et al. 2025, arXiv 2410.08069"

@@ -67,7 +67,7 @@ def explainer_vjp(
         return _through_gradient(explainer, evaluator, points, found, vectors)
     assert isinstance(explainer, PathAttribution)
     line = isinstance(explainer.path, StraightLine) and isinstance(explainer.weighting, _FIXED)
-    if line and getattr(explainer.baseline, "count", 1) == 1:
+    if line and explainer.baseline.count == 1:
         assert found.baseline is not None
         count = max(1, _VALUES_AT_ONCE // (explainer.n_steps * points[0].numel()))
         rows = zip(
@@ -106,14 +106,15 @@ def _along_line(
     gradient = ScoreGradient(evaluator, resolve_score(explainer.score, evaluator), target)
     rule = quadrature(explainer.rule, min(nodes or explainer.n_steps, explainer.n_steps))
     way = points - baseline
-    moves = getattr(explainer.baseline, "near", None)
-    near = moves is not None and moves(evaluator, points)
+    near = explainer.baseline.starts_at_input(evaluator, points)
     seen = [
         (place.flatten(), weight, gradient(baseline + place * way))
         for place, weight in gradient.blocks(points, rule.nodes, rule.weights)
     ]
     ends = gradient.scores(torch.stack([baseline, points]))
-    slopes = _slopes_of_map(explainer.weighting_for(evaluator), rule, seen, way, ends, vectors)
+    slopes = _slopes_of_map(
+        explainer.weighting.for_model(evaluator), rule, seen, way, ends, vectors
+    )
     total = torch.zeros_like(points) if near else slopes.way
     count = 0
     for places, _, evaluation in seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch import Tensor
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import l2_norm
 from ..._validation.settings import check_part
-from ...baselines.base import passes_of
 from ...registry import Composed
 from ..base import metrics
 from ..comparison import Comparison
@@ -47,7 +47,9 @@ class Robustness(Comparison):
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input, besides those of explanations."""
-        return PassCount(1, 0) + passes_of(self.perturbation)
+        return PassCount(1, 0) + cast(
+            PassCount, getattr(self.perturbation, "passes", PassCount(0, 0))
+        )
 
     @property
     def explanations(self) -> int:
