@@ -41,7 +41,7 @@ NAMES = {
             "max_distance",
             "max_entropy",
             "adversarial",
-            "weighed",
+            "weighted",
         )
     }
     | {"uni": {}},

@@ -447,7 +447,7 @@ def test_a_method_that_does_not_fit_is_refused_by_name_before_anything_runs(
         ("blur_ig:sigma=3", "unknown setting of blur_ig 'sigma'; did you mean max_sigma"),
         ("guided_ig:fraction=2", "expected fraction to be above 0 and at most 1, got 2"),
         ("agi:classes=[1,1]", "expected classes to be a number or different class indices"),
-        ("ig:baseline=weighed,baselines=black", "expected baselines to be a list of names"),
+        ("ig:baseline=weighted,baselines=black", "expected baselines to be a list of names"),
     ],
 )
 def test_combinations_that_make_no_sense(method, message, run, photograph):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import nn
-from unilens.baselines.parts import Given
 
 from unilens import Evaluator, UnilensError, evaluate, explain
 from unilens._engine.channel_detection import read_channels
+from unilens.baselines import FixedValues
 from unilens.diagnostics import WARNINGS
 from unilens.errors import NotApplicableError
 from unilens.methods import methods
@@ -421,9 +421,9 @@ def test_baselines_of_the_users_own_come_in_the_users_order():
 
 def test_given_baselines_and_units_come_in_the_users_order():
     x, values = last(inputs_of(2)), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
-    first = PathAttribution(Given(values.view(1, 3, 1, 1)))(Network(2), x.movedim(-1, 1), 0)
+    first = PathAttribution(FixedValues(values.view(1, 3, 1, 1)))(Network(2), x.movedim(-1, 1), 0)
     of_last = NetworkOfChannelsLast(2)
-    found = PathAttribution(Given(values))(of_last, x, 0, channels="last")
+    found = PathAttribution(FixedValues(values))(of_last, x, 0, channels="last")
     assert_same(found.values, last(first.values))
     assert found.baseline[0, 0, 0].tolist() == [0.1, 0.2, 0.3]
     units = [0.5, 1.0, 2.0]
@@ -487,7 +487,7 @@ def test_a_memo_serves_maps_of_channels_last():
     first = metric(evaluator, x, maps, cache=cache).values
     assert torch.equal(metric(evaluator, x, maps, cache=cache).values, first)
     assert torch.allclose(metric(evaluator, x, maps).values, first)
-    with pytest.raises(UnilensError, match="others; make a Memo"):
+    with pytest.raises(UnilensError, match="others; make one"):
         metric(evaluator, x + 0.1, maps, cache=cache)
 
 

@@ -65,14 +65,14 @@ METHODS = {
     "occlusion": {},
     "agi": {"classes": 1, "n_steps": 4},
     "max_entropy": {"baseline": "max_entropy", "iterations": 5},
-    "weighed": {"baseline": "weighed", "baselines": ("black", "white"), "weights": "confidence"},
+    "weighted": {"baseline": "weighted", "baselines": ("black", "white"), "weights": "confidence"},
 }
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_logit_equals_the_two_logits_of_the_same_model(method):
     one, x, settings = network(1), inputs(), METHODS[method]
-    name = "ig" if method in ("max_entropy", "weighed") else method
+    name = "ig" if method in ("max_entropy", "weighted") else method
     of_one = unilens.explain(one, x, name, **settings)
     of_two = unilens.explain(as_two(one), x, name, 1, **settings)
     for field in ("values", "score", "confidence"):
@@ -266,10 +266,10 @@ def test_saturated_probabilities_give_finite_maps():
 # --- labels that go together -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["uni", "agi", "max_entropy", "weighed", "occlusion"])
+@pytest.mark.parametrize("method", ["uni", "agi", "max_entropy", "weighted", "occlusion"])
 def test_a_label_is_explained_as_its_own_two_classes(method):
     head, x, settings = network(3), inputs(), METHODS[method]
-    name = "ig" if method in ("max_entropy", "weighed") else method
+    name = "ig" if method in ("max_entropy", "weighted") else method
     for target in range(3):
         own = Lambda(head, lambda z, t=target: nn.functional.pad(z[:, t : t + 1], (1, 0))).eval()
         wanted = unilens.explain(own, x, name, 1, **settings)

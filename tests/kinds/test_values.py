@@ -16,8 +16,8 @@ import unilens
 from unilens import UnilensError, evaluate, explain
 from unilens._validation.arrays import as_number, to_tensor
 from unilens._validation.inputs import check_target, embedding_hint
+from unilens.baselines import FixedValues
 from unilens.baselines.base import baselines
-from unilens.baselines.parts import Given
 from unilens.interop.quantus import explain_func
 from unilens.interop.tables import TableExplainer
 from unilens.methods.base import methods
@@ -123,7 +123,7 @@ NO_SETTINGS = {
     "a float as a seed": ({"seed": numpy.float32(3)}, r"seed to be a whole number.*got np.float32"),
     "a truth as a seed": ({"seed": numpy.True_}, "seed to be a whole number"),
     "a negative seed": ({"seed": numpy.int64(-1)}, "seed to be a whole number"),
-    "values as a baseline": ({"baseline": X}, r"got Tensor; write unilens.baselines.parts.Given"),
+    "values as a baseline": ({"baseline": X}, r"got Tensor; write unilens.baselines.FixedValues"),
 }
 
 
@@ -368,10 +368,10 @@ def test_given_baselines_come_in_any_array(linear):
     start = numpy.full((1, 4), 0.25)
     expected = contributions(linear, X - start, 1)
     for given in (start[:, ::-1], pandas.DataFrame(start), start.astype(">f4"), start[0]):
-        found = of_logits(linear, X, baseline=Given(given)).numpy()
+        found = of_logits(linear, X, baseline=FixedValues(given)).numpy()
         numpy.testing.assert_allclose(found, expected)
     with pytest.raises(UnilensError, match="baseline's values as a tensor, got list"):
-        Given([0.0])
+        FixedValues([0.0])
 
 
 def test_evaluate_takes_arrays_of_other_libraries(linear):

@@ -95,7 +95,7 @@ def with_its_way(model, inputs, method):
         ("ig", {"n_steps": 4, "baseline": "max_entropy", "iterations": 3}),
         ("ig", {"n_steps": 4, "baseline": "max_entropy", "iterations": 3, "start": "black"}),
         ("blur_ig", {"n_steps": 4, "max_sigma": 2.0}),
-        ("ig", {"n_steps": 3, "baseline": "weighed", "baselines": ["white", "grey"]}),
+        ("ig", {"n_steps": 3, "baseline": "weighted", "baselines": ["white", "grey"]}),
     ],
 )
 def test_the_way_back_through_a_map(name, settings):

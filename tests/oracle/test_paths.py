@@ -414,7 +414,7 @@ def test_a_mean_over_baselines_is_the_mean_of_the_maps(images, small_net):
     names, weights = ["black", "white", "blur"], [1.0, 2.0, 5.0]
     each = [explain(small_net, images[:3], "ig", baseline=name) for name in names]
     found = explain(
-        small_net, images[:3], "ig", baseline="weighed", baselines=names, weights=weights
+        small_net, images[:3], "ig", baseline="weighted", baselines=names, weights=weights
     )
     expected = sum(w / 8 * one.values for w, one in zip(weights, each, strict=True))
     assert relative(found.values, expected) < 1e-12
@@ -430,7 +430,7 @@ def test_weights_by_the_fall_of_confidence(images, small_net):
     each = [explain(small_net, images[:3], "ig", baseline=name) for name in names]
     fall = torch.stack([(one.score - one.baseline_score).clamp_min(0) for one in each])
     found = explain(
-        small_net, images[:3], "ig", baseline="weighed", baselines=names, weights="confidence"
+        small_net, images[:3], "ig", baseline="weighted", baselines=names, weights="confidence"
     )
     share = torch.where(fall.sum(0) > 0, fall / fall.sum(0), 0.5)
     expected = sum(s.view(-1, 1, 1, 1) * one.values for s, one in zip(share, each, strict=True))

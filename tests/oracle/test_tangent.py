@@ -147,7 +147,7 @@ def test_a_map_that_is_zero_ends_nowhere(digits):
         ({"ascents": 6}, "ascents to be at most the number of starts, 5, got 6"),
         ({"starts": []}, "starts to be a list of names"),
         ({"starts": ["blakc"]}, "did you mean black"),
-        ({"starts": ["weighed"]}, "one baseline per input"),
+        ({"starts": ["weighted"]}, "one baseline per input"),
         ({"iterations": -1}, "iterations to be a whole number of at least 0"),
         ({"learning_rate": 0}, "learning_rate to be a finite number above 0"),
         ({"manifold": "nowhere"}, "there is no file nowhere"),

@@ -418,7 +418,7 @@ def test_an_unknown_origin_is_refused(origin):
         ([], r"expected at least one origin, got \[\]"),
         ([3], "expected baseline to be a function or an object"),
         (Weighted(), "expected one baseline per input, got 3"),
-        ("weighed", "expected origin to be one of input, auto"),
+        ("weighted", "expected origin to be one of input, auto"),
     ],
 )
 def test_what_is_no_origin_is_refused(origin, said):

@@ -9,7 +9,7 @@ from unilens import UnknownNameError, explain
 from unilens.baselines import BaselineResult
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
-from unilens.methods.path_diagnostics import path_steps
+from unilens.methods.path_diagnostics import curvature, path_steps, stability
 
 
 class Head(nn.Module):
@@ -223,10 +223,13 @@ def test_a_function_with_an_empty_cell_is_no_obstacle():
 
 BASELINES = {
     "none": (lambda model, inputs, target, generator: iter(()), r"give at least one tensor.*none"),
-    "nothing": (lambda model, inputs, target, generator: None, "several Found, got NoneType"),
+    "nothing": (
+        lambda model, inputs, target, generator: None,
+        "several BaselineResult, got NoneType",
+    ),
     "a list of tensors": (
         lambda model, inputs, target, generator: [inputs],
-        "several Found, got Tensor",
+        "several BaselineResult, got Tensor",
     ),
     "weights of 2": (
         lambda model, inputs, target, generator: [
@@ -264,7 +267,7 @@ def test_several_baselines_are_refused_where_one_is_needed(method):
 
 
 @pytest.mark.parametrize("trajectory", [torch.rand(1, 2, 2, 3), torch.rand(3, 2, 6)])
-def test_a_walk_has_two_ends(trajectory):
+def test_a_trajectory_has_two_ends(trajectory):
     def found(model, inputs, target, generator):
         return BaselineResult(trajectory[0].view_as(inputs), trajectory=trajectory)
 
@@ -274,13 +277,13 @@ def test_a_walk_has_two_ends(trajectory):
         explain(model(), inputs(), "ig", path="trajectory", baseline=found)
 
 
-@pytest.mark.parametrize("ask", ["stability", "curvature", "steps"])
+@pytest.mark.parametrize("ask", [stability, curvature, path_steps])
 @pytest.mark.parametrize("path", ["straight", "blur"])
 def test_a_map_without_a_baseline_has_no_path_to_look_at(ask, path):
     images = torch.rand(2, 1, 2, 3)
     method, found = methods["ig"](path=path), explain(model(), images, "gradient")
     with pytest.raises(NotApplicableError, match="with a baseline, got one of gradient; pass that"):
-        getattr(method, ask)(model(), images, found)
+        ask(method, model(), images, found)
 
 
 @pytest.mark.parametrize("given", [lambda rows: {"input": rows}, lambda rows: (rows,)])

@@ -73,19 +73,19 @@ WRONG = {
     ),
     "one that walks and one that does not": (
         "ig",
-        {"path": "trajectory", "baseline": "weighed", "baselines": ["adversarial", "black"]},
+        {"path": "trajectory", "baseline": "weighted", "baselines": ["adversarial", "black"]},
         "that keeps its trajectory",
     ),
     "two baselines of their own": ("uni", {"path": "blur"}, "uni starts from its own baseline"),
     "several to hide with": ("rise", {"baseline": "adversarial"}, "one baseline per input, got 20"),
-    "several for a rule": ("deeplift", {"baseline": "weighed"}, "one baseline per input, got 3"),
+    "several for a rule": ("deeplift", {"baseline": "weighted"}, "one baseline per input, got 3"),
     "a switch": ("gradcam", {"relu": "no"}, "expected relu true or false, got 'no'"),
     "another switch": ("idg", {"adaptive": 3}, "expected adaptive true or false, got 3"),
     "a third": ("rise", {"centred": "no"}, "expected centred true or false"),
     "a layer": ("gradcam", {"layer": 3}, "expected layer to be the name of a module, got 3"),
-    "weights": ("ig", {"baseline": "weighed", "weights": 3}, "numbers, none negative .* got 3"),
-    "infinity": ("ig", {"baseline": "weighed", "weights": [1, 2, torch.inf]}, "none negative"),
-    "parts": ("ig", {"baseline": "weighed", "baselines": [1, 2]}, "unilens.baselines, got int"),
+    "weights": ("ig", {"baseline": "weighted", "weights": 3}, "numbers, none negative .* got 3"),
+    "infinity": ("ig", {"baseline": "weighted", "weights": [1, 2, torch.inf]}, "none negative"),
+    "parts": ("ig", {"baseline": "weighted", "baselines": [1, 2]}, "unilens.baselines, got int"),
     "smoothing what is smooth": ("smoothgrad", {"inner": "vargrad"}, "does not smooth itself"),
     "a graph through noise": (
         "smoothgrad",
@@ -171,7 +171,7 @@ def test_several_baselines_each_with_nodes_of_its_own():
     model, rows = Step().eval(), torch.tensor([[1.5, 1.5]])
     names = ["black", "grey", "white"]
     each = [explain(model, rows, "idg", 0, baseline=name, n_steps=5) for name in names]
-    found = explain(model, rows, "idg", 0, baseline="weighed", baselines=names, n_steps=5)
+    found = explain(model, rows, "idg", 0, baseline="weighted", baselines=names, n_steps=5)
     assert torch.allclose(found.values, sum(one.values for one in each) / 3)
     assert torch.equal(found.trace.fraction, each[0].trace.fraction)
     ends = torch.stack([one.trace.score[[0, -1]] for one in each]).mean(0)

@@ -39,7 +39,7 @@ def small():
 CASES = {
     "ig": {},
     "ig from blur": {"baseline": "blur", "sigma": 1.0},
-    "ig from several": {"baseline": "weighed", "baselines": ["white", "image_mean"]},
+    "ig from several": {"baseline": "weighted", "baselines": ["white", "image_mean"]},
     "blur_ig": {"max_sigma": 2.0},
     "sig": {},
     "guided_ig": {"fraction": 0.3},

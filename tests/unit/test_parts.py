@@ -6,11 +6,18 @@ import pickle
 import pytest
 import torch
 from torch import nn
-from unilens.baselines.parts import ByPart, Given
 
 import unilens
 from unilens import Evaluator, PathAttribution, UnilensError
-from unilens.baselines import Blur, Constant, ImageMean, Unlearned, gaussian_blur
+from unilens.baselines import (
+    Blur,
+    Constant,
+    FixedValues,
+    ImageMean,
+    PerInput,
+    Unlearned,
+    gaussian_blur,
+)
 from unilens.methods import methods
 from unilens.methods.path_diagnostics import curvature, stability
 from unilens.multi_input import Frozen, chosen
@@ -390,12 +397,12 @@ def test_maps_are_made_again_from_the_baseline_of_their_row(two, inputs, metric)
     rows = drawn(3, 3, seed=7)
     given = {"picture": "black", "row": rows}
     found = unilens.explain(two, parts, "ig", baseline=given)
-    method = methods["ig"](baseline=ByPart(given))
+    method = methods["ig"](baseline=PerInput(given))
     together = unilens.evaluate(two, parts, found, metric, method=method)
     for number in range(3):
         here = slice(number, number + 1)
         own = {name: part[here] for name, part in parts.items()}
-        mine = ByPart({"picture": "black", "row": rows[here]})
+        mine = PerInput({"picture": "black", "row": rows[here]})
         alone = methods["ig"](baseline=mine)
         judged = unilens.evaluate(two, own, alone(two, own), metric, method=alone)
         assert torch.equal(judged[0], together[number])
@@ -470,7 +477,7 @@ BAD = {
     "a search in a part": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
         {"baseline": {"picture": "unlearned", "row": 0}},
-        "in part 'picture': Unlearned runs the model, which takes all parts together",
+        "in part 'picture': Unlearned runs the model, which takes all inputs together",
     ),
     "a baseline of another shape": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
@@ -497,8 +504,8 @@ def test_a_model_in_training_mode_is_named_as_the_user_knows_it(two, inputs):
 def test_baselines_by_part_need_inputs_in_parts(two, inputs):
     with pytest.raises(UnilensError, match="got a single tensor"):
         unilens.explain(Side(two).eval(), side_by_side(inputs), "ig", baseline={"row": 0})
-    with pytest.raises(UnilensError, match="baseline for every part"):
-        ByPart({})
+    with pytest.raises(UnilensError, match="baseline for each input"):
+        PerInput({})
 
 
 def test_metrics_of_parts_refuse_what_they_cannot_cut(two, inputs):
@@ -525,9 +532,9 @@ def test_occlusion_hides_one_feature_of_any_table_and_refuses_pictures(two, inpu
 def test_given_values_are_a_baseline_of_single_tensors_too(two, inputs):
     start = side_by_side(inputs).flip(0)
     plain, values = Side(two).eval(), side_by_side(inputs)
-    found = methods["ig"](baseline=Given(start))(plain, values)
+    found = methods["ig"](baseline=FixedValues(start))(plain, values)
     assert torch.equal(found.baseline, start)
-    same = methods["ig"](baseline=Given(torch.zeros(1, 43)))(plain, values)
+    same = methods["ig"](baseline=FixedValues(torch.zeros(1, 43)))(plain, values)
     black = methods["ig"](baseline=Constant(0.0))(plain, values)
     assert torch.equal(same.values, black.values)
 
@@ -550,11 +557,11 @@ def test_a_model_may_have_an_input_spec_of_its_own():
 def test_smoothed_methods_keep_values_given_for_a_baseline_with_their_input(two, inputs):
     start = {"picture": 0.0, "row": drawn(3, *TABLE, seed=8)}
     parts = {**inputs, "scale": torch.tensor([2, 5, 3])}
-    inner = PathAttribution(ByPart(start), n_steps=4)
+    inner = PathAttribution(PerInput(start), n_steps=4)
     found = methods["smoothgrad"].build(inner, n_samples=3)(two, parts)
     for row in range(3):
         own = {name: part[row : row + 1] for name, part in parts.items()}
-        mine = ByPart({"picture": 0.0, "row": start["row"][row : row + 1]})
+        mine = PerInput({"picture": 0.0, "row": start["row"][row : row + 1]})
         alone = PathAttribution(mine, n_steps=4)
         expected = methods["smoothgrad"].build(alone, n_samples=3)(two, own)
         assert torch.equal(found.values["row"][row], expected.values["row"][0])
@@ -570,7 +577,7 @@ def test_smoothed_methods_keep_them_at_every_batch_size(given):
         if given is tuple:
             inputs, compared = (inputs,), (compared,)
         else:
-            compared = Given(compared)
+            compared = FixedValues(compared)
         found = unilens.explain(
             model, inputs, "smoothgrad", 1, inner="ig", n_samples=9, std=1e-9, baseline=compared
         )
@@ -586,7 +593,7 @@ def test_smoothed_methods_refuse_more_rows_than_inputs():
             torch.rand(2, 4),
             "smoothgrad",
             inner="ig",
-            baseline=Given(torch.rand(3, 4)),
+            baseline=FixedValues(torch.rand(3, 4)),
         )
 
 

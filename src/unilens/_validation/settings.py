@@ -123,7 +123,7 @@ def check_part(name: str, value: object) -> None:
             f"write {value.__name__}(...)"
         )
     values = name == "baseline" and isinstance(value, (Tensor, tuple, list, int, float))
-    remedy = "; write unilens.baselines.parts.Given(torch.as_tensor(values))" if values else ""
+    remedy = "; write unilens.baselines.FixedValues(torch.as_tensor(values))" if values else ""
     require(
         callable(value),
         f"expected {name} to be a function or an object of unilens.{name}s, got "

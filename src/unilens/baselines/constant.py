@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -113,7 +114,10 @@ class FixedValues(Baseline):
     rows: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        values = to_tensor("the baseline's values", self.values)
+        given: object = self.values
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            given = torch.tensor(given) if isinstance(given, tuple) else given
+        values = to_tensor("the baseline's values", given)
         if not isinstance(values, Tensor):
             raise UnilensError(
                 f"expected the baseline's values as a tensor, got {type(values).__name__}; convert "

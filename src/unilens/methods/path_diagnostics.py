@@ -49,7 +49,8 @@ def stability(
     if isinstance(attribution, PartsAttribution):
         measure = functools.partial(stability, method, steps=steps)
         return measure_diagnostics(measure, model, cast(Parts, inputs), attribution)
-    return diagnostics.stability(maps_at(method, model, cast(Tensor, inputs), attribution, steps))
+    first = _channels_first(method, model, cast(Tensor, inputs), attribution)
+    return diagnostics.stability(_maps(first, steps))
 
 
 def maps_at(
@@ -60,19 +61,24 @@ def maps_at(
     steps: Sequence[int],
 ) -> dict[int, Tensor]:
     """Return the maps `(B, *S)` by n_steps, from the attribution's own baseline."""
-    _baseline_of(attribution)
     first = _channels_first(method, model, inputs, attribution)
+    maps = _maps(first, steps)
+    return {n_steps: first.axes.from_first(values) for n_steps, values in maps.items()}
+
+
+def _maps(first: _ChannelsFirst, steps: Sequence[int]) -> dict[int, Tensor]:
+    """Return the maps by n_steps, channels first."""
+    _baseline_of(first.attribution)
     fixed = dataclasses.replace(first.method, create_graph=False)
-    if method.path.baseline is None:
-        context = first.context()
-        fixed = dataclasses.replace(fixed, baseline=_known_baseline(context, first))
-    maps = {method.n_steps: first.attribution.values.detach()}
+    if fixed.path.baseline is None:
+        baseline = _known_baseline(first.context(), first)
+        fixed = dataclasses.replace(fixed, baseline=baseline)
+    maps = {fixed.n_steps: first.attribution.values.detach()}
     for n_steps in steps:
         if n_steps not in maps:
-            again = dataclasses.replace(fixed, n_steps=n_steps)
-            found = again(first.evaluator, first.inputs, attribution.target, channels="first")
-            maps[n_steps] = found.values
-    return {n_steps: first.axes.from_first(maps[n_steps]) for n_steps in steps}
+            again, target = dataclasses.replace(fixed, n_steps=n_steps), first.attribution.target
+            maps[n_steps] = again(first.evaluator, first.inputs, target, channels="first").values
+    return {n_steps: maps[n_steps] for n_steps in steps}
 
 
 def path_steps(

@@ -13,7 +13,7 @@ from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
 from ..._validation.settings import check_count, check_part, check_switch
 from ...attribution import Attribution
-from ...baselines import Baseline, Constant, baselines
+from ...baselines import Baseline, Constant, to_baseline
 from ...baselines.base import check_single
 from ...diagnostics import Trace
 from ...diagnostics import measures as diagnostics
@@ -65,9 +65,7 @@ class OfPath(Metric):
 
     @property
     def _own(self) -> Baseline | None:
-        if isinstance(self.baseline, str):
-            return baselines[self.baseline]()
-        return self.baseline
+        return None if self.baseline is None else to_baseline(self.baseline)
 
     def _line(self, baseline: Baseline | None) -> PathAttribution:
         return PathAttribution(
