@@ -75,6 +75,10 @@ class Explainer(Protocol):
     """A method with its settings: from a model, inputs and target to an attribution."""
 
     @property
+    def create_graph(self) -> bool:
+        """Whether its attributions can be differentiated."""
+
+    @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input."""
 
@@ -119,13 +123,12 @@ class ExplainContext:
         began = time.perf_counter()
         seed = check_seed(seed)
         evaluator = Evaluator.of(model)
-        create_graph = bool(getattr(explainer, "create_graph", False))
         checked = check_inputs(inputs, evaluator.device, evaluator.model)
-        if create_graph and isinstance(inputs, Tensor):
+        if explainer.create_graph and isinstance(inputs, Tensor):
             inputs = cast(Tensor, to_tensor("inputs", inputs)).to(checked.dtype)
         else:
             inputs = checked
-        outputs = evaluator.outputs(inputs.unsqueeze(0), create_graph=create_graph)[0]
+        outputs = evaluator.outputs(inputs.unsqueeze(0), create_graph=explainer.create_graph)[0]
         if not outputs.isfinite().all():
             raise UnilensError(
                 "expected finite logits at the inputs, got NaN or infinity; check the model's "
@@ -164,7 +167,7 @@ class ExplainContext:
             "engine": self.evaluator.describe(self.inputs),
             "seconds": time.perf_counter() - self.began,
         }
-        if not getattr(explainer, "create_graph", False):
+        if not explainer.create_graph:
             attribution = map_tensors(attribution, Tensor.detach)
         if spec.warning is not None:
             doubt = torch.ones_like(to_float64(attribution.score.detach()))
@@ -179,9 +182,11 @@ class Method(Settings, ABC):
         reads_axes_from: the fewest dimensions of inputs `(B, *S)` for which it counts which of them
             holds the channels; None where it never does, or only for a component, which says so by
             the same name. `_explain` is always given channels first.
+        create_graph: whether its attributions can be differentiated.
     """
 
     reads_axes_from: ClassVar[int | None] = None
+    create_graph: bool = False
 
     @property
     @abstractmethod
@@ -202,10 +207,14 @@ class Method(Settings, ABC):
 
     def of_rows(self, rows: Tensor) -> Self:
         """Return the method for some inputs of a batch: of a baseline given for each, theirs."""
-        baseline: Any = getattr(self, "baseline", None)
-        if not hasattr(baseline, "of_rows"):
-            return self
-        return dataclasses.replace(cast(Any, self), baseline=baseline.of_rows(rows))
+        fields = dataclasses.fields(cast(Any, self))
+        values = {field.name: getattr(self, field.name) for field in fields}
+        theirs = {
+            name: value.of_rows(rows)
+            for name, value in values.items()
+            if isinstance(value, Baseline)
+        }
+        return dataclasses.replace(cast(Any, self), **theirs) if theirs else self
 
     @overload
     def __call__(
@@ -299,7 +308,8 @@ def axes_for(
 
     They are read off the model only where the method depends on them.
     """
-    said = channels if channels != "auto" else getattr(model, "channels", "auto")
+    known = model.channels if isinstance(model, Evaluator) else "auto"
+    said = channels if channels != "auto" else known
     if not isinstance(inputs, Tensor):
         return None if said == "auto" else Axes(said)
     if said != "auto" or reads_axes(thing, inputs.ndim):

@@ -66,7 +66,7 @@ class Smoothed(Method):
             f"PathAttribution(), got {self.explainer!r}",
         )
         require(
-            not getattr(self.explainer, "create_graph", False),
+            not self.explainer.create_graph,
             "expected an explainer without create_graph: the mean over noisy copies keeps no graph",
         )
         check_choice("aggregate", self.aggregate, _AGGREGATES)
