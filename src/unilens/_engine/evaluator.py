@@ -22,7 +22,8 @@ from .._validation.inputs import check_model, check_outputs, embedding_hint, not
 from .._validation.settings import check_channels, check_count
 from ..errors import NotApplicableError, UnilensError, first_line, require
 from ..outputs import given_spec
-from .isolation import USER_MODULE, CopyError, Guard, private_copy, unwrapped
+from .copying import CopyError, private_copy, unwrapped
+from .guard import USER_MODULE, Guard
 from .memory import free_memory, out_of_memory, trim
 from .packing import InputSpec, PackedModel, by_part
 from .plans import (

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnilensError, first_line
+from .copying import private_copy, unwrapped
 from .folding import fold_batch_norms
-from .isolation import USER_MODULE, Guard, pointer_of, private_copy, unwrapped
-from .memory import out_of_memory
+from .guard import USER_MODULE, Guard
+from .memory import out_of_memory, pointer_of
 from .reads import ValueReads
 
 OUTPUT_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}

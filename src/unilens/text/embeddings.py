@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._engine.isolation import private_copy
+from .._engine.copying import private_copy
 from ..errors import UnilensError, require
 from ..models.labels import Labelled
 
