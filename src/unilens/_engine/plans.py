@@ -425,7 +425,8 @@ def remembered(model: nn.Module, key: Hashable, find: Callable[[], Plan]) -> Pla
     """
     while isinstance(model, Adapter):
         model, key = unwrapped(model.model), (key, model.arrangement)
-    whole = (key, _fingerprint(model))
+    with USER_MODULE:  # while no pass of another thread changes it
+        whole = (key, _fingerprint(model))
     with _LOCK:
         known = _REMEMBERED.get(model, {}).get(whole)
     if known is None:

@@ -98,11 +98,26 @@ def _same_array(value: Any, before: Any) -> bool:
 
 def _refill(value: Any, before: Any) -> None:
     if isinstance(value, dict):
-        _base(value).clear(value)
-        _base(value).update(value, before)
+        _refill_items(value, before)
         return
     value.clear()
     (value.update if isinstance(value, set) else value.extend)(before)
+
+
+def _refill_items(value: dict[Any, Any], before: dict[Any, Any]) -> None:
+    """Put items back key by key: another thread may read them, as those of a module's attributes.
+
+    Only where their order has changed as well is the dictionary emptied first.
+    """
+    methods = _base(value)
+    for key in [key for key in methods.keys(value) if key not in before]:
+        methods.pop(value, key)
+    for key, old in before.items():
+        if methods.get(value, key, EMPTY) is not old:
+            methods.__setitem__(value, key, old)
+    if not _same_items(value, before):
+        methods.clear(value)
+        methods.update(value, before)
 
 
 def _same_slots(value: Any, before: Mapping[str, Any]) -> bool:
