@@ -21,7 +21,7 @@ from .._validation.settings import check_channels
 from ..errors import NotApplicableError, require
 from .channel_detection import Reading, of_shape, read_channels
 from .evaluator import Evaluator
-from .plans import Adapter
+from .plan_cache import Adapter
 
 T = TypeVar("T")
 

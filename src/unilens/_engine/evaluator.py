@@ -25,17 +25,11 @@ from ..outputs import given_spec
 from .copying import CopyError, private_copy, unwrapped
 from .guard import USER_MODULE, Guard
 from .memory import free_memory, out_of_memory, trim
+from .observation import input_gradient
 from .packing import InputSpec, PackedModel, by_part
-from .plans import (
-    MODEL_ERRORS,
-    SPEED_UPS,
-    Plan,
-    differ,
-    input_gradient,
-    prepared,
-    prove,
-    remembered,
-)
+from .plan_cache import remembered
+from .plans import MODEL_ERRORS, SPEED_UPS, Plan, differ
+from .proof import prepared, prove
 from .smooth_activations import twice_differentiable
 from .workers import Results, Workers
 

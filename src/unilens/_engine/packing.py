@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NotApplicableError, UnilensError, require
-from .plans import Adapter
+from .plan_cache import Adapter
 
 Name = str | int
 Parts = Mapping[str, Any] | tuple[Any, ...]
