@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import first_line
+from .gradients import raw_input_gradient
 from .memory import out_of_memory, pointer_of
 from .plans import MODEL_ERRORS, Call, Plan
 
@@ -43,23 +44,12 @@ def observe(module: nn.Module, points: Tensor, plan: Plan, call: Call) -> Observ
         factors = torch.randn(outputs.shape[1:], generator=generator, dtype=torch.float64)
         try:
             total = (outputs * factors.to(outputs)).sum()
-            gradient = input_gradient(total, leaf, reentrant=plan.reentrant)
+            gradient = raw_input_gradient(total, leaf, reentrant=plan.reentrant)
         except MODEL_ERRORS as error:
             if out_of_memory(error):
                 raise
             return Observation(outputs.detach(), None, first_line(error), saved.total)
     return Observation(outputs.detach(), gradient, "", saved.total)
-
-
-def input_gradient(
-    total: Tensor, leaf: Tensor, *, reentrant: bool = False, create_graph: bool = False
-) -> Tensor | None:
-    """Return the gradient of a number in a leaf, or None where it does not depend on it."""
-    if not reentrant:
-        (gradient,) = torch.autograd.grad(total, leaf, create_graph=create_graph, allow_unused=True)
-        return gradient
-    total.backward()
-    return leaf.grad
 
 
 class _SavedBytes:
