@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from . import diagnostics
 from ._engine.axes import Axes, channels_first
 from ._engine.evaluator import Evaluator, PassCount
-from ._engine.packing import Parts
+from ._engine.packing import MultiInputs
 from ._engine.score_gradient import ScoreGradient
 from ._ops.precision import expand_like, to_float64
 from ._ops.random import standard_normal
-from ._validation.settings import check_part, check_switch
+from ._validation.settings import check_component, check_switch
 from .attribution import Attribution
 from .baselines import Baseline, BaselineResult, Constant
 from .baselines.axes import settings_to_first
@@ -26,7 +26,7 @@ from .baselines.base import check_fits, passes_of
 from .diagnostics import Recorder, Trace, mean_trace
 from .errors import NotApplicableError, UnilensError, require
 from .explainer import ExplainContext, Method, evaluator_of, to_first
-from .multi_input import PartsAttribution, measure_diagnostics
+from .multi_input import MultiInputAttribution, measure_diagnostics
 from .outputs import LOGITS, OutputSpec
 from .paths import Path, PathChunk, StraightLine
 from .quadrature import Quadrature, Rule, quadrature
@@ -75,7 +75,7 @@ class PathAttribution(Method):
         if self.baseline is None:
             object.__setattr__(self, "baseline", Constant() if own is None else own)
         for name in ("baseline", "path", "weighting"):
-            check_part(name, getattr(self, name))
+            check_component(name, getattr(self, name))
         require(
             own is None or self.baseline == own,
             f"expected no baseline with {type(self.path).__name__}, which starts from its own, "
@@ -213,8 +213,8 @@ class PathAttribution(Method):
     def stability(
         self,
         model: nn.Module | Evaluator,
-        inputs: Tensor | Parts,
-        attribution: Attribution | PartsAttribution,
+        inputs: Tensor | MultiInputs,
+        attribution: Attribution | MultiInputAttribution,
         steps: Sequence[int] = (1, 15, 30),
     ) -> dict[str, Tensor]:
         """Return how stable the map is in n_steps, from the same baseline (more passes).
@@ -222,11 +222,11 @@ class PathAttribution(Method):
         Returns:
             By name `stability_<few>_<most>`, Spearman correlations `(B,)` of unsigned maps.
         """
-        if isinstance(attribution, PartsAttribution):
+        if isinstance(attribution, MultiInputAttribution):
             return measure_diagnostics(
                 functools.partial(self.stability, steps=steps),
                 model,
-                cast(Parts, inputs),
+                cast(MultiInputs, inputs),
                 attribution,
             )
         first = self._channels_first(model, cast(Tensor, inputs), attribution)
@@ -320,8 +320,8 @@ class PathAttribution(Method):
     def curvature(
         self,
         model: nn.Module | Evaluator,
-        inputs: Tensor | Parts,
-        attribution: Attribution | PartsAttribution,
+        inputs: Tensor | MultiInputs,
+        attribution: Attribution | MultiInputAttribution,
         iterations: int = 10,
     ) -> dict[str, Tensor]:
         """Return the score's top Hessian eigenvalue at baseline and input (more passes).
@@ -330,11 +330,11 @@ class PathAttribution(Method):
             `curvature_baseline` and `curvature_input`, each `(B,)`, in score per squared unit of
             the inputs.
         """
-        if isinstance(attribution, PartsAttribution):
+        if isinstance(attribution, MultiInputAttribution):
             return measure_diagnostics(
                 functools.partial(self.curvature, iterations=iterations),
                 model,
-                cast(Parts, inputs),
+                cast(MultiInputs, inputs),
                 attribution,
             )
         first = self._channels_first(model, cast(Tensor, inputs), attribution)

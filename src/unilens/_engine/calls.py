@@ -56,9 +56,11 @@ class ModelCalls:
 
     def refusal(self, points: Tensor, error: BaseException) -> UnilensError:
         """Return the error of a model that could not take points `(m, *S)`."""
-        shape = tuple(points.shape[1:]) if self.input_spec is None else f"parts {self.input_spec}"
+        what = f"inputs {self.input_spec}"
+        if self.input_spec is None:
+            what = f"an input of shape {tuple(points.shape[1:])}"
         return ModelError(
-            f"the model could not take an input of shape {shape}, {points.dtype}: "
+            f"the model could not take {what}, {points.dtype}: "
             f"{first_line(error)}{embedding_hint(self._model, error)}"
         )
 

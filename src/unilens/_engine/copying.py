@@ -46,28 +46,28 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
             kept = list(reachable(model))
             cache = _tensor_memo(model, kept, own_weights)
             functions = _copied_functions(kept, cache)
-            for part in model.modules():
-                if (inner := unwrapped(part)) is not part:
-                    cache[id(part)] = copy.deepcopy(inner, cache)
+            for submodule in model.modules():
+                if (inner := unwrapped(submodule)) is not submodule:
+                    cache[id(submodule)] = copy.deepcopy(inner, cache)
             made = copy.deepcopy(model, cache)
             for old, new in functions:
                 _fill(old, new, cache)
-            own = {id(part) for part in model.modules()}
-            for part in made.modules():
-                if id(part) not in own:
-                    _retarget(vars(part), cache)
+            own_ids = {id(submodule) for submodule in model.modules()}
+            for submodule in made.modules():
+                if id(submodule) not in own_ids:
+                    _retarget(vars(submodule), cache)
     except Exception as error:  # a user's module can hold anything: locks, streams, handles
         raise CopyError(
             f"expected a model that copy.deepcopy can copy, got {type(error).__name__}: "
             f"{first_line(error)}; {_remedy(model)}"
         ) from error
-    if any(id(part) in own for part in made.modules()):
+    if any(id(submodule) in own_ids for submodule in made.modules()):
         raise CopyError(
             "expected a model that copy.deepcopy can copy, but the copy still holds modules of the "
             "model itself; mend its __deepcopy__"
         )
-    for part in made.modules():
-        _retarget(vars(part), cache)
+    for submodule in made.modules():
+        _retarget(vars(submodule), cache)
     for value in made.parameters():  # those of TorchScript come with a graph
         value.detach_().requires_grad_(False)
     return made
@@ -75,7 +75,7 @@ def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
 
 def _remedy(model: nn.Module) -> str:
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    if any(isinstance(part, wrappers) for part in model.modules()):
+    if any(isinstance(submodule, wrappers) for submodule in model.modules()):
         return "pass the module inside the wrapper, its .module"
     return "take out of it what cannot be copied"
 
@@ -158,11 +158,11 @@ def _retarget(container: Any, cache: Mapping[int, Any]) -> None:
         if isinstance(value, weakref.ref):
             container[key] = _retargeted(value, cache)
         elif isinstance(value, partial):
-            own: Any = value
-            args, words = list(own.args), dict(own.keywords)
+            function: Any = value
+            args, words = list(function.args), dict(function.keywords)
             _retarget(args, cache)
             _retarget(words, cache)
-            own.__setstate__((value.func, tuple(args), words, vars(value)))
+            function.__setstate__((value.func, tuple(args), words, vars(value)))
         elif isinstance(value, (dict, list)) and value:
             _retarget(value, cache)
 

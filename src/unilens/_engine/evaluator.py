@@ -289,11 +289,11 @@ class Evaluator:
         def work(_: Run, point: Tensor, rows: Tensor) -> tuple[Tensor]:
             def gradients(outputs: Tensor) -> list[Tensor]:
                 values = objective(outputs, rows)
-                return weight_gradients(self.model, values, own, plan.reentrant)
+                return weight_gradients(self.model, values, copy_weights, plan.reentrant)
 
-            with learners.borrowed() as (module, own), self._pool.restored(module, plan):
+            with learners.borrowed() as (module, copy_weights), self._pool.restored(module, plan):
                 run = functools.partial(self._calls.forward, module, plan)
-                return (logits_after_ascent(run, point, own, gradients, rate, steps),)
+                return (logits_after_ascent(run, point, copy_weights, gradients, rate, steps),)
 
         return self._passes.run(inputs.unsqueeze(0), work, alone=True)[0][0]
 
@@ -356,10 +356,10 @@ class Evaluator:
         """Return what the work gives for 0 ... count - 1, done as passes are: one thread each."""
         results: dict[int, T] = {}
 
-        def one(index: Tensor) -> None:
+        def run_at(index: Tensor) -> None:
             results[int(index)] = work(int(index))
 
-        self._workers.run(one, list(torch.arange(count)))
+        self._workers.run(run_at, list(torch.arange(count)))
         return [results[index] for index in range(count)]
 
     def in_turn(self, count: int, work: Callable[[int], T]) -> list[T]:

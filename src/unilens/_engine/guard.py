@@ -36,16 +36,16 @@ class Guard:
 
     def __init__(self, model: nn.Module) -> None:
         self.changed = self.changed_outside = self.wrote_tensors = False
-        own = list(reachable(model))
-        outside, self._bindings = state_outside(own)
-        seen = {id(value) for value in own}
+        inside = list(reachable(model))
+        outside, self._bindings = state_outside(inside)
+        seen = {id(value) for value in inside}
         around = [value for root in outside for value in reachable(root) if id(value) not in seen]
-        self._tensors = [value for value in (*own, *around) if isinstance(value, Tensor)]
+        self._tensors = [value for value in (*inside, *around) if isinstance(value, Tensor)]
         self._leaves = [value for value in self._tensors if value.is_leaf]
         self._tensors += [value.grad for value in self._leaves if value.grad is not None]
-        self._own = [value for value in own if snapshot_of(value) is not None]
+        self._own = [value for value in inside if snapshot_of(value) is not None]
         self._around = [value for value in around if snapshot_of(value) is not None]
-        self.scripted = any(isinstance(value, torch.jit.ScriptModule) for value in own)
+        self.scripted = any(isinstance(value, torch.jit.ScriptModule) for value in inside)
 
     def __enter__(self) -> Self:
         self._before, self._before_around = (

@@ -56,8 +56,8 @@ class _SavedBytes:
     """Counts the bytes that autograd saves, the module's own tensors left out."""
 
     def __init__(self, module: nn.Module) -> None:
-        own = (*module.parameters(), *module.buffers())
-        self._own = {pointer_of(value) for value in own}
+        tensors = (*module.parameters(), *module.buffers())
+        self._own = {pointer_of(value) for value in tensors}
         self._sizes: dict[int, int] = {}
 
     def note(self, tensor: Tensor) -> Tensor:

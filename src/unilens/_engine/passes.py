@@ -17,7 +17,7 @@ from .guard import USER_MODULE, Guard
 from .memory import out_of_memory
 from .microbatches import Microbatches, no_memory
 from .module_pool import ModulePool
-from .packing import by_part
+from .packing import map_inputs
 from .plan_cache import remembered
 from .plans import MODEL_ERRORS, SPEED_UPS, Plan, differ
 from .proof import prove
@@ -189,7 +189,7 @@ class PassRunner:
         self._microbatches.choose(sample, plan.saved_bytes)
 
     def _proven(self, sample: Tensor) -> Plan:
-        points = torch.cat([sample, by_part(self._calls, _another_point, sample)])
+        points = torch.cat([sample, map_inputs(self._calls, _another_point, sample)])
         dtypes = list(dict.fromkeys([sample.dtype, *self._dtypes]))
         with self._workers.alone():
             return prove(self._module, points, self._first, dtypes, self._calls.raw)

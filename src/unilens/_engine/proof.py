@@ -130,15 +130,15 @@ class _Reference:
     def try_copy(self, module: nn.Module, plan: Plan) -> tuple[Plan | None, str]:
         """Return the plan where a copy gives the user's values, and what is wrong elsewhere."""
         with USER_MODULE:
-            own, users = Guard(module), Guard(self.model)
-            with own, users:  # what both keep, as a list of their class, counts as the user's
+            of_copy, of_user = Guard(module), Guard(self.model)
+            with of_copy, of_user:  # what both keep, as a list of their class, counts as the user's
                 saved, reason = self._compare(module, plan)
-        if users.changed or users.changed_outside or own.changed_outside:
+        if of_user.changed or of_user.changed_outside or of_copy.changed_outside:
             return None, _WRITES_OUTSIDE
         if reason:
             return None, reason
         plan = dataclasses.replace(plan, saved_bytes=saved)
-        if not own.changed:
+        if not of_copy.changed:
             return plan, ""
         with USER_MODULE, Guard(self.model), Guard(module):  # does it depend on what it kept?
             reason = self._compare(module, plan)[1] or self._compare(module, plan)[1]

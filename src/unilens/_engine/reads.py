@@ -58,5 +58,5 @@ class ValueReads(TorchDispatchMode):
 
 
 def _pointers(values: Any) -> set[int]:
-    found = {pointer_of(value) for value in tree_leaves(values) if isinstance(value, Tensor)}
-    return found - {0}
+    pointers = {pointer_of(value) for value in tree_leaves(values) if isinstance(value, Tensor)}
+    return pointers - {0}

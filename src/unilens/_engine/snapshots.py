@@ -58,13 +58,15 @@ def snapshot_of(value: Any) -> Snapshot | None:
         )
     if isinstance(value, types.CellType):
         return Snapshot(
-            cell_content(value), lambda held: cell_content(value) is held, partial(_set_cell, value)
+            cell_content(value),
+            lambda content: cell_content(value) is content,
+            partial(_set_cell, value),
         )
     names = slots_of(value)
     if not names:
         return None
-    held = {name: getattr(value, name) for name in names}
-    return Snapshot(held, partial(_same_slots, value), partial(_set_slots, value))
+    content = {name: getattr(value, name) for name in names}
+    return Snapshot(content, partial(_same_slots, value), partial(_set_slots, value))
 
 
 def _set_cell(cell: types.CellType, content: Any) -> None:
@@ -89,7 +91,7 @@ def _same_items(value: dict[Any, Any], before: dict[Any, Any]) -> bool:
 def _same_values(value: Any, before: list[Any]) -> bool:
     if len(value) != len(before):
         return False
-    return all(one is other for one, other in zip(value, before, strict=True))
+    return all(item is old for item, old in zip(value, before, strict=True))
 
 
 def _same_array(value: Any, before: Any) -> bool:

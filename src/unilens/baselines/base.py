@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator, PassCount
-from .._validation.settings import check_part
+from .._validation.settings import check_component
 from ..errors import UnilensError, require
 from ..registry import Registry
 
@@ -91,7 +91,7 @@ def check_several(name: str, given: object) -> None:
         if isinstance(one, str):
             baselines[one]
         else:
-            check_part("baseline", one)
+            check_component("baseline", one)
 
 
 def built(given: Iterable[str | Baseline]) -> list[Baseline]:

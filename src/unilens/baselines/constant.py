@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import by_part
+from .._engine.packing import map_inputs
 from .._validation.settings import Settings, check_bounds
 from ..errors import UnilensError
 from ..registry import Card
@@ -37,7 +37,7 @@ class Constant(Settings):
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        return by_part(model, self._filled, inputs)
+        return map_inputs(model, self._filled, inputs)
 
     def _filled(self, inputs: Tensor) -> Tensor:
         try:
@@ -66,7 +66,7 @@ class ImageMean:
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        return by_part(model, _means, inputs)
+        return map_inputs(model, _means, inputs)
 
 
 def _means(inputs: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import InputSpec, Name, in_part
+from .._engine.packing import InputSpec, Name, reraise_for_input
 from .._validation.arrays import as_number, to_tensor
-from .._validation.settings import check_part
+from .._validation.settings import check_component
 from ..errors import UnilensError, require
 from .base import (
     Baseline,
@@ -105,7 +105,7 @@ class ByPart:
         )
         for name, part in self._baselines.items():
             try:
-                check_part("baseline", part)
+                check_component("baseline", part)
                 check_single(part)
                 require(
                     passes_of(part) == (0, 0),
@@ -113,7 +113,7 @@ class ByPart:
                     "it for all of them, as baseline=...",
                 )
             except UnilensError as error:
-                in_part(name, error)
+                reraise_for_input(name, error)
 
     @property
     def _baselines(self) -> dict[Name, Baseline]:
@@ -144,7 +144,7 @@ class ByPart:
             try:
                 check_fits(known[name], model, part)
             except UnilensError as error:
-                in_part(name, error)
+                reraise_for_input(name, error)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
@@ -155,7 +155,7 @@ class ByPart:
             try:
                 given = known[name](model, part, target, generator=generator)
             except UnilensError as error:
-                in_part(name, error)
+                reraise_for_input(name, error)
             values[name] = single(baseline_results(given)).values
         return input_spec.concat(values)
 

@@ -43,8 +43,8 @@ def jacobians(decode: Decode, codes: Tensor, *, at_once: int | None = None) -> T
         flat = _decoded(decode, codes[:1])
     if at_once is None:
         at_once = max(1, _BYTES // (flat.nbytes * codes.shape[1]))
-    found = [_jacobians(decode, some) for some in codes.detach().split(at_once)]
-    return torch.cat(found)
+    blocks = [_jacobians(decode, block) for block in codes.detach().split(at_once)]
+    return torch.cat(blocks)
 
 
 def tangent_bases(decode: Decode, codes: Tensor, *, at_once: int | None = None) -> TangentSpace:
@@ -112,9 +112,9 @@ class Decoder:
         """Return the tangent spaces; see `Manifold`."""
         self._check_mode()
         given = self._as_the_coder(inputs)
-        codes = [_run("encoder", self.coder.encode, one) for one in given.split(1)]
-        found = [jacobians(self.coder.decode, code) for code in codes]
-        return TangentSpace.spanned_by(torch.cat(found))
+        codes = [_run("encoder", self.coder.encode, row) for row in given.split(1)]
+        matrices = [jacobians(self.coder.decode, code) for code in codes]
+        return TangentSpace.spanned_by(torch.cat(matrices))
 
     def reconstruct(self, inputs: Tensor) -> Tensor:
         """Return what the manifold has nearest to the inputs, by the coder: `(B, *S)`."""
@@ -140,10 +140,10 @@ def _run(name: str, work: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
         raise UnilensError(
             f"the {name} could not take {tuple(given.shape)}, {given.dtype}: {first_line(error)}"
         ) from error
-    came = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+    actual = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
     require(
         isinstance(made, Tensor) and made.ndim > 1 and len(made) == len(given),
-        f"expected the {name} to give a row for each of {len(given)}, got {came}",
+        f"expected the {name} to give a row for each of {len(given)}, got {actual}",
     )
     return made
 

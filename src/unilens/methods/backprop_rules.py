@@ -25,7 +25,7 @@ from .._engine.plans import MODEL_ERRORS
 from .._ops.precision import to_float64
 from .._validation.inputs import not_differentiable, quantised
 from .._validation.references import check_references, references_for
-from .._validation.settings import check_part
+from .._validation.settings import check_component
 from ..attribution import Attribution
 from ..baselines import Baseline, Constant, baselines
 from ..baselines.base import check_fits, check_single, passes_of
@@ -109,7 +109,7 @@ class DeepLift(Method):
 
     def __post_init__(self) -> None:
         _check_logit(self.score)
-        check_part("baseline", self.baseline)
+        check_component("baseline", self.baseline)
 
     @property
     def passes(self) -> PassCount:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import by_part
+from .._engine.packing import map_inputs
 from .._engine.score_gradient import ScoreGradient
 from .._validation.settings import Settings, check_choice, check_number
 from ..baselines.base import BaselineResult
@@ -62,7 +62,7 @@ class BlurPath(Settings):
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the inputs have no dimension of space."""
-        by_part(model, checked_space, inputs)
+        map_inputs(model, checked_space, inputs)
 
     def __call__(
         self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
@@ -87,7 +87,7 @@ class BlurPath(Settings):
     def _blurred(
         self, gradient: ScoreGradient, end: Tensor, sigma: Tensor, slope: bool = False
     ) -> Tensor:
-        return by_part(
+        return map_inputs(
             gradient.evaluator,
             lambda part: gaussian_blur(part, sigma, self.boundary, slope=slope),
             end,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import by_part
+from .._engine.packing import map_inputs
 from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import to_float64
 from .._validation.settings import Settings, check_choice
@@ -58,7 +58,7 @@ class SpectralPath(Settings):
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless an input is a matrix or several."""
-        by_part(model, _checked_matrices, inputs)
+        map_inputs(model, _checked_matrices, inputs)
 
     def __call__(
         self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
@@ -70,11 +70,11 @@ class SpectralPath(Settings):
             ways.append(self._way(difference))
             return difference
 
-        by_part(gradient.evaluator, decomposed, end - start.values)
+        map_inputs(gradient.evaluator, decomposed, end - start.values)
 
         def curve(fraction: Tensor) -> Tensor:
             each = iter(ways)
-            return start.values + by_part(
+            return start.values + map_inputs(
                 gradient.evaluator, lambda part: next(each)(fraction), end
             )
 

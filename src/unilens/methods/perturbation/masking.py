@@ -17,7 +17,7 @@ from torch import Tensor
 from ..._engine.evaluator import Evaluator, PassCount
 from ..._ops.precision import to_float64
 from ..._ops.spatial import broadcast_over_channels, spatial_shape_of
-from ..._validation.settings import check_part
+from ..._validation.settings import check_component
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, baselines
 from ...baselines.base import check_fits, check_single, passes_of
@@ -47,7 +47,7 @@ class MaskingMethod(Method):
 
     def __post_init__(self) -> None:
         resolve_score(self.score)
-        check_part("baseline", self.baseline)
+        check_component("baseline", self.baseline)
 
     @property
     def passes(self) -> PassCount:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..._ops.random import seed_for
-from ..._validation.settings import Settings, check_part
+from ..._validation.settings import Settings, check_component
 from ...baselines import Baseline, baselines
 from ...baselines.base import baseline_results, check_fits, check_single, single
 from ...errors import require
@@ -48,7 +48,7 @@ class Replacement(Settings):
     baseline: Baseline
 
     def __post_init__(self) -> None:
-        check_part("baseline", self.baseline)
+        check_component("baseline", self.baseline)
         check_single(self.baseline)
 
     def __call__(self, context: EvalContext) -> Filled:
@@ -91,7 +91,7 @@ def imputers_of(fill: FillNames) -> dict[str, Imputer]:
         if isinstance(one, str):
             found[one] = imputers[one]()
         else:
-            check_part("fill", one)
+            check_component("fill", one)
             name = type(one).__name__
             found[name if name not in found else f"{name} {len(found)}"] = one
     return found
