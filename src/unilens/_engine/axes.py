@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -215,17 +215,27 @@ def axes_are_sure(thing: object, inputs: MultiInputs) -> bool:
     )
 
 
+@runtime_checkable
+class ReadsAxes(Protocol):
+    """A method or component whose values may depend on which axis holds the channels.
+
+    Attributes:
+        reads_axes_from: the fewest dimensions of inputs `(B, *S)` for which they do; None where
+            only its components tell.
+    """
+
+    reads_axes_from: int | None
+
+
 def reads_axes(thing: object, ndim: int) -> bool:
-    """Whether a method, or a component of one, gives other values where the channels lie elsewhere.
+    """Whether a method or component gives other values where the channels lie elsewhere.
 
     Args:
-        thing: it, or what it is built from, says so by `reads_axes_from`: the fewest dimensions of
-            inputs `(B, *S)` for which the order counts.
+        thing: it or its components say so; see `ReadsAxes`.
         ndim: the dimensions of the inputs.
     """
-    least: int | None = getattr(thing, "reads_axes_from", None)
-    if least is not None:
-        return ndim >= least
+    if isinstance(thing, ReadsAxes) and thing.reads_axes_from is not None:
+        return ndim >= thing.reads_axes_from
     return any(reads_axes(component, ndim) for component in components_of(thing))
 
 

@@ -344,12 +344,13 @@ def _check_known(missing: list[int]) -> None:
 def _class_index(given: object, model: nn.Module) -> int:
     given = as_number(given)
     if isinstance(given, str):
-        find = getattr(model, "class_index", None)
-        if find is None:
+        try:
+            find = cast(Any, model).class_index
+        except AttributeError:
             raise UnilensError(
                 f"expected `target` as a class index, got the label {given!r}; only models with "
                 "labels (unilens.load_model) know names"
-            )
+            ) from None
         return int(find(given))
     try:
         index = operator.index(cast(Any, given))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -113,18 +113,25 @@ class Manifold(Protocol):
     """From inputs `(B, *S)` to the tangent spaces of the data's manifold there.
 
     A plain function of this shape will do. What it gives for an input must not depend on the
-    others. Optional: `check(inputs)`, which raises `NotApplicableError` where it does not fit them.
+    others. One that does not fit all inputs is a `CheckedManifold` as well.
     """
 
     def __call__(self, inputs: Tensor) -> TangentSpace:
         """Return the tangent space at each input, d being the number of its values."""
 
 
+@runtime_checkable
+class CheckedManifold(Protocol):
+    """A manifold that says which inputs it fits."""
+
+    def check(self, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the manifold does not fit the inputs."""
+
+
 def check_manifold(manifold: Manifold, inputs: Tensor) -> None:
     """Raise `NotApplicableError` where a manifold says that it does not fit the inputs."""
-    check = getattr(manifold, "check", None)
-    if check is not None:
-        check(inputs)
+    if isinstance(manifold, CheckedManifold):
+        manifold.check(inputs)
 
 
 def check_shape(shape: torch.Size, inputs: Tensor) -> None:

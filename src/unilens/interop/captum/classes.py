@@ -17,6 +17,7 @@ from ..._validation.inputs import read_target
 from ...baselines import Baseline
 from ...baselines.parts import ByPart, as_baseline
 from ...errors import UnilensError, first_line, require
+from ...explainer import Method
 from ...methods import explain, methods
 from ...multi_input import to_tensors
 from ...path_attribution import PathAttribution
@@ -71,7 +72,7 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
 
     def has_convergence_delta(self) -> bool:
         """Whether the values add up to the change of the output in theory."""
-        return bool(getattr(self._explainer, "complete", False))
+        return isinstance(self._explainer, Method) and self._explainer.complete
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
     def attribute(
