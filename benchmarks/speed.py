@@ -25,8 +25,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from unilens import Evaluator, explain, load_model
+from unilens._engine.copying import private_copy
 from unilens._engine.folding import fold_batch_norms
-from unilens._engine.isolation import private_copy
 from unilens.models import read_image, samples
 
 STEPS = 15

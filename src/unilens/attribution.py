@@ -148,7 +148,7 @@ class Attribution:
         require(
             "parts" not in header,
             f"expected {path} to hold an attribution of one input, got one of several; load it "
-            "with unilens.multi_input.PartsAttribution.load",
+            "with unilens.multi_input.MultiInputAttribution.load",
         )
         return found
 

@@ -17,12 +17,12 @@ from ._engine.axes import (
     axes_are_sure,
     channels_first,
     reads_axes,
-    refuse_channels_of_parts,
+    refuse_channels_setting,
     resolve_axes,
 )
 from ._engine.evaluator import Evaluator, PassCount
 from ._engine.output_detection import output_spec
-from ._engine.packing import Parts
+from ._engine.packing import MultiInputs
 from ._ops.fields import map_tensors
 from ._ops.precision import to_float64
 from ._validation.arrays import to_tensor
@@ -33,7 +33,7 @@ from .baselines import Baseline, BaselineResult
 from .baselines.axes import settings_to_first
 from .baselines.base import baseline_results, check_single, single
 from .errors import UnilensError, require
-from .multi_input import PartsAttribution, explain_parts
+from .multi_input import MultiInputAttribution, explain_inputs
 from .outputs import LOGITS, OutputSpec
 from .provenance import describe, versions
 
@@ -231,29 +231,29 @@ class Method(Settings, ABC):
     def __call__(
         self,
         model: nn.Module | Evaluator,
-        inputs: Parts,
+        inputs: MultiInputs,
         target: Target = None,
         *,
         seed: int = 0,
         channels: str | int = "auto",
-    ) -> PartsAttribution: ...
+    ) -> MultiInputAttribution: ...
 
     def __call__(
         self,
         model: nn.Module | Evaluator,
-        inputs: Tensor | Parts,
+        inputs: Tensor | MultiInputs,
         target: Target = None,
         *,
         seed: int = 0,
         channels: str | int = "auto",
-    ) -> Attribution | PartsAttribution:
+    ) -> Attribution | MultiInputAttribution:
         """Explain the model at the inputs.
 
         Args:
             model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
             inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which
                 it is called by keyword, or a tuple, by position. Integers and truths among the
-                parts, and what is wrapped in `unilens.multi_input.Held`, are held fixed.
+                parts, and what is wrapped in `unilens.multi_input.Frozen`, are held fixed.
             target: class index or label, one for all or one per input; None for the class that
                 the model predicts at each input.
             seed: of everything random; the draw for an input depends on it and the input alone.
@@ -267,8 +267,8 @@ class Method(Settings, ABC):
             UnilensError: the inputs, target or model do not fit; the message says how.
         """
         if isinstance(inputs, (Mapping, tuple)):
-            refuse_channels_of_parts(channels)
-            found = explain_parts(
+            refuse_channels_setting(channels)
+            found = explain_inputs(
                 lambda part, values, aim, rows: self.of_rows(rows)(part, values, aim, seed=seed),
                 model,
                 inputs,

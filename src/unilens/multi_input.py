@@ -1,4 +1,4 @@
-"""Explanations of several inputs, in the structure in which the inputs came."""
+"""Explanations of several inputs: packed into one tensor, explained, and unpacked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ._engine.evaluator import Evaluator
-from ._engine.packing import Frozen, InputSpec, PackedInputs, PackedModel, Parts, pack
+from ._engine.packing import Frozen, InputSpec, MultiInputs, PackedInputs, PackedModel, pack
 from ._ops.fields import chosen, to_numpy
 from ._ops.files import load, not_whole, save
 from ._validation.arrays import as_number, to_tensor
@@ -28,15 +28,15 @@ _PER_INPUT = ("values", "target", "score", "outputs", "baseline", "baseline_scor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PartsAttribution:
-    """An attribution over several inputs, in the structure in which they came.
+class MultiInputAttribution:
+    """An attribution over several inputs, in the structure of these inputs.
 
     All else that an `Attribution` has is there by the same name (`target`, `score`, `warnings`,
-    `trace`, `with_measured` ...), over all parts together: so is the completeness gap.
+    `trace`, `with_measured` ...), over all inputs together: so is the completeness gap.
 
     Attributes:
-        whole: the attribution of all parts, side by side `(B, D)`.
-        input_spec: where each part lies.
+        whole: the attribution of all inputs, packed `(B, D)`.
+        input_spec: where each input lies.
     """
 
     whole: Attribution
@@ -44,66 +44,66 @@ class PartsAttribution:
 
     @property
     def values(self) -> Any:
-        """What every value contributed, in units of the score; each part `(B, *S)`.
+        """What every value contributed, in units of the score; each `(B, *S)`.
 
-        Parts that are held fixed are left out of a mapping; in a tuple they are None.
+        Frozen inputs are left out of a mapping; in a tuple they are None.
         """
         return self.input_spec.unpack(self.whole.values)
 
     @property
     def saliency(self) -> Any:
-        """The absolute values, each part `(B, *S)`."""
+        """The absolute values, each `(B, *S)`."""
         return self.input_spec.unpack(self.whole.saliency)
 
     @property
     def baseline(self) -> Any:
-        """What the parts are compared with, each `(B, *S)`; None for methods without one."""
+        """What the inputs are compared with, each `(B, *S)`; None for methods without one."""
         return None if self.whole.baseline is None else self.input_spec.unpack(self.whole.baseline)
 
     @property
     def completeness_gap(self) -> Tensor:
-        """f(x) - f(x') - the sum of all parts' values, `(B,)`, in units of the score."""
+        """f(x) - f(x') - the sum of all inputs' values, `(B,)`, in units of the score."""
         return self.whole.completeness_gap
 
-    def with_measured(self, **measured: Tensor) -> PartsAttribution:
+    def with_measured(self, **measured: Tensor) -> MultiInputAttribution:
         """Return a copy that knows more diagnostics, each `(B,)`."""
         return dataclasses.replace(self, whole=self.whole.with_measured(**measured))
 
-    def with_provenance(self, **provenance: object) -> PartsAttribution:
+    def with_provenance(self, **provenance: object) -> MultiInputAttribution:
         """Return a copy with further entries in its provenance."""
         return dataclasses.replace(self, whole=self.whole.with_provenance(**provenance))
 
     def __len__(self) -> int:
         return len(self.whole)
 
-    def __getitem__(self, index: object) -> PartsAttribution:
+    def __getitem__(self, index: object) -> MultiInputAttribution:
         """Return the attribution of some of the inputs; see `Attribution.__getitem__`."""
         return dataclasses.replace(self, whole=self.whole[index])
 
-    def __iter__(self) -> Iterator[PartsAttribution]:
+    def __iter__(self) -> Iterator[MultiInputAttribution]:
         return (self[row] for row in range(len(self)))
 
-    def to(self, *where: torch.device | str | torch.dtype) -> PartsAttribution:
+    def to(self, *where: torch.device | str | torch.dtype) -> MultiInputAttribution:
         """Return a copy on a device, its floating-point tensors in a dtype: either, or both."""
         return dataclasses.replace(self, whole=self.whole.to(*where))
 
-    def cpu(self) -> PartsAttribution:
+    def cpu(self) -> MultiInputAttribution:
         """Return a copy on the CPU."""
         return self.to("cpu")
 
     def numpy(self) -> Any:
-        """Return the values as arrays, each part `(B, *S)`, in the structure of `values`."""
+        """Return the values as arrays `(B, *S)`, in the structure of `values`."""
         values = self.values
         if isinstance(values, dict):
-            return {name: to_numpy(part) for name, part in values.items()}
-        return tuple(None if part is None else to_numpy(part) for part in values)
+            return {name: to_numpy(value) for name, value in values.items()}
+        return tuple(None if value is None else to_numpy(value) for value in values)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the attribution to a file; see `Attribution.save`."""
         save(self.whole, path, overwrite, {"parts": json.dumps(_input_spec_data(self.input_spec))})
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> PartsAttribution:
+    def load(cls, path: str | PathLike[str]) -> MultiInputAttribution:
         """Return the attribution in a file, on the CPU; see `Attribution.load`."""
         whole, header = load(Attribution, path)
         require(
@@ -132,152 +132,151 @@ def _input_spec_of(data: Mapping[str, Any]) -> InputSpec:
     return InputSpec(shapes, tuple(data["arguments"]), data["named"])
 
 
-def explain_parts(
+def explain_inputs(
     explain: Callable[[Evaluator, Tensor, Target, Tensor], Attribution],
     model: nn.Module | Evaluator,
-    inputs: Parts,
+    inputs: MultiInputs,
     target: Target,
-) -> PartsAttribution:
+) -> MultiInputAttribution:
     """Explain a model of several inputs; see `each_group`.
 
     Args:
         explain: from an evaluator, values `(m, D)`, their targets and their rows `(m,)`.
-        model: called with the parts, by keyword or position.
-        inputs: the parts, each `(B, *S)`.
+        model: called with the inputs, by keyword or position.
+        inputs: each `(B, *S)`.
         target: as in `Method.__call__`.
     """
-    packed = pack(read_parts(inputs, model))
-    found = each_group(
+    packed = pack(read_inputs(inputs, model))
+    results, row_groups = each_group(
         model,
         packed,
         lambda evaluator, rows: explain(
             evaluator, packed.values[rows], target_of(target, rows, len(packed.values)), rows
         ),
     )
-    return PartsAttribution(joined(*found), packed.input_spec)
+    return MultiInputAttribution(joined(results, row_groups), packed.input_spec)
 
 
-def read_parts(inputs: Parts, model: nn.Module | Evaluator) -> Parts:
-    """Return parts whose arrays and frames of other libraries are tensors on the model's device.
+def read_inputs(inputs: MultiInputs, model: nn.Module | Evaluator) -> MultiInputs:
+    """Return inputs whose arrays and frames of other libraries are tensors on the model's device.
 
     Raises:
-        UnilensError: an array is not one of numbers, or the only parts are token ids.
+        UnilensError: an array is not one of numbers, or the only inputs are token ids.
     """
     module = model.model if isinstance(model, Evaluator) else model
     check_model(module)
     weight = next(chain(module.parameters(), module.buffers()), None)
     read = to_tensors(inputs, None if weight is None else weight.device)
     values = dict(read.items() if isinstance(read, Mapping) else enumerate(read))
-    tensors = {name: part for name, part in values.items() if isinstance(part, Tensor)}
-    attributed = any(part.is_floating_point() for part in tensors.values())
-    ids = any(part.dtype in (torch.int32, torch.int64) for part in tensors.values())
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    attributed = any(value.is_floating_point() for value in tensors.values())
+    ids = any(value.dtype in (torch.int32, torch.int64) for value in tensors.values())
     if ids and not attributed and (hint := embedding_hint(module)):
         raise UnilensError(
-            "expected at least one part with floating-point values to explain, got none in "
+            "expected at least one input with floating-point values to explain, got none in "
             f"{', '.join(map(str, tensors))}{hint}"
         )
     return read
 
 
-def to_tensors(parts: Parts, device: torch.device | None = None) -> Parts:
-    """Return parts whose arrays and frames of other libraries are tensors; see `to_tensor`."""
-    if isinstance(parts, Mapping):
-        return {name: _to_tensor(name, part, device) for name, part in parts.items()}
-    return tuple(_to_tensor(place, part, device) for place, part in enumerate(parts))
+def to_tensors(inputs: MultiInputs, device: torch.device | None = None) -> MultiInputs:
+    """Return inputs whose arrays and frames of other libraries are tensors; see `to_tensor`."""
+    if isinstance(inputs, Mapping):
+        return {name: _to_tensor(name, value, device) for name, value in inputs.items()}
+    return tuple(_to_tensor(position, value, device) for position, value in enumerate(inputs))
 
 
-def _to_tensor(name: object, part: object, device: torch.device | None) -> object:
-    if isinstance(part, Frozen):
-        return Frozen(_to_tensor(name, part.value, device))
-    read = to_tensor(f"part {name!r}", part if isinstance(part, Tensor) else as_number(part))
-    return read.to(device) if isinstance(read, Tensor) and read is not part else read
+def _to_tensor(name: object, value: object, device: torch.device | None) -> object:
+    if isinstance(value, Frozen):
+        return Frozen(_to_tensor(name, value.value, device))
+    read = to_tensor(f"input {name!r}", value if isinstance(value, Tensor) else as_number(value))
+    return read.to(device) if isinstance(read, Tensor) and read is not value else read
 
 
 def each_group(
     model: nn.Module | Evaluator, packed: PackedInputs, work: Callable[[Evaluator, Tensor], T]
 ) -> tuple[list[T], list[Tensor]]:
-    """Return what the work gives for the inputs that hold the same, and their rows `(m,)`.
+    """Return the results of some work for rows with equal frozen inputs, and these rows `(m,)`.
 
-    What is held belongs to an input, and methods ask for points of some inputs in any order: so
-    each group has an evaluator of its own. As what comes out for an input does not depend on its
-    batch, the groups together give what one batch would.
+    Methods ask for points of some rows in any order, and frozen inputs belong to a row: so each
+    group has an evaluator of its own. As the result for a row does not depend on its batch, the
+    groups together give what one batch would.
     """
-    found, places = [], []
-    for rows, held in packed.groups():
-        found.append(work(_evaluator(model, packed.input_spec, held), rows))
-        places.append(rows)
-    return found, places
+    results, row_groups = [], []
+    for rows, frozen in packed.groups():
+        results.append(work(_evaluator(model, packed.input_spec, frozen), rows))
+        row_groups.append(rows)
+    return results, row_groups
 
 
 def measure_diagnostics(
     measure: Callable[[Evaluator, Tensor, Attribution], Mapping[str, Tensor]],
     model: nn.Module | Evaluator,
-    inputs: Parts,
-    attribution: PartsAttribution,
+    inputs: MultiInputs,
+    attribution: MultiInputAttribution,
 ) -> dict[str, Tensor]:
     """Return diagnostics `(B,)` of an attribution over several inputs, by name."""
-    packed = pack(read_parts(inputs, model))
+    packed = pack(read_inputs(inputs, model))
     check_rows("attribution", attribution.whole.values, packed)
-    found, rows = each_group(
+    results, row_groups = each_group(
         model,
         packed,
         lambda evaluator, rows: measure(
             evaluator, packed.values[rows], chosen(attribution.whole, rows)
         ),
     )
-    return joined_entries(found, rows)
+    return joined_entries(results, row_groups)
 
 
 def check_rows(what: str, values: Tensor, packed: PackedInputs) -> None:
-    """Raise where something is not of as many inputs as there are."""
-    count, came = len(packed.values), len(values)
+    """Raise unless there are as many values as rows of the inputs."""
     require(
-        count == came,
-        f"expected {what} of {count} inputs, as many as there are, got {came}; pass what was made "
-        "of these inputs",
+        len(values) == len(packed.values),
+        f"expected {what} of {len(packed.values)} inputs, as many as there are, got {len(values)}; "
+        "pass what was made of these inputs",
     )
 
 
 def _evaluator(
-    model: nn.Module | Evaluator, input_spec: InputSpec, held: Mapping[Any, object]
+    model: nn.Module | Evaluator, input_spec: InputSpec, frozen: Mapping[Any, object]
 ) -> Evaluator:
     if isinstance(model, Evaluator):
-        return model.with_model(PackedModel(model.model, input_spec, held))
+        return model.with_model(PackedModel(model.model, input_spec, frozen))
     check_model(model)
-    return Evaluator(PackedModel(model, input_spec, held))
+    return Evaluator(PackedModel(model, input_spec, frozen))
 
 
 def target_of(target: Target, rows: Tensor, count: int) -> Target:
-    """Return the targets of some inputs."""
+    """Return the targets of some of `count` rows."""
     target = read_target(target)
     if len(rows) == count or target is None or isinstance(target, (int, float, str)):
         return cast(Target, target)
-    if not getattr(target, "ndim", 1):
+    if isinstance(target, Tensor) and not target.ndim:
         return target
-    given = target
-    if len(given) != count:
+    if len(target) != count:
         raise UnilensError(
-            f"expected `target` of shape ({count},), got ({len(given)},); pass one index for all, "
+            f"expected `target` of shape ({count},), got ({len(target)},); pass one index for all, "
             "or one per input"
         )
-    return given[rows] if isinstance(given, Tensor) else [given[row] for row in rows.tolist()]
+    return target[rows] if isinstance(target, Tensor) else [target[row] for row in rows.tolist()]
 
 
-def joined(found: Sequence[Attribution], rows: Sequence[Tensor]) -> Attribution:
+def joined(attributions: Sequence[Attribution], rows: Sequence[Tensor]) -> Attribution:
     """Return the attributions of groups of inputs as one, every input in its row."""
-    if len(found) == 1:
-        return found[0]
-    first = found[0]
+    if len(attributions) == 1:
+        return attributions[0]
+    first = attributions[0]
     columns = {
-        name: joined_rows([getattr(one, name) for one in found], rows) for name in _PER_INPUT
+        name: joined_rows([getattr(group, name) for group in attributions], rows)
+        for name in _PER_INPUT
     }
-    seconds = sum(cast(float, one.provenance.get("seconds", 0.0)) for one in found)
+    seconds = sum(cast(float, group.provenance.get("seconds", 0.0)) for group in attributions)
     return dataclasses.replace(
         first,
         **columns,
-        trace=_joined_trace([one.trace for one in found], rows),
-        record=joined_entries([one.record for one in found], rows),
-        measured=joined_entries([one.measured for one in found], rows),
+        trace=_joined_trace([group.trace for group in attributions], rows),
+        record=joined_entries([group.record for group in attributions], rows),
+        measured=joined_entries([group.measured for group in attributions], rows),
         provenance={**first.provenance, "seconds": seconds},
     )
 
@@ -294,9 +293,9 @@ def joined_entries(
 ) -> dict[str, Tensor]:
     """Return the entries `(m, ...)` that all groups have in the same shape, joined."""
     return {
-        name: joined_rows([one[name] for one in entries], rows)
+        name: joined_rows([group[name] for group in entries], rows)
         for name, value in entries[0].items()
-        if all(name in one and one[name].shape[1:] == value.shape[1:] for one in entries)
+        if all(name in group and group[name].shape[1:] == value.shape[1:] for group in entries)
     }
 
 

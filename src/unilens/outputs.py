@@ -83,14 +83,14 @@ class OutputSpec:
         self.check_classes()
         if self.is_exclusive(outputs):
             return (_log(outputs) if self.kind == "probabilities" else outputs), target
-        one = pick(outputs, target)
+        applies = pick(outputs, target)
         if self.kind in _ARE_PROBABILITIES:
-            other, one = _log(1 - one), _log(one)
+            does_not, applies = _log(1 - applies), _log(applies)
         elif self.kind == "log_probabilities":
-            other = _log(-torch.expm1(one))
+            does_not = _log(-torch.expm1(applies))
         else:
-            other = torch.zeros_like(one)
-        return torch.stack([other, one], -1), torch.ones_like(target)
+            does_not = torch.zeros_like(applies)
+        return torch.stack([does_not, applies], -1), torch.ones_like(target)
 
     def predicted(self, outputs: Tensor) -> Tensor:
         """Return the predicted class `(M,)`; of one output, whether the positive class is likelier.

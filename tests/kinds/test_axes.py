@@ -512,7 +512,7 @@ def test_parts_say_that_their_axes_are_their_own():
             return torch.stack([a.sum(1), b.flatten(1).sum(1)], 1)
 
     inputs = {"a": torch.rand(2, 3), "b": torch.rand(2, 4, 4)}
-    with pytest.raises(NotApplicableError, match="parts"):
+    with pytest.raises(NotApplicableError, match="for several inputs"):
         explain(Two().eval(), inputs, "ig", channels="last")
     blurred = {"n_steps": 2, "baseline": {"a": "black", "b": "blur"}}
     found = explain(Two().eval(), inputs, "ig", **blurred)

@@ -11,6 +11,7 @@ import threading
 import time
 import types
 import warnings
+import weakref
 
 import numpy
 import pytest
@@ -18,6 +19,7 @@ import torch
 from torch import multiprocessing, nn
 
 import unilens
+from unilens._engine.guard import USER_MODULE, Guard
 
 from . import by_hand
 from .by_hand import METRICS, SETTINGS
@@ -231,6 +233,28 @@ class Keeps(nn.Module):
         return self.net(inputs) + self.kept.mean((1, 2, 3), keepdim=True)[:, :, 0, 0]
 
 
+class Looks:
+    """Notes what its owner has when it goes: what a thread could see at that moment."""
+
+    def __init__(self, owner):
+        self.owner = weakref.ref(owner)
+
+    def __del__(self):
+        SEEN.put(set(vars(self.owner())))
+
+
+@pytest.mark.parametrize("name", ["kept", "added"])
+def test_guard_never_empties_a_module_that_another_thread_may_read(name):
+    model = Keeps()
+    model.net[2].register_forward_hook(lambda *_: setattr(model, name, Looks(model)))
+    before = dict(vars(model))
+    del model.net[2]._forward_hooks[min(model.net[2]._forward_hooks)]
+    with USER_MODULE, Guard(model):
+        model.net(PICTURES)
+    assert SEEN.get(timeout=1) >= set(before)
+    assert vars(model) == before
+
+
 KEPT = {}
 
 
@@ -321,7 +345,6 @@ def test_memory_of_repeated_calls():
 
 def test_nothing_keeps_a_model_alive():
     import gc
-    import weakref
 
     model = net()
     gone = weakref.ref(model[0].weight)

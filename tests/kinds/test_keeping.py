@@ -18,7 +18,7 @@ from unilens._engine.evaluator import PassCount
 from unilens._ops.fields import tensors_of
 from unilens.explainer import Method
 from unilens.methods.base import methods
-from unilens.multi_input import Frozen, PartsAttribution
+from unilens.multi_input import Frozen, MultiInputAttribution
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_attributions_of_several_inputs_are_kept_as_well(bilinear, parts, tmp_pa
     found = explain(bilinear, STRUCTURES[structure](parts), "ig", n_steps=4)
     found.save(tmp_path / "kept")
     copies = [copy.deepcopy(found), pickle.loads(pickle.dumps(found))]
-    for kept in (PartsAttribution.load(tmp_path / "kept"), *copies):
+    for kept in (MultiInputAttribution.load(tmp_path / "kept"), *copies):
         assert equal(kept.whole, found.whole)
         assert kept.input_spec == found.input_spec
         assert str(kept.values) == str(found.values)
@@ -268,10 +268,10 @@ def test_attributions_of_several_inputs_are_kept_as_well(bilinear, parts, tmp_pa
 def test_each_kind_of_attribution_is_loaded_by_its_class(bilinear, parts, found, tmp_path):
     explain(bilinear, parts, "ig", n_steps=4).save(tmp_path / "several")
     found.save(tmp_path / "one")
-    with pytest.raises(UnilensError, match=r"got one of several; load it with .*PartsAttribution"):
+    with pytest.raises(UnilensError, match=r"of several; load it with .*MultiInputAttribution"):
         Attribution.load(tmp_path / "several")
     with pytest.raises(UnilensError, match=r"got one of one; load it with Attribution.load"):
-        PartsAttribution.load(tmp_path / "one")
+        MultiInputAttribution.load(tmp_path / "one")
 
 
 def test_attributions_of_several_inputs_are_taken_apart_by_input(bilinear, parts):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from unilens import Evaluator, UnilensError, explain
+from unilens._engine.calls import ModelCalls
 from unilens.errors import NotApplicableError
 from unilens.methods import methods
 
@@ -374,7 +375,7 @@ def test_a_model_that_fails_under_the_rules_works_after(method, monkeypatch):
     evaluator = Evaluator(model)
     expected = explain(evaluator, inputs, method, 1).values
     before = [(dict(part._forward_hooks), sorted(vars(part))) for part in model.modules()]
-    original = Evaluator._call
+    original = ModelCalls.raw
 
     def fail(self, module, points, plan):
         module.broken[0] = True
@@ -383,7 +384,7 @@ def test_a_model_that_fails_under_the_rules_works_after(method, monkeypatch):
         finally:
             module.broken[0] = False
 
-    monkeypatch.setattr(Evaluator, "_call", fail)
+    monkeypatch.setattr(ModelCalls, "raw", fail)
     with pytest.raises(UnilensError, match="injected"):
         explain(evaluator, inputs, method, 1)
     monkeypatch.undo()

@@ -210,7 +210,7 @@ def test_uni_is_the_method_uni_of_the_output_itself(network, inputs):
 
 
 def test_uni_on_a_tuple_is_the_method_on_parts(network, inputs):
-    class Parts(nn.Module):
+    class TwoInputs(nn.Module):
         def __init__(self):
             super().__init__()
             self.network = network
@@ -219,7 +219,7 @@ def test_uni_on_a_tuple_is_the_method_on_parts(network, inputs):
             return self.network(torch.cat([first, second], 1)) * factor.unsqueeze(1)
 
     parts, factor = (inputs[:, :2], inputs[:, 2:]), torch.tensor([1.0, 2.0, 1.0, 0.5])
-    model = Parts().eval()
+    model = TwoInputs().eval()
     found = UNI(model).attribute(parts, target=2, additional_forward_args=factor)
     expected = unilens.explain(model, (*parts, Frozen(factor)), "uni", 2, score="logit")
     assert all(map(torch.equal, found, expected.values[:2]))
@@ -478,7 +478,7 @@ def test_captums_methods_are_judged_and_smoothed_like_ours(network, inputs):
 
 
 def test_captums_methods_explain_parts(network, inputs):
-    class Parts(nn.Module):
+    class TwoInputs(nn.Module):
         def __init__(self):
             super().__init__()
             self.network = network
@@ -487,7 +487,7 @@ def test_captums_methods_explain_parts(network, inputs):
             return self.network(torch.cat([first, second], 1))
 
     parts = {"first": inputs[:, :2], "second": inputs[:, 2:]}
-    found = CaptumMethod(captum.attr.InputXGradient)(Parts().eval(), parts, 1).values
+    found = CaptumMethod(captum.attr.InputXGradient)(TwoInputs().eval(), parts, 1).values
     whole = captum.attr.InputXGradient(network).attribute(inputs.clone().requires_grad_(), target=1)
     torch.testing.assert_close(torch.cat(list(found.values()), 1), whole.detach())
 
@@ -496,13 +496,13 @@ def test_parts_of_ours_are_captums_tuples(network, inputs):
     def forward(first, second):
         return network(torch.cat([first, second], 1))
 
-    class Parts(nn.Module):
+    class TwoInputs(nn.Module):
         def forward(self, first, second):
             return forward(first, second)
 
     parts = (inputs[:, :2], inputs[:, 2:])
     explain = PathAttribution(rule="midpoint", n_steps=16, score="logit")
-    found = explain(Parts().eval(), parts, 1)
+    found = explain(TwoInputs().eval(), parts, 1)
     expected, delta = IntegratedGradients(forward).attribute(
         parts, target=1, n_steps=16, method="riemann_middle", return_convergence_delta=True
     )

@@ -5,9 +5,9 @@ import timm
 import torch
 from torch import nn
 
+from unilens._engine.copying import private_copy
 from unilens._engine.evaluator import Evaluator
 from unilens._engine.folding import fold_batch_norms
-from unilens._engine.isolation import private_copy
 
 from ..conftest import randomise
 

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unilens._engine.evaluator import Evaluator
+from unilens._engine.passes import PassRunner
 from unilens._engine.score_gradient import ScoreGradient
 from unilens.errors import UnilensError
 from unilens.methods import methods
@@ -379,13 +380,13 @@ def test_autocast_computes_in_bfloat16_and_sums_in_float32(small_net, images):
 
 def test_the_peak_of_memory_does_not_grow_with_the_steps(small_net, images, monkeypatch):
     made = []
-    original = Evaluator._in_passes
+    original = PassRunner.run
 
     def spy(self, points, *args, **kwargs):
         made.append(points.numel())
         return original(self, points, *args, **kwargs)
 
-    monkeypatch.setattr(Evaluator, "_in_passes", spy)
+    monkeypatch.setattr(PassRunner, "run", spy)
     from unilens import PathAttribution
 
     largest = {}

@@ -302,7 +302,7 @@ def test_models_that_cannot_be_loaded(folder, tmp_path, capsys):
         load_text_classifier("tim:resnet18")
     with pytest.raises(UnilensError, match="to be a sequence classifier with its tokenizer, but"):
         load_text_classifier(f"hf:{tmp_path}/nowhere")
-    with pytest.raises(UnilensError, match=r"expected py:package.module:function, but 'json:no'"):
+    with pytest.raises(UnilensError, match=r"py:package.module:function, but 'json' has no"):
         load_text_classifier("py:json:no")
     with pytest.raises(UnilensError, match=r"return a unilens.text.TextClassifier, got dict"):
         load_text_classifier("py:builtins:dict")

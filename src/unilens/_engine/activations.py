@@ -34,8 +34,10 @@ class Activation:
 
     def derivative(self, gradient: Tensor) -> Tensor:
         """Return the gradient in the input by the activation's own derivative."""
-        (found,) = torch.autograd.grad(self.output, self.input, gradient, retain_graph=True)
-        return found
+        (input_gradient,) = torch.autograd.grad(
+            self.output, self.input, gradient, retain_graph=True
+        )
+        return input_gradient
 
 
 Rule = Callable[[Activation, Tensor], Tensor]
@@ -127,8 +129,8 @@ def _with_rule(
         # A function in place would change the leaf: its plain form gives the same.
         return _plain(func, name)(leaf, *positional, **settings)
 
-    found = _Ruled.apply(input.clone() if in_place else input, compute, rule, settings)
-    return input.copy_(found) if in_place else found
+    output = _Ruled.apply(input.clone() if in_place else input, compute, rule, settings)
+    return input.copy_(output) if in_place else output
 
 
 _POOLING_SETTINGS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -162,35 +164,35 @@ class _Ruled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        found = None if gradients[0] is None else ctx.rule(ctx.activation, gradients[0])
-        return found, None, None, None
+        input_gradient = None if gradients[0] is None else ctx.rule(ctx.activation, gradients[0])
+        return input_gradient, None, None, None
 
 
 def own_functions(outputs: Tensor) -> list[str]:
     """Return the names of the model's own autograd functions, which no function mode sees."""
-    found, seen = [], set()
-    waiting: list[Any] = [outputs.grad_fn]
-    while waiting:
-        node = waiting.pop()
+    names, seen = [], set()
+    stack: list[Any] = [outputs.grad_fn]
+    while stack:
+        node = stack.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         if isinstance(node, torch.autograd.function.BackwardCFunction):
-            found.append(type(node).__name__.removesuffix("Backward"))
-        waiting += [following for following, _ in node.next_functions]
-    return [name for name in found if name not in (_Ruled.__name__, "BackwardHookFunction")]
+            names.append(type(node).__name__.removesuffix("Backward"))
+        stack += [following for following, _ in node.next_functions]
+    return [name for name in names if name not in (_Ruled.__name__, "BackwardHookFunction")]
 
 
 def depends(value: object) -> bool:
     """Return whether a value depends on the inputs: all else in a copy is frozen."""
     if isinstance(value, (tuple, list)):
-        return any(depends(one) for one in value)
+        return any(depends(item) for item in value)
     return isinstance(value, Tensor) and value.requires_grad
 
 
 def has_tensor(value: object) -> bool:
     if isinstance(value, (tuple, list)):
-        return any(has_tensor(one) for one in value)
+        return any(has_tensor(item) for item in value)
     return isinstance(value, Tensor)
 
 
@@ -245,5 +247,5 @@ def _is_linear(
 
 def _flat(values: object) -> list[object]:
     if isinstance(values, (tuple, list)):
-        return [one for value in values for one in _flat(value)]
+        return [item for value in values for item in _flat(value)]
     return [values]

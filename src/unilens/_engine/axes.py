@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -21,7 +21,8 @@ from .._validation.settings import check_channels
 from ..errors import NotApplicableError, require
 from .channel_detection import Reading, of_shape, read_channels
 from .evaluator import Evaluator
-from .plans import Adapter
+from .packing import MultiInputs
+from .plan_cache import Adapter
 
 T = TypeVar("T")
 
@@ -141,10 +142,10 @@ def resolve_axes(
     if channels != "auto":
         return Axes(_named(channels, inputs))
     key = "axes", inputs.shape[1:]
-    found = None if evaluator is None else _kept(evaluator, key)
-    if found is None:
-        found = _axes(read_channels(evaluator.model if evaluator else _checked(model), inputs))
-    return found if evaluator is None else _once(evaluator, key, found)
+    axes = None if evaluator is None else _kept(evaluator, key)
+    if axes is None:
+        axes = _axes(read_channels(evaluator.model if evaluator else _checked(model), inputs))
+    return axes if evaluator is None else _once(evaluator, key, axes)
 
 
 def _axes(reading: Reading) -> Axes:
@@ -179,11 +180,11 @@ def channels_first(model: nn.Module | Evaluator, axes: Axes | None) -> Evaluator
     evaluator = Evaluator.of(model)
     if axes is None or axes.channels == "first":
         return evaluator
-    found: Evaluator | None = _kept(evaluator, axes.channels)
-    if found is None:
-        found = evaluator.with_model(ChannelsFirst(evaluator.model, Axes(axes.channels)))
-        found.channels = "first"
-    return _once(evaluator, axes.channels, found)
+    adapted: Evaluator | None = _kept(evaluator, axes.channels)
+    if adapted is None:
+        adapted = evaluator.with_model(ChannelsFirst(evaluator.model, Axes(axes.channels)))
+        adapted.channels = "first"
+    return _once(evaluator, axes.channels, adapted)
 
 
 def in_users_order(model: Evaluator) -> Evaluator:
@@ -193,38 +194,48 @@ def in_users_order(model: Evaluator) -> Evaluator:
     return model.with_model(model.model.model)
 
 
-def refuse_channels_of_parts(channels: str | int) -> None:
-    """Raise `NotApplicableError` where channels are said of inputs that come in parts."""
+def refuse_channels_setting(channels: str | int) -> None:
+    """Raise `NotApplicableError` where channels are set for several inputs."""
     check_channels(channels)
     if channels not in ("auto", "first"):
         raise NotApplicableError(
-            f"expected no channels={channels!r} where inputs come in parts, each of which may have "
-            "another order; permute the parts to (B, C, ...) in a module around the model"
+            f"expected no channels={channels!r} for several inputs, each of which may have another "
+            "order; permute the inputs to (B, C, ...) in a module around the model"
         )
 
 
-def axes_are_sure(thing: object, inputs: Mapping[str, Any] | tuple[Any, ...]) -> bool:
-    """Whether the shapes of inputs that come in parts tell their channels, where these count."""
-    parts = inputs.values() if isinstance(inputs, Mapping) else inputs
+def axes_are_sure(thing: object, inputs: MultiInputs) -> bool:
+    """Whether the shapes of several inputs tell their channels, where these count."""
+    tensors = inputs.values() if isinstance(inputs, Mapping) else inputs
     return all(
-        of_shape(part.shape).sure
-        for part in parts
-        if isinstance(part, Tensor) and part.ndim > 2 and part.is_floating_point()
-        if reads_axes(thing, part.ndim)
+        of_shape(value.shape).sure
+        for value in tensors
+        if isinstance(value, Tensor) and value.ndim > 2 and value.is_floating_point()
+        if reads_axes(thing, value.ndim)
     )
 
 
+@runtime_checkable
+class ReadsAxes(Protocol):
+    """A method or component whose values may depend on which axis holds the channels.
+
+    Attributes:
+        reads_axes_from: the fewest dimensions of inputs `(B, *S)` for which they do; None where
+            only its components tell.
+    """
+
+    reads_axes_from: int | None
+
+
 def reads_axes(thing: object, ndim: int) -> bool:
-    """Whether a method, or a component of one, gives other values where the channels lie elsewhere.
+    """Whether a method or component gives other values where the channels lie elsewhere.
 
     Args:
-        thing: it, or what it is built from, says so by `reads_axes_from`: the fewest dimensions of
-            inputs `(B, *S)` for which the order counts.
+        thing: it or its components say so; see `ReadsAxes`.
         ndim: the dimensions of the inputs.
     """
-    least: int | None = getattr(thing, "reads_axes_from", None)
-    if least is not None:
-        return ndim >= least
+    if isinstance(thing, ReadsAxes) and thing.reads_axes_from is not None:
+        return ndim >= thing.reads_axes_from
     return any(reads_axes(component, ndim) for component in components_of(thing))
 
 

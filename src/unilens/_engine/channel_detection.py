@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from .._ops.random import uniform
 from ..errors import UnilensError
-from .isolation import USER_MODULE, Guard, private_copy, unwrapped
+from .copying import private_copy, unwrapped
+from .guard import USER_MODULE, Guard
 from .plans import MODEL_ERRORS
 
 _OF_A_PHOTOGRAPH = 8

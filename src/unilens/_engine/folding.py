@@ -53,9 +53,9 @@ def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
     with recorder:
         run()
     owners = {
-        id(part._parameters["weight"]): part
-        for part in module.modules()
-        if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and not _has_hooks(part)
+        id(submodule._parameters["weight"]): submodule
+        for submodule in module.modules()
+        if isinstance(submodule, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and not _has_hooks(submodule)
     }
     holders, count = _holders(module), 0
     for weight, norm in recorder.pairs():
@@ -63,8 +63,8 @@ def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
         if id(weight) in owners and places:
             _fuse(owners[id(weight)], norm)
             count += 1
-            for part, name in places:
-                part._buffers[name] = _Folded(norm["running_mean"])
+            for submodule, name in places:
+                submodule._buffers[name] = _Folded(norm["running_mean"])
     return count
 
 
@@ -128,15 +128,15 @@ class _Recorder(TorchFunctionMode):
 
     def pairs(self) -> list[_Pair]:
         """Return the convolutions that can be folded, each with its batch norm."""
-        found = []
+        pairs = []
         for key, (_, weight) in self._outputs.items():
             norm = self._norms.get(key)
             if norm is None or norm["training"] or norm["running_mean"] is None:
                 continue
             alone = self._runs[id(weight)] == 1 and self._uses[key] == 1
             if alone and self._normed[id(norm["running_mean"])] == 1:
-                found.append(_Pair(weight, norm))
-        return found
+                pairs.append(_Pair(weight, norm))
+        return pairs
 
 
 def _name(func: Any) -> str:
@@ -145,36 +145,36 @@ def _name(func: Any) -> str:
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            tensors.append(value)
         elif isinstance(value, (list, tuple)):
-            found += _tensors(value)
-    return found
+            tensors += _tensors(value)
+    return tensors
 
 
-def _has_hooks(part: nn.Module) -> bool:
+def _has_hooks(submodule: nn.Module) -> bool:
     return bool(
-        part._forward_hooks
-        or part._forward_pre_hooks
-        or part._backward_hooks
-        or part._backward_pre_hooks
+        submodule._forward_hooks
+        or submodule._forward_pre_hooks
+        or submodule._backward_hooks
+        or submodule._backward_pre_hooks
     )
 
 
 def _holders(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
     """Return which modules hold each buffer, and by which name."""
-    found: dict[int, list[tuple[nn.Module, str]]] = {}
-    for part in module.modules():
-        for name, value in part._buffers.items():
-            found.setdefault(id(value), []).append((part, name))
-    return found
+    holders: dict[int, list[tuple[nn.Module, str]]] = {}
+    for submodule in module.modules():
+        for name, value in submodule._buffers.items():
+            holders.setdefault(id(value), []).append((submodule, name))
+    return holders
 
 
 def _fuse(convolution: nn.Module, norm: dict[str, Any]) -> None:
     """Let a convolution also apply the batch norm; its new weights are computed in float64."""
-    own: Tensor = convolution._parameters["weight"]  # type: ignore[assignment]
+    old_weight: Tensor = convolution._parameters["weight"]  # type: ignore[assignment]
     given = [
         convolution._parameters["bias"],
         *(norm[name] for name in ("running_mean", "running_var", "eps", "weight", "bias")),
@@ -182,6 +182,6 @@ def _fuse(convolution: nn.Module, norm: dict[str, Any]) -> None:
     arguments: list[Any] = [
         to_float64(value.detach()) if isinstance(value, Tensor) else value for value in given
     ]
-    weight, bias = fuse_conv_bn_weights(to_float64(own.detach()), *arguments)
-    convolution.weight = nn.Parameter(weight.to(own.dtype), requires_grad=False)
-    convolution.bias = nn.Parameter(bias.to(own.dtype), requires_grad=False)
+    weight, bias = fuse_conv_bn_weights(to_float64(old_weight.detach()), *arguments)
+    convolution.weight = nn.Parameter(weight.to(old_weight.dtype), requires_grad=False)
+    convolution.bias = nn.Parameter(bias.to(old_weight.dtype), requires_grad=False)

@@ -1,4 +1,4 @@
-"""How much memory a device has free, and whether an error says that it ran out."""
+"""Memory: where a tensor lies, how much a device has free, whether an error says it ran out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 
 import psutil
 import torch
+from torch import Tensor
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -28,3 +29,11 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+def pointer_of(value: Tensor) -> int:
+    """Return where a tensor's storage lies; 0 for tensors without one of their own."""
+    try:
+        return int(value.untyped_storage().data_ptr())
+    except (RuntimeError, NotImplementedError):
+        return 0

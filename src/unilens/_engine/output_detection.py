@@ -46,9 +46,9 @@ def _detected(model: Evaluator, inputs: Tensor, outputs: Tensor) -> OutputSpec:
     if several and (outputs <= 0).all() and sums_to_one(outputs.exp(), _tolerance(outputs)):
         return OutputSpec("log_probabilities", "values")
     if within_unit(outputs):
-        found = _as_probabilities(model, inputs, outputs)
-        if found is not None:
-            return found
+        spec = _as_probabilities(model, inputs, outputs)
+        if spec is not None:
+            return spec
     elif (outputs <= 0).all() and _last_operations(model, inputs) in _LOGARITHMS:
         require(
             not several,
@@ -102,32 +102,32 @@ def _last_operations(model: Evaluator, inputs: Tensor) -> set[str]:
 
     Those that hand values on are looked through, and so is arithmetic, which is named as well.
     """
-    found: set[str] = set()
+    names: set[str] = set()
 
     def note(outputs: Tensor, rows: Tensor) -> Tensor:
-        found.update(_operations(outputs.grad_fn))
+        names.update(_operations(outputs.grad_fn))
         return outputs.sum(-1)
 
     try:
         model.differentiate(inputs[:1].unsqueeze(0), note)
     except (UnilensError, RuntimeError):  # that there is no gradient shows where one is needed
         return set()
-    return found
+    return names
 
 
 def _operations(last: Any) -> set[str]:
-    found, seen, left = set(), set(), [last]
-    while left:
-        node = left.pop()
+    names, seen, stack = set(), set(), [last]
+    while stack:
+        node = stack.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         name = node.name().rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")
         if name in _PASSED_ON | _ARITHMETIC:
-            left += [before for before, _ in node.next_functions]
+            stack += [before for before, _ in node.next_functions]
         if name not in _PASSED_ON | {"AccumulateGrad"}:
-            found.add(name)
-    return found if found - _ARITHMETIC else set()
+            names.add(name)
+    return names if names - _ARITHMETIC else set()
 
 
 def _outputs_elsewhere(model: Evaluator, inputs: Tensor) -> Tensor:
@@ -137,10 +137,10 @@ def _outputs_elsewhere(model: Evaluator, inputs: Tensor) -> Tensor:
     far = [sign * 30 * point for point in (first + noise, noise) for sign in (1, -1)]
     points = [first / 2 + noise / 10, -first - noise, *far]
     try:
-        found = model.outputs(torch.stack(points))[:, 0].detach()
+        elsewhere = model.outputs(torch.stack(points))[:, 0].detach()
     except (UnilensError, ArithmeticError):  # a model that checks the range of its inputs
         return model(first)[:0]
-    return found[found.isfinite().all(-1) & found.any(-1)]
+    return elsewhere[elsewhere.isfinite().all(-1) & elsewhere.any(-1)]
 
 
 def _problem_type(model: nn.Module, outputs: int) -> str | None:

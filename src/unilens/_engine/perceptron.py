@@ -134,7 +134,7 @@ def _calls(model: Evaluator, sample: Tensor) -> list[_Called]:
     """Return what one pass at a sample calls, after what prepares the sample."""
     with model.borrowed(sample) as (module, run), torch.enable_grad():
         leaf = sample.clone().requires_grad_()
-        chain = _Chain(leaf, {part: name for name, part in module.named_modules()})
+        chain = _Chain(leaf, {submodule: name for name, submodule in module.named_modules()})
         with chain:
             run(leaf)
     return [call for call in chain.calls if call.name != "to"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .isolation import pointer_of
+from .memory import pointer_of
 
 _READS = (
     torch.ops.aten._local_scalar_dense.default,
@@ -58,5 +58,5 @@ class ValueReads(TorchDispatchMode):
 
 
 def _pointers(values: Any) -> set[int]:
-    found = {pointer_of(value) for value in tree_leaves(values) if isinstance(value, Tensor)}
-    return found - {0}
+    pointers = {pointer_of(value) for value in tree_leaves(values) if isinstance(value, Tensor)}
+    return pointers - {0}

@@ -95,9 +95,9 @@ class _TwiceDifferentiable(Rewritten):
         if func is functional.multi_head_attention_forward:
             return _plain_attention(*args, **kwargs)
         if func in _CONVOLUTIONS:
-            found = _convolution(_CONVOLUTIONS[func], *args, **kwargs)
-            if found is not None:
-                return found
+            output = _convolution(_CONVOLUTIONS[func], *args, **kwargs)
+            if output is not None:
+                return output
         return super().__torch_function__(func, types, args, kwargs)
 
 
@@ -122,7 +122,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    found = torch.ops.aten._scaled_dot_product_attention_math(
+    results = torch.ops.aten._scaled_dot_product_attention_math(
         query,
         key,
         value,
@@ -132,7 +132,7 @@ def _attention(
         scale=scale,
         enable_gqa=enable_gqa,
     )
-    return found[0]
+    return results[0]
 
 
 def _plain_attention(
@@ -271,13 +271,13 @@ def _by_relu6(relu6: Formula) -> dict[str, Formula]:
 def _calls() -> dict[Any, tuple[str, bool]]:
     """Return which activation each of torch's functions computes, and whether in place."""
     spaces = (torch, functional, Tensor, torch._C._nn)
-    found = {}
+    activations = {}
     for name in _smooth(1.0):
         for suffix, in_place in (("", False), ("_", True)):
             for space in spaces:
                 if hasattr(space, name + suffix):
-                    found[getattr(space, name + suffix)] = (name, in_place)
-    return found
+                    activations[getattr(space, name + suffix)] = (name, in_place)
+    return activations
 
 
 _ACTIVATIONS = _calls()

@@ -22,22 +22,22 @@ A = TypeVar("A")
 
 def tensors_of(result: Any) -> dict[str, Tensor]:
     """Return every tensor by name: `values`, `trace.score`, `record.NAME`, `measured.NAME`."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for field in dataclasses.fields(result):
         value = getattr(result, field.name)
         if isinstance(value, Tensor):
-            found[field.name] = value
+            tensors[field.name] = value
         elif "nested" in field.metadata and value is not None:
-            names = [one.name for one in dataclasses.fields(value)]
-            found |= {f"{field.name}.{name}": getattr(value, name) for name in names}
+            names = [nested.name for nested in dataclasses.fields(value)]
+            tensors |= {f"{field.name}.{name}": getattr(value, name) for name in names}
         elif "tensors" in field.metadata:
-            found |= {f"{field.name}.{name}": entry for name, entry in value.items()}
-    for name, value in found.items():
+            tensors |= {f"{field.name}.{name}": entry for name, entry in value.items()}
+    for name, value in tensors.items():
         require(
             isinstance(value, Tensor),
             f"expected {name} to be a tensor with one entry per input, got {type(value).__name__}",
         )
-    return found
+    return tensors
 
 
 def fields_of(kind: type, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def input_dimension(kind: type, name: str) -> int:
 
 def chosen(result: A, rows: Tensor) -> A:
     """Return the result of some inputs alone, in the order of their numbers `(m,)`."""
-    mine, count = {}, len(cast(Any, result))
+    selected, count = {}, len(cast(Any, result))
     for name, value in tensors_of(result).items():
         dimension = input_dimension(type(result), name)
         require(
@@ -81,8 +81,8 @@ def chosen(result: A, rows: Tensor) -> A:
             f"expected {name} to have one entry for each of {count} inputs, got shape "
             f"{tuple(value.shape)}",
         )
-        mine[name] = value.index_select(dimension, rows.to(value.device))
-    return cast(A, dataclasses.replace(cast(Any, result), **fields_of(type(result), mine)))
+        selected[name] = value.index_select(dimension, rows.to(value.device))
+    return cast(A, dataclasses.replace(cast(Any, result), **fields_of(type(result), selected)))
 
 
 def rows_of(index: object, count: int) -> Tensor:
@@ -106,10 +106,10 @@ def rows_of(index: object, count: int) -> Tensor:
         return rows.nonzero().flatten()
     whole = not (rows.dtype == torch.bool or rows.is_floating_point() or rows.is_complex())
     if rows.ndim != 1 or not (whole or not rows.numel()):
-        came = f"{rows.dtype} of shape {tuple(rows.shape)}" if rows.ndim else type(index).__name__
+        actual = f"{rows.dtype} of shape {tuple(rows.shape)}" if rows.ndim else type(index).__name__
         raise UnilensError(
             f"expected an index of inputs: a number, a slice, a mask of shape ({count},) or "
-            f"several numbers, got {came}"
+            f"several numbers, got {actual}"
         )
     rows = rows.long()
     wrong = rows[(rows < -count) | (rows >= count)].tolist()

@@ -78,9 +78,9 @@ def load(kind: type[A], path: object) -> tuple[A, Mapping[str, str]]:
     file = _path(path)
     header, tensors = _read(file)
     try:
-        found = kind(**fields_of(kind, tensors), **json.loads(header["fields"]))
+        attribution = kind(**fields_of(kind, tensors), **json.loads(header["fields"]))
         _check_whole(kind, tensors)
-        return found, header
+        return attribution, header
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise not_whole(file) from error
 
@@ -145,9 +145,9 @@ def _data(where: str, value: object) -> object:
     """Return a value as JSON gives it back; raise where it is no plain data."""
     value = as_number(value)
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _data(f"{where}.{key}", one) for key, one in value.items()}
+        return {key: _data(f"{where}.{key}", item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_data(where, one) for one in value]
+        return [_data(where, item) for item in value]
     if value is None or isinstance(value, (str, int, float)):
         return value
     raise UnilensError(

@@ -50,11 +50,11 @@ def generator_of(kind: str, number: int, generator: torch.Generator) -> torch.Ge
 def generators(inputs: Tensor, generator: torch.Generator) -> list[torch.Generator]:
     """Return the generator of each input, for draws that are too many to be kept all at once."""
     seed = generator.initial_seed()
-    return [torch.Generator().manual_seed(_seed(seed, one)) for one in inputs]
+    return [torch.Generator().manual_seed(_seed(seed, row)) for row in inputs]
 
 
-def _seed(seed: int, one: Tensor) -> int:
-    content = one.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes()
+def _seed(seed: int, row: Tensor) -> int:
+    content = row.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes()
     return _digest(str(seed).encode() + b":" + content)
 
 

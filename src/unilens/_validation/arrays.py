@@ -125,8 +125,8 @@ def to_array(name: str, given: Any) -> Array:
         array = _numbers(name, array, given)
     kind = _KINDS.get(array.dtype.kind)
     if kind is not None:
-        came = f"{type(given).__name__} with {kind}"
-        raise UnilensError(f"expected {name} of numbers, got {came}; {_REMEDIES[kind]}")
+        actual = f"{type(given).__name__} with {kind}"
+        raise UnilensError(f"expected {name} of numbers, got {actual}; {_REMEDIES[kind]}")
     if (framed and array.dtype.kind in "iub") or array.dtype.char == "g":  # g: longer than float64
         array = array.astype(numpy.float64)
     return numpy.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)

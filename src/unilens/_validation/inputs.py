@@ -22,10 +22,10 @@ Target = int | str | Sequence[int | str] | Tensor | None
 def check_model(model: object) -> None:
     """Raise unless the model is a module in eval mode, with weights that have values."""
     if not isinstance(model, nn.Module):
-        came, remedy = type(model).__name__, "wrap a function in a module whose forward calls it"
-        if came == "ExportedProgram":
+        actual, remedy = type(model).__name__, "wrap a function in a module whose forward calls it"
+        if actual == "ExportedProgram":
             remedy = "pass its .module()"
-        raise UnilensError(f"expected model to be a torch.nn.Module, got {came}; {remedy}")
+        raise UnilensError(f"expected model to be a torch.nn.Module, got {actual}; {remedy}")
     for name, value in _named_tensors(model):
         if is_lazy(value):
             raise UnilensError(
@@ -37,9 +37,16 @@ def check_model(model: object) -> None:
                 f"expected a model whose weights have values, but {name} is on the meta device; "
                 "load its weights first"
             )
-    exported = {inner for part in model.modules() if _exported(part) for inner in part.modules()}
-    for name, part in model.named_modules():
-        if getattr(part, "training", False) and not (part in exported or quantised(part)):
+    exported = {
+        inner
+        for submodule in model.modules()
+        if _exported(submodule)
+        for inner in submodule.modules()
+    }
+    for name, submodule in model.named_modules():
+        if getattr(submodule, "training", False) and not (
+            submodule in exported or quantised(submodule)
+        ):
             raise UnilensError(
                 f"expected a model in eval mode, but {name or 'the model'} is in training mode; "
                 "call model.eval() first"
@@ -51,14 +58,14 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_buffers()
 
 
-def quantised(part: nn.Module) -> bool:
+def quantised(submodule: nn.Module) -> bool:
     """Return whether a module is a quantised layer."""
-    return "quantiz" in type(part).__module__
+    return "quantiz" in type(submodule).__module__
 
 
-def _exported(part: nn.Module) -> bool:
+def _exported(submodule: nn.Module) -> bool:
     """Return whether a module comes from torch.export, whose mode is fixed."""
-    return "eval" in vars(part) and "graph" in dir(part)
+    return "eval" in vars(submodule) and "graph" in dir(submodule)
 
 
 def check_outputs(outputs: object, count: int) -> Tensor:
@@ -111,14 +118,14 @@ def _unusable(outputs: Tensor) -> str:
 
 
 def not_differentiable(
-    model: nn.Module, came: str = "outputs without a gradient", within: str = "inputs"
+    model: nn.Module, actual: str = "outputs without a gradient", within: str = "inputs"
 ) -> UnilensError:
     """Return the error of a model that cannot be differentiated in its inputs, layers or weights.
 
     Args:
         model: whose modules say whether it is quantised.
-        came: what there was in place of a gradient.
-        within: in what it was to be differentiated.
+        actual: what there was in place of a gradient.
+        within: in what a gradient was needed.
     """
     remedy = (
         "a quantised model has no gradients: explain the model it was made from"
@@ -126,8 +133,8 @@ def not_differentiable(
         else "remove detach(), argmax, numpy, no_grad or in-place changes from its forward"
     )
     return UnilensError(
-        f"expected a model that is differentiable in its {within}, got {came}; {remedy}, or use a "
-        "method that needs no gradient: occlusion, rise or sobol"
+        f"expected a model that is differentiable in its {within}, got {actual}; {remedy}, or use "
+        "a method that needs no gradient: occlusion, rise or sobol"
     )
 
 
@@ -238,7 +245,9 @@ def embedding_hint(model: nn.Module, error: object = None) -> str:
 def _embedding_of(model: nn.Module) -> str:
     """Return the name of the model's first embedding layer; empty where it has none."""
     kinds = (nn.Embedding, nn.EmbeddingBag)
-    return next((name for name, part in model.named_modules() if isinstance(part, kinds)), "")
+    return next(
+        (name for name, submodule in model.named_modules() if isinstance(submodule, kinds)), ""
+    )
 
 
 def check_target(
@@ -259,8 +268,8 @@ def check_target(
         return outputs.argmax(-1)
     if not isinstance(target, Tensor):
         each = target if isinstance(target, list) else [target] * count
-        _check_known([row for row, one in enumerate(each) if is_missing(one)])
-        target = torch.as_tensor([_class_index(one, model) for one in each])
+        _check_known([row for row, index in enumerate(each) if is_missing(index)])
+        target = torch.as_tensor([_class_index(index, model) for index in each])
     if target.ndim == 0:
         target = target.expand(count)
     if target.shape != (count,):
@@ -275,7 +284,7 @@ def check_target(
             f"expected `target` to hold class indices as integers, got {target.dtype}; convert it "
             "with .long()"
         )
-    wrong = [one for one in target.tolist() if not 0 <= one < classes]
+    wrong = [index for index in target.tolist() if not 0 <= index < classes]
     if wrong:
         missing = "; leave inputs without a label out" if wrong[0] == -1 else ""
         if classes == 1 and not missing:
@@ -332,24 +341,25 @@ def _check_known(missing: list[int]) -> None:
         )
 
 
-def _class_index(one: object, model: nn.Module) -> int:
-    one = as_number(one)
-    if isinstance(one, str):
-        find = getattr(model, "class_index", None)
-        if find is None:
+def _class_index(given: object, model: nn.Module) -> int:
+    given = as_number(given)
+    if isinstance(given, str):
+        try:
+            find = cast(Any, model).class_index
+        except AttributeError:
             raise UnilensError(
-                f"expected `target` as a class index, got the label {one!r}; only models with "
+                f"expected `target` as a class index, got the label {given!r}; only models with "
                 "labels (unilens.load_model) know names"
-            )
-        return int(find(one))
+            ) from None
+        return int(find(given))
     try:
-        index = operator.index(cast(Any, one))
-        if isinstance(one, bool) or abs(index) >= 2**63:
+        index = operator.index(cast(Any, given))
+        if isinstance(given, bool) or abs(index) >= 2**63:
             raise TypeError
     except (TypeError, ValueError):
         raise UnilensError(
-            f"expected `target` to be a class index or a label, got {type(one).__name__} "
-            f"{shown(one)[:60]}; pass whole numbers, as by int(...)"
+            f"expected `target` to be a class index or a label, got {type(given).__name__} "
+            f"{shown(given)[:60]}; pass whole numbers, as by int(...)"
         ) from None
     return index
 
@@ -367,9 +377,9 @@ def check_seed(seed: object) -> int:
 def check_baseline(baseline: object, inputs: Tensor) -> None:
     """Raise unless the baseline is a tensor of the inputs' shape."""
     if not isinstance(baseline, Tensor) or baseline.shape != inputs.shape:
-        came = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
+        actual = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
         raise UnilensError(
-            f"expected the baseline to have the inputs' shape {tuple(inputs.shape)}, got {came}; "
+            f"expected the baseline to have the inputs' shape {tuple(inputs.shape)}, got {actual}; "
             "give one value for every value of the inputs, as torch.zeros_like(inputs)"
         )
     if not baseline.isfinite().all():

@@ -15,14 +15,16 @@ def check_references(references: object, optional: bool = False) -> None:
     if references is None and optional:
         return
     references = to_tensor("references", references)
-    came = tuple(references.shape) if isinstance(references, Tensor) else type(references).__name__
+    actual = (
+        tuple(references.shape) if isinstance(references, Tensor) else type(references).__name__
+    )
     require(
         isinstance(references, Tensor) and references.ndim > 0 and references.numel() > 0,
-        f"expected references to be a tensor (R, *S), R at least 1, got {came}",
+        f"expected references to be a tensor (R, *S), R at least 1, got {actual}",
     )
     require(
         bool(cast(Tensor, references).isfinite().all()),
-        f"expected finite references, got NaN or infinity in references of shape {came}; clean "
+        f"expected finite references, got NaN or infinity in references of shape {actual}; clean "
         "them first",
     )
 

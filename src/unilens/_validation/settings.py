@@ -76,7 +76,7 @@ def plain(name: str, value: object, several: bool = False) -> object:
     """
     if type(value) in (tuple, list):
         several_values = cast(Iterable[object], value)
-        return cast(Any, type(value))(plain(name, one) for one in several_values)
+        return cast(Any, type(value))(plain(name, item) for item in several_values)
     value = as_number(value)
     if several and isinstance(value, Tensor) and value.ndim == 1:
         return tuple(value.tolist())
@@ -90,7 +90,7 @@ def check_bounds(bounds: tuple[float, float]) -> None:
     """Raise unless bounds are a pair of numbers, the lower first."""
     pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
     require(
-        pair and all(_is_finite(one) for one in bounds) and bounds[0] < bounds[1],
+        pair and all(_is_finite(bound) for bound in bounds) and bounds[0] < bounds[1],
         f"expected bounds to be (lowest, highest), got {shown(bounds)}",
     )
 
@@ -115,7 +115,7 @@ def check_switch(name: str, value: object) -> None:
     )
 
 
-def check_part(name: str, value: object) -> None:
+def check_component(name: str, value: object) -> None:
     """Raise unless the value is a function or an object that can be called like one."""
     if isinstance(value, type):
         raise UnilensError(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator, PassCount
-from .._validation.settings import Settings, check_part
+from .._validation.settings import Settings, check_component
 from ..errors import UnilensError, require
 from ..registry import Registry
 
@@ -144,7 +144,7 @@ def check_several(name: str, given: object) -> None:
         if isinstance(one, str):
             baselines[one]
         else:
-            check_part("baseline", one)
+            check_component("baseline", one)
 
 
 def to_baseline(given: object) -> Baseline:
@@ -157,7 +157,7 @@ def to_baseline(given: object) -> Baseline:
         return given
     if isinstance(given, str):
         return baselines[given]()
-    check_part("baseline", given)
+    check_component("baseline", given)
     return FunctionBaseline(cast(BaselineFunction, given))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import by_part
+from .._engine.packing import map_inputs
 from .._ops.precision import to_float64
 from .._validation.settings import check_choice, check_number
 from ..errors import NotApplicableError, UnilensError
@@ -48,13 +48,13 @@ class Blur(Baseline):
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the inputs have no dimension of space."""
-        by_part(model, checked_space, inputs)
+        map_inputs(model, checked_space, inputs)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        return by_part(model, lambda part: blurred(part, self.sigma, self.boundary), inputs)
+        return map_inputs(model, lambda part: blurred(part, self.sigma, self.boundary), inputs)
 
 
 def checked_space(inputs: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import by_part
+from .._engine.packing import map_inputs
 from .._validation.arrays import to_tensor
 from .._validation.settings import check_bounds
 from ..errors import UnilensError
@@ -39,7 +39,7 @@ class Constant(Baseline):
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        return by_part(model, self._filled, inputs)
+        return map_inputs(model, self._filled, inputs)
 
     def _filled(self, inputs: Tensor) -> Tensor:
         try:
@@ -68,7 +68,7 @@ class ImageMean(Baseline):
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        return by_part(model, _means, inputs)
+        return map_inputs(model, _means, inputs)
 
 
 def _means(inputs: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator, PassCount
-from .._engine.packing import by_part
+from .._engine.packing import map_inputs
 from .._ops.spatial import has_regions
 from .._validation.settings import Settings, check_choice
 from .base import (
@@ -67,7 +67,7 @@ class Origin(Settings):
     def is_input(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether it is the inputs `(B, *S)` themselves."""
         if self.given == "auto":
-            kinds = by_part(model, lambda part: torch.full_like(part, has_regions(part)), inputs)
+            kinds = map_inputs(model, lambda part: torch.full_like(part, has_regions(part)), inputs)
             return not bool(kinds.any())
         return self.given == "input"
 
@@ -83,7 +83,7 @@ class Origin(Settings):
         if self.is_input(model, inputs):
             return inputs
         if self._baseline is None:
-            return by_part(model, _blurred_if_image, inputs / units) * units
+            return map_inputs(model, _blurred_if_image, inputs / units) * units
         given = self._baseline(model, inputs, target, generator=generator)
         return single(baseline_results(given)).values
 

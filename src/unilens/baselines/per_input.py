@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import InputSpec, Name, in_part
+from .._engine.packing import InputSpec, Name, reraise_for_input
 from .._validation.arrays import as_number, to_tensor
 from ..errors import UnilensError, require
 from .base import Baseline, baseline_results, check_single, fewest_read, single, to_baseline
@@ -53,7 +53,7 @@ class PerInput(Baseline):
                     "it for all of them, as baseline=...",
                 )
             except UnilensError as error:
-                in_part(name, error)
+                reraise_for_input(name, error)
 
     @property
     def _baselines(self) -> dict[Name, Baseline]:
@@ -80,7 +80,7 @@ class PerInput(Baseline):
             try:
                 known[name].check(model, part)
             except UnilensError as error:
-                in_part(name, error)
+                reraise_for_input(name, error)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
@@ -91,7 +91,7 @@ class PerInput(Baseline):
             try:
                 given = known[name](model, part, target, generator=generator)
             except UnilensError as error:
-                in_part(name, error)
+                reraise_for_input(name, error)
             values[name] = single(baseline_results(given)).values
         return input_spec.concat(values)
 

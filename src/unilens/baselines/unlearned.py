@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .._engine.evaluator import UNLEARNED_WEIGHTS, Evaluator, Objective, PassCount
+from .._engine.evaluator import Evaluator, Objective, PassCount
 from .._engine.output_detection import output_spec
+from .._engine.unlearning import UNLEARNED_WEIGHTS
 from .._ops.precision import expand_like, l2_norm, to_float64
 from .._ops.random import generator_of, per_input, standard_normal
 from .._ops.spatial import has_regions

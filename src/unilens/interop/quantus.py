@@ -54,14 +54,15 @@ def explain_func(
         ('ndarray', (4, 3))
     """
     evaluator = Evaluator.of(with_outputs(model, outputs))
-    own = evaluator.device or torch.device("cpu")
-    if device is not None and torch.device(device).type != own.type:
+    model_device = evaluator.device or torch.device("cpu")
+    if device is not None and torch.device(device).type != model_device.type:
         raise UnilensError(
-            f"expected device to be the model's, {own}, got {device}; move the model with .to(...)"
+            f"expected device to be the model's, {model_device}, got {device}; move the model "
+            "with .to(...)"
         )
     given = inputs if is_array(inputs) or isinstance(inputs, Tensor) else _stacked(inputs)
     points = cast(Tensor, to_tensor("inputs", given))
-    points = points.to(own, evaluator.dtype or torch.float32)
+    points = points.to(model_device, evaluator.dtype or torch.float32)
     return explain(evaluator, points, method, targets, seed=seed, **settings).numpy()
 
 

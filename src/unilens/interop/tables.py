@@ -187,13 +187,13 @@ class _Function(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         array = rows.detach().cpu().numpy()
         given = array if self._frame is None else self._frame(array)
-        found = torch.as_tensor(numpy.array(self._predict(given), dtype=numpy.float64))
-        found = found.unsqueeze(1) if found.ndim == 1 else found
+        outputs = torch.as_tensor(numpy.array(self._predict(given), dtype=numpy.float64))
+        outputs = outputs.unsqueeze(1) if outputs.ndim == 1 else outputs
         if not self._probable:
-            return found
-        if not (found.min() >= 0 and (found.sum(1) - 1).abs().max() < 1e-3):
+            return outputs
+        if not (outputs.min() >= 0 and (outputs.sum(1) - 1).abs().max() < 1e-3):
             raise UnilensError(
                 "expected probabilities, none negative and each row summing to one, got values "
-                f"from {found.min():g} to {found.max():g}; pass outputs='score'"
+                f"from {outputs.min():g} to {outputs.max():g}; pass outputs='score'"
             )
-        return found.clamp_min(torch.finfo(torch.float64).tiny).log()
+        return outputs.clamp_min(torch.finfo(torch.float64).tiny).log()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._engine.memory import out_of_memory
 from .._engine.smooth_activations import twice_differentiable
@@ -43,8 +43,8 @@ def jacobians(decode: Decode, codes: Tensor, *, at_once: int | None = None) -> T
         flat = _decoded(decode, codes[:1])
     if at_once is None:
         at_once = max(1, _BYTES // (flat.nbytes * codes.shape[1]))
-    found = [_jacobians(decode, some) for some in codes.detach().split(at_once)]
-    return torch.cat(found)
+    blocks = [_jacobians(decode, block) for block in codes.detach().split(at_once)]
+    return torch.cat(blocks)
 
 
 def tangent_bases(decode: Decode, codes: Tensor, *, at_once: int | None = None) -> TangentSpace:
@@ -59,6 +59,7 @@ def tangent_bases(decode: Decode, codes: Tensor, *, at_once: int | None = None) 
     return TangentSpace.spanned_by(jacobians(decode, codes, at_once=at_once))
 
 
+@runtime_checkable
 class Coder(Protocol):
     """What goes from inputs to codes and back, such as an autoencoder."""
 
@@ -67,6 +68,13 @@ class Coder(Protocol):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the inputs `(B, *S)` of codes `(B, k)`."""
+
+
+@runtime_checkable
+class ShapedCoder(Protocol):
+    """A coder of inputs of one shape `*S`."""
+
+    shape: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,34 +95,31 @@ class Decoder:
     coder: Coder
 
     def __post_init__(self) -> None:
-        for name in ("encode", "decode"):
-            require(
-                callable(getattr(self.coder, name, None)),
-                f"expected a coder with encode and decode, got {type(self.coder).__name__} "
-                f"without {name}",
-            )
+        require(
+            isinstance(self.coder, Coder),
+            f"expected a coder with encode and decode, got {type(self.coder).__name__}",
+        )
         self._check_mode()
 
     def _check_mode(self) -> None:
-        parts = getattr(self.coder, "modules", lambda: [self.coder])()
+        modules = self.coder.modules() if isinstance(self.coder, nn.Module) else ()
         require(
-            not any(getattr(part, "training", False) for part in parts),
+            not any(module.training for module in modules),
             "expected the coder in eval mode, got training mode; call coder.eval() first",
         )
 
     def check(self, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the coder says that it takes another shape."""
-        shape = getattr(self.coder, "shape", None)
-        if shape is not None:
-            check_shape(torch.Size(shape), inputs)
+        if isinstance(self.coder, ShapedCoder):
+            check_shape(torch.Size(self.coder.shape), inputs)
 
     def __call__(self, inputs: Tensor) -> TangentSpace:
         """Return the tangent spaces; see `Manifold`."""
         self._check_mode()
         given = self._as_the_coder(inputs)
-        codes = [_run("encoder", self.coder.encode, one) for one in given.split(1)]
-        found = [jacobians(self.coder.decode, code) for code in codes]
-        return TangentSpace.spanned_by(torch.cat(found))
+        codes = [_run("encoder", self.coder.encode, row) for row in given.split(1)]
+        matrices = [jacobians(self.coder.decode, code) for code in codes]
+        return TangentSpace.spanned_by(torch.cat(matrices))
 
     def reconstruct(self, inputs: Tensor) -> Tensor:
         """Return what the manifold has nearest to the inputs, by the coder: `(B, *S)`."""
@@ -123,8 +128,8 @@ class Decoder:
 
     def _as_the_coder(self, inputs: Tensor) -> Tensor:
         """Return the inputs on the device and in the dtype of the coder's weights."""
-        weights = getattr(self.coder, "parameters", lambda: iter(()))()
-        like = next(iter(weights), None)
+        weights = self.coder.parameters() if isinstance(self.coder, nn.Module) else iter(())
+        like = next(weights, None)
         return inputs if like is None else inputs.to(like.device, like.dtype)
 
 
@@ -140,10 +145,10 @@ def _run(name: str, work: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
         raise UnilensError(
             f"the {name} could not take {tuple(given.shape)}, {given.dtype}: {first_line(error)}"
         ) from error
-    came = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+    actual = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
     require(
         isinstance(made, Tensor) and made.ndim > 1 and len(made) == len(given),
-        f"expected the {name} to give a row for each of {len(given)}, got {came}",
+        f"expected the {name} to give a row for each of {len(given)}, got {actual}",
     )
     return made
 

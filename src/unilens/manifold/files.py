@@ -34,7 +34,7 @@ def save_manifold(
     Raises:
         UnilensError: it is a manifold of another kind, or the file exists or cannot be written.
     """
-    kind = next((name for name, one in _KINDS.items() if one.holds(manifold)), None)
+    kind = next((name for name, entry in _KINDS.items() if entry.holds(manifold)), None)
     require(
         kind is not None,
         f"expected a manifold of the kind {', '.join(_KINDS)}, got {type(manifold).__name__}; "

@@ -59,15 +59,14 @@ class LocalPCA(Settings):
     def __call__(self, inputs: Tensor) -> TangentSpace:
         """Return the tangent spaces; see `Manifold`."""
         references = self.references.to(inputs.device).flatten(1)
-        found = [self._space(to_float64(one.flatten()), references) for one in inputs]
-        return TangentSpace(
-            torch.cat([one.basis for one in found]), torch.cat([one.rank for one in found])
+        return TangentSpace.concat(
+            [self._space(to_float64(row.flatten()), references) for row in inputs]
         )
 
-    def _space(self, one: Tensor, references: Tensor) -> TangentSpace:
+    def _space(self, point: Tensor, references: Tensor) -> TangentSpace:
         """Return the space of the largest principal components about one input `(d,)`."""
-        blocks = references.split(max(1, _AT_ONCE // one.numel()))
-        distances = torch.cat([(to_float64(some) - one).square().sum(1) for some in blocks])
+        blocks = references.split(max(1, _AT_ONCE // point.numel()))
+        distances = torch.cat([(to_float64(block) - point).square().sum(1) for block in blocks])
         near = to_float64(references[distances.topk(self.neighbours, largest=False).indices])
         _, sizes, right = torch.linalg.svd(near - near.mean(0), full_matrices=False)
         rounded = torch.finfo(references.dtype).eps * near.norm()

@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 from typing import cast
 
+from .._validation.imports import import_from_string
 from ..errors import require
-from ..named_functions import call_named
 from .files import load_manifold
 from .tangent import Manifold
 from .transformations import Transformations
@@ -41,16 +41,16 @@ def as_manifold(given: Manifold | str | Path) -> Manifold:
 def _identity(path: Path) -> tuple[Path, tuple[int, ...]]:
     """Return the whole path, and what tells the file from another one at the same place."""
     try:
-        found = path.resolve().stat()
+        status = path.resolve().stat()
     except (OSError, ValueError):  # a name that no file can have
         return path, ()
-    return path.resolve(), (found.st_mtime_ns, found.st_size, found.st_ino)
+    return path.resolve(), (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 @functools.lru_cache(maxsize=8)
 def _made(given: str) -> Manifold:
     """Return what a user's function makes, called once."""
-    made = call_named(given.removeprefix("py:"))
+    made = import_from_string(given.removeprefix("py:"))()
     require(callable(made), f"expected {given} to return a manifold, got {type(made).__name__}")
     return cast(Manifold, made)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -52,8 +53,16 @@ class TangentSpace:
         )
         if tolerance is None:
             tolerance = rounding(vectors.dtype, vectors.shape[2])
-        found = [_basis(one, tolerance) for one in to_float64(vectors)]
-        return cls(*(torch.stack(column) for column in zip(*found, strict=True)))
+        bases = [_basis(matrix, tolerance) for matrix in to_float64(vectors)]
+        return cls(*(torch.stack(column) for column in zip(*bases, strict=True)))
+
+    @classmethod
+    def concat(cls, spaces: Sequence[TangentSpace]) -> TangentSpace:
+        """Return the spaces of several batches as one."""
+        return cls(
+            torch.cat([space.basis for space in spaces]),
+            torch.cat([space.rank for space in spaces]),
+        )
 
     @property
     def random_level(self) -> Tensor:
@@ -63,8 +72,8 @@ class TangentSpace:
     def project(self, values: Tensor) -> Tensor:
         """Return the part of maps `(B, *S)` that lies in the tangent space, in float64."""
         flat = to_float64(values).flatten(1)
-        parts = [basis @ (basis.T @ one) for basis, one in zip(self.basis, flat, strict=True)]
-        return torch.stack(parts).view(values.shape)
+        projections = [basis @ (basis.T @ row) for basis, row in zip(self.basis, flat, strict=True)]
+        return torch.stack(projections).view(values.shape)
 
     def content(self, values: Tensor) -> Tensor:
         """Return the tangential content |P v| / |v| of maps `(B, *S)`, from 0 to 1, `(B,)`.
@@ -75,7 +84,7 @@ class TangentSpace:
             Simpson et al. 2024, arXiv 2503.08240 (mu_x); Bordt et al. 2022, arXiv 2206.07387.
         """
         flat = to_float64(values).flatten(1)
-        inside = [(basis.T @ one).norm() for basis, one in zip(self.basis, flat, strict=True)]
+        inside = [(basis.T @ row).norm() for basis, row in zip(self.basis, flat, strict=True)]
         content = (torch.stack(inside) / l2_norm(values)).clamp(max=1.0)
         return content.masked_fill(self.rank == 0, math.nan)
 
@@ -104,18 +113,25 @@ class Manifold(Protocol):
     """From inputs `(B, *S)` to the tangent spaces of the data's manifold there.
 
     A plain function of this shape will do. What it gives for an input must not depend on the
-    others. Optional: `check(inputs)`, which raises `NotApplicableError` where it does not fit them.
+    others. One that does not fit all inputs is a `CheckedManifold` as well.
     """
 
     def __call__(self, inputs: Tensor) -> TangentSpace:
         """Return the tangent space at each input, d being the number of its values."""
 
 
+@runtime_checkable
+class CheckedManifold(Protocol):
+    """A manifold that says which inputs it fits."""
+
+    def check(self, inputs: Tensor) -> None:
+        """Raise `NotApplicableError` where the manifold does not fit the inputs."""
+
+
 def check_manifold(manifold: Manifold, inputs: Tensor) -> None:
     """Raise `NotApplicableError` where a manifold says that it does not fit the inputs."""
-    check = getattr(manifold, "check", None)
-    if check is not None:
-        check(inputs)
+    if isinstance(manifold, CheckedManifold):
+        manifold.check(inputs)
 
 
 def check_shape(shape: torch.Size, inputs: Tensor) -> None:
@@ -131,16 +147,22 @@ def spaces_at(manifold: Manifold, inputs: Tensor) -> TangentSpace:
     """Return the tangent spaces at inputs `(B, *S)`, checked, on their device."""
     check_manifold(manifold, inputs)
     with torch.no_grad():
-        found = cast(object, manifold(inputs.detach()))
-    wanted = inputs.flatten(1).shape
-    if not isinstance(found, TangentSpace) or found.basis.shape[:2] != wanted:
-        came = tuple(found.basis.shape) if isinstance(found, TangentSpace) else type(found).__name__
+        returned = cast(object, manifold(inputs.detach()))
+    expected = inputs.flatten(1).shape
+    if not isinstance(returned, TangentSpace) or returned.basis.shape[:2] != expected:
+        actual = (
+            tuple(returned.basis.shape)
+            if isinstance(returned, TangentSpace)
+            else type(returned).__name__
+        )
         raise UnilensError(
-            f"expected the manifold to give a TangentSpace with a basis {tuple(wanted)} x k, got "
-            f"{came}"
+            f"expected the manifold to give a TangentSpace with a basis {tuple(expected)} x k, got "
+            f"{actual}"
         )
     like = to_float64(inputs[:0])
-    space = TangentSpace(found.basis.to(like.dtype).to(like.device), torch.as_tensor(found.rank))
+    space = TangentSpace(
+        returned.basis.to(like.dtype).to(like.device), torch.as_tensor(returned.rank)
+    )
     _check_orthonormal(space, len(inputs))
     return TangentSpace(space.basis, space.rank.to(like.device))
 

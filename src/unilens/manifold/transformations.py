@@ -40,15 +40,8 @@ class Transformations:
         """Return the tangent spaces; see `Manifold`."""
         self.check(inputs)
         epsilon = torch.finfo(inputs.dtype).eps
-        found = [
-            TangentSpace.spanned_by(
-                _directions(to_float64(one), epsilon).unsqueeze(0), _MARGIN * epsilon
-            )
-            for one in inputs
-        ]
-        return TangentSpace(
-            torch.cat([one.basis for one in found]), torch.cat([one.rank for one in found])
-        )
+        directions = [_directions(to_float64(image), epsilon) for image in inputs]
+        return TangentSpace.spanned_by(torch.stack(directions), _MARGIN * epsilon)
 
 
 def _directions(image: Tensor, epsilon: float) -> Tensor:
@@ -71,7 +64,7 @@ def _directions(image: Tensor, epsilon: float) -> Tensor:
     channels = torch.eye(len(image), dtype=image.dtype, device=image.device)[:, :, None, None]
     lit = [*channels.expand(-1, *image.shape), *(channels * image)]
     least = _MARGIN * epsilon * float(image.norm())
-    return torch.stack([_unit(one.flatten(), least) for one in (*moved, *lit)], dim=1)
+    return torch.stack([_unit(direction.flatten(), least) for direction in (*moved, *lit)], dim=1)
 
 
 def _unit(direction: Tensor, least: float) -> Tensor:

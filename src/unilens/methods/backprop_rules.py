@@ -19,7 +19,8 @@ from .._engine.activations import (
     Rule,
     own_functions,
 )
-from .._engine.evaluator import Evaluator, PassCount, Run
+from .._engine.calls import Run
+from .._engine.evaluator import Evaluator, PassCount
 from .._engine.plans import MODEL_ERRORS
 from .._ops.precision import to_float64
 from .._validation.inputs import not_differentiable, quantised

@@ -8,13 +8,13 @@ from typing import Any, cast, overload
 from torch import Tensor, nn
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import Parts, pack
+from .._engine.packing import MultiInputs, pack
 from .._validation.inputs import Target
 from ..attribution import Attribution
 from ..baselines import PerInput
 from ..errors import require
 from ..explainer import Explainer, with_outputs
-from ..multi_input import PartsAttribution, to_tensors
+from ..multi_input import MultiInputAttribution, to_tensors
 from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
 
@@ -38,7 +38,7 @@ def explain(
 @overload
 def explain(
     model: nn.Module | Evaluator,
-    inputs: Parts,
+    inputs: MultiInputs,
     method: str = "uni",
     target: Target = None,
     *,
@@ -46,12 +46,12 @@ def explain(
     outputs: str | None = None,
     channels: str | int = "auto",
     **settings: Any,
-) -> PartsAttribution: ...
+) -> MultiInputAttribution: ...
 
 
 def explain(
     model: nn.Module | Evaluator,
-    inputs: Tensor | Parts,
+    inputs: Tensor | MultiInputs,
     method: str = "uni",
     target: Target = None,
     *,
@@ -59,15 +59,15 @@ def explain(
     outputs: str | None = None,
     channels: str | int = "auto",
     **settings: Any,
-) -> Attribution | PartsAttribution:
+) -> Attribution | MultiInputAttribution:
     """Explain what a model saw in each input.
 
     Args:
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
         inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which it is
-            called by keyword, or a tuple, by position. Integers and truths among the parts, and
-            what is wrapped in `unilens.multi_input.Held`, are held fixed. Arrays, frames and sparse
-            matrices of other libraries are copied to the model's device.
+            called by keyword, or a tuple, by position. Integers and truths among them, and what is
+            wrapped in `unilens.multi_input.Frozen`, stay fixed. Arrays, frames and sparse matrices
+            of other libraries are copied to the model's device.
         method: a name in `unilens.methods()`.
         target: class index or label, one for all or one per input, in a list, tensor, array or
             column; None for the predicted class.
@@ -109,7 +109,7 @@ def explain(
     return attribution.with_provenance(method=method)
 
 
-def _of_parts(settings: Mapping[str, Any], inputs: Tensor | Parts) -> dict[str, Any]:
+def _of_parts(settings: Mapping[str, Any], inputs: Tensor | MultiInputs) -> dict[str, Any]:
     """Return settings that may be given for every part as methods take them."""
     read = {"baseline": PerInput, "references": lambda given: _references(given, inputs)}
     return {
@@ -118,12 +118,12 @@ def _of_parts(settings: Mapping[str, Any], inputs: Tensor | Parts) -> dict[str, 
     }
 
 
-def _references(given: Parts, inputs: Tensor | Parts) -> Tensor:
+def _references(given: MultiInputs, inputs: Tensor | MultiInputs) -> Tensor:
     """Return references that came in parts `(R, D)`, in the order of the inputs' parts."""
     require(
         isinstance(inputs, (Mapping, tuple)),
         f"expected references of shape (R, *S) beside inputs of one tensor, got "
         f"{type(given).__name__}; pass a tensor",
     )
-    input_spec = pack(to_tensors(cast(Parts, inputs))).input_spec
+    input_spec = pack(to_tensors(cast(MultiInputs, inputs))).input_spec
     return input_spec.read("references", to_tensors(given))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import diagnostics
 from .._engine.axes import Axes, channels_first
 from .._engine.evaluator import Evaluator
-from .._engine.packing import Parts
+from .._engine.packing import MultiInputs
 from .._engine.score_gradient import ScoreGradient
 from .._ops.random import standard_normal
 from ..attribution import Attribution
@@ -22,7 +22,7 @@ from ..baselines import Baseline, BaselineResult
 from ..baselines.axes import settings_to_first
 from ..errors import NotApplicableError
 from ..explainer import ExplainContext, evaluator_of, to_first
-from ..multi_input import PartsAttribution, measure_diagnostics
+from ..multi_input import MultiInputAttribution, measure_diagnostics
 from ..path_attribution import PathAttribution, Steps
 from ..scores import resolve as resolve_score
 
@@ -30,8 +30,8 @@ from ..scores import resolve as resolve_score
 def stability(
     method: PathAttribution,
     model: nn.Module | Evaluator,
-    inputs: Tensor | Parts,
-    attribution: Attribution | PartsAttribution,
+    inputs: Tensor | MultiInputs,
+    attribution: Attribution | MultiInputAttribution,
     steps: Sequence[int] = (1, 15, 30),
 ) -> dict[str, Tensor]:
     """Return how stable a map is in n_steps, from the same baseline.
@@ -46,9 +46,9 @@ def stability(
     Returns:
         By name `stability_<few>_<most>`, Spearman correlations `(B,)` of unsigned maps.
     """
-    if isinstance(attribution, PartsAttribution):
+    if isinstance(attribution, MultiInputAttribution):
         measure = functools.partial(stability, method, steps=steps)
-        return measure_diagnostics(measure, model, cast(Parts, inputs), attribution)
+        return measure_diagnostics(measure, model, cast(MultiInputs, inputs), attribution)
     first = _channels_first(method, model, cast(Tensor, inputs), attribution)
     return diagnostics.stability(_maps(first, steps))
 
@@ -114,8 +114,8 @@ def path_steps(
 def curvature(
     method: PathAttribution,
     model: nn.Module | Evaluator,
-    inputs: Tensor | Parts,
-    attribution: Attribution | PartsAttribution,
+    inputs: Tensor | MultiInputs,
+    attribution: Attribution | MultiInputAttribution,
     iterations: int = 10,
 ) -> dict[str, Tensor]:
     """Return the score's top Hessian eigenvalue at baseline and input.
@@ -124,9 +124,9 @@ def curvature(
         `curvature_baseline` and `curvature_input`, each `(B,)`, in score per squared unit of the
         inputs.
     """
-    if isinstance(attribution, PartsAttribution):
+    if isinstance(attribution, MultiInputAttribution):
         measure = functools.partial(curvature, method, iterations=iterations)
-        return measure_diagnostics(measure, model, cast(Parts, inputs), attribution)
+        return measure_diagnostics(measure, model, cast(MultiInputs, inputs), attribution)
     first = _channels_first(method, model, cast(Tensor, inputs), attribution)
     score = resolve_score(method.score, first.evaluator)
     gradient = ScoreGradient(first.evaluator, score, attribution.target)

@@ -11,10 +11,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._engine.axes import Axes, channels_first, refuse_channels_of_parts, resolve_axes
+from .._engine.axes import Axes, channels_first, refuse_channels_setting, resolve_axes
 from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
-from .._engine.packing import Parts
+from .._engine.packing import MultiInputs
 from .._ops.precision import to_float64
 from .._validation.inputs import Target, check_inputs, check_seed, check_target
 from .._validation.settings import Settings
@@ -63,7 +63,7 @@ class Metric(Settings, ABC):
     def __call__(
         self,
         model: nn.Module | Evaluator,
-        inputs: Tensor | Parts,
+        inputs: Tensor | MultiInputs,
         attribution: Attribution | Tensor | MapsOfParts,
         *,
         method: str | Explainer | MapFunction | None = None,
@@ -83,7 +83,7 @@ class Metric(Settings, ABC):
         """
         began, seed = time.perf_counter(), check_seed(seed)
         if isinstance(inputs, (Mapping, tuple)):
-            refuse_channels_of_parts(channels)
+            refuse_channels_setting(channels)
             named = method if isinstance(method, str) or hasattr(method, "passes") else None
             return measure_parts(
                 lambda part, values, maps, aim, rows: self(
@@ -212,7 +212,7 @@ metrics: Registry[Metric] = Registry("metric")
 
 def evaluate(
     model: nn.Module | Evaluator,
-    inputs: Tensor | Parts,
+    inputs: Tensor | MultiInputs,
     attribution: Attribution | Tensor | MapsOfParts,
     metric: str = "mu_fidelity",
     *,

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor, nn
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import Parts, pack
+from .._engine.packing import MultiInputs, pack
 from .._ops.fields import chosen
 from .._validation.inputs import Target
 from ..attribution import Attribution
 from ..errors import NotApplicableError
 from ..multi_input import (
-    PartsAttribution,
+    MultiInputAttribution,
     check_rows,
     each_group,
     joined_entries,
     joined_rows,
-    read_parts,
+    read_inputs,
     target_of,
     to_tensors,
 )
@@ -28,7 +28,7 @@ from ..multi_input import (
 if TYPE_CHECKING:
     from .measurement import Measurement
 
-MapsOfParts = PartsAttribution | Parts
+MapsOfParts = MultiInputAttribution | MultiInputs
 """What `unilens.explain` gave for several inputs, or maps in their structure, each `(B, *S)`."""
 Measure = Callable[[Evaluator, Tensor, Attribution | Tensor, Target, Tensor], "Measurement"]
 
@@ -36,7 +36,7 @@ Measure = Callable[[Evaluator, Tensor, Attribution | Tensor, Target, Tensor], "M
 def measure_parts(
     measure: Measure,
     model: nn.Module | Evaluator,
-    inputs: Parts,
+    inputs: MultiInputs,
     attribution: object,
     target: Target,
     beside: Mapping[str, object],
@@ -57,10 +57,10 @@ def measure_parts(
                 f"expected no {name} where inputs come in parts, got {type(given).__name__}; leave "
                 "it out"
             )
-    packed = pack(read_parts(inputs, model))
-    known = attribution.whole if isinstance(attribution, PartsAttribution) else None
+    packed = pack(read_inputs(inputs, model))
+    known = attribution.whole if isinstance(attribution, MultiInputAttribution) else None
     separate = isinstance(attribution, (Mapping, tuple))
-    given = to_tensors(cast(Parts, attribution)) if separate else attribution
+    given = to_tensors(cast(MultiInputs, attribution)) if separate else attribution
     maps = known if known is not None else packed.input_spec.read("maps", given)
     check_rows("maps", maps.values if isinstance(maps, Attribution) else maps, packed)
     found, rows = each_group(

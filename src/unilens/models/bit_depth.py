@@ -94,8 +94,8 @@ def warn_if_black_or_white(counts: list[int], name: str) -> None:
         name: what the warning calls the picture.
     """
     share = 0.99 * sum(counts)
-    for shade, part in (("black", counts[:16]), ("white", counts[240:])):
-        if sum(part) >= share:
+    for shade, pixels in (("black", counts[:16]), ("white", counts[240:])):
+        if sum(pixels) >= share:
             warnings.warn(
                 f"{name} comes out nearly {shade}; if it should not, {_REMEDY}",
                 UnilensWarning,

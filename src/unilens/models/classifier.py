@@ -73,7 +73,9 @@ class Preprocessing:
             steps.append(f"shorter side to {self.resize} pixels ({self.interpolation})")
         if self.transform is None and self.resize != self.size:
             steps.append(f"cropped to {height} x {width}")
-        mean, std = (", ".join(f"{value:.4g}" for value in part) for part in (self.mean, self.std))
+        mean, std = (
+            ", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std)
+        )
         return f"{'; '.join(steps)}; mean {mean}; standard deviation {std}"
 
 

@@ -144,8 +144,8 @@ def _read(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         count = re.search(r"\((\d+) pixels\)", str(error))
         warned = isinstance(error, Image.DecompressionBombWarning)
-        came = f"{int(count[1]) / 1e6:.0f} mega" if count and warned else "far more "
-        raise UnilensError(_too_large(name, came)) from None
+        actual = f"{int(count[1]) / 1e6:.0f} mega" if count and warned else "far more "
+        raise UnilensError(_too_large(name, actual)) from None
     except (UnilensError, UnilensWarning):
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
@@ -215,8 +215,8 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def _too_large(name: str, came: str) -> str:
+def _too_large(name: str, actual: str) -> str:
     return (
-        f"expected an image of at most {MAX_PIXELS // 10**6} megapixels, but {name} has {came}"
+        f"expected an image of at most {MAX_PIXELS // 10**6} megapixels, but {name} has {actual}"
         "pixels; scale it down first"
     )

@@ -36,25 +36,25 @@ class Labelled:
         if re.fullmatch(r"\d+", name.strip()):
             return int(name)
         names = classes_by_name(self.labels)
-        found = names.get(fold(name), ())
-        if len(found) > 1:
+        classes = names.get(fold(name), ())
+        if len(classes) > 1:
             raise UnilensError(
-                f"the label {name!r} names classes {', '.join(map(str, found))}; pass one of the "
+                f"the label {name!r} names classes {', '.join(map(str, classes))}; pass one of the "
                 "numbers"
             )
-        if not found:
+        if not classes:
             remedy = (
                 "Or pass the class index." if names else "The model has no labels: pass an index."
             )
             raise UnknownNameError("label", name, names, remedy)
         if self._is_binary:
             require(
-                found[0] == 1,
+                classes[0] == 1,
                 f"expected the label {self.label(0)!r}, which the model's only output is about, "
                 f"got {name!r}; explain that one, and read the map with the opposite sign",
             )
             return 0
-        return found[0]
+        return classes[0]
 
     @property
     def _is_binary(self) -> bool:
@@ -66,8 +66,8 @@ def classes_by_name(labels: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
     """Return the classes that have a name, by all names of all classes, folded."""
     names: dict[str, tuple[int, ...]] = {}
     for index, label in enumerate(labels):
-        for one in sorted({fold(part) for part in (label, *label.split(","))}):
-            names[one] = (*names.get(one, ()), index)
+        for name in sorted(set(map(fold, (label, *label.split(","))))):
+            names[name] = (*names.get(name, ()), index)
     return MappingProxyType(names)
 
 

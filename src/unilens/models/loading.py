@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._validation.imports import import_from_string
 from ..errors import UnilensError, UnknownNameError, first_line
-from ..named_functions import call_named
 from ..registry import Card, Registry
 from .classifier import PixelClassifier, Preprocessing
 from .preprocessing import of_timm, of_torchvision, of_transformers
@@ -39,7 +39,7 @@ def load_model(
 
     Raises:
         UnknownNameError: no such model.
-        UnilensError: its package, weights or device are not to be had; the message says which.
+        UnilensError: its package, weights or device are missing; the message says which.
     """
     check_model_name(name)
     prefix, colon, rest = name.partition(":")
@@ -72,13 +72,13 @@ def _efficientnet_lite(number: int, size: int, *, pretrained: bool = True) -> Pi
     network = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False)
     if pretrained:
         weights = torch.load(_lite_weights(number), map_location="cpu", weights_only=True)
-        own = network.state_dict()
-        if [value.shape for value in weights.values()] != [value.shape for value in own.values()]:
+        state = network.state_dict()
+        if [value.shape for value in weights.values()] != [value.shape for value in state.values()]:
             raise UnilensError(
                 f"the weights of efficientnet-lite{number} do not fit timm {timm.__version__}; "
                 "please report this"
             )
-        network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+        network.load_state_dict(dict(zip(state, weights.values(), strict=True)))
     preprocessing = Preprocessing(
         size=(size, size), resize=size + 32, mean=(127 / 255,) * 3, std=(128 / 255,) * 3
     )
@@ -182,7 +182,7 @@ class _Logits(nn.Module):
 
 
 def _python(place: str, pretrained: bool) -> PixelClassifier:
-    made = call_named(place)
+    made = import_from_string(place)()
     if isinstance(made, PixelClassifier):
         return made
     if not isinstance(made, nn.Module):

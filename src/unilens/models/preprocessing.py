@@ -143,8 +143,8 @@ class _Processor:
         result = dict(self.processor(images=image, return_tensors="pt"))
         values = result.get("pixel_values")
         if not isinstance(values, Tensor) or values.ndim != 4 or len(values) != 1:
-            came = ", ".join(f"{key} {tuple(value.shape)}" for key, value in result.items())
-            raise UnilensError(f"expected pixel_values of shape (1, C, H, W), got {came}")
+            actual = ", ".join(f"{key} {tuple(value.shape)}" for key, value in result.items())
+            raise UnilensError(f"expected pixel_values of shape (1, C, H, W), got {actual}")
         return values[0]
 
 

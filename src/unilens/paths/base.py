@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._engine.evaluator import Evaluation, Evaluator
 from .._engine.score_gradient import ScoreGradient
-from .._validation.settings import Settings, check_part
+from .._validation.settings import Settings, check_component
 from ..baselines.base import Baseline, BaselineResult
 from ..quadrature import Quadrature
 from ..registry import Registry
@@ -115,7 +115,7 @@ def to_path(given: object) -> Path:
     """Return the path of a function; a path stays itself."""
     if isinstance(given, Path):
         return given
-    check_part("path", given)
+    check_component("path", given)
     return FunctionPath(cast(Callable[..., Iterator[PathChunk]], given))
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import by_part
+from .._engine.packing import map_inputs
 from .._engine.score_gradient import ScoreGradient
 from .._validation.settings import check_choice, check_number
 from ..baselines.base import BaselineResult
@@ -62,7 +62,7 @@ class BlurPath(Path):
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the inputs have no dimension of space."""
-        by_part(model, checked_space, inputs)
+        map_inputs(model, checked_space, inputs)
 
     def curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
         """Return the blurs of the end; see `Path`."""
@@ -83,7 +83,7 @@ class BlurPath(Path):
             yield PathChunk(fraction.flatten(), points, gradient(points), step * slope)
 
     def _blurred(self, model: Evaluator, end: Tensor, sigma: Tensor, slope: bool = False) -> Tensor:
-        return by_part(
+        return map_inputs(
             model,
             lambda part: gaussian_blur(part, sigma, self.boundary, slope=slope),
             end,

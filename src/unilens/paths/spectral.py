@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import by_part
+from .._engine.packing import map_inputs
 from .._ops.precision import to_float64
 from .._validation.settings import check_choice
 from ..baselines.base import BaselineResult
@@ -56,7 +56,7 @@ class SpectralPath(Path):
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless an input is a matrix or several."""
-        by_part(model, _checked_matrices, inputs)
+        map_inputs(model, _checked_matrices, inputs)
 
     def curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
         """Return the curve from start to end; see `Path`."""
@@ -66,11 +66,11 @@ class SpectralPath(Path):
             ways.append(self._way(difference))
             return difference
 
-        by_part(model, decomposed, end - start.values)
+        map_inputs(model, decomposed, end - start.values)
 
         def points(fraction: Tensor) -> Tensor:
             each = iter(ways)
-            return start.values + by_part(model, lambda part: next(each)(fraction), end)
+            return start.values + map_inputs(model, lambda part: next(each)(fraction), end)
 
         return points
 

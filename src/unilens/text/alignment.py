@@ -55,7 +55,9 @@ def words_between_spaces(text: str, offsets: Sequence[tuple[int, int]]) -> tuple
     """Return the number of the word of each token; words are what white space divides."""
     number, last, numbers = -1, 0, []
     for start, end in offsets:
-        number += number < 0 or any(one.isspace() for one in text[max(last - 1, 0) : start])
+        number += number < 0 or any(
+            character.isspace() for character in text[max(last - 1, 0) : start]
+        )
         numbers.append(number)
         last = end
     return tuple(numbers)
@@ -64,9 +66,9 @@ def words_between_spaces(text: str, offsets: Sequence[tuple[int, int]]) -> tuple
 def _folded(text: str) -> tuple[str, list[int]]:
     """Return a text without case and accents, and where in the text its characters come from."""
     folded, origins = "", []
-    for place, one in enumerate(text):
-        plain = unicodedata.normalize("NFKD", one).casefold()
-        kept = "".join(part for part in plain if not unicodedata.combining(part))
+    for place, character in enumerate(text):
+        plain = unicodedata.normalize("NFKD", character).casefold()
+        kept = "".join(mark for mark in plain if not unicodedata.combining(mark))
         folded += kept
         origins += [place] * len(kept)
     return folded, [*origins, len(text)]

@@ -59,13 +59,13 @@ class TextAttribution:
         offsets = self.tokens.word_offsets if words else self.tokens.offsets
         values = (self.word_values if words else self.token_values).tolist()
         text, done = self.tokens.text, 0
-        found: list[tuple[str, float | None]] = []
+        pieces: list[tuple[str, float | None]] = []
         for (start, end), value in zip(offsets, values, strict=True):
-            if start < done and found and found[-1][1] is not None:
-                before, so_far = found.pop()
-                found.append((before + text[done:end], so_far + value))
+            if start < done and pieces and pieces[-1][1] is not None:
+                before, so_far = pieces.pop()
+                pieces.append((before + text[done:end], so_far + value))
             else:
-                found += [(text[done:start], None)] if start > done else []
-                found.append((text[start:end], value))
+                pieces += [(text[done:start], None)] if start > done else []
+                pieces.append((text[start:end], value))
             done = max(done, end)
-        return found + ([(text[done:], None)] if done < len(text) else [])
+        return pieces + ([(text[done:], None)] if done < len(text) else [])

@@ -97,7 +97,7 @@ class TextClassifier(Labelled):
         read, tokens, places = read_tokens(self.tokenizer, text)
         ids = torch.tensor([read["input_ids"]], device=self._device)
         self._check_vocabulary(ids)
-        held = {
+        frozen = {
             name: torch.tensor([values], device=self._device)
             for name, values in read.items()
             if name in self.tokenizer.model_input_names
@@ -105,8 +105,8 @@ class TextClassifier(Labelled):
             and _takes(self.network, name)
         }
         network = own_copy(self.network)
-        expected = self._logits(network, ids, held, ids.shape[1] - len(places))
-        model = self._at_embeddings(network, ids, places, held, expected)
+        expected = self._logits(network, ids, frozen, ids.shape[1] - len(places))
+        model = self._at_embeddings(network, ids, places, frozen, expected)
         self.single_output = model.single_output = expected.shape[-1] == 1
         notes = notes_on_length(self.network, ids.shape[1])
         return EncodedText(tokens, model, model.embeddings, notes)
@@ -138,7 +138,7 @@ class TextClassifier(Labelled):
         )
 
     def _logits(
-        self, network: nn.Module, ids: Tensor, held: Mapping[str, Tensor], added: int
+        self, network: nn.Module, ids: Tensor, frozen: Mapping[str, Tensor], added: int
     ) -> Tensor:
         """Return the logits `(1, K)` from the ids `(1, N)`."""
         count, kind = ids.shape[1], type(network).__name__
@@ -148,12 +148,12 @@ class TextClassifier(Labelled):
                 return torch.cat([values[:, : most - 1], values[:, -1:]], 1)
 
             bounds = nullcontext() if ids.device.type == "cpu" else LookupsInBounds()
-            given = {name: cut(values) for name, values in held.items()}
+            given = {name: cut(values) for name, values in frozen.items()}
             with torch.no_grad(), bounds:
                 return network(input_ids=cut(ids), **given)
 
         try:
-            found = run(count)
+            result = run(count)
         except Exception as error:  # models fail in ways of their own: index, shape, assertion
             if out_of_memory(error):
                 raise UnilensError(
@@ -166,7 +166,7 @@ class TextClassifier(Labelled):
                 else f"expected a classifier that runs on what the tokenizer gives, got {kind}: "
                 f"{first_line(error)}"
             ) from error
-        logits = logits_of(found, network)
+        logits = logits_of(result, network)
         check_outputs(logits, 1)
         require(
             bool(logits.isfinite().all()),
@@ -180,16 +180,18 @@ class TextClassifier(Labelled):
         network: nn.Module,
         ids: Tensor,
         places: list[int],
-        held: Mapping[str, Tensor],
+        frozen: Mapping[str, Tensor],
         expected: Tensor,
     ) -> AtEmbeddings:
         """Return the model at its embeddings, checked to give the expected logits `(1, K)`."""
         kind, why = type(network).__name__, ""
-        own = torch.tensor(places, device=ids.device)
+        positions = torch.tensor(places, device=ids.device)
         marks = {name: getattr(self.tokenizer, f"{name}_token_id", None) for name in _REPLACEMENTS}
         for by_ids in (False, True):
             try:
-                model = AtEmbeddings(network, ids[0], own, held, self.labels, marks, by_ids=by_ids)
+                model = AtEmbeddings(
+                    network, ids[0], positions, frozen, self.labels, marks, by_ids=by_ids
+                )
                 with torch.no_grad():
                     logits = model(model.embeddings)
                 check_outputs(logits, 1)
@@ -227,7 +229,9 @@ def _unwrapped(network: nn.Module) -> nn.Module:
 def _takes(network: nn.Module, name: str) -> bool:
     """Return whether a network takes an input of this name."""
     known = inspect.signature(network.forward).parameters.values()
-    return any(one.name == name or one.kind is one.VAR_KEYWORD for one in known)
+    return any(
+        parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in known
+    )
 
 
 _REPLACEMENTS = ("pad", "mask")

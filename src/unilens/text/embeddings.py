@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from .._engine.isolation import private_copy
+from .._engine.copying import private_copy
 from ..errors import UnilensError, require
 from ..models.labels import Labelled
 
@@ -53,7 +53,7 @@ class AtEmbeddings(Labelled, nn.Module):
         network: nn.Module,
         ids: Tensor,
         places: Tensor,
-        held: Mapping[str, Tensor],
+        frozen: Mapping[str, Tensor],
         labels: tuple[str, ...] = (),
         replacements: Mapping[str, int | None] | None = None,
         *,
@@ -62,7 +62,7 @@ class AtEmbeddings(Labelled, nn.Module):
         super().__init__()
         self.network = _with_replaceable_lookups(network) if by_ids else network
         self.labels, self.by_ids = labels, by_ids
-        self.held, self.replacements = dict(held), dict(replacements or {})
+        self.held, self.replacements = dict(frozen), dict(replacements or {})
         self.training = False
         self.one_at_a_time = padding_id(network) is None
         self.register_buffer("ids", ids.unsqueeze(0))
@@ -127,30 +127,30 @@ def embedding_layer(network: nn.Module) -> nn.Module:
 def embed(network: nn.Module, ids: Tensor) -> Tensor:
     """Return what the embedding layer gives for ids `(B, N)`: `(B, N, E)`."""
     layer = embedding_layer(network)
-    found: Any = layer(ids)
-    found = found[0] if isinstance(found, tuple) else found  # I-BERT's come with a scale
-    fits = isinstance(found, Tensor) and found.shape[:-1] == ids.shape
+    embeddings = layer(ids)
+    if isinstance(embeddings, tuple):  # I-BERT's come with a scale
+        embeddings = embeddings[0]
+    fits = isinstance(embeddings, Tensor) and embeddings.shape[:-1] == ids.shape
     require(
         fits,
         f"expected an embedding layer that gives one vector per token, got "
         f"{type(layer).__name__}; it cannot be explained by token",
     )
-    embeddings: Tensor = found.detach()
-    return embeddings
+    return cast(Tensor, embeddings.detach())
 
 
-def logits_of(found: object, network: nn.Module) -> Tensor:
+def logits_of(result: object, network: nn.Module) -> Tensor:
     """Return the logits in what a network gives: an output of transformers, a tuple or a tensor.
 
     Raises:
         UnilensError: there are none.
     """
-    first = found[0] if isinstance(found, tuple) else found
-    logits = first if isinstance(first, Tensor) else getattr(found, "logits", None)
+    first = result[0] if isinstance(result, tuple) else result
+    logits = first if isinstance(first, Tensor) else getattr(result, "logits", None)
     if not isinstance(logits, Tensor):
         raise UnilensError(
             "expected a sequence classifier that takes inputs_embeds, got "
-            f"{type(network).__name__}: its output, a {type(found).__name__}, has no logits"
+            f"{type(network).__name__}: its output, a {type(result).__name__}, has no logits"
         )
     return logits
 
@@ -161,7 +161,9 @@ def own_copy(network: nn.Module) -> nn.Module:
     A pass may change the network: BigBird leaves its sparse attention for good at a short text, and
     a table with a `max_norm` is written to.
     """
-    written = any(getattr(part, "max_norm", None) is not None for part in network.modules())
+    written = any(
+        getattr(submodule, "max_norm", None) is not None for submodule in network.modules()
+    )
     try:
         return private_copy(network, own_weights=written)
     except UnilensError:

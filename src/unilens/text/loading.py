@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from .._validation.imports import import_from_string
 from ..errors import UnilensError, UnknownNameError, first_line
 from .classifier import TextClassifier
 
@@ -48,7 +48,7 @@ def _hugging_face(repo: str) -> TextClassifier:
     try:
         with _quiet(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(repo)
-            network, found = transformers.AutoModelForSequenceClassification.from_pretrained(
+            network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
                 repo, output_loading_info=True
             )
     except Exception as error:  # hubs raise whatever their network libraries raise
@@ -61,7 +61,7 @@ def _hugging_face(repo: str) -> TextClassifier:
             f"expected hf:{repo} to come with its tokenizer, got one that knows no words; save "
             "the tokenizer beside the model (tokenizer.save_pretrained)"
         )
-    missing = sorted(found["missing_keys"])
+    missing = sorted(report["missing_keys"])
     if missing:
         raise UnilensError(
             f"expected a trained sequence classifier, but hf:{repo} has no weights for "
@@ -86,14 +86,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 
 def _python(place: str) -> TextClassifier:
-    module_name, _, function_name = place.partition(":")
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-        made = function()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnilensError(
-            f"expected py:package.module:function, but {place!r} cannot be used: {error}"
-        ) from error
+    made = import_from_string(place)()
     if not isinstance(made, TextClassifier):
         raise UnilensError(
             f"expected {place} to return a unilens.text.TextClassifier, got {type(made).__name__}"

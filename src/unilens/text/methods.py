@@ -102,8 +102,10 @@ def build_text_method(
         UnilensError: a setting does not fit.
     """
     entry = text_methods[method]
-    own = {"units": classifier.typical_norm} if "units" in entry.settings_with(settings) else {}
-    return entry(**{**own, **settings})
+    defaults = (
+        {"units": classifier.typical_norm} if "units" in entry.settings_with(settings) else {}
+    )
+    return entry(**{**defaults, **settings})
 
 
 def explain_text(
@@ -142,8 +144,8 @@ def explain_text(
     explainer = build_text_method(classifier, method, settings)
     encoded = classifier.encode(text)
     model = Evaluator(encoded.model, outputs=outputs, channels="first")
-    found = explainer(model, encoded.embeddings, target, seed=seed)
-    label = classifier.label(int(found.target))
+    attribution = explainer(model, encoded.embeddings, target, seed=seed)
+    label = classifier.label(int(attribution.target))
     return TextAttribution(
-        encoded.tokens, label, found.with_provenance(method=method), encoded.notes
+        encoded.tokens, label, attribution.with_provenance(method=method), encoded.notes
     )

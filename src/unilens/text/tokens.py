@@ -80,7 +80,9 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
         word_of = _numbered([words[place] for place in places])
     else:
         pieces = tokenizer.tokenize(text)  # an unknown piece has lost its name among the ids
-        same = tokenizer.convert_tokens_to_ids(pieces) == [read["input_ids"][one] for one in places]
+        same = tokenizer.convert_tokens_to_ids(pieces) == [
+            read["input_ids"][place] for place in places
+        ]
         offsets = align(text, pieces if same else names, tokenizer.unk_token)
         word_of = words_between_spaces(text, offsets)
     return read, Tokens(text, names, tuple(offsets), word_of), places
@@ -106,7 +108,7 @@ def _read_slowly(tokenizer: Any, text: str) -> dict[str, Any]:
     ids, own = read["input_ids"], tokenizer(text, add_special_tokens=False, verbose=False)
     count = len(own["input_ids"])
     starts = range(len(ids) - count + 1)
-    first = next(one for one in starts if ids[one : one + count] == own["input_ids"])
+    first = next(start for start in starts if ids[start : start + count] == own["input_ids"])
     added = [not first <= place < first + count for place in range(len(ids))]
     return {**read, "special_tokens_mask": added}
 

@@ -10,7 +10,7 @@ from typing import cast
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._validation.settings import Settings, check_part
+from .._validation.settings import Settings, check_component
 from ..paths import PathChunk
 from ..quadrature import Quadrature
 from ..registry import Card, Registry
@@ -83,7 +83,7 @@ def to_weighting(given: object) -> Weighting:
     """Return the weighting of a function; a weighting stays itself."""
     if isinstance(given, Weighting):
         return given
-    check_part("weighting", given)
+    check_component("weighting", given)
     return FunctionWeighting(cast(Callable[..., Factors], given))
 
 

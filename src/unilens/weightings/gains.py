@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
-from .._engine.packing import by_part
+from .._engine.packing import map_inputs
 from .._ops.precision import expand_like, to_float64
 from .._ops.spatial import has_regions
 from .._validation.settings import check_number
@@ -83,7 +83,7 @@ class Gains(Weighting):
         chunks = iter(chunks)
         first = next(chunks)
         chunks = itertools.chain([first], chunks)
-        of_images = by_part(
+        of_images = map_inputs(
             model, lambda part: torch.full_like(part, has_regions(part)), first.points[0].detach()
         )
         if not of_images.any():
@@ -104,7 +104,7 @@ class Gains(Weighting):
             waiting = gain, expand_like(scale, gain).expand_as(gain)
         assert waiting is not None
         gain, scale = waiting
-        regions = by_part(model, self._averaged, integral)
+        regions = map_inputs(model, self._averaged, integral)
         yield regions + gain * scale, torch.ones_like(gain)
 
     def _averaged(self, values: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from ..._engine.copying import private_copy
 from ..._engine.evaluator import Evaluator
-from ..._engine.isolation import private_copy
 from ...errors import NotApplicableError, UnilensError, first_line, require
 from ...explainer import Explainer
 from ...methods import methods

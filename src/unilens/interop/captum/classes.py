@@ -17,6 +17,7 @@ from ..._validation.inputs import read_target
 from ...baselines import Baseline
 from ...baselines.per_input import PerInput, as_baseline
 from ...errors import UnilensError, first_line, require
+from ...explainer import Method
 from ...methods import explain, methods
 from ...multi_input import to_tensors
 from ...path_attribution import PathAttribution
@@ -71,7 +72,7 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
 
     def has_convergence_delta(self) -> bool:
         """Whether the values add up to the change of the output in theory."""
-        return bool(getattr(self._explainer, "complete", False))
+        return isinstance(self._explainer, Method) and self._explainer.complete
 
     @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
     def attribute(
@@ -113,29 +114,29 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
             "leave return_convergence_delta out",
         )
         several = isinstance(inputs, tuple)
-        parts = _tensors(inputs if isinstance(inputs, tuple) else (inputs,), self.forward_func)
-        _check_inputs(parts)
+        tensors = _tensors(inputs if isinstance(inputs, tuple) else (inputs,), self.forward_func)
+        _check_inputs(tensors)
         extra = () if additional_forward_args is None else additional_forward_args
         extra = _tensors(extra if isinstance(extra, tuple) else (extra,), self.forward_func)
-        index = _index(target, self.forward_func, (*parts, *extra))
-        alone = not several and parts[0].ndim > 1 and not extra
+        index = _index(target, self.forward_func, (*tensors, *extra))
+        alone = not several and tensors[0].ndim > 1 and not extra
         if baselines is not None:
-            settings["baseline"] = _compared_with(baselines, len(parts), alone)
-        found: Any = explain(
+            settings["baseline"] = _compared_with(baselines, len(tensors), alone)
+        attribution: Any = explain(
             Evaluator(
                 _outputs(self.forward_func, index is None),
                 chunk=internal_batch_size,
                 outputs=self.outputs,
             ),
-            parts[0] if alone else (*parts, *map(Frozen, extra)),
+            tensors[0] if alone else (*tensors, *map(Frozen, extra)),
             self.method,
             index,
             seed=self.seed,
             **{**self.settings, **settings},
         )
-        values = (found.values,) if alone else found.values[: len(parts)]
+        values = (attribution.values,) if alone else attribution.values[: len(tensors)]
         given = values if several else values[0]
-        return (given, -found.completeness_gap) if return_convergence_delta else given
+        return (given, -attribution.completeness_gap) if return_convergence_delta else given
 
     def attribute_future(self) -> None:
         """Raise: attributions are not made in the background."""
@@ -228,13 +229,13 @@ def _weights(forward: Callable[..., Any]) -> Iterator[Tensor]:
     return iter(owner.parameters() if isinstance(owner, nn.Module) else ())
 
 
-def _check_inputs(parts: tuple[object, ...]) -> None:
-    for part in parts:
-        floating = isinstance(part, Tensor) and part.is_floating_point()
-        came = part.dtype if isinstance(part, Tensor) else type(part).__name__
+def _check_inputs(inputs: tuple[object, ...]) -> None:
+    for value in inputs:
+        floating = isinstance(value, Tensor) and value.is_floating_point()
+        actual = value.dtype if isinstance(value, Tensor) else type(value).__name__
         require(
             floating,
-            f"expected inputs to be floating-point tensors, got {came}; pass what is not to be "
+            f"expected inputs to be floating-point tensors, got {actual}; pass what is not to be "
             "attributed as additional_forward_args, and convert lists with torch.as_tensor",
         )
 
@@ -262,20 +263,24 @@ def _index(
         isinstance(target, list) and target and isinstance(target[0], tuple)
     ):
         shape = _shape_of_outputs(forward, arguments)
-        each = [_flat(one, shape) for one in (target if isinstance(target, list) else [target])]
-        return each if isinstance(target, list) else each[0]
+        indices = [
+            _flat(index, shape) for index in (target if isinstance(target, list) else [target])
+        ]
+        return indices if isinstance(target, list) else indices[0]
     return target  # type: ignore[return-value]
 
 
 def _shape_of_outputs(
     forward: Callable[..., Any], arguments: tuple[object, ...]
 ) -> tuple[int, ...]:
-    weight = next((one for one in _weights(forward) if one.is_floating_point()), None)
+    weight = next(
+        (argument for argument in _weights(forward) if argument.is_floating_point()), None
+    )
     given = [
-        one.to(weight.dtype)
-        if weight is not None and isinstance(one, Tensor) and one.is_floating_point()
-        else one
-        for one in arguments
+        argument.to(weight.dtype)
+        if weight is not None and isinstance(argument, Tensor) and argument.is_floating_point()
+        else argument
+        for argument in arguments
     ]
     try:
         with torch.no_grad():
@@ -288,15 +293,15 @@ def _shape_of_outputs(
 
 def _flat(place: tuple[int, ...], shape: tuple[int, ...]) -> int:
     if len(place) != len(shape) or not all(
-        0 <= one < size for one, size in zip(place, shape, strict=True)
+        0 <= position < size for position, size in zip(place, shape, strict=True)
     ):
         raise UnilensError(
             f"expected target to be an index into outputs of shape (B, {', '.join(map(str, shape))}"
             f"), got {place}"
         )
     index = 0
-    for one, size in zip(place, shape, strict=True):
-        index = index * size + one
+    for position, size in zip(place, shape, strict=True):
+        index = index * size + position
     return index
 
 

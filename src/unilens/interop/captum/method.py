@@ -77,9 +77,9 @@ class CaptumMethod(Method):
         inputs = context.inputs[row : row + 1].to(context.evaluator.dtype).clone().requires_grad_()
         values = self._attributed(method, inputs, int(context.target[row]), seed)
         if not isinstance(values, Tensor) or values.shape != inputs.shape:
-            came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            actual = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise UnilensError(
-                f"expected attributions of the inputs' shape {tuple(inputs.shape)}, got {came}; "
+                f"expected attributions of the inputs' shape {tuple(inputs.shape)}, got {actual}; "
                 "use a method that explains inputs, without return_convergence_delta"
             )
         return values[0].detach()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..._ops.random import seed_for
-from ..._validation.settings import Settings, check_part
+from ..._validation.settings import Settings, check_component
 from ...baselines import Baseline, baselines
 from ...baselines.base import baseline_results, check_single, single, to_baseline
 from ...errors import require
@@ -91,7 +91,7 @@ def imputers_of(fill: FillNames) -> dict[str, Imputer]:
         if isinstance(one, str):
             found[one] = imputers[one]()
         else:
-            check_part("fill", one)
+            check_component("fill", one)
             name = type(one).__name__
             found[name if name not in found else f"{name} {len(found)}"] = one
     return found

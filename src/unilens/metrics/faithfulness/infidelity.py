@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
-from ..._validation.settings import check_count, check_part, check_switch
+from ..._validation.settings import check_component, check_count, check_switch
 from ...registry import Composed
 from ...scores import Score
 from ...scores import resolve as resolve_score
@@ -46,7 +46,7 @@ class Infidelity(Metric):
     score: str | Score = "probability"
 
     def __post_init__(self) -> None:
-        check_part("disturbance", self.disturbance)
+        check_component("disturbance", self.disturbance)
         check_count("samples", self.samples, least=2)
         check_switch("scaled", self.scaled)
         resolve_score(self.score)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
-from ..._validation.settings import check_count, check_part, check_switch
+from ..._validation.settings import check_component, check_count, check_switch
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, to_baseline
 from ...baselines.base import check_single
@@ -250,7 +250,7 @@ class Stability(Metric):
     against: int = 30
 
     def __post_init__(self) -> None:
-        check_part("similarity", self.similarity)
+        check_component("similarity", self.similarity)
         several = isinstance(self.steps, (tuple, list)) and bool(self.steps)
         require(several, f"expected steps to be several whole numbers, got {self.steps!r}")
         for count in self.steps:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import l2_norm
-from ..._validation.settings import check_part
+from ..._validation.settings import check_component
 from ...registry import Composed
 from ..base import metrics
 from ..comparison import Comparison
@@ -42,7 +42,7 @@ class Robustness(Comparison):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_part("perturbation", self.perturbation)
+        check_component("perturbation", self.perturbation)
 
     @property
     def passes(self) -> PassCount:

@@ -16,9 +16,9 @@ from ..._validation.settings import (
     Settings,
     check_bounds,
     check_choice,
+    check_component,
     check_count,
     check_number,
-    check_part,
 )
 from ...errors import UnilensError
 from ...outputs import LOGITS
@@ -241,7 +241,7 @@ class Corrupted(Settings):
     def _change(self) -> Corruption:
         if isinstance(self.corruption, str):
             return corruptions[self.corruption]()
-        check_part("corruption", self.corruption)
+        check_component("corruption", self.corruption)
         return self.corruption
 
     def __call__(self, context: EvalContext) -> Perturbed:

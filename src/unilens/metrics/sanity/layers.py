@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..._engine.axes import users_module
+from ..._engine.copying import private_copy
 from ..._engine.evaluator import Evaluator
-from ..._engine.isolation import private_copy
 from ..._ops.random import seed_for
 from ...errors import NotApplicableError, UnknownNameError
 
