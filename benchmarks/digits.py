@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.transforms.functional import to_pil_image
 
-from unilens.benchmark.tangents.sets import load_split
 from unilens.errors import require
 from unilens.manifold.training import seeded, train
 from unilens.models import PixelClassifier, Preprocessing
@@ -77,6 +76,8 @@ def trained(name: str) -> PixelClassifier:
 
 def main() -> None:
     """Train, and write weights and digits."""
+    from tangent_study.sets import load_split  # beside this script, on the path when it is run
+
     split = load_split("mnist5000")
     images, labels = split.train.values, split.train.labels
     (FOLDER / "photos").mkdir(parents=True, exist_ok=True)

@@ -21,14 +21,14 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "benchmarks")]
 
 from tests.table_models import cancer  # noqa: E402
 from tests.text_models import HELD_OUT, sentiment  # noqa: E402
 
+from tangent_study.sets import load_split  # noqa: E402
 from unilens import Attribution, Evaluator, explain, load_model  # noqa: E402
 from unilens._ops.correlation import spearman  # noqa: E402
-from unilens.benchmark.tangents.sets import load_split  # noqa: E402
 from unilens.manifold.training import seeded, train  # noqa: E402
 from unilens.metrics import MetricCache, metrics  # noqa: E402
 from unilens.models import PixelClassifier, samples  # noqa: E402

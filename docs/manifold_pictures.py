@@ -2,7 +2,7 @@
 
 Run:    python docs/manifold_pictures.py [FOLDER]
 
-FOLDER is one of `unilens manifold score`; its own picture is made smaller, beside the directions.
+FOLDER is one of `benchmarks/tangents.py`; its own picture is made smaller, beside the directions.
 Without it only the photograph is explained.
 """
 
@@ -18,12 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from unilens import Evaluator, explain, load_model
-from unilens.benchmark.tangents.fitting import open_fitted
 from unilens.manifold import LocalPCA, Manifold, Transformations
 from unilens.models import samples
 from unilens.output.viz import heatmap, panel, pixels
 
 HERE = Path(__file__).parent / "images"
+sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
 DIRECTIONS = 8
 DIGIT = 1
 WIDEST = 1100
@@ -38,11 +38,13 @@ def main() -> None:
     scored = Image.open(folder / "score.png").convert("RGB")
     scored.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
     scored.save(HERE / "manifold-maps.png", optimize=True)
+    from tangent_study.fitting import open_fitted
+
     fitted = open_fitted(folder)
     digit = fitted.split.held_out.values[DIGIT : DIGIT + 1]
-    references, dimension = fitted.split.train.values, fitted.about["wanted"]["dimension"]
+    references, dimension = fitted.split.train.values, fitted.about["config"]["dimension"]
     manifolds = {
-        fitted.about["wanted"]["kind"]: fitted.manifold,
+        fitted.about["config"]["kind"]: fitted.manifold,
         "local PCA": LocalPCA(references, dimension),
         "transformations": Transformations(),
     }

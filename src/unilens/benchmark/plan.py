@@ -18,14 +18,12 @@ from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name
 from ..registry import Registry
 from ..specs import Spec, read_specs
-from .cost.design import Cost, Point
 from .data import is_named
 from .data.imagenet_c import check_corruption
 
 _ALL = "all"
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Setting = bool | int | float | str | list[Any]
-_NO_USE_TO_COST = ("metrics", "target", "rank_by", "data")
 
 
 class _Part(BaseModel):
@@ -131,8 +129,6 @@ class Plan(_Part):
             where it is None.
         data: the images.
         engine: where the work is done.
-        cost: what costs are measured at; the plan is then one of a cost study, which takes
-            photographs that come along, measures no metrics, and has `engine.cpus` threads.
     """
 
     models: Names = (DEFAULT_MODEL,)
@@ -148,7 +144,6 @@ class Plan(_Part):
     rank_by: str | None = None
     data: Data = Data()
     engine: Engine = Engine()
-    cost: Cost | None = None
 
     @field_validator("methods", "metrics")
     @classmethod
@@ -184,21 +179,6 @@ class Plan(_Part):
             )
         if self.rank_by is not None and self.rank_by not in self.metrics:
             raise UnknownNameError("metric of this plan in rank_by", self.rank_by, self.metrics)
-        return self
-
-    @model_validator(mode="after")
-    def _no_more_than_costs(self) -> Self:
-        fields = type(self).model_fields
-        for key in _NO_USE_TO_COST if self.cost else ():
-            require(
-                getattr(self, key) == fields[key].default,
-                f"{key}: a plan with [cost] measures what maps cost in this process, on photographs"
-                f" that come along; leave {key} out, or leave [cost] out",
-            )
-        require(
-            self.cost is None or self.engine.name == "local",
-            "engine.name: a plan with [cost] measures in this process; expected local, got ray",
-        )
         return self
 
     @property
@@ -306,8 +286,6 @@ def _owner(loc: tuple[int | str, ...]) -> list[str]:
         "data": Data,
         "engine": Engine,
         "corruptions": Changed,
-        "cost": Cost,
-        "centre": Point,
     }
     named = [one for one in loc[:-1] if isinstance(one, str)]
     return list((kinds[named[-1]] if named else Plan).model_fields)
@@ -320,8 +298,8 @@ GROWING = ("models", "methods", "metrics")
 def check_resumable(before: Plan, now: Plan) -> None:
     """Raise unless a plan asks for all that an earlier one asked for: only then can it go on.
 
-    Models, methods, metrics, corruptions, images and what costs are measured at may be added; the
-    engine and the pictures may change.
+    Models, methods, metrics, corruptions and images may be added; the engine and the pictures may
+    change.
     """
     for key in GROWING:
         gone = [one for one in getattr(before, key) if one not in getattr(now, key)]
@@ -337,13 +315,6 @@ def check_resumable(before: Plan, now: Plan) -> None:
     was, wanted = before.data.limit, now.data.limit
     fewer = wanted is not None and (was is None or wanted < was)
     _refuse("data.limit", f"was {was}, now {wanted}", fewer)
-    if before.cost is None or now.cost is None:
-        _refuse("cost", "one of them is a cost study", before.cost is not now.cost)
-    else:
-        was, wanted = before.engine.cpus, now.engine.cpus
-        _refuse("engine.cpus", f"was {was}, now {wanted}", was != wanted)
-        for key, difference in before.cost.not_in(now.cost):
-            _refuse(f"cost.{key}", difference, True)
 
 
 def _refuse(key: str, difference: str, different: bool) -> None:

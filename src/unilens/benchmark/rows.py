@@ -45,31 +45,6 @@ SCHEMA = pyarrow.schema(
 )
 """The columns, described in docs/benchmark.md."""
 
-COSTS = pyarrow.schema(
-    [
-        ("model", _TEXT),
-        ("method", _TEXT),
-        ("resolution", _INDEX),
-        ("n_steps", _INDEX),
-        ("batch", _INDEX),
-        ("counted_by", _TEXT),
-        ("status", _TEXT),
-        ("reason", _TEXT),
-        ("repeats", _INDEX),
-        ("seconds", _REAL),
-        ("cpu_seconds", _REAL),
-        ("fastest", _REAL),
-        ("slowest", _REAL),
-        ("memory_bytes", _INDEX),
-        ("before_bytes", _INDEX),
-        ("memory_of", _TEXT),
-        ("forward", _INDEX),
-        ("backward", _INDEX),
-        ("load", _REAL),
-    ]
-)
-"""The columns of a cost study, described in docs/cost.md: one row per measurement."""
-
 KEY = ("image", "corruption", "severity", "model", "method", "metric")
 """What tells one row from another within a run; rows are sorted by it."""
 

@@ -4,19 +4,48 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import UnilensError
 from .data import Item, open_source
 from .engines import engine_of
 from .plan import Plan
 from .rows import FAILED, Row
-from .session import WRITE_AT, WRITE_EVERY, Outcome, Told, logging_to, quiet
 from .store import LOG, Done, Store, Writing
 from .work import Unit
 
 _log = logging.getLogger(__name__)
+WRITE_EVERY = 10.0
+"""Seconds: what an interruption can cost, beside the map that is being made."""
+WRITE_AT = 5000
+"""Rows that are kept in memory, at the most."""
+
+Told = Callable[[int, int, int, str], None]
+"""Is told how many rows there are, how many are planned, how many failed, and of which image."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        written: rows, in this session.
+        before: rows that were there.
+        failed: rows of the whole run that failed.
+        seconds: that this session took.
+    """
+
+    written: int
+    before: int
+    failed: int
+    seconds: float
+
+
+def quiet(done: int, planned: int, failed: int, what: str) -> None:
+    """Be told, and do nothing with it."""
 
 
 def run(
@@ -119,3 +148,23 @@ def units_of(plan: Plan, items: Sequence[Item], done: Done) -> Iterator[Unit]:
                 }
                 if missing:
                     yield Unit(item, change, model, missing, number < plan.pictures)
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Write what unilens logs to a file, beside wherever it goes anyway."""
+    logger = logging.getLogger("unilens")
+    level = logger.level
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UnilensError(f"could not write {path}: {error.strerror}") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+        logger.setLevel(level)

@@ -18,12 +18,11 @@ from pyarrow import compute, dataset, parquet
 from ..errors import UnilensError, require
 from ..output.records import write_json
 from .plan import Plan, check_resumable, make_plan
-from .rows import COSTS, FAILED, KEY, SCHEMA, SCHEMA_VERSION, Row, digest, in_order, table_of
+from .rows import FAILED, KEY, SCHEMA, SCHEMA_VERSION, Row, digest, in_order, table_of
 from .surroundings import surroundings
 
 _log = logging.getLogger(__name__)
 MANIFEST, SHARDS, LOG, LOCK = "manifest.json", "rows", "log.txt", ".lock"
-COST = "cost.parquet"
 MOST_DIGESTED = 1_000_000
 """Rows up to which the digest of a run is worked out unasked: it takes long."""
 _PARTIAL = ".partial"
@@ -93,7 +92,7 @@ class Store:
         said: dict[str, Any] = {"schema": SCHEMA_VERSION, "sessions": []}
         if (folder / MANIFEST).exists():
             said = _read_manifest(folder)
-            if (folder / COST).exists() or any((folder / SHARDS).glob("*.parquet")):
+            if any((folder / SHARDS).glob("*.parquet")):
                 check_resumable(make_plan(said["plan"], str(folder / MANIFEST)), plan)
         else:
             _check_new(folder)
@@ -151,22 +150,6 @@ class Store:
         if rows:
             self._write(self.folder / SHARDS / f"{uuid.uuid4().hex}.parquet", table_of(list(rows)))
 
-    def costs(self) -> list[Row]:
-        """Return what a cost study has measured so far, in the order in which it was."""
-        path = self.folder / COST
-        if not path.exists():
-            return []
-        try:
-            found: list[Row] = parquet.read_table(path, schema=COSTS).to_pylist()
-        except (OSError, pyarrow.ArrowException) as error:
-            self._set_aside(path, error)
-            return []
-        return found
-
-    def keep_costs(self, rows: Sequence[Row]) -> None:
-        """Write all that a cost study has measured so far, in the place of what was there."""
-        self._write(self.folder / COST, pyarrow.Table.from_pylist(list(rows), schema=COSTS))
-
     def forget_failed(self) -> int:
         """Take out the rows that failed, so that they are done again; return how many."""
         gone = 0
@@ -182,8 +165,8 @@ class Store:
 
     def clean(self) -> None:
         """Remove what an interrupted writer has left half done."""
-        halves = [self.folder.glob(_HALF_MANIFEST), self.folder.glob(f"*{_PARTIAL}")]
-        for path in itertools.chain(*halves, (self.folder / SHARDS).glob(f"*{_PARTIAL}")):
+        halves = self.folder.glob(_HALF_MANIFEST), (self.folder / SHARDS).glob(f"*{_PARTIAL}")
+        for path in itertools.chain(*halves):
             path.unlink()
 
     def _write(self, path: Path, table: pyarrow.Table) -> None:

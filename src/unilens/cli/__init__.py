@@ -7,8 +7,7 @@ from .missing import stand_in
 try:
     from . import benchmark, manifold, report
 except ModuleNotFoundError as error:
-    stand_in(("benchmark", "report", "query"), "benchmark", error)
-    stand_in(("manifold",), "manifold", error)
+    stand_in(("benchmark", "report", "query", "manifold"), "benchmark", error)
 
 __all__ = [
     "benchmark",

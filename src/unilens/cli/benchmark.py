@@ -22,10 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ..benchmark.cost.study import planned_places, study
 from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
-from ..benchmark.runner import planned_rows, run
-from ..benchmark.session import Outcome, Told
+from ..benchmark.runner import Outcome, Told, planned_rows, run
 from ..benchmark.store import MOST_DIGESTED, Store
 from ..errors import UnknownNameError, require
 from ..output.viz import printable
@@ -43,7 +41,7 @@ _RATE_OVER = 120.0
 def benchmark(
     plan: Annotated[Path | None, typer.Argument(help="A plan: a TOML file.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A plan that comes along: smoke, paper, robustness, cost.")
+        str | None, typer.Option(help="A plan that comes along: smoke, paper, robustness.")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "--models", help="As for explain; several.")
@@ -133,8 +131,7 @@ def benchmark(
         _describe(chosen, folder)
         return
     with _progress() as tell:
-        begin = study if chosen.cost else run
-        outcome = begin(chosen, folder, retry_failed=retry_failed, tell=tell)
+        outcome = run(chosen, folder, retry_failed=retry_failed, tell=tell)
     _conclude(outcome, folder)
     if report:
         write(folder)
@@ -178,11 +175,10 @@ def _read_corruption(text: str) -> dict[str, Any]:
 
 def _describe(plan: Plan, folder: Path) -> None:
     console.print_json(plan.model_dump_json())
-    if plan.cost:
-        planned = f"{len(planned_places(plan))} measurements"
-    else:
-        planned = "{} images, {} rows".format(*planned_rows(plan))
-    console.print(f"{planned}, to {escape(printable(str(folder)))}", soft_wrap=True)
+    images, rows = planned_rows(plan)
+    console.print(
+        f"{images} images, {rows} rows, to {escape(printable(str(folder)))}", soft_wrap=True
+    )
 
 
 def _conclude(outcome: Outcome, folder: Path) -> None:
@@ -192,7 +188,7 @@ def _conclude(outcome: Outcome, folder: Path) -> None:
         + (f"; [red]{outcome.failed} failed[/]" if outcome.failed else ""),
         soft_wrap=True,
     )
-    if not store.plan.cost and outcome.written + outcome.before <= MOST_DIGESTED:
+    if outcome.written + outcome.before <= MOST_DIGESTED:
         console.print(f"digest {store.digest()}", soft_wrap=True)
 
 

@@ -142,7 +142,6 @@ _EXTRAS = {
     "compare": ("captum",),
     "ray": ("ray",),
     "corruptions": ("imagecorruptions",),
-    "manifold": ("mlxtend", "sklearn"),
 }
 
 

@@ -1,191 +1,105 @@
-"""`unilens manifold`: where the data lie, and whose maps lie there with them."""
+"""`unilens manifold fit`: a manifold of the data, for the baseline and the metric that take one."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.markup import escape
-from rich.table import Table
+from torch import Tensor
 
 from .._validation.settings import check_count
-from ..benchmark.tangents.fitting import Wanted, fit, open_fitted
-from ..benchmark.tangents.report import STEMS, rows_of, short, write_scores
-from ..benchmark.tangents.study import BATCH, METHODS, score
+from ..benchmark.data import open_source
 from ..errors import require
-from ..manifold.files import KINDS
-from ..methods import methods
+from ..manifold.files import KINDS, save_manifold
+from ..manifold.fitting import FitConfig, fit_manifold, fit_quality
+from ..models.classifier import Preprocessing
 from ..output.viz import printable
-from ..specs import read_settings, read_specs
+from ..provenance import versions
 from . import options
 from .app import app, out
-from .photographs import progress_of, waiting
+from .photographs import progress_of
 
-manifold = typer.Typer(help="Where the data lie, and whose maps lie there too.")
+manifold = typer.Typer(help="The manifold of the data: where images lie, and their tangent spaces.")
 app.add_typer(manifold, name="manifold")
-
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the networks are kept.")]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="digits, mnist5000, or a source of `unilens benchmark`: a folder, torchvision:MNIST."
-    ),
-]
-Dimension = Annotated[int, typer.Option(help="Of the tangent spaces.")]
-Epochs = Annotated[int, typer.Option(help="Of each network.")]
+_HELD_OUT = 0.2
+"""The share of the images on which the fit is checked."""
 
 
 @manifold.command("fit")
-def fit_(
-    folder: Folder,
-    data: Data = None,
-    kind: Annotated[str, typer.Option(help=f"Of manifold: {', '.join(KINDS)}.")] = Wanted.kind,
-    dimension: Dimension = Wanted.dimension,
-    width: Annotated[int, typer.Option(help="Channels of the first layer.")] = Wanted.width,
-    neighbours: Annotated[int, typer.Option(help="Of local_pca.")] = Wanted.neighbours,
-    epochs: Epochs = Wanted.epochs,
-    size: Annotated[int | None, typer.Option(help="Pixels a side, of photographs.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Images to fit to, at the most.")] = None,
-    no_classifier: Annotated[
-        bool, typer.Option("--no-classifier", help="Fit the manifold alone.")
-    ] = False,
+def fit(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="To write, such as digits.safetensors.")
+    ],
+    data: Annotated[
+        str, typer.Option(help="A source of `unilens benchmark`: a folder, torchvision:MNIST.")
+    ],
+    split: Annotated[str | None, typer.Option(help="Of a data set by name.")] = None,
+    kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = FitConfig.kind,
+    dimension: Annotated[int, typer.Option(help="Of the tangent spaces.")] = FitConfig.dimension,
+    width: Annotated[
+        int, typer.Option(help="Channels of the autoencoder's first layer.")
+    ] = FitConfig.width,
+    neighbours: Annotated[int, typer.Option(help="Of local_pca.")] = FitConfig.neighbours,
+    epochs: Annotated[int, typer.Option(help="Of the autoencoder.")] = FitConfig.epochs,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 32,
+    limit: Annotated[int | None, typer.Option(help="Images to read, at most.")] = None,
     seed: options.Seed = 0,
 ) -> None:
-    """Fit a manifold to images, and a small classifier to explain.
+    """Fit a manifold to images, and check it on a fifth of them that is held out.
 
-    FOLDER/manifold.safetensors is what `manifold=` takes, as in
-    ig:baseline=tangent_aligned,manifold=FOLDER/manifold.safetensors.
+    FILE is what `manifold=` takes, as in ig:baseline=tangent_aligned,manifold=FILE.
     """
-    require(data is not None, "expected --data, such as --data mnist5000")
-    assert data is not None
-    wanted = Wanted(
-        data, kind, dimension, width, neighbours, epochs, size, limit, not no_classifier, seed
-    )
-    _say_fitted(_fit(wanted, folder), folder)
-
-
-@manifold.command("score")
-def score_(
-    folder: Folder,
-    data: Data = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="See `list methods`; by default all baselines and gradient methods."),
-    ] = None,
-    limit: Annotated[int, typer.Option(help="Held-out images, at the most.")] = 100,
-    n_steps: Annotated[int, typer.Option(help="Of all path methods.")] = 15,
-    set_: options.Settings = None,
-    dimension: Dimension = Wanted.dimension,
-    epochs: Epochs = Wanted.epochs,
-    seed: options.Seed = 0,
-    overwrite: options.Overwrite = False,
-) -> None:
-    """Say how tangential the maps of held-out images are, method by method.
-
-    With --data and a FOLDER that does not exist yet, a manifold and a classifier are fitted first.
-    A table is printed; score.json, score.csv and score.png are written to FOLDER.
-    """
-    for name in STEMS:
-        require(
-            overwrite or not (folder / name).exists(),
-            f"{folder / name} exists already; replace it with --overwrite",
+    config = FitConfig(kind, dimension, width, neighbours, epochs, seed)
+    check_count("size", size, 4)
+    require(not file.exists(), f"{file} exists already; choose another name")
+    began = time.perf_counter()
+    images = _read(data, split, limit, size)
+    count = max(1, round(_HELD_OUT * len(images)))
+    held_out, train = images[:count], images[count:]
+    require(len(train) > 1, f"expected at least 3 images in {data}, got {len(images)}")
+    with progress_of(epochs if kind == "autoencoder" else 1) as progress:
+        task = progress.task_ids[0]
+        fitted = fit_manifold(
+            train,
+            config,
+            lambda error: progress.update(task, advance=1, description=f"error {error**0.5:.4f}"),
         )
-    texts = method or list(METHODS)
-    given = read_settings(set_ or [])
-    specs = read_specs(methods, texts)
-    if any("n_steps" in methods[one.name].settings_with(one.settings) for one in specs.values()):
-        given = {"n_steps": n_steps} | given
-    shown = [short(text) for text in texts]
-    names = {
-        text: one if shown.count(one) == 1 else text for text, one in zip(texts, shown, strict=True)
+    about: dict[str, Any] = {
+        "config": asdict(config) | {"data": data, "split": split, "limit": limit, "size": size},
+        "versions": versions(),
+        "images": {"train": len(train), "held_out": len(held_out)},
+        "manifold": fit_quality(fitted, train, held_out),
+        "seconds": time.perf_counter() - began,
     }
-    check_count("limit", limit)
-    if data is not None:
-        wanted = Wanted(data, dimension=dimension, epochs=epochs, seed=seed)
-        _say_fitted(_fit(wanted, folder), folder)
-    with waiting("opening the data"):
-        fitted = open_fitted(folder)
-    with progress_of(len(texts) * -(-limit // BATCH)) as progress:
-        task = progress.task_ids[0]
-
-        def advance(text: str) -> None:
-            progress.update(task, advance=1, description=escape(text))
-
-        scores = score(
-            fitted, texts=texts, limit=limit, settings=given, seed=seed, on_batch=advance
-        )
-    write_scores(scores, fitted, folder, {**given, "limit": limit, "seed": seed})
-    _show(rows_of(scores), scores.random, fitted.about, names)
-    out.print(f"  written: {escape(printable(str(folder)))}/{', '.join(STEMS)}", soft_wrap=True)
-
-
-def _fit(wanted: Wanted, folder: Path) -> dict[str, Any]:
-    with progress_of(wanted.steps) as progress:
-        task = progress.task_ids[0]
-
-        def advance(said: str) -> None:
-            progress.update(task, advance=1, description=escape(said))
-
-        return fit(wanted, folder, advance)
-
-
-def _say_fitted(about: Mapping[str, Any], folder: Path) -> None:
-    images = about["images"]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_manifold(fitted, file, about)
     out.print(
-        f"[bold]{escape(about['wanted']['data'])}[/]: {images['train']} images, "
-        f"{images['held_out']} held out; {_of_manifold(about)}",
-        soft_wrap=True,
-    )
-    if "classifier" in about:
-        accuracy = about["classifier"]["accuracy_held_out"]
-        out.print(f"  classifier: {accuracy:.1%} of the held-out images are right")
-    out.print(f"  written: {escape(printable(str(folder)))}/, {about['seconds']:.0f} s")
-
-
-def _of_manifold(about: Mapping[str, Any]) -> str:
-    known, wanted = about["manifold"], about["wanted"]
-    rank = known["rank"]
-    ranks = (
-        f"{rank['least']}" if rank["least"] == rank["most"] else f"{rank['least']}-{rank['most']}"
-    )
-    said = f"{wanted['kind']}, rank {ranks}"
-    if "held_out" in known:
-        held = known["held_out"]
-        said += (
-            f", error {held['error']:.3f} held out ({held['variance_kept']:.1%} of variance kept)"
-        )
-    return said
-
-
-def _show(
-    rows: list[dict[str, Any]],
-    random: Mapping[str, float],
-    about: Mapping[str, Any],
-    names: Mapping[str, str],
-) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("method", "μ ↑", "95 %", "local μ", "distance", "change"):
-        table.add_column(heading, justify="left" if heading == "method" else "right")
-    for row in rows:
-        table.add_row(
-            escape(names[row["method"]]),
-            _figure(row["alignment"]) + ("*" if not row["told_apart"] else " "),
-            f"{_figure(row['low'])}–{_figure(row['high'])}",
-            _figure(row["local_alignment"]),
-            _figure(row["distance"], 2),
-            _figure(row["score_change"]),
-        )
-    out.print(table)
-    out.print(
-        f"μ: the share of the map in the tangent space ({_of_manifold(about)}); a random map has "
-        f"{random['alignment']:.3f}. * the first, or not told apart from it. local μ: under local "
-        f"PCA of the training images, random {random['local_alignment']:.3f}. distance, change: l2 "
-        "and of the score, from the baseline.",
+        f"[bold]{escape(data)}[/]: {len(train)} images, {len(held_out)} held out; {kind}, "
+        f"{_quality(about['manifold'])}\n  written: {escape(printable(str(file)))}",
         soft_wrap=True,
     )
 
 
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _read(data: str, split: str | None, limit: int | None, size: int) -> Tensor:
+    """Return images `(N, C, size, size)` from 0 to 1; C is 1 where all are grey."""
+    take = Preprocessing((size, size), size, (0.0,) * 3, (1.0,) * 3, "bilinear")
+    images = torch.stack(
+        [take(item.load()) for item in open_source(data, split=split, limit=limit)]
+    )
+    return images[:, :1] if bool((images == images[:, :1]).all()) else images
+
+
+def _quality(quality: Mapping[str, Any]) -> str:
+    """Return the rank and the held-out error in words."""
+    least, most = quality["rank"]["least"], quality["rank"]["most"]
+    text = f"rank {least}" if least == most else f"rank {least}-{most}"
+    if "held_out" in quality:
+        error, kept = quality["held_out"]["error"], quality["held_out"]["variance_kept"]
+        text += f", error {error:.3f} held out ({kept:.1%} of variance kept)"
+    return text

@@ -12,7 +12,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..benchmark.cost.report import write_cost_report
 from ..benchmark.report.comparison import write_comparison
 from ..benchmark.report.page import write_report
 from ..benchmark.report.queries import query as ask
@@ -56,9 +55,7 @@ def report(
 def write(run: Path, folder: Path | None = None) -> None:
     """Write the report of a run, to `report` in its own folder where no other is named."""
     with waiting("working out the report"):
-        store = Store(run)
-        of_kind = write_cost_report if store.plan.cost else write_report
-        _say(of_kind(store, folder or run / "report"))
+        _say(write_report(Store(run), folder or run / "report"))
 
 
 def _say(paths: Iterable[Path]) -> None:

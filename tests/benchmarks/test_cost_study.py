@@ -1,38 +1,39 @@
-"""A cost study measures what it says, once; its laws and projections are those of arithmetic."""
+"""The cost study: what it measures, its fits and its projections."""
 
-import csv
-import io
+import json
 import math
-import re
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 from scipy import stats
-from typer.testing import CliRunner
 
+from cost_study import measure as measure_module
+from cost_study.config import BOTH, YARDSTICKS, Centre, CostConfig, UnitKey, read_config
+from cost_study.driver import DriverCost, measure_driver
+from cost_study.fits import line, power_law
+from cost_study.measure import measure
+from cost_study.memory import watch
+from cost_study.projection import Limits, Workload, bottlenecks, bytes_per_row, project
+from cost_study.scaling import Study
+from cost_study.store import FAILED, INAPPLICABLE, OK, CostStore, key_of
 from unilens._engine.evaluator import PassCount
 from unilens.attribution import Attribution
-from unilens.benchmark.cost import study as cost_module
-from unilens.benchmark.cost.design import BOTH, YARDSTICKS, Cost, Place, Point
-from unilens.benchmark.cost.driver import Driver, measure_driver
-from unilens.benchmark.cost.fits import line, power_law
-from unilens.benchmark.cost.memory import watch
-from unilens.benchmark.cost.projection import Limits, Workload, bytes_per_row, project, what_breaks
-from unilens.benchmark.cost.report import FILES, write_cost_report
-from unilens.benchmark.cost.scaling import Study
-from unilens.benchmark.cost.study import place_of, planned_places, study
 from unilens.benchmark.plan import make_plan, presets, read_plan
-from unilens.benchmark.rows import COSTS, FAILED, INAPPLICABLE, OK
-from unilens.benchmark.session import WRITE_AT, WRITE_EVERY
-from unilens.benchmark.store import COST, Store
-from unilens.cli.app import app
+from unilens.benchmark.runner import WRITE_AT, WRITE_EVERY
+from unilens.benchmark.store import Store
 from unilens.errors import UnilensError
 from unilens.explainer import Method
 from unilens.methods import methods
 from unilens.metrics import metrics
 from unilens.registry import Card
 
+ROOT = Path(__file__).parents[2]
 MEBIBYTE = 2**20
 MODEL = """
 import torch
@@ -67,18 +68,20 @@ def models(tmp_path_factory, monkeypatch):
     monkeypatch.syspath_prepend(folder)
 
 
-def said(**changed):
-    cost = {
-        "resolutions": [12, 16, 24],
-        "n_steps": [2, 3, 4],
-        "batches": [1, 2, 3],
-        "centre": {"resolution": 16, "n_steps": 2, "batch": 1},
-        "repeats": 1,
-        "seconds": 0,
-    }
-    methods_ = changed.pop("methods", ["ig", "gradient"])
-    models_ = changed.pop("models", [TINY])
-    return {"models": models_, "methods": methods_, "cost": cost | changed}
+def config(**changed):
+    return CostConfig(
+        **{
+            "models": [TINY],
+            "methods": ["ig", "gradient"],
+            "resolutions": [12, 16, 24],
+            "n_steps": [2, 3, 4],
+            "batches": [1, 2, 3],
+            "centre": {"resolution": 16, "n_steps": 2, "batch": 1},
+            "repeats": 1,
+            "seconds": 0,
+        }
+        | changed
+    )
 
 
 class Counting(Method):
@@ -170,26 +173,24 @@ def test_a_power_law_of_nothing_is_refused():
 
 
 def test_one_thing_is_varied_at_a_time():
-    cost = Cost(
+    cost = CostConfig(
         resolutions=(8, 16),
         n_steps=(1, 2),
         batches=(1, 3),
-        centre=Point(resolution=16, n_steps=2, batch=1),
+        centre=Centre(resolution=16, n_steps=2, batch=1),
     )
     assert cost.shapes == [(16, 1), (8, 1), (16, 3)]
     assert cost.steps_at(16, 1) == [2, 1]
     assert cost.steps_at(8, 1) == cost.steps_at(16, 3) == [2]
 
 
-def test_the_places_of_a_plan():
-    plan = make_plan(
-        said(
-            resolutions=[8, 16],
-            n_steps=[1, 2],
-            batches=[1, 3],
-            also=["efficientnet_lite1"],
-            methods=["rise", "gradient"],
-        )
+def test_unit_keys_put_single_passes_first():
+    planned = config(
+        resolutions=[8, 16],
+        n_steps=[1, 2],
+        batches=[1, 3],
+        also=["efficientnet_lite1"],
+        methods=["rise", "gradient"],
     )
     bare = [
         (model, name, *at)
@@ -205,19 +206,19 @@ def test_the_places_of_a_plan():
         }.items()
         for at in places
     ]
-    found = planned_places(plan)
-    assert sorted(found, key=str) == sorted((Place(*one) for one in bare + maps), key=str)
+    found = planned.unit_keys()
+    assert sorted(found, key=str) == sorted((UnitKey(*one) for one in bare + maps), key=str)
     for place in found:
         before = found[: found.index(place)]
         assert (
             place.method in YARDSTICKS
-            or Place(place.model, BOTH, place.resolution, None, place.batch) in before
+            or UnitKey(place.model, BOTH, place.resolution, None, place.batch) in before
         )
 
 
 def test_the_number_of_steps_reaches_the_method(models, tmp_path):
-    study(make_plan(said(methods=["ig", "rise", "gradient"])), tmp_path / "run")
-    rows = Store(tmp_path / "run").costs()
+    measure(config(methods=["ig", "rise", "gradient"]), tmp_path / "run")
+    rows = CostStore(tmp_path / "run").rows()
     steps = {(row["method"], row["n_steps"]): row["forward"] for row in rows}
     assert steps["ig", 4] - steps["ig", 2] == 2
     assert steps["rise", 4] - steps["rise", 2] == 2
@@ -228,65 +229,52 @@ def test_the_number_of_steps_reaches_the_method(models, tmp_path):
 
 
 def test_nothing_is_measured_twice(models, tmp_path, counting):
-    plan = make_plan(said(methods=["counting"]))
+    planned = config(methods=["counting"])
     counting.interrupts_at = 5
     with pytest.raises(KeyboardInterrupt):
-        study(plan, tmp_path)
-    kept = Store(tmp_path).costs()
-    assert 0 < len(kept) < len(planned_places(plan))
+        measure(planned, tmp_path)
+    kept = CostStore(tmp_path).rows()
+    assert 0 < len(kept) < len(planned.unit_keys())
     counting.interrupts_at = math.inf
-    outcome = study(plan, tmp_path)
-    assert outcome.before == len(kept)
-    assert outcome.written == len(planned_places(plan)) - len(kept)
-    rows = Store(tmp_path).costs()
+    rows = measure(planned, tmp_path).rows()
     assert rows[: len(kept)] == kept
-    assert sorted(map(place_of, rows), key=str) == sorted(planned_places(plan), key=str)
+    assert sorted(map(key_of, rows), key=str) == sorted(planned.unit_keys(), key=str)
     before = counting.calls
-    assert study(plan, tmp_path).written == 0
+    assert measure(planned, tmp_path).rows() == rows
     assert counting.calls == before
 
 
-def test_more_can_be_asked_of_a_study_but_nothing_else(models, tmp_path):
-    study(make_plan(said(methods=["gradient"], resolutions=[16], batches=[1])), tmp_path)
-    more = make_plan(said(methods=["gradient"], resolutions=[16, 20], batches=[1]))
-    assert study(more, tmp_path).written == 5
-    for changed in (
-        {"resolutions": [12]},
-        {"centre": {"resolution": 20}},
-        {"repeats": 2},
-    ):
-        with pytest.raises(UnilensError, match=f"cost.{next(iter(changed))}"):
-            study(make_plan(said(methods=["gradient"], **{"batches": [1], **changed})), tmp_path)
-    threads = said(methods=["gradient"], resolutions=[16, 20], batches=[1])
-    with pytest.raises(UnilensError, match=r"engine\.cpus: was 1, now 2"):
-        study(make_plan(threads | {"engine": {"cpus": 2}}), tmp_path)
-    with pytest.raises(UnilensError, match="cost study"):
-        Store.create(tmp_path, make_plan({"models": [TINY], "methods": ["gradient"]}))
+def test_study_can_be_extended_but_not_changed(models, tmp_path):
+    measure(config(methods=["gradient"], resolutions=[16], batches=[1]), tmp_path)
+    more = config(methods=["gradient"], resolutions=[16, 20], batches=[1])
+    assert len(measure(more, tmp_path).rows()) == 10
+    for changed in ({"centre": {"resolution": 20}}, {"repeats": 2}, {"threads": 2}):
+        with pytest.raises(UnilensError, match=f"{next(iter(changed))}: was"):
+            measure(config(methods=["gradient"], **{"batches": [1], **changed}), tmp_path)
 
 
-def test_what_fails_is_a_row_with_its_reason(models, tmp_path, counting):
+def test_errors_are_rows_with_a_reason(models, tmp_path, counting):
     counting.fails = True
-    plan = make_plan(said(methods=["counting", "gradient"]))
-    outcome = study(plan, tmp_path)
-    rows = Store(tmp_path).costs()
+    planned = config(methods=["counting", "gradient"])
+    rows = measure(planned, tmp_path).rows()
     failed = [row for row in rows if row["status"] == FAILED]
     assert {row["method"] for row in failed} == {"counting"}
-    assert len(failed) == outcome.failed == 5
+    assert len(failed) == 5
     assert {row["reason"] for row in failed} == {"ZeroDivisionError: nothing to divide by"}
-    assert study(plan, tmp_path).written == 0
+    assert measure(planned, tmp_path).rows() == rows
     counting.fails = False
-    assert study(plan, tmp_path, retry_failed=True).written == 5
-    assert {row["status"] for row in Store(tmp_path).costs()} == {OK}
+    assert {row["status"] for row in measure(planned, tmp_path, retry_failed=True).rows()} == {OK}
 
 
 def test_a_model_that_takes_one_resolution_says_so(models, tmp_path):
-    plan = make_plan(said(models=[PICKY], methods=["gradient"], resolutions=[16, 32]))
-    assert study(plan, tmp_path).failed == 0
-    left_out = [row for row in Store(tmp_path).costs() if row["status"] == INAPPLICABLE]
+    planned = config(models=[PICKY], methods=["gradient"], resolutions=[16, 32])
+    rows = measure(planned, tmp_path).rows()
+    left_out = [row for row in rows if row["status"] == INAPPLICABLE]
     assert [(row["method"], row["resolution"]) for row in left_out] == [
         *((name, 32) for name in YARDSTICKS),
         ("gradient", 32),
     ]
+    assert {row["status"] for row in rows} == {OK, INAPPLICABLE}
     assert "at most 24 pixels" in left_out[0]["reason"]
 
 
@@ -299,22 +287,16 @@ def test_it_has_the_threads_of_a_worker(models, tmp_path, counting, monkeypatch)
         lambda self, case: seen.append(torch.get_num_threads()) or explain(self, case),
     )
     before = torch.get_num_threads()
-    plan = said(methods=["counting"], resolutions=[16], batches=[1]) | {"engine": {"cpus": 3}}
-    study(make_plan(plan), tmp_path)
+    measure(config(methods=["counting"], resolutions=[16], batches=[1], threads=3), tmp_path)
     assert set(seen) == {3}
     assert torch.get_num_threads() == before
 
 
 def test_repeats(models, tmp_path, monkeypatch, counting):
-    monkeypatch.setattr(cost_module, "_AT_LEAST", 0.0)
-    plan = make_plan(
-        said(
-            methods=["counting"],
-            **{"resolutions": [16], "batches": [1], "repeats": 3, "seconds": 60},
-        )
-    )
-    study(plan, tmp_path)
-    assert {row["repeats"] for row in Store(tmp_path).costs()} == {3}
+    monkeypatch.setattr(measure_module, "_MIN_SECONDS", 0.0)
+    planned = config(methods=["counting"], resolutions=[16], batches=[1], repeats=3, seconds=60)
+    measure(planned, tmp_path)
+    assert {row["repeats"] for row in CostStore(tmp_path).rows()} == {3}
     assert counting.calls == 4
 
 
@@ -345,58 +327,31 @@ def test_memory_that_was_used_before_counts_again():
 @needs_linux
 def test_memory_of_a_method_is_in_its_row(models, tmp_path, counting):
     counting.megabytes = 128
-    study(make_plan(said(methods=["counting", "gradient"], batches=[1])), tmp_path)
-    rows = {row["method"]: row for row in Store(tmp_path).costs() if row["resolution"] == 16}
+    measure(config(methods=["counting", "gradient"], batches=[1]), tmp_path)
+    rows = {row["method"]: row for row in CostStore(tmp_path).rows() if row["resolution"] == 16}
     above = rows["counting"]["memory_bytes"] - rows["gradient"]["memory_bytes"]
     assert above / MEBIBYTE == pytest.approx(128, abs=16)
 
 
 def test_where_memory_cannot_be_measured_it_is_unknown(monkeypatch):
-    monkeypatch.setattr("unilens.benchmark.cost.memory._reset_peak", lambda: False)
+    monkeypatch.setattr("cost_study.memory._reset_peak", lambda: False)
     calls = []
     found = watch(lambda: calls.append(1), torch.device("cpu"))
     assert (*found, calls) == (None, None, None, [1])
 
 
-# The plan
+def test_config_names_the_wrong_key():
+    with pytest.raises(ValueError, match=r"centre\.n_step\n"):
+        CostConfig(centre={"n_step": 4})
+    with pytest.raises(ValueError, match=r"batches\.0\n"):
+        CostConfig(batches=[0])
 
 
-@pytest.mark.parametrize(
-    ("toml", "key", "meant"),
-    [
-        ("[cost]\nresolution = [224]", "cost.resolution", "resolutions"),
-        ("[cost]\ncentre = { n_step = 4 }", "cost.centre.n_step", "n_steps"),
-        ("[cost]\nbatches = [0]", "cost.batches.0", "greater than or equal to 1"),
-        ("[cost]\nn_steps = []", "cost.n_steps", "at least 1 item"),
-    ],
-)
-def test_a_wrong_key_is_named(toml, key, meant):
-    with pytest.raises(UnilensError) as caught:
-        read_plan(toml)
-    assert key in str(caught.value)
-    assert meant in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("toml", "key"),
-    [
-        ('metrics = ["monotonicity"]\n[cost]', "metrics"),
-        ('[data]\nsource = "photos"\n[cost]', "data"),
-        ('[engine]\nname = "ray"\n[cost]', "engine"),
-        ('target = "label"\n[cost]', "target"),
-    ],
-)
-def test_what_a_cost_study_has_no_use_for_is_refused(toml, key):
-    with pytest.raises(UnilensError, match=rf"{key}.*: a plan with \[cost\]"):
-        read_plan(toml)
-
-
-def test_the_preset_has_twelve_methods_and_the_papers_models():
-    plan = read_plan(presets()["cost"])
-    assert len(plan.methods) == 12
-    assert plan.models == ("efficientnet_lite0",)
-    assert plan.cost.also == read_plan(presets()["paper"]).models
-    assert make_plan(plan.model_dump(mode="json")) == plan
+def test_config_file_has_twelve_methods_and_the_papers_models():
+    found = read_config(ROOT / "benchmarks" / "cost_study" / "cost.toml")
+    assert len(found.method_specs) == 12
+    assert found.also == read_plan(presets()["paper"]).models
+    assert CostConfig.model_validate(found.model_dump(mode="json")) == found
 
 
 # Laws of a study, and what they project to
@@ -405,26 +360,26 @@ def test_the_preset_has_twelve_methods_and_the_papers_models():
 def made_row(model, method, resolution, n_steps, batch, seconds, memory=1):
     known = {"status": OK, "repeats": 1, "cpu_seconds": seconds, "seconds": 3 * seconds}
     known |= {"fastest": seconds, "slowest": seconds, "before_bytes": 1000, "memory_of": "bytes"}
-    place = Place(model, method, resolution, n_steps, batch)
+    key = UnitKey(model, method, resolution, n_steps, batch)
     passes = {"forward": 1, "backward": 1, "load": 1.0, "memory_bytes": memory}
-    return dict.fromkeys(COSTS.names) | place._asdict() | known | passes
+    return key._asdict() | known | passes
 
 
 def made_study(**changed):
     """A map of IG takes (1 + 0.5 n) P^0.9 seconds a call of one; a bare pass 0.3 there and back."""
-    plan = make_plan(said(also=["efficientnet_lite1"], **changed))
+    planned = config(also=["efficientnet_lite1"], **changed)
     rows = []
-    for resolution, batch in plan.cost.shapes:
+    for resolution, batch in planned.shapes:
         for name, each in zip(YARDSTICKS, (0.1, 0.3, 0.05, 0.15), strict=True):
             rows.append(made_row(TINY, name, resolution, None, batch, each * batch))
         size = (resolution / 16) ** 1.8
-        for steps in plan.cost.steps_at(resolution, batch):
+        for steps in planned.steps_at(resolution, batch):
             seconds = (1 + 0.5 * steps) * size * (0.25 + 0.75 * batch)
             rows.append(made_row(TINY, "ig", resolution, steps, batch, seconds, 500 + 70 * batch))
         rows.append(made_row(TINY, "gradient", resolution, None, batch, 0.4 * batch))
     for name, each in zip(YARDSTICKS, (0.2, 0.6, 0.2, 0.45), strict=True):
         rows.append(made_row("efficientnet_lite1", name, 16, None, 1, each, 9000))
-    return Study(plan, rows)
+    return Study(planned, rows)
 
 
 def test_a_study_finds_the_laws_behind_it():
@@ -458,7 +413,7 @@ def test_costs_in_bare_passes():
 def test_a_projection_is_arithmetic():
     found = made_study(methods=["ig:n_steps=10", "gradient"])
     found = Study(
-        found.plan,
+        found.config,
         [
             row | {"method": row["method"].replace("ig", "ig:n_steps=10")}
             for row in made_study().rows
@@ -488,7 +443,7 @@ def test_a_projection_is_arithmetic():
 def test_a_method_without_backward_passes_carries_over_by_forward_passes():
     found = made_study()
     rows = [row | {"backward": int(row["method"] != "gradient")} for row in found.rows]
-    made = project(Study(found.plan, rows), Workload(images=3600, models=("efficientnet_lite1",)))
+    made = project(Study(found.config, rows), Workload(images=3600, models=("efficientnet_lite1",)))
     assert made.map_hours["efficientnet_lite1", "gradient"] == pytest.approx(4 * 0.4)
     assert made.map_hours["efficientnet_lite1", "ig"] == pytest.approx(3 * (1 + 0.5 * 50))
 
@@ -552,9 +507,9 @@ def test_bytes_per_row_are_those_on_disk(tmp_path):
 def test_what_breaks_first_is_what_is_needed_most_of():
     work = Workload(images=3600, models=(TINY,), methods=("gradient", "ig"))
     made = project(made_study(), work)
-    driver = Driver(key_bytes=10, digest_bytes=100, key_seconds=1e-3, shard_seconds=0.5)
+    driver = DriverCost(key_bytes=10, digest_bytes=100, key_seconds=1e-3, shard_seconds=0.5)
     limits = Limits(hours=made.hours / 2, resume_hours=1, driver_bytes=7200, worker_bytes=3000)
-    found = what_breaks(made, work, driver, limits)
+    found = bottlenecks(made, work, driver, limits)
     shares = {one.what.partition(":")[2].split()[0]: one.share for one in found if ":" in one.what}
     assert [one.share for one in found] == sorted((one.share for one in found), reverse=True)
     assert shares["metrics"] == pytest.approx(2)
@@ -576,58 +531,25 @@ def test_what_the_driver_holds_is_measured():
     assert found.shard_seconds >= 0
 
 
-# The report
-
-
-@pytest.fixture
-def run(models, tmp_path):
-    plan = make_plan(said(resolutions=[12, 16, 24], methods=["uni", "gradient"], seconds=0))
-    study(plan, tmp_path / "run")
-    return Store(tmp_path / "run")
-
-
-def test_the_report_is_one_page_and_two_tables(run, tmp_path):
-    paths = write_cost_report(run, tmp_path / "report")
-    assert [path.name for path in paths] == list(FILES)
-    page = paths[0].read_text(encoding="utf-8")
-    assert not re.search(r'(src|href)="(?!#)', page)
-    assert page.count("<svg") == 6
-    for heading in ("At the centre", "Laws", "Projection", "What breaks first"):
-        assert f"{heading}" in page
-    rows = list(csv.DictReader(io.StringIO(paths[1].read_text(encoding="utf-8"))))
-    assert len(rows) == len(run.costs())
-    assert rows[0].keys() >= {*COSTS.names, "bare_passes"}
-    bare = next(row for row in rows if row["method"] == BOTH)
-    assert float(bare["bare_passes"]) == 1
-    laws = list(csv.DictReader(io.StringIO(paths[2].read_text(encoding="utf-8"))))
-    assert {row["against"] for row in laws} == {"resolution", "n_steps", "batch"}
-
-
-def test_the_report_of_a_study_that_has_only_begun(models, tmp_path, counting):
-    counting.interrupts_at = 1
-    with pytest.raises(KeyboardInterrupt):
-        study(make_plan(said(methods=["counting"])), tmp_path / "run")
-    page = write_cost_report(Store(tmp_path / "run"), tmp_path / "report")[0]
-    assert "at least 3 different points" in page.read_text(encoding="utf-8")
-
-
-def test_without_measurements_there_is_no_report(models, tmp_path):
-    store = Store.create(tmp_path, make_plan(said()))
-    with pytest.raises(UnilensError, match="got none yet"):
-        write_cost_report(store, tmp_path / "report")
-    assert not (tmp_path / COST).exists()
-
-
-def test_the_command_runs_it(models, tmp_path):
-    plan = tmp_path / "plan.toml"
-    plan.write_text(
-        f'models = ["{TINY}"]\nmethods = ["gradient"]\n[cost]\nresolutions = [16]\nbatches = [1]\n'
+def test_script_measures_and_prints_the_tables(models, tmp_path):
+    """The package of the models is found through the folder that the script is started in."""
+    (tmp_path / "cost.toml").write_text(
+        f'models = ["{TINY}"]\nmethods = ["gradient"]\nresolutions = [16, 24]\nbatches = [1]\n'
         "repeats = 1\nseconds = 0\ncentre = { resolution = 16 }\n"
     )
-    asked = ["benchmark", str(plan), "--out", str(tmp_path / "run")]
-    shown = CliRunner().invoke(app, [*asked, "--dry-run"])
-    assert "5 measurements" in shown.output
-    done = CliRunner().invoke(app, asked)
-    assert done.exit_code == 0, done.output
-    assert "5 rows written" in done.output
-    assert (tmp_path / "run" / "report" / "cost.csv").exists()
+    script = str(ROOT / "benchmarks" / "cost.py")
+    command = [sys.executable, script, "run", "--config", "cost.toml"]
+    folder = str(Path(find_spec("costly_models").origin).parent)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), folder])}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("10 measurements")
+    for title in ("at the centre", "exponent of the pixels", "hours, maps", "What breaks"):
+        assert title in done.stdout
+    lines = (tmp_path / "run" / "costs.jsonl").read_text().splitlines()
+    assert {json.loads(line)["status"] for line in lines} == {OK}
+    again = subprocess.run(
+        [*command, "--only-tables"], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert (again.returncode, again.stderr) == (0, "")

@@ -12,16 +12,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, gelu
 
-from ...errors import UnilensError
-from ...manifold.training import seeded, train
+from unilens.errors import UnilensError
+from unilens.manifold.training import seeded, train
+
 from .sets import Images
 
 
 class ConvClassifier(nn.Module):
     """From images `(B, C, H, W)` in [0, 1] to logits `(B, K)`.
 
-    Two convolutions with GELU, which has the second derivatives that a search through an
-    attribution needs; ReLU has none.
+    Two convolutions with GELU, whose second derivatives a search through an attribution needs; ReLU
+    has none.
 
     Args:
         shape: C, H, W.
@@ -39,13 +40,12 @@ class ConvClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `(B, K)` of images `(B, C, H, W)`."""
-        seen = avg_pool2d(gelu(self.first(images)), 2)
-        return self.last(avg_pool2d(gelu(self.second(seen)), 2).flatten(1))
+        hidden = avg_pool2d(gelu(self.first(images)), 2)
+        return self.last(avg_pool2d(gelu(self.second(hidden)), 2).flatten(1))
 
 
 def fit_classifier(
     images: Images,
-    classes: int,
     *,
     epochs: int = 15,
     seed: int = 0,
@@ -53,8 +53,7 @@ def fit_classifier(
 ) -> ConvClassifier:
     """Return a classifier of labelled images, in eval mode."""
     values, labels = images.values, images.labels
-    if labels is None or classes < 2:
-        raise UnilensError("expected labelled images of two classes or more to fit a classifier to")
+    classes = int(labels.max()) + 1
     network = seeded(seed, lambda: ConvClassifier(values.shape[1:], classes))
     return train(
         network,
@@ -70,9 +69,8 @@ def fit_classifier(
 
 def accuracy(network: nn.Module, images: Images) -> float:
     """Return the share of images whose class is predicted."""
-    assert images.labels is not None
     with torch.no_grad():
-        predicted = torch.cat([network(some).argmax(1) for some in images.values.split(500)])
+        predicted = torch.cat([network(batch).argmax(1) for batch in images.values.split(500)])
     return float((predicted == images.labels).double().mean())
 
 
@@ -91,7 +89,5 @@ def load_classifier(path: Path) -> ConvClassifier:
         network = ConvClassifier(**settings)
         network.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UnilensError(
-            f"expected a classifier of unilens manifold fit in {path}: {error}"
-        ) from error
+        raise UnilensError(f"expected a classifier in {path}: {error}") from error
     return network.eval().requires_grad_(False)

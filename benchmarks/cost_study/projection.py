@@ -1,4 +1,4 @@
-"""From measured costs to those of a large run: hours, memory, rows, and what breaks first."""
+"""Projection of measured costs to a large run: hours, memory, rows, and the first bottleneck."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from pyarrow import parquet
 
-from ...errors import require
-from ...metrics import metrics
-from ...specs import read_specs
-from ..session import WRITE_AT, WRITE_EVERY
-from ..store import Store
-from .design import PREPARED_BOTH, PREPARED_FORWARD
-from .driver import Driver
+from unilens.benchmark.runner import WRITE_AT, WRITE_EVERY
+from unilens.benchmark.store import Store
+from unilens.errors import require
+from unilens.metrics import metrics
+from unilens.specs import read_specs
+
+from .config import PREPARED_BOTH, PREPARED_FORWARD
+from .driver import DriverCost
 from .scaling import Study
 
 _HOUR = 3600.0
@@ -26,12 +27,12 @@ class Workload:
 
     Attributes:
         images: how many.
-        models: by name; None for those whose passes alone were measured, or else the plan's.
-        methods: as in the plan; None for all of them.
-        metrics: as in a plan; none for maps alone.
-        devices: how many work side by side, each on its own images.
-        speed_up: how many times as fast a device is as what was measured: a core, where models ran
-            on a CPU, or else the device; None for as fast.
+        models: by name; None for those whose single passes were measured, or else the study's.
+        methods: as in the configuration; None for all of them.
+        metrics: as in a plan; empty for maps only.
+        devices: that run in parallel, each on its own images.
+        speed_up: of a device over the measured one: a core where models ran on a CPU, else the
+            device; None for 1.
     """
 
     images: int = 50_000
@@ -53,11 +54,11 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may take; they are choices, not measurements.
+    """The available resources; choices, not measurements.
 
     Attributes:
-        hours: until all is done.
-        resume_hours: until a resumed run knows what is done.
+        hours: for the whole run.
+        resume_hours: until a resumed run knows which rows exist.
         driver_bytes: of the process that writes.
         worker_bytes: of each that computes.
         disk_bytes: of the run's folder; None for no limit.
@@ -71,16 +72,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Breaking:
-    """One thing that a run needs, and how much of it there is.
+class Bottleneck:
+    """A resource that a run needs, and its limit.
 
     Attributes:
         what: in words.
         need: of the workload.
-        limit: there is.
+        limit: available.
         unit: of both.
-        images: how many of them would need all there is; None where it does not depend on them.
-        remedy: what to do.
+        images: the number at which the limit is reached; None where it does not depend on them.
+        remedy: in words.
     """
 
     what: str
@@ -92,23 +93,23 @@ class Breaking:
 
     @property
     def share(self) -> float:
-        """The need as a multiple of what there is: above 1 it breaks."""
+        """The need as a fraction of the limit: above 1 the run breaks."""
         return self.need / self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What a workload takes.
+    """The projected costs of a workload.
 
     Attributes:
-        map_hours: of one device like what was measured, by model and method, maps alone.
+        map_hours: of one device like the measured one, by model and method, maps only.
         metric_hours: likewise for all metrics of all maps, by model.
-        unknown: models and methods that cannot be projected; they count as nothing.
-        hours: until all is done, on all devices.
-        worker_bytes: of the hungriest worker that was measured; None where none was.
-        rows: that are written.
-        shards: files that they are written to, at the least.
-        row_bytes: of one row on disk; None where no run was given.
+        unknown: models and methods without a measurement; they count as 0.
+        hours: of the whole run, on all devices.
+        worker_bytes: the largest memory of a measured worker; None where none was measured.
+        rows: in all.
+        shards: the smallest number of files that they are written to.
+        row_bytes: of one row on disk; None without a run.
     """
 
     map_hours: dict[tuple[str, str], float]
@@ -122,7 +123,7 @@ class Projection:
 
     @property
     def device_hours(self) -> float:
-        """Hours of one device like what was measured."""
+        """Hours of one device like the measured one."""
         return sum(self.map_hours.values()) + sum(self.metric_hours.values())
 
     @property
@@ -144,18 +145,18 @@ class Projection:
 def project(study: Study, workload: Workload, run: Store | None = None) -> Projection:
     """Project the costs of a workload from a cost study.
 
-    A map costs what it does at the centre, with the number of steps that the plan or the method's
-    default asks for; under a model whose maps were not measured, as many of its passes. The costs
-    of metrics are their passes by that of a prepared pass, and the maps that they make anew.
-    What is not multiplied by the images (loading, starting workers) is left out.
+    A map costs its value at the centre, with the configured or default number of steps; under a
+    model whose maps were not measured, the same number of prepared passes. The cost of a metric is
+    its passes times that of a prepared pass, plus the maps that it computes itself. Loading models
+    and starting workers are left out.
 
     Args:
         study: the measurements.
-        workload: what is to be done.
-        run: a benchmark whose rows say how many bytes one takes on disk.
+        workload: the run to project.
+        run: a benchmark run, whose rows give the bytes of one on disk.
     """
-    models = workload.models or study.cost.also or study.plan.models
-    chosen = workload.methods or study.plan.methods
+    models = workload.models or study.config.also or study.config.models
+    chosen = workload.methods or study.config.methods
     seconds = {
         (model, method): study.seconds_of_map(model, method)
         for model in models
@@ -190,7 +191,7 @@ def _seconds_of_metrics(
     names: Sequence[str],
     maps: dict[tuple[str, str], float],
 ) -> float:
-    """Return what all metrics of all maps of one image take under a model."""
+    """Return the seconds of all metrics of all maps of one image under a model."""
     forward = study.pass_seconds(model, PREPARED_FORWARD)
     both = study.pass_seconds(model, PREPARED_BOTH)
     own = [value for (one, _), value in maps.items() if one == model]
@@ -206,28 +207,28 @@ def _seconds_of_metrics(
 
 
 def _worker_bytes(study: Study, models: Sequence[str]) -> int | None:
-    """Return the most that a process took for one of the models, or for what stands for them."""
-    wanted = {*models, *study.plan.models}
+    """Return the largest memory of a process under the models, or under the study's own."""
+    wanted = {*models, *study.config.models}
     found = [
         row["before_bytes"] + row["memory_bytes"]
         for row in study.rows
         if row["model"] in wanted
-        and row["memory_bytes"] is not None
-        and row["resolution"] == study.cost.centre.resolution
+        and row.get("memory_bytes") is not None
+        and row["resolution"] == study.config.centre.resolution
     ]
     return max(found, default=None)
 
 
 def _shards(rows: int, results: int, hours: float) -> int:
-    """Return how many files are written: a full one, or one as often as the driver writes."""
+    """Return the number of files: full ones, or one per write interval."""
     by_time = min(results, hours * _HOUR / WRITE_EVERY)
     return math.ceil(max(rows / WRITE_AT, by_time))
 
 
 def bytes_per_row(run: Store) -> float:
-    """Return what a row of a run takes on disk, on average, but for its picture.
+    """Return the mean bytes on disk of a run's row, without its picture.
 
-    Pictures are of a number of images that does not grow with the run.
+    The number of pictures does not grow with the run.
     """
     rows, taken = 0, 0
     for path in run.shards:
@@ -244,10 +245,10 @@ def _bytes_of_pictures(shard: parquet.FileMetaData) -> int:
     return sum(one.total_compressed_size for one in columns if one.path_in_schema == "picture")
 
 
-def what_breaks(
-    projection: Projection, workload: Workload, driver: Driver, limits: Limits
-) -> list[Breaking]:
-    """Return what a workload needs beside what there is, the worst first."""
+def bottlenecks(
+    projection: Projection, workload: Workload, driver: DriverCost, limits: Limits
+) -> list[Bottleneck]:
+    """Return the resources that a workload needs, by share of their limit, largest first."""
     rows, shards = projection.rows, projection.shards
     reading = (rows * driver.key_seconds + shards * driver.shard_seconds) / _HOUR
     dearest = max(
@@ -287,12 +288,14 @@ def what_breaks(
             )
         )
     found = [
-        Breaking(what, need, limit, unit, workload.images * limit / need if need else None, remedy)
+        Bottleneck(
+            what, need, limit, unit, workload.images * limit / need if need else None, remedy
+        )
         for what, need, limit, unit, remedy in needs
     ]
     if projection.worker_bytes is not None:
         found.append(
-            Breaking(
+            Bottleneck(
                 "memory of a worker, of those that were measured",
                 projection.worker_bytes,
                 limits.worker_bytes,
@@ -301,4 +304,4 @@ def what_breaks(
                 "fewer workers per machine",
             )
         )
-    return sorted(found, key=lambda one: -one.share)
+    return sorted(found, key=lambda need: -need.share)

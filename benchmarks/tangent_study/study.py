@@ -1,4 +1,4 @@
-"""Whose maps lie nearest to the tangent space, of all baselines and of gradient methods."""
+"""How much of each method's maps lies in the tangent space: all baselines, gradient methods."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import numpy
 import torch
 from torch import Tensor
 
-from ..._engine.evaluator import Evaluator
-from ..._validation.settings import check_count
-from ...attribution import Attribution
-from ...errors import UnilensError, require
-from ...explainer import Explainer
-from ...manifold import LocalPCA
-from ...manifold.tangent import TangentSpace, spaces_at
-from ...methods import methods
-from ...specs import Spec, read_specs
-from ..report.statistics import Family, Pair, Summary, analyse
-from .fitting import Fitted
+from unilens._engine.evaluator import Evaluator
+from unilens._validation.settings import check_count
+from unilens.attribution import Attribution
+from unilens.benchmark.report.statistics import Family, Pair, Summary, analyse
+from unilens.errors import require
+from unilens.explainer import Explainer
+from unilens.manifold import LocalPCA
+from unilens.manifold.tangent import TangentSpace, spaces_at
+from unilens.methods import methods
+from unilens.specs import Spec, read_specs
+
+from .fitting import FittedSet
 
 ALIGNED = "ig:baseline=tangent_aligned,iterations=60,learning_rate=0.05"
 METHODS = (
@@ -44,7 +45,7 @@ METHODS = (
     "smoothgrad",
     "random",
 )
-"""The paper's five base-points and three gradient methods, and all that can be had beside them."""
+"""The paper's five base-points and three gradient methods, and all other baselines."""
 BATCH = 25
 """Images that are explained together."""
 _REFERENCES = 200
@@ -53,15 +54,15 @@ MEASURES = ("alignment", "local_alignment", "distance", "score_change")
 
 @dataclass(frozen=True)
 class Scores:
-    """What a study has found.
+    """The measurements of a study.
 
     Attributes:
         methods: by their text.
         names: of the images.
         values: `(images, methods)` by measure: `alignment`, mu under the fitted manifold;
-            `local_alignment`, mu under local PCA of the training images, for which nothing was
-            optimised; `distance`, l2 of the baseline from the image; `score_change`, f(x) - f(x').
-        random: what a random map scores, by manifold.
+            `local_alignment`, mu under local PCA of the training images, which no method
+            optimises; `distance`, l2 of the baseline from the image; `score_change`, f(x) - f(x').
+        random: the level of a random map, by manifold.
         seconds: per image, by method.
         summaries: of `alignment`.
         pairs: its paired comparisons.
@@ -83,31 +84,32 @@ class Scores:
 
 
 def score(
-    fitted: Fitted,
+    fitted: FittedSet,
     *,
     texts: Sequence[str] = METHODS,
     limit: int = 100,
-    settings: Mapping[str, Any] | None = None,
+    n_steps: int = 15,
     seed: int = 0,
     pictured: int = 6,
     on_batch: Callable[[str], object] = lambda _: None,
 ) -> Scores:
-    """Explain held-out images by all methods, and say how tangential the maps are.
+    """Explain held-out images by all methods, and measure how tangential the maps are.
 
     Args:
         fitted: manifold, classifier and images.
         texts: methods with their settings, as on the command line.
-        limit: held-out images, at the most.
-        settings: for every method that has a setting of that name.
+        limit: of the held-out images.
+        n_steps: of all path methods.
         seed: of everything random.
         pictured: images whose maps are kept.
         on_batch: called with the method after some images, to show progress.
     """
-    if fitted.classifier is None:
-        raise UnilensError("expected a classifier to explain; fit again without --no-classifier")
     check_count("limit", limit)
     require(len(set(texts)) == len(texts), f"expected each method once, got {', '.join(texts)}")
-    explainers = _explainers(fitted, texts, settings or {})
+    explainers = {
+        text: _explainer(spec, fitted, n_steps)
+        for text, spec in read_specs(methods, list(texts)).items()
+    }
     images = fitted.split.held_out.values[:limit]
     evaluator = Evaluator(fitted.classifier)
     spaces = {
@@ -119,8 +121,8 @@ def score(
     for text, explainer in explainers.items():
         began = time.perf_counter()
         parts = []
-        for some in images.split(BATCH):
-            parts.append(explainer(evaluator, some, seed=seed))
+        for batch in images.split(BATCH):
+            parts.append(explainer(evaluator, batch, seed=seed))
             on_batch(text)
         seconds[text] = (time.perf_counter() - began) / len(images)
         found[text] = _measured(parts, images, spaces)
@@ -130,7 +132,8 @@ def score(
     values = {
         name: torch.stack([found[text][name] for text in texts], dim=1).numpy() for name in MEASURES
     }
-    family = Family("", 0, "", "alignment", tuple(texts), values["alignment"], *_none(len(texts)))
+    no_counts = ((0,) * len(texts),) * 3
+    family = Family("", 0, "", "alignment", tuple(texts), values["alignment"], *no_counts)
     summaries, pairs = analyse(family, seed)
     return Scores(
         methods=tuple(texts),
@@ -146,17 +149,12 @@ def score(
     )
 
 
-def _explainers(
-    fitted: Fitted, texts: Sequence[str], settings: Mapping[str, Any]
-) -> dict[str, Explainer]:
-    specs = read_specs(methods, list(texts), settings)
-    return {text: _built(spec, fitted) for text, spec in specs.items()}
-
-
-def _built(spec: Spec, fitted: Fitted) -> Explainer:
+def _explainer(spec: Spec, fitted: FittedSet, n_steps: int) -> Explainer:
     """Build a method, with the fitted manifold and training images where it takes them."""
     given = dict(spec.settings)
     valid = methods[spec.name].settings_with(given)
+    if "n_steps" in valid:
+        given.setdefault("n_steps", n_steps)
     if "manifold" in valid:
         given.setdefault("manifold", str(fitted.path))
     if "references" in valid:
@@ -164,15 +162,15 @@ def _built(spec: Spec, fitted: Fitted) -> Explainer:
     return methods[spec.name](**given)
 
 
-def _local(fitted: Fitted) -> LocalPCA:
-    """Return the tangent spaces that no network had a part in."""
-    references, wanted = fitted.split.train.values, fitted.about["wanted"]
-    neighbours = min(max(wanted["neighbours"], 3 * wanted["dimension"]), len(references))
+def _local(fitted: FittedSet) -> LocalPCA:
+    """Return local PCA of the training images, which uses no network."""
+    references, config = fitted.split.train.values, fitted.about["config"]
+    neighbours = min(max(config["neighbours"], 3 * config["dimension"]), len(references))
     require(
-        neighbours > wanted["dimension"],
-        f"expected more training images than dimensions, {wanted['dimension']}, got {neighbours}",
+        neighbours > config["dimension"],
+        f"expected more training images than dimensions, {config['dimension']}, got {neighbours}",
     )
-    return LocalPCA(references, wanted["dimension"], neighbours)
+    return LocalPCA(references, config["dimension"], neighbours)
 
 
 def _measured(
@@ -194,7 +192,3 @@ def _measured(
 def _baseline(part: Attribution) -> Tensor:
     assert part.baseline is not None
     return part.baseline
-
-
-def _none(count: int) -> tuple[tuple[int, ...], ...]:
-    return ((0,) * count,) * 3

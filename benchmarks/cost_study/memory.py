@@ -1,4 +1,4 @@
-"""The most memory that a call takes beyond what was taken before it."""
+"""The peak memory of a call above what was in use before it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 import torch
 
-from ..._engine.memory import trim
+from unilens._engine.memory import trim
 
 RESIDENT, ALLOCATED = "resident set of the process", "allocated on the device"
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
-"""What makes Linux forget the largest resident set so far; see proc(5)."""
+"""Makes Linux reset the peak resident set; see proc(5)."""
 
 
-class Memory(NamedTuple):
+class MemoryUse(NamedTuple):
     """Bytes that a call took.
 
     Attributes:
-        above: the most, beyond what was taken before; None where it cannot be measured.
-        before: what was taken before it.
+        above: the peak above what was in use before; None where it cannot be measured.
+        before: in use before the call.
         of: what was measured, in words; None where nothing was.
     """
 
@@ -31,11 +31,11 @@ class Memory(NamedTuple):
     of: str | None = None
 
 
-def watch(call: Callable[[], object], device: torch.device) -> Memory:
-    """Do a call, and return the memory that it took.
+def watch(call: Callable[[], object], device: torch.device) -> MemoryUse:
+    """Make a call, and return the memory that it took.
 
-    On the CPU of Linux it is the process's resident set, after free memory was given back; on CUDA
-    what torch has allocated. Elsewhere the call is done and nothing is known.
+    On the CPU of Linux it is the process's resident set, after free memory was returned to the
+    system; on CUDA it is torch's allocations. Elsewhere the call is made and nothing is measured.
     """
     if device.type == "cuda":
         return _watch_cuda(call, device)
@@ -44,25 +44,25 @@ def watch(call: Callable[[], object], device: torch.device) -> Memory:
         if _reset_peak():
             return _watch_resident(call)
     call()
-    return Memory()
+    return MemoryUse()
 
 
-def _watch_resident(call: Callable[[], object]) -> Memory:
+def _watch_resident(call: Callable[[], object]) -> MemoryUse:
     before = _status("VmRSS")
     call()
-    return Memory(max(0, _status("VmHWM") - before), before, RESIDENT)
+    return MemoryUse(max(0, _status("VmHWM") - before), before, RESIDENT)
 
 
-def _watch_cuda(call: Callable[[], object], device: torch.device) -> Memory:
+def _watch_cuda(call: Callable[[], object], device: torch.device) -> MemoryUse:
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     call()
     torch.cuda.synchronize(device)
-    return Memory(torch.cuda.max_memory_allocated(device) - before, before, ALLOCATED)
+    return MemoryUse(torch.cuda.max_memory_allocated(device) - before, before, ALLOCATED)
 
 
 def _reset_peak() -> bool:
-    """Make the largest resident set so far the present one; return whether that can be done."""
+    """Reset the peak resident set to the current one; return whether that is possible."""
     try:
         _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
     except OSError:
@@ -71,6 +71,6 @@ def _reset_peak() -> bool:
 
 
 def _status(name: str) -> int:
-    """Return one of the sizes that Linux says of this process, in bytes."""
+    """Return a size from this process's status, in bytes."""
     found = re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text(encoding="utf-8"))
     return int(found[1]) * 1024 if found else 0

@@ -1,23 +1,27 @@
-"""What a study of tangential alignment found: JSON, a table of every image, and a picture."""
+"""The results of the study: JSON, CSV of every image, a figure, and the table of the page."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from ..._ops import files
-from ...output import records
-from ...output.viz import heatmap, pixels
-from .fitting import Fitted
+from unilens._ops import files
+from unilens.output import records
+from unilens.output.viz import heatmap, pixels
+
+from .fitting import FittedSet
 from .study import ALIGNED, MEASURES, Scores
 
-SCHEMA = 1
 _SHOWN = (
     ALIGNED,
     "ig:baseline=black",
@@ -28,14 +32,13 @@ _SHOWN = (
     "input_x_gradient",
     "smoothgrad",
 )
-STEMS = ("score.json", "score.csv", "score.png")
 
 
 def rows_of(scores: Scores) -> list[dict[str, Any]]:
-    """Return what is known of each method, the most tangential first.
+    """Return the means of each method, the most tangential first.
 
-    `told_apart`: whether the paired test, adjusted for all pairs, tells it from the first; None for
-    the first itself.
+    `significant`: whether the paired test, adjusted for all pairs, finds a difference from the
+    first; None for the first itself.
     """
     rows: list[dict[str, Any]] = []
     for column, summary in enumerate(scores.summaries):
@@ -59,15 +62,14 @@ def rows_of(scores: Scores) -> list[dict[str, Any]]:
         for pair in scores.pairs
         if leader in (pair.first, pair.second)
     }
-    return [row | {"told_apart": apart.get(row["method"])} for row in rows]
+    return [row | {"significant": apart.get(row["method"])} for row in rows]
 
 
-def write_scores(scores: Scores, fitted: Fitted, folder: Path, settings: dict[str, Any]) -> None:
+def write_scores(scores: Scores, fitted: FittedSet, folder: Path, settings: dict[str, Any]) -> None:
     """Write `score.json`, `score.csv` and `score.png` to a folder, each whole or not at all."""
     records.write_json(
         folder / "score",
         {
-            "schema": SCHEMA,
             "fit": fitted.about,
             "settings": settings,
             "images": len(scores.names),
@@ -115,6 +117,35 @@ def short(text: str) -> str:
     if not text.startswith("ig:baseline="):
         return text
     return text.split(",")[0].replace("ig:baseline=", "IG from ").replace("_", " ")
+
+
+def print_table(scores: Scores, about: Mapping[str, Any]) -> None:
+    """Print the means of each method, and how they are to be read."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("method", "μ ↑", "95 %", "local μ", "distance", "change"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for row in rows_of(scores):
+        table.add_row(
+            escape(short(row["method"])),
+            _figure(row["alignment"]) + (" " if row["significant"] else "*"),
+            f"{_figure(row['low'])}–{_figure(row['high'])}",
+            _figure(row["local_alignment"]),
+            _figure(row["distance"], 2),
+            _figure(row["score_change"]),
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"μ: the share of the map in the tangent space of {about['config']['kind']}; a random map "
+        f"has {scores.random['alignment']:.3f}. * the first, or no significant difference from it. "
+        f"local μ: under local PCA, random {scores.random['local_alignment']:.3f}. distance, "
+        f"change: l2 and of the score, from the baseline. Fit: {about['manifold']}; accuracy "
+        f"{about['accuracy']}."
+    )
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _csv(scores: Scores) -> str:

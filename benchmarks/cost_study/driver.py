@@ -1,4 +1,4 @@
-"""What the process that writes a run has to hold and read per row, measured on made-up rows."""
+"""Memory and time per row of the process that writes a run, measured on made-up rows."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..plan import Plan
-from ..rows import OK, Row
-from ..store import Store
+from unilens.benchmark.plan import Plan
+from unilens.benchmark.rows import OK, Row
+from unilens.benchmark.store import Store
 
 _ROWS = 20_000
 _PER_SHARD = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Driver:
-    """What one row costs the process that writes a run.
+class DriverCost:
+    """The cost of one row to the process that writes a run.
 
     Attributes:
-        key_bytes: memory that the key of a row takes while the run goes on, after a resumption.
-        digest_bytes: memory at the most while the digest is worked out, per row.
-        key_seconds: to read the key of a row.
-        shard_seconds: to open a shard.
+        key_bytes: memory of a row's key while a resumed run continues.
+        digest_bytes: peak memory per row while the digest is computed.
+        key_seconds: time to read the key of a row.
+        shard_seconds: time to open a shard.
     """
 
     key_bytes: float
@@ -34,18 +34,19 @@ class Driver:
     shard_seconds: float
 
 
-def measure_driver(plan: Plan) -> Driver:
-    """Measure what a row costs, on rows of a plan's models, methods and metrics without values.
+def measure_driver(plan: Plan) -> DriverCost:
+    """Measure the cost of a row, on rows of a plan's models, methods and metrics.
 
-    A shard's own time is what the same rows take longer in shards of one tenth of the size.
+    The time of a shard is the difference between reading the same rows in shards of full and of
+    one tenth of the size.
     """
-    with tempfile.TemporaryDirectory(prefix="unilens-") as place:
-        large = _filled(plan, Path(place, "large"), _PER_SHARD)
-        small = _filled(plan, Path(place, "small"), _PER_SHARD // 10)
+    with tempfile.TemporaryDirectory(prefix="unilens-") as folder:
+        large = _filled(plan, Path(folder, "large"), _PER_SHARD)
+        small = _filled(plan, Path(folder, "small"), _PER_SHARD // 10)
         few, many = _seconds(large.done), _seconds(small.done)
         more = len(small.shards) - len(large.shards)
         per_shard = max(0.0, many - few) / more
-        return Driver(
+        return DriverCost(
             _held(large.done) / _ROWS,
             _peak(large.digest) / _ROWS,
             max(0.0, few - per_shard * len(large.shards)) / _ROWS,
@@ -88,7 +89,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _held(call: Callable[[], object]) -> int:
-    """Return the bytes that what a call returns takes."""
+    """Return the memory of a call's result in bytes."""
     tracemalloc.start()
     try:
         result = call()
@@ -100,7 +101,7 @@ def _held(call: Callable[[], object]) -> int:
 
 
 def _peak(call: Callable[[], object]) -> int:
-    """Return the most bytes that a call takes."""
+    """Return the peak memory of a call in bytes."""
     tracemalloc.start()
     try:
         call()

@@ -1,0 +1,1 @@
+"""The study of tangential alignment: small networks on digits, all baselines."""

@@ -1,1 +1,0 @@
-"""The study of tangential alignment: small networks, small images, all baselines."""

@@ -1,0 +1,6 @@
+"""The studies under benchmarks/ are imported as their scripts import them."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
