@@ -14,7 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from markdown import Extension, Markdown
 from markdown.extensions.toc import slugify
+from markdown.preprocessors import Preprocessor
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -253,8 +255,22 @@ def _anchor(name: str) -> str:
     return slugify(heading.replace("`", ""), "-")
 
 
+class Doctests(Extension, Preprocessor):
+    """Fences the doctests of docstrings, from each first `>>>` to the next empty line."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802  # named by the library
+        """Run before the fences of code are read, which superfences does at priority 25."""
+        md.preprocessors.register(self, "doctests", 30)
+
+    def run(self, lines: list[str]) -> list[str]:
+        """Return the lines of a page with a fence around each doctest."""
+        doctest = re.compile(r"^( *)>>> .*(?:\n.*\S.*)*", re.MULTILINE)
+        return doctest.sub(r"\n\1```pycon\n\g<0>\n\1```\n", "\n".join(lines)).split("\n")
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add what is made, and the pages that are named nowhere, to the navigation."""
+    """Render doctests as code; add generated and unnamed pages to the navigation."""
+    config.markdown_extensions.append(Doctests())  # type: ignore[arg-type]
     nav = config.nav or []
     known = set(re.findall(r"[\w-]+\.md", json.dumps(nav)))
     others = sorted(path.name for path in DOCS.glob("*.md") if path.name not in known)
