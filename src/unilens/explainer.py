@@ -244,7 +244,7 @@ class Method(Settings, ABC):
             model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
             inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which
                 it is called by keyword, or a tuple, by position. Integers and truths among the
-                parts, and what is wrapped in `unilens.multi_input.Held`, are held fixed.
+                parts, and what is wrapped in `unilens.multi_input.Frozen`, are held fixed.
             target: class index or label, one for all or one per input; None for the class that
                 the model predicts at each input.
             seed: of everything random; the draw for an input depends on it and the input alone.

@@ -271,7 +271,7 @@ def _attributed(value: object) -> bool:
     require(
         isinstance(value, Tensor),
         f"expected every part to be a tensor (B, *S), got {type(value).__name__}; convert it with "
-        "torch.as_tensor, or wrap what is no input in unilens.multi_input.Held",
+        "torch.as_tensor, or wrap what is no input in unilens.multi_input.Frozen",
     )
     assert isinstance(value, Tensor)
     return value.is_floating_point()
@@ -283,7 +283,7 @@ def _check_rows(parts: Mapping[Name, Any]) -> None:
     require(
         len(rows) == 1 and None not in rows,
         f"expected parts (B, *S) with one row per input, all of the same B, got {came}; repeat "
-        "what all inputs share, or wrap it in unilens.multi_input.Held without dimensions",
+        "what all inputs share, or wrap it in unilens.multi_input.Frozen without dimensions",
     )
     require(
         0 not in rows,

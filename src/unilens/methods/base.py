@@ -66,8 +66,8 @@ def explain(
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
         inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which it is
             called by keyword, or a tuple, by position. Integers and truths among the parts, and
-            what is wrapped in `unilens.multi_input.Held`, are held fixed. Arrays, frames and sparse
-            matrices of other libraries are copied to the model's device.
+            what is wrapped in `unilens.multi_input.Frozen`, are held fixed. Arrays, frames and
+            sparse matrices of other libraries are copied to the model's device.
         method: a name in `unilens.methods()`.
         target: class index or label, one for all or one per input, in a list, tensor, array or
             column; None for the predicted class.
