@@ -1,7 +1,7 @@
-"""What mkdocs makes of the registries: a page for every method, metric, baseline and module.
+"""Generate the pages of the site: one for every method, metric, baseline, module and notebook.
 
-A hook of mkdocs (mkdocs.yml names it). The pages are made while the site is built and never kept.
-Pages of `docs` that the navigation does not name come under "More", notebooks under "Notebooks".
+A hook of mkdocs (see mkdocs.yml). The pages exist only while the site is built. Pages of `docs`
+that the navigation leaves out come under "More".
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from markdown import Extension, Markdown
 from markdown.extensions.toc import slugify
+from markdown.preprocessors import Preprocessor
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -64,12 +66,12 @@ DIRECTIONS = {True: "Higher is better.", False: "Lower is better.", None: "Neith
 
 
 def pages() -> dict[str, str]:
-    """Return the text of every page that is made, by where it lies in the site."""
-    made = {f"methods/{name}.md": method_page(name) for name in methods}
-    made |= {f"metrics/{name}.md": metric_page(name) for name in metrics}
-    made |= {f"baselines/{name}.md": baseline_page(name) for name in baselines}
-    made |= {f"api/{name}.md": reference_page(name) for name in MODULES}
-    return made | {f"notebooks/{path.stem}.md": notebook_page(path) for path in notebooks()}
+    """Return the text of every generated page, by its path in the site."""
+    generated = {f"methods/{name}.md": method_page(name) for name in methods}
+    generated |= {f"metrics/{name}.md": metric_page(name) for name in metrics}
+    generated |= {f"baselines/{name}.md": baseline_page(name) for name in baselines}
+    generated |= {f"api/{name}.md": reference_page(name) for name in MODULES}
+    return generated | {f"notebooks/{path.stem}.md": notebook_page(path) for path in notebooks()}
 
 
 def notebooks() -> list[Path]:
@@ -114,7 +116,7 @@ def metric_page(name: str) -> str:
     card = entry.card
     if not isinstance(card, MetricCard):
         raise TypeError(f"expected the card of a metric, got {type(card).__name__}")
-    low, high = ("no bound" if one is None else f"{one:g}" for one in card.bounds)
+    low, high = ("no bound" if bound is None else f"{bound:g}" for bound in card.bounds)
     given = "".join(f", {NEEDS[need].format(method='uni')}" for need in card.needs if NEEDS[need])
     return "\n".join(
         [
@@ -146,7 +148,7 @@ def baseline_page(name: str) -> str:
             f'attribution = unilens.explain(model, images, "ig", baseline="{name}"{given})',
             "```",
             "",
-            "Beside the others: [Baselines](../baselines.md); which to take: "
+            "All of them: [Baselines](../baselines.md); which to take: "
             "[Which baseline?](../which-baseline.md).",
             "",
             *_settings(entry),
@@ -179,7 +181,7 @@ def notebook_page(path: Path) -> str:
 
 
 def _head(card: Card, kind: str) -> Iterator[str]:
-    """Yield title, summary and what the card says."""
+    """Yield title, summary and the table of the card."""
     number = re.search(r"arXiv (\d+\.\d+)", card.reference)
     link = f" ([arXiv](https://arxiv.org/abs/{number[1]}))" if number else ""
     yield from (f"# `{card.name}`", "", f"{card.summary[0].upper()}{card.summary[1:]}.", "")
@@ -200,7 +202,7 @@ def _settings(entry: Entry[Any]) -> Iterator[str]:
     if cost is not None:
         maps = getattr(entry(), "explanations", 0)
         more = f", and {maps} more maps" if maps else ""
-        yield f"Passes per input, at the most: {cost[0]} forward, {cost[1]} backward{more}."
+        yield f"At most {cost[0]} forward and {cost[1]} backward passes per input{more}."
         yield ""
     if not entry.settings:
         return
@@ -209,13 +211,13 @@ def _settings(entry: Entry[Any]) -> Iterator[str]:
     for name, default in entry.settings.items():
         needed = name in required
         choices = entry.choices(name) if isinstance(default, str) else ()
-        listed = ", ".join(f"`{one}`" for one in choices) if len(choices) > 1 else ""
+        listed = ", ".join(f"`{choice}`" for choice in choices) if len(choices) > 1 else ""
         yield f"| `{name}` | {'required' if needed else f'`{_shown(default)}`'} | {listed} |"
     yield ""
 
 
 def _required(entry: Entry[Any]) -> list[str]:
-    """Return the settings without which the thing does nothing; references have no default."""
+    """Return the settings that must be given; references have no default that works."""
     return [
         name
         for name, default in entry.settings.items()
@@ -224,12 +226,12 @@ def _required(entry: Entry[Any]) -> list[str]:
 
 
 def _shown(default: object) -> str:
-    """Return a default as a reader would write it, on one line."""
+    """Return a default as Python code on one line."""
     return " ".join(repr(default).split()).replace("|", "\\|")
 
 
 def _docstring(build: Callable[..., Any]) -> Iterator[str]:
-    """Yield the reference of the class that is built, where it is one."""
+    """Yield the reference of the class that the entry builds, if it is a class."""
     if inspect.isclass(build):
         place = f"{build.__module__}.{build.__qualname__}"
         yield from ("## Reference", "", f"::: {place}", "    options:", "      heading_level: 3")
@@ -237,7 +239,7 @@ def _docstring(build: Callable[..., Any]) -> Iterator[str]:
 
 
 def _spec(name: str, required: list[str]) -> str:
-    return f"{name}:{','.join(f'{one}=samples' for one in required)}" if required else name
+    return f"{name}:{','.join(f'{setting}=samples' for setting in required)}" if required else name
 
 
 def _title(page: str) -> str:
@@ -249,21 +251,35 @@ def _anchor(name: str) -> str:
     """Return the anchor of a metric's section in metrics.md."""
     text = (DOCS / "metrics.md").read_text(encoding="utf-8")
     headings = re.findall(r"^#{2,4} (.*)$", text, re.MULTILINE)
-    heading = next(one for one in headings if f"`{name}`" in one)
+    heading = next(heading for heading in headings if f"`{name}`" in heading)
     return slugify(heading.replace("`", ""), "-")
 
 
+class Doctests(Extension, Preprocessor):
+    """Fences the doctests of docstrings, from each first `>>>` to the next empty line."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802  # named by the library
+        """Run before the fences of code are read, which superfences does at priority 25."""
+        md.preprocessors.register(self, "doctests", 30)
+
+    def run(self, lines: list[str]) -> list[str]:
+        """Return the lines of a page with a fence around each doctest."""
+        doctest = re.compile(r"^( *)>>> .*(?:\n.*\S.*)*", re.MULTILINE)
+        return doctest.sub(r"\n\1```pycon\n\g<0>\n\1```\n", "\n".join(lines)).split("\n")
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add what is made, and the pages that are named nowhere, to the navigation."""
+    """Render doctests as code; add generated and unnamed pages to the navigation."""
+    config.markdown_extensions.append(Doctests())  # type: ignore[arg-type]
     nav = config.nav or []
     known = set(re.findall(r"[\w-]+\.md", json.dumps(nav)))
     others = sorted(path.name for path in DOCS.glob("*.md") if path.name not in known)
-    made = list(pages())
+    generated = list(pages())
     for title, folder in (("Notebooks", "notebooks"), ("Every method", "methods")):
-        nav.append({title: _under(made, folder)})
-    nav.append({"Every metric": _under(made, "metrics")})
-    nav.append({"Every baseline": _under(made, "baselines")})
-    nav.append({"Python reference": _under(made, "api")})
+        nav.append({title: _under(generated, folder)})
+    nav.append({"Every metric": _under(generated, "metrics")})
+    nav.append({"Every baseline": _under(generated, "baselines")})
+    nav.append({"Python reference": _under(generated, "api")})
     if others:
         nav.append({"More": others})
     config.nav = nav
@@ -271,11 +287,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made."""
+    """Add the generated pages."""
     for place, text in pages().items():
         files.append(File.generated(config, place, content=text))
     return files
 
 
-def _under(made: list[str], folder: str) -> list[Mapping[str, str]]:
-    return [{Path(place).stem: place} for place in made if place.startswith(f"{folder}/")]
+def _under(generated: list[str], folder: str) -> list[Mapping[str, str]]:
+    return [{Path(place).stem: place} for place in generated if place.startswith(f"{folder}/")]

@@ -257,24 +257,24 @@ def test_maps_of_another_shape_are_refused(name, small_net, few):
 
 @pytest.mark.parametrize("name", imputers)
 def test_a_fill_leaves_what_is_kept(name, small_net, few):
-    class Subject:
+    class Context:
         evaluator, inputs, target, seed = Evaluator(small_net), few, torch.zeros(3).long(), 0
 
         @staticmethod
         def generators():
-            return generators(Subject.inputs, torch.Generator().manual_seed(0))
+            return generators(Context.inputs, torch.Generator().manual_seed(0))
 
     kept = torch.rand(4, 3, 13, 11, generator=torch.Generator().manual_seed(0)) > 0.4
     kept[1], kept[2] = True, False
-    points = imputers[name]()(Subject)(kept)
+    points = imputers[name]()(Context)(kept)
     assert points.shape == (4, 3, 3, 13, 11)
     assert points.dtype == few.dtype
     stays = kept[:, :, None].expand_as(points)
     assert torch.equal(points[stays], few.expand_as(points)[stays])
     assert points.isfinite().all()
-    assert torch.equal(points, imputers[name]()(Subject)(kept))
-    Subject.inputs = few[1:2]
-    assert torch.equal(imputers[name]()(Subject)(kept[:, 1:2]), points[:, 1:2])
+    assert torch.equal(points, imputers[name]()(Context)(kept))
+    Context.inputs = few[1:2]
+    assert torch.equal(imputers[name]()(Context)(kept[:, 1:2]), points[:, 1:2])
 
 
 @pytest.mark.parametrize("name", similarities)

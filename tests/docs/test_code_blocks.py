@@ -195,8 +195,11 @@ def registries_as_they_were():
     """Take away again what a page has registered."""
     from unilens.methods import methods
     from unilens.metrics import metrics
+    from unilens.paths import paths
+    from unilens.weightings import weightings
 
-    before = [(one, dict(one._entries)) for one in (methods, metrics)]
+    registries = (methods, metrics, paths, weightings)
+    before = [(registry, dict(registry._entries)) for registry in registries]
     try:
         yield
     finally:

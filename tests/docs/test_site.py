@@ -87,6 +87,16 @@ def test_the_reference_has_every_public_name(site):
         assert f'id="unilens.{name}"' in text or f"<code>unilens.{name}()</code>" in text, name
 
 
+def test_examples_in_docstrings_are_code(site):
+    """Pasted into Markdown as it stands, a doctest is three quotations within each other."""
+    examples = 0
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"<blockquote>\s*<blockquote>", text), page
+        examples += text.count('<span class="gp">&gt;&gt;&gt;')
+    assert examples >= 40
+
+
 def test_pages_that_nobody_named_and_notebooks_are_in_the_navigation(site, hook):
     home = (site / "index.html").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):

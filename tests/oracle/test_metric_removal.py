@@ -184,7 +184,7 @@ def test_several_fills_are_reported_each_and_their_mean(small_net, images):
 
 
 def test_fills_by_hand(images):
-    class Subject:
+    class Context:
         evaluator, inputs, target, seed = None, images, None, 0
 
     kept = torch.rand(5, 8, 13, 11, generator=torch.Generator().manual_seed(0)) > 0.5
@@ -194,11 +194,11 @@ def test_fills_by_hand(images):
         "image_mean": images.mean((2, 3), keepdim=True),
     }
     for name, value in expected.items():
-        points = imputers[name]()(Subject)(kept)
+        points = imputers[name]()(Context)(kept)
         by_hand = kept[:, :, None] * images + ~kept[:, :, None] * value
         assert torch.allclose(points, by_hand, rtol=0, atol=1e-15)
     for name in ("blur", "noise"):
-        points = imputers[name]()(Subject)(kept)
+        points = imputers[name]()(Context)(kept)
         stays = kept[:, :, None].expand_as(points)
         assert torch.equal(points[stays], images.expand_as(points)[stays])
         assert float((points != images)[~stays].double().mean()) > 0.99

@@ -51,7 +51,7 @@ class Inpaint(Settings):
         check_number("tolerance", self.tolerance, above=0)
 
     def __call__(self, context: EvalContext) -> Filled:
-        """Return the function that removes places; see `Fill`."""
+        """Return the function that removes places; see `Imputer`."""
         evaluator, inputs = context.evaluator, context.inputs
         if inputs.ndim not in (3, 4, 5):
             raise NotApplicableError(
