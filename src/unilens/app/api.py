@@ -8,7 +8,7 @@ import gradio as gr
 
 from ..errors import UnilensError
 from ..output.records import record
-from ..output.viz import printable
+from ..output.text import printable
 from .checks import check
 from .files import Files
 from .handlers import ONE_AT_A_TIME, plainly

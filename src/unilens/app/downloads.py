@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..models.loading import RANDOM_WEIGHTS
 from ..output.records import record, write, write_text
-from ..output.viz import printable
+from ..output.text import printable
 from .photograph import Photograph
 from .studio import Explained
 from .wanted import Chosen, Picture, State, Wanted

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 
 from ..errors import UnilensError
-from ..output.viz import printable
+from ..output.text import one_line
 from .jobs import Cancelled
 
 P = ParamSpec("P")
@@ -52,7 +52,7 @@ def plainly(function: Callable[P, R]) -> Callable[P, R]:
 
 def refusal(error: UnilensError) -> gr.Error:
     """Return an error as a visitor sees it: one line, whatever names the visitor has sent."""
-    line = " ".join(printable(str(error)).split())
+    line = one_line(error)
     if len(line) > LONGEST_MESSAGE:
         line = line[: LONGEST_MESSAGE - 1] + "…"
     return gr.Error(line, duration=None, title="Not possible", print_exception=False)

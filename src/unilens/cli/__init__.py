@@ -1,14 +1,14 @@
 """The command line: explain photographs and texts, evaluate, benchmark, open the page."""
 
 from . import evaluate, explain, explain_text, listing, page
-from .app import main
-from .missing import stand_in
+from .app import add_missing_command, main
 
 try:
     from . import benchmark, manifold, report
 except ModuleNotFoundError as error:
-    stand_in(("benchmark", "report", "query"), "benchmark", error)
-    stand_in(("manifold",), "manifold", error)
+    for name in ("benchmark", "report", "query"):
+        add_missing_command(name, "benchmark", error)
+    add_missing_command("manifold", "manifold", error)
 
 __all__ = [
     "benchmark",

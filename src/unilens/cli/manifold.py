@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from .._validation.settings import check_count
 from ..benchmark.tangents.fitting import Wanted, fit, open_fitted
@@ -17,11 +15,10 @@ from ..benchmark.tangents.study import BATCH, METHODS, score
 from ..errors import require
 from ..manifold.files import KINDS
 from ..methods import methods
-from ..output.viz import printable
 from ..specs import read_settings, read_specs
 from . import options
-from .app import app, out
-from .photographs import progress_of, waiting
+from .app import app
+from .output import format_number, progress, show, show_table, show_written, waiting
 
 manifold = typer.Typer(help="Where the data lie, and whose maps lie there too.")
 app.add_typer(manifold, name="manifold")
@@ -107,41 +104,30 @@ def score_(
         _say_fitted(_fit(wanted, folder), folder)
     with waiting("opening the data"):
         fitted = open_fitted(folder)
-    with progress_of(len(texts) * -(-limit // BATCH)) as progress:
-        task = progress.task_ids[0]
-
-        def advance(text: str) -> None:
-            progress.update(task, advance=1, description=escape(text))
-
+    with progress(len(texts) * -(-limit // BATCH)) as bar:
         scores = score(
-            fitted, texts=texts, limit=limit, settings=given, seed=seed, on_batch=advance
+            fitted, texts=texts, limit=limit, settings=given, seed=seed, on_batch=bar.advance
         )
     write_scores(scores, fitted, folder, {**given, "limit": limit, "seed": seed})
-    _show(rows_of(scores), scores.random, fitted.about, names)
-    out.print(f"  written: {escape(printable(str(folder)))}/{', '.join(STEMS)}", soft_wrap=True)
+    _show_scores(rows_of(scores), scores.random, fitted.about, names)
+    show_written(folder / STEMS[0], ("", *STEMS[1:]))
 
 
 def _fit(wanted: Wanted, folder: Path) -> dict[str, Any]:
-    with progress_of(wanted.steps) as progress:
-        task = progress.task_ids[0]
-
-        def advance(said: str) -> None:
-            progress.update(task, advance=1, description=escape(said))
-
-        return fit(wanted, folder, advance)
+    with progress(wanted.steps) as bar:
+        return fit(wanted, folder, bar.advance)
 
 
 def _say_fitted(about: Mapping[str, Any], folder: Path) -> None:
     images = about["images"]
-    out.print(
-        f"[bold]{escape(about['wanted']['data'])}[/]: {images['train']} images, "
-        f"{images['held_out']} held out; {_of_manifold(about)}",
-        soft_wrap=True,
+    show(
+        f": {images['train']} images, {images['held_out']} held out; {_of_manifold(about)}",
+        title=about["wanted"]["data"],
     )
     if "classifier" in about:
         accuracy = about["classifier"]["accuracy_held_out"]
-        out.print(f"  classifier: {accuracy:.1%} of the held-out images are right")
-    out.print(f"  written: {escape(printable(str(folder)))}/, {about['seconds']:.0f} s")
+        show(f"  classifier: {accuracy:.1%} of the held-out images are right")
+    show(f"  written: {folder}/, {about['seconds']:.0f} s")
 
 
 def _of_manifold(about: Mapping[str, Any]) -> str:
@@ -159,33 +145,28 @@ def _of_manifold(about: Mapping[str, Any]) -> str:
     return said
 
 
-def _show(
+def _show_scores(
     rows: list[dict[str, Any]],
     random: Mapping[str, float],
     about: Mapping[str, Any],
     names: Mapping[str, str],
 ) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("method", "μ ↑", "95 %", "local μ", "distance", "change"):
-        table.add_column(heading, justify="left" if heading == "method" else "right")
-    for row in rows:
-        table.add_row(
-            escape(names[row["method"]]),
-            _figure(row["alignment"]) + ("*" if not row["told_apart"] else " "),
-            f"{_figure(row['low'])}–{_figure(row['high'])}",
-            _figure(row["local_alignment"]),
-            _figure(row["distance"], 2),
-            _figure(row["score_change"]),
+    headings = ("method", "μ ↑", "95 %", "local μ", "distance", "change")
+    cells = [
+        (
+            names[row["method"]],
+            format_number(row["alignment"]) + ("*" if not row["told_apart"] else " "),
+            f"{format_number(row['low'])}–{format_number(row['high'])}",
+            format_number(row["local_alignment"]),
+            format_number(row["distance"], 2),
+            format_number(row["score_change"]),
         )
-    out.print(table)
-    out.print(
+        for row in rows
+    ]
+    show_table(headings, cells, right=range(1, len(headings)))
+    show(
         f"μ: the share of the map in the tangent space ({_of_manifold(about)}); a random map has "
         f"{random['alignment']:.3f}. * the first, or not told apart from it. local μ: under local "
         f"PCA of the training images, random {random['local_alignment']:.3f}. distance, change: l2 "
-        "and of the score, from the baseline.",
-        soft_wrap=True,
+        "and of the score, from the baseline."
     )
-
-
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -9,15 +9,14 @@ from contextlib import ExitStack
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from ..app.server import Options, installed_models, opened
 from ..errors import require
 from ..models.loading import check_model_name
 from . import options
 from .app import app
-from .app import out as console
-from .photographs import read_device, waiting
+from .output import show, waiting
+from .photographs import read_device
 
 PASSWORD = "UNILENS_PASSWORD"  # noqa: S105 - a variable's name
 
@@ -61,7 +60,7 @@ def page(
     with ExitStack() as stack:
         with waiting("opening the page"):
             address = stack.enter_context(opened(how))
-        console.print(f"unilens is open at {escape(address)} (Ctrl-C ends it)", soft_wrap=True)
+        show(f"unilens is open at {address} (Ctrl-C ends it)")
         while True:
             time.sleep(3600)
 

@@ -1,4 +1,4 @@
-"""What is kept of an explanation: a JSON record, the raw maps, and the panel, side by side."""
+"""Files of an explanation: a JSON record, the raw maps, and a figure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from .._ops.files import write_whole
 from ..attribution import Attribution
 from ..errors import UnilensError
 from ..models import PixelClassifier
+from ..models.labels import Labelled
 from ..outputs import OutputSpec
-from .viz import comparison, panel
 
 SCHEMA = 2
 _LONGEST_NAME = 160
 """Bytes of an input's name that its files keep: file systems allow 255 with all that is added."""
 _ROWS = 6
 """Methods that a panel shows in full; more are shown as columns."""
+_TOP = 5
+"""Most probable classes that a record lists."""
 SUFFIXES = (".png", ".safetensors", ".json")
 
 
@@ -47,7 +49,6 @@ def record(
     first = next(iter(attributions.values()))
     outputs = first.outputs[index]
     probabilities = OutputSpec.of(first.provenance).probabilities(outputs)
-    top = outputs.topk(min(5, outputs.numel())).indices
     target = int(first.target[index])
     return {
         "schema": SCHEMA,
@@ -55,15 +56,24 @@ def record(
         "model": of_model(model),
         "target": {"index": target, "label": model.label(target)},
         "confidence": number(first.confidence[index]),
-        "predictions": [
-            {"index": i, "label": model.label(i), "probability": number(probabilities[i])}
-            for i in top.tolist()
-        ],
+        "predictions": predictions(
+            model, probabilities, outputs.topk(min(_TOP, outputs.numel())).indices.tolist()
+        ),
         "methods": {
             name: of_method(attribution, index) for name, attribution in attributions.items()
         },
         "left_out": dict(left_out or {}),
     }
+
+
+def predictions(
+    model: Labelled, probabilities: Tensor, indices: Iterable[int] | None = None
+) -> list[dict[str, Any]]:
+    """Return classes with their probabilities as plain data; None for all classes in order."""
+    return [
+        {"index": index, "label": model.label(index), "probability": number(probabilities[index])}
+        for index in (range(len(probabilities)) if indices is None else indices)
+    ]
 
 
 def of_model(model: PixelClassifier) -> dict[str, Any]:
@@ -98,22 +108,24 @@ def of_method(attribution: Attribution, index: int = 0) -> dict[str, Any]:
         "path": None
         if trace is None
         else {
-            "fraction": [number(one) for one in trace.fraction[:, index]],
-            "score": [number(one) for one in trace.score[:, index]],
-            "confidence": [number(one) for one in trace.confidence[:, index]],
+            "fraction": numbers(trace.fraction[:, index]),
+            "score": numbers(trace.score[:, index]),
+            "confidence": numbers(trace.confidence[:, index]),
         },
-        "record": {
-            name: [number(one) for one in values[index].flatten()]
-            for name, values in attribution.record.items()
-        },
+        "record": {name: numbers(values[index]) for name, values in attribution.record.items()},
         **attribution.provenance,
     }
 
 
 def number(value: Tensor) -> float | None:
-    """Return a scalar as JSON knows it: what is not finite is null."""
+    """Return a scalar, or None if it is not finite: JSON has no other numbers."""
     number = float(value.detach())
     return number if math.isfinite(number) else None
+
+
+def numbers(values: Tensor) -> list[float | None]:
+    """Return all values of a tensor, flattened, as JSON knows them."""
+    return [number(value) for value in values.flatten()]
 
 
 def free_paths(
@@ -170,10 +182,11 @@ def write(
 
     The maps are `(C, H, W)` by the names `METHOD/values` and `METHOD/baseline`, with `image`.
     """
-    target = recorded["target"]
+    from .viz import comparison, panel
+
     confidence = recorded["confidence"]
-    shown = "" if confidence is None else f", probability {confidence:.2f}"
-    title = f"{path.name}: why “{target['label']}”{shown}?"
+    probability = "" if confidence is None else f", probability {confidence:.2f}"
+    title = f"{path.name}: why “{recorded['target']['label']}”{probability}?"
     draw = panel if len(attributions) <= _ROWS else comparison
     figure = draw(image, attributions, title=_drawable(title), style=style, index=index)
     write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))

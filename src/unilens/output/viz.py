@@ -8,26 +8,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy
-from matplotlib import colormaps
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from ..attribution import Attribution
 from ..errors import UnknownNameError, require
 from ..outputs import OutputSpec
+from .text import printable
 from .views import Bands, View, as_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = numpy.ndarray[Any, Any]
 
 STYLES = ("signed", "unsigned", "green")
 """signed: orange for, purple against the target; unsigned: how much; green: as in the paper."""
 
-_GREEN = LinearSegmentedColormap.from_list("unilens_green", ["black", "lime"])
 _QUANTILE = 0.995
 _GREY = "#666666"
 _RED = "#b03000"
@@ -52,8 +50,12 @@ def heatmap(values: Tensor, style: str = "signed") -> Array:
 def coloured(flat: Array, scale: float, style: str = "signed") -> Array:
     """Return a map `(H, W)` as colours `(H, W, 3)`; `scale` is what gets the full colour."""
     if style == "signed":
-        return _rgb("PuOr_r", 0.5 + 0.5 * flat / scale)
-    return _rgb("magma" if style == "unsigned" else _GREEN, flat / scale)
+        return _colour_map("PuOr_r", 0.5 + 0.5 * flat / scale)
+    if style == "unsigned":
+        return _colour_map("magma", flat / scale)
+    green: Array = numpy.zeros((*flat.shape, 3))
+    green[..., 1] = (flat / scale).clip(0, 1)
+    return green
 
 
 def overlay(image: Tensor, values: Tensor, style: str = "signed", opacity: float = 0.85) -> Array:
@@ -122,9 +124,7 @@ def panel(
     """
     view = View.of(image, attributions.values(), bands, channels)
     rows = len(attributions)
-    figure = Figure(figsize=(15, 3.1 * rows + 0.75), layout="constrained", facecolor="white")
-    if title:
-        figure.suptitle(printable(title), fontsize=15, parse_math=False)
+    figure = _new_figure(15, 3.1 * rows + 0.75, title)
     grid = figure.subplots(rows, 5, squeeze=False)
     for axes, (name, attribution) in zip(grid, attributions.items(), strict=True):
         _draw_row(axes, view, image, name, attribution, style, index)
@@ -160,10 +160,7 @@ def comparison(
     """
     view, names = View.of(image, attributions.values(), bands, channels), list(attributions)
     blocks = -(-(len(names) + 1) // columns)
-    figure = Figure(figsize=(2.1 * columns, 4.9 * blocks + 0.7), layout="constrained")
-    figure.set_facecolor("white")
-    if title:
-        figure.suptitle(printable(title), fontsize=15, parse_math=False)
+    figure = _new_figure(2.1 * columns, 4.9 * blocks + 0.7, title)
     grid = figure.subplots(2 * blocks, columns, squeeze=False)
     for ax in grid.flat:
         ax.set_axis_off()
@@ -178,6 +175,16 @@ def comparison(
         below.imshow(overlay(view.image(image), values, style), aspect=view.aspect)
         warned = "\n".join(attributions[name].warnings[index])
         below.text(0.5, -0.03, warned, transform=below.transAxes, **_WARNED)
+    return figure
+
+
+def _new_figure(width: float, height: float, title: str) -> Figure:
+    """Return an empty white figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    if title:
+        figure.suptitle(printable(title), fontsize=15, parse_math=False)
     return figure
 
 
@@ -243,11 +250,6 @@ def _has_probabilities(attribution: Attribution) -> bool:
     return OutputSpec.of(attribution.provenance).has_probabilities
 
 
-def printable(text: str) -> str:
-    """Return a text with what cannot be shown (bytes of file names, mostly) replaced."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def data_uri(values: Array, kind: str = "png", **options: Any) -> str:
     """Return colours `(H, W, 3)` or, with opacity, `(H, W, 4)`, in [0, 1], as the URI of an image.
 
@@ -267,7 +269,9 @@ def _say(ax: Axes, text: str) -> None:
     ax.set_axis_off()
 
 
-def _rgb(colours: str | LinearSegmentedColormap, values: Array) -> Array:
-    colour_map = colormaps[colours] if isinstance(colours, str) else colours
-    coloured: Array = numpy.asarray(colour_map(values.clip(0, 1)))[..., :3]
-    return coloured
+def _colour_map(name: str, values: Array) -> Array:
+    """Return values in [0, 1] in the colours of one of matplotlib's maps, `(..., 3)`."""
+    from matplotlib import colormaps
+
+    colours: Array = numpy.asarray(colormaps[name](values.clip(0, 1)))[..., :3]
+    return colours

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..diagnostics import WARNINGS
+from ..output.text import terminal_safe
 from .attribution import TextAttribution
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 _FOR, _AGAINST = (230, 97, 1), (129, 103, 184)
 """Orange and purple, as in the maps of photographs."""
 _STRONGEST = 5
-_REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 _FRAGMENT = """
 <div style="font-family:sans-serif;background:#fff;color:#111;border:1px solid #888;\
@@ -105,7 +105,7 @@ def rich_text(found: TextAttribution, by: str = "word") -> Text:
     shown = Text()
     for piece, value in pieces:
         colour = None if value is None else "#{:02x}{:02x}{:02x}".format(*_mixed(value, scale))
-        shown.append(plain(piece), style="" if colour is None else f"#111111 on {colour}")
+        shown.append(terminal_safe(piece), style="" if colour is None else f"#111111 on {colour}")
     return shown
 
 
@@ -144,11 +144,6 @@ def _css(value: float | None, scale: float) -> str:
     if value is None:
         return ""
     return "rgb({}, {}, {})".format(*_mixed(value, scale))
-
-
-def plain(text: str) -> str:
-    """Return a text in which a terminal finds no commands: what cannot be printed is replaced."""
-    return "".join(one if one.isprintable() or one in "\n\t" else _REPLACED for one in text)
 
 
 # Notebooks and rich ask the attribution itself.

@@ -6,16 +6,18 @@ import csv
 import io
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
-from matplotlib.figure import Figure
 
 from ..._ops import files
 from ...output import records
 from ...output.viz import heatmap, pixels
 from .fitting import Fitted
 from .study import ALIGNED, MEASURES, Scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCHEMA = 1
 _SHOWN = (
@@ -82,6 +84,8 @@ def write_scores(scores: Scores, fitted: Fitted, folder: Path, settings: dict[st
 
 def draw(scores: Scores) -> Figure:
     """Return the first images with their aligned base-points and maps, and how tangential."""
+    from matplotlib.figure import Figure
+
     shown = [text for text in _SHOWN if text in scores.methods] or list(
         scores.methods[: len(_SHOWN)]
     )
