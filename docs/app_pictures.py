@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from unilens.app.server import Options, opened
+from unilens.app.server import ServerOptions, open_page
 
 HERE = Path(__file__).parent / "images"
 PATIENCE = 600_000
@@ -25,7 +25,7 @@ MIDDLE = 8
 
 def main() -> None:
     """Write the pictures."""
-    with opened(Options(port=0)) as address, sync_playwright() as running:
+    with open_page(ServerOptions(port=0)) as address, sync_playwright() as running:
         browser = running.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
@@ -65,7 +65,7 @@ def explain(page: Page, sample: str) -> None:
     page.keyboard.press("Escape")
     page.locator("#ul-explain").click()
     page.locator("#ul-trust").get_by_text("Does the map stay with more steps?").first.wait_for()
-    page.locator(".ul-journey").wait_for()
+    page.locator(".ul-path-steps").wait_for()
     page.wait_for_timeout(1000)  # until nothing moves
 
 

@@ -22,7 +22,7 @@ from .registry import Registry
 
 @dataclass(frozen=True)
 class Spec:
-    """A registered thing and its settings, as the command line gives them."""
+    """The name of a registered component and its settings."""
 
     name: str
     settings: Mapping[str, Any]
@@ -31,23 +31,26 @@ class Spec:
 def read_specs(
     registry: Registry[Any], given: list[str], shared: Mapping[str, Any] | None = None
 ) -> dict[str, Spec]:
-    """Return things by what they are called on the command line, settings checked.
+    """Return components with checked settings, by the text that describes them.
 
     Args:
-        registry: of the things.
-        given: each `NAME` or `NAME:key=value,key=value`.
-        shared: settings for every one of them that has this setting.
+        registry: registry of the components.
+        given: texts, each `NAME` or `NAME:key=value,key=value`.
+        shared: settings for every component that has this setting.
+
+    Raises:
+        UnknownNameError: a name or setting is unknown, or no component has a shared setting.
     """
     specs: dict[str, Spec] = {}
     used: set[str] = set()
     shared = shared or {}
     for text in given:
         name, _, tail = text.partition(":")
-        own = read_settings(re.split(r",(?![^\[]*\])", tail) if tail else [])
+        own = read_settings(_split_commas(tail) if tail else [])
         valid = set(registry[name].settings_with({**shared, **own}))
         used |= valid & set(shared)
-        mine = {key: value for key, value in shared.items() if key in valid}
-        specs[text] = Spec(name, {**mine, **own})
+        common = {key: value for key, value in shared.items() if key in valid}
+        specs[text] = Spec(name, {**common, **own})
     for key in shared:
         if key not in used:
             known = {name for spec in specs.values() for name in registry[spec.name].settings}
@@ -56,19 +59,18 @@ def read_specs(
 
 
 def split_specs(given: list[str]) -> list[str]:
-    """Split texts such as `uni,ig:baseline=blur,sigma=10,gradient` into one per thing.
+    """Split texts such as `uni,ig:baseline=blur,sigma=10,gradient` into one per component.
 
-    What follows a comma is a setting of the thing before it where it has the form `key=value`.
+    Text of the form `key=value` after a comma is a setting of the component before it.
     """
-    parts = [part for text in given for part in re.split(r",(?![^\[]*\])", text)]
     specs: list[str] = []
-    for part in parts:
-        setting = "=" in part and ":" not in part.partition("=")[0]
-        if setting and specs and ":" in specs[-1]:
-            specs[-1] += f",{part}"
+    for item in [item for text in given for item in _split_commas(text)]:
+        is_setting = "=" in item and ":" not in item.partition("=")[0]
+        if is_setting and specs and ":" in specs[-1]:
+            specs[-1] += f",{item}"
         else:
-            specs.append(part.strip())
-    return [one for one in specs if one]
+            specs.append(item.strip())
+    return [spec for spec in specs if spec]
 
 
 def build_method(
@@ -76,19 +78,27 @@ def build_method(
 ) -> Explainer:
     """Build a method; `references` may be an image, a folder of images, `samples` or a list.
 
-    `samples` are the photographs that come with installed packages; a list names some of them.
-    `value_range` is that of files, as for `read_image`.
+    Args:
+        spec: name and settings of the method; `samples` are the photographs that come with
+            installed packages, a list names some of them.
+        classifier: preprocesses the references.
+        value_range: the pixel values of files that are black and white, as for `read_image`.
     """
     settings = dict(spec.settings)
     references = settings.get("references")
     if isinstance(references, (str, list)):
-        images = _referred(references, value_range)
+        images = _read_references(references, value_range)
         settings["references"] = torch.stack([classifier.preprocess(image) for image in images])
     return methods[spec.name](**settings)
 
 
+def _split_commas(text: str) -> list[str]:
+    """Split a text at the commas outside brackets."""
+    return re.split(r",(?![^\[]*\])", text)
+
+
 def read_settings(pairs: list[str]) -> dict[str, Any]:
-    """Read settings given as `key=value`: what is no JSON is text, `[a,b]` a list."""
+    """Read settings from texts `key=value`: JSON values, `[a,b]` as a list of texts, else text."""
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -102,7 +112,7 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _referred(
+def _read_references(
     references: str | list[str], value_range: tuple[float, float] | None
 ) -> list[Image.Image]:
     if isinstance(references, list):
@@ -117,6 +127,6 @@ def _read_folder(path: Path, value_range: tuple[float, float] | None) -> list[Im
     """Return an image, or all images of a folder."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     known = Image.registered_extensions()
-    wanted = [file for file in files if file.suffix.lower() in known]
-    require(bool(wanted), f"expected references to be an image or a folder of images, got {path}")
-    return [open_image(file, value_range=value_range) for file in wanted]
+    images = [file for file in files if file.suffix.lower() in known]
+    require(bool(images), f"expected references to be an image or a folder of images, got {path}")
+    return [open_image(file, value_range=value_range) for file in images]

@@ -152,7 +152,7 @@ def refused(visitor, message, silent=False):
         return ""
     assert 0 < len(said) <= 400
     assert len(said.splitlines()) == 1
-    for bad in ("Traceback", "unforeseen", " object at 0x", "<class", str(visitor.folder)):
+    for bad in ("Traceback", "unexpected", " object at 0x", "<class", str(visitor.folder)):
         assert bad not in said
     return said
 
@@ -490,15 +490,15 @@ def test_seeds(visitor, seed):
 
 
 def page(**more):
-    return {"unilens_page": 1, "wanted": {"model": "efficientnet_lite0"}, **more}
+    return {"unilens_page": 1, "request": {"model": "efficientnet_lite0"}, **more}
 
 
 def picture(data, name="a.png"):
-    return page(picture={"name": name, "data": base64.b64encode(data).decode()})
+    return page(photograph={"name": name, "data": base64.b64encode(data).decode()})
 
 
 def asking(**more):
-    return page(wanted={"model": "efficientnet_lite0", **more})
+    return page(request={"model": "efficientnet_lite0", **more})
 
 
 PAGES = {
@@ -507,12 +507,12 @@ PAGES = {
     "other keys": lambda: page(code="x"),
     "deep": lambda: b"[" * 100_000,
     "deep objects": lambda: b'{"a":' * 100_000,
-    "deep inside": lambda: b'{"wanted":' + b"[" * 900 + b"]" * 900 + b"}",
+    "deep inside": lambda: b'{"request":' + b"[" * 900 + b"]" * 900 + b"}",
     "bomb": lambda: picture(black_png(10_000, 6_000)),
     "SVG": lambda: picture(SVG),
-    "base64": lambda: page(picture={"data": "###"}),
+    "base64": lambda: page(photograph={"data": "###"}),
     "sample": lambda: page(sample="../../etc/passwd"),
-    "model": lambda: page(wanted={"model": "py:os:getcwd"}),
+    "model": lambda: page(request={"model": "py:os:getcwd"}),
     "references": lambda: asking(
         methods=[{"name": "deeplift_shap", "settings": {"references": "/etc"}}]
     ),

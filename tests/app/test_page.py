@@ -58,7 +58,7 @@ def stop(visit):
 
 def shown(visit, selector):
     """Return the numbers of the places whose parts are visible."""
-    parts = visit.find(f"#ul-journey {selector}").all()
+    parts = visit.find(f"#ul-path-view {selector}").all()
     return {part.get_attribute("data-stop") for part in parts if part.is_visible()}
 
 
@@ -98,7 +98,7 @@ def test_without_a_photograph_the_page_says_what_it_needs(visit):
 
 def test_the_path_of_uni_is_walked_by_the_slider_without_the_server(visit):
     visit.sample().explain()
-    visit.find(".ul-journey").wait_for()
+    visit.find(".ul-path-steps").wait_for()
     expect(visit.find("#ul-trust article")).to_have_count(1)
     expect(visit.find("#ul-trust")).to_contain_text("Does the map stay with more steps?")
     picture, so_far = ".ul-two figure:first-child img", visit.find(".ul-so-far").first
@@ -108,11 +108,11 @@ def test_the_path_of_uni_is_walked_by_the_slider_without_the_server(visit):
     asked = list(visit.asked)
     stop(visit).focus()
     visit.page.keyboard.press("ArrowRight")
-    expect(visit.find(".ul-journey")).to_have_attribute("data-at", "1")
+    expect(visit.find(".ul-path-steps")).to_have_attribute("data-at", "1")
     assert shown(visit, picture) == shown(visit, "p.ul-stop") == {"1"}
     assert so_far.get_attribute("width") == "20"
     visit.page.keyboard.press("End")
-    expect(visit.find("#ul-journey p.ul-stop:visible")).to_contain_text("100 % of the way")
+    expect(visit.find("#ul-path-view p.ul-stop:visible")).to_contain_text("100 % of the way")
     assert shown(visit, picture) == shown(visit, "circle") == {"16"}
     assert so_far.get_attribute("width") == so_far.get_attribute("data-width")
     assert visit.asked == asked
@@ -132,7 +132,7 @@ def test_four_methods_stand_side_by_side_and_every_picture_has_a_text(visit):
 
 def test_the_opacity_of_the_overlay_is_changed_without_the_server(visit):
     visit.sample().choose("gradient").explain()
-    layer = visit.find(".ul-layer")
+    layer = visit.find(".ul-overlay")
     expect(layer).to_have_css("opacity", "0.85")
     visit.page.wait_for_timeout(1000)  # until nothing of the work before is under way
     asked = list(visit.asked)
@@ -154,7 +154,7 @@ def test_long_work_is_cancelled_and_the_next_begins(visit):
 
 def test_the_slower_checks_show_two_charts_and_their_verdicts(visit):
     visit.sample().choose("gradient").explain()
-    expect(visit.find("#ul-journey")).to_contain_text("None of the chosen methods walks")
+    expect(visit.find("#ul-path-view")).to_contain_text("None of the chosen methods walks")
     visit.find("#ul-check").click()
     visit.find(".ul-checks").wait_for()
     charts = visit.find(".ul-checks svg.ul-chart")
@@ -188,7 +188,7 @@ def test_what_is_taken_along_restores_the_page_in_another_browser(window, own, t
         panel.load()
     compile(saved[".py"].read_text(), "code", "exec")
     state = json.loads(saved["-page.json"].read_text())
-    assert base64.b64decode(state["picture"]["data"]) == own.read_bytes()
+    assert base64.b64decode(state["photograph"]["data"]) == own.read_bytes()
 
     other = window().open()
     with other.page.expect_file_chooser() as chooser:
@@ -204,7 +204,7 @@ def test_what_is_taken_along_restores_the_page_in_another_browser(window, own, t
     expect(other.open_part("ul-advanced").find("#ul-seed input")).to_have_value("7")
     other.explain(2)
     expect(other.find(".ul-maps h2")).to_have_text("Why “tabby”?")
-    before, after = (one.find(".ul-layer").first.get_attribute("src") for one in (visit, other))
+    before, after = (one.find(".ul-overlay").first.get_attribute("src") for one in (visit, other))
     assert before == after
 
 
@@ -216,20 +216,20 @@ def test_a_setting_that_is_changed_is_used_and_goes_into_the_link(window):
     visit.open_part("ul-take")
     link = visit.find("#ul-link input, #ul-link textarea").input_value()
     text = base64.urlsafe_b64decode(link.removeprefix("?state=") + "==")
-    assert json.loads(text)["wanted"]["methods"] == [{"name": "ig", "settings": {"n_steps": 3}}]
+    assert json.loads(text)["request"]["methods"] == [{"name": "ig", "settings": {"n_steps": 3}}]
     other = window().open(link)
     expect(other.find("#ul-methods .token")).to_contain_text("ig:")
     expect(other.open_part("ul-advanced").page.get_by_label("n steps")).to_have_value("3")
 
 
 def test_a_link_opens_the_page_that_it_was_made_of(window):
-    wanted = {
+    request = {
         "model": "efficientnet_lite0",
         "methods": [{"name": "gradient"}],
         "target": 282,
         "seed": 3,
     }
-    state = json.dumps({"unilens_page": 1, "sample": "coffee", "wanted": wanted})
+    state = json.dumps({"unilens_page": 1, "sample": "coffee", "request": request})
     visit = window().open("?state=" + base64.urlsafe_b64encode(state.encode()).decode())
     expect(visit.find("#ul-predictions .ul-small")).to_contain_text("coffee.png")
     expect(visit.find("#ul-methods .token")).to_have_count(1)
@@ -264,7 +264,7 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(window):
     visit = window(width=380, height=800).open()
     assert too_wide(visit) == []
     visit.sample().choose("ig", "gradient").explain(2)
-    visit.find(".ul-journey").wait_for()
+    visit.find(".ul-path-steps").wait_for()
     visit.open_part("ul-take").open_part("ul-advanced")
     assert too_wide(visit) == []
 
@@ -272,11 +272,11 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(window):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_light_and_in_dark(window, scheme):
     visit = window(color_scheme=scheme).open().sample().choose("ig", "gradient").explain(2)
-    visit.find(".ul-journey").wait_for()
+    visit.find(".ul-path-steps").wait_for()
     expect(visit.find("#ul-trust")).to_contain_text("Does the map stay with more steps?")
     dark = visit.find("body").evaluate(CONTRAST)[1] < 0.1
     assert dark == (scheme == "dark")
-    for kind in (".ul-small", ".ul-verdict", ".ul-warnings li", "figcaption", ".ul-told"):
+    for kind in (".ul-small", ".ul-verdict", ".ul-warnings li", "figcaption", ".ul-summary"):
         parts = visit.find(f"{kind}:visible")
         assert parts.count(), kind
         for part in parts.all():

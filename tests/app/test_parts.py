@@ -25,14 +25,22 @@ pytest.importorskip("gradio")
 import unilens
 from unilens import diagnostics
 from unilens.app import downloads, render, trust
-from unilens.app.checks import CONTROL, check
-from unilens.app.files import Files
+from unilens.app.checks import CONTROL, run_checks
+from unilens.app.files import VisitorFiles
 from unilens.app.jobs import Cancelled, Job, Jobs
-from unilens.app.journey import places
-from unilens.app.photograph import MOST_BYTES, read_photograph, sample_photograph
-from unilens.app.settings import fields_of
-from unilens.app.studio import Studio
-from unilens.app.wanted import Chosen, Picture, State, Wanted, read_link, read_state, read_wanted
+from unilens.app.path_steps import STOPS
+from unilens.app.photograph import MAX_BYTES, read_photograph, sample_photograph
+from unilens.app.request import (
+    ExplainRequest,
+    MethodRequest,
+    PageState,
+    PhotographFile,
+    read_link,
+    read_request,
+    read_state,
+)
+from unilens.app.service import ExplainService
+from unilens.app.settings import setting_fields
 from unilens.attribution import Attribution
 from unilens.diagnostics import Trace
 from unilens.errors import UnilensError
@@ -60,9 +68,9 @@ def classifier():
 
 
 @pytest.fixture
-def studio(classifier, monkeypatch):
-    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: classifier)
-    return Studio(["small"])
+def service(classifier, monkeypatch):
+    monkeypatch.setattr("unilens.app.service.load_model", lambda name, **_: classifier)
+    return ExplainService(["small"])
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +78,10 @@ def photograph():
     return sample_photograph("chelsea")
 
 
-def wanted(*names, **more):
-    return Wanted(model="small", methods=tuple(Chosen(name=name) for name in names), **more)
+def requested(*names, **more):
+    return ExplainRequest(
+        model="small", methods=tuple(MethodRequest(name=name) for name in names), **more
+    )
 
 
 class Counted(Job):
@@ -92,7 +102,7 @@ def encoded(image, kind="PNG", **how):
     return buffer.getvalue()
 
 
-# wanted
+# request
 
 
 PATHS_OF_THEIR_OWN = {("path", "blur"), ("path", "trajectory")}
@@ -101,8 +111,10 @@ PATHS_OF_THEIR_OWN = {("path", "blur"), ("path", "trajectory")}
 
 @pytest.mark.parametrize("method", methods)
 def test_every_method_takes_its_own_defaults_and_choices(method, classifier):
-    fields = fields_of(method)
-    Chosen(name=method, settings={one.name: one.default for one in fields}).explainer(classifier)
+    fields = setting_fields(method)
+    MethodRequest(name=method, settings={one.name: one.default for one in fields}).explainer(
+        classifier
+    )
     for field in fields:
         for choice in field.choices:
             own = {field.name: choice}
@@ -110,7 +122,7 @@ def test_every_method_takes_its_own_defaults_and_choices(method, classifier):
                 own["n_samples"] = 2
             if choice == "trajectory":
                 own |= {"baseline": "adversarial"} if "baseline" in methods[method].settings else {}
-            chosen = Chosen(name=method, settings=own)
+            chosen = MethodRequest(name=method, settings=own)
             if (field.name, choice) in PATHS_OF_THEIR_OWN and method.startswith("uni"):
                 with pytest.raises(UnilensError, match=r"; use .*path"):
                     chosen.explainer(classifier)
@@ -119,9 +131,9 @@ def test_every_method_takes_its_own_defaults_and_choices(method, classifier):
 
 
 def test_choices_offered_are_names():
-    fields = {field.name: field for field in fields_of("ig")}
+    fields = {field.name: field for field in setting_fields("ig")}
     assert {"black", "white", "tangent_aligned"} <= set(fields["baseline"].choices)
-    aligned = {field.name for field in fields_of("ig", {"baseline": "tangent_aligned"})}
+    aligned = {field.name for field in setting_fields("ig", {"baseline": "tangent_aligned"})}
     assert {"iterations", "learning_rate", "ascents"} <= aligned
     assert not {"manifold", "starts"} & aligned
     assert fields["n_steps"].choices == ()
@@ -129,18 +141,18 @@ def test_choices_offered_are_names():
 
 
 STATES = [
-    State(wanted=wanted("uni")),
-    State(wanted=wanted("ig", "uni", target=2, seed=5), sample="chelsea"),
-    State(
-        wanted=Wanted(
+    PageState(request=requested("uni")),
+    PageState(request=requested("ig", "uni", target=2, seed=5), sample="chelsea"),
+    PageState(
+        request=ExplainRequest(
             model="small",
             methods=(
-                Chosen(name="ig", settings={"n_steps": 7, "baseline": "white"}),
-                Chosen(name="occlusion", settings={"window": None}),
-                Chosen(name="uni", settings={"budget": 0.1, "clamp": True}),
+                MethodRequest(name="ig", settings={"n_steps": 7, "baseline": "white"}),
+                MethodRequest(name="occlusion", settings={"window": None}),
+                MethodRequest(name="uni", settings={"budget": 0.1, "clamp": True}),
             ),
         ),
-        picture=Picture(name="ü.png", data=base64.b64encode(b"x").decode()),
+        photograph=PhotographFile(name="ü.png", data=base64.b64encode(b"x").decode()),
     ),
 ]
 
@@ -149,7 +161,7 @@ STATES = [
 def test_states_come_back(state):
     assert read_state(state.text()) == state
     assert read_state(state.text().encode()) == state
-    assert read_link(state.link()) == state.model_copy(update={"picture": None})
+    assert read_link(state.link()) == state.model_copy(update={"photograph": None})
     assert re.fullmatch(r"[\w-]+", state.link())
 
 
@@ -158,15 +170,18 @@ def test_states_come_back(state):
     [
         ("", "a page as “Take it along” writes it"),
         ("[]", "expected another value of the page"),
-        ("{}", "wanted"),
-        ('{"wanted": {}}', "wanted.model"),
-        ('{"wanted": {"model": "m", "seed": -1}}', "wanted.seed"),
-        ('{"wanted": {"model": "m", "seed": true}}', "wanted.seed"),
-        ('{"wanted": {"model": "m", "target": 1.5}}', "wanted.target"),
-        ('{"wanted": {"model": "m", "more": 1}}', "wanted.more"),
-        ('{"wanted": {"model": "m"}, "unilens_page": 2}', "unilens_page"),
-        ('{"wanted": {"model": "m", "methods": [{"name": "ig", "settings": {"a": NaN}}]}}', "a: a"),
-        ('{"wanted": {"model": "' + "m" * 61 + '"}}', "wanted.model"),
+        ("{}", "request"),
+        ('{"request": {}}', "request.model"),
+        ('{"request": {"model": "m", "seed": -1}}', "request.seed"),
+        ('{"request": {"model": "m", "seed": true}}', "request.seed"),
+        ('{"request": {"model": "m", "target": 1.5}}', "request.target"),
+        ('{"request": {"model": "m", "more": 1}}', "request.more"),
+        ('{"request": {"model": "m"}, "unilens_page": 2}', "unilens_page"),
+        (
+            '{"request": {"model": "m", "methods": [{"name": "ig", "settings": {"a": NaN}}]}}',
+            "a: a",
+        ),
+        ('{"request": {"model": "' + "m" * 61 + '"}}', "request.model"),
     ],
 )
 def test_states_that_are_none(text, said):
@@ -198,7 +213,7 @@ def test_links_that_are_none(link):
 )
 def test_settings_that_are_refused(settings, said, classifier):
     with pytest.raises(UnilensError, match=re.escape(said)):
-        Chosen(name="ig", settings=settings).explainer(classifier)
+        MethodRequest(name="ig", settings=settings).explainer(classifier)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +227,9 @@ def test_settings_that_are_refused(settings, said, classifier):
     ],
 )
 def test_what_is_not_offered(names, model, said):
-    asked = read_wanted({"model": model, "methods": [{"name": name} for name in names]})
+    asked = read_request({"model": model, "methods": [{"name": name} for name in names]})
     with pytest.raises(UnilensError, match=said):
-        asked.checked(["small"])
+        asked.check(["small"])
 
 
 # photograph
@@ -258,7 +273,7 @@ def test_names_of_photographs(name, kept, stem):
     [
         (lambda: b"", "empty"),
         (lambda: b"x", "none that can be read"),
-        (lambda: bytes(MOST_BYTES + 1), "at most 20 MB"),
+        (lambda: bytes(MAX_BYTES + 1), "at most 20 MB"),
         (lambda: encoded(Image.new("1", (8000, 5001))), "40 megapixels"),
         (lambda: encoded(Image.new("1", (10_000, 10_000))), "40 megapixels"),
         (lambda: encoded(Image.new("L", (9, 9)), "PPM"), "none that can be read"),
@@ -285,7 +300,7 @@ def test_progress_rises_from_nothing_to_all():
     told = []
     job = Job(lambda fraction, text: told.append((fraction, text)))
     for number, name in enumerate("ab"):
-        job.part(name, number / 2, 0.5, 1000)
+        job.begin(name, number / 2, 0.5, 1000)
         for _ in range(1000):
             job.on_pass(1)
     fractions = [fraction for fraction, _ in told]
@@ -299,7 +314,7 @@ def test_progress_rises_from_nothing_to_all():
 def test_more_passes_than_expected_stay_below_all():
     told = []
     job = Job(lambda fraction, _: told.append(fraction))
-    job.part("a", 0.0, 0.5, 2)
+    job.begin("a", 0.0, 0.5, 2)
     for _ in range(9):
         job.on_pass(1)
     assert max(told) == 0.5
@@ -307,7 +322,7 @@ def test_more_passes_than_expected_stay_below_all():
 
 def test_cancelling_ends_at_the_next_pass_and_nobody_elses_work():
     jobs, mine, other = Jobs(), Job(), Job()
-    with jobs.of("me", mine), jobs.of("you", other):
+    with jobs.track("me", mine), jobs.track("you", other):
         assert jobs.cancel("me") == 1
         assert jobs.cancel("nobody") == 0
         with pytest.raises(Cancelled):
@@ -316,96 +331,106 @@ def test_cancelling_ends_at_the_next_pass_and_nobody_elses_work():
     assert jobs.cancel("you") == 0
 
 
-# studio
+# service
 
 
 @pytest.mark.parametrize("method", ["uni", "ig", "gradient", "smoothgrad", "random"])
-def test_maps_are_those_of_explain(studio, classifier, photograph, method):
-    asked = wanted(method, target=1, seed=3)
-    found = studio.explain(photograph, asked, Job()).attributions[method]
+def test_maps_are_those_of_explain(service, classifier, photograph, method):
+    asked = requested(method, target=1, seed=3)
+    found = service.explain(photograph, asked, Job()).attributions[method]
     image = classifier.preprocess(samples["chelsea"]())[None]
     expected = unilens.explain(classifier, image, method, 1, seed=3)
     assert torch.equal(found.values, expected.values)
     assert found.target.tolist() == [1]
 
 
-def test_the_same_request_is_worked_once(studio, photograph):
+def test_the_same_request_is_worked_once(service, photograph):
     first, second = Counted(), Counted()
-    one = studio.explain(photograph, wanted("ig"), first)
-    again = studio.explain(photograph, wanted("ig"), second)
+    one = service.explain(photograph, requested("ig"), first)
+    again = service.explain(photograph, requested("ig"), second)
     assert first.points > 50
     assert second.points == 0
     assert again.attributions["ig"] is one.attributions["ig"]
 
 
-def test_another_request_is_another_map(studio, photograph):
+def test_another_request_is_another_map(service, photograph):
     name = "smoothgrad"
-    fewer = Wanted(model="small", methods=(Chosen(name=name, settings={"n_samples": 9}),))
-    asked = [wanted(name), wanted(name, seed=1), *(wanted(name, target=i) for i in range(3)), fewer]
-    maps = [studio.explain(photograph, one, Job()).attributions[name].values for one in asked]
-    predicted = studio.predictions(photograph, "small")[0].index
+    fewer = ExplainRequest(
+        model="small", methods=(MethodRequest(name=name, settings={"n_samples": 9}),)
+    )
+    asked = [
+        requested(name),
+        requested(name, seed=1),
+        *(requested(name, target=i) for i in range(3)),
+        fewer,
+    ]
+    maps = [service.explain(photograph, one, Job()).attributions[name].values for one in asked]
+    predicted = service.predictions(photograph, "small")[0].index
     assert torch.equal(maps.pop(2 + predicted), maps[0])
     for number, one in enumerate(maps):
         assert not any(torch.equal(one, other) for other in maps[:number])
     other = read_photograph(encoded(samples["coffee"]()), "coffee.png")
-    found = studio.explain(other, wanted(name), Job()).attributions[name].values
+    found = service.explain(other, requested(name), Job()).attributions[name].values
     assert not torch.equal(found, maps[0])
 
 
 def test_what_is_kept_is_bounded(classifier, monkeypatch, photograph):
-    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: classifier)
-    studio = Studio(["small"], cache_bytes=50_000)
+    monkeypatch.setattr("unilens.app.service.load_model", lambda name, **_: classifier)
+    service = ExplainService(["small"], cache_bytes=50_000)
     for seed in range(30):
-        studio.explain(photograph, wanted("random", seed=seed), Job())
-    tensors = [one.values for key, one in studio._kept.items() if key[0] == "map"]
+        service.explain(photograph, requested("random", seed=seed), Job())
+    tensors = [one.values for key, one in service._cache.items() if key[0] == "map"]
     assert 0 < sum(one.numel() * one.element_size() for one in tensors) <= 50_000
     assert len(tensors) < 30
-    tiny = Studio(["small"], cache_bytes=10)
-    assert tiny.explain(photograph, wanted("ig"), Job()).attributions
+    tiny = ExplainService(["small"], cache_bytes=10)
+    assert tiny.explain(photograph, requested("ig"), Job()).attributions
 
 
-def test_cancelled_work_is_not_kept_and_the_next_one_works(studio, photograph):
+def test_cancelled_work_is_not_kept_and_the_next_one_works(service, photograph):
     with pytest.raises(Cancelled):
-        studio.explain(photograph, wanted("ig"), Counted(until=20))
+        service.explain(photograph, requested("ig"), Counted(until=20))
     again = Counted()
     assert (
-        studio.explain(photograph, wanted("ig"), again).attributions["ig"].values.isfinite().all()
+        service.explain(photograph, requested("ig"), again)
+        .attributions["ig"]
+        .values.isfinite()
+        .all()
     )
     assert again.points > 50
 
 
-def test_a_closed_studio_ends_its_work(studio, photograph):
+def test_a_closed_service_ends_its_work(service, photograph):
     class Closing(Counted):
         def on_pass(self, points):
             super().on_pass(points)
             if self.points == 1:
-                threading.Thread(target=studio.close, name="closing").start()
+                threading.Thread(target=service.close, name="closing").start()
             if self.points:
                 time.sleep(0.02)
 
     job = Closing()
-    wide = Wanted(model="small", methods=(Chosen(name="rise"),))
+    wide = ExplainRequest(model="small", methods=(MethodRequest(name="rise"),))
     with pytest.raises(Cancelled):
-        studio.explain(photograph, wide, job)
+        service.explain(photograph, wide, job)
     with pytest.raises(Cancelled):
-        studio.explain(photograph, wanted("ig"), Job())
+        service.explain(photograph, requested("ig"), Job())
 
 
 def test_a_method_that_does_not_fit_is_told(monkeypatch, photograph):
     plain = Preprocessing(size=(16, 16), resize=16, mean=(0.0,) * 3, std=(1.0,) * 3)
     flat = PixelClassifier(nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), plain, name="small")
-    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: flat)
-    studio = Studio(["small"])
-    found = studio.explain(photograph, wanted("gradcam", "ig"), Job())
+    monkeypatch.setattr("unilens.app.service.load_model", lambda name, **_: flat)
+    service = ExplainService(["small"])
+    found = service.explain(photograph, requested("gradcam", "ig"), Job())
     assert list(found.attributions) == ["ig"]
     assert "convolution" in found.left_out["gradcam"] or "layer" in found.left_out["gradcam"]
     assert "gradcam" in render.maps_html(found)
     with pytest.raises(UnilensError):
-        studio.explain(photograph, wanted("gradcam"), Job())
+        service.explain(photograph, requested("gradcam"), Job())
 
 
-def test_predictions_are_the_most_probable(studio, classifier, photograph):
-    found = studio.predictions(photograph, "small")
+def test_predictions_are_the_most_probable(service, classifier, photograph):
+    found = service.predictions(photograph, "small")
     with torch.no_grad():
         logits = classifier(classifier.preprocess(samples["chelsea"]())[None])[0]
     share = logits.exp() / logits.exp().sum()
@@ -415,64 +440,66 @@ def test_predictions_are_the_most_probable(studio, classifier, photograph):
 
 
 @pytest.mark.parametrize("model", ["py:os:getcwd", "", {"a": 1}, [1], None])
-def test_other_models_are_never_loaded(studio, photograph, model):
+def test_other_models_are_never_loaded(service, photograph, model):
     with pytest.raises(UnilensError):
-        studio.predictions(photograph, model)
-    assert not studio._loaded
+        service.predictions(photograph, model)
+    assert not service._loaded
 
 
-# journey
+# path steps
 
 
 @pytest.mark.parametrize("method", ["uni", "ig", "idg", "guided_ig"])
-def test_a_journey_goes_from_the_baseline_to_the_photograph(studio, photograph, method):
-    asked = wanted(method)
-    explained = studio.explain(photograph, asked, Job())
-    found = studio.journeys(explained, asked, Job())[method]
+def test_path_steps_go_from_the_baseline_to_the_photograph(service, photograph, method):
+    asked = requested(method)
+    explained = service.explain(photograph, asked, Job())
+    found = service.path_steps(explained, Job())[method]
     attribution = explained.attributions[method]
     assert torch.equal(found.points[0], attribution.baseline[0])
     assert torch.equal(found.points[-1], explained.pixels)
     assert not found.sums[0].any()
     assert torch.equal(found.sums[-1], attribution.values[0])
-    assert len(found.points) == len(found.sums) == len(places()) == 17
-    assert places() == sorted(places())
-    assert (places()[0], places()[-1]) == (0, 1)
+    assert len(found.points) == len(found.sums) == len(STOPS) == 17
+    assert sorted(STOPS) == STOPS
+    assert (STOPS[0], STOPS[-1]) == (0, 1)
     assert found.fractions == sorted(found.fractions)
     assert (found.fractions[0], found.fractions[-1]) == (0, 1)
 
 
-def test_straight_points_lie_where_the_slider_says(studio, photograph):
-    asked = Wanted(
+def test_straight_points_lie_where_the_slider_says(service, photograph):
+    asked = ExplainRequest(
         model="small",
-        methods=(Chosen(name="ig", settings={"n_steps": 200, "rule": "midpoint"}),),
+        methods=(MethodRequest(name="ig", settings={"n_steps": 200, "rule": "midpoint"}),),
     )
-    explained = studio.explain(photograph, asked, Job())
-    found = studio.journeys(explained, asked, Job())["ig"]
-    for place, point in zip(places(), found.points, strict=True):
+    explained = service.explain(photograph, asked, Job())
+    found = service.path_steps(explained, Job())["ig"]
+    for place, point in zip(STOPS, found.points, strict=True):
         assert torch.allclose(point, place * explained.pixels, atol=0.006)
 
 
-def test_methods_without_a_path_have_no_journey(studio, photograph):
-    asked = wanted("gradient", "expected_gradients")
-    explained = studio.explain(photograph, asked, Job())
-    assert studio.journeys(explained, asked, Job()) == {}
-    assert "None of the chosen methods" in render.journey_html(explained, {})
+def test_methods_without_a_path_have_no_path_steps(service, photograph):
+    asked = requested("gradient", "expected_gradients")
+    explained = service.explain(photograph, asked, Job())
+    assert service.path_steps(explained, Job()) == {}
+    assert "None of the chosen methods" in render.path_html(explained, {})
 
 
-def test_journeys_leave_out_several_baselines_and_nothing_else(studio, photograph, monkeypatch):
-    several = Chosen(name="agi", settings={"classes": 2, "iterations": 2})
-    asked = Wanted(model="small", methods=(several, Chosen(name="ig")))
-    explained = studio.explain(photograph, asked, Job())
-    assert set(studio.journeys(explained, asked, Job())) == {"ig"}
+def test_path_steps_leave_out_several_baselines_and_nothing_else(service, photograph, monkeypatch):
+    several = MethodRequest(name="agi", settings={"classes": 2, "iterations": 2})
+    asked = ExplainRequest(model="small", methods=(several, MethodRequest(name="ig")))
+    explained = service.explain(photograph, asked, Job())
+    assert set(service.path_steps(explained, Job())) == {"ig"}
 
-    def hungry(*_):
+    def hungry(*_, **__):
         raise UnilensError("not enough memory on cpu for one point")
 
-    monkeypatch.setattr("unilens.app.studio.journey", hungry)
-    asked = Wanted(model="small", methods=(Chosen(name="ig", settings={"n_steps": 9}),))
-    explained = studio.explain(photograph, asked, Job())
+    monkeypatch.setattr("unilens.app.service.path_steps", hungry)
+    asked = ExplainRequest(
+        model="small", methods=(MethodRequest(name="ig", settings={"n_steps": 9}),)
+    )
+    explained = service.explain(photograph, asked, Job())
     with pytest.raises(UnilensError, match="not enough memory"):
-        studio.journeys(explained, asked, Job())
+        service.path_steps(explained, Job())
 
 
 # trust
@@ -503,7 +530,7 @@ class Known:
 
 
 def lights(**known):
-    return {one.question: one.light for one in trust.findings(Known(**known))}
+    return {one.question: one.light for one in trust.verdicts(Known(**known))}
 
 
 def test_a_good_map_is_all_green():
@@ -529,7 +556,7 @@ def test_a_good_map_is_all_green():
     ],
 )
 def test_every_warning_is_red(warning, known):
-    found = {one.warning: one for one in trust.findings(Known(**known)) if one.warning}
+    found = {one.warning: one for one in trust.verdicts(Known(**known)) if one.warning}
     assert found[warning].light == "poor"
     assert list(lights(**known).values()).count("poor") == 1
 
@@ -541,8 +568,8 @@ def test_a_bound_that_is_exceeded_is_a_doubt_where_the_map_is_seen_to_stay():
 
 
 def test_a_gap_that_rounds_to_nothing_has_no_minus():
-    told = {one.question: one.answer for one in trust.findings(Known(completeness_gap=-1e-9))}
-    assert "is +0.0000: 0.0%" in told["Does the map add up?"]
+    told = {one.question: one.answer for one in trust.verdicts(Known(completeness_gap=-1e-9))}
+    assert "is +0.0000, 0.0% of" in told["Does the map add up?"]
 
 
 def test_no_warning_is_forgotten():
@@ -598,16 +625,16 @@ def traced(scores, confidences):
 
 
 def test_a_path_that_turns_back_is_red():
-    back = trust.findings(traced([0.0, 0.9, 0.1, 0.8, 0.2, 0.5], [0.0, 0.9, 0.1, 0.8, 0.2, 0.5]))
-    straight = trust.findings(traced([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.25, 0.5, 0.75, 1.0]))
+    back = trust.verdicts(traced([0.0, 0.9, 0.1, 0.8, 0.2, 0.5], [0.0, 0.9, 0.1, 0.8, 0.2, 0.5]))
+    straight = trust.verdicts(traced([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.25, 0.5, 0.75, 1.0]))
     question = "Does the confidence climb all the way?"
     assert {one.question: one.light for one in back}[question] == "poor"
     assert {one.question: one.light for one in straight}[question] == "good"
 
 
-def test_a_method_without_a_path_says_so(studio, photograph):
-    found = studio.explain(photograph, wanted("gradient"), Job())
-    told = trust.findings(found.attributions["gradient"])
+def test_a_method_without_a_path_says_so(service, photograph):
+    found = service.explain(photograph, requested("gradient"), Job())
+    told = trust.verdicts(found.attributions["gradient"])
     assert told[-1].light == "unknown"
 
 
@@ -633,36 +660,36 @@ class Corner(nn.Module):
 def corner(monkeypatch):
     plain = Preprocessing(size=(16, 16), resize=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
     classifier = PixelClassifier(Corner().eval(), plain, labels=["lit", "dark"], name="small")
-    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: classifier)
-    return Studio(["small"])
+    monkeypatch.setattr("unilens.app.service.load_model", lambda name, **_: classifier)
+    return ExplainService(["small"])
 
 
-def checked(studio, *names):
+def checked(service, *names):
     board = Image.fromarray(((BOARD > 0) * 255).to(torch.uint8).numpy()).convert("RGB")
     photograph = read_photograph(encoded(board), "a.png")
-    asked = wanted(*names, target=0)
+    asked = requested(*names, target=0)
     job = Job()
-    explained = studio.explain(photograph, asked, job)
-    return check(studio.working(explained, asked, job))
+    explained = service.explain(photograph, asked, job)
+    return run_checks(service, explained, job)
 
 
 def test_a_perfect_map_beats_the_random_one(corner):
     found = checked(corner, "input_x_gradient", "random")
     assert set(found) == {CONTROL, "input_x_gradient", "random"}
-    by_light = {one.question: one.light for one in found["input_x_gradient"].findings}
-    assert by_light["Do the places that count most bring the class back?"] == "good"
-    assert by_light["Does the class go with the places that count most?"] == "good"
+    by_light = {one.question: one.light for one in found["input_x_gradient"].verdicts}
+    assert by_light["Do the most important pixels bring the class back?"] == "good"
+    assert by_light["Does the class go with the most important pixels?"] == "good"
     own, control = found["input_x_gradient"].curves, found[CONTROL].curves
-    assert own["insertion_auc"].area > control["insertion_auc"].area + 0.05
-    assert own["deletion_auc"].area < control["deletion_auc"].area - 0.05
-    assert not found[CONTROL].findings
-    assert len(found["random"].findings) == 4
+    assert own["insertion_auc"].values[0] > control["insertion_auc"].values[0] + 0.05
+    assert own["deletion_auc"].values[0] < control["deletion_auc"].values[0] - 0.05
+    assert not found[CONTROL].verdicts
+    assert len(found["random"].verdicts) == 4
 
 
 def test_a_map_that_knows_nothing_of_the_model_is_told(corner):
-    found = {one.question: one.light for one in checked(corner, "edges")["edges"].findings}
+    found = {one.question: one.light for one in checked(corner, "edges")["edges"].verdicts}
     assert found["Does the map depend on what the model has learned?"] in ("poor", "unknown")
-    assert found["Do the places that count most bring the class back?"] != "good"
+    assert found["Do the most important pixels bring the class back?"] != "good"
 
 
 # render
@@ -682,26 +709,26 @@ class Images(HTMLParser):
 @pytest.fixture
 def evil(monkeypatch, photograph):
     classifier = small_classifier((EVIL, EVIL + "2", EVIL + "3"))
-    monkeypatch.setattr("unilens.app.studio.load_model", lambda name, **_: classifier)
-    studio, asked = Studio(["small"]), wanted("ig", "gradcam")
+    monkeypatch.setattr("unilens.app.service.load_model", lambda name, **_: classifier)
+    service, asked = ExplainService(["small"]), requested("ig", "gradcam")
     odd = read_photograph(photograph.data, "<script>\"x'&.png")
-    explained = studio.explain(odd, asked, Job())
+    explained = service.explain(odd, asked, Job())
     explained = dataclasses.replace(explained, left_out={"a<b>": EVIL})
-    return studio, asked, explained
+    return service, explained
 
 
 def test_texts_are_escaped_and_pictures_have_words(evil):
-    studio, asked, explained = evil
-    found = {name: trust.findings(one) for name, one in explained.attributions.items()}
-    found[EVIL] = [trust.Finding(EVIL, "poor", EVIL, EVIL)]
+    service, explained = evil
+    found = {name: trust.verdicts(one) for name, one in explained.attributions.items()}
+    found[EVIL] = [trust.Verdict(EVIL, "poor", EVIL, EVIL)]
     pages = {
         "predictions": render.predictions_html(
-            studio.predictions(explained.photograph, "small"), explained.photograph.name
+            service.predictions(explained.photograph, "small"), explained.photograph.name
         ),
         "maps": render.maps_html(explained),
-        "journey": render.journey_html(explained, studio.journeys(explained, asked, Job())),
+        "path": render.path_html(explained, service.path_steps(explained, Job())),
         "trust": render.trust_html(found),
-        "checks": render.checks_html(check(studio.working(explained, asked, Job()))),
+        "checks": render.checks_html(run_checks(service, explained, Job())),
     }
     for name, page in pages.items():
         parser = Images()
@@ -713,72 +740,72 @@ def test_texts_are_escaped_and_pictures_have_words(evil):
         if name != "checks":
             assert "&lt;script&gt;" in page
     assert len(re.findall("<img", pages["maps"])) >= 10
-    assert len(re.findall("<img", pages["journey"])) == 2 * 17
+    assert len(re.findall("<img", pages["path"])) == 2 * 17
 
 
 # downloads
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_the_code_gives_the_same_maps(studio, classifier, monkeypatch, tmp_path, own):
+def test_the_code_gives_the_same_maps(service, classifier, monkeypatch, tmp_path, own):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("unilens.load_model", lambda name: classifier)
     data = encoded(samples["coffee"]().resize((40, 30)), "JPEG") if own else None
     photograph = read_photograph(data, 'it\'s "mine".jpg') if own else sample_photograph("chelsea")
     if own:
         (tmp_path / photograph.name).write_bytes(data)
-    asked = Wanted(
+    asked = ExplainRequest(
         model="small",
         methods=(
-            Chosen(name="ig", settings={"n_steps": 7, "baseline": "white"}),
-            Chosen(name="expected_gradients", settings={"n_steps": 12}),
-            Chosen(name="uni", settings={"budget": 0.1}),
+            MethodRequest(name="ig", settings={"n_steps": 7, "baseline": "white"}),
+            MethodRequest(name="expected_gradients", settings={"n_steps": 12}),
+            MethodRequest(name="uni", settings={"budget": 0.1}),
         ),
         seed=4,
     )
-    explained = studio.explain(photograph, asked, Job())
-    code = downloads.snippet(explained, asked)
+    explained = service.explain(photograph, asked, Job())
+    code = downloads.python_code(explained)
     names = {}
     exec(code, names)
     assert set(names["maps"]) == {"ig", "expected_gradients", "uni"}
     for name, found in names["maps"].items():
         assert torch.equal(found.values, explained.attributions[name].values), name
     assert (tmp_path / (photograph.stem + "-unilens.png")).exists()
-    short = downloads.snippet(studio.explain(photograph, wanted("ig"), Job()), wanted("ig"))
+    short = downloads.python_code(service.explain(photograph, requested("ig"), Job()))
     assert len(short.strip().splitlines()) <= 11
 
 
-def test_code_for_random_weights_loads_random_weights(studio, photograph):
-    explained = studio.explain(photograph, wanted("ig"), Job())
-    assert "pretrained" not in downloads.snippet(explained, wanted("ig"))
+def test_code_for_random_weights_loads_random_weights(service, photograph):
+    explained = service.explain(photograph, requested("ig"), Job())
+    assert "pretrained" not in downloads.python_code(explained)
     explained.model.origin = "random weights"
-    assert ", pretrained=False)" in downloads.snippet(explained, wanted("ig"))
+    assert ", pretrained=False)" in downloads.python_code(explained)
 
 
-def test_a_file_name_is_no_code(studio, photograph, monkeypatch, tmp_path):
+def test_a_file_name_is_no_code(service, photograph, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     odd = read_photograph(photograph.data + b"x", "');import os;os.mkdir('x')#\n.png")
-    code = downloads.snippet(studio.explain(odd, wanted("gradient"), Job()), wanted("gradient"))
+    code = downloads.python_code(service.explain(odd, requested("gradient"), Job()))
     assert len(code.strip().splitlines()) <= 11
     compile(code, "snippet", "exec")
     assert repr(odd.name) in code
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_the_files_restore_the_page(studio, photograph, tmp_path, own):
+def test_the_files_restore_the_page(service, photograph, tmp_path, own):
     kept = read_photograph(photograph.data + b"x", "my cat.png") if own else photograph
-    asked = wanted("ig", "uni", target=1, seed=2)
-    files = Files(tmp_path).written(studio.explain(kept, asked, Job()), asked)
+    asked = requested("ig", "uni", target=1, seed=2)
+    files = VisitorFiles(tmp_path).write_downloads(service.explain(kept, asked, Job()))
     assert all(Path(path).stat().st_size for path in files)
     endings = (".png", ".safetensors", ".json", ".py", "-page.json")
     assert [path.endswith(ending) for path, ending in zip(files, endings, strict=True)] == [
         True
     ] * 5
     state = read_state(Path(files[-1]).read_text())
-    assert state.wanted == asked
+    assert state.request == asked
     assert state.sample == (None if own else "chelsea")
     if own:
-        assert state.picture.decoded() == kept.data
+        assert state.photograph.decode() == kept.data
     assert set(json.loads(Path(files[2]).read_text())["methods"]) == {"ig", "uni"}
 
 
@@ -786,7 +813,7 @@ def test_the_files_restore_the_page(studio, photograph, tmp_path, own):
 
 
 def test_only_what_is_old_is_swept(tmp_path):
-    files = Files(tmp_path)
+    files = VisitorFiles(tmp_path)
     for name, age in (("old/a", 4000), ("both/old", 4000), ("both/new", 10), ("new", 3500)):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -808,16 +835,15 @@ def test_only_what_is_old_is_swept(tmp_path):
 
 def test_a_folder_that_was_made_just_now_is_left(tmp_path):
     (tmp_path / "upload").mkdir()
-    Files(tmp_path).sweep()
+    VisitorFiles(tmp_path).sweep()
     assert (tmp_path / "upload").exists()
 
 
 def test_only_the_folder_is_read(tmp_path, photograph):
     (tmp_path / "own").mkdir()
-    files = Files(tmp_path / "own")
-    path = files.kept(photograph)
+    files = VisitorFiles(tmp_path / "own")
+    path = files.write_photograph(photograph)
     assert files.read(path).data == photograph.data
-    assert files.read(None) is None
     (tmp_path / "other.png").write_bytes(photograph.data)
     (tmp_path / "own" / "link.png").symlink_to(tmp_path / "other.png")
     for bad in (

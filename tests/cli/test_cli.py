@@ -641,3 +641,19 @@ def test_lists_of_metrics_fills_and_similarities(run):
         names = {line.split()[0] for line in out.splitlines()[1:] if line and line[0] != " "}
         assert set(registry) <= names
     assert "higher is better" in run("list", "metrics")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("list", "methods"), ("list", "nothing"), ("explain", "--sample", "chelsae")]
+)
+def test_printed_text_loads_no_plotting_library(arguments):
+    code = (
+        "import sys\n"
+        f"sys.argv = ['unilens', *{arguments!r}]\n"
+        "from unilens.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    sys.exit('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout or done.stderr.startswith("error: unknown")

@@ -1,5 +1,5 @@
-"""The web page: see why, compare methods, walk along the path (extra `app`).
+"""The web page: see why, compare methods, follow the path (extra `app`).
 
-`studio` does the work and knows nothing of the page; `wanted` is what a page may ask for; `page`
-lays it out and `server` opens it.
+`service` does the work without the page; `request` is what the page may ask of it; `page` lays the
+page out and `server` opens it.
 """

@@ -1,4 +1,4 @@
-"""What visitors bring and take, in a folder that forgets after an hour."""
+"""The files of visitors, in a folder from which they are removed after an hour."""
 
 from __future__ import annotations
 
@@ -9,80 +9,79 @@ import uuid
 from pathlib import Path
 
 from ..errors import UnilensError
-from .downloads import write_files
+from .downloads import write_downloads
 from .photograph import Photograph, read_photograph
-from .studio import Explained
-from .wanted import Wanted
+from .service import Explanation
 
-KEPT_SECONDS = 3600.0
-_SWEEP_SECONDS = 300.0
+MAX_AGE = 3600.0
+"""Seconds for which a file is kept."""
+_SWEEP_INTERVAL = 300.0
 
 
-class Files:
-    """Files of visitors.
+class VisitorFiles:
+    """Files that visitors upload and download.
 
     Args:
-        folder: the folder; what is older than an hour is removed from it, and all at the end.
+        folder: where they are; nothing else is read.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._made = folder / "made"
 
-    def read(self, path: str | None) -> Photograph | None:
+    def read(self, path: str) -> Photograph:
         """Return the photograph in an uploaded file."""
-        return None if path is None else read_photograph(self.bytes_of(path), Path(path).name)
+        return read_photograph(self.read_bytes(path), Path(path).name)
 
-    def bytes_of(self, path: str) -> bytes:
-        """Return what a file holds; a request may name any path, but only this folder is read."""
+    def read_bytes(self, path: str) -> bytes:
+        """Return a file's content; a request may name any path, but only the folder is read."""
         try:
-            whole = Path(path).resolve(strict=True)
-            if whole.is_relative_to(self._folder.resolve()):
-                return whole.read_bytes()
+            resolved = Path(path).resolve(strict=True)
+            if resolved.is_relative_to(self._folder.resolve()):
+                return resolved.read_bytes()
         except (OSError, ValueError):  # a path with a NUL is a ValueError
             pass
         raise UnilensError("the file is no longer here: files are kept for an hour; drop it again")
 
-    def kept(self, photograph: Photograph) -> str:
+    def write_photograph(self, photograph: Photograph) -> str:
         """Write a photograph where the page can show it, and return its path."""
-        path = self._new(photograph.digest) / (photograph.stem + photograph.suffix)
-        part = path.with_name(f"{uuid.uuid4().hex}.part")
-        part.write_bytes(photograph.data)
-        part.replace(path)  # at once: somebody else may be reading the same photograph
+        path = self._new_folder(photograph.digest) / (photograph.stem + photograph.suffix)
+        partial = path.with_name(f"{uuid.uuid4().hex}.part")
+        partial.write_bytes(photograph.data)
+        partial.replace(path)  # at once: another visitor may be reading the same photograph
         return str(path)
 
-    def written(self, explained: Explained, wanted: Wanted) -> list[str]:
-        """Write the files about some maps, and return their paths."""
-        folder = self._new(explained.photograph.digest + wanted.model_dump_json())
-        return [str(path) for path in write_files(folder, explained, wanted)]
+    def write_downloads(self, explanation: Explanation) -> list[str]:
+        """Write the files about an explanation, and return their paths."""
+        key = explanation.photograph.digest + explanation.request.model_dump_json()
+        return [str(path) for path in write_downloads(self._new_folder(key), explanation)]
 
-    def sweep(self, older_than: float = KEPT_SECONDS) -> int:
-        """Remove the files that are older than so many seconds, and return how many they were."""
+    def sweep(self, max_age: float = MAX_AGE) -> int:
+        """Remove files and empty folders older than this many seconds; return how many files."""
         removed = 0
         for path in sorted(self._folder.rglob("*"), reverse=True):
             try:
-                if time.time() - path.stat().st_mtime <= older_than:
-                    continue  # a folder that was made just now is about to be filled
+                if time.time() - path.stat().st_mtime <= max_age:
+                    continue  # a new folder is about to be filled
                 if path.is_file():
                     path.unlink()
                     removed += 1
                 elif path.is_dir() and not any(path.iterdir()):
                     path.rmdir()
-            except OSError:  # somebody else was faster
+            except OSError:  # removed by another thread
                 continue
         return removed
 
-    def sweep_often(self) -> None:
+    def start_sweeping(self) -> None:
         """Sweep every few minutes for as long as the process lives."""
 
-        def often() -> None:
+        def sweep_forever() -> None:
             while True:
-                time.sleep(_SWEEP_SECONDS)
+                time.sleep(_SWEEP_INTERVAL)
                 self.sweep()
 
-        threading.Thread(target=often, name="unilens-sweep", daemon=True).start()
+        threading.Thread(target=sweep_forever, name="unilens-sweep", daemon=True).start()
 
-    def _new(self, about: str) -> Path:
-        folder = self._made / hashlib.sha256(about.encode()).hexdigest()[:24]
+    def _new_folder(self, key: str) -> Path:
+        folder = self._folder / "made" / hashlib.sha256(key.encode()).hexdigest()[:24]
         folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -1,4 +1,4 @@
-"""How a handler of the page runs: one at a time, with its errors told in one line."""
+"""How the page's event handlers run: one at a time, and with errors of one line."""
 
 from __future__ import annotations
 
@@ -10,59 +10,54 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 
 from ..errors import UnilensError
-from ..output.viz import printable
-from .jobs import Cancelled
+from ..output.text import one_line
+from .jobs import Cancelled, ProgressCallback
 
 P = ParamSpec("P")
 R = TypeVar("R")
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
-LONGEST_MESSAGE = 400
+MAX_MESSAGE_LENGTH = 400
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _log = logging.getLogger(__name__)
 
 
-def plainly(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a handler whose errors are one line each; what is unforeseen goes to the log."""
+def with_short_errors(handler: Callable[P, R]) -> Callable[P, R]:
+    """Return a handler whose errors are one line each; unexpected ones go to the log."""
 
-    @functools.wraps(function)
-    def handler(*args: P.args, **kwargs: P.kwargs) -> R:
+    @functools.wraps(handler)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            return handler(*args, **kwargs)
         except UnilensError as error:
-            raise refusal(error) from None
+            raise visitor_error(error) from None
         except Cancelled:
-            raise gr.Error(
-                "Cancelled; nothing was changed.",
-                duration=5,
-                title="Cancelled",
-                print_exception=False,
-            ) from None
+            raise _error("Cancelled; nothing was changed.", "Cancelled", 5) from None
         except gr.Error:
             raise
         except Exception:
             _log.exception("a request has failed")
-            raise gr.Error(
-                "Something unforeseen has happened; the server's log says what.",
-                title="Error",
-                print_exception=False,
-            ) from None
+            raise _error("An unexpected error; see the server's log.", "Error", 10) from None
 
-    return handler
+    return wrapper
 
 
-def refusal(error: UnilensError) -> gr.Error:
-    """Return an error as a visitor sees it: one line, whatever names the visitor has sent."""
-    line = " ".join(printable(str(error)).split())
-    if len(line) > LONGEST_MESSAGE:
-        line = line[: LONGEST_MESSAGE - 1] + "…"
-    return gr.Error(line, duration=None, title="Not possible", print_exception=False)
+def visitor_error(error: UnilensError) -> gr.Error:
+    """Return an error as a visitor sees it: one short line, whatever the request contained."""
+    line = one_line(error)
+    if len(line) > MAX_MESSAGE_LENGTH:
+        line = line[: MAX_MESSAGE_LENGTH - 1] + "…"
+    return _error(line, "Not possible", None)
 
 
-def visitor(request: gr.Request) -> str:
-    """Return what a visitor's jobs are kept under."""
-    return request.session_hash or "somebody"
+def _error(text: str, title: str, seconds: float | None) -> gr.Error:
+    return gr.Error(text, duration=seconds, title=title, print_exception=False)
 
 
-def report(progress: gr.Progress) -> Callable[[float, str], object]:
-    """Return what shows how far a job is."""
+def visitor_id(request: gr.Request) -> str:
+    """Return the key of a visitor's jobs."""
+    return request.session_hash or "anonymous"
+
+
+def progress_callback(progress: gr.Progress) -> ProgressCallback:
+    """Return a callback that shows the progress of a job on the page."""
     return lambda fraction, text: progress(fraction, desc=text)

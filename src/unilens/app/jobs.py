@@ -1,4 +1,4 @@
-"""Work that shows how far it is and can be cancelled."""
+"""Work that reports its progress and can be cancelled."""
 
 from __future__ import annotations
 
@@ -6,81 +6,80 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Report = Callable[[float, str], object]
-"""Takes the fraction of the work that is done, and what is being done."""
+ProgressCallback = Callable[[float, str], object]
+"""Takes the finished fraction of the work, and a description of the current step."""
 
 
-class Cancelled(Exception):  # noqa: N818 - nothing has gone wrong
-    """The user has had enough."""
+class Cancelled(Exception):  # noqa: N818 - a visitor's choice and no error
+    """The visitor has cancelled the work."""
 
 
 class Job:
-    """One piece of work: its passes are counted, and its next pass ends it where it is cancelled.
+    """One piece of work: it counts its passes, and ends at its next pass if it is cancelled.
 
     Args:
-        report: told how far it is, whenever a hundredth is done; None for nobody.
+        on_progress: called whenever another hundredth is done; None for no reports.
     """
 
-    def __init__(self, report: Report | None = None) -> None:
-        self._report = report
+    def __init__(self, on_progress: ProgressCallback | None = None) -> None:
+        self._on_progress = on_progress
         self._cancelled = threading.Event()
-        self._first, self._share, self._text = 0.0, 1.0, ""
-        self._expected, self._done, self._told = 1, 0, -1.0
+        self._start, self._share, self._text = 0.0, 1.0, ""
+        self._expected, self._done, self._reported = 1, 0, -1.0
 
     def cancel(self) -> None:
         """End the work at its next pass."""
         self._cancelled.set()
 
-    def part(self, text: str, first: float, share: float, passes: int) -> None:
-        """Begin a part.
+    def begin(self, text: str, start: float, share: float, passes: int) -> None:
+        """Begin a step.
 
         Args:
-            text: what it does.
-            first: the fraction of the whole work that is done before it.
-            share: its own share of the whole work.
-            passes: how many points it takes.
+            text: description of the step.
+            start: fraction of the whole work that is done before it.
+            share: fraction of the whole work that it takes.
+            passes: expected number of points it passes through the model.
         """
-        self._text, self._first, self._share = text, first, share
+        self._text, self._start, self._share = text, start, share
         self._expected, self._done = max(passes, 1), 0
-        self._tell(force=True)
+        self._report(always=True)
 
     def on_pass(self, points: int) -> None:
-        """Note a pass; raise `Cancelled` where the work is to end."""
+        """Count a pass of this many points; raise `Cancelled` if the job is cancelled."""
         self._done += points
-        self._tell()
+        self._report()
 
-    def _tell(self, force: bool = False) -> None:
+    def _report(self, always: bool = False) -> None:
         if self._cancelled.is_set():
             raise Cancelled
-        fraction = self._first + self._share * min(self._done / self._expected, 1.0)
-        if self._report is not None and (force or fraction - self._told >= 0.01):
-            self._told = fraction
-            self._report(fraction, self._text)
+        fraction = self._start + self._share * min(self._done / self._expected, 1.0)
+        if self._on_progress is not None and (always or fraction - self._reported >= 0.01):
+            self._reported = fraction
+            self._on_progress(fraction, self._text)
 
 
 class Jobs:
-    """The work of every visitor, so that it can be cancelled from elsewhere."""
+    """The running jobs of every visitor, so that another request can cancel them."""
 
     def __init__(self) -> None:
         self._running: dict[str, set[Job]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def of(self, visitor: str, job: Job) -> Iterator[Job]:
-        """Keep a job while it runs."""
+    def track(self, visitor: str, job: Job) -> Iterator[Job]:
+        """Keep a job in the list while it runs."""
         with self._lock:
             self._running.setdefault(visitor, set()).add(job)
         try:
             yield job
         finally:
             with self._lock:
-                jobs = self._running[visitor]
-                jobs.discard(job)
-                if not jobs:
+                self._running[visitor].discard(job)
+                if not self._running[visitor]:
                     del self._running[visitor]
 
     def cancel(self, visitor: str) -> int:
-        """Cancel all that a visitor has running, and return how many jobs that was."""
+        """Cancel all jobs of a visitor, and return their number."""
         with self._lock:
             jobs = list(self._running.get(visitor, ()))
         for job in jobs:

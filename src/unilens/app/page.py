@@ -4,40 +4,53 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import gradio as gr
 
-from ..attribution import Attribution
 from ..errors import UnilensError
 from ..methods import methods
 from ..models import samples
-from .api import offer
-from .checks import check
-from .downloads import state_of
-from .files import Files
-from .handlers import ONE_AT_A_TIME, PRIVATE, plainly, report, visitor
+from .api import add_endpoints
+from .checks import run_checks
+from .downloads import page_state
+from .files import VisitorFiles
+from .handlers import ONE_AT_A_TIME, PRIVATE, progress_callback, visitor_id, with_short_errors
 from .jobs import Job, Jobs
-from .journey import STOPS
-from .photograph import MOST_BYTES, read_photograph, sample_photograph
-from .render import checks_html, journey_html, maps_html, predictions_html, trust_html
-from .settings import fields_of
-from .studio import Explained, Studio
-from .trust import findings
-from .upload import as_given, upload, without_links
-from .wanted import MOST_METHODS, State, Wanted, read_asked, read_link, read_state, read_wanted
+from .path_steps import N_STOPS
+from .photograph import MAX_BYTES, read_photograph, sample_photograph
+from .render import checks_html, maps_html, path_html, predictions_html, trust_html
+from .request import (
+    MAX_METHODS,
+    ExplainRequest,
+    PageState,
+    read_form,
+    read_link,
+    read_request,
+    read_state,
+)
+from .service import ExplainService, Explanation
+from .settings import setting_fields
+from .trust import verdicts
+from .upload import photograph_upload, refuse_links, unchecked
+
+_PREDICTED = -1
+"""Value of the target field for the predicted class."""
+Shown = tuple[str, dict[str, Any]]
+"""What is on the page: the path of the photograph, and the request as plain values."""
 
 
 class Page:
-    """A page over a studio.
+    """The page of a service.
 
     Args:
-        studio: does the work.
-        files: what visitors bring and take.
+        service: does the work.
+        files: what visitors upload and download.
     """
 
-    def __init__(self, studio: Studio, files: Files) -> None:
-        self.studio, self.jobs, self._visitors = studio, Jobs(), files
+    def __init__(self, service: ExplainService, files: VisitorFiles) -> None:
+        self.service, self.jobs, self._visitor_files = service, Jobs(), files
 
     def build(self) -> gr.Blocks:
         """Return the page."""
@@ -49,18 +62,18 @@ class Page:
             )
             with gr.Row(elem_id="ul-main"):
                 with gr.Column(scale=3, min_width=300):
-                    self._ask()
+                    self._add_inputs()
                 with gr.Column(scale=9, min_width=320):
-                    self._show()
+                    self._add_outputs()
             self._connect(blocks)
-            offer(self.studio, self._visitors)
-        without_links(blocks)
+            add_endpoints(self.service, self._visitor_files)
+        refuse_links(blocks)
         return blocks
 
-    def _ask(self) -> None:
+    def _add_inputs(self) -> None:
         """Lay out what the visitor chooses."""
-        self.photograph = upload(
-            label=f"Photograph (at most {MOST_BYTES // 2**20} MB)",
+        self.photograph = photograph_upload(
+            label=f"Photograph (at most {MAX_BYTES // 2**20} MB)",
             sources=["upload", "clipboard"],
             height=260,
             elem_id="ul-photograph",
@@ -73,16 +86,16 @@ class Page:
             elem_id="ul-sample",
         )
         self.model = gr.Dropdown(
-            list(self.studio.models),
-            value=self.studio.models[0],
+            list(self.service.models),
+            value=self.service.models[0],
             label="Model",
             elem_id="ul-model",
-            visible=len(self.studio.models) > 1,
+            visible=len(self.service.models) > 1,
         )
         self.predictions = gr.HTML(elem_id="ul-predictions")
         self.target = gr.Dropdown(
-            [("the class predicted", -1)],
-            value=-1,
+            [("the class predicted", _PREDICTED)],
+            value=_PREDICTED,
             label="Class to explain",
             elem_id="ul-target",
             filterable=True,
@@ -91,8 +104,8 @@ class Page:
             [(f"{name}: {entry.card.summary}", name) for name, entry in methods.items()],
             value=["uni"],
             multiselect=True,
-            max_choices=MOST_METHODS,
-            label=f"Methods (one to {MOST_METHODS})",
+            max_choices=MAX_METHODS,
+            label=f"Methods (one to {MAX_METHODS})",
             elem_id="ul-methods",
         )
         with gr.Row():
@@ -104,44 +117,46 @@ class Page:
             gr.render(
                 inputs=[self.methods, self.settings], triggers=[self.methods.change], queue=False
             )(self._render_settings)
-        for part in (self.sample, self.model, self.target, self.methods, self.seed):
-            as_given(part)
+        for component in (self.sample, self.model, self.target, self.methods, self.seed):
+            unchecked(component)
         self.restore = gr.UploadButton(
             "Open a downloaded page", file_types=[".json"], size="sm", elem_id="ul-restore"
         )
 
-    def _render_settings(self, names: Sequence[str], given: Mapping[str, Any]) -> None:
+    def _render_settings(self, names: Sequence[str], chosen: Mapping[str, Any]) -> None:
         listed = names if isinstance(names, list) else []
         for name in [name for name in listed if isinstance(name, str) and name in methods]:
-            own = dict(given.get(name, {}))
+            settings = dict(chosen.get(name, {}))
             gr.Markdown(f"**{name}** · {methods[name].card.reference}")
-            for field in fields_of(name, own):
-                value = own.get(field.name, field.default)
-                shown: dict[str, Any] = {"label": field.name.replace("_", " "), "interactive": True}
-                part: Any
+            for field in setting_fields(name, settings):
+                value = settings.get(field.name, field.default)
+                look: dict[str, Any] = {"label": field.name.replace("_", " "), "interactive": True}
+                component: Any
                 if field.choices:
-                    part = gr.Dropdown(list(field.choices), value=value, **shown)
+                    component = gr.Dropdown(list(field.choices), value=value, **look)
                 elif isinstance(field.default, bool):
-                    part = gr.Checkbox(bool(value), **shown)
+                    component = gr.Checkbox(bool(value), **look)
                 else:
-                    whole = isinstance(field.default, int)
-                    part = gr.Number(value, precision=0 if whole else None, **shown)
-                note = functools.partial(_noted, name, field.name, field.default)
-                part.change(note, [self.settings, part], self.settings, queue=False, **PRIVATE)
+                    precision = 0 if isinstance(field.default, int) else None
+                    component = gr.Number(value, precision=precision, **look)
+                change = functools.partial(_with_setting, name, field.name, field.default)
+                component.change(
+                    change, [self.settings, component], self.settings, queue=False, **PRIVATE
+                )
 
-    def _show(self) -> None:
+    def _add_outputs(self) -> None:
         """Lay out what the visitor sees."""
         self.shown = gr.State(None)
-        self.status = gr.HTML("<p class='ul-small'>Nothing explained yet.</p>", elem_id="ul-status")
+        self.status = gr.HTML(_small("Nothing explained yet."), elem_id="ul-status")
         self.opacity = gr.Slider(
             0, 1, 0.85, step=0.05, label="Opacity of the overlay", elem_id="ul-opacity"
         )
         self.maps = gr.HTML(elem_id="ul-maps")
         with gr.Accordion("The path: from the baseline to the photograph", elem_id="ul-path"):
             self.stop = gr.Slider(
-                0, STOPS - 1, 0, step=1, label="Along the path (0: baseline)", elem_id="ul-stop"
+                0, N_STOPS - 1, 0, step=1, label="Along the path (0: baseline)", elem_id="ul-stop"
             )
-            self.journey = gr.HTML(elem_id="ul-journey")
+            self.path = gr.HTML(elem_id="ul-path-view")
         with gr.Accordion("Can I trust this?", elem_id="ul-trust-part"):
             self.trust = gr.HTML(elem_id="ul-trust")
             self.check = gr.Button(
@@ -157,42 +172,39 @@ class Page:
                 elem_id="ul-link",
             )
             self.prepare = gr.Button(
-                "Prepare panel, maps, record, page and Python code", elem_id="ul-prepare"
+                "Prepare figure, maps, record, page and Python code", elem_id="ul-prepare"
             )
             self.files = gr.Files(label="Files", interactive=False, elem_id="ul-files")
 
     def _connect(self, blocks: gr.Blocks) -> None:
-        """Say what happens when something is used."""
-        asked = [self.photograph, self.model, self.methods, self.target, self.seed, self.settings]
-        seen = [self.predictions, self.target]
+        """Connect the components to their handlers."""
+        queued = {**ONE_AT_A_TIME, **PRIVATE}
+        direct: dict[str, Any] = {"queue": False, **PRIVATE}
+        form = [self.photograph, self.model, self.methods, self.target, self.seed, self.settings]
         gr.on(
             [self.photograph.change, self.model.change],
-            self._look,
+            self._predict,
             [self.photograph, self.model],
-            seen,
+            [self.predictions, self.target],
             show_progress="minimal",
-            **ONE_AT_A_TIME,
-            **PRIVATE,
+            **queued,
         )
-        self.sample.select(  # `input` comes twice for one choice
-            self._take_sample, self.sample, self.photograph, queue=False, **PRIVATE
-        )
-        running = self.explain.click(
+        # not `input`, which comes twice for one choice
+        self.sample.select(self._take_sample, self.sample, self.photograph, **direct)
+        explaining = self.explain.click(
             self._explain,
-            asked,
+            form,
             [self.shown, self.status, self.maps, self.trust, self.link],
             show_progress_on=[self.status],
             trigger_mode="once",
-            **ONE_AT_A_TIME,
-            **PRIVATE,
+            **queued,
         )
-        details = running.success(
+        details = explaining.success(
             self._details,
             self.shown,
-            [self.journey, self.trust, self.stop, self.checks, self.files],
-            show_progress_on=[self.journey],
-            **ONE_AT_A_TIME,
-            **PRIVATE,
+            [self.path, self.trust, self.stop, self.checks, self.files],
+            show_progress_on=[self.path],
+            **queued,
         )
         checking = self.check.click(
             self._check,
@@ -200,45 +212,42 @@ class Page:
             self.checks,
             show_progress_on=[self.checks],
             trigger_mode="once",
-            **ONE_AT_A_TIME,
-            **PRIVATE,
+            **queued,
         )
-        self.prepare.click(self._files, self.shown, self.files, **ONE_AT_A_TIME, **PRIVATE)
+        self.prepare.click(self._write_files, self.shown, self.files, **queued)
         self.cancel.click(
-            self._cancel,
-            None,
-            self.status,
-            queue=False,
-            cancels=[running, details, checking],
-            **PRIVATE,
+            self._cancel, None, self.status, cancels=[explaining, details, checking], **direct
         )
-        restored = [self.photograph, *asked[1:]]
-        self.restore.upload(self._restore, self.restore, restored, **PRIVATE)
-        blocks.load(self._open_link, None, restored, **PRIVATE)
+        self.restore.upload(self._restore_file, self.restore, form, **PRIVATE)
+        blocks.load(self._restore_link, None, form, **PRIVATE)
         blocks.unload(self._leave)
         self.opacity.input(None, self.opacity, None, js="unilens.opacity")
         self.stop.change(None, self.stop, None, js="unilens.stop")
 
-    @plainly
-    def _look(self, path: str | None, model: str) -> tuple[str, Any]:
-        photograph = self._visitors.read(path)
-        classifier = self.studio.classifier(model)
-        labels = [(classifier.label(i), i) for i in range(len(classifier.labels))]
-        if photograph is None:
-            return "", gr.update(choices=[("the class predicted", -1), *labels], value=-1)
-        found = self.studio.predictions(photograph, model)
-        predicted = (f"the class predicted: {found[0].label}", -1)
+    @with_short_errors
+    def _predict(self, path: str | None, model: str) -> tuple[str, Any]:
+        classifier = self.service.classifier(model)
+        labels = [(classifier.label(index), index) for index in range(len(classifier.labels))]
+        if path is None:
+            choices = [("the class predicted", _PREDICTED), *labels]
+            return "", gr.update(choices=choices, value=_PREDICTED)
+        photograph = self._visitor_files.read(path)
+        predictions = self.service.predictions(photograph, model)
+        likely = [(prediction.label, prediction.index) for prediction in predictions]
+        predicted = (f"the class predicted: {predictions[0].label}", _PREDICTED)
         size = " × ".join(map(str, photograph.image.size))
         return (
-            predictions_html(found, f"{photograph.name}, {size} pixels"),
-            gr.update(choices=[predicted, *((one.label, one.index) for one in found), *labels]),
+            predictions_html(predictions, f"{photograph.name}, {size} pixels"),
+            gr.update(choices=[predicted, *likely, *labels]),
         )
 
-    @plainly
+    @with_short_errors
     def _take_sample(self, name: str | None) -> str | None:
-        return None if name is None else self._visitors.kept(sample_photograph(str(name)))
+        if name is None:
+            return None
+        return self._visitor_files.write_photograph(sample_photograph(str(name)))
 
-    @plainly
+    @with_short_errors
     def _explain(
         self,
         path: str | None,
@@ -248,136 +257,135 @@ class Page:
         seed: float,
         settings: Mapping[str, Any],
         request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio knows that it is wanted
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio looks at the default
     ) -> tuple[Any, ...]:
-        photograph = self._visitors.read(path)
-        if photograph is None:
+        if path is None:
             raise UnilensError("expected a photograph; drop one, or pick a sample")
-        wanted = _wanted(model, names, target, seed, settings)
-        with self.jobs.of(visitor(request), Job(report(progress))) as job:
-            explained = self.studio.explain(photograph, wanted, job)
-        seconds = sum(map(_seconds, explained.attributions.values()))
+        photograph = self._visitor_files.read(path)
+        asked = _read_inputs(model, names, target, seed, settings)
+        with self._job(request, progress) as job:
+            explanation = self.service.explain(photograph, asked, job)
+        maps = explanation.attributions
+        seconds = sum(float(str(map_.provenance["seconds"])) for map_ in maps.values())
         return (
-            (path, wanted.model_dump()),
-            f"<p class='ul-small'>{len(explained.attributions)} map(s) in {seconds:.1f} s.</p>",
-            maps_html(explained),
-            trust_html({n: findings(a) for n, a in explained.attributions.items()}),
-            "?state=" + state_of(photograph, wanted).link() if photograph.sample else "",
+            (path, asked.model_dump()),
+            _small(f"{len(maps)} map(s) in {seconds:.1f} s."),
+            maps_html(explanation),
+            trust_html({name: verdicts(attribution) for name, attribution in maps.items()}),
+            "?state=" + page_state(photograph, asked).link() if photograph.sample else "",
         )
 
-    @plainly
+    @with_short_errors
     def _details(
         self,
-        shown: tuple[str, Any] | None,
+        shown: Shown | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
-        with self.jobs.of(visitor(request), Job(report(progress))) as job:
-            explained, wanted = self._again(shown, job)
-            journeys = self.studio.journeys(explained, wanted, job)
-            steady = self.studio.with_stability(explained, wanted, job)
+        with self._job(request, progress) as job:
+            explanation = self._current(shown, job)
+            paths = self.service.path_steps(explanation, job)
+            maps = self.service.with_stability(explanation, job)
         return (
-            journey_html(explained, journeys),
-            trust_html({n: findings(a) for n, a in steady.items()}),
+            path_html(explanation, paths),
+            trust_html({name: verdicts(attribution) for name, attribution in maps.items()}),
             gr.update(value=0),
             "",
             None,
         )
 
-    @plainly
+    @with_short_errors
     def _check(
         self,
-        shown: tuple[str, Any] | None,
+        shown: Shown | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> str:
-        with self.jobs.of(visitor(request), Job(report(progress))) as job:
-            explained, wanted = self._again(shown, job)
-            return checks_html(check(self.studio.working(explained, wanted, job)))
+        with self._job(request, progress) as job:
+            return checks_html(run_checks(self.service, self._current(shown, job), job))
 
-    @plainly
-    def _files(self, shown: tuple[str, Any] | None) -> list[str]:
-        explained, wanted = self._again(shown, Job())
-        return self._visitors.written(explained, wanted)
+    @with_short_errors
+    def _write_files(self, shown: Shown | None) -> list[str]:
+        return self._visitor_files.write_downloads(self._current(shown, Job()))
 
     def _cancel(self, request: gr.Request) -> str:
-        count = self.jobs.cancel(visitor(request))
-        return f"<p class='ul-small'>{'Cancelled.' if count else 'Nothing was running.'}</p>"
+        count = self.jobs.cancel(visitor_id(request))
+        return _small("Cancelled." if count else "Nothing was running.")
 
     def _leave(self, request: gr.Request) -> None:
-        self.jobs.cancel(visitor(request))
+        self.jobs.cancel(visitor_id(request))
 
-    @plainly
-    def _restore(self, file: str | None) -> tuple[Any, ...]:
+    @with_short_errors
+    def _restore_file(self, file: str | None) -> tuple[Any, ...]:
         if file is None:
             raise UnilensError("expected a downloaded page, got none")
-        return self._restored(read_state(self._visitors.bytes_of(file)))
+        return self._form_values(read_state(self._visitor_files.read_bytes(file)))
 
-    @plainly
-    def _open_link(self, request: gr.Request) -> tuple[Any, ...]:
+    @with_short_errors
+    def _restore_link(self, request: gr.Request) -> tuple[Any, ...]:
         link = request.query_params.get("state")
         if not link:
             return tuple(gr.skip() for _ in range(6))
-        return self._restored(read_link(link))
+        return self._form_values(read_link(link))
 
-    def _restored(self, state: State) -> tuple[Any, ...]:
-        """Return what the parts of the page are set to."""
-        wanted = state.wanted.checked(self.studio.models)
-        classifier = self.studio.classifier(wanted.model)
-        for one in wanted.methods:
-            one.explainer(classifier)
+    def _form_values(self, state: PageState) -> tuple[Any, ...]:
+        """Return the values of the form that a state describes."""
+        request = state.request
+        request.check(self.service.models)
+        classifier = self.service.classifier(request.model)
+        for method in request.methods:
+            method.explainer(classifier)
         path: Any = gr.skip()
         if state.sample is not None:
-            path = self._visitors.kept(sample_photograph(state.sample))
-        elif state.picture is not None:
-            path = self._visitors.kept(read_photograph(state.picture.decoded(), state.picture.name))
+            path = self._visitor_files.write_photograph(sample_photograph(state.sample))
+        elif state.photograph is not None:
+            photograph = read_photograph(state.photograph.decode(), state.photograph.name)
+            path = self._visitor_files.write_photograph(photograph)
         return (
             path,
-            wanted.model,
-            [one.name for one in wanted.methods],
-            -1 if wanted.target is None else wanted.target,
-            wanted.seed,
-            {one.name: dict(one.settings) for one in wanted.methods},
+            request.model,
+            [method.name for method in request.methods],
+            _PREDICTED if request.target is None else request.target,
+            request.seed,
+            {method.name: dict(method.settings) for method in request.methods},
         )
 
-    def _again(self, shown: tuple[str, Any] | None, job: Job) -> tuple[Explained, Wanted]:
-        """Return what is on the page, which is kept or made again."""
+    def _job(self, request: gr.Request, progress: gr.Progress) -> AbstractContextManager[Job]:
+        return self.jobs.track(visitor_id(request), Job(progress_callback(progress)))
+
+    def _current(self, shown: Shown | None, job: Job) -> Explanation:
+        """Return the explanation on the page, cached or computed again."""
         if not shown:
             raise UnilensError("expected maps on the page; press Explain first")
-        photograph = self._visitors.read(shown[0])
-        assert photograph is not None
-        wanted = read_wanted(shown[1])
-        return self.studio.explain(photograph, wanted, job), wanted
+        path, values = shown
+        return self.service.explain(self._visitor_files.read(path), read_request(values), job)
 
 
-def _noted(
+def _with_setting(
     method: str, name: str, default: object, settings: dict[str, Any], value: object
 ) -> dict[str, Any]:
-    """Return the settings with one changed; what is the default need not be said."""
-    own = {**settings.get(method, {}), name: value}
+    """Return the settings with one changed; a default is left out."""
+    changed = {**settings.get(method, {}), name: value}
     if value == default:
-        del own[name]
+        del changed[name]
     elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        own[name] = float(value)
-    return {**settings, method: own}
+        changed[name] = float(value)
+    return {**settings, method: changed}
 
 
-def _wanted(
+def _read_inputs(
     model: str,
     names: Sequence[str],
     target: int | None,
     seed: float,
     settings: Mapping[str, Any],
-) -> Wanted:
-    listed = names if isinstance(names, list) else [names]
+) -> ExplainRequest:
     chosen = [
         {"name": name, "settings": settings.get(name, {}) if isinstance(name, str) else {}}
-        for name in listed
+        for name in (names if isinstance(names, list) else [names])
     ]
-    return read_asked(model, chosen, None if target == -1 else target, seed)
+    return read_form(model, chosen, None if target == _PREDICTED else target, seed)
 
 
-def _seconds(attribution: Attribution) -> float:
-    seconds = attribution.provenance["seconds"]
-    assert isinstance(seconds, float)
-    return seconds
+def _small(text: str) -> str:
+    return f"<p class='ul-small'>{text}</p>"

@@ -1,7 +1,8 @@
-"""A visitor's photograph: read within limits, and known by its bytes."""
+"""A visitor's photograph, read within limits."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import re
@@ -14,8 +15,8 @@ from ..errors import UnilensError, require
 from ..models import samples
 from ..models.images import decode_image, to_channels
 
-MOST_BYTES = 20 * 2**20
-MOST_PIXELS = 40_000_000
+MAX_BYTES = 20 * 2**20
+MAX_PIXELS = 40_000_000
 SUFFIXES = {
     "JPEG": ".jpg",
     "PNG": ".png",
@@ -24,8 +25,8 @@ SUFFIXES = {
     "GIF": ".gif",
     "TIFF": ".tiff",
 }
-KINDS = tuple(SUFFIXES)
-"""What is decoded; other formats have decoders that few people use and nobody watches."""
+FORMATS = tuple(SUFFIXES)
+"""Formats that are decoded: those of other formats are little used and little tested."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class Photograph:
     """A photograph, decoded.
 
     Attributes:
-        name: of the file, without folders.
+        name: name of the file, without folders.
         data: the file's bytes.
-        image: upright, RGB.
-        sample: its name among the samples, where it is one.
+        image: the pixels, upright, RGB.
+        sample: its name among the samples, if it is one.
     """
 
     name: str
@@ -51,12 +52,12 @@ class Photograph:
 
     @property
     def stem(self) -> str:
-        """What files about it are called."""
+        """Name of the files about it, without suffix."""
         return re.sub(r"[^\w-]+", "-", Path(self.name).stem).strip("-")[:60] or "photograph"
 
     @property
     def suffix(self) -> str:
-        """How a file of it ends: by what it is, whatever its name says that it is."""
+        """Suffix of its file by its format, whatever its name says."""
         with _opened(self.data) as image:
             return SUFFIXES[str(image.format)]
 
@@ -65,12 +66,12 @@ def read_photograph(data: bytes, name: str) -> Photograph:
     """Return a photograph from its bytes.
 
     Raises:
-        UnilensError: the bytes are too many, or no whole photograph of a fitting size.
+        UnilensError: too many bytes or pixels, or not a complete photograph.
     """
     name = re.split(r"[\\/]", name)[-1][:200] or "photograph"
     require(
-        len(data) <= MOST_BYTES,
-        f"expected a photograph of at most {MOST_BYTES // 2**20} MB, got {len(data) / 2**20:.0f} "
+        len(data) <= MAX_BYTES,
+        f"expected a photograph of at most {MAX_BYTES // 2**20} MB, got {len(data) / 2**20:.0f} "
         "MB; scale it down first",
     )
     require(bool(data), "expected a photograph, got an empty file")
@@ -78,24 +79,24 @@ def read_photograph(data: bytes, name: str) -> Photograph:
         with _opened(data) as image:
             width, height = image.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        width = height = MOST_PIXELS  # far more
-    except Exception:  # decoders raise whatever they like
+        width = height = MAX_PIXELS  # or more: refused below
+    except Exception:  # decoders raise errors of any type
         raise UnilensError(
             f"expected a photograph (JPEG, PNG, WebP, BMP, GIF or TIFF), but {name} is none that "
             "can be read"
         ) from None
     require(
-        width * height <= MOST_PIXELS,
-        f"expected a photograph of at most {MOST_PIXELS // 10**6} megapixels; scale it down first",
+        width * height <= MAX_PIXELS,
+        f"expected a photograph of at most {MAX_PIXELS // 10**6} megapixels; scale it down first",
     )
-    sample = _known_samples().get(hashlib.sha256(data).hexdigest())
-    image = to_channels(decode_image(io.BytesIO(data), name), 3)  # the page shows how dark it is
+    sample = _known_samples().get(data)
+    image = to_channels(decode_image(io.BytesIO(data), name), 3)  # the page shows its brightness
     return Photograph(name, data, image, sample)
 
 
 def _opened(data: bytes) -> Image.Image:
     """Open a file without decoding it."""
-    return Image.open(io.BytesIO(data), formats=KINDS)
+    return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def sample_photograph(name: str) -> Photograph:
@@ -104,17 +105,14 @@ def sample_photograph(name: str) -> Photograph:
     return Photograph(f"{name}.png", _png(name), image, name)
 
 
-_PNGS: dict[str, bytes] = {}
-
-
+@functools.cache
 def _png(name: str) -> bytes:
-    """Return a sample as the bytes of a PNG file, always the same."""
-    if name not in _PNGS:
-        buffer = io.BytesIO()
-        samples[name]().save(buffer, "PNG", compress_level=1)
-        _PNGS[name] = buffer.getvalue()
-    return _PNGS[name]
+    """Return a sample as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    samples[name]().save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
-def _known_samples() -> dict[str, str]:
-    return {hashlib.sha256(_png(name)).hexdigest(): name for name in samples}
+@functools.cache
+def _known_samples() -> dict[bytes, str]:
+    return {_png(name): name for name in samples}

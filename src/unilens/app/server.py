@@ -1,4 +1,4 @@
-"""Opening the page: where it listens, what it lets in, and how it looks."""
+"""Open the page: where it listens, which requests it accepts, and how it looks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ..errors import UnilensError
 from ..models import DEFAULT_MODEL
 from ..models.loading import models as bundled
 
-LONGEST_QUEUE = 64
-MOST_SESSIONS = 1000
+MAX_QUEUE = 64
+MAX_SESSIONS = 1000
 _SANS = ("ui-sans-serif", "system-ui", "Segoe UI", "Helvetica Neue", "Arial", "sans-serif")
 _MONO = ("ui-monospace", "Consolas", "Menlo", "monospace")
 
 
 @dataclass(frozen=True)
-class Options:
+class ServerOptions:
     """How the page is opened.
 
     Attributes:
-        host: the address that it listens on.
-        port: the port; 0 for any that is free.
-        models: the names of the models that it offers.
+        host: address on which it listens.
+        port: port on which it listens; 0 for a free one.
+        models: names of the models that it offers.
         device: where they run.
         pretrained: False for random weights.
-        user: who may open it; None for everybody who can reach it.
-        password: of that user.
-        root_path: where it is mounted behind a proxy.
+        user: the only user who may open it; None for everybody who can reach it.
+        password: password of that user.
+        root_path: path at which a proxy mounts it.
     """
 
     host: str = "127.0.0.1"
@@ -53,30 +53,32 @@ def installed_models() -> tuple[str, ...]:
 
 
 @contextmanager
-def opened(options: Options) -> Iterator[str]:
-    """Open the page, yield its address, and close it with all that visitors have left.
+def open_page(options: ServerOptions) -> Iterator[str]:
+    """Open the page, yield its address, and at the end remove all files of visitors.
 
     Raises:
         UnilensError: gradio is not installed, or the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="unilens-app-") as name, _quiet(Path(name)):
+    with tempfile.TemporaryDirectory(prefix="unilens-app-") as name, _offline(Path(name)):
         try:
             import gradio
         except ModuleNotFoundError:
             raise UnilensError("the page needs gradio; run: pip install 'unilens[app]'") from None
-        from .files import Files
+        from .files import VisitorFiles
         from .page import Page
-        from .studio import Studio
+        from .service import ExplainService
 
-        studio = Studio(options.models, device=options.device, pretrained=options.pretrained)
-        studio.classifier(options.models[0])
-        files = Files(Path(name))
-        files.sweep_often()
-        blocks = Page(studio, files).build()
-        blocks.queue(max_size=LONGEST_QUEUE, default_concurrency_limit=8)
+        service = ExplainService(
+            options.models, device=options.device, pretrained=options.pretrained
+        )
+        service.classifier(options.models[0])
+        files = VisitorFiles(Path(name))
+        files.start_sweeping()
+        blocks = Page(service, files).build()
+        blocks.queue(max_size=MAX_QUEUE, default_concurrency_limit=8)
         try:
             try:
-                _, address, _ = blocks.launch(**_how(options, gradio))
+                _, address, _ = blocks.launch(**_launch_settings(options, gradio))
             except OSError:
                 raise UnilensError(
                     f"could not listen on {options.host}:{options.port}: it is taken, or no "
@@ -84,19 +86,19 @@ def opened(options: Options) -> Iterator[str]:
                 ) from None
             yield str(address)
         finally:
-            studio.close()
+            service.close()
             blocks.close(verbose=False)
 
 
-def _how(options: Options, gradio: Any) -> dict[str, Any]:
-    """Return how gradio is to launch the page."""
+def _launch_settings(options: ServerOptions, gradio: Any) -> dict[str, Any]:
+    """Return the settings with which gradio launches the page."""
     from starlette.middleware import Middleware
 
-    from .photograph import MOST_BYTES
-    from .wanted import MOST_STATE_BYTES
+    from .photograph import MAX_BYTES
+    from .request import MAX_STATE_BYTES
 
-    asset = resources.files("unilens.app") / "assets"
-    script = (asset / "page.js").read_text("utf-8")
+    assets = resources.files("unilens.app") / "assets"
+    script = (assets / "page.js").read_text("utf-8")
     auth = None if options.user is None else (options.user, options.password or "")
     return {
         "server_name": options.host,
@@ -107,31 +109,31 @@ def _how(options: Options, gradio: Any) -> dict[str, Any]:
         "quiet": True,
         "prevent_thread_lock": True,
         "show_error": False,
-        "max_file_size": max(MOST_BYTES, MOST_STATE_BYTES),
-        "state_session_capacity": MOST_SESSIONS,
+        "max_file_size": max(MAX_BYTES, MAX_STATE_BYTES),
+        "state_session_capacity": MAX_SESSIONS,
         "allowed_paths": [],
         "footer_links": ["api"],
         "ssr_mode": False,
-        "app_kwargs": {"middleware": [Middleware(_NoLinks)]},
+        "app_kwargs": {"middleware": [Middleware(_RefuseLinks)]},
         "theme": gradio.themes.Default(font=_SANS, font_mono=_MONO),
-        "css": (asset / "page.css").read_text("utf-8"),
+        "css": (assets / "page.css").read_text("utf-8"),
         "head": f"<script>{script}</script>",
     }
 
 
-class _NoLinks:
-    """Refuses to fetch for a visitor what lies on another host, which gradio would."""
+class _RefuseLinks:
+    """Refuses requests for files of other hosts, which gradio would fetch."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "").lower()
-        if any(f"{before}http" in path for before in ("/file=", "/file/", "/proxy=")):
+        if any(f"{prefix}http" in path for prefix in ("/file=", "/file/", "/proxy=")):
             from starlette.responses import PlainTextResponse
 
-            refused = PlainTextResponse("this page fetches nothing from other hosts", 403)
-            await refused(scope, receive, send)
+            refusal = PlainTextResponse("this page fetches nothing from other hosts", 403)
+            await refusal(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -145,15 +147,15 @@ def _free_port(host: str) -> int:
 
 
 @contextmanager
-def _quiet(folder: Path) -> Iterator[None]:
-    """Keep gradio's files in a folder, and gradio from calling anybody."""
-    wanted = {
+def _offline(folder: Path) -> Iterator[None]:
+    """Keep gradio's files in a folder, and gradio from calling other hosts."""
+    settings = {
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_OFFLINE": "1",
     }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Which settings of a method a page shows, read from the registry."""
+"""Which settings of a method the page shows."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from ..methods import methods
 from ..registry import Composed
-from .wanted import OUT_OF_REACH
+from .request import HIDDEN_SETTINGS
 
-_NEVER = {"inner": {"smoothgrad", "squaregrad", "vargrad"}, "matching_target": {"prior"}}
-"""Choices that the page cannot give what they need: a smoothed method inside, a class prior."""
+_UNSUPPORTED = {"inner": {"smoothgrad", "squaregrad", "vargrad"}, "matching_target": {"prior"}}
+"""Choices that need what the page does not have: a smoothed method inside, a class prior."""
 
 
 @dataclass(frozen=True)
-class Field:
-    """A setting as a page shows it.
+class SettingField:
+    """A setting as the page shows it.
 
     Attributes:
-        name: of the setting.
-        default: its value; of the same kind as what the page gives back.
+        name: name of the setting.
+        default: its default, of the type of the values that the page returns.
         choices: the names that it takes; empty for numbers and switches.
     """
 
@@ -29,32 +29,25 @@ class Field:
     choices: tuple[str, ...] = ()
 
 
-def fields_of(method: str, given: Mapping[str, Any] | None = None) -> list[Field]:
-    """Return the settings that a page offers for a method, those of chosen parts among them.
+def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list[SettingField]:
+    """Return the settings that the page offers for a method and its chosen components.
 
     Args:
-        method: its name.
-        given: what is chosen already; a baseline or path brings settings of its own.
+        method: name of the method.
+        chosen: settings so far; a chosen baseline or path adds its own settings.
     """
-    entry = methods[method]
-    fields = []
-    for name, default in entry.settings_with(given or {}).items():
-        if name in OUT_OF_REACH or not isinstance(default, bool | int | float | str | None):
-            continue
-        choices = _choices(method, name) if isinstance(default, str) else ()
-        choices = tuple(one for one in choices if one not in _NEVER.get(name, ()))
-        fields.append(Field(name, default, choices))
-    return fields
+    return [
+        SettingField(name, default, _choices(method, name) if isinstance(default, str) else ())
+        for name, default in methods[method].settings_with(chosen or {}).items()
+        if name not in HIDDEN_SETTINGS and isinstance(default, bool | int | float | str | None)
+    ]
 
 
 def _choices(method: str, name: str) -> tuple[str, ...]:
-    """Return the names that a setting takes, of the method's own or of the part that has it."""
-    entry = methods[method]
-    if name in entry.settings:
-        return entry.choices(name)
-    assert isinstance(entry, Composed)
-    for registry in entry.kinds.values():
-        for part in registry.values():
-            if name in part.settings:
-                return part.choices(name)
-    return ()
+    """Return the names that a setting of a method or one of its components takes."""
+    entries = [methods[method]]
+    if name not in entries[0].settings and isinstance(entries[0], Composed):
+        entries = [entry for registry in entries[0].kinds.values() for entry in registry.values()]
+    entry = next((entry for entry in entries if name in entry.settings), None)
+    choices = () if entry is None else entry.choices(name)
+    return tuple(choice for choice in choices if choice not in _UNSUPPORTED.get(name, ()))

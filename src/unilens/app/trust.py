@@ -1,8 +1,9 @@
-"""Can I trust this? Diagnostics in plain words, a traffic light each."""
+"""Can I trust this? The diagnostics of a map as questions, with a traffic light each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..attribution import Attribution
@@ -14,18 +15,18 @@ LIGHTS = {
     "poor": ("✖", "do not rely on it"),
     "unknown": ("○", "not measured"),
 }
-"""What each light looks like and says: never by its colour alone."""
+"""Symbol and text of each light, so that it does not depend on its colour."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
+class Verdict:
+    """The answer to one question about a map.
 
     Attributes:
         question: in plain words.
         light: one of `LIGHTS`.
         answer: in plain words, with the number.
-        warning: the name of the warning, where one was given.
+        warning: name of the warning behind a red light, if there is one.
     """
 
     question: str
@@ -35,145 +36,133 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """A question, the diagnostic that answers it, and how it is told.
+class _Question:
+    """A question that a diagnostic answers.
 
     Attributes:
-        question: in plain words.
-        diagnostic: its name.
-        warning: the warning that makes the light red, where there is one.
-        fair: whether the value deserves a closer look although there is no warning.
-        answer: tells the value.
+        text: the question.
+        diagnostic: name of the diagnostic.
+        answer: format of the answer, with `value`, the score's `change` and their ratio `relative`.
+        warning: name of the warning that makes the light red, if there is one.
+        below: a value below it deserves a closer look without a warning.
+        above: a ratio above it deserves a closer look without a warning.
+        in_score: whether the value is in units of the score; otherwise the ratio is the value.
     """
 
-    question: str
+    text: str
     diagnostic: str
-    warning: str
-    fair: Callable[[float, Mapping[str, float]], bool]
-    answer: Callable[[float, Mapping[str, float]], str]
+    answer: str
+    warning: str = ""
+    below: float = -math.inf
+    above: float = math.inf
+    in_score: bool = False
 
 
-def _missing(value: float, known: Mapping[str, float]) -> float:
-    """Return which share of the score's change the map does not account for."""
-    change = abs(known.get("score_change", 0.0))
-    return abs(value) / change if change else abs(value)
-
-
-_LOOKS = (
-    _Look(
-        "Is every value a number?",
-        "values_finite",
-        "undefined",
-        lambda value, _: False,
-        lambda value, _: "Yes." if value == 1 else "No: parts of the map are undefined.",
-    ),
-    _Look(
+_QUESTIONS = (
+    _Question(
         "Does the map add up?",
         "completeness_gap",
+        "The completeness gap is {value:+z.4f}, {relative:.1%} of the score's change.",
         "completeness_gap",
-        lambda value, known: _missing(value, known) > 0.01,
-        lambda value, known: (
-            f"The completeness gap is {value:+z.4f}: {_missing(value, known):.1%} of the change of "
-            "the score is not accounted for."
-        ),
+        above=0.01,
+        in_score=True,
     ),
-    _Look(
+    _Question(
         "Does the confidence climb all the way?",
         "monotonicity",
+        "Position on the path and confidence have a rank correlation of {value:.2f}.",
         "non_monotonic_path",
-        lambda value, _: value < 0.97,
-        lambda value, _: (
-            f"Place on the path and confidence have a rank correlation of {value:.2f}"
-            + (": it never turns back." if value > 0.995 else ".")
-        ),
+        below=0.97,
     ),
-    _Look(
+    _Question(
         "Does the baseline hide what the model saw?",
         "confidence_change",
+        "The confidence at the baseline differs from that at the photograph by {value:+.0%}.",
         "informative_baseline",
-        lambda value, _: value > -0.5,
-        lambda value, _: (
-            f"At the baseline the model is {-value:.0%} less sure than at the photograph."
-            if value <= 0
-            else f"At the baseline the model is even {value:.0%} surer than at the photograph."
-        ),
+        above=-0.5,
     ),
-    _Look(
+    _Question(
         "Is the whole path used?",
         "flat_fraction",
+        "The score hardly moves on {value:.0%} of the path.",
         "saturation",
-        lambda value, _: value > 0.5,
-        lambda value, _: f"The score hardly moves on {value:.0%} of the path.",
+        above=0.5,
     ),
-    _Look(
+    _Question(
         "Are the steps small enough for the path's bends?",
         "riemann_error_bound",
+        "A plain sum of as many steps could be off by {value:.2g}; the score changes by "
+        "{change:.2g}.",
         "high_path_curvature",
-        lambda value, known: value > 0.5 * abs(known.get("score_change", 0.0)),
-        lambda value, known: (
-            f"A plain sum of as many steps could be off by {value:.2g}; the score changes by "
-            f"{abs(known.get('score_change', 0.0)):.2g}."
-        ),
+        above=0.5,
+        in_score=True,
     ),
-    _Look(
-        "Did the search for the baseline get anywhere?",
+    _Question(
+        "Did the search for the baseline converge?",
         "matching_loss_fall",
+        "The matching loss fell by {value:.2g} nats.",
         "matching_loss_did_not_fall",
-        lambda value, _: False,
-        lambda value, _: f"The matching loss fell by {value:.2g} nats.",
     ),
-    _Look(
+    _Question(
         "Does the map stay with more steps?",
         "stability_15_30",
-        "",
-        lambda value, _: value < 0.95,
-        lambda value, _: f"Maps of 15 and of 30 steps have a rank correlation of {value:.2f}.",
+        "Maps of 15 and of 30 steps have a rank correlation of {value:.2f}.",
+        below=0.95,
     ),
-    _Look(
+    _Question(
         "Does one step do as well?",
         "stability_1_30",
-        "",
-        lambda value, _: value < 0.5,
-        lambda value, _: (
-            f"Maps of 1 and of 30 steps have a rank correlation of {value:.2f}: the lower, the "
-            "more the path bends."
-        ),
+        "Maps of 1 and of 30 steps have a rank correlation of {value:.2f}: the lower, the more the "
+        "path bends.",
+        below=0.5,
     ),
 )
 _POOR_STABILITY = 0.8
+_NO_PATH = Verdict(
+    "Compared with what?",
+    "unknown",
+    "This method has no path from a baseline, so most of these questions do not apply. The slower "
+    "checks below ask others.",
+)
 
 
-def findings(attribution: Attribution, index: int = 0) -> list[Finding]:
-    """Return what is known about one map, in the order in which a reader should ask."""
-    known = {name: float(values[index]) for name, values in attribution.diagnostics.items()}
+def verdicts(attribution: Attribution, index: int = 0) -> list[Verdict]:
+    """Return the answers that the diagnostics of one map give, the most basic question first."""
+    diagnostics = {name: float(values[index]) for name, values in attribution.diagnostics.items()}
     warned = attribution.warnings[index]
-    found = [_finding(look, known, warned) for look in _LOOKS if look.diagnostic in known]
-    told = {look.warning for look in _LOOKS}
-    for name in warned:
-        if name not in told:
-            found.append(Finding(name.replace("_", " "), "poor", WARNINGS[name].meaning, name))
-    if attribution.trace is None:
-        found.append(
-            Finding(
-                "Compared with what?",
-                "unknown",
-                "This method walks no path from a baseline, so that most questions do not arise. "
-                "The slower checks below ask the others.",
-            )
-        )
-    return found
+    answers = [
+        _verdict(question, diagnostics, warned)
+        for question in _QUESTIONS
+        if question.diagnostic in diagnostics
+    ]
+    asked = {question.warning for question in _QUESTIONS}
+    answers += [
+        Verdict(name.replace("_", " "), "poor", WARNINGS[name].meaning, name)
+        for name in warned
+        if name not in asked
+    ]
+    return answers if attribution.trace is not None else [*answers, _NO_PATH]
 
 
-def _finding(look: _Look, known: Mapping[str, float], warned: list[str]) -> Finding:
-    value = known[look.diagnostic]
-    defined = value == value
-    answer = look.answer(value, known) if defined else "It is undefined for this photograph."
-    if look.warning in warned:  # some warn of what is undefined, too
-        bound = look.diagnostic == "riemann_error_bound"  # of the worst case; this was measured
-        stays = bound and known.get("stability_15_30", 0.0) >= _POOR_STABILITY
-        return Finding(look.question, "fair" if stays else "poor", answer, look.warning)
-    if not defined:
-        return Finding(look.question, "unknown", answer)
-    if look.diagnostic == "stability_15_30" and value < _POOR_STABILITY:
-        return Finding(look.question, "poor", answer)
-    return Finding(look.question, "fair" if look.fair(value, known) else "good", answer)
+def _verdict(question: _Question, diagnostics: Mapping[str, float], warned: list[str]) -> Verdict:
+    value, change = diagnostics[question.diagnostic], abs(diagnostics.get("score_change", 0.0))
+    relative = abs(value) / (change or 1.0) if question.in_score else value
+    undefined = value != value
+    answer = question.answer.format(value=value, change=change, relative=relative)
+    stability = diagnostics.get("stability_15_30", 0.0)
+    light = "good"
+    if question.warning in warned:  # some warnings are of undefined values, too
+        bound = question.diagnostic == "riemann_error_bound"  # of the worst case
+        light = "fair" if bound and stability >= _POOR_STABILITY else "poor"
+    elif undefined:
+        light = "unknown"
+    elif question.diagnostic == "stability_15_30" and value < _POOR_STABILITY:
+        light = "poor"
+    elif value < question.below or relative > question.above:
+        light = "fair"
+    return Verdict(
+        question.text,
+        light,
+        "It is undefined for this photograph." if undefined else answer,
+        question.warning if question.warning in warned else "",
+    )

@@ -1,13 +1,13 @@
 """The command line: explain photographs and texts, evaluate, benchmark, open the page."""
 
 from . import evaluate, explain, explain_text, listing, page
-from .app import main
-from .missing import stand_in
+from .app import add_missing_command, main
 
 try:
     from . import benchmark, manifold, report
 except ModuleNotFoundError as error:
-    stand_in(("benchmark", "report", "query", "manifold"), "benchmark", error)
+    for name in ("benchmark", "report", "query", "manifold"):
+        add_missing_command(name, "benchmark", error)
 
 __all__ = [
     "benchmark",

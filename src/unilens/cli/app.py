@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import TextIO
 
 import typer
 from PIL import Image
-from rich.console import Console
-from rich.markup import escape
 
-from ..errors import UnilensError, UnilensWarning
-from ..output.viz import printable
+from ..errors import UnilensError
+from .output import show_error, warnings_in_one_line
 
 app = typer.Typer(
     help="Explain what a neural network saw.",
@@ -21,72 +18,68 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console()
-err = Console(stderr=True)
 _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; every error is one line, and a non-zero exit."""
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused in a line
-        warnings.simplefilter("default", UnilensWarning)
-        warnings.showwarning = _show_warning
-        _run(arguments, debug)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning of ours as one line, and others as Python does."""
-    if issubclass(category, UnilensWarning):
-        text = " ".join(printable(str(message)).split())
-        err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
-    else:
-        (file or sys.stderr).write(
-            warnings.formatwarning(message, category, filename, lineno, line)
-        )
-
-
-def _run(arguments: list[str], debug: bool) -> None:
+    """Run the command line; an error is printed as one line, and the exit code is not zero."""
     if not sys.path or sys.path[0] != "":
-        sys.path.insert(0, "")  # py:module:function, beside the user
+        sys.path.insert(0, "")  # for py:module:function in the current folder
+    with warnings_in_one_line():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused as an error
+        sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command and return its exit code."""
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        code = app(
-            [one for one in arguments if one != "--debug"] or ["--help"], standalone_mode=False
-        )
-        if code == _INTERRUPTED:
-            fail("interrupted", code)
+        code = int(app(arguments or ["--help"], standalone_mode=False) or 0)
     except KeyboardInterrupt:
-        fail("interrupted", _INTERRUPTED)
+        code = _INTERRUPTED
     except Exception as error:
         if debug:
             raise
-        show = getattr(error, "format_message", None)
-        if isinstance(error, UnilensError):
-            fail(error, 2)
-        elif show is not None:  # a usage error of the argument parser
-            fail(f"{show()} (see unilens --help)", 2)
-        else:
-            fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
-    else:
-        sys.exit(code)
+        return _show_failure(error)
+    if code == _INTERRUPTED:
+        show_error("interrupted")
+    return code
 
 
-def complain(error: object) -> None:
-    """Print an error as one line."""
-    line = " ".join(printable(str(error)).split())
-    err.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
+def _show_failure(error: Exception) -> int:
+    """Print an error as one line and return the exit code."""
+    if isinstance(error, UnilensError):
+        show_error(error)
+        return 2
+    usage = getattr(error, "format_message", None)  # of the argument parser's errors
+    if usage is not None:
+        show_error(f"{usage()} (see unilens --help)")
+        return 2
+    show_error(f"{type(error).__name__}: {error} (--debug shows where)")
+    return 1
 
 
-def fail(error: object, code: int) -> None:
-    """Print an error as one line, and end."""
-    complain(error)
-    sys.exit(code)
+def add_missing_command(name: str, extra: str, missing: ModuleNotFoundError) -> None:
+    """Register a command that only says which extra it needs.
+
+    Args:
+        name: name of the command.
+        extra: extra of the package that brings the missing module.
+        missing: error raised when the command was imported.
+
+    Raises:
+        ModuleNotFoundError: the missing module is part of unilens, which no extra brings.
+    """
+    package = str(missing.name).partition(".")[0]
+    if package == "unilens":
+        raise missing
+    install = f"pip install 'unilens[{extra}]'"
+
+    @app.command(
+        name,
+        help=f"Needs the extra {extra}: {install}.",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def refuse(context: typer.Context) -> None:
+        raise UnilensError(f"unilens {name} needs {package}; run: {install}")

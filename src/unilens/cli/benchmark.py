@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
-from ..benchmark.runner import Outcome, Told, planned_rows, run
+from ..benchmark.runner import Outcome, planned_rows, run
 from ..benchmark.store import MOST_DIGESTED, Store
 from ..errors import UnknownNameError, require
-from ..output.viz import printable
 from ..specs import read_settings, split_specs
 from . import options
-from .app import app, err
-from .app import out as console
+from .app import app
+from .output import progress, show
 from .report import write
-
-_RATE_OVER = 120.0
-"""Seconds over which the rate and the time left are estimated."""
 
 
 @app.command()
 def benchmark(
     plan: Annotated[Path | None, typer.Argument(help="A plan: a TOML file.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A plan that comes along: smoke, paper, robustness.")
+        str | None, typer.Option(help="A plan that comes along: smoke, paper, robustness, cost.")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "--models", help="As for explain; several.")
@@ -130,7 +112,11 @@ def benchmark(
     if dry_run:
         _describe(chosen, folder)
         return
-    with _progress() as tell:
+    with progress(None) as bar:
+
+        def tell(done: int, planned: int, failed: int, image: str) -> None:
+            bar.set(done, planned, image + (f" {failed} failed" if failed else ""))
+
         outcome = run(chosen, folder, retry_failed=retry_failed, tell=tell)
     _conclude(outcome, folder)
     if report:
@@ -174,52 +160,16 @@ def _read_corruption(text: str) -> dict[str, Any]:
 
 
 def _describe(plan: Plan, folder: Path) -> None:
-    console.print_json(plan.model_dump_json())
+    show(plan.model_dump_json(indent=2))
     images, rows = planned_rows(plan)
-    console.print(
-        f"{images} images, {rows} rows, to {escape(printable(str(folder)))}", soft_wrap=True
-    )
+    show(f"{images} images, {rows} rows, to {folder}")
 
 
 def _conclude(outcome: Outcome, folder: Path) -> None:
     store = Store(folder)
-    console.print(
+    show(
         f"{outcome.written} rows written in {outcome.seconds:.0f} s, {outcome.before} were there"
-        + (f"; [red]{outcome.failed} failed[/]" if outcome.failed else ""),
-        soft_wrap=True,
+        + (f"; {outcome.failed} failed" if outcome.failed else "")
     )
     if outcome.written + outcome.before <= MOST_DIGESTED:
-        console.print(f"digest {store.digest()}", soft_wrap=True)
-
-
-class _Rate(ProgressColumn):
-    """Rows per minute, over the last while."""
-
-    def render(self, task: Task) -> Text:
-        """Return the rate as text."""
-        return Text("" if task.speed is None else f"{60 * task.speed:.0f} rows/min")
-
-
-@contextmanager
-def _progress() -> Iterator[Told]:
-    """Show how far the run is, its rate and the time left, where there is a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=err, transient=True, speed_estimate_period=_RATE_OVER)
-    task = progress.add_task("", total=None, start=False)
-
-    def tell(done: int, planned: int, failed: int, what: str) -> None:
-        if progress.tasks[0].total is None:
-            progress.reset(task, total=planned, completed=done)
-        shown = escape(printable(what)) + (f" [red]{failed} failed[/]" if failed else "")
-        progress.update(task, completed=done, description=shown)
-
-    with progress if err.is_terminal else nullcontext():
-        yield tell
+        show(f"digest {store.digest()}")

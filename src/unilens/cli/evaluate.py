@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 from PIL import Image
-from rich.markup import escape
-from rich.table import Table
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator
-from .._validation.inputs import check_seed
 from ..attribution import Attribution
 from ..errors import UnilensError, require
-from ..explainer import Explainer
 from ..methods import methods
 from ..metrics import Measurement, Metric, MetricCache, MetricCard, metrics
-from ..models import DEFAULT_MODEL, PixelClassifier, load_model
+from ..models import DEFAULT_MODEL, PixelClassifier
 from ..models.images import decode_image
 from ..output import records
-from ..output.viz import printable
 from ..provenance import describe, versions
-from ..specs import Spec, build_method, read_settings, read_specs
+from ..specs import Spec, read_specs
 from . import options
-from .app import app, complain
-from .app import out as console
-from .photographs import (
-    class_index,
-    progress_of,
-    read_device,
-    read_range,
-    read_sources,
-    show_preprocessing,
-    waiting,
-)
+from .app import app
+from .output import format_number, progress, show, show_error, show_json, show_table, show_written
+from .photographs import Setup, Source, load_setup, read_range, read_sources, show_preprocessing
 
 SCHEMA = 1
 _DEFAULT_METRICS = ("mu_fidelity", "insertion_auc", "deletion_auc")
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
-_SMALLEST_SHOWN = 0.0005
 _LONGEST_DETAIL = 101
 """Numbers per image that the record keeps of a detail, such as a curve."""
 
@@ -86,142 +69,135 @@ def evaluate(
 
     A table is printed, and every value is written to evaluation.json in --out.
     """
-    sources, values = read_sources(images or [], sample or []), read_range(range_)
-    masks = mask or []
+    sources, value_range = read_sources(images, sample), read_range(range_)
+    masks: Sequence[Path | None] = mask or [None] * len(sources)
     require(
-        len(masks) in (0, len(sources)),
+        len(masks) == len(sources),
         f"expected one --mask per photograph ({len(sources)}), got {len(masks)}",
     )
-    shared = read_settings(set_ or []) | ({} if score is None else {"score": score})
-    specs = read_specs(methods, method or ["uni"], shared)
-    wanted = read_specs(metrics, metric or list(_DEFAULT_METRICS))
-    measures = {text: metrics[spec.name](**spec.settings) for text, spec in wanted.items()}
-    for text, measure in measures.items():
+    specs = read_specs(methods, method or ["uni"], options.read_shared(set_, score))
+    metric_specs = read_specs(metrics, metric or list(_DEFAULT_METRICS))
+    built = {text: metrics[spec.name](**spec.settings) for text, spec in metric_specs.items()}
+    for text, measure in built.items():
         require(
-            bool(masks) or "mask" not in measure.needs,
+            bool(mask) or "mask" not in measure.needs,
             f"{text} needs to know where the object is; pass --mask FILE, white inside",
         )
-    check_seed(seed)
-    with waiting(f"loading {model}"):
-        classifier = load_model(model, pretrained=not random_weights, device=read_device(device))
-        explainers = {text: build_method(spec, classifier, values) for text, spec in specs.items()}
-        index = None if target is None else class_index(classifier, target)
-        evaluator = Evaluator(classifier, outputs=outputs)
+    setup = load_setup(
+        model,
+        specs,
+        random_weights=random_weights,
+        device=device,
+        target=target,
+        outputs=outputs,
+        value_range=value_range,
+        seed=seed,
+    )
     (path,) = records.free_paths(out, ["evaluation"], overwrite, (".json",))
     rows: list[dict[str, Any]] = []
     unread = 0
-    with progress_of(len(sources) * len(explainers) * (1 + len(measures))) as progress:
-        task = progress.task_ids[0]
-        for number, source in enumerate(sources):
+    with progress(len(sources) * len(specs)) as bar:
+        for source, mask_path in zip(sources, masks, strict=True):
             try:
-                pixels = classifier.preprocess(source.load(values)).to(device)[None]
-                inside = _read_mask(masks[number], classifier) if masks else None
-                cache = MetricCache(evaluator, pixels)
+                rows += _measure_source(setup, source, mask_path, built, seed, bar.advance)
             except UnilensError as error:
                 unread += 1
-                complain(error)
-                progress.advance(task, len(explainers) * (1 + len(measures)))
-                continue
-            for name, explainer in explainers.items():
-                shown = escape(printable(f"{source.name}: {name}"))
-                progress.update(task, description=shown)
-                of_map = _Map(evaluator, pixels, explainer, index, seed, inside, cache)
-                for text, measure in measures.items():
-                    row = {"source": source.shown, "method": name, "metric": text}
-                    rows.append(row | of_map.measured(measure))
-                    progress.advance(task)
-                progress.advance(task)
-    recorded = _record(classifier, specs, wanted, measures, rows, seed)
-    records.write_json(path, recorded)
+                show_error(error)
+                bar.advance(steps=len(specs))
+    record = _record(setup.classifier, specs, metric_specs, built, rows, seed)
+    records.write_json(path, record)
     if json_:
-        sys.stdout.write(json.dumps(recorded, allow_nan=False) + "\n")
+        show_json(record)
     else:
-        _show(recorded, list(specs), list(measures), path)
-        show_preprocessing(classifier)
+        _show_record(record, path)
+        show_preprocessing(setup.classifier)
     if unread or any(row["reason"] for row in rows):
         raise typer.Exit(1)
 
 
-class _Map:
-    """One method's map of one photograph, made when it is first asked for."""
+def _measure_source(
+    setup: Setup,
+    source: Source,
+    mask_path: Path | None,
+    built: Mapping[str, Metric],
+    seed: int,
+    advance: Callable[..., None],
+) -> list[dict[str, Any]]:
+    """Return a row for each method and metric of one photograph.
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        pixels: Tensor,
-        explainer: Explainer,
-        target: int | None,
-        seed: int,
-        mask: Tensor | None,
-        cache: MetricCache,
-    ) -> None:
-        self._evaluator, self._pixels, self._explainer = evaluator, pixels, explainer
-        self._target, self._seed, self._mask, self._memo = target, seed, mask, cache
-        self._made: Attribution | UnilensError | None = None
-
-    def measured(self, measure: Metric) -> dict[str, Any]:
-        """Return the row of one metric, with the reason where there is no value."""
-        try:
-            attribution = self._attribution()
-            found = measure(
-                self._evaluator,
-                self._pixels,
-                attribution,
-                method=self._explainer,
-                mask=self._mask,
-                seed=self._seed,
-                cache=self._memo,
-            )
-        except UnilensError as error:
-            return {"target": None, "value": None, "reason": str(error)}
-        return {"target": int(attribution.target[0]), "reason": None, **_plain(found)}
-
-    def _attribution(self) -> Attribution:
-        if self._made is None:
+    Raises:
+        UnilensError: the photograph or its mask cannot be read.
+    """
+    pixels = setup.pixels(source)
+    mask = None if mask_path is None else _read_mask(mask_path, setup.classifier)
+    cache = MetricCache(setup.evaluator, pixels)
+    rows = []
+    for name, explainer in setup.explainers.items():
+        advance(f"{source.name}: {name}", 0)
+        attribution = _attribution(setup, name, pixels, seed)
+        for text, measure in built.items():
+            row = {"source": source.label, "method": name, "metric": text}
             try:
-                self._explainer.check(self._evaluator, self._pixels)
-                self._made = self._explainer(
-                    self._evaluator, self._pixels, self._target, seed=self._seed
+                if isinstance(attribution, UnilensError):
+                    raise attribution
+                measurement = measure(
+                    setup.evaluator,
+                    pixels,
+                    attribution,
+                    method=explainer,
+                    mask=mask,
+                    seed=seed,
+                    cache=cache,
                 )
+                target = int(attribution.target[0])
+                rows.append(row | {"target": target, "reason": None} | _as_data(measurement))
             except UnilensError as error:
-                self._made = error
-        if isinstance(self._made, UnilensError):
-            raise self._made
-        return self._made
+                rows.append(row | {"target": None, "value": None, "reason": str(error)})
+        advance()
+    return rows
+
+
+def _attribution(setup: Setup, name: str, pixels: Tensor, seed: int) -> Attribution | UnilensError:
+    """Return a method's map, or why there is none."""
+    explainer = setup.explainers[name]
+    try:
+        explainer.check(setup.evaluator, pixels)
+        return explainer(setup.evaluator, pixels, setup.target, seed=seed)
+    except UnilensError as error:
+        return error
 
 
 def _read_mask(path: Path, classifier: PixelClassifier) -> Tensor:
-    """Return where a picture is white, as the model's pixels `(1, H, W)`."""
+    """Return where an image is white, as the model's pixels `(1, H, W)`."""
     white = decode_image(path).convert("RGBA")  # for models of any number of channels
     black = Image.new("RGBA", white.size, "black")
     change = classifier.preprocess(white) - classifier.preprocess(black)  # 0 at added borders
     return change.amax(0, keepdim=True) > 0.5
 
 
-def _plain(found: Measurement) -> dict[str, Any]:
+def _as_data(measurement: Measurement) -> dict[str, Any]:
     """Return a measurement of one input as plain data."""
-    details = {
-        name: [records.number(one) for one in values[0].flatten()]
-        for name, values in found.details.items()
-        if isinstance(values, Tensor) and values[0].numel() <= _LONGEST_DETAIL
-    }
     return {
-        "value": records.number(found.values[0]),
-        "parts": {name: records.number(values[0]) for name, values in found.parts.items()},
-        "details": details,
-        "seconds": found.provenance["seconds"],
+        "value": records.number(measurement.values[0]),
+        "parts": {name: records.number(values[0]) for name, values in measurement.parts.items()},
+        "details": {
+            name: records.numbers(values[0])
+            for name, values in measurement.details.items()
+            if isinstance(values, Tensor) and values[0].numel() <= _LONGEST_DETAIL
+        },
+        "seconds": measurement.provenance["seconds"],
     }
 
 
 def _record(
     classifier: PixelClassifier,
     specs: Mapping[str, Spec],
-    wanted: Mapping[str, Spec],
-    measures: Mapping[str, Metric],
+    metric_specs: Mapping[str, Spec],
+    built: Mapping[str, Metric],
     rows: Sequence[Mapping[str, Any]],
     seed: int,
 ) -> dict[str, Any]:
-    cards = {text: cast(MetricCard, metrics[spec.name].card) for text, spec in wanted.items()}
+    cards = {text: cast(MetricCard, metrics[spec.name].card) for text, spec in metric_specs.items()}
     return {
         "schema": SCHEMA,
         "model": records.of_model(classifier),
@@ -236,23 +212,20 @@ def _record(
                 "metric": card.name,
                 "higher_is_better": card.higher_is_better,
                 "bounds": list(card.bounds),
-                "settings": describe(measures[text]),
+                "settings": describe(built[text]),
             }
             for text, card in cards.items()
         },
         "summary": {
-            name: {text: _summary(_values(rows, name, text)) for text in wanted} for name in specs
+            name: {text: _summary(rows, name, text) for text in metric_specs} for name in specs
         },
         "rows": list(rows),
     }
 
 
-def _values(rows: Iterable[Mapping[str, Any]], method: str, metric: str) -> list[Mapping[str, Any]]:
-    return [row for row in rows if (row["method"], row["metric"]) == (method, metric)]
-
-
-def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return mean and standard deviation where defined, and how many are not."""
+def _summary(rows: Sequence[Mapping[str, Any]], method: str, metric: str) -> dict[str, Any]:
+    """Return mean and standard deviation of the defined values, and the number of the others."""
+    rows = [row for row in rows if (row["method"], row["metric"]) == (method, metric)]
     defined = [row["value"] for row in rows if row["value"] is not None]
     failed = sum(row["reason"] is not None for row in rows)
     return {
@@ -264,43 +237,33 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _show(
-    recorded: Mapping[str, Any], names: Sequence[str], texts: Sequence[str], path: Path
-) -> None:
+def _show_record(record: Mapping[str, Any], path: Path) -> None:
+    """Print a table of methods by metrics, the longer list as rows, and why values are missing."""
+    summary, names = record["summary"], list(record["methods"])
     headings = {
-        text: text + _ARROWS[recorded["metrics"][text]["higher_is_better"]] for text in texts
+        text: text + _ARROWS[metric["higher_is_better"]]
+        for text, metric in record["metrics"].items()
     }
-    cells = {
-        (name, text): _cell(recorded["summary"][name][text]) for name in names for text in texts
-    }
-    wide = len(texts) <= len(names)
-    table = Table("method" if wide else "metric", box=None, pad_edge=False)
-    for heading in headings.values() if wide else names:
-        table.add_column(escape(heading), overflow="fold", justify="right")
-    for row in names if wide else texts:
-        shown = [cells[row, text] for text in texts] if wide else [cells[n, row] for n in names]
-        table.add_row(escape(row if wide else headings[row]), *shown)
-    console.print(table)
-    reasons = {
-        (row["method"], row["metric"], row["reason"]): None
-        for row in recorded["rows"]
-        if row["reason"]
-    }
-    for method, metric, reason in reasons:
-        console.print(f"  {escape(f'{method}, {metric}: {reason}')}", soft_wrap=True)
-    console.print(f"  written: {escape(printable(str(path)))}.json", soft_wrap=True)
+    if len(headings) <= len(names):
+        first = ["method", *headings.values()]
+        rows = [[name, *(_cell(summary[name][text]) for text in headings)] for name in names]
+    else:
+        first = ["metric", *names]
+        rows = [
+            [heading, *(_cell(summary[name][text]) for name in names)]
+            for text, heading in headings.items()
+        ]
+    show_table(first, rows, right=range(1, len(first)))
+    failed = ((row["method"], row["metric"], row["reason"]) for row in record["rows"])
+    for method, metric, reason in dict.fromkeys(failed):
+        if reason:
+            show(f"  {method}, {metric}: {reason}")
+    show_written(path, (".json",))
 
 
 def _cell(summary: Mapping[str, Any]) -> str:
     if summary["mean"] is None:
-        shown = "undefined" if summary["undefined"] else "-"
-    else:
-        spread = "" if summary["sd"] is None else f" ± {_figure(summary['sd'])}"
-        shown = f"{_figure(summary['mean'])}{spread}"
-    missing = summary["undefined"] if summary["mean"] is not None else 0
-    return shown + (f" ({missing} undefined)" if missing else "")
-
-
-def _figure(value: float) -> str:
-    """Return a number with three decimals; one that would vanish there, with its power of ten."""
-    return f"{value:.1e}" if 0 < abs(value) < _SMALLEST_SHOWN else f"{value:.3f}"
+        return "undefined" if summary["undefined"] else "-"
+    spread = "" if summary["sd"] is None else f" ± {format_number(summary['sd'])}"
+    missing = f" ({summary['undefined']} undefined)" if summary["undefined"] else ""
+    return format_number(summary["mean"]) + spread + missing

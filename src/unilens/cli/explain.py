@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator
-from .._validation.inputs import check_seed
 from ..attribution import Attribution
-from ..diagnostics import WARNINGS
 from ..errors import UnilensError, UnknownNameError, require
-from ..explainer import Explainer
 from ..methods import methods
 from ..methods.path_diagnostics import curvature, stability
-from ..models import DEFAULT_MODEL, load_model
+from ..models import DEFAULT_MODEL
 from ..output import records
-from ..output.viz import STYLES, printable
+from ..output.viz import STYLES
 from ..path_attribution import PathAttribution
-from ..specs import build_method, read_settings, read_specs
+from ..specs import Spec, read_specs
 from . import options
-from .app import app, complain
-from .app import out as console
+from .app import app
+from .output import (
+    progress,
+    show,
+    show_error,
+    show_json,
+    show_prediction,
+    show_warnings,
+    show_written,
+)
 from .photographs import (
-    class_index,
-    progress_of,
-    read_device,
+    Setup,
+    Source,
+    load_setup,
     read_range,
     read_sources,
     show_preprocessing,
-    waiting,
 )
+
+_ALL = "all"
+_FACTS = (
+    ("completeness_gap", "gap", 4),
+    ("monotonicity", "monotonicity", 2),
+    ("confidence_change", "confidence change at the baseline", 2),
+)
+"""Diagnostics that are printed: name, label, decimals."""
 
 
 @app.command()
@@ -71,124 +80,123 @@ def explain(
 
     For each image a PNG panel, the raw maps (safetensors) and a JSON record are written to --out.
     """
-    sources, values = read_sources(images or [], sample or []), read_range(range_)
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
-    shared = read_settings(set_ or []) | ({} if score is None else {"score": score})
-    everything = method == [_ALL]
+    sources, value_range = read_sources(images, sample), read_range(range_)
+    settings = options.read_shared(set_, score)
+    every = method == [_ALL]
     require(
-        everything or _ALL not in (method or []),
+        every or _ALL not in (method or []),
         f"expected --method {_ALL} alone, got {', '.join(method or [])}",
     )
-    specs = read_specs(methods, list(methods) if everything else method or ["uni"], shared)
-    check_seed(seed)
-    with waiting(f"loading {model}"):
-        classifier = load_model(model, pretrained=not random_weights, device=read_device(device))
-        explainers = {name: build_method(spec, classifier, values) for name, spec in specs.items()}
-        index = None if target is None else class_index(classifier, target)
-        evaluator = Evaluator(classifier, outputs=outputs)
-    targets = records.free_paths(out, [source.name for source in sources], overwrite)
+    specs = read_specs(methods, list(methods) if every else method or ["uni"], settings)
+    setup = load_setup(
+        model,
+        specs,
+        random_weights=random_weights,
+        device=device,
+        target=target,
+        outputs=outputs,
+        value_range=value_range,
+        seed=seed,
+    )
+    run = _Run(setup, specs, seed, quick or every, keep_going=every)
+    paths = records.free_paths(out, [source.name for source in sources], overwrite)
     failed = 0
-    with progress_of(len(sources) * len(explainers)) as progress:
-        task = progress.task_ids[0]
-        for source, path in zip(sources, targets, strict=True):
+    with progress(len(sources) * len(specs)) as bar:
+        for source, path in zip(sources, paths, strict=True):
             try:
-                pixels = classifier.preprocess(source.load(values)).to(device)
+                pixels = setup.pixels(source)
             except UnilensError as error:
                 failed += 1
-                complain(error)
-                progress.advance(task, len(explainers))
+                show_error(error)
+                bar.advance(steps=len(specs))
                 continue
-            left_out = _left_out(explainers, evaluator, pixels[None])
-            if left_out and not everything:
-                raise next(iter(left_out.values()))
-            attributions: dict[str, Attribution] = {}
-            for name, explainer in explainers.items():
-                shown = escape(printable(f"{source.name}: {name}"))
-                progress.update(task, description=shown)
-                try:
-                    if name not in left_out:
-                        attribution = explainer(evaluator, pixels[None], index, seed=seed)
-                        attributions[name] = _examine(
-                            explainer, evaluator, pixels[None], attribution, quick or everything
-                        ).with_provenance(method=specs[name].name, given=dict(specs[name].settings))
-                except UnilensError as error:
-                    if not everything:
-                        raise
-                    left_out[name] = error
-                progress.advance(task)
-            reasons = {name: str(error) for name, error in left_out.items()}
-            recorded = records.record(source.shown, classifier, attributions, reasons)
-            records.write(path, pixels, attributions, recorded, style)
+            attributions, left_out = run.explain(source, pixels, bar.advance)
+            record = records.record(source.label, setup.classifier, attributions, left_out)
+            records.write(path, pixels[0], attributions, record, style)
             if json_:
-                sys.stdout.write(json.dumps(recorded, allow_nan=False) + "\n")
-                sys.stdout.flush()
+                show_json(record)
             else:
-                _summarise(recorded, path)
+                _show_record(record, path)
     if not json_:
-        show_preprocessing(classifier)
+        show_preprocessing(setup.classifier)
     if failed:
         raise typer.Exit(1)
 
 
-_ALL = "all"
+@dataclass(frozen=True)
+class _Run:
+    """How every photograph is explained.
+
+    Attributes:
+        setup: model and methods.
+        specs: what the command line says of each method.
+        seed: of everything random.
+        quick: whether to leave out the diagnostics that take passes of their own.
+        keep_going: whether a method that fails is left out; otherwise its error is raised.
+    """
+
+    setup: Setup
+    specs: Mapping[str, Spec]
+    seed: int
+    quick: bool
+    keep_going: bool
+
+    def explain(
+        self, source: Source, pixels: Tensor, advance: Callable[..., None]
+    ) -> tuple[dict[str, Attribution], dict[str, str]]:
+        """Return the maps by method, and why other methods gave none."""
+        left_out: dict[str, str] = {}
+        for name, explainer in self.setup.explainers.items():
+            try:
+                explainer.check(self.setup.evaluator, pixels)
+            except UnilensError as error:
+                self._leave_out(name, error, left_out)
+        attributions = {}
+        for name in self.specs:
+            advance(f"{source.name}: {name}", 0)
+            try:
+                if name not in left_out:
+                    attributions[name] = self._attribution(name, pixels)
+            except UnilensError as error:
+                self._leave_out(name, error, left_out)
+            advance()
+        return attributions, left_out
+
+    def _leave_out(self, name: str, error: UnilensError, left_out: dict[str, str]) -> None:
+        if not self.keep_going:
+            raise error
+        left_out[name] = str(error)
+
+    def _attribution(self, name: str, pixels: Tensor) -> Attribution:
+        explainer, spec, evaluator = (
+            self.setup.explainers[name],
+            self.specs[name],
+            self.setup.evaluator,
+        )
+        attribution = explainer(evaluator, pixels, self.setup.target, seed=self.seed)
+        if not self.quick and isinstance(explainer, PathAttribution):
+            attribution = attribution.with_measured(
+                **stability(explainer, evaluator, pixels, attribution),
+                **curvature(explainer, evaluator, pixels, attribution, iterations=5),
+            )
+        spec = self.specs[name]
+        return attribution.with_provenance(method=spec.name, given=dict(spec.settings))
 
 
-def _left_out(
-    explainers: Mapping[str, Explainer], evaluator: Evaluator, inputs: Tensor
-) -> dict[str, UnilensError]:
-    """Return why methods cannot explain this model at these inputs, by name."""
-    reasons = {}
-    for name, explainer in explainers.items():
-        try:
-            explainer.check(evaluator, inputs)
-        except UnilensError as error:
-            reasons[name] = error
-    return reasons
-
-
-def _examine(
-    explainer: Explainer,
-    evaluator: Evaluator,
-    inputs: Tensor,
-    attribution: Attribution,
-    quick: bool,
-) -> Attribution:
-    """Add the diagnostics that take passes of their own."""
-    if quick or not isinstance(explainer, PathAttribution):
-        return attribution
-    return attribution.with_measured(
-        **stability(explainer, evaluator, inputs, attribution),
-        **curvature(explainer, evaluator, inputs, attribution, iterations=5),
-    )
-
-
-def _summarise(recorded: Mapping[str, Any], path: Path) -> None:
-    target, confidence = recorded["target"], recorded["confidence"]
-    shown = "" if confidence is None else f", probability {confidence:.3f}"
-    console.print(
-        f"[bold]{escape(recorded['source'])}[/]: {escape(target['label'])} "
-        f"(class {target['index']}){shown}"
-    )
-    for name, one in recorded["methods"].items():
-        measured = one["diagnostics"]
+def _show_record(record: Mapping[str, Any], path: Path) -> None:
+    show_prediction(record, f"{record['source']}: ")
+    for name, result in record["methods"].items():
+        diagnostics = result["diagnostics"]
         facts = [
-            f"{label} {measured[key]:z.{digits}f}"
-            for key, label, digits in (
-                ("completeness_gap", "gap", 4),
-                ("monotonicity", "monotonicity", 2),
-                ("confidence_change", "confidence change at the baseline", 2),
-            )
-            if measured.get(key) is not None
+            f"{label} {diagnostics[key]:z.{digits}f}"
+            for key, label, digits in _FACTS
+            if diagnostics.get(key) is not None
         ]
-        facts.append(f"{one['seconds']:.1f} s")
-        console.print(f"  {escape(name)}: {', '.join(facts)}", soft_wrap=True)
-        for warning in one["warnings"]:
-            console.print(
-                f"    [yellow]{warning}[/]: {escape(WARNINGS[warning].meaning)}", soft_wrap=True
-            )
-    for name, reason in recorded["left_out"].items():
-        console.print(f"  left out: {escape(name)}: {escape(reason)}", soft_wrap=True)
-    console.print(
-        f"  written: {escape(printable(str(path)))}.png, .safetensors, .json", soft_wrap=True
-    )
+        facts.append(f"{result['seconds']:.1f} s")
+        show(f"  {name}: {', '.join(facts)}")
+        show_warnings(result["warnings"])
+    for name, reason in record["left_out"].items():
+        show(f"  left out: {name}: {reason}")
+    show_written(path, records.SUFFIXES)

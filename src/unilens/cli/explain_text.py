@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from .._engine.evaluator import Evaluator
 from .._validation.inputs import check_seed
-from ..diagnostics import WARNINGS
 from ..errors import UnilensError, require
 from ..explainer import Explainer
 from ..output import records
-from ..output.viz import printable
 from ..outputs import OutputSpec
-from ..specs import read_settings, read_specs
+from ..specs import read_specs
 from ..text import (
     TextAttribution,
     TextClassifier,
@@ -29,11 +24,20 @@ from ..text import (
     text_methods,
 )
 from ..text.attribution import PARTS
-from ..text.render import page, plain, rich_text, strongest
+from ..text.render import page, rich_text, strongest
 from . import options
-from .app import app, complain
-from .app import out as console
-from .photographs import read_device, waiting
+from .app import app
+from .output import (
+    show,
+    show_error,
+    show_json,
+    show_prediction,
+    show_renderable,
+    show_warnings,
+    show_written,
+    waiting,
+)
+from .photographs import read_device
 
 SUFFIXES = (".html", ".json")
 
@@ -68,8 +72,8 @@ def explain_text(
     For each text an HTML page and a JSON record are written to --out.
     """
     require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
-    shared = read_settings(set_ or []) | ({} if score is None else {"score": score})
-    specs = read_specs(text_methods, method or ["uni"], shared)
+    settings = options.read_shared(set_, score)
+    specs = read_specs(text_methods, method or ["uni"], settings)
     check_seed(seed)
     with waiting(f"loading {model}"):
         classifier = load_text_classifier(model, device=read_device(device))
@@ -78,34 +82,34 @@ def explain_text(
             for name, spec in specs.items()
         }
         if target is not None:
-            classifier.class_index(target)  # no such label: said before a text is read
-    paths = records.free_paths(out, [_name(text) for text in texts], overwrite, SUFFIXES)
+            classifier.class_index(target)  # an unknown label is refused before any text is read
+    paths = records.free_paths(out, [_file_name(text) for text in texts], overwrite, SUFFIXES)
     failed = 0
     for text, path in zip(texts, paths, strict=True):
         try:
-            found = _explained(classifier, text, explainers, target, seed, outputs)
+            attributions = _explain(classifier, text, explainers, target, seed, outputs)
         except UnilensError as error:
             failed += 1
-            complain(error)
+            show_error(error)
             continue
-        recorded = _record(classifier, found)
-        records.write_text(path, ".html", page(found, f"why “{recorded['target']['label']}”?", by))
-        records.write_json(path, recorded)
+        record = _record(classifier, attributions)
+        title = f"why “{record['target']['label']}”?"
+        records.write_text(path, ".html", page(attributions, title, by))
+        records.write_json(path, record)
         if json_:
-            sys.stdout.write(json.dumps(recorded, allow_nan=False) + "\n")
-            sys.stdout.flush()
+            show_json(record)
         else:
-            _summarise(found, recorded, path, by)
+            _show_record(attributions, record, path, by)
     if failed:
         raise typer.Exit(1)
 
 
-def _name(text: str) -> str:
-    """Return what a text's files are called: its first words."""
+def _file_name(text: str) -> str:
+    """Return the first words of a text, as its files are named."""
     return "-".join(re.findall(r"\w+", text.casefold())[:6])[:60] or "text"
 
 
-def _explained(
+def _explain(
     classifier: TextClassifier,
     text: str,
     explainers: Mapping[str, Explainer],
@@ -115,64 +119,58 @@ def _explained(
 ) -> dict[str, TextAttribution]:
     encoded = classifier.encode(text)
     evaluator = Evaluator(encoded.model, outputs=outputs, channels="first")
-    found = {}
+    attributions = {}
     for name, explainer in explainers.items():
-        with waiting(f"{name}: {plain(text[:40])}"):
+        with waiting(f"{name}: {text[:40]}"):
             attribution = explainer(evaluator, encoded.embeddings, target, seed=seed)
         label = classifier.label(int(attribution.target))
-        found[name] = TextAttribution(
+        attributions[name] = TextAttribution(
             encoded.tokens, label, attribution.with_provenance(method=name), encoded.notes
         )
-    return found
+    return attributions
 
 
-def _record(classifier: TextClassifier, found: Mapping[str, TextAttribution]) -> dict[str, Any]:
+def _record(
+    classifier: TextClassifier, attributions: Mapping[str, TextAttribution]
+) -> dict[str, Any]:
     """Return everything about one text's explanations as plain data."""
-    first = next(iter(found.values()))
-    spec = OutputSpec.of(first.attribution.provenance)
-    probabilities = spec.probabilities(first.attribution.outputs[0])
+    first = next(iter(attributions.values()))
+    probabilities = OutputSpec.of(first.attribution.provenance).probabilities(
+        first.attribution.outputs[0]
+    )
     return {
         "schema": records.SCHEMA,
         "text": first.tokens.text,
         "model": {"name": classifier.name},
         "target": {"index": int(first.attribution.target), "label": first.label},
         "confidence": records.number(first.attribution.confidence[0]),
-        "predictions": [
-            {"index": index, "label": classifier.label(index), "probability": records.number(one)}
-            for index, one in enumerate(probabilities)
-        ],
+        "predictions": records.predictions(classifier, probabilities),
         "tokens": list(first.tokens.names),
         "offsets": [list(pair) for pair in first.tokens.offsets],
         "words": list(first.tokens.words),
         "notes": list(first.notes),
         "methods": {
-            name: records.of_method(one.attribution)
+            name: records.of_method(attribution.attribution)
             | {
-                "token_values": [records.number(value) for value in one.token_values],
-                "word_values": [records.number(value) for value in one.word_values],
+                "token_values": records.numbers(attribution.token_values),
+                "word_values": records.numbers(attribution.word_values),
             }
-            for name, one in found.items()
+            for name, attribution in attributions.items()
         },
     }
 
 
-def _summarise(
-    found: Mapping[str, TextAttribution], recorded: Mapping[str, Any], path: Path, by: str
+def _show_record(
+    attributions: Mapping[str, TextAttribution], record: Mapping[str, Any], path: Path, by: str
 ) -> None:
-    target, confidence = recorded["target"], recorded["confidence"]
-    shown = "" if confidence is None else f", probability {confidence:.3f}"
-    console.print(f"[bold]{escape(plain(target['label']))}[/] (class {target['index']}){shown}")
-    for name, one in found.items():
-        gap = one.completeness_gap
-        fact = "" if gap != gap else f", gap {gap:+z.4f}"
-        console.print(f"  {escape(plain(name))}{fact}:", soft_wrap=True)
-        console.print(rich_text(one, by), soft_wrap=True)
-        words = ", ".join(f"{plain(word)} {value:+.3f}" for word, value in strongest(one))
-        console.print(f"    strongest: {escape(words)}", soft_wrap=True, highlight=False)
-        for warning in one.attribution.warnings[0]:
-            console.print(
-                f"    [yellow]{warning}[/]: {escape(WARNINGS[warning].meaning)}", soft_wrap=True
-            )
-    for note in next(iter(found.values())).notes:
-        console.print(f"  note: {escape(plain(note))}", soft_wrap=True)
-    console.print(f"  written: {escape(printable(str(path)))}.html, .json", soft_wrap=True)
+    show_prediction(record)
+    for name, attribution in attributions.items():
+        gap = attribution.completeness_gap
+        show(f"  {name}" + ("" if gap != gap else f", gap {gap:+z.4f}") + ":")
+        show_renderable(rich_text(attribution, by))
+        words = ", ".join(f"{word} {value:+.3f}" for word, value in strongest(attribution))
+        show(f"    strongest: {words}", highlight=False)
+        show_warnings(attribution.attribution.warnings[0])
+    for note in next(iter(attributions.values())).notes:
+        show(f"  note: {note}")
+    show_written(path, SUFFIXES)

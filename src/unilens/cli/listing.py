@@ -5,19 +5,17 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
-from enum import StrEnum
 from importlib import metadata
 from inspect import Parameter
+from itertools import starmap
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from .._engine.evaluator import Evaluator
 from ..baselines import baselines
-from ..errors import UnilensError
+from ..errors import UnilensError, UnknownNameError
 from ..methods import methods
 from ..metrics import MetricCard, corruptions, imputers, metrics, similarities
 from ..metrics.robustness.corruptions import PACKAGED
@@ -25,106 +23,95 @@ from ..models import DEFAULT_MODEL, PixelClassifier, load_model, models, samples
 from ..paths import paths
 from ..registry import Card, Entry
 from ..weightings import weightings
-from .app import app, out
+from .app import app
+from .output import show, show_table
 
-
-class Kind(StrEnum):
-    """What `unilens list` can list."""
-
-    METHODS = "methods"
-    BASELINES = "baselines"
-    PATHS = "paths"
-    WEIGHTINGS = "weightings"
-    METRICS = "metrics"
-    FILLS = "fills"
-    SIMILARITIES = "similarities"
-    CORRUPTIONS = "corruptions"
-    MODELS = "models"
-    SAMPLES = "samples"
+_REGISTRIES: dict[str, Mapping[str, Any]] = {
+    "methods": methods,
+    "baselines": baselines,
+    "paths": paths,
+    "weightings": weightings,
+    "metrics": metrics,
+    "fills": imputers,
+    "similarities": similarities,
+    "corruptions": corruptions,
+    "models": models,
+    "samples": samples,
+}
+_NOTES = {
+    "corruptions": f"and, as images of a benchmark (extra corruptions): {', '.join(PACKAGED)}",
+    "models": "and timm:NAME, torchvision:NAME, hf:REPO, py:package.module:function",
+}
 
 
 @app.command("list")
 def list_(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_REGISTRIES)}.")],
 ) -> None:
     """List methods, metrics, models and all they are made of."""
-    registries: dict[Kind, Mapping[str, Any]] = {
-        Kind.METHODS: methods,
-        Kind.BASELINES: baselines,
-        Kind.PATHS: paths,
-        Kind.WEIGHTINGS: weightings,
-        Kind.METRICS: metrics,
-        Kind.FILLS: imputers,
-        Kind.SIMILARITIES: similarities,
-        Kind.CORRUPTIONS: corruptions,
-        Kind.MODELS: models,
-        Kind.SAMPLES: samples,
-    }
-    table = Table(box=None, pad_edge=False)
-    settings = kind not in (Kind.MODELS, Kind.SAMPLES)
-    costs = kind in (Kind.METHODS, Kind.BASELINES, Kind.METRICS)
-    headings = [kind.value, "family", "what it is"]
-    headings += ["passes"] * costs + ["settings"] * settings
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for name, entry in registries[kind].items():
-        cells = [name, entry.card.family, entry.card.summary + _remarks(entry.card)]
-        cells += [_cost(entry)] * costs
-        if settings:
-            cells.append(", ".join(_setting(*pair) for pair in entry.settings.items()))
-        table.add_row(*map(escape, cells))
-    out.print(table)
+    if kind not in _REGISTRIES:
+        raise UnknownNameError("kind", kind, _REGISTRIES)
+    settings = kind not in ("models", "samples")
+    costs = kind in ("methods", "baselines", "metrics")
+    headings = [kind, "family", "what it is"] + ["passes"] * costs + ["settings"] * settings
+    show_table(
+        headings,
+        [
+            [name, entry.card.family, entry.card.summary + _remarks(entry.card)]
+            + [_cost(entry)] * costs
+            + [", ".join(starmap(_setting, entry.settings.items()))] * settings
+            for name, entry in _REGISTRIES[kind].items()
+        ],
+    )
     if costs:
-        out.print("passes: forward + backward per input, with the defaults, at the most")
-    if kind is Kind.CORRUPTIONS:
-        out.print(f"and, as images of a benchmark (extra corruptions): {', '.join(PACKAGED)}")
-    if kind is Kind.MODELS:
-        out.print("and timm:NAME, torchvision:NAME, hf:REPO, py:package.module:function")
+        show("passes: forward + backward per input, at most, with the defaults")
+    if kind in _NOTES:
+        show(_NOTES[kind])
 
 
 @app.command()
 def doctor(
     model: Annotated[
         str | None,
-        typer.Option(help="Show how this model is run, at a photograph that comes along."),
+        typer.Option(help="Show how this model is run, on a photograph that is installed."),
     ] = None,
 ) -> None:
     """Show versions, devices and which extras work, and try the default model."""
     if model is not None:
         _show_engine(load_model(model))
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for package in ("unilens", "torch", "torchvision", "timm", "captum", "transformers"):
-        table.add_row(package, _version(package))
-    table.add_row("python", sys.version.split()[0])
-    table.add_row("cpu", f"{torch.get_num_threads()} threads")
-    table.add_row("cuda", _devices(torch.cuda.is_available(), torch.cuda.device_count()))
-    table.add_row("mps", _devices(torch.backends.mps.is_available(), 1))
-    for extra, packages in _EXTRAS.items():
-        missing = [package for package in packages if not _importable(package)]
+    packages = ("unilens", "torch", "torchvision", "timm", "captum", "transformers")
+    rows = [(package, _version(package)) for package in packages]
+    rows += [
+        ("python", sys.version.split()[0]),
+        ("cpu", f"{torch.get_num_threads()} threads"),
+        ("cuda", _devices(torch.cuda.is_available(), torch.cuda.device_count())),
+        ("mps", _devices(torch.backends.mps.is_available(), 1)),
+    ]
+    for extra, needed in _EXTRAS.items():
+        missing = [package for package in needed if not _importable(package)]
         remedy = f"missing {', '.join(missing)}: pip install 'unilens[{extra}]'"
-        table.add_row(f"extra {extra}", escape(remedy) if missing else "works")
+        rows.append((f"extra {extra}", remedy if missing else "works"))
     try:
         classifier = load_model()
         top = int(classifier(classifier.preprocess(samples["chelsea"]())[None]).argmax())
         verdict = f"works: sees a {classifier.label(top)} in chelsea"
     except UnilensError as error:
         verdict = str(error)
-    table.add_row(DEFAULT_MODEL, escape(verdict))
-    out.print(table)
+    show_table((), [*rows, (DEFAULT_MODEL, verdict)])
 
 
 def _show_engine(classifier: PixelClassifier) -> None:
     """Print how a model is run, and which speed-ups were dropped, each with the reason."""
     inputs = classifier.preprocess(samples["chelsea"]())[None]
-    found = Evaluator(classifier).plan(inputs)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, meaning in _ENGINE.items():
-        used = "yes" if getattr(found, name) else found.dropped.get(name, "nothing to do")
-        table.add_row(meaning, escape(used))
-    table.add_row("given", f"{tuple(inputs.shape[1:])}, {found.dtype}")
-    table.add_row("gradients", escape(found.backward_error) or "yes")
-    out.print(table)
+    plan = Evaluator(classifier).plan(inputs)
+    rows = [
+        (meaning, "yes" if getattr(plan, name) else plan.dropped.get(name, "nothing to do"))
+        for name, meaning in _ENGINE.items()
+    ]
+    rows.append(("given", f"{tuple(inputs.shape[1:])}, {plan.dtype}"))
+    rows.append(("gradients", plan.backward_error or "yes"))
+    show_table((), rows)
 
 
 _ENGINE = {

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.markup import escape
 from torch import Tensor
 
 from .._validation.settings import check_count
@@ -19,11 +18,10 @@ from ..errors import require
 from ..manifold.files import KINDS, save_manifold
 from ..manifold.fitting import FitConfig, fit_manifold, fit_quality
 from ..models.classifier import Preprocessing
-from ..output.viz import printable
 from ..provenance import versions
 from . import options
-from .app import app, out
-from .photographs import progress_of
+from .app import app
+from .output import progress, show, show_written
 
 manifold = typer.Typer(help="The manifold of the data: where images lie, and their tangent spaces.")
 app.add_typer(manifold, name="manifold")
@@ -63,13 +61,8 @@ def fit(
     count = max(1, round(_HELD_OUT * len(images)))
     held_out, train = images[:count], images[count:]
     require(len(train) > 1, f"expected at least 3 images in {data}, got {len(images)}")
-    with progress_of(epochs if kind == "autoencoder" else 1) as progress:
-        task = progress.task_ids[0]
-        fitted = fit_manifold(
-            train,
-            config,
-            lambda error: progress.update(task, advance=1, description=f"error {error**0.5:.4f}"),
-        )
+    with progress(epochs if kind == "autoencoder" else 1) as bar:
+        fitted = fit_manifold(train, config, lambda error: bar.advance(f"error {error**0.5:.4f}"))
     about: dict[str, Any] = {
         "config": asdict(config) | {"data": data, "split": split, "limit": limit, "size": size},
         "versions": versions(),
@@ -79,11 +72,9 @@ def fit(
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     save_manifold(fitted, file, about)
-    out.print(
-        f"[bold]{escape(data)}[/]: {len(train)} images, {len(held_out)} held out; {kind}, "
-        f"{_quality(about['manifold'])}\n  written: {escape(printable(str(file)))}",
-        soft_wrap=True,
-    )
+    quality = _quality(about["manifold"])
+    show(f": {len(train)} images, {len(held_out)} held out; {kind}, {quality}", title=data)
+    show_written(file)
 
 
 def _read(data: str, split: str | None, limit: int | None, size: int) -> Tensor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from ..specs import read_settings
 
 Images = Annotated[list[Path] | None, typer.Argument(help="Photographs.")]
 Sample = Annotated[
@@ -50,3 +52,8 @@ RandomWeights = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print the records, one line each, and nothing else.")
 ]
+
+
+def read_shared(settings: list[str] | None, score: str | None) -> dict[str, Any]:
+    """Return the settings of all methods from `--set` and `--score`."""
+    return read_settings(settings or []) | ({} if score is None else {"score": score})

@@ -9,15 +9,14 @@ from contextlib import ExitStack
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from ..app.server import Options, installed_models, opened
+from ..app.server import ServerOptions, installed_models, open_page
 from ..errors import require
 from ..models.loading import check_model_name
 from . import options
 from .app import app
-from .app import out as console
-from .photographs import read_device, waiting
+from .output import show, waiting
+from .photographs import read_device
 
 PASSWORD = "UNILENS_PASSWORD"  # noqa: S105 - a variable's name
 
@@ -25,26 +24,26 @@ PASSWORD = "UNILENS_PASSWORD"  # noqa: S105 - a variable's name
 @app.command("app")
 def page(
     host: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0 for all of this machine's.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses of this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 for any that is free.")] = 7860,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for a free one.")] = 7860,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A model to offer, several times; by default all that are installed."),
+        typer.Option(help="Model to offer, can be repeated; by default all installed ones."),
     ] = None,
     device: options.Device = "cpu",
     user: Annotated[
         str | None,
-        typer.Option(help=f"Who may open it; the password is read from ${PASSWORD}."),
+        typer.Option(help=f"Only user who may open it; the password is read from ${PASSWORD}."),
     ] = None,
     root_path: Annotated[
-        str, typer.Option(help="Where the page is mounted behind a proxy, such as /unilens.")
+        str, typer.Option(help="Path at which a proxy mounts the page, such as /unilens.")
     ] = "",
     random_weights: options.RandomWeights = False,
 ) -> None:
-    """Open a web page: see why, compare methods, walk along the path.
+    """Open a web page: see why, compare methods, follow the path.
 
-    It listens on this machine alone unless told otherwise, and calls no other host.
+    By default it listens on this machine only. It calls no other host.
     """
     require(0 <= port < 65536, f"expected --port between 0 and 65535, got {port}")
     names = tuple(dict.fromkeys(model or installed_models()))
@@ -54,18 +53,20 @@ def page(
     password = os.environ.get(PASSWORD)
     require(
         user is None or bool(password),
-        f"expected a password in the variable {PASSWORD} beside --user, got none",
+        f"expected a password in the variable {PASSWORD} with --user, got none",
     )
-    how = Options(host, port, names, device, not random_weights, user, password, root_path)
+    settings = ServerOptions(
+        host, port, names, device, not random_weights, user, password, root_path
+    )
     signal.signal(signal.SIGTERM, _end)
     with ExitStack() as stack:
         with waiting("opening the page"):
-            address = stack.enter_context(opened(how))
-        console.print(f"unilens is open at {escape(address)} (Ctrl-C ends it)", soft_wrap=True)
+            address = stack.enter_context(open_page(settings))
+        show(f"unilens is open at {address} (Ctrl-C ends it)")
         while True:
             time.sleep(3600)
 
 
 def _end(number: int, frame: object) -> None:
-    """End as Ctrl-C does: what visitors have left is removed."""
+    """End as Ctrl-C does, so that the files of visitors are removed."""
     raise SystemExit(128 + number)

@@ -1,50 +1,86 @@
-"""What commands that look at photographs share: sources, options read, and progress shown."""
+"""What the commands on photographs share: their inputs, their model and their methods."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
 
+from .._engine.evaluator import Evaluator
+from .._validation.inputs import check_seed
 from ..errors import UnilensError, require
-from ..models import PixelClassifier, samples
+from ..explainer import Explainer
+from ..models import PixelClassifier, load_model, samples
 from ..models.bit_depth import check_range
 from ..models.images import open_image
-from ..output.viz import printable
-from .app import err, out
+from ..output.text import printable
+from ..specs import Spec, build_method
+from .output import show, waiting
+
+Range = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Source:
-    """A photograph to be read when its turn comes."""
+    """A photograph that is read when its turn comes.
+
+    Attributes:
+        name: what its files are called.
+        label: its path, or its name among the samples.
+        path: None for a sample.
+    """
 
     name: str
-    shown: str
+    label: str
     path: Path | None = None
 
-    def load(self, value_range: tuple[float, float] | None = None) -> Image.Image:
+    def load(self, value_range: Range = None) -> Image.Image:
         """Read the photograph, as RGB or, with transparency, as RGBA."""
-        source = samples[self.shown]() if self.path is None else self.path
+        source = samples[self.label]() if self.path is None else self.path
         return open_image(source, value_range=value_range)
 
 
-def read_sources(images: list[Path], names: list[str]) -> list[Source]:
-    """Return the photographs that were named, files first; raise where there are none."""
-    for name in names:
+@dataclass(frozen=True)
+class Setup:
+    """A loaded model with the methods that explain it.
+
+    Attributes:
+        classifier: the model.
+        evaluator: runs it.
+        explainers: methods by the text that names them.
+        target: index of the class to explain; None for the predicted one.
+        value_range: the pixel values that are black and white.
+        device: where the model runs.
+    """
+
+    classifier: PixelClassifier
+    evaluator: Evaluator
+    explainers: Mapping[str, Explainer]
+    target: int | None
+    value_range: Range
+    device: torch.device
+
+    def pixels(self, source: Source) -> Tensor:
+        """Return a photograph as the model's input `(1, C, H, W)`."""
+        pixels = self.classifier.preprocess(source.load(self.value_range))
+        return pixels.to(self.device)[None]
+
+
+def read_sources(images: list[Path] | None, names: list[str] | None) -> list[Source]:
+    """Return the named photographs, files first; raise if there are none."""
+    sources = [Source(path.stem, printable(str(path)), path) for path in images or []]
+    for name in names or []:
         samples[name]
-    sources = [Source(path.stem, printable(str(path)), path) for path in images]
-    sources += [Source(name, name) for name in names]
+        sources.append(Source(name, name))
     require(bool(sources), "expected an image or --sample NAME; try: unilens list samples")
     return sources
 
 
-def read_range(text: str | None) -> tuple[float, float] | None:
+def read_range(text: str | None) -> Range:
     """Return the range `LOW,HIGH` of pixel values."""
     if text is None:
         return None
@@ -57,25 +93,6 @@ def read_range(text: str | None) -> tuple[float, float] | None:
         ) from None
 
 
-def show_preprocessing(classifier: PixelClassifier) -> None:
-    """Print what a model of the user's own is shown."""
-    if classifier.name.startswith("py:"):
-        line = f"{classifier.name} is shown {classifier.preprocessing}"
-        remedy = "to change that, return a unilens.models.PixelClassifier"
-        out.print(escape(printable(f"{line} ({remedy})")), soft_wrap=True, highlight=False)
-
-
-def class_index(classifier: PixelClassifier, target: str) -> int:
-    """Return the index of a class given as a label or a number."""
-    index = classifier.class_index(target)
-    count = len(classifier.labels)
-    require(
-        not count or index < count,
-        f"expected --target between 0 and {count - 1}, or a label, got {target}",
-    )
-    return index
-
-
 def read_device(name: str) -> torch.device:
     """Return the device of that name."""
     try:
@@ -84,21 +101,48 @@ def read_device(name: str) -> torch.device:
         raise UnilensError(f"expected --device cpu, cuda, cuda:0 or mps, got {name!r}") from None
 
 
-def waiting(text: str) -> AbstractContextManager[object]:
-    """Show that something takes a while, where there is a terminal."""
-    return err.status(escape(text)) if err.is_terminal else nullcontext()
+def load_setup(
+    model: str,
+    specs: Mapping[str, Spec],
+    *,
+    random_weights: bool,
+    device: str,
+    target: str | None,
+    outputs: str | None,
+    value_range: Range,
+    seed: int,
+) -> Setup:
+    """Load a model and build its methods from what the command line says."""
+    check_seed(seed)
+    with waiting(f"loading {model}"):
+        place = read_device(device)
+        classifier = load_model(model, pretrained=not random_weights, device=place)
+        return Setup(
+            classifier,
+            Evaluator(classifier, outputs=outputs),
+            {name: build_method(spec, classifier, value_range) for name, spec in specs.items()},
+            None if target is None else _class_index(classifier, target),
+            value_range,
+            place,
+        )
 
 
-@contextmanager
-def progress_of(total: int) -> Iterator[Progress]:
-    """Show how far the work is, where there is a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+def show_preprocessing(classifier: PixelClassifier) -> None:
+    """Print what a model of the user's own is shown."""
+    if classifier.name.startswith("py:"):
+        show(
+            f"{classifier.name} is shown {classifier.preprocessing} (to change that, return a "
+            "unilens.models.PixelClassifier)",
+            highlight=False,
+        )
+
+
+def _class_index(classifier: PixelClassifier, target: str) -> int:
+    """Return the index of a class given as a label or a number."""
+    index = classifier.class_index(target)
+    count = len(classifier.labels)
+    require(
+        not count or index < count,
+        f"expected --target between 0 and {count - 1}, or a label, got {target}",
     )
-    progress = Progress(*columns, console=err, transient=True)
-    progress.add_task("", total=total)
-    with progress if err.is_terminal else nullcontext():
-        yield progress
+    return index

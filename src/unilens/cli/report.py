@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from ..benchmark.report.comparison import write_comparison
 from ..benchmark.report.page import write_report
@@ -18,9 +15,8 @@ from ..benchmark.report.queries import query as ask
 from ..benchmark.report.tables import as_csv
 from ..benchmark.store import Store
 from ..errors import require
-from ..output.viz import printable
-from .app import app, out
-from .photographs import waiting
+from .app import app
+from .output import show, show_json, show_table, show_written, waiting
 
 _WIDEST = 60
 _MOST_SHOWN = 100
@@ -49,18 +45,17 @@ def report(
         return
     name = run.resolve().name
     with waiting("comparing the runs"):
-        _say(write_comparison(Store(run), Store(other), out_ or other / f"report-vs-{name}"))
+        paths = write_comparison(Store(run), Store(other), out_ or other / f"report-vs-{name}")
+    for path in paths:
+        show_written(path)
 
 
 def write(run: Path, folder: Path | None = None) -> None:
     """Write the report of a run, to `report` in its own folder where no other is named."""
     with waiting("working out the report"):
-        _say(write_report(Store(run), folder or run / "report"))
-
-
-def _say(paths: Iterable[Path]) -> None:
+        paths = write_report(Store(run), folder or run / "report")
     for path in paths:
-        out.print(f"  written: {escape(printable(str(path)))}", soft_wrap=True, highlight=False)
+        show_written(path)
 
 
 @app.command()
@@ -84,28 +79,21 @@ def query(
             len(set(columns)) == len(columns),
             "expected columns of different names for --json; name them apart with AS",
         )
-        found = [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]
-        sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
+        show_json([dict(zip(columns, map(_plain, row), strict=True)) for row in rows])
     else:
-        _show(columns, rows)
+        _show_rows(columns, rows)
 
 
-def _show(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(columns):
-        numbers = all(isinstance(row[place], int | float | None) for row in rows)
-        table.add_column(
-            escape(printable(name)),
-            max_width=_WIDEST,
-            overflow="fold",
-            no_wrap=numbers,
-            justify="right" if numbers else "left",
-        )
-    for row in rows[:_MOST_SHOWN]:
-        table.add_row(*(escape(printable(_cell(one))) for one in row))
-    out.print(table)
+def _show_rows(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+    numeric = [
+        column
+        for column in range(len(columns))
+        if all(isinstance(row[column], int | float | None) for row in rows)
+    ]
+    cells = [[_cell(value) for value in row] for row in rows[:_MOST_SHOWN]]
+    show_table(columns, cells, right=numeric, whole=numeric, max_width=_WIDEST)
     if len(rows) > _MOST_SHOWN:
-        out.print(f"  {len(rows) - _MOST_SHOWN} more rows; --csv and --json print all")
+        show(f"  {len(rows) - _MOST_SHOWN} more rows; --csv and --json print all")
 
 
 def _cell(value: Any) -> str:

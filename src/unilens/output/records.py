@@ -1,4 +1,4 @@
-"""What is kept of an explanation: a JSON record, the raw maps, and the panel, side by side."""
+"""Files of an explanation: a JSON record, the raw maps, and a figure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from .._ops.files import write_whole
 from ..attribution import Attribution
 from ..errors import UnilensError
 from ..models import PixelClassifier
+from ..models.labels import Labelled
 from ..outputs import OutputSpec
-from .viz import comparison, panel
 
 SCHEMA = 2
-_LONGEST_NAME = 160
-"""Bytes of an input's name that its files keep: file systems allow 255 with all that is added."""
+_MAX_NAME_BYTES = 160
+"""Of an input's name in file names: file systems allow 255 with suffixes and numbers."""
 _ROWS = 6
 """Methods that a panel shows in full; more are shown as columns."""
+_TOP = 5
+"""Most probable classes that a record lists."""
 SUFFIXES = (".png", ".safetensors", ".json")
 
 
@@ -38,16 +40,15 @@ def record(
     """Return everything about one image's explanations as plain data.
 
     Args:
-        source: the image's path, or the sample's name.
-        model: the classifier that was explained.
-        attributions: by method.
-        left_out: methods that do not fit the model, and why.
-        index: which input of the attributions.
+        source: path of the image, or name of the sample.
+        model: the explained classifier.
+        attributions: maps by method.
+        left_out: why other methods gave no map, by method.
+        index: index of the input in the attributions.
     """
     first = next(iter(attributions.values()))
     outputs = first.outputs[index]
     probabilities = OutputSpec.of(first.provenance).probabilities(outputs)
-    top = outputs.topk(min(5, outputs.numel())).indices
     target = int(first.target[index])
     return {
         "schema": SCHEMA,
@@ -55,10 +56,9 @@ def record(
         "model": of_model(model),
         "target": {"index": target, "label": model.label(target)},
         "confidence": number(first.confidence[index]),
-        "predictions": [
-            {"index": i, "label": model.label(i), "probability": number(probabilities[i])}
-            for i in top.tolist()
-        ],
+        "predictions": predictions(
+            model, probabilities, outputs.topk(min(_TOP, outputs.numel())).indices.tolist()
+        ),
         "methods": {
             name: of_method(attribution, index) for name, attribution in attributions.items()
         },
@@ -66,8 +66,18 @@ def record(
     }
 
 
+def predictions(
+    model: Labelled, probabilities: Tensor, indices: Iterable[int] | None = None
+) -> list[dict[str, Any]]:
+    """Return classes with their probabilities as plain data; None for all classes in order."""
+    return [
+        {"index": index, "label": model.label(index), "probability": number(probabilities[index])}
+        for index in (range(len(probabilities)) if indices is None else indices)
+    ]
+
+
 def of_model(model: PixelClassifier) -> dict[str, Any]:
-    """Return which model it is, and how it takes images, as plain data."""
+    """Return a model's name, origin and preprocessing as plain data."""
     return {
         "name": model.name,
         "origin": model.origin,
@@ -81,12 +91,12 @@ def of_model(model: PixelClassifier) -> dict[str, Any]:
 
 
 def _class_name(transform: object) -> str | None:
-    """Return the class of another library's preprocessing."""
+    """Return the name of another library's preprocessing class."""
     return None if transform is None else type(getattr(transform, "processor", transform)).__name__
 
 
 def of_method(attribution: Attribution, index: int = 0) -> dict[str, Any]:
-    """Return how one input was explained, and how well, as plain data."""
+    """Return the explanation of one input, with its diagnostics, as plain data."""
     trace, baseline_score = attribution.trace, attribution.baseline_score
     return {
         "score": number(attribution.score[index]),
@@ -98,31 +108,33 @@ def of_method(attribution: Attribution, index: int = 0) -> dict[str, Any]:
         "path": None
         if trace is None
         else {
-            "fraction": [number(one) for one in trace.fraction[:, index]],
-            "score": [number(one) for one in trace.score[:, index]],
-            "confidence": [number(one) for one in trace.confidence[:, index]],
+            "fraction": numbers(trace.fraction[:, index]),
+            "score": numbers(trace.score[:, index]),
+            "confidence": numbers(trace.confidence[:, index]),
         },
-        "record": {
-            name: [number(one) for one in values[index].flatten()]
-            for name, values in attribution.record.items()
-        },
+        "record": {name: numbers(values[index]) for name, values in attribution.record.items()},
         **attribution.provenance,
     }
 
 
 def number(value: Tensor) -> float | None:
-    """Return a scalar as JSON knows it: what is not finite is null."""
+    """Return a scalar, or None if it is not finite: JSON has no other numbers."""
     number = float(value.detach())
     return number if math.isfinite(number) else None
+
+
+def numbers(values: Tensor) -> list[float | None]:
+    """Return all values of a tensor, flattened, as JSON knows them."""
+    return [number(value) for value in values.flatten()]
 
 
 def free_paths(
     folder: Path, names: Sequence[str], overwrite: bool, suffixes: Sequence[str] = SUFFIXES
 ) -> list[Path]:
-    """Return the path, without suffix, that each name's files will have.
+    """Return the path, without suffix, of each name's files.
 
     Raises:
-        UnilensError: the folder cannot be written, or a file exists and is not to be overwritten.
+        UnilensError: the folder cannot be written, or a file exists and `overwrite` is false.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +161,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     taken: set[str] = set()
     stems = []
     for name in names:
-        short = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
+        short = os.fsdecode(os.fsencode(name)[:_MAX_NAME_BYTES])
         stem, number = short, 2
         while stem in taken:
             stem, number = f"{short}-{number}", number + 1
@@ -162,18 +174,19 @@ def write(
     path: Path,
     image: Tensor,
     attributions: Mapping[str, Attribution],
-    recorded: Mapping[str, Any],
+    content: Mapping[str, Any],
     style: str,
     index: int = 0,
 ) -> None:
-    """Write `<path>.png`, `.safetensors` and `.json`, each whole or not at all.
+    """Write `<path>.png`, `.safetensors` and `.json`, each complete or not at all.
 
-    The maps are `(C, H, W)` by the names `METHOD/values` and `METHOD/baseline`, with `image`.
+    The tensors `(C, H, W)` have the names `METHOD/values`, `METHOD/baseline` and `image`.
     """
-    target = recorded["target"]
-    confidence = recorded["confidence"]
-    shown = "" if confidence is None else f", probability {confidence:.2f}"
-    title = f"{path.name}: why “{target['label']}”{shown}?"
+    from .viz import comparison, panel
+
+    confidence = content["confidence"]
+    probability = "" if confidence is None else f", probability {confidence:.2f}"
+    title = f"{path.name}: why “{content['target']['label']}”{probability}?"
     draw = panel if len(attributions) <= _ROWS else comparison
     figure = draw(image, attributions, title=_drawable(title), style=style, index=index)
     write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
@@ -183,23 +196,25 @@ def write(
         if attribution.baseline is not None:
             maps[f"{name}/baseline"] = attribution.baseline[index].cpu().contiguous()
     write_whole(path, ".safetensors", lambda name: save_file(maps, name))
-    write_json(path, recorded)
+    write_json(path, content)
 
 
 def _drawable(text: str) -> str:
-    """Return a text with a box for each character that matplotlib's font lacks."""
+    """Return a text with a box in place of each character that matplotlib's font lacks."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    known = get_font(findfont(FontProperties()))
-    return "".join(sign if known.get_char_index(ord(sign)) else "\u25a1" for sign in text)
+    font = get_font(findfont(FontProperties()))
+    return "".join(
+        character if font.get_char_index(ord(character)) else "\u25a1" for character in text
+    )
 
 
-def write_json(path: Path, recorded: Mapping[str, Any]) -> None:
-    """Write `<path>.json`, whole or not at all."""
-    write_text(path, ".json", json.dumps(recorded, indent=2, allow_nan=False) + "\n")
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `<path>.json`, complete or not at all."""
+    write_text(path, ".json", json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, suffix: str, text: str) -> None:
-    """Write a text to `<path><suffix>`, whole or not at all."""
-    written = text.encode("utf-8", "replace")
-    write_whole(path, suffix, lambda name: Path(name).write_bytes(written))
+    """Write a text to `<path><suffix>`, complete or not at all."""
+    data = text.encode("utf-8", "replace")
+    write_whole(path, suffix, lambda name: Path(name).write_bytes(data))

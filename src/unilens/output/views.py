@@ -1,4 +1,4 @@
-"""Inputs and maps of any order of axes as pictures `(C, H, W)`: bands, series and volumes."""
+"""Inputs and maps with any order of axes as images `(C, H, W)`: bands, series and volumes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..attribution import Attribution
 from ..errors import UnilensError, require
 
 Bands = Sequence[int]
-"""The three channels that are shown as red, green and blue."""
+"""Indices of the channels that are shown as red, green and blue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class View:
     """How an input and its maps are shown.
 
     Attributes:
-        axes: where their channels are.
-        bands: see `as_colours`.
-        limits: of the input's values, shown as black and white; a series has its own.
+        axes: the axis of the channels.
+        bands: see `as_rgb`.
+        limits: the values that are black and white; those of a series are its minimum and maximum.
     """
 
     axes: Axes
@@ -40,7 +40,7 @@ class View:
         bands: Bands | None,
         channels: str | int,
     ) -> View:
-        """Return how an image is shown; "auto" channels are what its attributions or shape say."""
+        """Return how an image is shown; "auto" channels are those of its attributions or shape."""
         axes = display_axes(image, attributions, channels)
         series = axes.to_first(image, 0).ndim == 2
         limits = (float(image.min()), float(image.max())) if series else (0.0, 1.0)
@@ -48,23 +48,23 @@ class View:
 
     @property
     def aspect(self) -> str:
-        """A series fills the width; pixels are square."""
+        """Matplotlib's aspect: a series fills the width, pixels are square."""
         return "equal" if self.limits == (0.0, 1.0) else "auto"
 
     def image(self, image: Tensor) -> Tensor:
         """Return an input or a baseline `(*S)` as colours `(1, H, W)` or `(3, H, W)` in [0, 1]."""
         low, high = self.limits
-        picture = as_picture(image, self.axes).detach().cpu().float()
-        scaled = (picture - low) / ((high - low) or 1.0)
-        return as_colours(scaled.clamp(0, 1), self.bands)
+        values = as_image(image, self.axes).detach().cpu().float()
+        scaled = (values - low) / ((high - low) or 1.0)
+        return as_rgb(scaled.clamp(0, 1), self.bands)
 
     def values(self, values: Tensor) -> Tensor:
         """Return a map `(*S)` as `(C, H, W)`."""
-        return as_picture(values, self.axes)
+        return as_image(values, self.axes)
 
 
 def display_axes(image: Tensor, attributions: Iterable[Attribution], channels: str | int) -> Axes:
-    """Return where the channels of an image `(*S)` are, as far as it is known or seen."""
+    """Return the axes of an image `(*S)`, from its attributions or its shape."""
     check_channels(channels)
     if channels != "auto":
         return Axes(channels)
@@ -76,14 +76,14 @@ def display_axes(image: Tensor, attributions: Iterable[Attribution], channels: s
     return Axes(of_shape(torch.Size((1, *image.shape))).channels)
 
 
-def as_picture(values: Tensor, axes: Axes) -> Tensor:
-    """Return an input or a map `(*S)` as a picture `(C, H, W)`.
+def as_image(values: Tensor, axes: Axes) -> Tensor:
+    """Return an input or a map `(*S)` as an image `(C, H, W)`.
 
-    Of a volume or clip it is the middle slice along the first side. A series `(C, L)` is a picture
-    of one channel with a row for each of its channels.
+    A volume or clip `(C, D, H, W)` becomes its middle slice. A series `(C, L)` becomes an image of
+    one channel with a row for each channel.
 
     Raises:
-        UnilensError: it has no picture, as a row of a table.
+        UnilensError: the shape is that of no image, such as a row of a table.
     """
     first = axes.to_first(values, 0) if values.ndim > 1 else values
     if first.ndim == 2:
@@ -98,20 +98,20 @@ def as_picture(values: Tensor, axes: Axes) -> Tensor:
     return first
 
 
-def as_colours(picture: Tensor, bands: Bands | None = None) -> Tensor:
-    """Return a picture `(C, H, W)` as grey `(1, H, W)` or as red, green and blue `(3, H, W)`.
+def as_rgb(image: Tensor, bands: Bands | None = None) -> Tensor:
+    """Return an image `(C, H, W)` as grey `(1, H, W)` or as red, green and blue `(3, H, W)`.
 
     Args:
-        picture: of any number of channels.
-        bands: which three are red, green and blue; None for the three there are, else the mean of
-            all, in grey.
+        image: with any number of channels.
+        bands: the three channels that are red, green and blue; None for all of three, or the mean
+            of any other number, in grey.
     """
-    count = len(picture)
+    count = len(image)
     if bands is not None:
-        several = isinstance(bands, (tuple, list)) and len(bands) == 3
+        is_triple = isinstance(bands, (tuple, list)) and len(bands) == 3
         require(
-            several and all(type(band) is int and 0 <= band < count for band in bands),
+            is_triple and all(type(band) is int and 0 <= band < count for band in bands),
             f"expected bands to be three numbers of channels from 0 to {count - 1}, got {bands!r}",
         )
-        return picture[list(bands)]
-    return picture if count in (1, 3) else picture.mean(0, keepdim=True)
+        return image[list(bands)]
+    return image if count in (1, 3) else image.mean(0, keepdim=True)

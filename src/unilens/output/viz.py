@@ -1,4 +1,4 @@
-"""Pictures: heatmaps, overlays, and the panel that shows several methods side by side."""
+"""Figures: heatmaps, overlays, and panels that show several methods side by side."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy
-from matplotlib import colormaps
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from ..attribution import Attribution
 from ..errors import UnknownNameError, require
 from ..outputs import OutputSpec
-from .views import Bands, View, as_colours
+from .text import printable
+from .views import Bands, View, as_rgb
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = numpy.ndarray[Any, Any]
 
 STYLES = ("signed", "unsigned", "green")
 """signed: orange for, purple against the target; unsigned: how much; green: as in the paper."""
 
-_GREEN = LinearSegmentedColormap.from_list("unilens_green", ["black", "lime"])
 _QUANTILE = 0.995
 _GREY = "#666666"
 _RED = "#b03000"
-_WARNED: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": _RED}
+_WARNING_TEXT: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": _RED}
 
 
 def heatmap(values: Tensor, style: str = "signed") -> Array:
@@ -50,10 +48,14 @@ def heatmap(values: Tensor, style: str = "signed") -> Array:
 
 
 def coloured(flat: Array, scale: float, style: str = "signed") -> Array:
-    """Return a map `(H, W)` as colours `(H, W, 3)`; `scale` is what gets the full colour."""
+    """Return a map `(H, W)` as colours `(H, W, 3)`; `scale` is the value of full colour."""
     if style == "signed":
-        return _rgb("PuOr_r", 0.5 + 0.5 * flat / scale)
-    return _rgb("magma" if style == "unsigned" else _GREEN, flat / scale)
+        return _colour_map("PuOr_r", 0.5 + 0.5 * flat / scale)
+    if style == "unsigned":
+        return _colour_map("magma", flat / scale)
+    green: Array = numpy.zeros((*flat.shape, 3))
+    green[..., 1] = (flat / scale).clip(0, 1)
+    return green
 
 
 def overlay(image: Tensor, values: Tensor, style: str = "signed", opacity: float = 0.85) -> Array:
@@ -66,7 +68,7 @@ def overlay(image: Tensor, values: Tensor, style: str = "signed", opacity: float
 
 
 def flatten(values: Tensor, style: str) -> Array:
-    """Return a map `(C, H, W)` as `(H, W)`: channels summed, of absolute values where unsigned."""
+    """Return the sum of a map `(C, H, W)` over channels; unless signed, of absolute values."""
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
     require(values.ndim == 3, f"expected a map of shape (C, H, W), got {tuple(values.shape)}")
@@ -77,19 +79,15 @@ def flatten(values: Tensor, style: str) -> Array:
 
 
 def colour_scale(flat: Array) -> float:
-    """Return the value that gets the full colour: the 99.5 % quantile of the absolute values."""
-    strong = numpy.abs(flat)
-    return float(numpy.quantile(strong, _QUANTILE) or strong.max() or 1.0)
+    """Return the value of full colour: the 99.5 % quantile of the absolute values."""
+    strength = numpy.abs(flat)
+    return float(numpy.quantile(strength, _QUANTILE) or strength.max() or 1.0)
 
 
 def pixels(image: Tensor, bands: Bands | None = None) -> Array:
-    """Return an image `(C, H, W)` as `(H, W, 3)`, clipped to [0, 1].
-
-    One channel is grey and three are colours; of any other number it is the mean, in grey, or the
-    three that `bands` names.
-    """
-    colours = as_colours(image.detach().cpu().float().clamp(0, 1), bands)
-    array: Array = colours.permute(1, 2, 0).numpy()
+    """Return an image `(C, H, W)` as `(H, W, 3)`, clipped to [0, 1]; see `views.as_rgb`."""
+    rgb = as_rgb(image.detach().cpu().float().clamp(0, 1), bands)
+    array: Array = rgb.permute(1, 2, 0).numpy()
     return array.repeat(3, axis=-1) if array.shape[-1] == 1 else array
 
 
@@ -105,31 +103,28 @@ def panel(
 ) -> Figure:
     """Draw one row per method: image, baseline, heatmap, overlay, confidence along the path.
 
-    Where the outputs have no probabilities, the score along the path takes the confidence's place.
-    Of volumes and clips `(C, D, H, W)` the middle slice is shown; of series `(C, L)` a row for each
-    channel, on a scale of its own.
+    Outputs without probabilities have the score in place of the confidence. Volumes and clips
+    `(C, D, H, W)` are shown by their middle slice, series `(C, L)` by a row for each channel.
 
     Args:
         image: `(C, H, W)`, in [0, 1], in the order of axes in which it was explained.
-        attributions: by the name to be shown.
-        title: above everything.
+        attributions: maps by the name that is shown.
+        title: title of the figure.
         style: one of `STYLES`; one colour scale for each row.
-        index: which input of the attributions.
-        bands: the three channels shown as red, green and blue; None for the three there are, else
-            the mean of all, in grey.
-        channels: which axis holds them, "first", "last" or "none"; "auto" for what the attributions
-            say, or the shape.
+        index: index of the input in the attributions.
+        bands: the three channels that are red, green and blue; None for all of three, or the mean
+            of any other number, in grey.
+        channels: axis of the channels, "first", "last" or "none"; "auto" to take it from the
+            attributions or the shape.
     """
     view = View.of(image, attributions.values(), bands, channels)
     rows = len(attributions)
-    figure = Figure(figsize=(15, 3.1 * rows + 0.75), layout="constrained", facecolor="white")
-    if title:
-        figure.suptitle(printable(title), fontsize=15, parse_math=False)
+    figure = _new_figure(15, 3.1 * rows + 0.75, title)
     grid = figure.subplots(rows, 5, squeeze=False)
     for axes, (name, attribution) in zip(grid, attributions.items(), strict=True):
         _draw_row(axes, view, image, name, attribution, style, index)
-    shown = "confidence" if all(map(_has_probabilities, attributions.values())) else "score"
-    headings = ("image", "baseline", "heatmap", "overlay", f"{shown} on the path")
+    measure = "confidence" if all(map(_has_probabilities, attributions.values())) else "score"
+    headings = ("image", "baseline", "heatmap", "overlay", f"{measure} on the path")
     for axes, heading in zip(grid[0], headings, strict=True):
         axes.set_title(heading, fontsize=11)
     return figure
@@ -146,38 +141,45 @@ def comparison(
     bands: Bands | None = None,
     channels: str | int = "auto",
 ) -> Figure:
-    """Draw one column per method, the image first: heatmap above overlay, in rows of columns.
+    """Draw one column per method after that of the image: the heatmap above the overlay.
 
     Args:
         image: `(C, H, W)`, in [0, 1].
-        attributions: by the name to be shown.
-        title: above everything.
+        attributions: maps by the name that is shown.
+        title: title of the figure.
         style: one of `STYLES`; each map on its own colour scale.
-        index: which input of the attributions.
-        columns: in a row.
+        index: index of the input in the attributions.
+        columns: number of columns before the next row begins.
         bands: see `panel`.
         channels: see `panel`.
     """
     view, names = View.of(image, attributions.values(), bands, channels), list(attributions)
     blocks = -(-(len(names) + 1) // columns)
-    figure = Figure(figsize=(2.1 * columns, 4.9 * blocks + 0.7), layout="constrained")
-    figure.set_facecolor("white")
-    if title:
-        figure.suptitle(printable(title), fontsize=15, parse_math=False)
+    figure = _new_figure(2.1 * columns, 4.9 * blocks + 0.7, title)
     grid = figure.subplots(2 * blocks, columns, squeeze=False)
     for ax in grid.flat:
         ax.set_axis_off()
     grid[0, 0].imshow(pixels(view.image(image)), aspect=view.aspect)
     grid[0, 0].set_title("image", fontsize=11)
-    for place, name in enumerate(names, start=1):
-        block, column = divmod(place, columns)
+    for position, name in enumerate(names, start=1):
+        block, column = divmod(position, columns)
         values = view.values(attributions[name].values[index])
         above, below = grid[2 * block : 2 * block + 2, column]
         above.imshow(heatmap(values, style), aspect=view.aspect)
         above.set_title(name, fontsize=11, parse_math=False, wrap=True)
         below.imshow(overlay(view.image(image), values, style), aspect=view.aspect)
-        warned = "\n".join(attributions[name].warnings[index])
-        below.text(0.5, -0.03, warned, transform=below.transAxes, **_WARNED)
+        warnings = "\n".join(attributions[name].warnings[index])
+        below.text(0.5, -0.03, warnings, transform=below.transAxes, **_WARNING_TEXT)
+    return figure
+
+
+def _new_figure(width: float, height: float, title: str) -> Figure:
+    """Return an empty white figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    if title:
+        figure.suptitle(printable(title), fontsize=15, parse_math=False)
     return figure
 
 
@@ -198,7 +200,7 @@ def _draw_row(
     axes[0].set_ylabel(name, fontsize=13, parse_math=False)
     values = view.values(attribution.values[index])
     if attribution.baseline is None:
-        _say(axes[1], "no baseline")
+        _write_centred(axes[1], "no baseline")
     else:
         baseline = attribution.baseline[index]
         axes[1].imshow(pixels(view.image(baseline)), aspect=view.aspect)
@@ -224,7 +226,7 @@ def _legend(style: str, scale: float) -> str:
 def _draw_path(ax: Axes, attribution: Attribution, index: int) -> None:
     trace = attribution.trace
     if trace is None:
-        _say(ax, "no path")
+        _write_centred(ax, "no path")
         return
     fraction = trace.fraction[:, index].cpu().numpy()
     confidence = trace.confidence[:, index].cpu().numpy()
@@ -243,31 +245,28 @@ def _has_probabilities(attribution: Attribution) -> bool:
     return OutputSpec.of(attribution.provenance).has_probabilities
 
 
-def printable(text: str) -> str:
-    """Return a text with what cannot be shown (bytes of file names, mostly) replaced."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def data_uri(values: Array, kind: str = "png", **options: Any) -> str:
     """Return colours `(H, W, 3)` or, with opacity, `(H, W, 4)`, in [0, 1], as the URI of an image.
 
     Args:
         values: the colours.
         kind: "png" or "webp".
-        **options: of pillow's encoder.
+        **options: settings of pillow's encoder.
     """
     buffer = io.BytesIO()
-    whole = (values * 255).round().clip(0, 255).astype(numpy.uint8)
-    Image.fromarray(whole).save(buffer, kind, **options)
+    levels = (values * 255).round().clip(0, 255).astype(numpy.uint8)
+    Image.fromarray(levels).save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _say(ax: Axes, text: str) -> None:
+def _write_centred(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color=_GREY)
     ax.set_axis_off()
 
 
-def _rgb(colours: str | LinearSegmentedColormap, values: Array) -> Array:
-    colour_map = colormaps[colours] if isinstance(colours, str) else colours
-    coloured: Array = numpy.asarray(colour_map(values.clip(0, 1)))[..., :3]
-    return coloured
+def _colour_map(name: str, values: Array) -> Array:
+    """Return values in [0, 1] in the colours of one of matplotlib's maps, `(..., 3)`."""
+    from matplotlib import colormaps
+
+    colours: Array = numpy.asarray(colormaps[name](values.clip(0, 1)))[..., :3]
+    return colours

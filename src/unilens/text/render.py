@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..diagnostics import WARNINGS
+from ..output.text import terminal_safe
 from .attribution import TextAttribution
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 _FOR, _AGAINST = (230, 97, 1), (129, 103, 184)
 """Orange and purple, as in the maps of photographs."""
 _STRONGEST = 5
-_REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 _FRAGMENT = """
 <div style="font-family:sans-serif;background:#fff;color:#111;border:1px solid #888;\
@@ -48,21 +48,21 @@ _PAGE = """<!doctype html>
 """
 
 
-def html(explanation: TextAttribution, by: str = "word") -> str:
+def html(found: TextAttribution, by: str = "word") -> str:
     """Return one explanation as HTML; everything that is not ours is escaped."""
     from jinja2 import Environment
 
-    pieces = explanation.pieces(by)
+    pieces = found.pieces(by)
     scale = _scale(pieces)
-    attribution = explanation.attribution
+    attribution = found.attribution
     return (
         Environment(autoescape=True)
         .from_string(_FRAGMENT)
         .render(
             method=attribution.provenance.get("method", "attribution"),
-            label=explanation.label,
+            label=found.label,
             target=int(attribution.target[0]),
-            facts=_facts(explanation),
+            facts=_facts(found),
             pieces=[
                 (piece, None if value is None else f"{value:+.3g}", _css(value, scale))
                 for piece, value in pieces
@@ -70,18 +70,18 @@ def html(explanation: TextAttribution, by: str = "word") -> str:
             full_for=_css(scale, scale),
             full_against=_css(-scale, scale),
             scale=f"{scale:.2g}",
-            strongest=[(word, f"{value:+.2g}") for word, value in strongest(explanation)],
+            strongest=[(word, f"{value:+.2g}") for word, value in strongest(found)],
             warnings=[(name, WARNINGS[name].meaning) for name in attribution.warnings[0]],
-            notes=explanation.notes,
+            notes=found.notes,
         )
     )
 
 
-def page(explanations: Mapping[str, TextAttribution], title: str, by: str = "word") -> str:
+def page(found: Mapping[str, TextAttribution], title: str, by: str = "word") -> str:
     """Return a whole HTML page of one text's explanations, by what the methods are called.
 
     Args:
-        explanations: by name.
+        found: by name.
         title: of the page.
         by: "word" or "token".
     """
@@ -89,43 +89,43 @@ def page(explanations: Mapping[str, TextAttribution], title: str, by: str = "wor
     from markupsafe import Markup
 
     fragments = [
-        Markup(html(_named(explanation, name), by))  # noqa: S704 (escaped where it was made)
-        for name, explanation in explanations.items()
+        Markup(html(_named(one, name), by))  # noqa: S704 (escaped where it was made)
+        for name, one in found.items()
     ]
     template = Environment(autoescape=True).from_string(_PAGE)
     return template.render(title=title, fragments=fragments)
 
 
-def rich_text(explanation: TextAttribution, by: str = "word") -> Text:
+def rich_text(found: TextAttribution, by: str = "word") -> Text:
     """Return one explanation for the terminal; nothing in it is read as markup or control."""
     from rich.text import Text
 
-    pieces = explanation.pieces(by)
+    pieces = found.pieces(by)
     scale = _scale(pieces)
     shown = Text()
     for piece, value in pieces:
         colour = None if value is None else "#{:02x}{:02x}{:02x}".format(*_mixed(value, scale))
-        shown.append(plain(piece), style="" if colour is None else f"#111111 on {colour}")
+        shown.append(terminal_safe(piece), style="" if colour is None else f"#111111 on {colour}")
     return shown
 
 
-def strongest(explanation: TextAttribution) -> list[tuple[str, float]]:
+def strongest(found: TextAttribution) -> list[tuple[str, float]]:
     """Return the words that contributed most, in either direction, the largest first."""
-    both = zip(explanation.tokens.words, explanation.word_values.tolist(), strict=True)
-    return sorted(both, key=lambda word: -abs(word[1]))[:_STRONGEST]
+    both = zip(found.tokens.words, found.word_values.tolist(), strict=True)
+    return sorted(both, key=lambda one: -abs(one[1]))[:_STRONGEST]
 
 
-def _named(explanation: TextAttribution, name: str) -> TextAttribution:
-    named = explanation.attribution.with_provenance(method=name)
-    return dataclasses.replace(explanation, attribution=named)
+def _named(found: TextAttribution, name: str) -> TextAttribution:
+    named = found.attribution.with_provenance(method=name)
+    return dataclasses.replace(found, attribution=named)
 
 
-def _facts(explanation: TextAttribution) -> list[str]:
-    attribution = explanation.attribution
+def _facts(found: TextAttribution) -> list[str]:
+    attribution = found.attribution
     facts = [f"score {float(attribution.score[0]):.3f}"]
     if attribution.baseline_score is not None:
         facts.append(f"{float(attribution.baseline_score[0]):.3f} at the baseline")
-    gap = explanation.completeness_gap
+    gap = found.completeness_gap
     return [*facts, f"completeness gap {gap:+.2g}"] if gap == gap else facts
 
 
@@ -137,21 +137,13 @@ def _mixed(value: float, scale: float) -> tuple[int, ...]:
     """Return a value's colour: from white to full, on which black text can be read."""
     share = min(abs(value) / scale, 1.0) if scale > 0 else 0.0
     full = _FOR if value > 0 else _AGAINST
-    return tuple(round(255 + share * 0.85 * (channel - 255)) for channel in full)
+    return tuple(round(255 + share * 0.85 * (one - 255)) for one in full)
 
 
 def _css(value: float | None, scale: float) -> str:
     if value is None:
         return ""
     return "rgb({}, {}, {})".format(*_mixed(value, scale))
-
-
-def plain(text: str) -> str:
-    """Return a text in which a terminal finds no commands: what cannot be printed is replaced."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else _REPLACED
-        for character in text
-    )
 
 
 # Notebooks and rich ask the attribution itself.

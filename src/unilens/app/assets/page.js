@@ -5,15 +5,15 @@ window.unilens = {
     return value;
   },
   stop(value) {
-    for (const journey of document.querySelectorAll(".ul-journey")) {
-      for (const part of journey.querySelectorAll(".ul-stop")) {
+    for (const path of document.querySelectorAll(".ul-path-steps")) {
+      for (const part of path.querySelectorAll(".ul-stop")) {
         part.toggleAttribute("hidden", Number(part.dataset.stop) !== Number(value));
       }
-      const last = journey.querySelectorAll("p.ul-stop").length - 1;
-      for (const shown of journey.querySelectorAll(".ul-so-far")) {
+      const last = path.querySelectorAll("p.ul-stop").length - 1;
+      for (const shown of path.querySelectorAll(".ul-so-far")) {
         shown.setAttribute("width", (Number(shown.dataset.width) * Number(value)) / last);
       }
-      journey.dataset.at = value;
+      path.dataset.at = value;
     }
     return value;
   },

@@ -1,0 +1,309 @@
+"""What the page shows, computed and cached: predictions, maps, paths and checks."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from cachetools import LRUCache
+from torch import Tensor
+
+from .._engine.evaluator import Evaluator
+from .._engine.output_detection import output_spec
+from ..attribution import Attribution
+from ..errors import NotApplicableError, UnilensError, require
+from ..explainer import Explainer
+from ..methods.path_diagnostics import stability
+from ..models import PixelClassifier, load_model
+from ..path_attribution import PathAttribution
+from .jobs import Cancelled, Job
+from .path_steps import MAX_STEPS, PathSteps, path_steps
+from .photograph import Photograph
+from .request import ExplainRequest, MethodRequest, read_request
+
+T = TypeVar("T")
+CACHE_BYTES = 128 * 2**20
+TOP_CLASSES = 5
+_STABILITY_PASSES = 46
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The maps of one photograph.
+
+    Attributes:
+        photograph: the photograph that is explained.
+        request: model, methods, target and seed.
+        model: the classifier that is explained.
+        pixels: `(3, H, W)`, the model's input.
+        explainers: the methods with their settings, by name.
+        attributions: their maps, by name, in the order of the request.
+        left_out: why other methods gave no map, by name.
+    """
+
+    photograph: Photograph
+    request: ExplainRequest
+    model: PixelClassifier
+    pixels: Tensor
+    explainers: Mapping[str, Explainer]
+    attributions: Mapping[str, Attribution]
+    left_out: Mapping[str, str]
+
+    @property
+    def target(self) -> int:
+        """Index of the class that is explained."""
+        return int(next(iter(self.attributions.values())).target[0])
+
+    @property
+    def label(self) -> str:
+        """Name of the class that is explained."""
+        return self.model.label(self.target)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and its probability."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class _LoadedModel:
+    """A model, and the job for which it runs."""
+
+    def __init__(self, classifier: PixelClassifier, closed: threading.Event) -> None:
+        self.classifier, self._closed = classifier, closed
+        self.evaluator = Evaluator(classifier, on_pass=self._on_pass)
+        self._job: Job | None = None
+
+    @contextlib.contextmanager
+    def running(self, job: Job) -> Iterator[Evaluator]:
+        """Count passes for a job."""
+        self._job = job
+        try:
+            job.on_pass(0)
+            yield self.evaluator
+        finally:
+            self._job = None
+
+    def _on_pass(self, points: int) -> None:
+        if self._closed.is_set():
+            raise Cancelled
+        if self._job is not None:
+            self._job.on_pass(points)
+
+
+class ExplainService:
+    """Computes what the page shows, one job at a time: a single pass already uses all cores.
+
+    Args:
+        models: names of the models that are offered; others are refused.
+        device: where they run.
+        pretrained: False for random weights.
+        cache_bytes: memory for results that are shown again.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        *,
+        device: str = "cpu",
+        pretrained: bool = True,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        require(bool(models), "expected at least one model to offer, got none")
+        self.models = tuple(models)
+        self._device, self._pretrained = device, pretrained
+        self._loaded: dict[str, _LoadedModel] = {}
+        self._cache: LRUCache[Hashable, object] = LRUCache(cache_bytes, _bytes_of)
+        self._closed = threading.Event()
+        self._cache_lock = threading.Lock()
+        self._load_lock = threading.Lock()
+        self._work_lock = threading.Lock()
+
+    def close(self, seconds: float = 30.0) -> None:
+        """End all work at its next pass, and wait for that: the process must not end within one."""
+        self._closed.set()
+        if self._work_lock.acquire(timeout=seconds):
+            self._work_lock.release()
+
+    def classifier(self, name: str) -> PixelClassifier:
+        """Return a model that is offered, loaded at its first use."""
+        return self._load(name).classifier
+
+    def predictions(self, photograph: Photograph, model: str) -> list[Prediction]:
+        """Return the most probable classes."""
+        loaded = self._load(model)
+
+        def predict() -> list[Prediction]:
+            inputs = self._pixels(photograph, model)[None]
+            with self._work_lock:
+                outputs = loaded.evaluator(inputs)
+                spec = output_spec(loaded.evaluator, inputs, outputs)
+            spec.check_classes()
+            probabilities = spec.probabilities(outputs[0])
+            top = outputs[0].topk(min(TOP_CLASSES, outputs.numel())).indices.tolist()
+            return [
+                Prediction(index, loaded.classifier.label(index), float(probabilities[index]))
+                for index in top
+            ]
+
+        return self._cached(("predictions", photograph.digest, model), predict)
+
+    def explain(self, photograph: Photograph, request: ExplainRequest, job: Job) -> Explanation:
+        """Return the maps of a photograph.
+
+        Raises:
+            UnilensError: the request is not on offer, or no method fits the model.
+            Cancelled: the job is cancelled.
+        """
+        request.check(self.models)
+        model = self.classifier(request.model)
+        count = len(model.labels)
+        require(
+            request.target is None or not count or request.target < count,
+            f"expected a class between 0 and {count - 1}, got {request.target}",
+        )
+        explainers = {method.name: method.explainer(model) for method in request.methods}
+        attributions: dict[str, Attribution] = {}
+        left_out: dict[str, str] = {}
+        explanation = Explanation(
+            photograph,
+            request,
+            model,
+            self._pixels(photograph, request.model),
+            explainers,
+            attributions,
+            left_out,
+        )
+        for number, method in enumerate(request.methods):
+            passes = explainers[method.name].passes.forward
+            job.begin(method.name, number / len(explainers), 1 / len(explainers), passes)
+            compute = functools.partial(_explain_by, method, explanation)
+            try:
+                attributions[method.name] = self.run("map", explanation, method.name, job, compute)
+            except UnilensError as error:
+                left_out[method.name] = str(error)
+        if not attributions:
+            raise UnilensError("; ".join(left_out.values()))
+        return explanation
+
+    def path_steps(self, explanation: Explanation, job: Job) -> dict[str, PathSteps]:
+        """Return the paths from the baselines to the photograph, of the methods that have one."""
+        paths = {}
+        share = 1 / len(explanation.attributions)
+        for number, (name, attribution) in enumerate(explanation.attributions.items()):
+            explainer = explanation.explainers[name]
+            if not isinstance(explainer, PathAttribution) or explainer.n_steps > MAX_STEPS:
+                continue
+            job.begin(f"{name}: the path", number * share, share, 2 * explainer.n_steps)
+            compute = functools.partial(
+                path_steps, explainer, pixels=explanation.pixels, attribution=attribution
+            )
+            with contextlib.suppress(NotApplicableError):
+                paths[name] = self.run("path", explanation, name, job, compute)
+        return paths
+
+    def with_stability(self, explanation: Explanation, job: Job) -> dict[str, Attribution]:
+        """Return the maps with their stability under other numbers of steps."""
+        attributions = dict(explanation.attributions)
+        share = 1 / len(attributions)
+        for number, (name, attribution) in enumerate(explanation.attributions.items()):
+            explainer = explanation.explainers[name]
+            if isinstance(explainer, PathAttribution):
+                job.begin(f"{name}: stability", number * share, share, _STABILITY_PASSES)
+                compute = functools.partial(
+                    stability,
+                    explainer,
+                    inputs=explanation.pixels[None],
+                    attribution=attribution,
+                )
+                measured = self.run("stability", explanation, name, job, compute)
+                attributions[name] = attribution.with_measured(**measured)
+        return attributions
+
+    def run(
+        self,
+        kind: str,
+        explanation: Explanation,
+        name: str,
+        job: Job,
+        compute: Callable[[Evaluator], T],
+    ) -> T:
+        """Return a cached result about one map, or compute it for a job.
+
+        Args:
+            kind: what is computed.
+            explanation: the photograph and the request it belongs to.
+            name: method whose map it is about.
+            job: counts the passes.
+            compute: takes the evaluator of the model.
+        """
+        request = explanation.request
+        loaded = self._load(request.model)
+        method = next(
+            (method for method in request.methods if method.name == name), MethodRequest(name=name)
+        )
+        settings = tuple(sorted((key, repr(value)) for key, value in method.settings.items()))
+        photograph = explanation.photograph.digest
+
+        def work() -> T:
+            with self._work_lock, loaded.running(job) as evaluator:
+                return compute(evaluator)
+
+        return self._cached(
+            (kind, photograph, request.model, request.target, request.seed, name, settings), work
+        )
+
+    def _pixels(self, photograph: Photograph, model: str) -> Tensor:
+        return self._cached(
+            ("pixels", photograph.digest, model),
+            lambda: self.classifier(model).preprocess(photograph.image).to(self._device),
+        )
+
+    def _load(self, name: str) -> _LoadedModel:
+        read_request({"model": name}).check(self.models)
+        with self._load_lock:
+            if name not in self._loaded:
+                classifier = load_model(name, pretrained=self._pretrained, device=self._device)
+                self._loaded[name] = _LoadedModel(classifier, self._closed)
+            return self._loaded[name]
+
+    def _cached(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return a cached value, or make it and cache it."""
+        with self._cache_lock:
+            if key in self._cache:
+                return cast(T, self._cache[key])
+        value = make()
+        with self._cache_lock, contextlib.suppress(ValueError):  # too large for the cache
+            self._cache[key] = value
+        return value
+
+
+def _explain_by(
+    method: MethodRequest, explanation: Explanation, evaluator: Evaluator
+) -> Attribution:
+    explainer, inputs = explanation.explainers[method.name], explanation.pixels[None]
+    explainer.check(evaluator, inputs)
+    request = explanation.request
+    attribution = explainer(evaluator, inputs, request.target, seed=request.seed)
+    return attribution.with_provenance(method=method.name, given=dict(method.settings))
+
+
+def _bytes_of(value: object) -> int:
+    """Return roughly how much memory a value takes."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_bytes_of, value.values())) + 100
+    if isinstance(value, Sequence):
+        return sum(map(_bytes_of, value)) + 100
+    names = getattr(value, "__dataclass_fields__", ())
+    return 200 + sum(_bytes_of(getattr(value, name)) for name in names)

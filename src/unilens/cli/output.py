@@ -1,0 +1,192 @@
+"""Everything that the command line prints: lines, tables, JSON, warnings, errors and progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from ..diagnostics import WARNINGS
+from ..errors import UnilensWarning
+from ..output.text import one_line, printable, terminal_safe
+
+_out = Console()
+_err = Console(stderr=True)
+_RATE_SECONDS = 120.0
+"""Over which the rate and the time left are estimated."""
+
+
+def show(text: object = "", *, title: str = "", highlight: bool = True) -> None:
+    """Print a text, whatever it holds, after a bold title."""
+    bold = f"[bold]{_markup(title)}[/]" if title else ""
+    _out.print(bold + _markup(text), soft_wrap=True, highlight=highlight)
+
+
+def show_renderable(renderable: object) -> None:
+    """Print anything that rich can draw."""
+    _out.print(renderable, soft_wrap=True)
+
+
+def show_json(value: object) -> None:
+    """Print a value as one line of JSON, at once."""
+    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def show_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Container[int] = (),
+    whole: Container[int] = (),
+    max_width: int | None = None,
+) -> None:
+    """Print a table without lines.
+
+    Args:
+        headings: one per column; empty for a table without headings.
+        rows: their cells.
+        right: columns that are aligned to the right.
+        whole: columns whose cells stay on one line.
+        max_width: of a column.
+    """
+    table = Table(box=None, pad_edge=False, show_header=bool(headings))
+    for column, heading in enumerate(headings):
+        table.add_column(
+            _markup(heading),
+            overflow="fold",
+            justify="right" if column in right else "left",
+            no_wrap=column in whole,
+            max_width=max_width,
+        )
+    for row in rows:
+        table.add_row(*map(_markup, row))
+    _out.print(table)
+
+
+def show_prediction(record: Mapping[str, Any], title: str = "") -> None:
+    """Print the explained class of a record, with its probability if it has one."""
+    target, confidence = record["target"], record["confidence"]
+    probability = "" if confidence is None else f", probability {confidence:.3f}"
+    show(f"{target['label']} (class {target['index']}){probability}", title=title)
+
+
+def show_warnings(names: Iterable[str]) -> None:
+    """Print the named warnings of a map with their meanings."""
+    for name in names:
+        meaning = _markup(WARNINGS[name].meaning)
+        _out.print(f"    [yellow]{name}[/]: {meaning}", soft_wrap=True)
+
+
+def show_written(path: Path, suffixes: Sequence[str] = ("",)) -> None:
+    """Print which files were written: a path, and what follows it in each file's name."""
+    show(f"  written: {path}{', '.join(suffixes)}", highlight=False)
+
+
+def show_error(error: object) -> None:
+    """Print an error as one line."""
+    _err.print(f"[red]error:[/] {_markup(one_line(error))}", soft_wrap=True)
+
+
+@contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Print each warning of unilens as one line, and others as Python does."""
+
+    def print_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, UnilensWarning):
+            _err.print(f"[yellow]warning:[/] {_markup(one_line(message))}", soft_wrap=True)
+        else:
+            text = warnings.formatwarning(message, category, filename, lineno, line)
+            (file or sys.stderr).write(text)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UnilensWarning)
+        warnings.showwarning = print_warning
+        yield
+
+
+def waiting(text: str) -> AbstractContextManager[object]:
+    """Show that something takes a while, if there is a terminal."""
+    return _err.status(_markup(text)) if _err.is_terminal else nullcontext()
+
+
+class ProgressBar:
+    """How much of the work is done, shown if there is a terminal."""
+
+    def __init__(self, bar: Progress, total: int | None) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=total, start=total is not None)
+
+    def advance(self, text: str = "", steps: int = 1) -> None:
+        """Add finished steps; a text replaces the description."""
+        description = _markup(text) if text else None
+        self._bar.update(self._task, advance=steps, description=description)
+
+    def set(self, done: int, total: int, text: str) -> None:
+        """Say how many steps are done of how many; the clock starts at the first call."""
+        if self._bar.tasks[0].total is None:
+            self._bar.reset(self._task, total=total, completed=done)
+        self._bar.update(self._task, completed=done, description=_markup(text))
+
+
+class _Rate(ProgressColumn):
+    """Rows per minute."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate as text."""
+        return Text("" if task.speed is None else f"{60 * task.speed:.0f} rows/min")
+
+
+@contextmanager
+def progress(total: int | None) -> Iterator[ProgressBar]:
+    """Show a bar; without a total also the rate, and the time left once the total is set."""
+    columns: list[ProgressColumn] = [BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    if total is None:
+        columns[2:2] = [_Rate()]
+        columns += [TextColumn("left"), TimeRemainingColumn()]
+    bar = Progress(
+        TextColumn("{task.description}"),
+        *columns,
+        console=_err,
+        transient=True,
+        speed_estimate_period=_RATE_SECONDS,
+    )
+    with bar if _err.is_terminal else nullcontext():
+        yield ProgressBar(bar, total)
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Return a number with this many decimals; if they would all be zero, with its power of ten."""
+    if value is None:
+        return "-"
+    return f"{value:.1e}" if 0 < abs(value) < 0.5 * 10**-digits else f"{value:.{digits}f}"
+
+
+def _markup(text: object) -> str:
+    return escape(terminal_safe(printable(str(text))))
