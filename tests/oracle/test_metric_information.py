@@ -11,7 +11,7 @@ from unilens.errors import NotApplicableError, UnilensError
 from unilens.metrics import InformationCurve, accuracy, evaluate, metrics
 
 from ..conftest import SmallNet, randomise
-from .test_metric_inpaint import filled
+from .test_metric_inpaint import imputed
 
 FRACTIONS = (1 / 36, 1 / 16, 0.125, 0.25, 0.5, 0.75)
 
@@ -44,7 +44,7 @@ def theirs(monkeypatch, image, relevance, always, predict, **settings):
 
     def guess(full_img, pixel_mask):
         whole = torch.from_numpy(full_img / 255).movedim(-1, 0)[None]
-        made = filled(whole, torch.from_numpy(pixel_mask)[None, None], tolerance=1e-5)[0, 0]
+        made = imputed(whole, torch.from_numpy(pixel_mask)[None, None], tolerance=1e-5)[0, 0]
         return (made.clamp(0, 1) * 255).round().movedim(0, -1).numpy().astype(numpy.uint8)
 
     monkeypatch.setattr(pic, "create_blurred_image", guess)
@@ -173,7 +173,7 @@ def test_accuracy():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"fractions": (0,)}, {"shown": 1.0}, {"monotonic": 1}, {"fill": 3}]
+    "settings", [{"fractions": (0,)}, {"shown": 1.0}, {"monotonic": 1}, {"imputer": 3}]
 )
 def test_bad_settings(settings):
     with pytest.raises(UnilensError, match="expected"):

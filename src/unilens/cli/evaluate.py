@@ -62,7 +62,7 @@ def evaluate(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="See `list metrics`. Settings can follow: mu_fidelity:fill=[black,blur],cells=7."
+            help="See `list metrics`. Settings can follow: mu_fidelity:imputer=[black,blur]."
         ),
     ] = None,
     mask: Annotated[
@@ -207,7 +207,7 @@ def _plain(found: Measurement) -> dict[str, Any]:
     }
     return {
         "value": records.number(found.values[0]),
-        "parts": {name: records.number(values[0]) for name, values in found.parts.items()},
+        "breakdown": {name: records.number(values[0]) for name, values in found.breakdown.items()},
         "details": details,
         "seconds": found.provenance["seconds"],
     }

@@ -36,7 +36,7 @@ class Kind(StrEnum):
     PATHS = "paths"
     WEIGHTINGS = "weightings"
     METRICS = "metrics"
-    FILLS = "fills"
+    IMPUTERS = "imputers"
     SIMILARITIES = "similarities"
     CORRUPTIONS = "corruptions"
     MODELS = "models"
@@ -54,7 +54,7 @@ def list_(
         Kind.PATHS: paths,
         Kind.WEIGHTINGS: weightings,
         Kind.METRICS: metrics,
-        Kind.FILLS: imputers,
+        Kind.IMPUTERS: imputers,
         Kind.SIMILARITIES: similarities,
         Kind.CORRUPTIONS: corruptions,
         Kind.MODELS: models,

@@ -18,7 +18,7 @@ from ..base import metrics
 from ..context import EvalContext
 from ..maps import constant, ranking
 from ..measurement import Measurement, MetricCard
-from .imputers import Filled, FillNames
+from .imputers import ImputeFunction, ImputerChoice
 from .inpaint import Inpaint
 from .removal import Removal, check_fraction, counts_of
 from .road import check_fractions
@@ -49,8 +49,8 @@ class InformationCurve(Removal):
     of pixels with ties in random order, and in leaving no image out for a low score.
 
     Args:
-        fill: see `Removal`.
-        relevance: see `Removal`.
+        imputer: see `Removal`.
+        reduction: see `Removal`.
         score: see `Removal`; `accuracy` for the accuracy information curve.
         fractions: of the pixels that count most, shown one after the other.
         shown: the fraction of random pixels that is always shown.
@@ -60,7 +60,7 @@ class InformationCurve(Removal):
         Kapishnikov et al. 2019, "XRAI: better attributions through regions", arXiv 1906.02825.
     """
 
-    fill: FillNames = field(default_factory=lambda: Inpaint(noise=0))
+    imputer: ImputerChoice = field(default_factory=lambda: Inpaint(noise=0))
     fractions: tuple[float, ...] = _FRACTIONS
     shown: float = 0.01
     monotonic: bool = True
@@ -83,8 +83,10 @@ class InformationCurve(Removal):
         )
         return super()._measure(context)
 
-    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        relevance = context.relevance(self.relevance)
+    def _with_imputer(
+        self, context: EvalContext, impute: ImputeFunction
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        relevance = context.reduce_channels(self.reduction)
         ranks = ranking(relevance, context.generators())
         fractions = torch.tensor([0, *sorted(self.fractions), 1], dtype=torch.float64)
         counts, always = counts_of(fractions, ranks), self._always(context)
@@ -93,12 +95,12 @@ class InformationCurve(Removal):
             seen = []
             for block in context.blocks(self._points):
                 kept = (ranks < counts[block.start : block.stop]) | always
-                images = (filled(kept).clamp(0, 1) * 255).round()
+                images = (impute(kept).clamp(0, 1) * 255).round()
                 size = _bytes_of(images.to(torch.uint8), context)
                 seen.append((context.evaluator.outputs(images / 255), size))
             return seen
 
-        key = type(self), filled, self.relevance, self.fractions, self.shown
+        key = type(self), impute, self.reduction, self.fractions, self.shown
         outputs, sizes = zip(*context.once_per_map(key, look), strict=True)
         score = resolve_score(self.score, context.evaluator)
         scores = torch.cat([context.score_of(score, one) for one in outputs]).T.contiguous()
@@ -111,12 +113,12 @@ class InformationCurve(Removal):
 
     def _always(self, context: EvalContext) -> Tensor:
         """Return the random pixels that are always shown `(B, H, W)`."""
-        count = context.places.numel()
+        count = context.spatial_shape.numel()
         few = max(1, int(self.shown * count))
         flat = torch.zeros(len(context.inputs), count, dtype=torch.bool)
         for row, generator in zip(flat, context.generators(), strict=True):
             row[torch.randperm(count, generator=generator)[:few]] = True
-        return flat.view(-1, *context.places).to(context.inputs.device)
+        return flat.view(-1, *context.spatial_shape).to(context.inputs.device)
 
 
 def _bytes_of(images: Tensor, context: EvalContext) -> Tensor:
