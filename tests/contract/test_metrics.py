@@ -24,12 +24,6 @@ from unilens.metrics.path import baseline_quality
 from ..conftest import SmallNet, randomise
 from .test_methods import counting, taken
 
-
-def against(outputs, target):
-    """A score that is higher at inputs of noise than at a flat picture, as images' own are."""
-    return -outputs.gather(1, target.unsqueeze(1))[:, 0]
-
-
 # Settings without which a metric is slow, or says nothing of inputs (B, 3, 13, 11).
 _TOP = {"k": 9}
 NEEDED = {
@@ -40,8 +34,6 @@ NEEDED = {
     "fgsm_top_k": _TOP,
     "fgsm_label_top_k": _TOP,
     "noise_top_k": _TOP,
-    "sic_auc": {"score": against},
-    "aic_auc": {"score": against},
     "mu_fidelity": {"subsets": 20, "cells": 4},
     "mu_fidelity_abs": {"subsets": 20, "cells": 4},
 }

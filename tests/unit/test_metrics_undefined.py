@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from unilens import UnilensError, evaluate, explain
-from unilens.errors import NotApplicableError
 from unilens.methods import methods
 from unilens.metrics import corruptions, metrics
 
@@ -166,9 +165,3 @@ def test_methods_that_are_not_built(method, small_net, images):
 def test_strengths_that_no_picture_survives(name, strength, message, images):
     with pytest.raises(UnilensError, match=message):
         corruptions[name]()(images, strength, [torch.Generator() for _ in images])
-
-
-def test_information_curves_of_a_table_are_refused_before_anything_else(linear):
-    rows = torch.rand(3, 6).double()
-    with pytest.raises(NotApplicableError, match=r"got \(3, 6\); information curves count"):
-        evaluate(nn.Linear(6, 3).double().eval(), rows, rows, "sic_auc")

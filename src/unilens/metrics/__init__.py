@@ -20,7 +20,6 @@ from .faithfulness.perturbations import (
 from .faithfulness.removal import Deletion, Insertion, MuFidelity
 from .faithfulness.road import Road, SensitivityN
 from .faithfulness.infidelity import Infidelity
-from .faithfulness.information import InformationCurve, accuracy
 from .robustness.perturbations import (
     CorruptionPerturbation,
     LabelAttack,
@@ -55,7 +54,6 @@ __all__ = [
     "Imputer",
     "Infidelity",
     "InfidelityPerturbation",
-    "InformationCurve",
     "Inpaint",
     "Insertion",
     "LabelAttack",
@@ -92,7 +90,6 @@ __all__ = [
     "TangentAlignment",
     "TopEigenvalue",
     "TopK",
-    "accuracy",
     "corruptions",
     "evaluate",
     "imputers",
