@@ -31,7 +31,7 @@ METHODS = {
     "uni_fast": methods["uni_fast"](),
     "uni_paper": methods["uni_paper"](),
 }
-READINGS = {"signed": "attribution", "unsigned": "saliency"}
+READINGS = {"signed": "sum", "unsigned": "abs"}
 CHANGES = ("attack", "fgsm", "noise")
 
 
@@ -40,10 +40,10 @@ def kept(found: Mapping[str, Measurement]) -> Tensor:
     return torch.stack([one.details["kept"] for one in found.values()]).all(0)
 
 
-def row(found: Measurement, relevance: str, chosen: Tensor) -> list[str]:
+def row(found: Measurement, reduction: str, chosen: Tensor) -> list[str]:
     """Return the mean top-k share and rank correlation of the maps, and what was counted."""
     before, after = (found.details[name][chosen] for name in ("before", "after"))
-    likenesses = TopK(relevance, k=1000), Spearman(relevance)
+    likenesses = TopK(reduction, k=1000), Spearman(reduction)
     means = [f"{float(alike(before, after).nanmean()):.3f}" for alike in likenesses]
     moved = found.details["distance_linf"] > 0
     seconds = found.provenance["seconds"] / len(chosen)
@@ -68,8 +68,8 @@ def main() -> None:
         table.add_column(heading, justify="left" if left else "right")
     for name, method in METHODS.items():
         given = method(evaluator, images)
-        for reading, relevance in READINGS.items():
-            settings = {"relevance": relevance, "radius": options.radius}
+        for reading, reduction in READINGS.items():
+            settings = {"reduction": reduction, "radius": options.radius}
             found = {
                 change: metrics[f"{change}_top_k"](**settings)(
                     evaluator, images, given, method=method
@@ -77,7 +77,7 @@ def main() -> None:
                 for change in CHANGES
             }
             for change, one in found.items():
-                cells = [name, reading, change, *row(one, relevance, kept(found))]
+                cells = [name, reading, change, *row(one, reduction, kept(found))]
                 print(*cells, flush=True)
                 table.add_row(*cells)
     Console(width=100).print(table)

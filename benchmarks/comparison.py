@@ -19,9 +19,9 @@ Row = Mapping[str, str]
 METHOD = "uni"
 SHORT = {
     "mu_fidelity": "μ-fidelity",
-    "mu_fidelity:fill=blur": "same, blur fill",
+    "mu_fidelity:imputer=blur": "same, blur imputer",
     "mu_fidelity:correlation=pearson": "same, Pearson",
-    "mu_fidelity:relevance=saliency": "same, unsigned",
+    "mu_fidelity:reduction=abs": "same, unsigned",
     "mu_fidelity_abs": "same, absolute value",
     "deletion_auc": "deletion",
     "insertion_auc": "insertion",

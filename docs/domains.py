@@ -229,7 +229,7 @@ def row(domain: Domain, name: str, found: list[Attribution], caches: list[Metric
     scores = [
         torch.cat(
             [
-                metrics[metric](fill=domain.fill)(model, inputs, one, cache=cache).values
+                metrics[metric](imputer=domain.fill)(model, inputs, one, cache=cache).values
                 for (model, inputs), one, cache in zip(domain.cases, found, caches, strict=True)
             ]
         ).nanmean()

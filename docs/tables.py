@@ -121,7 +121,7 @@ def of_digits() -> None:
     }
     for name, one in found.items():
         scores = [
-            evaluate(evaluator, inputs, one, metric=metric, fill=fill).nanmean()
+            evaluate(evaluator, inputs, one, metric=metric, imputer=fill).nanmean()
             for fill in ("black", "blur")
             for metric in ("deletion_auc", "insertion_auc", "mu_fidelity")
         ]

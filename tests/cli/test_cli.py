@@ -615,7 +615,7 @@ def test_evaluate_goes_on_after_a_broken_photograph(run, photograph, tmp_path):
         ),
         (("--metric", "mufidelity"), "unknown metric 'mufidelity'; did you mean mu_fidelity"),
         (("--metric", "mu_fidelity:cell=3"), "unknown setting of mu_fidelity 'cell'"),
-        (("--metric", "mu_fidelity:fill=[black,blu]"), "unknown fill 'blu'; did you mean"),
+        (("--metric", "mu_fidelity:imputer=[black,blu]"), "unknown imputer 'blu'; did you mean"),
         (("--metric", "deletion_auc:step=2"), "expected step below 1, got 2"),
         (("--mask", "a.png", "--mask", "b.png"), "expected one --mask per photograph (1), got 2"),
         (("--method", "uno"), "unknown method 'uno'; did you mean uni"),
@@ -633,7 +633,7 @@ def test_evaluate_refuses_in_one_line(run, photograph, tmp_path, arguments, mess
 def test_lists_of_metrics_fills_and_similarities(run):
     for kind, registry in (
         ("metrics", metrics),
-        ("fills", imputers),
+        ("imputers", imputers),
         ("similarities", similarities),
     ):
         code, out, _ = run("list", kind)

@@ -1,4 +1,4 @@
-"""What every registered metric, fill and similarity must keep, whichever it is."""
+"""What every registered metric, imputer and similarity must keep, whichever it is."""
 
 import inspect
 import math
@@ -24,12 +24,6 @@ from unilens.metrics.path import baseline_quality
 from ..conftest import SmallNet, randomise
 from .test_methods import counting, taken
 
-
-def against(outputs, target):
-    """A score that is higher at inputs of noise than at a flat picture, as images' own are."""
-    return -outputs.gather(1, target.unsqueeze(1))[:, 0]
-
-
 # Settings without which a metric is slow, or says nothing of inputs (B, 3, 13, 11).
 _TOP = {"k": 9}
 NEEDED = {
@@ -40,8 +34,6 @@ NEEDED = {
     "fgsm_top_k": _TOP,
     "fgsm_label_top_k": _TOP,
     "noise_top_k": _TOP,
-    "sic_auc": {"score": against},
-    "aic_auc": {"score": against},
     "mu_fidelity": {"subsets": 20, "cells": 4},
     "mu_fidelity_abs": {"subsets": 20, "cells": 4},
 }
@@ -117,7 +109,7 @@ def test_one_number_per_input(name, small_net, few):
     assert len(defined), "undefined everywhere: the contract shows nothing"
     assert (defined >= (-math.inf if low is None else low) - 1e-9).all()
     assert (defined <= (math.inf if high is None else high) + 1e-9).all()
-    for part in found.parts.values():
+    for part in found.breakdown.values():
         assert part.shape == (3,)
         assert part.dtype == torch.float64
     for detail in found.details.values():
@@ -146,8 +138,8 @@ def test_a_batch_is_a_loop(name, small_net, few):
     assert alike(name, together.values, values)
     if name in TO_ROUNDING:
         return
-    for key, part in together.parts.items():
-        assert same(part, torch.cat([one.parts[key] for one in alone])), key
+    for key, part in together.breakdown.items():
+        assert same(part, torch.cat([one.breakdown[key] for one in alone])), key
 
 
 @every_metric
@@ -278,11 +270,11 @@ def test_a_fill_leaves_what_is_kept(name, small_net, few):
 
 
 @pytest.mark.parametrize("name", similarities)
-@pytest.mark.parametrize("relevance", ["attribution", "saliency"])
+@pytest.mark.parametrize("reduction", ["sum", "abs"])
 @pytest.mark.parametrize("per", ["pixel", "channel"])
-def test_a_similarity_is_one_for_the_same_map(name, relevance, per):
+def test_a_similarity_is_one_for_the_same_map(name, reduction, per):
     settings = {"k": 9} if "k" in similarities[name].settings else {}
-    alike = similarities[name](relevance=relevance, per=per, **settings)
+    alike = similarities[name](reduction=reduction, per=per, **settings)
     generator = torch.Generator().manual_seed(0)
     first, second = torch.randn(2, 4, 3, 13, 11, generator=generator).double()
     assert torch.allclose(alike(first, first), torch.ones(4).double())
@@ -294,7 +286,7 @@ def test_a_similarity_is_one_for_the_same_map(name, relevance, per):
     one = torch.cat([alike(first[i : i + 1], second[i : i + 1]) for i in range(4)])
     assert same(one, alike(first, second))
     negative = alike(first, -first)
-    assert torch.allclose(negative, torch.ones(4).double()) == (relevance == "saliency")
+    assert torch.allclose(negative, torch.ones(4).double()) == (reduction == "abs")
 
 
 def test_every_metric_class_is_registered():

@@ -30,7 +30,7 @@ FEW = {
 WITH_REFERENCES = {"expected_gradients", "deeplift_shap"}
 OTHER_MODELS = {"neutral"}
 OF_PHOTOGRAPHS = {
-    *("edges", "sic_auc", "aic_auc", "corruption_spearman", "lpips", "edge_similarity"),
+    *("edges", "corruption_spearman", "lpips", "edge_similarity"),
     *("grey_similarity", "brightness_consistency", "saturation_consistency", "blur_consistency"),
     *("noise_consistency", "tangent_alignment"),
 }

@@ -452,7 +452,7 @@ OF_SCORES = {
     "deletion_auc": {},
     "insertion_auc": {},
     "mu_fidelity": {"cells": 6},
-    "infidelity": {"disturbance": "subset"},
+    "infidelity": {"perturbation": "subset"},
     "confidence_change": {},
 }
 

@@ -384,7 +384,7 @@ def test_evaluate_takes_arrays_of_other_libraries(linear):
         assert torch.equal(found, expected)
     mask = numpy.zeros((3, 4), bool)
     mask[range(3), numpy.abs(maps).argmax(1)] = True
-    settings = {"relevance": "saliency", "tolerance": numpy.float32(0)}
+    settings = {"reduction": "abs", "tolerance": numpy.float32(0)}
     assert evaluate(linear, X, maps, "pointing_game", mask=mask, **settings).tolist() == [1, 1, 1]
 
 

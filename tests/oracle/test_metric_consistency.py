@@ -53,7 +53,7 @@ def blurred_by_hand(images, strength):
 def test_it_is_a_loop_over_changed_pictures(name, change, strengths, by_hand, small_net, images):
     small_net = Evaluator(small_net)
     maps = explain(small_net, images, "gradient")
-    metric = registry[name](change=change, strengths=strengths)
+    metric = registry[name](corruption=change, strengths=strengths)
     found = metric(small_net, images, maps, method="gradient")
     expected, changes = [], []
     for strength in strengths:
@@ -63,7 +63,9 @@ def test_it_is_a_loop_over_changed_pictures(name, change, strengths, by_hand, sm
         values = [alike(*pair) for pair in zip(maps.values, theirs.values, strict=True)]
         expected.append(torch.tensor(values).where(kept, torch.tensor(torch.nan)))
         changes.append(theirs.confidence - maps.confidence)
-        assert torch.allclose(found.parts[f"{change} {strength:g}"], expected[-1], equal_nan=True)
+        assert torch.allclose(
+            found.breakdown[f"{change} {strength:g}"], expected[-1], equal_nan=True
+        )
     expected = torch.stack(expected, 1)
     assert torch.equal(found.details["kept"], ~expected.isnan())
     assert torch.allclose(found.details["similarities"], expected, equal_nan=True)
@@ -88,13 +90,13 @@ def test_only_pictures_of_the_same_class_count():
         asked.append(len(given))
         return given
 
-    metric = Consistency(change="brightness", strengths=(0.1, 0.2))
+    metric = Consistency(corruption="brightness", strengths=(0.1, 0.2))
     found = metric(Threshold().eval(), inputs, inputs, method=method)
     assert found.details["kept"].tolist() == [[True] * 2, [True, False], [False] * 2, [True] * 2]
     assert found.values.isnan().tolist() == [False, False, True, False]
     assert found.undefined == 1
     assert asked == [3, 2]
-    assert torch.equal(found.values[1], found.parts["brightness 0.1"][1])
+    assert torch.equal(found.values[1], found.breakdown["brightness 0.1"][1])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -169,12 +171,12 @@ def test_strengths_changes_and_similarity_can_be_chosen(small_net, images):
     assert blur.passes == (7, 0)
     assert blur.needs == metrics()["blur_consistency"].needs == ("method",)
     found = blur(small_net, images[:1], images[:1], method="gradient")
-    assert list(found.parts) == [
+    assert list(found.breakdown) == [
         *(f"gaussian_blur {sigma}" for sigma in (1, 2, 3)),
         *(f"defocus_blur {radius}" for radius in (3, 4, 6)),
     ]
     own = Corruption(lambda inputs, strength, generators: inputs.flip(3) * strength, "factor", (1,))
-    found = Consistency(Spearman("saliency", "channel"), change=[own, "contrast"], strengths=[0.5])(
+    found = Consistency(Spearman("abs", "channel"), corruption=[own, "contrast"], strengths=[0.5])(
         small_net, images[:2], images[:2], method=lambda m, x, t: x
     )
     flipped = (images[:2].flip(3) * 0.5).flatten(1).numpy()
@@ -182,9 +184,11 @@ def test_strengths_changes_and_similarity_can_be_chosen(small_net, images):
     expected = [stats.spearmanr(*pair).statistic for pair in rows]
     kept = found.details["kept"][:, 0].tolist()
     assert any(kept)
-    for value, one, same in zip(found.parts["<lambda> 0.5"].tolist(), expected, kept, strict=True):
+    for value, one, same in zip(
+        found.breakdown["<lambda> 0.5"].tolist(), expected, kept, strict=True
+    ):
         assert not same or value == pytest.approx(one, abs=1e-9)
-    twice = Consistency(change=[own, own], strengths=[0.5])
+    twice = Consistency(corruption=[own, own], strengths=[0.5])
     assert twice.explanations == 2
     named = evaluate(
         small_net,
@@ -192,7 +196,7 @@ def test_strengths_changes_and_similarity_can_be_chosen(small_net, images):
         images,
         "noise_consistency",
         method="gradient",
-        change="shot_noise",
+        corruption="shot_noise",
         strengths=[0.01],
         similarity="top_k",
         k=9,
@@ -204,9 +208,9 @@ def test_strengths_changes_and_similarity_can_be_chosen(small_net, images):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"change": "rain"}, "unknown corruption 'rain'"),
-        ({"change": 3}, "expected change to be one of brightness"),
-        ({"change": ()}, "expected change to be one of brightness"),
+        ({"corruption": "rain"}, "unknown corruption 'rain'"),
+        ({"corruption": 3}, "expected corruption to be one of brightness"),
+        ({"corruption": ()}, "expected corruption to be one of brightness"),
         ({"strengths": ()}, "expected strengths to be a tuple"),
         ({"strengths": 0.1}, "expected strengths to be a tuple"),
         ({"strengths": (-2,)}, "expected a strength of at least -1"),

@@ -20,20 +20,20 @@ def probability(model):
 
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize(
-    "disturbance",
+    "perturbation",
     [
         Gaussian(std=0.1),
         Square(side=0.4, units="gradient"),
-        Square(fill="blur"),
-        Subset(cells=4, fraction=0.3, units="gradient", fill="grey"),
+        Square(imputer="blur"),
+        Subset(cells=4, fraction=0.3, units="gradient", imputer="grey"),
         Subset(),
     ],
 )
-def test_it_is_captums(disturbance, scaled, small_net, images):
+def test_it_is_captums(perturbation, scaled, small_net, images):
     found = explain(small_net, images, "ig", n_steps=4)
-    measure = Infidelity(disturbance, samples=SAMPLES, scaled=scaled)
+    measure = Infidelity(perturbation, samples=SAMPLES, scaled=scaled)
     values = measure(small_net, images, found).values
-    (draws,) = disturbance(subject_of(images), SAMPLES).values()
+    (draws,) = perturbation(subject_of(images), SAMPLES).values()
     change, changed = (one.transpose(0, 1).flatten(0, 1) for one in draws(range(SAMPLES)))
     theirs = infidelity(
         probability(small_net),
@@ -70,9 +70,9 @@ def test_draws_are_what_they_say(images):
 
 
 def test_draws_do_not_depend_on_the_block(images):
-    for disturbance in (Gaussian(), Square(), Subset()):
-        (whole,) = disturbance(subject_of(images), 6).values()
-        (parts,) = disturbance(subject_of(images[3:4]), 6).values()
+    for perturbation in (Gaussian(), Square(), Subset()):
+        (whole,) = perturbation(subject_of(images), 6).values()
+        (parts,) = perturbation(subject_of(images[3:4]), 6).values()
         together = whole(range(6)).change[:, 3:4]
         assert torch.equal(together, torch.cat([parts(range(2)).change, parts(range(2, 6)).change]))
 
@@ -81,12 +81,14 @@ def test_on_a_linear_model_the_truth_has_none(linear):
     inputs = torch.rand(3, 2, 3, generator=torch.Generator().manual_seed(1)).double()
     weight = linear[1].weight.detach()[1].view(1, 2, 3).expand_as(inputs)
     settings = {"target": 1, "score": "logit"}
-    for disturbance in ("gaussian", Square(units="gradient"), Subset(units="gradient", cells=3)):
-        found = evaluate(linear, inputs, weight, "infidelity", disturbance=disturbance, **settings)
+    for perturbation in ("gaussian", Square(units="gradient"), Subset(units="gradient", cells=3)):
+        found = evaluate(
+            linear, inputs, weight, "infidelity", perturbation=perturbation, **settings
+        )
         assert float(found.max()) < 1e-25
-    for disturbance in ("square", "subset"):
+    for perturbation in ("square", "subset"):
         contributions = weight * inputs
-        given = {"disturbance": disturbance, **settings}
+        given = {"perturbation": perturbation, **settings}
         found = evaluate(linear, inputs, contributions, "infidelity", **given)
         assert float(found.max()) < 1e-25
         twice = evaluate(linear, inputs, 2 * contributions, "infidelity", **given)
@@ -107,13 +109,13 @@ def test_a_map_orthogonal_to_every_change_has_no_scale(linear):
     [
         {"samples": 1},
         {"scaled": 1},
-        {"disturbance": "gauss"},
-        {"disturbance": "gaussian", "std": 0},
-        {"disturbance": "gaussian", "side": 0.1},
+        {"perturbation": "gauss"},
+        {"perturbation": "gaussian", "std": 0},
+        {"perturbation": "gaussian", "side": 0.1},
         {"side": 1.0},
         {"units": "metres"},
-        {"disturbance": "subset", "cells": 1},
-        {"disturbance": "subset", "fraction": 0},
+        {"perturbation": "subset", "cells": 1},
+        {"perturbation": "subset", "fraction": 0},
         {"score": "nothing"},
     ],
 )

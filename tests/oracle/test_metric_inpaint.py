@@ -27,7 +27,7 @@ def subject_of(inputs, seed=0):
     return EvalContext(evaluator, inputs, outputs.argmax(-1), outputs, inputs, seed)
 
 
-def filled(inputs, kept, **settings):
+def imputed(inputs, kept, **settings):
     return Inpaint(**{"noise": 0, "tolerance": 1e-12, **settings})(subject_of(inputs))(kept)
 
 
@@ -70,7 +70,7 @@ def holes(height, width, generator):
 def test_it_solves_the_system(size, generator):
     images = torch.rand(2, 3, *size, generator=generator).double()
     kept = holes(max(size[0], 7), max(size[1], 7), generator)[..., : size[0], : size[1]]
-    found = filled(images, kept.unsqueeze(1).expand(-1, 2, -1, -1))
+    found = imputed(images, kept.unsqueeze(1).expand(-1, 2, -1, -1))
     for i, mask in enumerate(kept):
         if not mask.any() or mask.all():
             continue
@@ -81,7 +81,7 @@ def test_it_solves_the_system(size, generator):
 def test_what_is_kept_stays_to_the_bit(images, generator):
     kept = torch.rand(2, 8, 13, 11, generator=generator) > 0.5
     for noise in (0.0, 0.1):
-        found = filled(images, kept, noise=noise)
+        found = imputed(images, kept, noise=noise)
         stays = kept.unsqueeze(2).expand_as(found)
         assert torch.equal(found[stays], images.expand_as(found)[stays])
 
@@ -92,7 +92,7 @@ def test_inside_the_image_it_is_quantuss(images):
     kept[2:10, 1:10] = torch.rand(8, 9, generator=torch.Generator().manual_seed(4)) > 0.6
     indices = (~kept).flatten().nonzero().flatten().numpy()
     theirs = noisy_linear_imputation(images[0].numpy(), indices, noise=0)
-    found = filled(images[:1], kept.view(1, 1, 13, 11))[0, 0]
+    found = imputed(images[:1], kept.view(1, 1, 13, 11))[0, 0]
     assert torch.allclose(found, torch.from_numpy(theirs), rtol=0, atol=1e-9)
 
 
@@ -101,17 +101,17 @@ def test_a_single_pixel_is_the_mean_of_its_neighbours():
     corner = torch.ones(1, 1, 3, 3, dtype=torch.bool)
     corner[..., 0, 0] = False
     # right 1 and below 3 weigh 1/6 each, the diagonal 4 weighs 1/12
-    assert float(filled(image, corner)[..., 0, 0]) == pytest.approx((1 + 3 + 4 / 2) / 2.5)
+    assert float(imputed(image, corner)[..., 0, 0]) == pytest.approx((1 + 3 + 4 / 2) / 2.5)
 
 
 def test_a_signal_is_joined_by_straight_lines():
     signal = torch.tensor([[[5.0, 9, 9, 9, 1, 9, 9]]]).double()
     kept = torch.tensor([True, False, False, False, True, False, False]).view(1, 1, 7)
-    assert filled(signal, kept).flatten().tolist() == pytest.approx([5, 4, 3, 2, 1, 1, 1])
+    assert imputed(signal, kept).flatten().tolist() == pytest.approx([5, 4, 3, 2, 1, 1, 1])
 
 
 def test_with_everything_removed_it_is_the_mean_colour(images):
-    found = filled(images, torch.zeros(1, 8, 13, 11, dtype=torch.bool))
+    found = imputed(images, torch.zeros(1, 8, 13, 11, dtype=torch.bool))
     expected = images.mean((2, 3), keepdim=True).expand_as(images)
     assert torch.allclose(found[0], expected, rtol=0, atol=1e-14)
 
@@ -119,14 +119,14 @@ def test_with_everything_removed_it_is_the_mean_colour(images):
 def test_a_constant_image_stays(generator):
     image = torch.full((1, 3, 13, 11), 0.3)
     kept = torch.rand(1, 1, 13, 11, generator=generator) > 0.7
-    assert torch.allclose(filled(image, kept, tolerance=1e-5)[0], image, rtol=0, atol=1e-6)
+    assert torch.allclose(imputed(image, kept, tolerance=1e-5)[0], image, rtol=0, atol=1e-6)
 
 
 def test_noise_is_gaussian_and_the_inputs_own(generator):
     images = torch.rand(2, 3, 40, 40, generator=generator).double()
     kept = torch.rand(1, 2, 40, 40, generator=generator) > 0.5
-    smooth = filled(images, kept)
-    noise = (filled(images, kept, noise=0.2) - smooth)[0]
+    smooth = imputed(images, kept)
+    noise = (imputed(images, kept, noise=0.2) - smooth)[0]
     gone = ~kept[0].unsqueeze(1).expand_as(noise)
     assert float(noise[gone].std()) == pytest.approx(0.2, rel=0.05)
     assert float(noise[gone].mean()) == pytest.approx(0, abs=0.01)
@@ -137,10 +137,10 @@ def test_noise_is_gaussian_and_the_inputs_own(generator):
 def test_a_batch_gives_what_a_loop_gives(dtype, images, generator):
     images = images.to(dtype)
     kept = torch.rand(3, 8, 13, 11, generator=generator) > 0.8
-    together = filled(images, kept, noise=0.01, tolerance=1e-5)
+    together = imputed(images, kept, noise=0.01, tolerance=1e-5)
     for i in range(8):
         one = slice(i, i + 1)
-        alone = filled(images[one], kept[:, one], noise=0.01, tolerance=1e-5)
+        alone = imputed(images[one], kept[:, one], noise=0.01, tolerance=1e-5)
         assert torch.equal(alone, together[:, one])
 
 
@@ -160,15 +160,15 @@ def test_all_at_once_gives_what_one_by_one_gives(images, generator):
 
 def test_the_tolerance_is_relative_to_the_range(images, generator):
     kept = torch.rand(1, 8, 13, 11, generator=generator) > 0.8
-    small = filled(images, kept, tolerance=1e-3)
-    large = filled(1000 * images, kept, tolerance=1e-3)
+    small = imputed(images, kept, tolerance=1e-3)
+    large = imputed(1000 * images, kept, tolerance=1e-3)
     assert torch.allclose(1000 * small, large, rtol=1e-9)
-    exact = filled(images, kept)
+    exact = imputed(images, kept)
     assert 1e-7 < float((small - exact).abs().max()) < 2e-2
 
 
 def test_tables_are_refused():
-    with pytest.raises(NotApplicableError, match=r"expects images .* use fill='image_mean'"):
+    with pytest.raises(NotApplicableError, match=r"expects images .* use imputer='image_mean'"):
         Inpaint()(subject_of(torch.rand(3, 5)))
 
 

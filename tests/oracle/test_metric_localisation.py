@@ -52,9 +52,9 @@ def test_by_hand(name, values, inside, expected):
 
 def test_saliency_counts_without_the_sign():
     values, inside = [-3, 1, 2, 0, 0, 0], [1, 0, 0, 0, 1, 0]
-    assert tiny(values, inside, "pointing_game", relevance="saliency") == 1
-    assert tiny(values, inside, "relevance_mass", relevance="saliency") == pytest.approx(1 / 2)
-    assert tiny(values, inside, "relevance_rank", relevance="saliency") == pytest.approx(1 / 2)
+    assert tiny(values, inside, "pointing_game", reduction="abs") == 1
+    assert tiny(values, inside, "relevance_mass", reduction="abs") == pytest.approx(1 / 2)
+    assert tiny(values, inside, "relevance_rank", reduction="abs") == pytest.approx(1 / 2)
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 1.5, 2, 4])
@@ -129,8 +129,8 @@ def test_undefined_is_nan(name, small_net, images, mask):
     assert found.dtype == torch.float64
     negative = evaluate(small_net, images, -maps - 1, name, mask=mask).isnan()[5:]
     assert negative.all() == (name == "relevance_mass")
-    filled = evaluate(small_net, images, maps, "pointing_game", mask=mask, tolerance=20)
-    assert filled.isnan().all()
+    full = evaluate(small_net, images, maps, "pointing_game", mask=mask, tolerance=20)
+    assert full.isnan().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -169,8 +169,8 @@ def test_signals_and_tables(small_net):
 
 def test_bad_settings(small_net, images, mask):
     for kind in (PointingGame, RelevanceMass, RelevanceRank):
-        with pytest.raises(UnilensError, match="expected relevance to be one of"):
-            kind(relevance="abs")
+        with pytest.raises(UnilensError, match="expected reduction to be one of"):
+            kind(reduction="saliency")
         with pytest.raises(NotApplicableError, match="needs to know where the object is"):
             kind()(small_net, images, images)
         assert kind().needs == ("mask",)

@@ -58,8 +58,8 @@ def test_the_completeness_gap_is_what_is_left_out(wave, rows):
     assert evaluate(wave, rows, found, "completeness_gap").tolist() == pytest.approx(gap.tolist())
     relative = evaluate(wave, rows, found, "completeness_gap", relative=True)
     assert relative.tolist() == pytest.approx((gap / sums.sin().abs()).tolist())
-    parts = metrics["completeness_gap"]()(wave, rows, found).parts
-    assert parts["score_change"].tolist() == pytest.approx(sums.sin().tolist())
+    breakdown = metrics["completeness_gap"]()(wave, rows, found).breakdown
+    assert breakdown["score_change"].tolist() == pytest.approx(sums.sin().tolist())
 
 
 def test_the_gap_of_a_bare_map_on_the_straight_line(wave, rows):
@@ -130,7 +130,7 @@ def test_path_curvature_of_a_quadratic(rows):
     shown = metrics["path_curvature"]()(model, rows, found)
     assert shown.values.tolist() == pytest.approx(expected.tolist())
     bound = expected * rows.norm(dim=1) ** 2 / 10
-    assert shown.parts["riemann_error_bound"].tolist() == pytest.approx(bound.tolist())
+    assert shown.breakdown["riemann_error_bound"].tolist() == pytest.approx(bound.tolist())
     one = explain(model, rows, "ig", target=0, score="logit", n_steps=1)
     assert evaluate(model, rows, one, "path_curvature").isnan().all()
 
@@ -193,8 +193,8 @@ def test_stability_is_the_correlation_of_maps_made_anew(small_net, images):
             )
             maps.append(again(small_net, images).values.abs().sum(1).flatten(1))
         expected = [spearmanr(*pair).statistic for pair in zip(*maps, strict=True)]
-        assert shown.parts[f"{count}_steps"].tolist() == pytest.approx(expected)
-    assert torch.allclose(shown.values, torch.stack(list(shown.parts.values())).mean(0))
+        assert shown.breakdown[f"{count}_steps"].tolist() == pytest.approx(expected)
+    assert torch.allclose(shown.values, torch.stack(list(shown.breakdown.values())).mean(0))
 
 
 def test_stability_of_another_methods_map_is_the_methods_own(small_net, images):
@@ -221,7 +221,7 @@ def test_stability_of_other_methods_with_steps(small_net, images):
 
 def test_stability_in_another_similarity(small_net, images):
     settings = {"method": "ig", "steps": (3,), "against": 6}
-    signed = evaluate(small_net, images, images, "stability", relevance="attribution", **settings)
+    signed = evaluate(small_net, images, images, "stability", reduction="sum", **settings)
     top = evaluate(small_net, images, images, "stability", similarity="top_k", k=10, **settings)
     assert not torch.equal(signed, evaluate(small_net, images, images, "stability", **settings))
     assert bool(((top * 10) == (top * 10).round()).all())
@@ -253,8 +253,8 @@ def test_the_top_eigenvalue_is_the_exact_hessians(solver, net):
         for end, point in (("baseline", found.baseline[i]), ("input", inputs[i])):
             values = exact(net, point, found.target[i])
             top = values[values.abs().argmax()]
-            assert float(shown.parts[end][i]) == pytest.approx(float(top), rel=near)
-    assert torch.equal(shown.values, shown.parts["baseline"].abs())
+            assert float(shown.breakdown[end][i]) == pytest.approx(float(top), rel=near)
+    assert torch.equal(shown.values, shown.breakdown["baseline"].abs())
 
 
 def test_lanczos_is_nearer_than_power_iteration_at_equal_cost():

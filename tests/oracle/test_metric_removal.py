@@ -17,13 +17,13 @@ from unilens.metrics.maps import ranking
 
 
 class Remembering:
-    """A fill that puts -1 where places are removed, and remembers which were kept."""
+    """An imputer that puts -1 where pixels are removed, and remembers which were kept."""
 
     def __init__(self):
         self.kept = []
 
     def __call__(self, context):
-        def filled(kept):
+        def impute(kept):
             self.kept.append(kept.clone())
             points = context.inputs.expand(len(kept), *context.inputs.shape).clone()
             for n in range(len(kept)):
@@ -31,40 +31,40 @@ class Remembering:
                     points[n, b, :, ~kept[n, b]] = -1
             return points
 
-        return filled
+        return impute
 
 
 def slowly(net, inputs, target, kept, maps):
     """Return what each subset counts and what the probability loses without it, (n, B) each."""
-    counted, fell = torch.zeros(kept.shape[:2]).double(), torch.zeros(kept.shape[:2]).double()
+    attributed, drop = torch.zeros(kept.shape[:2]).double(), torch.zeros(kept.shape[:2]).double()
     for n in range(len(kept)):
         for b in range(kept.shape[1]):
             changed = inputs[b].clone()
             for row, column in (~kept[n, b]).nonzero().tolist():
                 changed[:, row, column] = -1
-                counted[n, b] += maps[b, row, column]
+                attributed[n, b] += maps[b, row, column]
             logits = net(torch.stack([inputs[b], changed]))
             before, after = logits.softmax(-1)[:, target[b]].tolist()
-            fell[n, b] = before - after
-    return counted, fell
+            drop[n, b] = before - after
+    return attributed, drop
 
 
 @pytest.mark.parametrize("cells", [4, None])
-@pytest.mark.parametrize("relevance", ["attribution", "saliency"])
-def test_mu_fidelity_slowly(small_net, images, cells, relevance):
-    images, fill = images[:3], Remembering()
+@pytest.mark.parametrize("reduction", ["sum", "abs"])
+def test_mu_fidelity_slowly(small_net, images, cells, reduction):
+    images, imputer = images[:3], Remembering()
     attribution = explain(small_net, images, "gradient")
-    settings = {"fill": fill, "cells": cells, "subsets": 12, "relevance": relevance}
+    settings = {"imputer": imputer, "cells": cells, "subsets": 12, "reduction": reduction}
     found = MuFidelity(**settings, fraction=0.25)(small_net, images, attribution)
-    kept = torch.cat(fill.kept)
+    kept = torch.cat(imputer.kept)
     assert kept.shape == (12, 3, 13, 11)
     maps = attribution.values
-    maps = (maps.abs() if relevance == "saliency" else maps).sum(1)
-    counted, fell = slowly(small_net, images, attribution.target, kept, maps)
-    assert torch.allclose(found.details["counted"].T, counted, rtol=1e-9, atol=1e-15)
-    assert torch.allclose(found.details["fell"].T, fell, rtol=1e-9, atol=1e-13)
+    maps = (maps.abs() if reduction == "abs" else maps).sum(1)
+    attributed, drop = slowly(small_net, images, attribution.target, kept, maps)
+    assert torch.allclose(found.details["attributed"].T, attributed, rtol=1e-9, atol=1e-15)
+    assert torch.allclose(found.details["score_drop"].T, drop, rtol=1e-9, atol=1e-13)
     for b in range(3):
-        expected = spearmanr(counted[:, b], fell[:, b]).statistic
+        expected = spearmanr(attributed[:, b], drop[:, b]).statistic
         assert float(found.values[b]) == pytest.approx(expected, abs=1e-9)
     removed = (~kept).flatten(2).sum(2)
     if cells is None:
@@ -79,8 +79,8 @@ def test_mu_fidelity_by_pearson_and_its_absolute_value(small_net, images):
     settings = {"correlation": "pearson", "subsets": 30, "cells": 4}
     found = MuFidelity(**settings)(small_net, images[:2], maps)
     for b in range(2):
-        counted, fell = (found.details[name][b].numpy() for name in ("counted", "fell"))
-        assert float(found.values[b]) == pytest.approx(pearsonr(counted, fell).statistic)
+        attributed, drop = (found.details[name][b].numpy() for name in ("attributed", "score_drop"))
+        assert float(found.values[b]) == pytest.approx(pearsonr(attributed, drop).statistic)
     absolute = evaluate(small_net, images[:2], maps, "mu_fidelity_abs", **settings)
     assert torch.equal(absolute, found.values.abs())
     assert (found.values < 0).any()
@@ -90,9 +90,9 @@ def test_every_map_is_asked_the_same_questions(small_net, images):
     maps = torch.randn(images.shape, generator=torch.Generator().manual_seed(2)).double()
     measure = MuFidelity(subsets=9, cells=4)
     first, second = (measure(small_net, images, one) for one in (maps, maps.flip(0)))
-    assert torch.equal(first.details["fell"], second.details["fell"])
+    assert torch.equal(first.details["score_drop"], second.details["score_drop"])
     other = measure(small_net, images, maps, seed=1)
-    assert not torch.equal(first.details["fell"], other.details["fell"])
+    assert not torch.equal(first.details["score_drop"], other.details["score_drop"])
 
 
 def test_cells_differ_by_one_place_at_the_most():
@@ -132,7 +132,7 @@ def test_the_order_is_of_the_attribution_or_of_the_saliency():
     inputs, maps = torch.ones(1, 4).double(), torch.tensor([[-9.0, 2, 3, 4]]).double()
     signed = Deletion(score="logit", step=0.25)(row_model(), inputs, maps, target=0)
     assert signed.details["curve"].tolist() == [[10, 6, 3, 1, 0]]
-    unsigned = Deletion(score="logit", step=0.25, relevance="saliency")(
+    unsigned = Deletion(score="logit", step=0.25, reduction="abs")(
         row_model(), inputs, maps, target=0
     )
     assert unsigned.details["curve"].tolist() == [[10, 9, 5, 2, 0]]
@@ -173,14 +173,14 @@ def test_several_fills_are_reported_each_and_their_mean(small_net, images):
     maps = explain(small_net, images, "gradient").values
     names = ["black", "grey", "image_mean", "blur", "noise"]
     for measure in (MuFidelity, Deletion, Insertion):
-        together = measure(fill=names)(small_net, images, maps)
-        assert list(together.parts) == names
+        together = measure(imputer=names)(small_net, images, maps)
+        assert list(together.breakdown) == names
         for name in names:
-            alone = measure(fill=name)(small_net, images, maps)
-            assert torch.equal(together.parts[name], alone.values)
-            assert alone.parts == {}
-        assert torch.equal(together.values, torch.stack(list(together.parts.values())).mean(0))
-        assert len({tuple(part.tolist()) for part in together.parts.values()}) == 5
+            alone = measure(imputer=name)(small_net, images, maps)
+            assert torch.equal(together.breakdown[name], alone.values)
+            assert alone.breakdown == {}
+        assert torch.equal(together.values, torch.stack(list(together.breakdown.values())).mean(0))
+        assert len({tuple(part.tolist()) for part in together.breakdown.values()}) == 5
 
 
 def test_fills_by_hand(images):
@@ -207,10 +207,12 @@ def test_fills_by_hand(images):
 
 def test_a_fill_can_be_any_baseline(small_net, images):
     maps = explain(small_net, images, "gradient").values
-    given = Deletion(fill=Replacement(Constant(0.5)))(small_net, images, maps)
-    assert torch.equal(given.values, evaluate(small_net, images, maps, "deletion_auc", fill="grey"))
-    both = Deletion(fill=[Replacement(Constant(0.5)), Replacement(Constant(0.1))])
-    assert list(both(small_net, images, maps).parts) == ["Replacement", "Replacement 1"]
+    given = Deletion(imputer=Replacement(Constant(0.5)))(small_net, images, maps)
+    assert torch.equal(
+        given.values, evaluate(small_net, images, maps, "deletion_auc", imputer="grey")
+    )
+    both = Deletion(imputer=[Replacement(Constant(0.5)), Replacement(Constant(0.1))])
+    assert list(both(small_net, images, maps).breakdown) == ["Replacement", "Replacement 1"]
 
 
 @pytest.mark.parametrize("name", ["mu_fidelity", "insertion_auc", "deletion_auc"])
@@ -283,10 +285,10 @@ def test_the_deletion_curve_is_quantuss_pixel_flipping():
         ("mu_fidelity", {"subsets": 1}, "subsets to be a whole number of at least 2"),
         ("mu_fidelity", {"correlation": "kendall"}, "correlation to be one of spearman, pearson"),
         ("mu_fidelity", {"absolute": 1}, "absolute true or false, got 1"),
-        ("mu_fidelity", {"relevance": "both"}, "relevance to be one of attribution, saliency"),
-        ("mu_fidelity", {"fill": []}, "fill to be one of black, grey"),
-        ("mu_fidelity", {"fill": 3}, "fill to be one of black, grey"),
-        ("mu_fidelity", {"fill": Constant}, "got the class Constant"),
+        ("mu_fidelity", {"reduction": "both"}, "reduction to be one of sum, abs"),
+        ("mu_fidelity", {"imputer": []}, "imputer to be one of black, grey"),
+        ("mu_fidelity", {"imputer": 3}, "imputer to be one of black, grey"),
+        ("mu_fidelity", {"imputer": Constant}, "got the class Constant"),
         ("deletion_auc", {"step": 0}, "step to be a finite number above 0, got 0"),
         ("deletion_auc", {"step": float("nan")}, "step to be a finite number above 0, got nan"),
     ],
@@ -298,8 +300,8 @@ def test_wrong_settings(metric, settings, message, small_net, images):
 
 
 def test_names_that_are_not_there(small_net, images):
-    with pytest.raises(UnknownNameError, match="unknown fill 'blak'; did you mean black"):
-        evaluate(small_net, images, images, fill="blak")
+    with pytest.raises(UnknownNameError, match="unknown imputer 'blak'; did you mean black"):
+        evaluate(small_net, images, images, imputer="blak")
     with pytest.raises(UnknownNameError, match="unknown metric 'mufidelity'; did you mean"):
         evaluate(small_net, images, images, "mufidelity")
     with pytest.raises(UnknownNameError, match="setting of deletion_auc 'cells'"):

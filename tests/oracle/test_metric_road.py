@@ -61,7 +61,7 @@ def test_road_is_a_slow_replica(small_net, images):
     images = images[:3]
     relevance = torch.rand(3, 13, 11, generator=torch.Generator().manual_seed(2)).double()
     fractions, target = (0.2, 0.5, 0.9), 3
-    measure = Road(fill="smooth_inpaint", fractions=fractions)
+    measure = Road(imputer="smooth_inpaint", fractions=fractions)
     found = measure(small_net, images, relevance, target=target)
     for i, (image, one) in enumerate(zip(images, relevance, strict=True)):
         order = one.flatten().argsort(descending=True)
@@ -84,7 +84,7 @@ def test_road_is_a_slow_replica(small_net, images):
 
 def test_road_of_the_opposite_map_has_the_opposite_sign(small_net, images):
     relevance = torch.randn(8, 13, 11, generator=torch.Generator().manual_seed(2)).double()
-    settings = {"fill": "black", "fractions": (0.25, 0.5)}
+    settings = {"imputer": "black", "fractions": (0.25, 0.5)}
     there = evaluate(small_net, images, relevance, "road", **settings)
     back = evaluate(small_net, images, -relevance, "road", **settings)
     assert torch.allclose(there, -back, rtol=0, atol=1e-15)
@@ -93,7 +93,7 @@ def test_road_of_the_opposite_map_has_the_opposite_sign(small_net, images):
 def test_sensitivity_n_is_a_slow_replica(small_net, images):
     images = images[:3]
     found = explain(small_net, images, "ig", n_steps=4)
-    measure = SensitivityN(fractions=(0.1, 0.5), subsets=12, fill="grey")
+    measure = SensitivityN(fractions=(0.1, 0.5), subsets=12, imputer="grey")
     shown = measure(small_net, images, found)
     relevance = found.values.sum(1).flatten(1)
     for i in range(3):
@@ -176,14 +176,14 @@ def test_passes_are_counted(name, small_net, images):
     evaluator = Evaluator(small_net, on_pass=seen.append)
     evaluator(images[:1])
     evaluator.points_at_once(images[:1])
-    for settings in ({}, {"fill": ("black", "blur")}):
+    for settings in ({}, {"imputer": ("black", "blur")}):
         measure = metrics[name](**settings)
         seen.clear()
         found = measure(evaluator, images[:1], maps[:1])
         assert sum(seen) == measure.passes.forward
         assert measure.passes.backward == 0
-        assert list(found.parts) == list(settings.get("fill", ()))
-    assert torch.allclose(torch.stack(list(found.parts.values())).mean(0), found.values)
+        assert list(found.breakdown) == list(settings.get("imputer", ()))
+    assert torch.allclose(torch.stack(list(found.breakdown.values())).mean(0), found.values)
 
 
 def test_signals_and_tables():
@@ -194,9 +194,9 @@ def test_signals_and_tables():
         assert evaluate(model, signals, maps, name).isfinite().all()
     tables = randomise(nn.Linear(6, 3).double())
     rows, of_rows = signals[:, 0, :6], maps[:, 0, :6]
-    assert evaluate(tables, rows, of_rows, "road", fill="black").isfinite().all()
+    assert evaluate(tables, rows, of_rows, "road", imputer="black").isfinite().all()
     assert evaluate(tables, rows, of_rows, "sensitivity_n", fractions=(0.5,)).isfinite().all()
-    for name, remedy in (("road", "fill='image_mean'"), ("infidelity", "disturbance='subset'")):
+    for name, remedy in (("road", "imputer='image_mean'"), ("infidelity", "perturbation='subset'")):
         with pytest.raises(NotApplicableError, match=remedy):
             evaluate(tables, rows, of_rows, name)
 
@@ -207,7 +207,7 @@ def test_signals_and_tables():
         ("road", {"fractions": ()}),
         ("road", {"fractions": 0.5}),
         ("road", {"fractions": (0.5, 1.0)}),
-        ("road", {"fill": "nothing"}),
+        ("road", {"imputer": "nothing"}),
         ("sensitivity_n", {"subsets": 1}),
         ("sensitivity_n", {"cells": 1}),
         ("sensitivity_n", {"fractions": (0,)}),

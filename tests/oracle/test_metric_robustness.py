@@ -16,7 +16,7 @@ from unilens.errors import NotApplicableError, UnilensError, UnknownNameError
 from unilens.methods import methods
 from unilens.metrics import Attack, Noise, Robustness, metrics, perturbations
 from unilens.metrics.robustness.explainer_vjp import explainer_vjp, has_explainer_vjp
-from unilens.metrics.robustness.objectives import OBJECTIVES, Aim, slope
+from unilens.metrics.robustness.objectives import OBJECTIVES, ObjectiveSpec, slope
 
 from ..conftest import randomise
 
@@ -141,13 +141,15 @@ AFTER = torch.tensor([[[[1.0, -4.0], [0.0, 3.0]]]]).double()
 
 
 def aim(**more):
-    settings = {"relevance": "attribution", "k": 2} | more
-    return Aim(FIRST, settings["relevance"], settings["k"], [torch.Generator().manual_seed(0)])
+    settings = {"reduction": "sum", "k": 2} | more
+    return ObjectiveSpec(
+        FIRST, settings["reduction"], settings["k"], [torch.Generator().manual_seed(0)]
+    )
 
 
 def test_objectives_by_hand():
     assert float(OBJECTIVES["top_k"](aim())(AFTER)) == -(1 + 3) / 8
-    assert float(OBJECTIVES["top_k"](aim(relevance="saliency", k=0.75))(AFTER)) == -1.0
+    assert float(OBJECTIVES["top_k"](aim(reduction="abs", k=0.75))(AFTER)) == -1.0
     # Rows: mass below 2/6 -> 3/8; columns: mass on the right 3/6 -> 7/8.
     expected = (3 / 8 - 2 / 6) ** 2 + (7 / 8 - 3 / 6) ** 2
     assert float(OBJECTIVES["mass_centre"](aim())(AFTER)) == pytest.approx(expected)
@@ -287,7 +289,7 @@ def test_it_aims_at_what_it_says(small_net, images):
         attack = Attack(objective=name, k=20)
         moved[name] = attacked(small_net, images, attack, method).details["after"]
     for name in ("top_k", "mass_centre"):
-        goal = OBJECTIVES[name](Aim(first, "attribution", 20, []))
+        goal = OBJECTIVES[name](ObjectiveSpec(first, "sum", 20, []))
         reached = {other: float(goal(values).mean()) for other, values in moved.items()}
         assert max(reached, key=reached.get) == name, reached
 
@@ -298,7 +300,7 @@ def test_the_other_objectives_are_raised_more_than_by_noise(name, small_net, ima
     found = attacked(small_net, images, Attack(objective=name, k=20), method)
     noise = attacked(small_net, images, Noise(), method).details["after"]
     first = method(small_net, images, 0).values
-    goal = OBJECTIVES[name](Aim(first, "attribution", 20, own_generators(images)))
+    goal = OBJECTIVES[name](ObjectiveSpec(first, "sum", 20, own_generators(images)))
     assert bool((found.details["objective"] > goal(noise)).all())
 
 
@@ -489,13 +491,13 @@ def test_tables_and_signals(shape):
 
 
 def test_a_table_has_no_centre_of_mass(curved, table):
-    with pytest.raises(NotApplicableError, match="a table has no places"):
+    with pytest.raises(NotApplicableError, match="a table has no positions"):
         attacked(curved, table, Attack(objective="mass_centre", k=2))
 
 
 def test_settings_of_the_parts_lie_side_by_side():
     attack = metrics["attack_top_k"].settings
-    assert {"radius", "k", "beta", "iterations", "via", "relevance", "per"} <= attack.keys()
+    assert {"radius", "k", "beta", "iterations", "via", "reduction", "per"} <= attack.keys()
     assert "perturbation" not in attack
     assert "iterations" not in metrics["fgsm_top_k"].settings
     found = metrics["robustness"](perturbation="noise", similarity="lens_recall", k=7, window=5)
@@ -532,7 +534,7 @@ def test_passes_and_explanations_tell_the_truth(small_net, images):
         ("attack", {"nodes": 0}, "expected nodes"),
         ("attack", {"objective": "top"}, "expected objective to be one of top_k"),
         ("attack", {"k": 1.5}, "expected k to be a whole number"),
-        ("attack", {"relevance": "sum"}, "expected relevance"),
+        ("attack", {"reduction": "saliency"}, "expected reduction"),
         ("attack", {"beta": 0}, "expected beta"),
         ("attack", {"via": "gradcam"}, "expected via to be 'gradient'"),
         ("attack", {"bounds": (1, 0)}, "expected bounds"),
@@ -550,7 +552,7 @@ def test_bad_settings(name, settings, message):
 def test_what_does_not_fit(curved, table):
     with pytest.raises(UnilensError, match=r"within bounds.*pass the inputs' own bounds"):
         attacked(curved, table - 0.5, Noise())
-    with pytest.raises(UnilensError, match="expected k below the map's 6 places, got 1000"):
+    with pytest.raises(UnilensError, match="expected k below the map's 6 positions, got 1000"):
         attacked(curved, table, Attack(k=1000))
     with pytest.raises(NotApplicableError, match="Robustness explains again; pass method"):
         evaluate(curved, table, table, "noise_spearman")
@@ -604,8 +606,8 @@ def trained():
     ("name", "settings"),
     [("ig", {"n_steps": 15}), ("uni", {"matching_steps": 10})],
 )
-@pytest.mark.parametrize("relevance", ["attribution", "saliency"])
-def test_the_attack_beats_noise_on_a_transformer(name, settings, relevance):
+@pytest.mark.parametrize("reduction", ["sum", "abs"])
+def test_the_attack_beats_noise_on_a_transformer(name, settings, reduction):
     """The control is the mean over five draws: one draw of a dozen images is a lottery.
 
     UNI searches by ten steps, which noise upsets less than an attack; after one step, its default,
@@ -617,7 +619,7 @@ def test_the_attack_beats_noise_on_a_transformer(name, settings, relevance):
     given = method(model, images)
 
     def kept_under(change, seed=0):
-        measure = metrics[f"{change}_top_k"](k=12, relevance=relevance)
+        measure = metrics[f"{change}_top_k"](k=12, reduction=reduction)
         found = measure(model, images, given, method=method, seed=seed)
         label = model(images).argmax(-1)
         assert torch.equal(model(found.details["inputs"]).argmax(-1), label)

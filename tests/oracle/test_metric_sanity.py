@@ -12,7 +12,7 @@ from torch import nn
 from unilens import Evaluator, UnilensError, UnknownNameError, evaluate, explain, metrics
 from unilens.errors import NotApplicableError
 from unilens.methods import methods
-from unilens.metrics import PictureSimilarity, Randomisation, RandomLogit, Spearman, TopK
+from unilens.metrics import EdgeControl, Randomisation, RandomLogit, Spearman, TopK
 from unilens.metrics import metrics as registry
 from unilens.metrics.sanity.layers import evenly, layers_of, randomised
 
@@ -152,7 +152,7 @@ def test_randomisation_is_a_loop_over_changed_copies(mode, small_net, images):
                 value.data.copy_(fresh[f"{layer}.{key}"])
         theirs = gradient(other, images.clone(), maps.target).detach()
         expected = [alike(*pair) for pair in zip(maps.values, theirs, strict=True)]
-        assert found.parts[name].tolist() == pytest.approx(expected, abs=1e-9)
+        assert found.breakdown[name].tolist() == pytest.approx(expected, abs=1e-9)
         assert found.details["curve"][:, stage].tolist() == pytest.approx(expected, abs=1e-9)
     assert torch.allclose(found.values, found.details["curve"].mean(1))
     assert found.provenance["stages"] == LAYERS
@@ -165,12 +165,12 @@ def test_layers_can_be_named(small_net, images):
     maps = explain(small_net, images, "gradient").values
     cascade = Randomisation(layers=("bn1", "bn2"))
     found = cascade(small_net, images, maps, method="gradient")
-    assert list(found.parts) == ["bn2", "bn1"]
+    assert list(found.breakdown) == ["bn2", "bn1"]
     whole = Randomisation()(small_net, images, maps, method="gradient")
-    assert torch.equal(found.parts["bn1"], whole.parts["bn1"])
+    assert torch.equal(found.breakdown["bn1"], whole.breakdown["bn1"])
     blocks = nn.Sequential(small_net).eval()
     found = Randomisation(mode="independent", layers=["0"])(blocks, images, maps, method="gradient")
-    assert torch.equal(found.parts["0"].isnan(), torch.zeros(8, dtype=torch.bool))
+    assert torch.equal(found.breakdown["0"].isnan(), torch.zeros(8, dtype=torch.bool))
     with pytest.raises(UnknownNameError, match="conv3"):
         Randomisation(layers=("conv3",))(small_net, images, maps, method="gradient")
 
@@ -308,9 +308,9 @@ def test_the_pictures_are_skimages(small_net, images):
             assert found.details["picture"][i].numpy() == pytest.approx(picture, abs=1e-12)
             rows = maps[i].abs().sum(0).flatten().numpy(), picture.flatten()
             expected = stats.spearmanr(*rows).statistic
-            assert float(found.parts["signed"][i]) == pytest.approx(expected, abs=1e-9)
+            assert float(found.breakdown["signed"][i]) == pytest.approx(expected, abs=1e-9)
             assert float(found.values[i]) == pytest.approx(abs(expected), abs=1e-9)
-        assert (found.parts["signed"] < 0).any()
+        assert (found.breakdown["signed"] < 0).any()
 
 
 @pytest.mark.parametrize("name", ["edge_similarity", "grey_similarity"])
@@ -333,10 +333,10 @@ def test_the_picture_itself_is_worst(name, pictures):
 
 def test_pictures_of_one_channel_and_none(linear):
     grey = torch.rand(2, 1, 6, 5).double()
-    found = PictureSimilarity(picture="grey")(linear_of(grey), grey, grey)
+    found = EdgeControl(control="grey")(linear_of(grey), grey, grey)
     assert torch.allclose(found.values, torch.ones(2).double())
     with pytest.raises(NotApplicableError, match="expected pictures"):
-        PictureSimilarity()(linear, torch.rand(2, 2, 3).double(), torch.rand(2, 2, 3))
+        EdgeControl()(linear, torch.rand(2, 2, 3).double(), torch.rand(2, 2, 3))
 
 
 @pytest.mark.parametrize("name", [*MODES, "random_logit", "edge_similarity", "grey_similarity"])
@@ -377,10 +377,10 @@ def test_other_similarities_and_foreign_methods(small_net, images):
     by_name = evaluate(
         small_net, images, maps, MODES[0], method=saliency, target=0, similarity="top_k", k=20
     )
-    built = Randomisation(TopK("saliency", k=20))
+    built = Randomisation(TopK("abs", k=20))
     found = built(small_net, images, maps, method=gradient, target=0)
     assert torch.allclose(by_name, found.values)
-    assert registry[MODES[0]]().similarity == Spearman("saliency")
+    assert registry[MODES[0]]().similarity == Spearman("abs")
     assert registry["random_logit"]().similarity == Spearman()
 
 
@@ -394,7 +394,7 @@ def test_other_similarities_and_foreign_methods(small_net, images):
         (lambda: Randomisation(similarity="spearman"), "expected similarity to be a function"),
         (lambda: Randomisation(similarity=Spearman), "expected similarity to be a function"),
         (lambda: RandomLogit(draws=0), "expected draws to be a whole number of at least 1"),
-        (lambda: PictureSimilarity(picture="red"), "expected picture to be one of edges, grey"),
+        (lambda: EdgeControl(control="red"), "expected control to be one of edges, grey"),
     ],
 )
 def test_bad_settings(build, message):
@@ -406,7 +406,7 @@ def test_cost_and_needs(small_net, images):
     assert Randomisation(layers=7).explanations == 7
     assert Randomisation(layers=("head",)).explanations == 1
     assert RandomLogit(draws=3).explanations == 3
-    assert PictureSimilarity().explanations == 0
+    assert EdgeControl().explanations == 0
     for name in (*MODES, "random_logit"):
         assert registry[name]().needs == metrics()[name].needs == ("method",)
         with pytest.raises(NotApplicableError, match="explains again; pass method="):

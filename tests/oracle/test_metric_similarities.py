@@ -22,18 +22,18 @@ def scaled(values):
     return values / numpy.abs(values).max()
 
 
-@pytest.mark.parametrize("relevance", ["attribution", "saliency"])
+@pytest.mark.parametrize("reduction", ["sum", "abs"])
 @pytest.mark.parametrize("sigma", [1.5, 0.8])
-def test_ssim_is_that_of_scikit_image(relevance, sigma, maps):
-    found = similarities["ssim"](relevance=relevance, sigma=sigma)(*maps)
+def test_ssim_is_that_of_scikit_image(reduction, sigma, maps):
+    found = similarities["ssim"](reduction=reduction, sigma=sigma)(*maps)
     for row in range(4):
         one, two = (values[row].numpy() for values in maps)
-        if relevance == "saliency":
+        if reduction == "abs":
             one, two = numpy.abs(one), numpy.abs(two)
         expected = structural_similarity(
             scaled(one.sum(0)),
             scaled(two.sum(0)),
-            data_range=2 if relevance == "attribution" else 1,
+            data_range=2 if reduction == "sum" else 1,
             gaussian_weights=True,
             sigma=sigma,
             use_sample_covariance=False,
@@ -157,5 +157,5 @@ def test_bad_settings(name, settings, message):
 
 
 def test_maps_smaller_than_the_window():
-    with pytest.raises(UnilensError, match=r"11 places by side for sigma=1\.5.*lower sigma"):
+    with pytest.raises(UnilensError, match=r"11 positions a side for sigma=1\.5.*lower sigma"):
         StructuralSimilarity()(torch.rand(1, 1, 8, 20), torch.rand(1, 1, 8, 20))

@@ -179,8 +179,8 @@ def test_starts_that_do_not_fit_are_told_by_their_own_name():
 def test_the_metric_says_what_a_random_map_scores(net, digits):
     metric = metrics["tangent_alignment"]()
     found = metric(net, digits, torch.randn(digits.shape, dtype=torch.float64))
-    assert torch.allclose(found.parts["random"], (found.parts["rank"] / 36).sqrt())
-    assert torch.allclose(found.parts["ratio"], found.values / found.parts["random"])
+    assert torch.allclose(found.breakdown["random"], (found.breakdown["rank"] / 36).sqrt())
+    assert torch.allclose(found.breakdown["ratio"], found.values / found.breakdown["random"])
     space = spaces_at(Transformations(), digits)
     tangent = metric(net, digits, space.basis[:, :, 1].reshape(digits.shape))
     assert torch.allclose(tangent.values, torch.ones(3, dtype=torch.float64))

@@ -171,8 +171,8 @@ def test_a_run_does_not_go_on_with_another_plan(other, key):
             ["uni", "ig:baseline=blur,sigma=10", "gradient"],
         ),
         (
-            ["mu_fidelity:fill=[black,blur],cells=7,road"],
-            ["mu_fidelity:fill=[black,blur],cells=7", "road"],
+            ["mu_fidelity:imputer=[black,blur],cells=7,road"],
+            ["mu_fidelity:imputer=[black,blur],cells=7", "road"],
         ),
         (["a, b ,"], ["a", "b"]),
     ],

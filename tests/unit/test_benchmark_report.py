@@ -293,7 +293,7 @@ def test_remarks_name_what_is_missing(make_run):
         "5 images are few",
         "noise_spearman",
         "weights at all",
-        "One fill each: insertion_auc.",
+        "One imputer each: insertion_auc.",
         "2 rows failed",
     ):
         assert words in said
@@ -303,7 +303,7 @@ def test_remarks_name_what_is_missing(make_run):
                 "fgsm_top_k",
                 "noise_top_k",
                 "random_logit",
-                "insertion_auc:fill=[black,blur]",
+                "insertion_auc:imputer=[black,blur]",
             ]
         }
     )
@@ -462,7 +462,7 @@ def test_a_plan_as_toml_is_the_plan():
     plan = make_plan(
         {
             "methods": ["uni", "ig:baseline=blur"],
-            "metrics": ["mu_fidelity:fill=[black,blur],cells=7", "stability"],
+            "metrics": ["mu_fidelity:imputer=[black,blur],cells=7", "stability"],
             "settings": {"n_steps": 15, "score": "logit"},
             "data": {
                 "source": 'a "quoted" ü\\path',

@@ -14,7 +14,6 @@ from unilens.methods import methods
 from unilens.metrics import (
     Deletion,
     Infidelity,
-    InformationCurve,
     Inpaint,
     MetricCache,
     MuFidelity,
@@ -29,13 +28,18 @@ from unilens.metrics.faithfulness.perturbations import PerturbedPoints
 from unilens.metrics.path import baseline_quality
 
 from ..contract.test_methods import POINTS, Counting, taken
-from ..contract.test_metrics import NEEDED, TO_ROUNDING, Distance, against, mask_of, same
+from ..contract.test_metrics import NEEDED, TO_ROUNDING, Distance, mask_of, same
 
 FEW = {"subsets": 20, "cells": 4}
 
 
+def against(outputs, target):
+    """A score that is higher at inputs of noise than at a flat picture, as images' own are."""
+    return -outputs.gather(1, target.unsqueeze(1))[:, 0]
+
+
 def dimmed(subject, samples):
-    """A disturbance that depends on how many samples there are."""
+    """A perturbation that depends on how many samples there are."""
 
     def drawn(block):
         shares = torch.tensor([number / samples for number in block]).view(-1, 1, 1, 1, 1)
@@ -47,22 +51,22 @@ def dimmed(subject, samples):
 
 VARIANTS = [
     *((name, NEEDED.get(name, {})) for name in metrics),
-    ("mu_fidelity", {**FEW, "relevance": "saliency"}),
-    ("mu_fidelity", {**FEW, "correlation": "pearson", "fill": ["black", "blur"]}),
+    ("mu_fidelity", {**FEW, "reduction": "abs"}),
+    ("mu_fidelity", {**FEW, "correlation": "pearson", "imputer": ["black", "blur"]}),
     ("mu_fidelity", {**FEW, "score": "logit"}),
     ("mu_fidelity", {**FEW, "fraction": 0.3}),
     ("mu_fidelity", {**FEW, "subsets": 21}),
     ("mu_fidelity", {**FEW, "cells": 3}),
-    ("mu_fidelity", {**FEW, "fill": "inpaint"}),
+    ("mu_fidelity", {**FEW, "imputer": "inpaint"}),
     ("infidelity", {"score": "logit"}),
-    ("infidelity", {"disturbance": "subset"}),
-    ("infidelity", {"disturbance": dimmed, "samples": 99}),
-    ("infidelity", {"disturbance": dimmed}),
-    ("infidelity", {"disturbance": "gaussian"}),
-    ("infidelity", {"disturbance": "gaussian", "scaled": True}),
-    ("infidelity", {"disturbance": "square", "fill": ["black", "grey"]}),
-    ("infidelity", {"disturbance": "square", "units": "gradient", "score": "logit"}),
-    ("infidelity", {"disturbance": "subset", "fill": "noise", "samples": 99}),
+    ("infidelity", {"perturbation": "subset"}),
+    ("infidelity", {"perturbation": dimmed, "samples": 99}),
+    ("infidelity", {"perturbation": dimmed}),
+    ("infidelity", {"perturbation": "gaussian"}),
+    ("infidelity", {"perturbation": "gaussian", "scaled": True}),
+    ("infidelity", {"perturbation": "square", "imputer": ["black", "grey"]}),
+    ("infidelity", {"perturbation": "square", "units": "gradient", "score": "logit"}),
+    ("infidelity", {"perturbation": "subset", "imputer": "noise", "samples": 99}),
     ("monotonicity", {"baseline": "black"}),
     ("path_curvature", {"baseline": "black"}),
     ("path_curvature", {"baseline": "blur", "n_steps": 9}),
@@ -71,8 +75,6 @@ VARIANTS = [
     ("robustness", {"perturbation": "noise", "similarity": "ssim"}),
     ("robustness", {"perturbation": "noise", "radius": 0.1}),
     ("robustness", {"perturbation": "fgsm", "objective": "random"}),
-    ("sic_auc", {"score": against, "relevance": "saliency"}),
-    ("sic_auc", {"score": against, "shown": 0.1}),
 ]
 
 
@@ -108,8 +110,8 @@ def test_nothing_changes(small_net, few, monkeypatch):
                 metrics[name](**settings)(evaluator, few, attribution, **given, **more)
                 for more in ({"cache": cache}, {})
             )
-            found = {"values": with_memo.values, **with_memo.parts, **with_memo.details}
-            expected = {"values": alone.values, **alone.parts, **alone.details}
+            found = {"values": with_memo.values, **with_memo.breakdown, **with_memo.details}
+            expected = {"values": alone.values, **alone.breakdown, **alone.details}
             assert found.keys() == expected.keys()
             differ += [
                 (turn, name, settings, key)
@@ -129,7 +131,7 @@ def test_nothing_changes(small_net, few, monkeypatch):
             MuFidelity(**FEW),
             [
                 MuFidelity(**FEW, absolute=True),
-                MuFidelity(**FEW, correlation="pearson", relevance="saliency"),
+                MuFidelity(**FEW, correlation="pearson", reduction="abs"),
             ],
         ),
         (
@@ -198,15 +200,6 @@ def test_a_pair_explains_once(counted, few, first, second, calls):
     assert calls, "another method"
 
 
-def test_information_curves_look_once(counted, few):
-    cache = MetricCache(counted, few)
-    for score, passes in ((against, 3 * 16), ("probability", 0)):
-        metric = InformationCurve(score=score)
-        assert forward_passes(lambda one=metric: one(counted, few, few, cache=cache)) == passes
-    saliency = InformationCurve(relevance="saliency", shown=0.1)
-    assert forward_passes(lambda: saliency(counted, few, few, cache=cache)) == 3 * 15
-
-
 class Doubled(MuFidelity):
     """Another class may ask other questions."""
 
@@ -217,10 +210,10 @@ class Doubled(MuFidelity):
         ({}, {"target": 1}),
         ({}, {"target": [0, 0, 1]}),
         ({}, {"seed": 1}),
-        ({"fill": "grey"}, {}),
-        ({"fill": Replacement(Constant(0.25))}, {}),
-        ({"fill": Inpaint(noise=0.0)}, {}),
-        ({"fill": lambda subject: lambda kept: kept[:, :, None] * subject.inputs}, {}),
+        ({"imputer": "grey"}, {}),
+        ({"imputer": Replacement(Constant(0.25))}, {}),
+        ({"imputer": Inpaint(noise=0.0)}, {}),
+        ({"imputer": lambda subject: lambda kept: kept[:, :, None] * subject.inputs}, {}),
         ({"subsets": 21}, {}),
         ({"cells": 5}, {}),
         ({"fraction": 0.3}, {}),
@@ -242,16 +235,16 @@ def test_other_questions_are_asked_anew(counted, few, settings, arguments):
 def test_fills_are_built_once_for_all_maps_and_metrics(counted, few):
     calls = []
 
-    def fill(subject):
+    def imputer(subject):
         calls.append(subject)
         return lambda kept: kept[:, :, None] * subject.inputs
 
     cache = MetricCache(counted, few)
     for values in (few, few.flip(0)):
-        Deletion(fill=fill)(counted, few, values, cache=cache)
-        MuFidelity(**FEW, fill=fill)(counted, few, values, cache=cache)
+        Deletion(imputer=imputer)(counted, few, values, cache=cache)
+        MuFidelity(**FEW, imputer=imputer)(counted, few, values, cache=cache)
     assert len(calls) == 1
-    Deletion(fill=fill)(counted, few, few, cache=cache, seed=1)
+    Deletion(imputer=imputer)(counted, few, few, cache=cache, seed=1)
     assert len(calls) == 2
 
 
@@ -280,13 +273,13 @@ def test_others_are_refused(small_net, few):
 def test_what_has_failed_is_tried_again(counted, few):
     cache, calls = MetricCache(counted, few), []
 
-    def fill(subject):
+    def imputer(subject):
         calls.append(1)
         raise UnilensError("not yet")
 
     for _ in range(2):
         with pytest.raises(UnilensError, match="not yet"):
-            Deletion(fill=fill)(counted, few, few, cache=cache)
+            Deletion(imputer=imputer)(counted, few, few, cache=cache)
     assert len(calls) == 2
 
 
@@ -334,7 +327,7 @@ def held(thing, beside):
 
 def test_memory_does_not_grow_with_the_maps(counted, few):
     cache, after = MetricCache(counted, few), []
-    names = ("fgsm_top_k", "noise_spearman", "fgsm_label_spearman", "max_sensitivity", "sic_auc")
+    names = ("fgsm_top_k", "noise_spearman", "fgsm_label_spearman", "max_sensitivity")
     asked = [(name, NEEDED.get(name, {})) for name in (*names, "mu_fidelity", "infidelity", "road")]
     for first in range(3):
         values = few.roll(first, -1)

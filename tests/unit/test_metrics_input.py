@@ -8,7 +8,7 @@ from torch import nn
 from unilens import Evaluator, UnilensError, evaluate, explain
 from unilens.methods import methods
 from unilens.metrics import Measurement, Metric, MetricCard, metrics
-from unilens.metrics.maps import check_map, check_mask, relevance_of
+from unilens.metrics.maps import check_map, check_mask, reduce_channels
 from unilens.metrics.similarities import Spearman, TopK
 
 
@@ -30,18 +30,18 @@ def test_maps_of_places_are_spread_over_the_channels(images):
     for given in (grid, grid.unsqueeze(1)):
         values = check_map(given, images)
         assert values.shape == images.shape
-        assert torch.allclose(relevance_of(values, "attribution"), grid, rtol=0, atol=1e-15)
+        assert torch.allclose(reduce_channels(values, "sum"), grid, rtol=0, atol=1e-15)
     negative = check_map(-grid, images)
-    assert torch.allclose(relevance_of(negative, "saliency"), grid, rtol=0, atol=1e-15)
+    assert torch.allclose(reduce_channels(negative, "abs"), grid, rtol=0, atol=1e-15)
 
 
-def test_relevance_by_hand():
+def test_reduction_by_hand():
     values = torch.tensor([[[[1.0, -2.0]], [[-3.0, -4.0]], [[5.0, 6.0]]]])
-    assert relevance_of(values, "attribution").tolist() == [[[3, 0]]]
-    assert relevance_of(values, "saliency").tolist() == [[[9, 12]]]
+    assert reduce_channels(values, "sum").tolist() == [[[3, 0]]]
+    assert reduce_channels(values, "abs").tolist() == [[[9, 12]]]
     rows = torch.tensor([[1.0, -2.0]])
-    assert relevance_of(rows, "saliency").tolist() == [[1, 2]]
-    assert relevance_of(rows, "attribution").dtype == torch.float64
+    assert reduce_channels(rows, "abs").tolist() == [[1, 2]]
+    assert reduce_channels(rows, "sum").dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_similarities_by_hand():
     assert float(TopK(k=2)(tied, tied)) == 1
     assert float(TopK(k=2)(tied, first)) == pytest.approx((1 + 0.25) / 2)
     assert float(TopK(k=2)(first, -first)) == 0
-    assert float(TopK(k=2, relevance="saliency")(first, -first)) == 1
+    assert float(TopK(k=2, reduction="abs")(first, -first)) == 1
 
 
 def test_per_channel_and_per_pixel_differ():
@@ -207,7 +207,7 @@ def test_per_channel_and_per_pixel_differ():
         ({"k": 0}, "k to be a finite number above 0, got 0"),
         ({"k": 2.5}, "k to be a whole number, or a fraction below 1, got 2.5"),
         ({"per": "row"}, "per to be one of pixel, channel, got 'row'"),
-        ({"relevance": "x"}, "relevance to be one of attribution, saliency"),
+        ({"reduction": "x"}, "reduction to be one of sum, abs"),
     ],
 )
 def test_wrong_settings_of_similarities(settings, message):
@@ -215,8 +215,8 @@ def test_wrong_settings_of_similarities(settings, message):
         TopK(**settings)
 
 
-def test_more_places_than_there_are():
-    with pytest.raises(UnilensError, match="expected k below the map's 6 places, got 1000"):
+def test_top_k_above_the_number_of_positions():
+    with pytest.raises(UnilensError, match="expected k below the map's 6 positions, got 1000"):
         TopK(k=1000)(torch.rand(1, 1, 2, 3), torch.rand(1, 1, 2, 3))
 
 

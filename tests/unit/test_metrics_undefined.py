@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from unilens import UnilensError, evaluate, explain
-from unilens.errors import NotApplicableError
 from unilens.methods import methods
 from unilens.metrics import corruptions, metrics
 
@@ -38,13 +37,13 @@ def test_the_noise_that_fills_is_not_the_noise_that_was_the_baseline(small_net, 
     attribution = explain(small_net, images, "ig", baseline="uniform_noise", n_steps=3)
     points = queue.SimpleQueue()  # what a hook adds to a list is put back
     small_net.register_forward_pre_hook(lambda module, given: points.put(given[0].detach().clone()))
-    evaluate(small_net, images, attribution, "deletion_auc", fill="noise")
+    evaluate(small_net, images, attribution, "deletion_auc", imputer="noise")
     seen = [points.get() for _ in range(points.qsize())]
     distance = [
         float((torch.cat(seen).detach() - baseline).abs().flatten(1).amax(1).min())
         for baseline in attribution.baseline
     ]
-    assert min(distance) > 0.5  # the last point of the curve is the fill itself
+    assert min(distance) > 0.5  # the last point of the curve is the imputed input itself
 
 
 @pytest.mark.parametrize("name", ["max_sensitivity", "mean_sensitivity", "local_lipschitz"])
@@ -81,7 +80,7 @@ ROUNDED = ["insertion_auc", "deletion_auc", "mu_fidelity", "sensitivity_n", "roa
 @pytest.mark.parametrize("name", ROUNDED)
 def test_rounding_is_no_change_of_the_score(name, images):
     inputs = images.float() + 0.1
-    settings = {"fill": "grey", **({"cells": 4} if name == "mu_fidelity" else {})}
+    settings = {"imputer": "grey", **({"cells": 4} if name == "mu_fidelity" else {})}
     found = evaluate(Rounding().eval(), inputs, torch.rand_like(inputs), name, **settings)
     assert found.isnan().all()
 
@@ -166,9 +165,3 @@ def test_methods_that_are_not_built(method, small_net, images):
 def test_strengths_that_no_picture_survives(name, strength, message, images):
     with pytest.raises(UnilensError, match=message):
         corruptions[name]()(images, strength, [torch.Generator() for _ in images])
-
-
-def test_information_curves_of_a_table_are_refused_before_anything_else(linear):
-    rows = torch.rand(3, 6).double()
-    with pytest.raises(NotApplicableError, match=r"got \(3, 6\); information curves count"):
-        evaluate(nn.Linear(6, 3).double().eval(), rows, rows, "sic_auc")

@@ -295,7 +295,7 @@ def _said(found: Measurement) -> Row:
     return {
         "value": value if math.isfinite(value) else None,
         "status": OK if math.isfinite(value) else UNDEFINED,
-        "parts": [(name, float(values[0])) for name, values in sorted(found.parts.items())],
+        "parts": [(name, float(values[0])) for name, values in sorted(found.breakdown.items())],
         "curves": [
             (name, values[0].double().tolist())
             for name, values in sorted(found.details.items())

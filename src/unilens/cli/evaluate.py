@@ -45,7 +45,7 @@ def evaluate(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="See `list metrics`. Settings can follow: mu_fidelity:fill=[black,blur],cells=7."
+            help="See `list metrics`. Settings can follow: mu_fidelity:imputer=[black,blur]."
         ),
     ] = None,
     mask: Annotated[
@@ -179,7 +179,9 @@ def _as_data(measurement: Measurement) -> dict[str, Any]:
     """Return a measurement of one input as plain data."""
     return {
         "value": records.number(measurement.values[0]),
-        "parts": {name: records.number(values[0]) for name, values in measurement.parts.items()},
+        "breakdown": {
+            name: records.number(values[0]) for name, values in measurement.breakdown.items()
+        },
         "details": {
             name: records.numbers(values[0])
             for name, values in measurement.details.items()

@@ -32,7 +32,7 @@ _REGISTRIES: dict[str, Mapping[str, Any]] = {
     "paths": paths,
     "weightings": weightings,
     "metrics": metrics,
-    "fills": imputers,
+    "imputers": imputers,
     "similarities": similarities,
     "corruptions": corruptions,
     "models": models,

@@ -20,13 +20,12 @@ from .faithfulness.perturbations import (
 from .faithfulness.removal import Deletion, Insertion, MuFidelity
 from .faithfulness.road import Road, SensitivityN
 from .faithfulness.infidelity import Infidelity
-from .faithfulness.information import InformationCurve, accuracy
 from .robustness.perturbations import (
-    Corrupted,
+    CorruptionPerturbation,
     LabelAttack,
     Noise,
     Perturbation,
-    Perturbed,
+    PerturbedInputs,
     perturbations,
 )
 from .robustness.attack import Attack, FastAttack
@@ -35,7 +34,7 @@ from .robustness.sensitivity import LocalLipschitz, MaxSensitivity, MeanSensitiv
 from .path.measures import CompletenessGap, ConfidenceChange, Monotonicity, PathCurvature, Stability
 from .path.baseline_quality import Lpips, TopEigenvalue
 from .sanity.randomisation import RandomLogit, Randomisation
-from .sanity.edges import PictureSimilarity
+from .sanity.edges import EdgeControl
 from .robustness.consistency import Consistency
 from .alignment import TangentAlignment
 from .localisation import PointingGame, RelevanceMass, RelevanceRank
@@ -45,16 +44,16 @@ __all__ = [
     "CompletenessGap",
     "ConfidenceChange",
     "Consistency",
-    "Corrupted",
     "Corruption",
+    "CorruptionPerturbation",
     "Deletion",
+    "EdgeControl",
     "EvalContext",
     "FastAttack",
     "Gaussian",
     "Imputer",
     "Infidelity",
     "InfidelityPerturbation",
-    "InformationCurve",
     "Inpaint",
     "Insertion",
     "LabelAttack",
@@ -72,8 +71,7 @@ __all__ = [
     "Noise",
     "PathCurvature",
     "Perturbation",
-    "Perturbed",
-    "PictureSimilarity",
+    "PerturbedInputs",
     "PointingGame",
     "RandomLogit",
     "Randomisation",
@@ -92,7 +90,6 @@ __all__ = [
     "TangentAlignment",
     "TopEigenvalue",
     "TopK",
-    "accuracy",
     "corruptions",
     "evaluate",
     "imputers",

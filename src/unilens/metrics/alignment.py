@@ -17,10 +17,10 @@ from .measurement import Measurement, MetricCard
 class TangentAlignment(Metric):
     """Say how much of the map lies in the tangent space of the data's manifold at the input.
 
-    mu = |P v| / |v|, P the projection onto the tangent space. The parts: `random`, what a random
-    map scores, sqrt(k / d) with k the tangent space's rank and d the input's values; `ratio`, mu
-    over it; `rank`, k. NaN where the map is 0 or where there is no tangent direction. It says
-    nothing of the model: a map can be tangential and wrong.
+    mu = |P v| / |v|, P the projection onto the tangent space. The breakdown: `random`, what a
+    random map scores, sqrt(k / d) with k the tangent space's rank and d the input's values;
+    `ratio`, mu over it; `rank`, k. NaN where the map is 0 or where there is no tangent direction.
+    It says nothing of the model: a map can be tangential and wrong.
 
     Args:
         manifold: "transformations", which needs no data; a file of `unilens manifold fit`;
@@ -41,8 +41,8 @@ class TangentAlignment(Metric):
             ("tangent spaces", manifold), lambda: spaces_at(manifold, context.inputs)
         )
         content, random = space.content(context.values), space.random_level
-        parts = {"random": random, "ratio": content / random, "rank": to_float64(space.rank)}
-        return Measurement(content, parts)
+        breakdown = {"random": random, "ratio": content / random, "rank": to_float64(space.rank)}
+        return Measurement(content, breakdown)
 
 
 metrics.add(

@@ -35,7 +35,7 @@ from .cache import MetricCache
 from .context import EvalContext, MapFunction, method_of_rows
 from .maps import check_map, check_mask
 from .measurement import Measurement
-from .multi_input import MapsOfParts, measure_parts
+from .multi_input import MultiInputMaps, measure_multi_input
 
 
 class Metric(Settings, ABC):
@@ -58,13 +58,13 @@ class Metric(Settings, ABC):
 
     @abstractmethod
     def _measure(self, context: EvalContext) -> Measurement:
-        """Return values, parts and details; the provenance is added."""
+        """Return values, breakdown and details; the provenance is added."""
 
     def __call__(
         self,
         model: nn.Module | Evaluator,
         inputs: Tensor | MultiInputs,
-        attribution: Attribution | Tensor | MapsOfParts,
+        attribution: Attribution | Tensor | MultiInputMaps,
         *,
         method: str | Explainer | MapFunction | None = None,
         target: Target = None,
@@ -79,15 +79,20 @@ class Metric(Settings, ABC):
         other metrics is not computed again.
 
         Returns:
-            The values with their parts, details and provenance.
+            The values with their breakdown, details and provenance.
         """
         began, seed = time.perf_counter(), check_seed(seed)
         if isinstance(inputs, (Mapping, tuple)):
             refuse_channels_setting(channels)
             named = method if isinstance(method, str) or hasattr(method, "passes") else None
-            return measure_parts(
-                lambda part, values, maps, aim, rows: self(
-                    part, values, maps, method=method_of_rows(named, rows), target=aim, seed=seed
+            return measure_multi_input(
+                lambda packed, values, maps, target, rows: self(
+                    packed,
+                    values,
+                    maps,
+                    method=method_of_rows(named, rows),
+                    target=target,
+                    seed=seed,
                 ),
                 model,
                 inputs,
@@ -145,7 +150,7 @@ class Metric(Settings, ABC):
         }
         return Measurement(
             _only(finite, found.values),
-            {name: _only(finite, part) for name, part in found.parts.items()},
+            {name: _only(finite, value) for name, value in found.breakdown.items()},
             found.details,
             {**made, **found.provenance},
         )
@@ -156,7 +161,7 @@ class Metric(Settings, ABC):
         axes: Axes,
         model: nn.Module | Evaluator,
         inputs: Tensor,
-        attribution: Attribution | Tensor | MapsOfParts,
+        attribution: Attribution | Tensor | MultiInputMaps,
         method: Any,
         target: Target,
         mask: Tensor | None,
@@ -185,7 +190,7 @@ class Metric(Settings, ABC):
         }
         described = None if method is None else describe(method)
         made = {**found.provenance, "method": described, "channels": str(axes)}
-        return Measurement(found.values, found.parts, details, made)
+        return Measurement(found.values, found.breakdown, details, made)
 
     def _check(self, context: EvalContext) -> None:
         """Raise where something is missing that the metric needs beside the map."""
@@ -213,7 +218,7 @@ metrics: Registry[Metric] = Registry("metric")
 def evaluate(
     model: nn.Module | Evaluator,
     inputs: Tensor | MultiInputs,
-    attribution: Attribution | Tensor | MapsOfParts,
+    attribution: Attribution | Tensor | MultiInputMaps,
     metric: str = "mu_fidelity",
     *,
     method: str | Explainer | MapFunction | None = None,
@@ -229,7 +234,7 @@ def evaluate(
     Args:
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
         inputs: `(B, *S)`, floating point; several as a mapping or a tuple, as for
-            `unilens.explain`, are judged over all parts together, every value a feature. Inputs,
+            `unilens.explain`, are judged together, every value a feature. Inputs,
             maps and masks may be arrays of other libraries, as there.
         attribution: what `unilens.explain` gave, or maps `(B, *S)`; a map of pixels `(B, H, W)` or
             `(B, 1, H, W)` will do for images `(B, C, H, W)`.
@@ -238,14 +243,14 @@ def evaluate(
             settings, or a function from model, inputs and target to maps.
         target: the classes that the maps explain; None for the attribution's own, or for the
             predicted ones.
-        mask: where the object is, for metrics of localisation: `(B, *places)`, true inside, or
+        mask: where the object is, for metrics of localisation: `(B, *spatial)`, true inside, or
             boxes `(B, 4)` as left, top, right, bottom in pixels.
         seed: of everything random.
         outputs: what the model's outputs are, a name in `unilens.outputs.OUTPUTS`; None for what
             the attribution says, or to find out.
         channels: which axis of inputs and maps holds the channels; see `unilens.explain`. "auto"
             takes what the attribution's provenance says, where it says something.
-        **settings: of the metric, by name: `fill="blur"`, `relevance="saliency"`.
+        **settings: of the metric, by name: `imputer="blur"`, `reduction="abs"`.
 
     Returns:
         `(B,)` in float64, one number per input; NaN where the metric is undefined.
@@ -291,7 +296,7 @@ def _axes_for(
 
 
 def _maps_to_first(attribution: Any, inputs: Tensor, axes: Axes) -> Any:
-    """Return maps channels first; maps of places stay, as any that do not fit."""
+    """Return maps channels first; maps without channels stay, as any that do not fit."""
     if isinstance(attribution, Attribution):
         fits = attribution.values.shape == inputs.shape
         attribution = to_first(attribution, axes) if fits else attribution

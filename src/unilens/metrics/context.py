@@ -22,7 +22,7 @@ from ..explainer import (
 )
 from ..scores import Score
 from .cache import MetricCache
-from .maps import check_map, relevance_of
+from .maps import check_map, reduce_channels
 
 T = TypeVar("T")
 MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -42,7 +42,7 @@ class EvalContext:
         seed: of everything random; what is drawn for an input depends on it and the input alone.
         attribution: the maps with all that is known of them, where they are unilens's own.
         method: what makes the maps, where it was given.
-        mask: `(B, *places)`, true where the object is, where it was given.
+        mask: `(B, *spatial)`, true where the object is, where it was given.
         cache: what was found out for other maps and by other metrics, where one is kept.
     """
 
@@ -57,13 +57,13 @@ class EvalContext:
     mask: Tensor | None = None
     cache: MetricCache | None = None
 
-    def relevance(self, relevance: str) -> Tensor:
-        """Return what each place counts `(B, *places)`; see `unilens.metrics.maps.relevance_of`."""
-        return relevance_of(self.values, relevance)
+    def reduce_channels(self, reduction: str) -> Tensor:
+        """Return the maps without channels `(B, *spatial)`; see `maps.reduce_channels`."""
+        return reduce_channels(self.values, reduction)
 
     @property
-    def places(self) -> torch.Size:
-        """The shape of the places of one input: pixels, samples of a signal, features."""
+    def spatial_shape(self) -> torch.Size:
+        """The spatial shape of one input: its pixels, samples of a signal, or features."""
         return spatial_shape_of(self.inputs.shape[1:])
 
     @property

@@ -16,7 +16,7 @@ from .._validation.settings import check_number
 from ..errors import NotApplicableError, require
 from .base import Metric, metrics
 from .context import EvalContext
-from .maps import check_relevance, constant
+from .maps import check_reduction, constant
 from .measurement import Measurement, MetricCard
 from .similarities import top_shares
 
@@ -26,16 +26,16 @@ class Localisation(Metric):
     """What metrics of localisation share: the mask, and where there is no question.
 
     NaN where the mask is empty or full, and where the map is constant. `details` has `chance`, what
-    a map in random order gets on average: the share of the places that are inside.
+    a map in random order gets on average: the share of the positions that are inside.
 
     Args:
-        relevance: "attribution", values summed over channels, or "saliency", absolute values.
+        reduction: "sum", values summed over channels, or "abs", sums of absolute values.
     """
 
-    relevance: str = "attribution"
+    reduction: str = "sum"
 
     def __post_init__(self) -> None:
-        check_relevance(self.relevance)
+        check_reduction(self.reduction)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -44,36 +44,36 @@ class Localisation(Metric):
 
     def _measure(self, context: EvalContext) -> Measurement:
         assert context.mask is not None
-        relevance, mask = context.relevance(self.relevance), self._inside(context.mask)
+        relevance, mask = context.reduce_channels(self.reduction), self._inside(context.mask)
         inside = mask.flatten(1).sum(1)
-        chance = to_float64(inside) / context.places.numel()
+        chance = to_float64(inside) / context.spatial_shape.numel()
         undefined = (chance == 0) | (chance == 1) | constant(relevance)
         rows = zip(relevance.flatten(1), mask.flatten(1), strict=True)
         nothing = relevance.new_full((), torch.nan)
         values = [
-            nothing if skip else self._of_one(values, within)
+            nothing if skip else self._value_of_map(values, within)
             for skip, (values, within) in zip(undefined.tolist(), rows, strict=True)
         ]
         return Measurement(torch.stack(values), details={"chance": chance})
 
     def _inside(self, mask: Tensor) -> Tensor:
-        """Return where the map should lie `(B, *places)`."""
+        """Return where the map should lie `(B, *spatial)`."""
         return mask
 
     @abstractmethod
-    def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
+    def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         """Return the value `()` of one map `(n,)` that is not constant."""
 
 
 @dataclass(frozen=True)
 class PointingGame(Localisation):
-    """Ask whether the strongest place lies inside the mask: 1 or 0.
+    """Ask whether the strongest position lies inside the mask: 1 or 0.
 
-    1[ argmax_i A_i in M ]. Where several places tie for the strongest, the value is the share of
+    1[ argmax_i A_i in M ]. Where several positions tie for the strongest, the value is the share of
     them that lies inside: Quantus counts a hit if any does, which a map of two values profits from.
 
     Args:
-        relevance: see `Localisation`.
+        reduction: see `Localisation`.
         tolerance: how far outside, in pixels (samples of a signal), is near enough. The mask grows
             by it in every direction; the paper takes 15 for photographs.
 
@@ -99,7 +99,7 @@ class PointingGame(Localisation):
     def _inside(self, mask: Tensor) -> Tensor:
         return grown(mask, self.tolerance)
 
-    def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
+    def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         strongest = relevance == relevance.max()
         return to_float64(strongest & inside).sum() / strongest.sum()
 
@@ -112,38 +112,38 @@ class RelevanceMass(Localisation):
     count nothing: in a sum with them the share could be any number.
 
     Args:
-        relevance: see `Localisation`.
+        reduction: see `Localisation`.
 
     References:
         Arras et al. 2022, arXiv 2003.07258 (relevance mass accuracy).
     """
 
-    def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
+    def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         positive = relevance.clamp(min=0)
         return (positive * inside).sum() / positive.sum()
 
 
 @dataclass(frozen=True)
 class RelevanceRank(Localisation):
-    """Return the share of the K strongest places that lies inside the mask, K its size.
+    """Return the share of the K strongest positions that lies inside the mask, K its size.
 
-    |top_K(A) and M| / K, K = |M|. Where places tie for the last of the K, each counts with its
+    |top_K(A) and M| / K, K = |M|. Where positions tie for the last of the K, each counts with its
     share: the order in memory decides nothing.
 
     Args:
-        relevance: see `Localisation`.
+        reduction: see `Localisation`.
 
     References:
         Arras et al. 2022, arXiv 2003.07258 (relevance rank accuracy).
     """
 
-    def _of_one(self, relevance: Tensor, inside: Tensor) -> Tensor:
+    def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         size = int(inside.sum())
         return (top_shares(relevance.unsqueeze(0), size)[0] * inside).sum() / size
 
 
 def grown(mask: Tensor, distance: float) -> Tensor:
-    """Return the places `(B, *places)` at most so far from a place that is inside."""
+    """Return the positions `(B, *spatial)` at most so far from a position that is inside."""
     grid, reach = mask.shape[1:], min(math.floor(distance), max(mask.shape[1:]))
     around = pad(mask, (reach,) * 2 * len(grid))
     near = mask.clone()
@@ -158,12 +158,12 @@ _ARRAS = "Arras et al. 2022, arXiv 2003.07258"
 for _name, _summary, _reference, _build in (
     (
         "pointing_game",
-        "whether the strongest place lies inside the mask",
+        "whether the strongest position lies inside the mask",
         "Zhang et al. 2016, arXiv 1608.00507",
         PointingGame,
     ),
     ("relevance_mass", "share of the positive relevance inside the mask", _ARRAS, RelevanceMass),
-    ("relevance_rank", "share of the strongest places inside the mask", _ARRAS, RelevanceRank),
+    ("relevance_rank", "share of the strongest positions inside the mask", _ARRAS, RelevanceRank),
 ):
     metrics.add(
         MetricCard(_name, "localisation", _summary, _reference, bounds=(0, 1), needs=("mask",)),

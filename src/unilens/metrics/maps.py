@@ -1,4 +1,4 @@
-"""Maps as metrics read them: what each place counts, and in which order."""
+"""Maps as metrics read them: checked, without channels, and ranked."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .._validation.arrays import to_tensor
 from .._validation.settings import check_choice
 from ..errors import UnilensError, require
 
-RELEVANCE = ("attribution", "saliency")
-"""attribution: values summed over channels, with their sign; saliency: their absolute values."""
+REDUCTIONS = ("sum", "abs")
+"""sum: values summed over channels, with their sign; abs: their absolute values, summed."""
 
 
 def check_map(values: object, inputs: Tensor) -> Tensor:
-    """Return maps as `(B, *S)`, detached; a map of places is spread evenly over the channels."""
+    """Return maps as `(B, *S)`, detached; a map without channels is divided evenly among them."""
     values = to_tensor("maps", values)
     if not isinstance(values, Tensor):
         raise UnilensError(
@@ -37,7 +37,7 @@ def check_map(values: object, inputs: Tensor) -> Tensor:
 
 
 def check_mask(mask: object, inputs: Tensor) -> Tensor:
-    """Return where the object is `(B, *places)`, from a mask or from boxes `(B, 4)` in pixels."""
+    """Return where the object is `(B, *spatial)`, from a mask or from boxes `(B, 4)` in pixels."""
     mask = to_tensor("mask", mask)
     grid, count = spatial_shape_of(inputs.shape[1:]), len(inputs)
     if isinstance(mask, Tensor):
@@ -71,24 +71,24 @@ def _inside(boxes: Tensor, grid: torch.Size) -> Tensor:
     return (columns >= left) & (columns < right) & (rows >= top) & (rows < bottom)
 
 
-def check_relevance(relevance: object) -> None:
-    """Raise unless it is one of `RELEVANCE`."""
-    check_choice("relevance", relevance, RELEVANCE)
+def check_reduction(reduction: object) -> None:
+    """Raise unless it is one of `REDUCTIONS`."""
+    check_choice("reduction", reduction, REDUCTIONS)
 
 
-def relevance_of(values: Tensor, relevance: str) -> Tensor:
-    """Return what each place counts `(B, *places)` in float64.
+def reduce_channels(values: Tensor, reduction: str) -> Tensor:
+    """Return maps without channels `(B, *spatial)`, in float64.
 
     Args:
         values: maps `(B, *S)`.
-        relevance: one of `RELEVANCE`.
+        reduction: one of `REDUCTIONS`.
     """
-    counted = to_float64(values.abs() if relevance == "saliency" else values)
+    counted = to_float64(values.abs() if reduction == "abs" else values)
     return counted.sum(1) if values.ndim > 2 else counted
 
 
 def constant(relevance: Tensor) -> Tensor:
-    """Return which maps `(B, *places)` have the same value everywhere, and so no order `(B,)`."""
+    """Return which maps `(B, *spatial)` have the same value everywhere, and so no order `(B,)`."""
     flat = relevance.flatten(1)
     return (flat == flat[:, :1]).all(1)
 
@@ -100,12 +100,12 @@ def unchanged(scores: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def ranking(relevance: Tensor, generators: list[torch.Generator]) -> Tensor:
-    """Return the rank of each place `(B, *places)`, 0 for what counts most.
+    """Return the rank of each position `(B, *spatial)`, 0 for the most relevant.
 
-    Places that count the same come in random order: any fixed one would favour a corner.
+    Equally relevant positions come in random order: any fixed one would favour a corner.
 
     Args:
-        relevance: `(B, *places)`.
+        relevance: `(B, *spatial)`.
         generators: one per input.
     """
     flat = relevance.flatten(1)

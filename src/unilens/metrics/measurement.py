@@ -32,13 +32,13 @@ class Measurement:
 
     Attributes:
         values: `(B,)` in float64; NaN where the metric is undefined.
-        parts: what the values are made of, by name (one per fill, for example), each `(B,)`.
+        breakdown: what the values are made of, by name (one per imputer, for example), each `(B,)`.
         details: curves, changed inputs, maps and the like, by name, each `(B, ...)`.
         provenance: metric, settings, seed, versions, device, dtype, seconds.
     """
 
     values: Tensor
-    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    breakdown: Mapping[str, Tensor] = field(default_factory=dict)
     details: Mapping[str, Tensor] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
 

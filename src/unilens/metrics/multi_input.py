@@ -28,12 +28,12 @@ from ..multi_input import (
 if TYPE_CHECKING:
     from .measurement import Measurement
 
-MapsOfParts = MultiInputAttribution | MultiInputs
+MultiInputMaps = MultiInputAttribution | MultiInputs
 """What `unilens.explain` gave for several inputs, or maps in their structure, each `(B, *S)`."""
 Measure = Callable[[Evaluator, Tensor, Attribution | Tensor, Target, Tensor], "Measurement"]
 
 
-def measure_parts(
+def measure_multi_input(
     measure: Measure,
     model: nn.Module | Evaluator,
     inputs: MultiInputs,
@@ -47,7 +47,7 @@ def measure_parts(
         measure: from an evaluator, values `(m, D)`, their maps, targets and rows `(m,)`.
         model: called with the parts.
         inputs: the parts, each `(B, *S)`.
-        attribution: see `MapsOfParts`.
+        attribution: see `MultiInputMaps`.
         target: as in `unilens.evaluate`.
         beside: what else was given, by name; each must be None.
     """
@@ -77,6 +77,6 @@ def measure_parts(
     return dataclasses.replace(
         found[0],
         values=joined_rows([one.values for one in found], rows),
-        parts=joined_entries([one.parts for one in found], rows),
+        breakdown=joined_entries([one.breakdown for one in found], rows),
         details=joined_entries([one.details for one in found], rows),
     )

@@ -15,7 +15,7 @@ from .._ops.precision import expand_like, to_float64
 from .._validation.settings import Settings, check_choice, check_count, check_number
 from ..errors import NotApplicableError, require
 from ..registry import Card, Registry
-from .maps import check_relevance, constant, relevance_of
+from .maps import check_reduction, constant, reduce_channels
 
 PER = ("pixel", "channel")
 """pixel: channels are summed; channel: every value of the map counts by itself."""
@@ -35,35 +35,35 @@ similarities: Registry[Similarity] = Registry("similarity")
 
 
 @dataclass(frozen=True)
-class Compared(Settings):
+class MapSimilarity(Settings):
     """What similarities share: how the maps are read.
 
     Args:
-        relevance: "attribution", with the sign, or "saliency", absolute values.
+        reduction: "sum", with the sign, or "abs", absolute values.
         per: "pixel", summed over channels, or "channel", every value by itself.
     """
 
-    relevance: str = "attribution"
+    reduction: str = "sum"
     per: str = "pixel"
 
     def __post_init__(self) -> None:
-        check_relevance(self.relevance)
+        check_reduction(self.reduction)
         check_choice("per", self.per, PER)
 
     def _read(self, values: Tensor) -> Tensor:
-        """Return maps `(B, *S)` as `(B, *places)`, or `(B, *S)` per channel, in float64."""
+        """Return maps `(B, *S)` as `(B, *spatial)`, or `(B, *S)` per channel, in float64."""
         if self.per == "pixel":
-            return relevance_of(values, self.relevance)
-        return to_float64(values.abs() if self.relevance == "saliency" else values)
+            return reduce_channels(values, self.reduction)
+        return to_float64(values.abs() if self.reduction == "abs" else values)
 
 
 @dataclass(frozen=True)
-class Spearman(Compared):
+class Spearman(MapSimilarity):
     """The rank correlation of the maps' values, from -1 to 1.
 
     Args:
-        relevance: see `Compared`.
-        per: see `Compared`.
+        reduction: see `MapSimilarity`.
+        per: see `MapSimilarity`.
     """
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
@@ -72,17 +72,17 @@ class Spearman(Compared):
 
 
 @dataclass(frozen=True)
-class TopK(Compared):
-    """The share of the places that count most in one map that also count most in the other.
+class TopK(MapSimilarity):
+    """The share of the top k positions of one map that are also in the other's top k.
 
-    Where places tie for the last of the k, each counts with its share: the order in memory decides
-    nothing.
+    Positions that tie for the last of the k each count with their share: the order in memory
+    decides nothing.
 
     Args:
-        relevance: see `Compared`.
-        per: see `Compared`.
-        k: how many places; below 1 a fraction of them; None for 1000, or a tenth of the places
-            where that is less.
+        reduction: see `MapSimilarity`.
+        per: see `MapSimilarity`.
+        k: how many positions; below 1 a fraction of them; None for 1000, or a tenth of
+            the positions where that is less.
     """
 
     k: float | None = None
@@ -107,10 +107,10 @@ class LensRecall(TopK):
     not called another. With a window of 1 it is `top_k`.
 
     Args:
-        relevance: see `Compared`.
-        per: see `Compared`; windows do not reach into other channels.
+        reduction: see `MapSimilarity`.
+        per: see `MapSimilarity`; windows do not reach into other channels.
         k: see `TopK`.
-        window: the side of the window, in places; odd.
+        window: the side of the window, in positions; odd.
 
     References:
         Kamath et al. 2024, arXiv 2312.10534; their public code has windows of 3, 5 and 7.
@@ -127,7 +127,7 @@ class LensRecall(TopK):
         """Return how alike the maps are; see `Similarity`."""
         check_neighbours(first)
         maps = [self._read(values) for values in (first, second)]
-        rows = [one.flatten(1) for one in maps]
+        rows = [values.flatten(1) for values in maps]
         k = top_count(self.k, rows[0].shape[1])
         shares = [top_shares(row, k) for row in rows]
         dimensions = first.ndim - 2
@@ -139,18 +139,18 @@ class LensRecall(TopK):
 
 
 @dataclass(frozen=True)
-class StructuralSimilarity(Compared):
+class StructuralSimilarity(MapSimilarity):
     """The structural similarity of the maps as pictures, from -1 to 1.
 
     SSIM = (2 m1 m2 + c1) (2 s12 + c2) / ((m1^2 + m2^2 + c1) (s1^2 + s2^2 + c2)) from means,
     variances and covariance under a gaussian window, averaged over all windows that lie within the
     map. Maps have no scale of their own: each is first divided by its largest absolute value, and
-    c1, c2 are those of the range that this leaves, 2 for "attribution" and 1 for "saliency".
+    c1, c2 are those of the range that this leaves, 2 for "sum" and 1 for "abs".
 
     Args:
-        relevance: see `Compared`.
-        per: see `Compared`; "channel" is the mean over channels.
-        sigma: standard deviation of the window, in places; it is cut off at 3.5 of them.
+        reduction: see `MapSimilarity`.
+        per: see `MapSimilarity`; "channel" is the mean over channels.
+        sigma: standard deviation of the window, in positions; it is cut off at 3.5 of them.
 
     References:
         Wang et al. 2004, doi 10.1109/TIP.2003.819861.
@@ -166,19 +166,19 @@ class StructuralSimilarity(Compared):
         """Return how alike the maps are; see `Similarity`."""
         check_neighbours(first)
         maps = [self._read(values) for values in (first, second)]
-        spread = 2.0 if self.relevance == "attribution" else 1.0
+        data_range = 2.0 if self.reduction == "sum" else 1.0
         undefined = constant(maps[0]) | constant(maps[1])
         kernel, dimensions = _gaussian(self.sigma), first.ndim - 2
         require(
             min(first.shape[2:]) >= len(kernel),
-            f"expected maps of at least {len(kernel)} places by side for sigma={self.sigma:g}, got "
-            f"{tuple(first.shape[2:])}; lower sigma",
+            f"expected maps of at least {len(kernel)} positions a side for sigma={self.sigma:g}, "
+            f"got {tuple(first.shape[2:])}; lower sigma",
         )
         a, b = (one / expand_like(one.abs().flatten(1).amax(1), one) for one in maps)
         mean_a, mean_b, square_a, square_b, product = (
             _windowed(one, kernel, dimensions) for one in (a, b, a * a, b * b, a * b)
         )
-        c1, c2 = (0.01 * spread) ** 2, (0.03 * spread) ** 2
+        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
         variances = square_a - mean_a**2 + square_b - mean_b**2
         alike = (2 * mean_a * mean_b + c1) * (2 * (product - mean_a * mean_b) + c2)
         alike = alike / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))
@@ -196,7 +196,7 @@ def check_neighbours(values: Tensor) -> None:
 
 def _gaussian(sigma: float) -> list[float]:
     radius = int(3.5 * sigma + 0.5)
-    weights = [math.exp(-0.5 * (place / sigma) ** 2) for place in range(-radius, radius + 1)]
+    weights = [math.exp(-0.5 * (position / sigma) ** 2) for position in range(-radius, radius + 1)]
     return [weight / sum(weights) for weight in weights]
 
 
@@ -212,18 +212,18 @@ def _windowed(values: Tensor, kernel: list[float], dimensions: int) -> Tensor:
 
 
 def top_count(k: float | None, count: int) -> int:
-    """Return how many of so many places are the top k.
+    """Return how many of so many positions are the top k.
 
     Args:
         k: how many; below 1 a fraction of them; None for 1000, or a tenth where that is less.
-        count: of all places.
+        count: of all positions.
     """
     if k is None:
         return max(1, min(1000, count // 10))
     number = max(1, round(k * count)) if k < 1 else int(k)
     require(
         number < count,
-        f"expected k below the map's {count} places, got {k}; a fraction such as k=0.02 will do",
+        f"expected k below the map's {count} positions, got {k}; a fraction such as k=0.02 will do",
     )
     return number
 
@@ -241,7 +241,7 @@ def top_shares(rows: Tensor, k: int) -> Tensor:
 
 
 def check_top(k: object) -> None:
-    """Raise unless k is a whole number of places, or a fraction of them."""
+    """Raise unless k is a whole number of positions, or a fraction of them."""
     if k is None:
         return
     check_number("k", k, above=0)
@@ -266,7 +266,7 @@ similarities.add(
 similarities.add(
     Card(
         "ssim",
-        "picture",
+        "image",
         "structural similarity",
         "Wang et al. 2004, doi 10.1109/TIP.2003.819861",
     ),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..._ops.random import generators, seed_for
 from ...errors import UnilensError, UnknownNameError, require
-from ...metrics.robustness.corruptions import PACKAGED, check_changeable, corruptions
+from ...metrics.robustness.corruptions import PACKAGED, check_corruptible, corruptions
 
 PACKAGE = "imagecorruptions-imaug"
 """It has those of `PACKAGED`."""
@@ -51,7 +51,7 @@ def corrupt(pixels: Tensor, name: str, severity: int, seed: int) -> Tensor:
         f"expected severity to be 1, 2, 3, 4 or 5, got {severity!r}",
     )
     batch = pixels.unsqueeze(0)
-    check_changeable(batch)
+    check_corruptible(batch)
     own = generators(batch, torch.Generator().manual_seed(seed_for("corruption", seed)))
     if name in PACKAGED:
         return _packaged(pixels, name, severity, own[0].initial_seed())

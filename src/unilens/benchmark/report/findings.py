@@ -12,7 +12,7 @@ from .statistics import ALPHA, Family, Pair, Summary
 
 _FEW = 30
 """Images below which a reader is told that they are few."""
-_SINGLE_FILL = ("insertion_auc", "deletion_auc", "mu_fidelity", "mu_fidelity_abs")
+_SINGLE_IMPUTER = ("insertion_auc", "deletion_auc", "mu_fidelity", "mu_fidelity_abs")
 
 
 @dataclass(frozen=True)
@@ -175,12 +175,12 @@ def remarks(plan: Plan, results: Sequence[Result], images: int, failed: int) -> 
     single = [
         text
         for text, spec in specs.items()
-        if spec.name in _SINGLE_FILL and not isinstance(spec.settings.get("fill"), list)
+        if spec.name in _SINGLE_IMPUTER and not isinstance(spec.settings.get("imputer"), list)
     ]
     if single:
         said.append(
-            f"One fill each: {', '.join(single)}. What stands for a missing pixel can turn the "
-            "order of methods round; fill=[black,blur,...] takes several."
+            f"One imputer each: {', '.join(single)}. What stands for a missing pixel can turn the "
+            "order of methods round; imputer=[black,blur,...] takes several."
         )
     uneven = {one.family.metric for one in results if _uneven(one)}
     if uneven:

@@ -1,6 +1,7 @@
-"""What is put where places are removed: a dimension of its own of every metric that removes.
+"""Imputers: what replaces removed pixels, in every metric that removes some.
 
-One fill rewards the baseline that equals it: a metric run over several reports each, and the mean.
+One imputer favours the baseline that equals it: a metric run with several reports each, and the
+mean.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ from ...errors import require
 from ...registry import Card, Registry
 from ..context import EvalContext
 
-Filled = Callable[[Tensor], Tensor]
-"""From the places to be kept `(n, B, *places)`, true or false, to inputs `(n, B, *S)`."""
+ImputeFunction = Callable[[Tensor], Tensor]
+"""From the positions kept `(n, B, *spatial)`, boolean, to imputed inputs `(n, B, *S)`."""
 
 
 class Imputer(Protocol):
-    """What is put where places are removed. Removed and kept places are whole: all channels.
+    """Replaces removed positions, in all channels.
 
-    It does not depend on the context's map, so that every map is asked the same questions.
+    It does not depend on the context's map, so that all maps are judged by the same inputs.
     """
 
-    def __call__(self, context: EvalContext) -> Filled:
-        """Return the function that removes places from the context's inputs."""
+    def __call__(self, context: EvalContext) -> ImputeFunction:
+        """Return the function that imputes removed positions of the context's inputs."""
 
 
-imputers: Registry[Imputer] = Registry("fill")
+imputers: Registry[Imputer] = Registry("imputer")
 
 
 @dataclass(frozen=True)
 class Replacement(Settings):
-    """Put a baseline's values where places are removed.
+    """Replace removed positions by the values of a baseline.
 
     Args:
         baseline: any of `unilens.baselines`; it does not depend on what is removed.
@@ -51,8 +52,8 @@ class Replacement(Settings):
         object.__setattr__(self, "baseline", to_baseline(self.baseline))
         check_single(self.baseline)
 
-    def __call__(self, context: EvalContext) -> Filled:
-        """Return the function that removes places; see `Imputer`."""
+    def __call__(self, context: EvalContext) -> ImputeFunction:
+        """Return the imputing function; see `Imputer`."""
         self.baseline.check(context.evaluator, context.inputs)
         generator = torch.Generator().manual_seed(seed_for("fill", context.seed))
         given = self.baseline(
@@ -60,38 +61,38 @@ class Replacement(Settings):
         )
         inputs, values = context.inputs, single(baseline_results(given)).values
 
-        def filled(kept: Tensor) -> Tensor:
+        def impute(kept: Tensor) -> Tensor:
             return torch.where(over_channels(kept, inputs), inputs, values)
 
-        return filled
+        return impute
 
 
-def imputed_by(fill: Imputer, context: EvalContext) -> Filled:
-    """Return the function that removes places, the same for all maps; see `Imputer`."""
-    return context.once(("fill", fill), lambda: fill(context))
+def impute_function(imputer: Imputer, context: EvalContext) -> ImputeFunction:
+    """Return the imputing function, made once for all maps; see `Imputer`."""
+    return context.once(("imputer", imputer), lambda: imputer(context))
 
 
 def over_channels(kept: Tensor, inputs: Tensor) -> Tensor:
-    """Return places `(n, B, *places)` in a shape that broadcasts against inputs `(B, *S)`."""
+    """Return `(n, B, *spatial)` in a shape that broadcasts against inputs `(B, *S)`."""
     return kept.unsqueeze(2) if inputs.ndim > 2 else kept
 
 
-FillNames = str | Imputer | Sequence[str | Imputer]
+ImputerChoice = str | Imputer | Sequence[str | Imputer]
 
 
-def imputers_of(fill: FillNames) -> dict[str, Imputer]:
-    """Return the fills that a setting names, by name: a name, an object, or several of them."""
-    several = [fill] if isinstance(fill, str) or callable(fill) else fill
+def resolve_imputers(imputer: ImputerChoice) -> dict[str, Imputer]:
+    """Return the imputers of a setting by name: of a name, an object, or several of them."""
+    several = [imputer] if isinstance(imputer, str) or callable(imputer) else imputer
     require(
         isinstance(several, (tuple, list)) and bool(several),
-        f"expected fill to be one of {', '.join(imputers)}, or several of them, got {fill!r}",
+        f"expected imputer to be one of {', '.join(imputers)}, or several of them, got {imputer!r}",
     )
     found: dict[str, Imputer] = {}
     for one in several:
         if isinstance(one, str):
             found[one] = imputers[one]()
         else:
-            check_component("fill", one)
+            check_component("imputer", one)
             name = type(one).__name__
             found[name if name not in found else f"{name} {len(found)}"] = one
     return found

@@ -29,7 +29,7 @@ class Infidelity(Metric):
     the same everywhere gets no number: the map of zeros would else beat most.
 
     Args:
-        disturbance: the changes; one of `unilens.metrics.infidelity_perturbations`.
+        perturbation: the changes; one of `unilens.metrics.infidelity_perturbations`.
         samples: how many of them.
         scaled: whether beta is the factor that suits the map best (least squares), so that maps in
             any units can be compared; its sign is free as well.
@@ -40,13 +40,13 @@ class Infidelity(Metric):
         beta as in the authors' public code and in captum.
     """
 
-    disturbance: InfidelityPerturbation = field(default_factory=Square)
+    perturbation: InfidelityPerturbation = field(default_factory=Square)
     samples: int = 100
     scaled: bool = False
     score: str | Score = "probability"
 
     def __post_init__(self) -> None:
-        check_component("disturbance", self.disturbance)
+        check_component("perturbation", self.perturbation)
         check_count("samples", self.samples, least=2)
         check_switch("scaled", self.scaled)
         resolve_score(self.score)
@@ -54,29 +54,29 @@ class Infidelity(Metric):
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return PassCount(1 + getattr(self.disturbance, "variants", 1) * self.samples, 0)
+        return PassCount(1 + getattr(self.perturbation, "variants", 1) * self.samples, 0)
 
     def _measure(self, context: EvalContext) -> Measurement:
-        parts, details = {}, {}
+        breakdown, details = {}, {}
         score = resolve_score(self.score, context.evaluator)
         before = context.score_of(score, context.outputs).unsqueeze(1)
-        drawn = self.disturbance(context, self.samples)
+        drawn = self.perturbation(context, self.samples)
         for name, draws in drawn.items():
-            foretold, scores = self._compare(context, name, draws)
-            fell = before - scores
+            predicted, scores = self._compare(context, name, draws)
+            score_drop = before - scores
             still = unchanged(scores, context.inputs.dtype)
-            parts[name] = self._value(foretold, fell).masked_fill(still, torch.nan)
+            breakdown[name] = self._value(predicted, score_drop).masked_fill(still, torch.nan)
             prefix = f"{name} " if len(drawn) > 1 else ""
-            details.update({f"{prefix}foretold": foretold, f"{prefix}fell": fell})
-        value = torch.stack(list(parts.values())).mean(0)
+            details.update({f"{prefix}predicted": predicted, f"{prefix}score_drop": score_drop})
+        value = torch.stack(list(breakdown.values())).mean(0)
         value = value.masked_fill(constant(context.values), torch.nan)
-        return Measurement(value, parts if len(parts) > 1 else {}, details)
+        return Measurement(value, breakdown if len(breakdown) > 1 else {}, details)
 
     def _compare(self, context: EvalContext, name: str, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return I^T A and f(x - I), `(B, samples)` both."""
         score = resolve_score(self.score, context.evaluator)
         values = to_float64(context.values)
-        foretold, scores = [], []
+        predicted, scores = [], []
         for block in context.blocks(self.samples):
             change, inputs = draws(block)
             flat, rows = change.flatten(0, 1), len(values)
@@ -85,21 +85,21 @@ class Infidelity(Metric):
                 return (flat[index] * values[index % rows]).sum()
 
             products = context.evaluator.for_each(len(flat), product)
-            foretold.append(torch.stack(products).view(-1, rows))
+            predicted.append(torch.stack(products).view(-1, rows))
 
             def watched(inputs: Tensor = inputs) -> Tensor:
                 return context.score_of(score, context.evaluator.outputs(inputs))
 
-            key = type(self), self.disturbance, self.samples, name, block, self.score
+            key = type(self), self.perturbation, self.samples, name, block, self.score
             scores.append(context.once(key, watched))
-        return torch.cat(foretold).T.contiguous(), torch.cat(scores).T.contiguous()
+        return torch.cat(predicted).T.contiguous(), torch.cat(scores).T.contiguous()
 
-    def _value(self, foretold: Tensor, fell: Tensor) -> Tensor:
-        beta = torch.ones_like(fell[:, :1])
+    def _value(self, predicted: Tensor, score_drop: Tensor) -> Tensor:
+        beta = torch.ones_like(score_drop[:, :1])
         if self.scaled:
-            along = (foretold * fell).sum(1, keepdim=True)
-            beta = along / foretold.square().sum(1, keepdim=True)
-        return (beta * foretold - fell).square().mean(1)
+            along = (predicted * score_drop).sum(1, keepdim=True)
+            beta = along / predicted.square().sum(1, keepdim=True)
+        return (beta * predicted - score_drop).square().mean(1)
 
 
 _YEH = "Yeh et al. 2019, arXiv 1901.09392"
@@ -115,7 +115,7 @@ metrics.register(
             bounds=(0, None),
         ),
         Infidelity,
-        kinds={"disturbance": infidelity_perturbations},
-        parts={"disturbance": "square"},
+        kinds={"perturbation": infidelity_perturbations},
+        parts={"perturbation": "square"},
     )
 )

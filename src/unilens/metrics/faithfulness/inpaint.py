@@ -1,4 +1,4 @@
-"""Local inpainting: what is removed is guessed from its surroundings."""
+"""Local inpainting: removed pixels become weighted means of their neighbours."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ..._validation.settings import Settings, check_number
 from ...errors import NotApplicableError, require
 from ...registry import Card
 from ..context import EvalContext
-from .imputers import Filled, imputers, over_channels
+from .imputers import ImputeFunction, imputers, over_channels
 
 _MOST_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
 class Inpaint(Settings):
-    """Put the weighted mean of its eight neighbours where a place is removed.
+    """Replace each removed pixel by the weighted mean of its eight neighbours.
 
     x_i = sum_j w_ij x_j / sum_j w_ij over the neighbours j inside the image, removed ones too, with
     w = 1/6 for direct and 1/12 for diagonal neighbours: a linear system whose boundary are the
-    places kept, solved for all removed places at once. Channels do not mix. A signal has two
+    kept pixels, solved for all removed pixels at once. Channels do not mix. A signal has two
     neighbours that weigh the same; a volume or clip has 26, which weigh 4, 2 and 1 by the number of
     sides along which they differ. Where nothing is kept, the input's own mean, per channel.
 
@@ -50,28 +50,28 @@ class Inpaint(Settings):
         require(self.noise >= 0, f"expected noise of at least 0, got {self.noise!r}")
         check_number("tolerance", self.tolerance, above=0)
 
-    def __call__(self, context: EvalContext) -> Filled:
-        """Return the function that removes places; see `Imputer`."""
+    def __call__(self, context: EvalContext) -> ImputeFunction:
+        """Return the imputing function; see `Imputer`."""
         evaluator, inputs = context.evaluator, context.inputs
         if inputs.ndim not in (3, 4, 5):
             raise NotApplicableError(
                 "inpainting expects images (B, C, H, W), signals (B, C, L) or volumes "
-                f"(B, C, D, H, W), got {tuple(inputs.shape)}, whose places have no neighbours; use "
-                "fill='image_mean'"
+                f"(B, C, D, H, W), got {tuple(inputs.shape)}, which has no neighbours; use "
+                "imputer='image_mean'"
             )
         noise = torch.stack(
             [standard_normal(inputs.shape[1:], own) for own in context.generators()]
         )
         noise = self.noise * noise.to(inputs)
 
-        def filled(kept: Tensor) -> Tensor:
+        def impute(kept: Tensor) -> Tensor:
             guessed = self._guess(evaluator, inputs, kept) + noise
             return torch.where(over_channels(kept, inputs), inputs, guessed)
 
-        return filled
+        return impute
 
     def _guess(self, evaluator: Evaluator, inputs: Tensor, kept: Tensor) -> Tensor:
-        """Return inputs `(n, B, *S)` with guesses where places `(n, B, *places)` are not kept.
+        """Return inputs `(n, B, *S)` with guesses where positions `(n, B, *spatial)` are not kept.
 
         On the CPU one at a time on each thread, as passes are run; elsewhere all at once.
         """

@@ -16,7 +16,7 @@ from ..._validation.settings import Settings, check_choice, check_count, check_n
 from ...errors import NotApplicableError
 from ...registry import Card, Registry
 from ..context import EvalContext
-from .imputers import FillNames, imputed_by, imputers_of, over_channels
+from .imputers import ImputerChoice, impute_function, over_channels, resolve_imputers
 from .removal import check_fraction, draw_subsets, members
 
 UNITS = ("contribution", "gradient")
@@ -41,10 +41,10 @@ class InfidelityPerturbation(Protocol):
     """
 
     def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
-        """Return the draws by name: one set, or one for each of several fills."""
+        """Return the draws by name: one set, or one for each of several imputers."""
 
 
-infidelity_perturbations: Registry[InfidelityPerturbation] = Registry("disturbance")
+infidelity_perturbations: Registry[InfidelityPerturbation] = Registry("perturbation")
 
 
 @dataclass(frozen=True)
@@ -79,41 +79,41 @@ class Gaussian(Settings):
 
 
 @dataclass(frozen=True)
-class Replacing(Settings, ABC):
-    """What disturbances share that replace whole places.
+class ReplacementPerturbation(Settings, ABC):
+    """What perturbations share that replace whole positions.
 
     Args:
-        fill: what is put there: one of `unilens.metrics.fills`, or several; then the metric's
-            `parts` has each, and its value is their mean.
+        imputer: what is put there: one of `unilens.metrics.imputers`, or several; then the metric's
+            `breakdown` has each, and its value is their mean.
         units: of the map. "contribution", score: I is 1 where a value was replaced, so that I^T A
             is what the map gives to what was replaced. "gradient", score per unit of the inputs: I
             is x less the changed input, as in the paper.
     """
 
-    fill: FillNames = "black"
+    imputer: ImputerChoice = "black"
     units: str = "contribution"
 
     def __post_init__(self) -> None:
-        imputers_of(self.fill)
+        resolve_imputers(self.imputer)
         check_choice("units", self.units, UNITS)
 
     @property
     def variants(self) -> int:
-        """How many sets of draws there are: one per fill."""
-        return len(imputers_of(self.fill))
+        """How many sets of draws there are: one per imputer."""
+        return len(resolve_imputers(self.imputer))
 
     @abstractmethod
     def _kept(self, context: EvalContext, samples: int) -> Callable[[range], Tensor]:
-        """Return the function from samples' numbers to the places left `(n, B, *places)`."""
+        """Return the function from samples' numbers to the positions left `(n, B, *spatial)`."""
 
     def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
         """Return the draws; see `InfidelityPerturbation`."""
         kept, inputs = self._kept(context, samples), context.inputs
 
-        def with_fill(filled: Callable[[Tensor], Tensor]) -> Draws:
+        def draws_with(impute: Callable[[Tensor], Tensor]) -> Draws:
             def drawn(block: range) -> PerturbedPoints:
                 left = kept(block)
-                changed = filled(left)
+                changed = impute(left)
                 if self.units == "gradient":
                     return PerturbedPoints(inputs - changed, changed)
                 gone = (~over_channels(left, inputs)).to(inputs)
@@ -122,20 +122,20 @@ class Replacing(Settings, ABC):
             return drawn
 
         return {
-            name: with_fill(imputed_by(fill, context))
-            for name, fill in imputers_of(self.fill).items()
+            name: draws_with(impute_function(imputer, context))
+            for name, imputer in resolve_imputers(self.imputer).items()
         }
 
 
 @dataclass(frozen=True)
-class Square(Replacing):
-    """Replace a square patch at a random place, wholly inside the image.
+class Square(ReplacementPerturbation):
+    """Replace a square patch at a random position, wholly inside the image.
 
     In a signal it is a run, in a volume or clip a cube.
 
     Args:
-        fill: see `Replacing`.
-        units: see `Replacing`.
+        imputer: see `ReplacementPerturbation`.
+        units: see `ReplacementPerturbation`.
         side: of the patch, as a fraction of the image's shorter side.
     """
 
@@ -146,17 +146,17 @@ class Square(Replacing):
         check_fraction("side", self.side)
 
     def _kept(self, context: EvalContext, samples: int) -> Callable[[range], Tensor]:
-        places, device = context.places, context.inputs.device
+        shape, device = context.spatial_shape, context.inputs.device
         if context.inputs.ndim < 3:
             raise NotApplicableError(
                 "square patches expect images (B, C, H, W), signals (B, C, L) or volumes "
-                f"(B, C, D, H, W), got {tuple(context.inputs.shape)}; use disturbance='subset'"
+                f"(B, C, D, H, W), got {tuple(context.inputs.shape)}; use perturbation='subset'"
             )
-        side = max(1, round(self.side * min(places)))
-        room = torch.tensor([length - side + 1 for length in places])
+        side = max(1, round(self.side * min(shape)))
+        room = torch.tensor([length - side + 1 for length in shape])
         corners = torch.stack(
             [
-                (uniform((samples, len(places)), own) * room).long().minimum(room - 1)
+                (uniform((samples, len(shape)), own) * room).long().minimum(room - 1)
                 for own in context.generators()
             ],
             dim=1,
@@ -164,11 +164,11 @@ class Square(Replacing):
 
         def kept(block: range) -> Tensor:
             inside = torch.ones((), dtype=torch.bool, device=device)
-            for dim, length in enumerate(places):
-                shape = [length if other == dim else 1 for other in range(len(places))]
-                along = torch.arange(length, device=device).view(shape)
+            for dim, length in enumerate(shape):
+                along_dim = [length if other == dim else 1 for other in range(len(shape))]
+                along = torch.arange(length, device=device).view(along_dim)
                 corner = corners[block.start : block.stop, :, dim]
-                first = corner.view(*corner.shape, *(1,) * len(places))
+                first = corner.view(*corner.shape, *(1,) * len(shape))
                 inside = inside & (along >= first) & (along < first + side)
             return ~inside
 
@@ -176,13 +176,13 @@ class Square(Replacing):
 
 
 @dataclass(frozen=True)
-class Subset(Replacing):
+class Subset(ReplacementPerturbation):
     """Replace a random subset of the cells.
 
     Args:
-        fill: see `Replacing`.
-        units: see `Replacing`.
-        cells: of a grid of so many by side; None for single places. See `MuFidelity`.
+        imputer: see `ReplacementPerturbation`.
+        units: see `ReplacementPerturbation`.
+        cells: of a grid of so many by side; None for single positions. See `MuFidelity`.
         fraction: of the cells that is replaced.
     """
 
@@ -196,7 +196,7 @@ class Subset(Replacing):
         check_fraction("fraction", self.fraction)
 
     def _kept(self, context: EvalContext, samples: int) -> Callable[[range], Tensor]:
-        cell = grid_cell_index(context.places, self.cells).to(context.inputs.device)
+        cell = grid_cell_index(context.spatial_shape, self.cells).to(context.inputs.device)
         count = int(cell.max()) + 1
         removed = draw_subsets(context, samples, count, self.fraction)
 

@@ -1,4 +1,4 @@
-"""Faithfulness by removal: does the score fall where places are removed that the map counts on?"""
+"""Faithfulness by removal: does the score fall where relevant pixels are removed?"""
 
 from __future__ import annotations
 
@@ -22,81 +22,87 @@ from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
 from ..context import EvalContext
-from ..maps import check_relevance, constant, ranking, unchanged
+from ..maps import check_reduction, constant, ranking, unchanged
 from ..measurement import Measurement, MetricCard
-from .imputers import Filled, FillNames, imputed_by, imputers_of
+from .imputers import ImputeFunction, ImputerChoice, impute_function, resolve_imputers
 
 CORRELATIONS = {"spearman": spearman, "pearson": pearson}
 
 
 @dataclass(frozen=True)
 class Removal(Metric):
-    """What metrics share that remove places and watch the score.
+    """What metrics share that remove positions and watch the score.
 
     Args:
-        fill: what is put where places are removed: one of `unilens.metrics.fills`, by name or as
-            an object, or several; then `parts` has each, and the value is their mean.
-        relevance: "attribution", values summed over channels, or "saliency", absolute values.
+        imputer: what replaces removed positions: one of `unilens.metrics.imputers`, by name or as
+            an object, or several; then `breakdown` has each, and the value is their mean.
+        reduction: "sum", values summed over channels, or "abs", sums of absolute values.
         score: what is watched, by name or as a function of logits and target.
     """
 
-    fill: FillNames = "black"
-    relevance: str = "attribution"
+    imputer: ImputerChoice = "black"
+    reduction: str = "sum"
     score: str | Score = "probability"
 
     def __post_init__(self) -> None:
-        imputers_of(self.fill)
-        check_relevance(self.relevance)
+        resolve_imputers(self.imputer)
+        check_reduction(self.reduction)
         resolve_score(self.score)
 
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return PassCount(1 + len(imputers_of(self.fill)) * self._points, 0)
+        return PassCount(1 + len(resolve_imputers(self.imputer)) * self._points, 0)
 
     @property
     @abstractmethod
     def _points(self) -> int:
-        """How many points each fill takes."""
+        """How many points each imputer takes."""
 
     @abstractmethod
-    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the values `(B,)` with one fill, and the details."""
+    def _with_imputer(
+        self, context: EvalContext, impute: ImputeFunction
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the values `(B,)` with one imputer, and the details."""
 
     def _watch(
-        self, context: EvalContext, filled: Filled, count: int, kept: Callable[[range], Tensor]
+        self,
+        context: EvalContext,
+        impute: ImputeFunction,
+        count: int,
+        kept: Callable[[range], Tensor],
     ) -> Tensor:
-        """Return the scores `(B, count)`; `kept` gives the places left `(n, B, *places)`."""
+        """Return the scores `(B, count)`; `kept` gives the positions left `(n, B, *spatial)`."""
         score, found = resolve_score(self.score, context.evaluator), []
         for block in context.blocks(count):
-            outputs = context.evaluator.outputs(filled(kept(block)))
+            outputs = context.evaluator.outputs(impute(kept(block)))
             found.append(context.score_of(score, outputs))
         return torch.cat(found).T.contiguous()
 
     def _measure(self, context: EvalContext) -> Measurement:
-        chosen = imputers_of(self.fill)
-        parts, details = {}, {}
-        for name, fill in chosen.items():
-            parts[name], found = self._of_fill(context, imputed_by(fill, context))
+        chosen = resolve_imputers(self.imputer)
+        breakdown, details = {}, {}
+        for name, imputer in chosen.items():
+            breakdown[name], found = self._with_imputer(context, impute_function(imputer, context))
             prefix = f"{name} " if len(chosen) > 1 else ""
             details.update({prefix + key: value for key, value in found.items()})
-        mean = torch.stack(list(parts.values())).mean(0)
-        return Measurement(mean, parts if len(parts) > 1 else {}, details)
+        mean = torch.stack(list(breakdown.values())).mean(0)
+        return Measurement(mean, breakdown if len(breakdown) > 1 else {}, details)
 
 
 @dataclass(frozen=True)
 class MuFidelity(Removal):
     """Correlate what the map says of random subsets with what the score loses without them.
 
-    corr_S( sum_{i in S} A_i, f(x) - f(x with S filled) ), the correlation over random subsets S of
+    corr_S( sum_{i in S} A_i, f(x) - f(x with S impute) ), the correlation over random subsets S of
     one size. Subsets depend on the seed and the input alone: every map is asked the same questions.
 
     Args:
-        fill: see `Removal`.
-        relevance: see `Removal`.
+        imputer: see `Removal`.
+        reduction: see `Removal`.
         score: see `Removal`.
-        cells: places are removed in whole cells of a grid of so many by side; None for single
-            places. Cells of a table or signal are runs of neighbours.
+        cells: positions are removed in whole cells of a grid of so many by side; None for single
+            positions. Cells of a table or signal are runs of neighbours.
         fraction: of the cells that each subset removes.
         subsets: how many.
         correlation: "spearman" or "pearson".
@@ -128,8 +134,10 @@ class MuFidelity(Removal):
     def _points(self) -> int:
         return self.subsets
 
-    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        cell = grid_cell_index(context.places, self.cells).to(context.inputs.device)
+    def _with_imputer(
+        self, context: EvalContext, impute: ImputeFunction
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        cell = grid_cell_index(context.spatial_shape, self.cells).to(context.inputs.device)
         count = int(cell.max()) + 1
         removed = draw_subsets(context, self.subsets, count, self.fraction)
         before = context.score_of(resolve_score(self.score, context.evaluator), context.outputs)
@@ -138,19 +146,22 @@ class MuFidelity(Removal):
             return ~members(removed[block.start : block.stop], count)[..., cell]
 
         scores = context.once(
-            (type(self), filled, self.score, self.cells, self.fraction, self.subsets),
-            lambda: self._watch(context, filled, self.subsets, kept),
+            (type(self), impute, self.score, self.cells, self.fraction, self.subsets),
+            lambda: self._watch(context, impute, self.subsets, kept),
         )
-        fell = before.unsqueeze(1) - scores
-        relevance = context.relevance(self.relevance)
+        score_drop = before.unsqueeze(1) - scores
+        relevance = context.reduce_channels(self.reduction)
         sums = sum_by_cell(relevance, cell)
-        counted = sums.gather(1, removed.movedim(1, 0).flatten(1)).view(
+        attributed = sums.gather(1, removed.movedim(1, 0).flatten(1)).view(
             len(sums), *removed.shape[::2]
         )
-        value = CORRELATIONS[self.correlation](counted.sum(-1), fell)
+        value = CORRELATIONS[self.correlation](attributed.sum(-1), score_drop)
         undefined = constant(relevance) | unchanged(scores, context.inputs.dtype)
         value = value.masked_fill(undefined, torch.nan)
-        return value.abs() if self.absolute else value, {"counted": counted.sum(-1), "fell": fell}
+        return value.abs() if self.absolute else value, {
+            "attributed": attributed.sum(-1),
+            "score_drop": score_drop,
+        }
 
 
 def draw_subsets(context: EvalContext, subsets: int, count: int, fraction: float) -> Tensor:
@@ -171,7 +182,7 @@ def check_fraction(name: str, value: object) -> None:
 
 
 def counts_of(fractions: Tensor, ranks: Tensor) -> Tensor:
-    """Return how many places fractions `(n,)` are, shaped to compare with ranks `(B, *places)`."""
+    """Return fractions `(n,)` as numbers of positions, to compare with ranks `(B, *spatial)`."""
     counts = (fractions * ranks[0].numel()).round().to(ranks)
     return counts.view(-1, *(1,) * ranks.ndim)
 
@@ -184,21 +195,21 @@ def members(chosen: Tensor, count: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Curve(Removal):
-    """What insertion and deletion share: the score while places go in the map's order.
+class RemovalCurve(Removal):
+    """What insertion and deletion share: the score while positions go in the map's order.
 
-    Places that count the same go in random order. The curve is undefined where all of them do, and
+    Equally relevant positions go in random order. The curve is undefined where all of them do, and
     where the score never changes.
 
     Args:
-        fill: see `Removal`.
-        relevance: see `Removal`.
+        imputer: see `Removal`.
+        reduction: see `Removal`.
         score: see `Removal`.
-        step: the fraction of the places that goes at a time.
+        step: the fraction of the positions that goes at a time.
     """
 
-    comes_in: ClassVar[bool]
-    """Whether places come in, and do not go."""
+    inserts: ClassVar[bool]
+    """Whether positions come in, and do not go."""
 
     step: float = 0.1
 
@@ -210,45 +221,47 @@ class Curve(Removal):
     def _points(self) -> int:
         return math.ceil(1 / self.step - 1e-9)
 
-    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        relevance = context.relevance(self.relevance)
+    def _with_imputer(
+        self, context: EvalContext, impute: ImputeFunction
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        relevance = context.reduce_channels(self.reduction)
         ranks = ranking(relevance, context.generators())
         fractions = (torch.arange(self._points + 1, dtype=torch.float64) * self.step).clamp(max=1)
         counts = counts_of(fractions, ranks)
-        counts = counts[:-1] if self.comes_in else counts[1:]
+        counts = counts[:-1] if self.inserts else counts[1:]
 
         def kept(block: range) -> Tensor:
             went = ranks < counts[block.start : block.stop]
-            return went if self.comes_in else ~went
+            return went if self.inserts else ~went
 
-        curve = self._watch(context, filled, len(counts), kept)
+        curve = self._watch(context, impute, len(counts), kept)
         score = resolve_score(self.score, context.evaluator)
         whole = context.score_of(score, context.outputs).unsqueeze(1)
-        values = torch.cat([curve, whole] if self.comes_in else [whole, curve], dim=1)
+        values = torch.cat([curve, whole] if self.inserts else [whole, curve], dim=1)
         area = torch.trapezoid(values, fractions.to(values.device))
         undefined = constant(relevance) | unchanged(values, context.inputs.dtype)
         shown = {"curve": values, "fractions": fractions.expand_as(values)}
         return area.masked_fill(undefined, torch.nan), shown
 
 
-class Insertion(Curve):
-    """Insertion: the area under the score while places come in, those that count most first.
+class Insertion(RemovalCurve):
+    """Insertion: the area under the score while positions come in, those that count most first.
 
     References:
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
 
-    comes_in = True
+    inserts = True
 
 
-class Deletion(Curve):
-    """Deletion: the area under the score while places are removed, those that count most first.
+class Deletion(RemovalCurve):
+    """Deletion: the area under the score while positions are removed, those that count most first.
 
     References:
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
 
-    comes_in = False
+    inserts = False
 
 
 _BHATT = "Bhatt et al. 2020, arXiv 2005.00631"
@@ -283,7 +296,7 @@ metrics.add(
     MetricCard(
         "insertion_auc",
         "faithfulness",
-        "area under the score while places come in, those that count most first",
+        "area under the score while positions come in, those that count most first",
         _PETSIUK,
         deterministic=False,
     ),
@@ -293,7 +306,7 @@ metrics.add(
     MetricCard(
         "deletion_auc",
         "faithfulness",
-        "area under the score while places go, those that count most first",
+        "area under the score while positions go, those that count most first",
         _PETSIUK,
         deterministic=False,
         higher_is_better=False,

@@ -13,7 +13,7 @@ from ..base import metrics
 from ..context import EvalContext
 from ..maps import constant, ranking, unchanged
 from ..measurement import MetricCard
-from .imputers import Filled, FillNames
+from .imputers import ImputeFunction, ImputerChoice
 from .removal import MuFidelity, Removal, check_fraction, counts_of
 
 
@@ -22,23 +22,23 @@ class Road(Removal):
     """Remove what counts least and what counts most, and compare what is left of the score.
 
     mean_p (f(x without the p least relevant) - f(x without the p most relevant)) / 2 over fractions
-    p of the places, with local inpainting, so that the shape of the hole tells little. Places that
-    count the same go in random order. Nothing is retrained. It departs from the paper in watching
-    the score of one input, where the paper watches the accuracy over a data set: the combined form
-    of Gildenblat's pytorch-grad-cam.
+    p of the positions, with local inpainting, so that the shape of the hole tells little. Equally
+    relevant positions go in random order. Nothing is retrained. It departs from the paper in
+    watching the score of one input, where the paper watches the accuracy over a data set: the
+    combined form of Gildenblat's pytorch-grad-cam.
 
     Args:
-        fill: see `Removal`.
-        relevance: see `Removal`.
+        imputer: see `Removal`.
+        reduction: see `Removal`.
         score: see `Removal`.
-        fractions: of the places that are removed.
+        fractions: of the positions that are removed.
 
     References:
         Rong et al. 2022, "A consistent and efficient evaluation strategy for attribution methods",
         arXiv 2202.00449.
     """
 
-    fill: FillNames = "inpaint"
+    imputer: ImputerChoice = "inpaint"
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
     def __post_init__(self) -> None:
@@ -49,8 +49,10 @@ class Road(Removal):
     def _points(self) -> int:
         return 2 * len(self.fractions)
 
-    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        relevance = context.relevance(self.relevance)
+    def _with_imputer(
+        self, context: EvalContext, impute: ImputeFunction
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        relevance = context.reduce_channels(self.reduction)
         ranks = ranking(relevance, context.generators())
         fractions = torch.tensor(self.fractions, dtype=torch.float64)
         counts = counts_of(fractions, ranks)
@@ -61,7 +63,7 @@ class Road(Removal):
             here = slice(block.start, block.stop)
             return (ranks >= first[here]) & (ranks < last[here])
 
-        scores = self._watch(context, filled, self._points, kept)
+        scores = self._watch(context, impute, self._points, kept)
         most, least = (one.contiguous() for one in scores.chunk(2, dim=1))
         undefined = constant(relevance) | unchanged(scores, context.inputs.dtype)
         value = ((least - most) / 2).mean(1).masked_fill(undefined, torch.nan)
@@ -73,18 +75,18 @@ class Road(Removal):
 class SensitivityN(Removal):
     """Correlate sums of attributions with what the score loses, for subsets of several sizes.
 
-    mean_n corr_S( sum_{i in S} A_i, f(x) - f(x with S filled) ), Pearson, over random subsets S of
-    n places. Subsets depend on the seed and the input alone, and those of one size lie inside those
-    of the next. Undefined where it is for one of the sizes.
+    mean_n corr_S( sum_{i in S} A_i, f(x) - f(x with S impute) ), Pearson, over random subsets S of
+    n positions. Subsets depend on the seed and the input alone, and those of one size lie inside
+    those of the next. Undefined where it is for one of the sizes.
 
     Args:
-        fill: see `Removal`.
-        relevance: see `Removal`.
+        imputer: see `Removal`.
+        reduction: see `Removal`.
         score: see `Removal`.
-        fractions: of the cells that a subset removes; the paper goes from one place to most of them
+        fractions: of the cells that a subset removes; the paper goes from one pixel to most of them
             in even steps of the logarithm.
         subsets: how many of each size.
-        cells: see `MuFidelity`; the paper removes single places.
+        cells: see `MuFidelity`; the paper removes single pixels.
 
     References:
         Ancona et al. 2018, "Towards better understanding of gradient-based attribution methods for
@@ -106,23 +108,25 @@ class SensitivityN(Removal):
     def _points(self) -> int:
         return self.subsets * len(self.fractions)
 
-    def _of_fill(self, context: EvalContext, filled: Filled) -> tuple[Tensor, dict[str, Tensor]]:
-        each = torch.stack([self._of_size(size, context, filled) for size in self.fractions], dim=1)
+    def _with_imputer(
+        self, context: EvalContext, impute: ImputeFunction
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        each = torch.stack([self._of_size(size, context, impute) for size in self.fractions], dim=1)
         fractions = torch.tensor(self.fractions, dtype=torch.float64).to(each)
         shown = {"correlations": each, "fractions": fractions.expand_as(each)}
         return each.mean(1), shown
 
-    def _of_size(self, fraction: float, context: EvalContext, filled: Filled) -> Tensor:
+    def _of_size(self, fraction: float, context: EvalContext, impute: ImputeFunction) -> Tensor:
         """Return the correlation `(B,)` over subsets of one size."""
         at = MuFidelity(
-            relevance=self.relevance,
+            reduction=self.reduction,
             score=self.score,
             cells=self.cells,
             fraction=fraction,
             subsets=self.subsets,
             correlation="pearson",
         )
-        return at._of_fill(context, filled)[0]
+        return at._with_imputer(context, impute)[0]
 
 
 def check_fractions(fractions: object) -> None:

@@ -32,7 +32,7 @@ _NETWORKS = ("alex", "vgg", "squeeze")
 class TopEigenvalue(Metric):
     """Say how curved the score is at the baseline: the largest magnitude of an eigenvalue.
 
-    |lambda|_max of the Hessian of f at x', in score per squared unit of the inputs. The parts
+    |lambda|_max of the Hessian of f at x', in score per squared unit of the inputs. The breakdown's
     `baseline` and `input` have the eigenvalue itself, with its sign, at both ends. Networks of ReLU
     alone are flat between their kinks: what is seen there is the softmax. 0 where f is linear.
 
@@ -67,12 +67,14 @@ class TopEigenvalue(Metric):
     def _measure(self, context: EvalContext) -> Measurement:
         ends = torch.stack([_baseline(context), context.inputs])
         rows = range(len(context.inputs))
-        found = torch.cat([self._of_one(context, ends[:, row : row + 1], row) for row in rows], 1)
+        found = torch.cat(
+            [self._value_of_map(context, ends[:, row : row + 1], row) for row in rows], 1
+        )
         still = (found == 0).all(0) & (context.values == 0).flatten(1).all(1)
         value = found[0].abs().masked_fill(still, torch.nan)
         return Measurement(value, {"baseline": found[0], "input": found[1]})
 
-    def _of_one(self, context: EvalContext, ends: Tensor, row: int) -> Tensor:
+    def _value_of_map(self, context: EvalContext, ends: Tensor, row: int) -> Tensor:
         """Return the eigenvalues `(2, 1)` of one input; alone, so that no sum has company."""
         gradient = ScoreGradient(
             context.evaluator,

@@ -31,7 +31,7 @@ from ..similarities import Similarity, Spearman, similarities
 
 
 @dataclass(frozen=True)
-class OfPath(Metric):
+class PathMetric(Metric):
     """What metrics share that judge the way from a baseline.
 
     It is the attribution's own way, as its method walked it. Where the attribution knows a baseline
@@ -108,16 +108,16 @@ def _nothing_moves(trace: Trace, context: EvalContext) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CompletenessGap(OfPath):
+class CompletenessGap(PathMetric):
     """Say how much of the change of the score the map does not account for.
 
     |f(x) - f(x') - sum_i A_i|, in units of the score. NaN for maps that are not meant to add up
     (`Attribution.complete`), and where map and score change by nothing at all.
 
     Args:
-        baseline: see `OfPath`; its score takes the place of f(x').
-        score: see `OfPath`; it must be the one that the map explains.
-        n_steps: see `OfPath`; of no use here.
+        baseline: see `PathMetric`; its score replaces f(x').
+        score: see `PathMetric`; it must be the one that the map explains.
+        n_steps: see `PathMetric`; of no use here.
         relative: whether the gap is divided by |f(x) - f(x')|; then NaN where the score does not
             change.
 
@@ -149,16 +149,16 @@ class CompletenessGap(OfPath):
 
 
 @dataclass(frozen=True)
-class Monotonicity(OfPath):
+class Monotonicity(PathMetric):
     """Correlate the place on the path with the model's confidence there: Spearman.
 
     1 where the confidence in the target rises all the way from the baseline to the input; NaN where
     it never changes.
 
     Args:
-        baseline: see `OfPath`.
-        score: see `OfPath`.
-        n_steps: see `OfPath`.
+        baseline: see `PathMetric`.
+        score: see `PathMetric`.
+        n_steps: see `PathMetric`.
 
     References:
         Choi et al. 2025, arXiv 2410.08069, table 1.
@@ -171,7 +171,7 @@ class Monotonicity(OfPath):
 
 
 @dataclass(frozen=True)
-class ConfidenceChange(OfPath):
+class ConfidenceChange(PathMetric):
     """Say how much less sure the model is at the baseline, relative to the input.
 
     (F(x') - F(x)) / F(x), F the probability of the target: -1 where the baseline says nothing
@@ -179,9 +179,9 @@ class ConfidenceChange(OfPath):
     probabilities, and where neither score nor map says anything.
 
     Args:
-        baseline: see `OfPath`.
-        score: see `OfPath`; of no use here.
-        n_steps: see `OfPath`; of no use here.
+        baseline: see `PathMetric`.
+        score: see `PathMetric`; of no use here.
+        n_steps: see `PathMetric`; of no use here.
 
     References:
         Choi et al. 2025, arXiv 2410.08069, table 7.
@@ -193,26 +193,26 @@ class ConfidenceChange(OfPath):
         trace = cast(Trace, self._walked(context).trace)
         before, at_input = to_float64(trace.confidence[0]), to_float64(trace.confidence[-1])
         change = (before - at_input) / at_input
-        parts = {"confidence_baseline": before, "confidence_input": at_input}
+        breakdown = {"confidence_baseline": before, "confidence_input": at_input}
         undefined = (at_input == 0) | _nothing_moves(trace, context)
         if not (context.evaluator.output_spec or LOGITS).has_probabilities:
             undefined = torch.ones_like(undefined)
-        return Measurement(change.masked_fill(undefined, torch.nan), parts)
+        return Measurement(change.masked_fill(undefined, torch.nan), breakdown)
 
 
 @dataclass(frozen=True)
-class PathCurvature(OfPath):
+class PathCurvature(PathMetric):
     """Say how fast the gradient turns along the path.
 
     M = max_k |g(t_k+1) - g(t_k)|_2 / |gamma(t_k+1) - gamma(t_k)|_2 over neighbouring steps, g the
     gradient of the score: a finite-difference estimate, from below, of the largest curvature on the
-    way. The part `riemann_error_bound` is M |x - x'|^2 / (2 n). NaN for a single step. Maps from
-    more steps look closer and may find more: compare at equal `n_steps`.
+    way. The breakdown's `riemann_error_bound` is M |x - x'|^2 / (2 n). NaN for a single step. Maps
+    from more steps look closer and may find more: compare at equal `n_steps`.
 
     Args:
-        baseline: see `OfPath`.
-        score: see `OfPath`.
-        n_steps: see `OfPath`.
+        baseline: see `PathMetric`.
+        score: see `PathMetric`.
+        n_steps: see `PathMetric`.
 
     References:
         Choi et al. 2025, arXiv 2410.08069.
@@ -233,7 +233,7 @@ class Stability(Metric):
     """Compare maps made with few steps with one made with many, from the same baseline.
 
     mean_k similarity(A at k steps, A at many). The baseline is the attribution's own, so that the
-    search for it does not count. `parts` has the similarity at each number of steps.
+    search for it does not count. `breakdown` has the similarity at each number of steps.
 
     Args:
         similarity: how alike two maps are, one of `unilens.metrics.similarities`; by default the
@@ -245,7 +245,7 @@ class Stability(Metric):
         Choi et al. 2025, arXiv 2410.08069, figure 7.
     """
 
-    similarity: Similarity = field(default_factory=lambda: Spearman(relevance="saliency"))
+    similarity: Similarity = field(default_factory=lambda: Spearman(reduction="abs"))
     steps: tuple[int, ...] = (1, 15)
     against: int = 30
 
@@ -276,11 +276,11 @@ class Stability(Metric):
 
     def _measure(self, context: EvalContext) -> Measurement:
         made = _maps_at(context, (*self.steps, self.against))
-        parts = {
+        breakdown = {
             f"{count}_steps": self.similarity(made[count], made[self.against])
             for count in self.steps
         }
-        return Measurement(torch.stack(list(parts.values())).mean(0), parts)
+        return Measurement(torch.stack(list(breakdown.values())).mean(0), breakdown)
 
 
 def _maps_at(context: EvalContext, steps: tuple[int, ...]) -> dict[int, Tensor]:
@@ -307,7 +307,7 @@ def _maps_at(context: EvalContext, steps: tuple[int, ...]) -> dict[int, Tensor]:
 _CHOI = "Choi et al. 2025, arXiv 2410.08069"
 
 
-def _add(name: str, summary: str, build: type[OfPath], reference: str, **about: Any) -> None:
+def _add(name: str, summary: str, build: type[PathMetric], reference: str, **about: Any) -> None:
     metrics.add(MetricCard(name, "path", summary, reference, needs=("path",), **about), build)
 
 
@@ -347,7 +347,7 @@ metrics.register(
         Stability,
         kinds={"similarity": similarities},
         parts={"similarity": "spearman"},
-        preset={"relevance": "saliency"},
+        preset={"reduction": "abs"},
     )
 )
 _add(

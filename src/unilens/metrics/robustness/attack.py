@@ -18,46 +18,47 @@ from ...methods import methods
 from ...provenance import describe
 from ...registry import Card
 from ..context import EvalContext
-from ..maps import check_relevance
+from ..maps import check_reduction
 from ..similarities import check_top
 from .explainer_vjp import explainer_vjp, has_explainer_vjp
-from .objectives import AT_REST, OBJECTIVES, Aim, Goal, slope
-from .perturbations import Bounded, Perturbed, labels, perturbations, signs
+from .objectives import FLAT_AT_INPUT, OBJECTIVES, Objective, ObjectiveSpec, slope
+from .perturbations import BoundedPerturbation, PerturbedInputs, labels, perturbations, signs
 
 _START = 1 / 8
 """How far from the input the search begins where it has no slope there, in radii."""
-_WAY_BACK = 3
-"""What a way back through a map costs, in maps: one of gradients, one of Hessian products."""
+_VJP_COST = 3
+"""Cost of a vector-Jacobian product of a map, in maps: gradients and Hessian products."""
 
 
 @dataclass(frozen=True)
-class FastAttack(Bounded):
+class FastAttack(BoundedPerturbation):
     """One step of the whole radius along the gradient of how far the map moves.
 
     x' = x + r sign(grad_x D(A(x), A(x'))), the target fixed at x; kept where the map has moved and
     the model still predicts what it predicted, else x' = x and the maps are the same.
 
     The gradient is J^T v with v the slope of D at the map itself and J the map's Jacobian, taken on
-    a softplus stand-in of the network (ReLU has no second derivative). In it a baseline stays where
+    a softplus version of the network (ReLU has no second derivative). In it a baseline stays where
     it is, and one that was searched for moves with the input; see `explainer_vjp`. Labels and maps
     are always those of the network itself, and a baseline is searched for again at every step.
 
     Args:
-        norm: see `Bounded`; in "l2" the gradient is scaled to length 1 in place of its sign.
-        radius: see `Bounded`.
-        bounds: see `Bounded`.
-        objective: D; "top_k" pushes down the places that count most, "mass_centre" moves the centre
-            of mass of the absolute values, "random" moves the map in a direction drawn at random,
+        norm: see `BoundedPerturbation`; in "l2" the gradient is scaled to
+            length 1 in place of its sign.
+        radius: see `BoundedPerturbation`.
+        bounds: see `BoundedPerturbation`.
+        objective: D; "top_k" lowers the most relevant positions, "mass_centre" moves the centre of
+            mass of the absolute values, "random" moves the map in a direction drawn at random,
             "difference" anyhow. "mass_centre" and "difference" have no slope at x: the search
             begins at random signs of an eighth of the radius.
-        k: how many places "top_k" pushes down; below 1 a fraction of them; None for 1000, or a
-            tenth of the places where that is less.
-        relevance: how "top_k" reads maps: "attribution", values summed over channels, or
-            "saliency", absolute values.
-        beta: sharpness of the stand-in; None for the network itself.
+        k: how many positions "top_k" pushes down; below 1 a fraction of them; None for 1000, or a
+            tenth of the positions where that is less.
+        reduction: how "top_k" reads maps: "sum", values summed over channels, or
+            "abs", sums of absolute values.
+        beta: sharpness of the softplus; None for the network itself.
         via: the method through whose map the direction is found: a name, or a method with its
-            settings. None for the one that is judged, and for "gradient" where that has no way
-            back.
+            settings. None for the judged method, or "gradient" where `explainer_vjp` does not cover
+            it.
         nodes: of the path, at which the gradient is taken: it says where to go, and a few will do.
             None for as many as the method has.
 
@@ -68,7 +69,7 @@ class FastAttack(Bounded):
 
     objective: str = "top_k"
     k: float | None = None
-    relevance: str = "attribution"
+    reduction: str = "sum"
     beta: float | None = 30.0
     via: str | Explainer | None = None
     nodes: int | None = 5
@@ -77,7 +78,7 @@ class FastAttack(Bounded):
         super().__post_init__()
         check_choice("objective", self.objective, OBJECTIVES)
         check_top(self.k)
-        check_relevance(self.relevance)
+        check_reduction(self.reduction)
         if self.beta is not None:
             check_number("beta", self.beta, above=0)
         if self.nodes is not None:
@@ -95,8 +96,8 @@ class FastAttack(Bounded):
 
     @property
     def explanations(self) -> int:
-        """How many maps are made per input, at most, with the ways back in maps."""
-        return 3 + self._count * (2 + _WAY_BACK)
+        """How many maps are made per input, at most, vector-Jacobian products counted in maps."""
+        return 3 + self._count * (2 + _VJP_COST)
 
     @property
     def _count(self) -> int:
@@ -106,45 +107,47 @@ class FastAttack(Bounded):
     def _stride(self, radius: float) -> float:
         return radius
 
-    def __call__(self, context: EvalContext) -> Perturbed:
+    def __call__(self, context: EvalContext) -> PerturbedInputs:
         """Return the changed inputs; see `Perturbation`."""
         self._check_box(context.inputs)
         inputs, label = context.inputs, labels(context, context.outputs)
-        radius, guide = self._length(inputs), self._guide(context)
-        goal = self._goal(context, context.values)
-        best, found = goal(context.values), inputs.clone()
+        radius, search = self._length(inputs), self._direction_of(context)
+        objective = self._objective(context, context.values)
+        best, found = objective(context.values), inputs.clone()
         moved = torch.zeros_like(label, dtype=torch.bool)
         points = self._start(context, radius)
-        seen = guide.see(points)
+        maps = search.maps_at(points)
         for _ in range(self._count):
-            direction = self._towards(guide.direction(points, seen))
+            direction = self._towards(search.direction(points, maps))
             points = self._inside(inputs, points + self._stride(radius) * direction, radius)
-            seen = guide.see(points)
-            far = goal(seen.values)
+            maps = search.maps_at(points)
+            far = objective(maps.values)
             better = (far > best) & (labels(context, context.evaluator(points)) == label)
             best = torch.where(better, far, best)
             found[better] = points[better]
             moved |= better
         details = {"moved": moved, "objective": best}
-        made = {"radius": radius, "via": describe(guide.explainer)}
-        return Perturbed(found, torch.ones_like(moved), details, made)
+        made = {"radius": radius, "via": describe(search.explainer)}
+        return PerturbedInputs(found, torch.ones_like(moved), details, made)
 
-    def _guide(self, context: EvalContext) -> _Guide:
+    def _direction_of(self, context: EvalContext) -> _AttackDirection:
         given = methods[self.via]() if isinstance(self.via, str) else self.via
         own = given is None and has_explainer_vjp(context.method)
         explainer = cast(Explainer, context.method) if own else given or methods["gradient"]()
         model = context.evaluator
-        stand_in = model if self.beta is None else model.with_model(Smooth(model.model, self.beta))
+        smooth_model = (
+            model if self.beta is None else model.with_model(Smooth(model.model, self.beta))
+        )
         first = context.values if own else _attribution(context, explainer, context.inputs).values
-        goal = self._goal(context, first)
-        return _Guide(context, explainer, own, stand_in, goal, self.nodes)
+        objective = self._objective(context, first)
+        return _AttackDirection(context, explainer, own, smooth_model, objective, self.nodes)
 
-    def _goal(self, context: EvalContext, first: Tensor) -> Goal:
-        aim = Aim(first, self.relevance, self.k, context.generators())
-        return OBJECTIVES[self.objective](aim)
+    def _objective(self, context: EvalContext, first: Tensor) -> Objective:
+        spec = ObjectiveSpec(first, self.reduction, self.k, context.generators())
+        return OBJECTIVES[self.objective](spec)
 
     def _start(self, context: EvalContext, radius: float) -> Tensor:
-        if self.objective not in AT_REST:
+        if self.objective not in FLAT_AT_INPUT:
             return context.inputs
         beside = context.inputs + _START * radius * self._towards(signs(context))
         return self._inside(context.inputs, beside, radius)
@@ -166,7 +169,7 @@ class Attack(FastAttack):
         bounds: see `FastAttack`.
         objective: see `FastAttack`.
         k: see `FastAttack`.
-        relevance: see `FastAttack`.
+        reduction: see `FastAttack`.
         beta: see `FastAttack`.
         via: see `FastAttack`.
         nodes: see `FastAttack`.
@@ -194,35 +197,35 @@ class Attack(FastAttack):
         return radius / 8 if self.step is None else self.step
 
 
-class _Seen(NamedTuple):
-    """The judged method's maps `(B, *S)` at some points, and what the guide made of these."""
+class _MapsAtPoints(NamedTuple):
+    """The judged method's maps `(B, *S)` at some points, and the attribution differentiated."""
 
     values: Tensor
     attribution: Attribution
 
 
 @dataclass(frozen=True)
-class _Guide:
-    """Says where to go: by the judged method's own map, or by another's."""
+class _AttackDirection:
+    """Finds the direction of a step: by the judged method's own map, or by another method's."""
 
     context: EvalContext
     explainer: Explainer
     own: bool
-    stand_in: Evaluator
-    goal: Goal
+    smooth_model: Evaluator
+    objective: Objective
     nodes: int | None
 
-    def see(self, points: Tensor) -> _Seen:
+    def maps_at(self, points: Tensor) -> _MapsAtPoints:
         """Return the maps at points `(B, *S)`."""
         attribution = _attribution(self.context, self.explainer, points)
         own = attribution.values.detach()
-        return _Seen(own if self.own else self.context.explain(points), attribution)
+        return _MapsAtPoints(own if self.own else self.context.explain(points), attribution)
 
-    def direction(self, points: Tensor, seen: _Seen) -> Tensor:
+    def direction(self, points: Tensor, maps: _MapsAtPoints) -> Tensor:
         """Return the gradient of the goal in the inputs, at points `(B, *S)`."""
-        vectors = slope(self.goal, seen.attribution.values)
+        vectors = slope(self.objective, maps.attribution.values)
         return explainer_vjp(
-            self.explainer, self.stand_in, points, seen.attribution, vectors, self.nodes
+            self.explainer, self.smooth_model, points, maps.attribution, vectors, self.nodes
         )
 
 

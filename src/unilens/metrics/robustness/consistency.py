@@ -19,10 +19,10 @@ from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement, MetricCard
 from ..similarities import similarities
-from .corruptions import Corruption, check_changeable, corruptions
+from .corruptions import Corruption, check_corruptible, corruptions
 from .perturbations import labels
 
-ChangeNames = str | Corruption | Sequence[str | Corruption]
+CorruptionChoice = str | Corruption | Sequence[str | Corruption]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Consistency(Comparison):
 
     Args:
         similarity: how alike two maps are.
-        change: one of `unilens.metrics.corruptions`, by name or as an object, or several.
-        strengths: of the changes, in their units; None for the first three severities of
+        corruption: one of `unilens.metrics.corruptions`, by name or as an object, or several.
+        strengths: of the corruptions, in their units; None for the first three severities of
             ImageNet-C, which are made for pictures of 224 pixels by side.
         score: whose change is noted, by name or as a function of logits and target.
 
@@ -46,7 +46,7 @@ class Consistency(Comparison):
         Hendrycks & Dietterich 2019, arXiv 1903.12261.
     """
 
-    change: ChangeNames = "brightness"
+    corruption: CorruptionChoice = "brightness"
     strengths: tuple[float, ...] | list[float] | None = None
     score: str | Score = "probability"
 
@@ -58,15 +58,15 @@ class Consistency(Comparison):
             or (isinstance(self.strengths, (tuple, list)) and bool(self.strengths)),
             f"expected strengths to be a tuple of numbers or None, got {self.strengths!r}",
         )
-        for _, corruption, strength in self._changes:
+        for _, corruption, strength in self._corruptions:
             corruption.check(strength)
 
     @property
-    def _changes(self) -> list[tuple[str, Corruption, float]]:
-        """The changes with their strengths, each with a name."""
+    def _corruptions(self) -> list[tuple[str, Corruption, float]]:
+        """The corruptions with their strengths, each with a name."""
         return [
             (f"{name} {strength:g}", corruption, strength)
-            for name, corruption in changes_of(self.change).items()
+            for name, corruption in resolve_corruptions(self.corruption).items()
             for strength in self.strengths or corruption.severities[:3]
         ]
 
@@ -78,19 +78,19 @@ class Consistency(Comparison):
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return PassCount(1 + len(self._changes), 0)
+        return PassCount(1 + len(self._corruptions), 0)
 
     @property
     def explanations(self) -> int:
         """How many maps are made anew per input, at most."""
-        return len(self._changes)
+        return len(self._corruptions)
 
     def _measure(self, context: EvalContext) -> Measurement:
-        check_changeable(context.inputs)
+        check_corruptible(context.inputs)
         score = resolve_score(self.score, context.evaluator)
         before = context.score_of(score, context.outputs)
-        parts, differences, kept = {}, [], []
-        for name, corruption, strength in self._changes:
+        breakdown, differences, kept = {}, [], []
+        for name, corruption, strength in self._corruptions:
             changed = corruption(context.inputs, strength, context.generators())
             key = "changed", corruption, strength
             outputs = context.once(key, partial(context.evaluator, changed))
@@ -101,35 +101,35 @@ class Consistency(Comparison):
             if len(rows):
                 maps = context.explain(changed[rows], rows=rows)
                 found[rows] = self._alike(context.values[rows], maps)
-            parts[name] = found
-        values = torch.stack(list(parts.values()), 1)
+            breakdown[name] = found
+        values = torch.stack(list(breakdown.values()), 1)
         details = {
             "similarities": values,
             "kept": torch.stack(kept, 1),
             "score_changes": torch.stack(differences, 1),
         }
-        return Measurement(values.nanmean(1), parts, details)
+        return Measurement(values.nanmean(1), breakdown, details)
 
 
-def changes_of(change: ChangeNames) -> dict[str, Corruption]:
-    """Return the changes that a setting names, by name: a name, an object, or several of them."""
-    several = [change] if isinstance(change, (str, Corruption)) else change
+def resolve_corruptions(corruption: CorruptionChoice) -> dict[str, Corruption]:
+    """Return the corruptions of a setting by name: of a name, an object, or several of them."""
+    several = [corruption] if isinstance(corruption, (str, Corruption)) else corruption
     require(
         isinstance(several, (tuple, list))
         and bool(several)
         and all(isinstance(one, (str, Corruption)) for one in several),
-        f"expected change to be one of {', '.join(corruptions)}, or several of them, got "
-        f"{change!r}",
+        f"expected corruption to be one of {', '.join(corruptions)}, or several of them, got "
+        f"{corruption!r}",
     )
     found: dict[str, Corruption] = {}
     for one in several:
         corruption = corruptions[one]() if isinstance(one, str) else one
-        name = one if isinstance(one, str) else getattr(one.change, "__name__", "change")
+        name = one if isinstance(one, str) else getattr(one.function, "__name__", "corruption")
         found[name if name not in found else f"{name} ({len(found)})"] = corruption
     return found
 
 
-def _add(name: str, summary: str, change: Any, deterministic: bool = True) -> None:
+def _add(name: str, summary: str, corruption: Any, deterministic: bool = True) -> None:
     metrics.register(
         Composed(
             MetricCard(
@@ -144,7 +144,7 @@ def _add(name: str, summary: str, change: Any, deterministic: bool = True) -> No
             Consistency,
             kinds={"similarity": similarities},
             parts={"similarity": "spearman"},
-            preset={"change": change},
+            preset={"corruption": corruption},
         )
     )
 

@@ -24,7 +24,7 @@ from ...baselines.blur import gaussian_blur
 from ...errors import NotApplicableError, require
 from ...registry import Card, Registry
 
-Change = Callable[[Tensor, float, list[torch.Generator]], Tensor]
+CorruptionFunction = Callable[[Tensor, float, list[torch.Generator]], Tensor]
 """From pictures `(B, C, H, W)`, a strength and a generator per picture to changed pictures."""
 
 
@@ -33,21 +33,21 @@ class Corruption(Settings):
     """A change of pictures, of any strength.
 
     Args:
-        change: what it does; what leaves the range of pictures is cut off afterwards.
+        function: what it does; what leaves the range of pictures is cut off afterwards.
         unit: of the strength, in words.
         severities: the five strengths of ImageNet-C, for pictures of 224 pixels by side.
         lowest: the lowest strength that has a meaning.
         highest: likewise.
     """
 
-    change: Change
+    function: CorruptionFunction
     unit: str
     severities: tuple[float, ...]
     lowest: float = 0.0
     highest: float = math.inf
 
     def check(self, strength: object) -> None:
-        """Raise unless the strength is one that the change can have."""
+        """Raise unless the strength is one that the corruption can have."""
         check_number("the strength", strength)
         require(
             strength >= self.lowest,  # type: ignore[operator]
@@ -76,10 +76,10 @@ class Corruption(Settings):
             UnilensError: there is no such strength.
         """
         self.check(strength)
-        check_changeable(inputs)
+        check_corruptible(inputs)
         if strength == 0:
             return inputs.clone()
-        return self.change(inputs, strength, generators).clamp(0, 1)
+        return self.function(inputs, strength, generators).clamp(0, 1)
 
 
 corruptions: Registry[Corruption] = Registry("corruption")
@@ -95,7 +95,7 @@ PACKAGED = (
 """Further ones of ImageNet-C, as images of a benchmark alone (extra `corruptions`)."""
 
 
-def check_changeable(inputs: Tensor) -> None:
+def check_corruptible(inputs: Tensor) -> None:
     """Raise `NotApplicableError` unless inputs are grey or colour pictures in [0, 1]."""
     check_unit_pictures(inputs, "light, colour and focus are those of pictures")
 
@@ -103,8 +103,8 @@ def check_changeable(inputs: Tensor) -> None:
 def brightness(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Add the strength to each pixel's value (HSV); hue and saturation stay: x V' / V."""
     value = inputs.amax(1, keepdim=True)
-    wanted = (value + strength).clamp(0, 1)
-    return torch.where(value > 0, inputs * (wanted / value.clamp(min=1e-12)), wanted)
+    brightened = (value + strength).clamp(0, 1)
+    return torch.where(value > 0, inputs * (brightened / value.clamp(min=1e-12)), brightened)
 
 
 def contrast(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
@@ -118,7 +118,7 @@ def saturation(inputs: Tensor, strength: float, generators: list[torch.Generator
     if inputs.shape[1] != 3:
         raise NotApplicableError(
             f"expected pictures in colour (B, 3, H, W), got {tuple(inputs.shape)}; grey ones have "
-            "no saturation to change, take another change"
+            "no saturation; use another corruption"
         )
     value = inputs.amax(1, keepdim=True)
     spread = value - inputs.amin(1, keepdim=True)
@@ -180,7 +180,7 @@ def shot_noise(inputs: Tensor, strength: float, generators: list[torch.Generator
 
 
 def pixelated(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
-    """Take rows and columns away and put blocks in their place: Pillow's BOX, down and up again."""
+    """Take rows and columns away and put blocks in their stead: Pillow's BOX, down and up again."""
     from PIL import Image
 
     full = inputs.shape[3], inputs.shape[2]

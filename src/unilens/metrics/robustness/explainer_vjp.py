@@ -108,8 +108,8 @@ def _along_line(
     way = points - baseline
     near = explainer.baseline.starts_at_input(evaluator, points)
     seen = [
-        (place.flatten(), weight, gradient(baseline + place * way))
-        for place, weight in gradient.blocks(points, rule.nodes, rule.weights)
+        (node.flatten(), weight, gradient(baseline + node * way))
+        for node, weight in gradient.blocks(points, rule.nodes, rule.weights)
     ]
     ends = gradient.scores(torch.stack([baseline, points]))
     slopes = _slopes_of_map(
@@ -117,14 +117,14 @@ def _along_line(
     )
     total = torch.zeros_like(points) if near else slopes.way
     count = 0
-    for places, _, evaluation in seen:
-        at = baseline + expand_like(places, evaluation.gradients[:, :1]) * way
-        here = slice(count, count + len(places))
-        count += len(places)
+    for nodes_at, _, evaluation in seen:
+        at = baseline + expand_like(nodes_at, evaluation.gradients[:, :1]) * way
+        here = slice(count, count + len(nodes_at))
+        count += len(nodes_at)
         rows = gradient.hessian_vector(at, slopes.gradients[here])
         rows = rows + expand_like(slopes.scores[here], rows) * evaluation.gradients
-        for place, one in zip(places, rows, strict=True):
-            total = total + (one if near else place * one)  # one by one, whatever the batch
+        for node, row in zip(nodes_at, rows, strict=True):
+            total = total + (row if near else node * row)  # one by one, whatever the batch
     for end, slope in zip((baseline, points), slopes.ends, strict=True):
         moves = near or end is points
         if moves and bool(slope.any()):
@@ -163,13 +163,13 @@ def _slopes_of_map(
     gradients, scores, ends, way = leaves
     with torch.enable_grad():
         count, chunks = 0, []
-        for places, weight, evaluation in seen:
-            here = slice(count, count + len(places))
-            count += len(places)
+        for nodes_at, weight, evaluation in seen:
+            here = slice(count, count + len(nodes_at))
+            count += len(nodes_at)
             shown = Evaluation(evaluation.outputs, scores[here], gradients[here])
-            chunks.append(PathChunk(places, evaluation.gradients, shown, weight * way))
-        parts = weighting(chunks, rule, ends[0], ends[1])
-        total = torch.stack([(first * second * vectors).sum() for first, second in parts]).sum()
+            chunks.append(PathChunk(nodes_at, evaluation.gradients, shown, weight * way))
+        products = weighting(chunks, rule, ends[0], ends[1])
+        total = torch.stack([(first * second * vectors).sum() for first, second in products]).sum()
         return _Slopes(*torch.autograd.grad(total, leaves, materialize_grads=True))
 
 

@@ -18,7 +18,7 @@ from ..context import EvalContext
 from ..measurement import Measurement, MetricCard
 from ..similarities import similarities
 from .attack import Attack
-from .perturbations import Perturbation, Perturbed, perturbations
+from .perturbations import Perturbation, PerturbedInputs, perturbations
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Robustness(Comparison):
         }
         return Measurement(value, {}, {**details, **changed.details}, changed.provenance)
 
-    def _again(self, context: EvalContext) -> tuple[Perturbed, Tensor]:
+    def _again(self, context: EvalContext) -> tuple[PerturbedInputs, Tensor]:
         """Return the changed inputs, and the maps there."""
-        if getattr(self.perturbation, "without_map", False):
+        if getattr(self.perturbation, "map_independent", False):
             changed = context.once(
                 ("perturbed", self.perturbation), lambda: self.perturbation(context)
             )
@@ -129,7 +129,7 @@ for _change, _words in _CHANGES.items():
         f"{_change}_top_k",
         _change,
         "top_k",
-        f"share of the strongest places that stay under {_words}",
+        f"share of the strongest positions that stay under {_words}",
         _reference,
     )
 _add(

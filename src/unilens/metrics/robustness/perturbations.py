@@ -33,7 +33,7 @@ _RADIUS = 8 / 255
 
 
 @dataclass(frozen=True, slots=True)
-class Perturbed:
+class PerturbedInputs:
     """Changed inputs.
 
     Attributes:
@@ -53,10 +53,10 @@ class Perturbation(Protocol):
     """From a subject to changed inputs.
 
     Optional: `passes`, what it costs per input; `explanations`, how many maps it makes;
-    `without_map`, true where it depends on neither the context's map nor method nor mask.
+    `map_independent`, true where it depends on neither the context's map nor method nor mask.
     """
 
-    def __call__(self, context: EvalContext) -> Perturbed:
+    def __call__(self, context: EvalContext) -> PerturbedInputs:
         """Return the changed inputs."""
 
 
@@ -69,7 +69,7 @@ def labels(context: EvalContext, outputs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Bounded(Settings):
+class BoundedPerturbation(Settings):
     """What perturbations share that stay within a distance of the input.
 
     Args:
@@ -135,7 +135,7 @@ def signs(context: EvalContext) -> Tensor:
     return (2 * torch.stack(drawn) - 1).to(context.inputs)
 
 
-class Noise(Bounded):
+class Noise(BoundedPerturbation):
     """Random signs of the radius: the control, without which an attack's result means nothing.
 
     x' = x + r s, s_i drawn from {-1, 1}; in l2, s is scaled to length 1.
@@ -145,26 +145,26 @@ class Noise(Bounded):
         attack.
     """
 
-    without_map = True
+    map_independent = True
 
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input."""
         return PassCount(1, 0)
 
-    def __call__(self, context: EvalContext) -> Perturbed:
+    def __call__(self, context: EvalContext) -> PerturbedInputs:
         """Return the changed inputs; see `Perturbation`."""
         self._check_box(context.inputs)
         radius = self._length(context.inputs)
         moved = context.inputs + radius * self._towards(signs(context))
         moved = self._inside(context.inputs, moved, radius)
-        return Perturbed(
+        return PerturbedInputs(
             moved, labels(context, context.evaluator(moved)) == labels(context, context.outputs)
         )
 
 
 @dataclass(frozen=True)
-class LabelAttack(Bounded):
+class LabelAttack(BoundedPerturbation):
     """The fast gradient sign method against the label, as far as it fails to change it.
 
     x' = x + r sign(grad_x CE(F(x), c)), c the predicted class; r is the radius, halved until the
@@ -172,16 +172,16 @@ class LabelAttack(Bounded):
     Where the loss has no slope nothing moves, and there is no value.
 
     Args:
-        norm: see `Bounded`.
-        radius: see `Bounded`.
-        bounds: see `Bounded`.
+        norm: see `BoundedPerturbation`.
+        radius: see `BoundedPerturbation`.
+        bounds: see `BoundedPerturbation`.
         halvings: how often at most.
 
     References:
         Goodfellow et al. 2015, arXiv 1412.6572.
     """
 
-    without_map: ClassVar[bool] = True
+    map_independent: ClassVar[bool] = True
     halvings: int = 10
 
     def __post_init__(self) -> None:
@@ -193,7 +193,7 @@ class LabelAttack(Bounded):
         """Forward and backward passes per input, at most."""
         return PassCount(2 + self.halvings, 1)
 
-    def __call__(self, context: EvalContext) -> Perturbed:
+    def __call__(self, context: EvalContext) -> PerturbedInputs:
         """Return the changed inputs; see `Perturbation`."""
         self._check_box(context.inputs)
         inputs, label = context.inputs, labels(context, context.outputs)
@@ -208,11 +208,11 @@ class LabelAttack(Bounded):
             kept = kept | same
             if kept.all():
                 break
-        return Perturbed(found, kept & sloped)
+        return PerturbedInputs(found, kept & sloped)
 
 
 @dataclass(frozen=True)
-class Corrupted(Settings):
+class CorruptionPerturbation(Settings):
     """A change that a person looks past: of light, colour or focus, or noise.
 
     Args:
@@ -223,12 +223,12 @@ class Corrupted(Settings):
         Hendrycks & Dietterich 2019, arXiv 1903.12261.
     """
 
-    without_map: ClassVar[bool] = True
+    map_independent: ClassVar[bool] = True
     corruption: str | Corruption = "brightness"
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        change = self._change
+        change = self._resolved
         if self.strength is not None:
             change.check(self.strength)
 
@@ -238,19 +238,19 @@ class Corrupted(Settings):
         return PassCount(1, 0)
 
     @property
-    def _change(self) -> Corruption:
+    def _resolved(self) -> Corruption:
         if isinstance(self.corruption, str):
             return corruptions[self.corruption]()
         check_component("corruption", self.corruption)
         return self.corruption
 
-    def __call__(self, context: EvalContext) -> Perturbed:
+    def __call__(self, context: EvalContext) -> PerturbedInputs:
         """Return the changed inputs; see `Perturbation`."""
-        change = self._change
+        change = self._resolved
         strength = change.severities[0] if self.strength is None else self.strength
         changed = change(context.inputs, strength, context.generators())
         kept = labels(context, context.evaluator(changed)) == labels(context, context.outputs)
-        return Perturbed(changed, kept, provenance={"strength": strength})
+        return PerturbedInputs(changed, kept, provenance={"strength": strength})
 
 
 def _rise_of_loss(context: EvalContext, label: Tensor) -> Tensor:
@@ -300,5 +300,5 @@ perturbations.add(
         "Hendrycks & Dietterich 2019, arXiv 1903.12261",
         deterministic=False,
     ),
-    Corrupted,
+    CorruptionPerturbation,
 )

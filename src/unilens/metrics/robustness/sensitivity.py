@@ -17,7 +17,7 @@ from ..measurement import Measurement, MetricCard
 
 
 @dataclass(frozen=True)
-class Sampled(Metric):
+class NeighbourSensitivity(Metric):
     """What metrics share that explain random neighbours of the input.
 
     A neighbour is x + d, every d_i uniform in [-r, r]; the target is fixed at x, and neither the
@@ -78,7 +78,7 @@ class Sampled(Metric):
         return self.radius * (2 * torch.stack(drawn) - 1).to(context.inputs)
 
 
-class MaxSensitivity(Sampled):
+class MaxSensitivity(NeighbourSensitivity):
     """The farthest that the map moves, in its own lengths: max |A(x + d) - A(x)| / |A(x)|.
 
     Norms are l2 over all values. NaN where the map at x is constant.
@@ -91,7 +91,7 @@ class MaxSensitivity(Sampled):
         return _relative(context, moved.amax(1))
 
 
-class MeanSensitivity(Sampled):
+class MeanSensitivity(NeighbourSensitivity):
     """How far the map moves on average, in its own lengths: mean |A(x + d) - A(x)| / |A(x)|.
 
     Norms are l2 over all values. NaN where the map at x is constant.
@@ -104,7 +104,7 @@ class MeanSensitivity(Sampled):
         return _relative(context, moved.mean(1))
 
 
-class LocalLipschitz(Sampled):
+class LocalLipschitz(NeighbourSensitivity):
     """The steepest that the map moves: max |A(x + d) - A(x)| / |d|.
 
     Norms are l2 over all values, and the unit is that of the map per unit of the inputs: compare it
@@ -127,7 +127,7 @@ def _relative(context: EvalContext, moved: Tensor) -> Tensor:
 _YEH = "Yeh et al. 2019, arXiv 1901.09392"
 
 
-def _add(name: str, summary: str, reference: str, build: type[Sampled]) -> None:
+def _add(name: str, summary: str, reference: str, build: type[NeighbourSensitivity]) -> None:
     card = MetricCard(
         name,
         "robustness",

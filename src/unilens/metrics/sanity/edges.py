@@ -16,32 +16,32 @@ from ..context import EvalContext
 from ..measurement import Measurement, MetricCard
 from ..similarities import Similarity, Spearman, similarities
 
-PICTURES: dict[str, Callable[[Tensor], Tensor]] = {"edges": edges, "grey": grey}
+CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {"edges": edges, "grey": grey}
 
 
 @dataclass(frozen=True)
-class PictureSimilarity(Comparison):
+class EdgeControl(Comparison):
     """Compare the map with the edges of the picture, or with its grey copy.
 
-    |similarity( A(x), picture(x) )|. Low is good, but no proof: a model that looks at edges has
+    |similarity( A(x), control(x) )|. Low is good, but no proof: a model that looks at edges has
     maps with edges. The absolute value, since a map that is strong where the picture is dark or
-    flat is the picture just as well; `parts` has the value with its sign. NaN for a picture
+    flat is the picture just as well; `breakdown` has the value with its sign. NaN for a picture
     without contrast. Pictures are in pixels; the normalisation belongs inside the model.
 
     Args:
         similarity: how alike two maps are; by default rank correlation of absolute values.
-        picture: "edges", the Sobel magnitude of the luminance, or "grey", the luminance itself.
+        control: "edges", the Sobel magnitude of the luminance, or "grey", the luminance itself.
 
     References:
         Adebayo et al. 2018, arXiv 1810.03292 (the comparison with an edge detector).
     """
 
-    similarity: Similarity = Spearman("saliency")  # noqa: RUF009 - it is frozen
-    picture: str = "edges"
+    similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
+    control: str = "edges"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("picture", self.picture, PICTURES)
+        check_choice("control", self.control, CONTROLS)
 
     def _measure(self, context: EvalContext) -> Measurement:
         check_pictures(
@@ -49,7 +49,7 @@ class PictureSimilarity(Comparison):
             "what has no grey copy and no edges needs another metric of sanity, such as "
             "random_logit",
         )
-        picture = PICTURES[self.picture](context.inputs)
+        picture = CONTROLS[self.control](context.inputs)
         lowest = picture.flatten(1).amin(1).view(-1, 1, 1)
         over_channels = (picture - lowest).unsqueeze(1).expand_as(context.inputs)
         signed = self._alike(context.values, over_channels)
@@ -70,9 +70,9 @@ for _name, _picture, _summary in (
                 higher_is_better=False,
                 bounds=(0, 1),
             ),
-            PictureSimilarity,
+            EdgeControl,
             kinds={"similarity": similarities},
             parts={"similarity": "spearman"},
-            preset={"picture": _picture, "relevance": "saliency"},
+            preset={"control": _picture, "reduction": "abs"},
         )
     )

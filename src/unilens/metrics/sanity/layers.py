@@ -30,23 +30,23 @@ def layers_of(evaluator: Evaluator, sample: Tensor) -> list[str]:
         NotApplicableError: the model has no such layer.
     """
     copy = evaluator.private_module(sample)
-    names = {part: name for name, part in users_module(copy).named_modules()}
+    names = {module: name for name, module in users_module(copy).named_modules()}
     begins: dict[str, int] = {}
 
-    def note(part: nn.Module, given: object) -> None:
-        begins.setdefault(names[part], len(begins))
+    def note(module: nn.Module, given: object) -> None:
+        begins.setdefault(names[module], len(begins))
 
-    for part in names:
-        part.register_forward_pre_hook(note)
+    for module in names:
+        module.register_forward_pre_hook(note)
     weights = [value.requires_grad_() for value in copy.parameters() if value.is_floating_point()]
     with torch.enable_grad():
         used = _used(evaluator.run(copy, sample), weights)
     found = [
-        (_begins(name, begins), place, name)
-        for place, (part, name) in enumerate(names.items())
+        (_begins(name, begins), order, name)
+        for order, (module, name) in enumerate(names.items())
         if any(
             _varied(value) and (name in begins or id(value) in used)
-            for value in part.parameters(recurse=False)
+            for value in module.parameters(recurse=False)
         )
     ]
     if not found:
@@ -84,15 +84,15 @@ def randomised(model: nn.Module, layers: Iterable[str], seed: int) -> nn.Module:
     layers share their storage with the model, which stays as it is.
     """
     copy = private_copy(model)
-    parts, drawn = dict(users_module(copy).named_modules()), dict[int, nn.Parameter]()
+    modules, drawn = dict(users_module(copy).named_modules()), dict[int, nn.Parameter]()
     for name in layers:
-        for key, value in list(parts[name].named_parameters(recurse=False)):
+        for key, value in list(modules[name].named_parameters(recurse=False)):
             if not _varied(value):
                 continue
             if id(value) not in drawn:  # weights that two layers share stay shared
                 fresh = _fresh(value, seed_for(f"{name}.{key}", seed))
                 drawn[id(value)] = nn.Parameter(fresh, requires_grad=False)
-            setattr(parts[name], key, drawn[id(value)])
+            setattr(modules[name], key, drawn[id(value)])
     return copy
 
 
@@ -106,8 +106,8 @@ def _fresh(value: Tensor, seed: int) -> Tensor:
 def evenly(order: Sequence[str], count: int) -> list[str]:
     """Return at most so many of the layers, evenly over the depth, the last one among them."""
     last, count = len(order) - 1, min(count, len(order))
-    places = torch.linspace(last, 0, count, dtype=torch.float64).round().long().flip(0)
-    return [order[place] for place in places.tolist()]
+    indices = torch.linspace(last, 0, count, dtype=torch.float64).round().long().flip(0)
+    return [order[index] for index in indices.tolist()]
 
 
 def within(order: Sequence[str], name: str) -> list[str]:

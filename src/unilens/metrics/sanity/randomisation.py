@@ -48,7 +48,7 @@ class Randomisation(Comparison):
         Binder et al. 2023, arXiv 2211.12486.
     """
 
-    similarity: Similarity = Spearman("saliency")  # noqa: RUF009 - it is frozen
+    similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     mode: str = "cascading"
     layers: int | tuple[str, ...] | list[str] = 5
 
@@ -83,22 +83,22 @@ class Randomisation(Comparison):
         failures: dict[str, str] = {}
         order = context.once("layers", lambda: layers_of(context.evaluator, context.inputs[:1]))
         stages = self._stages(order)
-        parts = {}
+        breakdown = {}
         for name, layers in stages.items():
             changed = context.evaluator.with_model(randomised(model, layers, context.seed))
             maps = _explained(context, changed, name, failures)
-            parts[name or type(context.evaluator.model).__name__] = self._alike(
+            breakdown[name or type(context.evaluator.model).__name__] = self._alike(
                 context.values, maps
             )
-        curve = torch.stack(list(parts.values()), 1)
+        curve = torch.stack(list(breakdown.values()), 1)
         made: dict[str, Any] = {
-            "stages": list(parts),
+            "stages": list(breakdown),
             "weights": "normal, of each tensor's own mean and standard deviation",
             "failures": failures,
         }
         undefined = curve.isnan().sum(1)
         return Measurement(
-            curve.nanmean(1), parts, {"curve": curve, "undefined_stages": undefined}, made
+            curve.nanmean(1), breakdown, {"curve": curve, "undefined_stages": undefined}, made
         )
 
     def _stages(self, order: list[str]) -> dict[str, list[str]]:
@@ -221,7 +221,7 @@ for _mode, _summary in (
         ),
         Randomisation,
         mode=_mode,
-        relevance="saliency",
+        reduction="abs",
     )
 _add(
     MetricCard(
