@@ -13,7 +13,7 @@ from . import diagnostics
 from ._engine.evaluator import Evaluator, PassCount
 from ._engine.score_gradient import ScoreGradient
 from ._ops.precision import expand_like, to_float64
-from ._validation.settings import check_switch
+from ._validation.settings import Count
 from .attribution import Attribution
 from .baselines import Baseline, BaselineResult, Constant
 from .baselines.base import to_baseline
@@ -22,8 +22,8 @@ from .errors import UnilensError, require
 from .explainer import ExplainContext, Method
 from .outputs import LOGITS, OutputSpec
 from .paths import Path, PathChunk, StraightLine, to_path
-from .quadrature import Quadrature, Rule, quadrature
-from .scores import Score
+from .quadrature import AnyRule, Quadrature, quadrature
+from .scores import AnyScore
 from .scores import resolve as resolve_score
 from .weightings import Riemann, Weighting, to_weighting
 
@@ -56,15 +56,13 @@ class PathAttribution(Method):
     baseline: Baseline = field(default=None)  # type: ignore[assignment]  # see the docstring
     path: Path = field(default_factory=StraightLine)
     weighting: Weighting = field(default_factory=Riemann)
-    rule: str | Rule = "gauss_legendre"
-    n_steps: int = 50
-    score: str | Score = "probability"
+    rule: AnyRule = "gauss_legendre"
+    n_steps: Count = 50
+    score: AnyScore = "probability"
     create_graph: bool = False
 
     def __post_init__(self) -> None:
         quadrature(self.rule, self.n_steps)
-        resolve_score(self.score)
-        check_switch("create_graph", self.create_graph)
         path, own = to_path(self.path), to_path(self.path).baseline
         baseline = (own or Constant()) if self.baseline is None else to_baseline(self.baseline)
         require(

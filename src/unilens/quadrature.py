@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy
 import torch
 from torch import Tensor
 
-from ._validation.settings import check_count
+from ._validation.settings import Check, check_count
 from .errors import UnilensError
 from .registry import Card, Registry
 
@@ -93,6 +93,16 @@ for _name, _rule, _summary in (
 def quadrature(rule: str | Rule, n_steps: int) -> Quadrature:
     """Return nodes and weights of a rule, given by name or as a function of `n_steps`."""
     n_steps = check_count("n_steps", n_steps)
-    if not isinstance(rule, str) and not callable(rule):
-        raise UnilensError(f"expected rule to be a name or a function of n_steps, got {rule!r}")
+    _check_rule("rule", rule)
     return Quadrature(*(rules[rule].build() if isinstance(rule, str) else rule)(n_steps))
+
+
+def _check_rule(name: str, rule: object) -> None:
+    if not isinstance(rule, str) and not callable(rule):
+        raise UnilensError(f"expected {name} to be a name or a function of n_steps, got {rule!r}")
+    if isinstance(rule, str):
+        rules[rule]
+
+
+AnyRule = Annotated[str | Rule, Check(_check_rule, lambda: rules)]
+"""A setting: the name of a registered rule, or a function of the number of nodes."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from .errors import ChoiceError, UnilensError, UnknownNameError
+from ._validation.settings import checks_of
+from .errors import UnilensError, UnknownNameError
 
 T = TypeVar("T")
-_NO_NAME = "\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,10 @@ class Entry(Generic[T]):
         return forward, backward
 
     def choices(self, name: str) -> tuple[str, ...]:
-        """Return the names that a setting with a name for its default takes.
-
-        They are what its own check says when it is given another one; where it says no names, the
-        default is the only one.
-        """
-        default = self.settings[name]
-        try:
-            self(**{name: _NO_NAME})
-        except ChoiceError as error:
-            return error.valid
-        except UnilensError:
-            pass
-        return (default,)
+        """Return the names that a setting takes, by its type; where that says none, its default."""
+        check = checks_of(self.build).get(name)
+        names = () if check is None else tuple(check.names())
+        return names or (self.settings[name],)
 
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that are valid beside those given: a choice may bring its own."""
@@ -133,6 +124,14 @@ class Composed(Entry[T]):
         entry = self.kinds[kind][name]
         own = {name: values[name] for name in entry.settings}
         return entry(**{k: v for k, v in own.items() if v is not inspect.Parameter.empty})
+
+    def choices(self, name: str) -> tuple[str, ...]:
+        """Return the names that a setting takes, its own or one of its default components."""
+        if name in self.kinds:
+            return tuple(self.kinds[name])
+        components = [self.kinds[kind][default] for kind, default in self.parts.items()]
+        entry = next((entry for entry in components if name in entry.settings), None)
+        return super().choices(name) if entry is None or name in self._own else entry.choices(name)
 
     @property
     def _own(self) -> dict[str, Any]:

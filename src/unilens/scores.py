@@ -11,11 +11,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
+from ._validation.settings import Check
 from .errors import UnilensError
 from .outputs import LOGITS, OutputSpec, pick
 from .registry import Card, Registry
@@ -145,3 +146,7 @@ def _takes_spec(function: Callable[..., Any]) -> bool:
         return "spec" in inspect.signature(function).parameters
     except (TypeError, ValueError):  # a function of C without a signature
         return False
+
+
+AnyScore = Annotated[str | Score, Check(lambda _, value: resolve(value), lambda: scores)]
+"""A setting: the name of a registered score, or a function of outputs and targets."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
@@ -34,11 +35,26 @@ _LONGEST = 80
 """Characters of a value that a message shows."""
 
 
-class Settings:
-    """The base of dataclasses whose fields are settings: they hold plain values.
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What the type of a setting, `Annotated[T, Check(...)]`, says of its values.
 
-    Before a class checks its fields, `plain` converts them, so that a setting may come from NumPy,
-    pandas or torch, and the record of a result is plain data.
+    Attributes:
+        run: raises where a value, given with the name of the setting, is not valid.
+        names: of the valid values that are names, for those who list them.
+    """
+
+    run: Callable[[str, Any], object]
+    names: Callable[[], Iterable[str]] = tuple
+
+
+class Settings:
+    """The base of dataclasses whose fields are settings: plain values, checked by their types.
+
+    Before a class checks more of its fields, `plain` converts them, so that a setting may come from
+    NumPy, pandas or torch, and the record of a result is plain data. Then their types are checked:
+    `bool`, `Literal`, and whatever is annotated with a `Check`, such as `Count` and `Positive`;
+    None is valid where the type has it.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -55,12 +71,44 @@ class Settings:
         cls.__post_init__ = convert_and_check  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
-        """Convert the fields; see `plain`."""
+        """Convert the fields, and check them by their types."""
+        known = checks_of(cast(Callable[..., object], type(self)))
         for field in dataclasses.fields(cast(Any, self)):
             given = getattr(self, field.name)
             value = plain(field.name, given, isinstance(field.default, tuple))
             if value is not given:
                 object.__setattr__(self, field.name, value)
+            if field.name in known:
+                known[field.name].run(field.name, value)
+
+
+@functools.cache
+def checks_of(build: Callable[..., object]) -> dict[str, Check]:
+    """Return the checks of the settings of a class or function by their types, by name."""
+    try:
+        hints = get_type_hints(build, include_extras=True)
+    except NameError:  # a user's class whose types are imported for type checkers alone
+        return {}
+    found = {name: _check_of(hint) for name, hint in hints.items()}
+    return {name: check for name, check in found.items() if check is not None}
+
+
+def _check_of(hint: Any) -> Check | None:
+    if hint is bool:
+        return Check(check_switch)
+    if get_origin(hint) is Literal:
+        names = get_args(hint)
+        return Check(lambda name, value: check_choice(name, value, names), lambda: names)
+    if get_origin(hint) is Annotated:
+        return next((extra for extra in get_args(hint)[1:] if isinstance(extra, Check)), None)
+    some = [part for part in get_args(hint) if part is not type(None)]
+    if get_origin(hint) not in (Union, UnionType) or len(some) != 1:
+        return None
+    inner = _check_of(some[0])
+    if inner is None:
+        return None
+    run = inner.run
+    return Check(lambda name, value: None if value is None else run(name, value), inner.names)
 
 
 def plain(name: str, value: object, several: bool = False) -> object:
@@ -166,3 +214,14 @@ def shown(value: object) -> str:
 def _is_finite(value: object) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and abs(cast(float, value)) <= sys.float_info.max
+
+
+Count = Annotated[int, Check(check_count)]
+"""A whole number of at least 1."""
+CountOrZero = Annotated[int, Check(functools.partial(check_count, least=0))]
+Number = Annotated[float, Check(check_number)]
+"""A finite number."""
+Positive = Annotated[float, Check(functools.partial(check_number, above=0))]
+NonNegative = Annotated[float, Check(functools.partial(check_number, least=0))]
+Bounds = Annotated[tuple[float, float], Check(lambda name, value: check_bounds(value))]
+"""The lowest and highest value of an input."""

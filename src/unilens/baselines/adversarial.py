@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,18 +13,15 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
 from .._ops.random import per_input, uniform
 from .._validation.settings import (
-    check_bounds,
-    check_choice,
+    Bounds,
+    Count,
+    Positive,
     check_count,
-    check_number,
-    check_switch,
 )
 from ..errors import UnilensError, require
 from ..outputs import OutputSpec, pick
 from ..registry import Card
 from .base import Baseline, BaselineResult, baselines
-
-_CHOICES = ("random", "top")
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,11 @@ class Adversarial(Baseline):
     """
 
     classes: int | Sequence[int] = 20
-    choice: str = "random"
-    iterations: int = 20
-    budget: float = 1.0
+    choice: Literal["random", "top"] = "random"
+    iterations: Count = 20
+    budget: Positive = 1.0
     clamp: bool = False
-    bounds: tuple[float, float] = (0.0, 1.0)
+    bounds: Bounds = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         if isinstance(self.classes, (list, tuple)):
@@ -70,11 +68,6 @@ class Adversarial(Baseline):
             )
         else:
             check_count("classes", self.classes)
-        check_choice("choice", self.choice, _CHOICES)
-        check_count("iterations", self.iterations)
-        check_number("budget", self.budget, above=0)
-        check_switch("clamp", self.clamp)
-        check_bounds(self.bounds)
 
     @property
     def count(self) -> int:

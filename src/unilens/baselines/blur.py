@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,12 +13,12 @@ from torch.nn.functional import conv1d, pad
 from .._engine.evaluator import Evaluator
 from .._engine.packing import map_inputs
 from .._ops.precision import to_float64
-from .._validation.settings import check_choice, check_number
+from .._validation.settings import Positive
 from ..errors import NotApplicableError, UnilensError
 from ..registry import Card
 from .base import Baseline, baselines
 
-BOUNDARIES = ("replicate", "reflect", "zero")
+Boundary = Literal["replicate", "reflect", "zero"]
 """What lies outside of the image: its edge repeated, its mirror image (edge included), or 0."""
 
 _TRUNCATE = 4.0
@@ -39,12 +39,8 @@ class Blur(Baseline):
     """
 
     reads_axes_from: ClassVar[int] = 3
-    sigma: float = 15.0
-    boundary: str = "replicate"
-
-    def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, above=0)
-        check_choice("boundary", self.boundary, BOUNDARIES)
+    sigma: Positive = 15.0
+    boundary: Boundary = "replicate"
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the inputs have no dimension of space."""
@@ -77,7 +73,7 @@ def gaussian_blur(
     Args:
         inputs: `(B, C, L)` signals, `(B, C, H, W)` images or `(B, C, D, H, W)` volumes.
         sigmas: `(N,)`, standard deviations of the gaussian, in pixels; 0 leaves the input.
-        boundary: one of `BOUNDARIES`.
+        boundary: see `Blur`.
         slope: return the derivative in sigma instead.
 
     Returns:

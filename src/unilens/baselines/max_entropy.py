@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,19 +12,11 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator, Objective, PassCount
 from .._engine.output_detection import output_spec
 from .._ops.random import per_input, uniform
-from .._validation.settings import (
-    check_bounds,
-    check_choice,
-    check_count,
-    check_number,
-    check_switch,
-)
+from .._validation.settings import Bounds, Count, Positive
 from ..outputs import OutputSpec
 from ..registry import Card
 from .adam import Adam
 from .base import Baseline, BaselineResult, baselines
-
-_STARTS = ("input", "black", "noise")
 
 
 @dataclass(frozen=True)
@@ -49,18 +42,11 @@ class MaxEntropy(Baseline):
         Kingma, Ba, "Adam", ICLR 2015, arXiv 1412.6980.
     """
 
-    start: str = "input"
-    learning_rate: float = 0.01
-    iterations: int = 50
+    start: Literal["input", "black", "noise"] = "input"
+    learning_rate: Positive = 0.01
+    iterations: Count = 50
     clamp: bool = False
-    bounds: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        check_choice("start", self.start, _STARTS)
-        check_number("learning_rate", self.learning_rate, above=0)
-        check_count("iterations", self.iterations)
-        check_switch("clamp", self.clamp)
-        check_bounds(self.bounds)
+    bounds: Bounds = (0.0, 1.0)
 
     @property
     def passes(self) -> PassCount:

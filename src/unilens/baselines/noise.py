@@ -10,7 +10,7 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator
 from .._ops.random import per_input, standard_normal, uniform
 from .._validation.references import check_references, references_for
-from .._validation.settings import check_bounds, check_number
+from .._validation.settings import Bounds, Number, Positive
 from ..registry import Card
 from .base import Baseline, baselines
 
@@ -23,10 +23,7 @@ class UniformNoise(Baseline):
         bounds: lowest and highest value of the box, in the inputs' units.
     """
 
-    bounds: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        check_bounds(self.bounds)
+    bounds: Bounds = (0.0, 1.0)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
@@ -47,15 +44,9 @@ class GaussianNoise(Baseline):
         bounds: lowest and highest value of the box.
     """
 
-    std: float = 0.25
-    mean: float | None = 0.5
-    bounds: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        check_number("std", self.std, above=0)
-        if self.mean is not None:
-            check_number("mean", self.mean)
-        check_bounds(self.bounds)
+    std: Positive = 0.25
+    mean: Number | None = 0.5
+    bounds: Bounds = (0.0, 1.0)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator

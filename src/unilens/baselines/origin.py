@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator, PassCount
 from .._engine.packing import map_inputs
 from .._ops.spatial import has_regions
-from .._validation.settings import Settings, check_choice
+from .._validation.settings import Check, Settings, check_choice
 from .base import (
     Baseline,
     baseline_results,
@@ -43,7 +45,7 @@ class Origin(Settings):
     def check_setting(self) -> None:
         """Raise unless it is one that a search can begin from."""
         if isinstance(self.given, str) and self.given not in OWN:
-            check_choice("origin", self.given, _names())
+            check_choice("origin", self.given, origin_names())
         if self._baseline is not None:
             check_single(self._baseline)
 
@@ -94,7 +96,7 @@ class Origin(Settings):
         return to_baseline(self.given)
 
 
-def _names() -> list[str]:
+def origin_names() -> list[str]:
     """Return an origin's own names, and those of single baselines that need no setting."""
     others = [
         name
@@ -108,3 +110,9 @@ def _names() -> list[str]:
 
 def _blurred_if_image(part: Tensor) -> Tensor:
     return blurred(part, Blur().sigma) if has_regions(part) else part
+
+
+AnyOrigin = Annotated[
+    str | Baseline | Sequence[str | Baseline], Check(lambda name, value: None, origin_names)
+]
+"""A setting: an origin, or several, each checked where it is read."""

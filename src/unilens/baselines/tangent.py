@@ -14,13 +14,13 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import expand_like, to_float64
 from .._validation.inputs import check_baseline
-from .._validation.settings import check_bounds, check_count, check_number
+from .._validation.settings import Bounds, Count, CountOrZero, Positive
 from ..errors import NotApplicableError, require
 from ..manifold import Manifold, TangentSpace, as_manifold, check_manifold
 from ..manifold.tangent import spaces_at
-from ..quadrature import Quadrature, Rule, quadrature
+from ..quadrature import AnyRule, Quadrature, quadrature
 from ..registry import Card
-from ..scores import Score
+from ..scores import AnyScore
 from ..scores import resolve as resolve_score
 from .adam import Adam
 from .base import (
@@ -78,28 +78,24 @@ class TangentAligned(Baseline):
     reads_axes_from: ClassVar[int] = 3
     manifold: Manifold | str | Path = "transformations"
     starts: Sequence[str | Baseline] = COMMON
-    ascents: int = 1
-    learning_rate: float = 0.02
-    iterations: int = 10
-    bounds: tuple[float, float] = (0.0, 1.0)
-    score: str | Score = "probability"
-    rule: str | Rule = "gauss_legendre"
-    n_steps: int = 50
+    ascents: Count = 1
+    learning_rate: Positive = 0.02
+    iterations: CountOrZero = 10
+    bounds: Bounds = (0.0, 1.0)
+    score: AnyScore = "probability"
+    rule: AnyRule = "gauss_legendre"
+    n_steps: Count = 50
 
     def __post_init__(self) -> None:
         as_manifold(self.manifold)
         check_several("starts", self.starts)
         for start in to_baselines(self.starts):
             check_single(start)
-        check_count("ascents", self.ascents)
         require(
             self.ascents <= len(self.starts),
             f"expected ascents to be at most the number of starts, {len(self.starts)}, got "
             f"{self.ascents}",
         )
-        check_number("learning_rate", self.learning_rate, above=0)
-        check_count("iterations", self.iterations, 0)
-        check_bounds(self.bounds)
         resolve_score(self.score)
         quadrature(self.rule, self.n_steps)
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -14,31 +14,16 @@ from torch.nn.functional import cross_entropy
 
 from .._engine.evaluator import Evaluator, Objective, PassCount
 from .._engine.output_detection import output_spec
-from .._engine.unlearning import UNLEARNED_WEIGHTS
 from .._ops.precision import expand_like, l2_norm, to_float64
 from .._ops.random import generator_of, per_input, standard_normal
 from .._ops.spatial import has_regions
-from .._validation.settings import (
-    check_bounds,
-    check_choice,
-    check_count,
-    check_number,
-    check_switch,
-)
+from .._validation.settings import Bounds, Count, CountOrZero, NonNegative, Positive
 from ..errors import NotApplicableError, UnilensError, require
 from ..outputs import OutputSpec
 from ..registry import Card
 from .base import Baseline, BaselineResult, baselines
-from .origin import Origin
+from .origin import AnyOrigin, Origin
 from .shift import by_cells, roughness, to_length
-
-_CHOICES = {
-    "start": ("zeros", "gaussian", "sphere"),
-    "gradient": ("raw", "normalised"),
-    "projection": ("sphere", "ball"),
-    "matching_target": ("unlearned", "uniform", "prior"),
-    "unlearned_weights": UNLEARNED_WEIGHTS,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,38 +84,26 @@ class Unlearned(Baseline):
         `unlearned_weights`, `tolerance` and `smoothness` are ours: docs/beyond.md.
     """
 
-    unlearning_rate: float = 1.0
-    matching_steps: int = 10
-    matching_step_size: float = 0.1
-    budget: float = 0.25
-    start: str = "zeros"
-    gradient: str = "raw"
-    projection: str = "sphere"
+    unlearning_rate: Positive = 1.0
+    matching_steps: CountOrZero = 10
+    matching_step_size: Positive = 0.1
+    budget: Positive = 0.25
+    start: Literal["zeros", "gaussian", "sphere"] = "zeros"
+    gradient: Literal["raw", "normalised"] = "raw"
+    projection: Literal["sphere", "ball"] = "sphere"
     clamp: bool = False
-    bounds: tuple[float, float] = (0.0, 1.0)
-    matching_target: str = "unlearned"
+    bounds: Bounds = (0.0, 1.0)
+    matching_target: Literal["unlearned", "uniform", "prior"] = "unlearned"
     class_prior: Tensor | Sequence[float] | None = None
     units: float | Sequence[float] | Tensor | None = None
-    origin: str | Baseline | Sequence[str | Baseline] = "input"
-    unlearning_steps: int = 1
-    unlearned_weights: str = "all"
-    tolerance: float = 0.0
-    grid: int | None = None
-    smoothness: float = 0.0
+    origin: AnyOrigin = "input"
+    unlearning_steps: Count = 1
+    unlearned_weights: Literal["all", "last"] = "all"
+    tolerance: NonNegative = 0.0
+    grid: Count | None = None
+    smoothness: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("unlearning_rate", "matching_step_size", "budget"):
-            check_number(name, getattr(self, name), above=0)
-        for name in ("tolerance", "smoothness"):
-            check_number(name, getattr(self, name), least=0)
-        check_count("matching_steps", self.matching_steps, least=0)
-        check_count("unlearning_steps", self.unlearning_steps)
-        if self.grid is not None:
-            check_count("grid", self.grid)
-        for name, valid in _CHOICES.items():
-            check_choice(name, getattr(self, name), valid)
-        check_switch("clamp", self.clamp)
-        check_bounds(self.bounds)
         prior = self.class_prior
         if prior is not None and not isinstance(prior, Tensor):
             object.__setattr__(self, "class_prior", _as_prior(prior))

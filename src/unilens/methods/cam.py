@@ -19,12 +19,11 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.plans import MODEL_ERRORS
 from .._ops.spatial import LINEAR
 from .._validation.inputs import not_differentiable
-from .._validation.settings import check_switch
 from ..attribution import Attribution
 from ..errors import NotApplicableError, UnknownNameError, first_line, require
 from ..explainer import ExplainContext, Method
 from ..registry import Card
-from ..scores import Score
+from ..scores import AnyScore, Score
 from ..scores import resolve as resolve_score
 from .backprop_rules import GuidedBackprop
 from .base import methods
@@ -70,15 +69,13 @@ class GradCAM(Method):
     reads_axes_from: ClassVar[int] = 3
     layer: str | None = None
     relu: bool = True
-    score: str | Score = "probability"
+    score: AnyScore = "probability"
 
     def __post_init__(self) -> None:
-        resolve_score(self.score)
         require(
             self.layer is None or isinstance(self.layer, str),
             f"expected layer to be the name of a module, got {self.layer!r}",
         )
-        check_switch("relu", self.relu)
 
     @property
     def passes(self) -> PassCount:
@@ -135,7 +132,7 @@ class GuidedGradCAM(Method):
 
     reads_axes_from: ClassVar[int] = 3
     layer: str | None = None
-    score: str | Score = "probability"
+    score: AnyScore = "probability"
 
     def __post_init__(self) -> None:
         GradCAM(self.layer, score=self.score)  # checks the settings

@@ -20,7 +20,7 @@ from .._ops.spatial import broadcast_over_channels
 from ..attribution import Attribution
 from ..explainer import ExplainContext, Method
 from ..registry import Card
-from ..scores import Score
+from ..scores import AnyScore
 from ..scores import resolve as resolve_score
 from .base import methods
 
@@ -33,10 +33,7 @@ class Control(Method):
         score: what is recorded beside the map, by name or as a function of logits and target.
     """
 
-    score: str | Score = "probability"
-
-    def __post_init__(self) -> None:
-        resolve_score(self.score)
+    score: AnyScore = "probability"
 
     @property
     def passes(self) -> PassCount:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,16 +14,13 @@ from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import expand_like
 from .._ops.random import per_input
 from .._validation.references import check_references, references_for
-from .._validation.settings import check_choice
+from .._validation.settings import Count
 from ..attribution import Attribution
 from ..explainer import ExplainContext, Method
-from ..quadrature import quadrature
 from ..registry import Card
-from ..scores import Score
+from ..scores import AnyScore
 from ..scores import resolve as resolve_score
 from .base import methods
-
-_SAMPLING = ("stratified", "independent")
 
 
 class _Draws(NamedTuple):
@@ -62,14 +59,11 @@ class ExpectedGradients(Method):
     """
 
     references: Tensor | None = None
-    n_steps: int = 200
-    sampling: str = "stratified"
-    score: str | Score = "probability"
+    n_steps: Count = 200
+    sampling: Literal["stratified", "independent"] = "stratified"
+    score: AnyScore = "probability"
 
     def __post_init__(self) -> None:
-        quadrature("midpoint", self.n_steps)
-        resolve_score(self.score)
-        check_choice("sampling", self.sampling, _SAMPLING)
         check_references(self.references, optional=True)
 
     @property

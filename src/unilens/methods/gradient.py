@@ -9,7 +9,7 @@ from .._engine.score_gradient import ScoreGradient
 from ..attribution import Attribution
 from ..explainer import ExplainContext, Method
 from ..registry import Card
-from ..scores import Score
+from ..scores import AnyScore
 from ..scores import resolve as resolve_score
 from .base import methods
 
@@ -26,11 +26,8 @@ class Gradient(Method):
         Simonyan et al. 2014, arXiv 1312.6034; Shrikumar et al. 2016, arXiv 1605.01713.
     """
 
-    score: str | Score = "probability"
+    score: AnyScore = "probability"
     times_input: bool = False
-
-    def __post_init__(self) -> None:
-        resolve_score(self.score)
 
     @property
     def passes(self) -> PassCount:
@@ -47,6 +44,14 @@ class Gradient(Method):
         )
 
 
+def _plain(score: AnyScore = "probability") -> Gradient:
+    return Gradient(score)
+
+
+def _times_input(score: AnyScore = "probability") -> Gradient:
+    return Gradient(score, times_input=True)
+
+
 methods.add(
     Card(
         "gradient",
@@ -54,7 +59,7 @@ methods.add(
         "the gradient of the score at the input",
         "Simonyan et al. 2014, arXiv 1312.6034",
     ),
-    lambda score="probability": Gradient(score),
+    _plain,
 )
 methods.add(
     Card(
@@ -63,5 +68,5 @@ methods.add(
         "input times gradient",
         "Shrikumar et al. 2016, arXiv 1605.01713",
     ),
-    lambda score="probability": Gradient(score, times_input=True),
+    _times_input,
 )

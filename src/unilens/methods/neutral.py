@@ -14,13 +14,13 @@ from .._engine.output_detection import output_spec
 from .._engine.perceptron import Layer, perceptron
 from .._ops.precision import to_float64
 from .._validation.references import check_references, references_for
-from .._validation.settings import check_number
+from .._validation.settings import Count, Number
 from ..attribution import Attribution
 from ..baselines import FunctionBaseline
 from ..errors import NotApplicableError, require
 from ..explainer import ExplainContext, Method
 from ..path_attribution import PathAttribution
-from ..quadrature import Rule
+from ..quadrature import AnyRule
 from ..registry import Card
 from ..scores import margin
 from .base import methods
@@ -64,13 +64,12 @@ class Neutral(Method):
     """
 
     references: Tensor | None = None
-    neutral_value: float = 0.5
-    n_steps: int = 50
-    rule: str | Rule = "gauss_legendre"
+    neutral_value: Number = 0.5
+    n_steps: Count = 50
+    rule: AnyRule = "gauss_legendre"
 
     def __post_init__(self) -> None:
         check_references(self.references, optional=True)
-        check_number("neutral_value", self.neutral_value)
         require(
             0 < self.neutral_value < 1,
             f"expected neutral_value to be a probability between 0 and 1, got {self.neutral_value}",

@@ -7,14 +7,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator, PassCount
 from .._ops.random import generators, standard_normal
-from .._validation.settings import check_choice, check_count, check_number
+from .._validation.settings import Positive, check_count
 from ..attribution import Attribution
 from ..errors import require
 from ..explainer import ExplainContext, Explainer, Method, explain_channels_first
@@ -23,7 +23,8 @@ from ..scores import Score
 from ..scores import resolve as resolve_score
 from .base import methods
 
-_AGGREGATES = ("mean", "variance", "square")
+Aggregate = Literal["mean", "variance", "square"]
+"""Of the maps, the variance of the maps, of the squared maps."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Smoothed(Method):
 
     explainer: Explainer
     n_samples: int = 50
-    std: float = 0.15
-    aggregate: str = "mean"
+    std: Positive = 0.15
+    aggregate: Aggregate = "mean"
 
     def __post_init__(self) -> None:
         require(
@@ -69,9 +70,7 @@ class Smoothed(Method):
             not self.explainer.create_graph,
             "expected an explainer without create_graph: the mean over noisy copies keeps no graph",
         )
-        check_choice("aggregate", self.aggregate, _AGGREGATES)
         check_count("n_samples", self.n_samples, 2 if self.aggregate == "variance" else 1)
-        check_number("std", self.std, above=0)
 
     @property
     def score(self) -> str | Score:
@@ -147,7 +146,7 @@ class SmoothedMethod(Entry[Explainer]):
     """A named `Smoothed`; the inner method's settings lie in the same flat namespace."""
 
     build: Callable[..., Explainer] = Smoothed
-    aggregate: str = "mean"
+    aggregate: Aggregate = "mean"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -167,6 +166,14 @@ class SmoothedMethod(Entry[Explainer]):
             "nest unilens.methods.Smoothed in Python",
         )
         return inner
+
+    def choices(self, name: str) -> tuple[str, ...]:
+        """Return the names that a setting takes, its own or the inner method's."""
+        if name == "inner":
+            return tuple(
+                other for other, entry in methods.items() if not isinstance(entry, SmoothedMethod)
+            )
+        return super().choices(name) if name in _OWN else methods[_INNER].choices(name)
 
     def __call__(self, **settings: Any) -> Explainer:
         """Build the method; settings beside its own go to the inner method."""
@@ -191,6 +198,6 @@ for _name, _aggregate, _summary, _reference in (
     methods.register(
         SmoothedMethod(
             Card(_name, "smoothing", f"{_summary} of `inner` at noisy inputs", _reference, False),
-            aggregate=_aggregate,
+            aggregate=cast(Aggregate, _aggregate),
         )
     )

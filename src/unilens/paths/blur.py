@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
 from .._engine.packing import map_inputs
 from .._engine.score_gradient import ScoreGradient
-from .._validation.settings import check_choice, check_number
+from .._validation.settings import Positive
 from ..baselines.base import BaselineResult
-from ..baselines.blur import BOUNDARIES, Blur, checked_space, gaussian_blur
+from ..baselines.blur import Blur, Boundary, checked_space, gaussian_blur
 from ..quadrature import Quadrature
 from ..registry import Card
 from .base import Curve, Path, PathChunk, edges, paths
-
-_SCHEDULES = ("linear", "sqrt")
-_VELOCITIES = ("chord", "derivative")
 
 
 @dataclass(frozen=True)
@@ -44,16 +41,10 @@ class BlurPath(Path):
     """
 
     reads_axes_from: ClassVar[int] = 3
-    max_sigma: float = 50.0
-    boundary: str = "replicate"
-    schedule: str = "linear"
-    velocity: str = "chord"
-
-    def __post_init__(self) -> None:
-        check_number("max_sigma", self.max_sigma, above=0)
-        check_choice("boundary", self.boundary, BOUNDARIES)
-        check_choice("schedule", self.schedule, _SCHEDULES)
-        check_choice("velocity", self.velocity, _VELOCITIES)
+    max_sigma: Positive = 50.0
+    boundary: Boundary = "replicate"
+    schedule: Literal["linear", "sqrt"] = "linear"
+    velocity: Literal["chord", "derivative"] = "chord"
 
     @property
     def baseline(self) -> Blur:

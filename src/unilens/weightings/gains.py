@@ -14,7 +14,7 @@ from .._engine.evaluator import Evaluator
 from .._engine.packing import map_inputs
 from .._ops.precision import expand_like, to_float64
 from .._ops.spatial import has_regions
-from .._validation.settings import check_number
+from .._validation.settings import NonNegative, Positive
 from ..baselines.blur import blurred
 from ..errors import require
 from ..paths import PathChunk
@@ -49,13 +49,11 @@ class Gains(Weighting):
         al. 2023, arXiv 2303.14242.
     """
 
-    coarse: float = 0.4
-    neighbourhood: float = 0.09
+    coarse: NonNegative = 0.4
+    neighbourhood: Positive = 0.09
 
     def __post_init__(self) -> None:
-        check_number("coarse", self.coarse, least=0)
         require(self.coarse <= 1, f"expected coarse to be at most 1, got {self.coarse!r}")
-        check_number("neighbourhood", self.neighbourhood, above=0)
 
     def __call__(
         self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor

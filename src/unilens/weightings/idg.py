@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from .._ops.precision import expand_like, to_float64
-from .._validation.settings import check_switch
 from ..paths import PathChunk
 from ..quadrature import Quadrature
 from ..registry import Card
@@ -35,9 +34,6 @@ class DecisionGradients(Weighting):
     """
 
     adaptive: bool = True
-
-    def __post_init__(self) -> None:
-        check_switch("adaptive", self.adaptive)
 
     @property
     def complete(self) -> bool:

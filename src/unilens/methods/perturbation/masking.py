@@ -24,7 +24,7 @@ from ...diagnostics import proximity
 from ...errors import NotApplicableError
 from ...explainer import ExplainContext, Explainer, Method
 from ...registry import Card, Composed
-from ...scores import Score
+from ...scores import AnyScore, Score
 from ...scores import resolve as resolve_score
 from ..base import methods
 
@@ -42,10 +42,9 @@ class MaskingMethod(Method):
 
     reads_axes_from: ClassVar[int] = 3
     baseline: Baseline = field(default_factory=Constant)
-    score: str | Score = "probability"
+    score: AnyScore = "probability"
 
     def __post_init__(self) -> None:
-        resolve_score(self.score)
         object.__setattr__(self, "baseline", to_baseline(self.baseline))
 
     @property

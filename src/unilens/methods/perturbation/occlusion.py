@@ -13,7 +13,7 @@ from torch import Tensor
 from ..._engine.evaluator import Evaluator
 from ..._ops.precision import expand_like
 from ..._ops.spatial import spatial_shape_of
-from ..._validation.settings import check_count
+from ..._validation.settings import Count
 from ...errors import NotApplicableError, require
 from ...registry import Card
 from .masking import Masked, MaskingMethod, masks_with
@@ -52,14 +52,11 @@ class Occlusion(MaskingMethod):
         Zeiler & Fergus 2014, arXiv 1311.2901.
     """
 
-    window: int | None = None
-    stride: int | None = None
+    window: Count | None = None
+    stride: Count | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("window", "stride"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
         require(
             self.window is None or self.stride is None or self.stride <= self.window,
             f"expected stride to be at most the window {self.window}, so that every place is "

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from ..._ops.precision import expand_like, to_float64
 from ..._ops.random import uniform
 from ..._ops.spatial import LINEAR, spatial_shape_of
-from ..._validation.settings import check_count, check_number, check_switch
+from ..._validation.settings import Count, Positive
 from ...errors import require
 from ...registry import Card
 from .masking import Masked, MaskingMethod, masks_with
@@ -40,17 +40,13 @@ class Rise(MaskingMethod):
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
 
-    n_masks: int = 2000
-    cells: int = 8
-    keep: float = 0.5
+    n_masks: Count = 2000
+    cells: Count = 8
+    keep: Positive = 0.5
     centred: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("n_masks", self.n_masks)
-        check_count("cells", self.cells)
-        check_switch("centred", self.centred)
-        check_number("keep", self.keep, above=0)
         require(self.keep < 1, f"expected keep to be a number below 1, got {self.keep!r}")
 
     def _points(self, shape: torch.Size) -> int:

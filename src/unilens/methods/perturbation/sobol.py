@@ -13,7 +13,7 @@ from torch.quasirandom import SobolEngine
 from ..._engine.evaluator import Evaluator
 from ..._ops.precision import to_float64
 from ..._ops.spatial import spatial_shape_of
-from ..._validation.settings import check_count
+from ..._validation.settings import Count
 from ...errors import NotApplicableError, require
 from ...registry import Card
 from .masking import Masked, MaskingMethod, masks_with
@@ -39,14 +39,11 @@ class Sobol(MaskingMethod):
         Fel et al. 2021, arXiv 2111.04138; Jansen 1999, doi 10.1016/S0010-4655(98)00154-4.
     """
 
-    cells: int | None = None
-    designs: int = 32
+    cells: Count | None = None
+    designs: Count = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cells is not None:
-            check_count("cells", self.cells)
-        check_count("designs", self.designs)
         require(
             self.designs & (self.designs - 1) == 0,
             f"expected designs to be a power of two, for which a Sobol sequence is balanced, got "
