@@ -428,7 +428,7 @@ def test_an_attribution_of_parts_has_what_any_has(two, inputs):
 
 
 BAD = {
-    "no row": ({"picture": torch.tensor(1.0)}, {}, r"one row per input.*\(\)"),
+    "no row": ({"picture": torch.tensor(1.0)}, {}, r"all of the same B, got .*\(\)"),
     "other rows": (
         {"picture": torch.rand(2, 3), "row": torch.rand(3, 3)},
         {},

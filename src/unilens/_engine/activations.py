@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 
 @dataclass
@@ -185,15 +186,12 @@ def own_functions(outputs: Tensor) -> list[str]:
 
 def depends(value: object) -> bool:
     """Return whether a value depends on the inputs: all else in a copy is frozen."""
-    if isinstance(value, (tuple, list)):
-        return any(depends(item) for item in value)
-    return isinstance(value, Tensor) and value.requires_grad
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves(value))
 
 
 def has_tensor(value: object) -> bool:
-    if isinstance(value, (tuple, list)):
-        return any(has_tensor(item) for item in value)
-    return isinstance(value, Tensor)
+    """Return whether a value is or holds a tensor."""
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
 
 
 def function_name(function: Any) -> str:
@@ -237,15 +235,9 @@ def _is_linear(
         training = args[place] if len(args) > place else kwargs.get("training", False)
         return sum(given) == 1 and not training
     if name == "einsum":
-        return sum(map(depends, _flat(args))) == 1
+        return sum(map(depends, tree_leaves(args))) == 1
     return (
         name in _SUMS
         or (name in _PRODUCTS and sum(given) == 1)
         or (name in _QUOTIENTS and sum(given) == 1 and depends(args[0]))
     )
-
-
-def _flat(values: object) -> list[object]:
-    if isinstance(values, (tuple, list)):
-        return [item for value in values for item in _flat(value)]
-    return [values]

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from .._ops.precision import to_float64
 
 _CONVOLUTIONS = {functional.conv1d, functional.conv2d, functional.conv3d}
-_ARGUMENTS = (
+_ARGUMENTS = [
     "input",
     "running_mean",
     "running_var",
@@ -24,18 +25,10 @@ _ARGUMENTS = (
     "training",
     "momentum",
     "eps",
+]
+_READS_SHAPE = frozenset(
+    ["shape", "ndim", "dtype", "device", "size", "dim", "is_cuda", "layout", "requires_grad"]
 )
-_READS_SHAPE = {
-    "shape",
-    "ndim",
-    "dtype",
-    "device",
-    "size",
-    "dim",
-    "is_cuda",
-    "layout",
-    "requires_grad",
-}
 
 
 def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
@@ -112,7 +105,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if _name(func) not in _READS_SHAPE:
-            for value in _tensors((*args, *kwargs.values())):
+            for value in tree_leaves((args, kwargs)):
                 self._uses[id(value)] += id(value) in self._outputs
         result = func(*args, **kwargs)
         if func in _CONVOLUTIONS:
@@ -142,16 +135,6 @@ class _Recorder(TorchFunctionMode):
 def _name(func: Any) -> str:
     name = str(getattr(func, "__name__", ""))
     return str(func.__self__.__name__) if name == "__get__" else name
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    tensors: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            tensors.append(value)
-        elif isinstance(value, (list, tuple)):
-            tensors += _tensors(value)
-    return tensors
 
 
 def _has_hooks(submodule: nn.Module) -> bool:

@@ -129,7 +129,7 @@ class InputSpec:
 class HasInputSpec(Protocol):
     """A model that may have several inputs, packed; an `Evaluator`, for one."""
 
-    input_spec: InputSpec | None
+    input_spec: object
 
 
 def map_inputs(model: object, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def map_inputs(model: object, function: Callable[[Tensor], Tensor], values: Tens
         `(..., D)` or `(..., *S)`.
     """
     input_spec = model.input_spec if isinstance(model, HasInputSpec) else None
-    if input_spec is None or values.shape[1:] != (input_spec.size,):
+    if not isinstance(input_spec, InputSpec) or values.shape[1:] != (input_spec.size,):
         return function(values)
     return input_spec.map(function, values)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._engine.copying import unwrapped
 from .._engine.memory import out_of_memory
 from .._validation.inputs import check_model, check_outputs
 from ..errors import UnilensError, first_line, require
@@ -55,7 +56,7 @@ class TextClassifier(Labelled):
     """
 
     def __init__(self, network: nn.Module, tokenizer: Any, name: str = "") -> None:
-        network = _unwrapped(network)
+        network = unwrapped(network)
         check_model(network)
         config = getattr(network, "config", None)
         fits = config is not None and hasattr(network, "get_input_embeddings")
@@ -216,14 +217,6 @@ def _agree(logits: Tensor, expected: Tensor) -> bool:
     """Return whether logits are equal to rounding."""
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * max(1.0, float(expected.abs().max()))
     return float((logits - expected).abs().max()) <= tolerance
-
-
-def _unwrapped(network: nn.Module) -> nn.Module:
-    """Return the network in a wrapper for several devices, or as it was before it was compiled."""
-    while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        network = network.module
-    original: nn.Module = getattr(network, "_orig_mod", network)
-    return original
 
 
 def _takes(network: nn.Module, name: str) -> bool:

@@ -1,11 +1,11 @@
-"""A text classifier as a function of the embeddings of a text's own tokens, all else held fixed."""
+"""A text classifier as a function of the embeddings of a text's own tokens, all else frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from .._engine.copying import private_copy
 from ..errors import UnilensError, require
 from ..models.labels import Labelled
+from .limits import text_config
 
 
 class _Given(NamedTuple):
-    """What the embedding layer has to give in the running pass."""
+    """What the embedding layer returns in the running pass."""
 
     ids: Tensor
     embeddings: Tensor
@@ -30,13 +31,13 @@ class AtEmbeddings(Labelled, nn.Module):
 
     From embeddings `(B, E, L)`, a signal of E channels and L places, to logits `(B, K)`. They are
     what the embedding layer gives; positions and segments are added inside. The tokens that the
-    tokenizer adds, and the mask, are held fixed.
+    tokenizer adds, and the mask, stay fixed.
 
     Args:
         network: a sequence classifier of transformers; it is used, not changed.
         ids: `(N,)`, of all tokens.
         places: `(L,)`, which of them are the text's own.
-        held: what the network takes beside, each `(1, N)`.
+        frozen: the network's other arguments, each `(1, N)`.
         labels: of the classes.
         replacements: ids of the tokens that can stand for others, by name.
         by_ids: whether the network gets the ids, and the embeddings replace what its embedding
@@ -62,7 +63,7 @@ class AtEmbeddings(Labelled, nn.Module):
         super().__init__()
         self.network = _with_replaceable_lookups(network) if by_ids else network
         self.labels, self.by_ids = labels, by_ids
-        self.held, self.replacements = dict(frozen), dict(replacements or {})
+        self.frozen, self.replacements = dict(frozen), dict(replacements or {})
         self.training = False
         self.one_at_a_time = padding_id(network) is None
         self.register_buffer("ids", ids.unsqueeze(0))
@@ -73,16 +74,16 @@ class AtEmbeddings(Labelled, nn.Module):
         """Return the logits `(B, K)` of embeddings `(B, E, L)`."""
         count = len(embeddings)
         if count > 1 and self.one_at_a_time:
-            return torch.cat([self(one) for one in embeddings.split(1)])
+            return torch.cat([self(row) for row in embeddings.split(1)])
         whole = self.whole.expand(count, -1, -1)
         whole = whole.index_copy(1, self.places, embeddings.mT.to(whole.dtype))
-        held = {name: value.expand(count, -1) for name, value in self.held.items()}
+        frozen = {name: value.expand(count, -1) for name, value in self.frozen.items()}
         if self.by_ids:
             with _giving(_Given(self.ids, whole)):
-                found = self.network(input_ids=self.ids.expand(count, -1), **held)
+                result = self.network(input_ids=self.ids.expand(count, -1), **frozen)
         else:
-            found = self.network(inputs_embeds=whole, **held)
-        return logits_of(found, self.network)
+            result = self.network(inputs_embeds=whole, **frozen)
+        return logits_of(result, self.network)
 
     @property
     def embeddings(self) -> Tensor:
@@ -97,10 +98,10 @@ class AtEmbeddings(Labelled, nn.Module):
         """
         number = self.replacements.get(name)
         if number is None:
-            having = [one for one, known in self.replacements.items() if known is not None]
+            known = [token for token, number in self.replacements.items() if number is not None]
             raise UnilensError(
                 f"expected a tokenizer with a {name} token, got one without; use baseline="
-                f"{' or '.join([*having, 'zero'])}"
+                f"{' or '.join([*known, 'zero'])}"
             )
         return embed(self.network, self.ids.new_tensor([[number]]))[0, 0]
 
@@ -172,10 +173,7 @@ def own_copy(network: nn.Module) -> nn.Module:
 
 def padding_id(network: nn.Module) -> int | None:
     """Return the padding token's id by the configuration; without one many take one text a time."""
-    config: Any = getattr(network, "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
-    number: int | None = getattr(config, "pad_token_id", None)
+    number: int | None = getattr(text_config(network), "pad_token_id", None)
     return number
 
 

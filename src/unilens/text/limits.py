@@ -63,11 +63,15 @@ def tokenizer_limit(tokenizer: Any) -> int | None:
     return int(limit) if limit is not None and 0 < limit < _UNKNOWN else None
 
 
+def text_config(network: nn.Module) -> Any:
+    """Return the configuration of a network of transformers: that of texts if it has several."""
+    config: Any = getattr(network, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
 def notes_on_length(network: nn.Module, count: int) -> tuple[str, ...]:
     """Return a note where a model runs at more tokens than its configuration says."""
-    config: Any = getattr(network, "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
+    config = text_config(network)
     for name in _CONFIGURED:
         limit = getattr(config, name, None)
         if isinstance(limit, int) and 0 < limit < count:

@@ -144,78 +144,55 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
 
 
 class _Named(UnilensAttribution):
-    """A class for one method.
+    """The base of classes for one method each; see `UnilensAttribution`."""
 
-    Args:
-        forward_func: see `UnilensAttribution`.
-        seed: of everything random.
-        **settings: of the method, by name.
-    """
+    _method: ClassVar[str]
 
-    _name: ClassVar[str]
+    def __init_subclass__(cls, *, method: str) -> None:
+        cls._method = method
 
     def __init__(self, forward_func: Callable[..., Any], *, seed: int = 0, **settings: Any) -> None:
-        super().__init__(forward_func, self._name, seed=seed, **settings)
+        super().__init__(forward_func, self._method, seed=seed, **settings)
 
 
-class UNI(_Named):
+class UNI(_Named, method="uni"):
     """UNI, from the unlearned baseline; see `UnilensAttribution`."""
 
-    _name = "uni"
 
-
-class UNIFast(_Named):
+class UNIFast(_Named, method="uni_fast"):
     """UNI in fewer passes than integrated gradients of 15 steps; see `UnilensAttribution`."""
 
-    _name = "uni_fast"
 
-
-class UNIPaper(_Named):
+class UNIPaper(_Named, method="uni_paper"):
     """UNI exactly as algorithm 1 of the paper; see `UnilensAttribution`."""
 
-    _name = "uni_paper"
 
-
-class IG(_Named):
+class IG(_Named, method="ig"):
     """Integrated gradients, from any baseline; see `UnilensAttribution`."""
 
-    _name = "ig"
 
-
-class GuidedIG(_Named):
+class GuidedIG(_Named, method="guided_ig"):
     """Guided IG, from any baseline; see `UnilensAttribution`."""
 
-    _name = "guided_ig"
 
-
-class BlurIG(_Named):
+class BlurIG(_Named, method="blur_ig"):
     """BlurIG, from blurred images or signals; see `UnilensAttribution`."""
 
-    _name = "blur_ig"
 
-
-class SIG(_Named):
+class SIG(_Named, method="sig"):
     """Spectral integrated gradients, from any baseline; see `UnilensAttribution`."""
 
-    _name = "sig"
 
-
-class AGI(_Named):
+class AGI(_Named, method="agi"):
     """AGI, from the inputs at which other classes win; see `UnilensAttribution`."""
 
-    _name = "agi"
 
-
-class IDGI(_Named):
+class IDGI(_Named, method="idgi"):
     """IDGI, along any path from any baseline; see `UnilensAttribution`."""
 
-    _name = "idgi"
 
-
-class IDG(_Named):
+class IDG(_Named, method="idg"):
     """IDG, along any path from any baseline; see `UnilensAttribution`."""
-
-    _name = "idg"
 
 
 def _tensors(given: tuple[Any, ...], forward: Callable[..., Any]) -> tuple[Any, ...]:
