@@ -1,4 +1,4 @@
-"""Rules in place of the derivatives of activations, and what else a model calls on its way.
+"""Rules in place of the derivatives of activations, and the other functions that a model calls.
 
 A mode of torch sees every call of an activation in this thread, whether a module, a function or a
 method makes it, in place or not, however often. So no module is hooked, traced or changed.
@@ -24,8 +24,8 @@ class Activation:
     """One use of an activation in a pass.
 
     Attributes:
-        input: what it takes, a leaf.
-        output: what it gives, with its graph to the input.
+        input: of the activation, a leaf.
+        output: with its graph to the input.
         settings: of max pooling, as its function takes them; empty for others.
     """
 
@@ -42,7 +42,7 @@ class Activation:
 
 
 Rule = Callable[[Activation, Tensor], Tensor]
-"""From an activation and the gradient in its output to what stands for that in its input."""
+"""From an activation and the gradient in its output to the value used as its input gradient."""
 POOLING = frozenset(("max_pool1d", "max_pool2d", "max_pool3d"))
 
 
@@ -65,11 +65,11 @@ class ActivationRules(TorchFunctionMode):
 
     Args:
         rules: by the name of an activation's function, without the underscore of its form in place.
-        names: of the model's modules, to be told to a reader.
+        names: of the model's modules, for messages.
 
     Attributes:
         applied: how often a rule was used.
-        others: what else is not known to be linear in what depends on the inputs.
+        others: calls of other functions that are not known to be linear in the inputs.
     """
 
     def __init__(self, rules: Mapping[str, Rule], names: Mapping[nn.Module, str]) -> None:
@@ -116,7 +116,7 @@ def _kind(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
 def _with_rule(
     rule: Rule, func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Tensor:
-    """Return what an activation gives, with a rule in place of its derivative."""
+    """Return an activation's output, with a rule in place of its derivative."""
     settings = {key: value for key, value in kwargs.items() if key not in ("input", "inplace")}
     input, *positional = args if args else (kwargs["input"],)
     in_place = name.endswith("_") or bool(kwargs.get("inplace"))
@@ -170,7 +170,7 @@ class _Ruled(torch.autograd.Function):
 
 
 def own_functions(outputs: Tensor) -> list[str]:
-    """Return the names of the model's own autograd functions, which no function mode sees."""
+    """Return the names of the model's custom autograd functions, which no function mode sees."""
     names, seen = [], set()
     stack: list[Any] = [outputs.grad_fn]
     while stack:

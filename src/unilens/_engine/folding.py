@@ -34,9 +34,9 @@ _READS_SHAPE = frozenset(
 def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
     """Fold batch norms of a private copy into its convolutions, and return how many.
 
-    A convolution is folded where one pass shows that it runs once and that a batch norm in eval
-    mode is all that takes its output. Its weights become those of both together, computed in
-    float64; the batch norm then hands its input on. The caller proves that the outputs agree.
+    A convolution is folded where one pass shows that it runs once and that only a batch norm in
+    eval mode takes its output. Its weights become those of both, computed in float64; the batch
+    norm then returns its input. The caller proves that the outputs agree.
 
     Args:
         module: a private copy, which is changed.
@@ -147,7 +147,7 @@ def _has_hooks(submodule: nn.Module) -> bool:
 
 
 def _holders(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
-    """Return which modules hold each buffer, and by which name."""
+    """Return the modules that hold each buffer, by its id, and their names for it."""
     holders: dict[int, list[tuple[nn.Module, str]]] = {}
     for submodule in module.modules():
         for name, value in submodule._buffers.items():

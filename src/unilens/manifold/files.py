@@ -1,4 +1,4 @@
-"""Manifolds in files: safetensors, with what they are in the header."""
+"""Manifolds in files: safetensors, with their kind and settings in the header."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def save_manifold(
     Args:
         manifold: a `Decoder` of a `ConvAutoencoder`, a `PCA` or a `LocalPCA`.
         path: of the file.
-        about: plain data that are kept with it, such as the data it was fitted to.
+        about: plain data to save with it, such as the data it was fitted to.
 
     Raises:
         UnilensError: it is a manifold of another kind, or the file exists or cannot be written.
@@ -73,7 +73,7 @@ def load_manifold(path: str | Path) -> Manifold:
 
 
 def about_manifold(path: str | Path) -> dict[str, Any]:
-    """Return what is kept with the manifold in a file: its kind, and `about`."""
+    """Return the kind of the manifold in a file, and the `about` saved with it."""
     header, _ = _read(path)
     return {"kind": header.get("kind"), **json.loads(header.get("about", "{}"))}
 

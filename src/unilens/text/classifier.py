@@ -1,4 +1,4 @@
-"""A text classifier with its tokenizer, and texts as it takes them."""
+"""A text classifier with its tokenizer, and encoded texts."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _NORMS = 4096
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedText:
-    """A text as the model takes it.
+    """A text, encoded for a model.
 
     Attributes:
         tokens: of the text.
         model: from embeddings `(B, E, L)` to logits `(B, K)`.
         embeddings: `(1, E, L)`, of the text itself.
-        notes: what a reader needs to know about the text and this model.
+        notes: remarks on the text and this model.
     """
 
     tokens: Tokens
@@ -86,11 +86,11 @@ class TextClassifier(Labelled):
 
     @torch.inference_mode(False)
     def encode(self, text: str) -> EncodedText:
-        """Return a text as the model takes it.
+        """Return a text, encoded for the model.
 
-        The model's logits are compared, from the tokens' ids and from their embeddings: where they
-        differ, an explanation would be one of another model. How many tokens it takes is found by
-        running it.
+        The model's logits from the tokens' ids are compared with those from their embeddings: where
+        they differ, an explanation would be of another model. The largest number of tokens is found
+        by running the model.
 
         Raises:
             UnilensError: the text is empty or too long, or the model takes no embeddings.

@@ -39,9 +39,9 @@ class AtEmbeddings(Labelled, nn.Module):
         places: `(L,)`, which of them are the text's own.
         frozen: the network's other arguments, each `(1, N)`.
         labels: of the classes.
-        replacements: ids of the tokens that can stand for others, by name.
+        replacements: ids of the tokens that can replace others, by name.
         by_ids: whether the network gets the ids, and the embeddings replace what its embedding
-            layer gives for them, wherever it looks the text up: for networks that need both. By
+            layer returns for them, at every lookup of the text: for networks that need both. By
             default it gets the embeddings, as `inputs_embeds`.
     """
 
@@ -91,7 +91,7 @@ class AtEmbeddings(Labelled, nn.Module):
         return self.whole[:, self.places].mT.contiguous()
 
     def replacement(self, name: str) -> Tensor:
-        """Return the embedding `(E,)` of a token that stands for others, such as "mask".
+        """Return the embedding `(E,)` of a token that can replace others, such as "mask".
 
         Raises:
             UnilensError: the tokenizer has no such token.
@@ -126,7 +126,7 @@ def embedding_layer(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def embed(network: nn.Module, ids: Tensor) -> Tensor:
-    """Return what the embedding layer gives for ids `(B, N)`: `(B, N, E)`."""
+    """Return the embeddings `(B, N, E)` of ids `(B, N)`."""
     layer = embedding_layer(network)
     embeddings = layer(ids)
     if isinstance(embeddings, tuple):  # I-BERT's come with a scale
@@ -141,7 +141,7 @@ def embed(network: nn.Module, ids: Tensor) -> Tensor:
 
 
 def logits_of(result: object, network: nn.Module) -> Tensor:
-    """Return the logits in what a network gives: an output of transformers, a tuple or a tensor.
+    """Return the logits of a network's result: an output of transformers, a tuple or a tensor.
 
     Raises:
         UnilensError: there are none.
@@ -172,7 +172,7 @@ def own_copy(network: nn.Module) -> nn.Module:
 
 
 def padding_id(network: nn.Module) -> int | None:
-    """Return the padding token's id by the configuration; without one many take one text a time."""
+    """Return the padding token's id; without one many networks take one text at a time."""
     number: int | None = getattr(text_config(network), "pad_token_id", None)
     return number
 
@@ -187,7 +187,7 @@ def _giving(given: _Given) -> Iterator[None]:
 
 
 def _with_replaceable_lookups(network: nn.Module) -> nn.Module:
-    """Return a copy whose embedding layers, all that share the table, give what they are given."""
+    """Return a copy in which every embedding layer with the table returns replaced embeddings."""
     copied = own_copy(network)
     if copied is network:
         raise UnilensError("it takes no inputs_embeds, and copy.deepcopy cannot copy it")
@@ -200,7 +200,7 @@ def _with_replaceable_lookups(network: nn.Module) -> nn.Module:
 
 
 def _replace(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Return a lookup of the text, or of the text one later (a decoder's), with what is given."""
+    """Return a lookup of the text, or of the text shifted by one (a decoder's), replaced."""
     given = _GIVEN.get()
     if given is None:
         return output

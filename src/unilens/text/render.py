@@ -1,4 +1,4 @@
-"""A text with its attribution in colour: HTML, and text for the terminal."""
+"""A text coloured by its attribution, as HTML and for the terminal."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _PAGE = """<!doctype html>
 
 
 def html(explanation: TextAttribution, by: str = "word") -> str:
-    """Return one explanation as HTML; everything that is not ours is escaped."""
+    """Return one explanation as HTML; text from outside is escaped."""
     from jinja2 import Environment
 
     pieces = explanation.pieces(by)
@@ -78,7 +78,7 @@ def html(explanation: TextAttribution, by: str = "word") -> str:
 
 
 def page(explanations: Mapping[str, TextAttribution], title: str, by: str = "word") -> str:
-    """Return a whole HTML page of one text's explanations, by what the methods are called.
+    """Return an HTML page of one text's explanations, by name.
 
     Args:
         explanations: by name.
@@ -97,7 +97,7 @@ def page(explanations: Mapping[str, TextAttribution], title: str, by: str = "wor
 
 
 def rich_text(explanation: TextAttribution, by: str = "word") -> Text:
-    """Return one explanation for the terminal; nothing in it is read as markup or control."""
+    """Return one explanation for the terminal, without markup or control characters."""
     from rich.text import Text
 
     pieces = explanation.pieces(by)
@@ -134,7 +134,7 @@ def _scale(pieces: Sequence[tuple[str, float | None]]) -> float:
 
 
 def _mixed(value: float, scale: float) -> tuple[int, ...]:
-    """Return a value's colour: from white to full, on which black text can be read."""
+    """Return a value's colour, from white to full; black text stays readable on it."""
     share = min(abs(value) / scale, 1.0) if scale > 0 else 0.0
     full = _FOR if value > 0 else _AGAINST
     return tuple(round(255 + share * 0.85 * (channel - 255)) for channel in full)
@@ -147,7 +147,7 @@ def _css(value: float | None, scale: float) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text in which a terminal finds no commands: what cannot be printed is replaced."""
+    """Return a text without characters that a terminal would not print: they are replaced."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else _REPLACED
         for character in text

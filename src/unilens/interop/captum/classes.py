@@ -30,8 +30,8 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
     """Any method of unilens as a class of captum.
 
     As captum does, it explains the output itself at the target: `score="logit"`, unless another
-    score is asked for. A module must be in eval mode. UNI unlearns in the module's weights, so give
-    it the module, or a method of one.
+    score is set. A module must be in eval mode. UNI unlearns in the module's weights, so pass the
+    module, or a method of one.
 
     Args:
         forward_func: from inputs to outputs `(B,)`, `(B, K)` or `(B, K, ...)`: a module, or a
@@ -90,14 +90,14 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
         Args:
             inputs: `(B, *S)`, or a tuple of them, which `forward_func` takes by position; arrays
                 and frames of other libraries are copied to tensors.
-            baselines: what they are compared with, for methods that take any baseline: a number or
+            baselines: to compare with, for methods that take any baseline: a number or
                 a tensor `(B, *S)` or `(1, *S)`, or one of them for each input; None for the
                 method's own.
             target: the index of the output, as captum knows it; None for functions with a single
                 output per input.
-            additional_forward_args: what `forward_func` takes after the inputs, held fixed; a
+            additional_forward_args: what `forward_func` takes after the inputs, frozen; a
                 tensor has one row per input.
-            internal_batch_size: points that one pass takes at the most.
+            internal_batch_size: the largest number of points in one pass.
             return_convergence_delta: whether to return the delta as well.
             **settings: of the method, over those of the constructor.
 
@@ -139,7 +139,7 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
         return (given, -attribution.completeness_gap) if return_convergence_delta else given
 
     def attribute_future(self) -> None:
-        """Raise: attributions are not made in the background."""
+        """Raise `NotImplementedError`."""
         raise NotImplementedError(f"attribute_future is not there for {type(self).__name__}")
 
 
@@ -290,7 +290,7 @@ def _outputs(forward: Callable[..., Any], single: bool) -> nn.Module:
 
 
 class _Outputs(nn.Module):
-    """What captum explains, with outputs `(B, K)`: further dimensions are flattened.
+    """The function that captum explains as a module, its outputs flattened to `(B, K)`.
 
     Args:
         owner: a module or a function.
