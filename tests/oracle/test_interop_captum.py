@@ -398,7 +398,7 @@ WRONG = {
         lambda m, x: IG(lambda v, w: m(v)).attribute(
             x, target=0, additional_forward_args=torch.rand(3)
         ),
-        "all of the same B",
+        "one row per input, all of the same B",
     ),
     "a layer of captum's": (
         lambda m, x: CaptumMethod(lambda n: captum.attr.LayerConductance(n, n[0]))(m, x, 0),

@@ -293,12 +293,12 @@ def _check_rows(inputs: Mapping[Name, Any]) -> None:
     rows = {shape[0] if shape else None for shape in shapes.values()}
     require(
         len(rows) == 1 and None not in rows,
-        f"expected inputs (B, *S), all of the same B, got {shapes}; repeat what all rows share, or "
-        "wrap it in unilens.multi_input.Frozen without dimensions",
+        f"expected tensors (B, *S) with one row per input, all of the same B, got {shapes}; repeat "
+        "what all rows share, or wrap it in unilens.multi_input.Frozen without dimensions",
     )
     require(
         0 not in rows,
-        f"expected inputs (B, *S) with at least one row, got {shapes}; leave empty batches out",
+        f"expected tensors (B, *S) with at least one input, got {shapes}; leave empty batches out",
     )
     devices: Sequence[str] = sorted({str(value.device) for value in inputs.values()})
     require(
