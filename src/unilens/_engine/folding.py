@@ -52,11 +52,11 @@ def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
     }
     holders, count = _holders(module), 0
     for weight, norm in recorder.pairs():
-        places = holders.get(id(norm["running_mean"]))
-        if id(weight) in owners and places:
+        mean_holders = holders.get(id(norm["running_mean"]))
+        if id(weight) in owners and mean_holders:
             _fuse(owners[id(weight)], norm)
             count += 1
-            for submodule, name in places:
+            for submodule, name in mean_holders:
                 submodule._buffers[name] = _Folded(norm["running_mean"])
     return count
 

@@ -44,13 +44,15 @@ def to_uint8(values: Array, name: str, value_range: tuple[float, float] | None =
         return values.astype(numpy.uint8) * numpy.uint8(255)
     if values.dtype == numpy.uint8 and value_range is None:
         return values
-    wide = values.astype(numpy.float64)
+    pixels = values.astype(numpy.float64)
     require(
-        bool(numpy.isfinite(wide).all()),
+        bool(numpy.isfinite(pixels).all()),
         f"expected finite pixel values, got NaN or infinity in {name}; replace them first",
     )
-    low, high = _known_range(wide, kind, name) if value_range is None else check_range(value_range)
-    scaled: Array = ((wide - low) * (255 / (high - low))).clip(0, 255).round().astype(numpy.uint8)
+    low, high = (
+        _known_range(pixels, kind, name) if value_range is None else check_range(value_range)
+    )
+    scaled: Array = ((pixels - low) * (255 / (high - low))).clip(0, 255).round().astype(numpy.uint8)
     return scaled
 
 

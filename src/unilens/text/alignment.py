@@ -24,7 +24,7 @@ def align(text: str, names: Sequence[str], unknown: str | None) -> list[tuple[in
         unknown: the name of the unknown token, or None.
 
     Raises:
-        UnilensError: a token is not at its place; the tokenizer rewrites the text.
+        UnilensError: a token is not where it is expected; the tokenizer rewrites the text.
     """
     folded, origins = _folded(text)
     offsets, done = [], 0
@@ -66,9 +66,9 @@ def words_between_spaces(text: str, offsets: Sequence[tuple[int, int]]) -> tuple
 def _folded(text: str) -> tuple[str, list[int]]:
     """Return a text without case and accents, and the position of each character in the text."""
     folded, origins = "", []
-    for place, character in enumerate(text):
+    for position, character in enumerate(text):
         plain = unicodedata.normalize("NFKD", character).casefold()
         kept = "".join(mark for mark in plain if not unicodedata.combining(mark))
         folded += kept
-        origins += [place] * len(kept)
+        origins += [position] * len(kept)
     return folded, [*origins, len(text)]

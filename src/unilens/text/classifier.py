@@ -23,7 +23,7 @@ from .limits import LookupsInBounds, longest_that_runs, notes_on_length, too_lon
 from .tokens import Tokens, read_tokens
 
 _NORMS = 4096
-"""Embeddings, evenly spread over the vocabulary, whose norms say what is typical."""
+"""Embeddings, evenly spaced in the vocabulary, whose norms define the typical one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +95,7 @@ class TextClassifier(Labelled):
         Raises:
             UnilensError: the text is empty or too long, or the model takes no embeddings.
         """
-        read, tokens, places = read_tokens(self.tokenizer, text)
+        read, tokens, positions = read_tokens(self.tokenizer, text)
         ids = torch.tensor([read["input_ids"]], device=self._device)
         self._check_vocabulary(ids)
         frozen = {
@@ -106,8 +106,8 @@ class TextClassifier(Labelled):
             and _takes(self.network, name)
         }
         network = own_copy(self.network)
-        expected = self._logits(network, ids, frozen, ids.shape[1] - len(places))
-        model = self._at_embeddings(network, ids, places, frozen, expected)
+        expected = self._logits(network, ids, frozen, ids.shape[1] - len(positions))
+        model = self._at_embeddings(network, ids, positions, frozen, expected)
         self.single_output = model.single_output = expected.shape[-1] == 1
         notes = notes_on_length(self.network, ids.shape[1])
         return EncodedText(tokens, model, model.embeddings, notes)
@@ -180,18 +180,18 @@ class TextClassifier(Labelled):
         self,
         network: nn.Module,
         ids: Tensor,
-        places: list[int],
+        positions: list[int],
         frozen: Mapping[str, Tensor],
         expected: Tensor,
     ) -> AtEmbeddings:
         """Return the model at its embeddings, checked to give the expected logits `(1, K)`."""
         kind, why = type(network).__name__, ""
-        positions = torch.tensor(places, device=ids.device)
+        text_positions = torch.tensor(positions, device=ids.device)
         marks = {name: getattr(self.tokenizer, f"{name}_token_id", None) for name in _REPLACEMENTS}
         for by_ids in (False, True):
             try:
                 model = AtEmbeddings(
-                    network, ids[0], positions, frozen, self.labels, marks, by_ids=by_ids
+                    network, ids[0], text_positions, frozen, self.labels, marks, by_ids=by_ids
                 )
                 with torch.no_grad():
                     logits = model(model.embeddings)

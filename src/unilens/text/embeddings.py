@@ -29,14 +29,14 @@ _GIVEN: ContextVar[_Given | None] = ContextVar("given", default=None)
 class AtEmbeddings(Labelled, nn.Module):
     """One text's logits as a function of its tokens' embeddings.
 
-    From embeddings `(B, E, L)`, a signal of E channels and L places, to logits `(B, K)`. They are
-    what the embedding layer gives; positions and segments are added inside. The tokens that the
-    tokenizer adds, and the mask, stay fixed.
+    From embeddings `(B, E, L)`, a signal of E channels and L positions, to logits `(B, K)`. They
+    are the outputs of the embedding layer; position and segment embeddings are added inside. The
+    tokens that the tokenizer adds, and the mask, stay fixed.
 
     Args:
         network: a sequence classifier of transformers; it is used, not changed.
         ids: `(N,)`, of all tokens.
-        places: `(L,)`, which of them are the text's own.
+        positions: `(L,)`, which of them are the text's own.
         frozen: the network's other arguments, each `(1, N)`.
         labels: of the classes.
         replacements: ids of the tokens that can replace others, by name.
@@ -47,13 +47,13 @@ class AtEmbeddings(Labelled, nn.Module):
 
     ids: Tensor
     whole: Tensor
-    places: Tensor
+    positions: Tensor
 
     def __init__(
         self,
         network: nn.Module,
         ids: Tensor,
-        places: Tensor,
+        positions: Tensor,
         frozen: Mapping[str, Tensor],
         labels: tuple[str, ...] = (),
         replacements: Mapping[str, int | None] | None = None,
@@ -68,7 +68,7 @@ class AtEmbeddings(Labelled, nn.Module):
         self.one_at_a_time = padding_id(network) is None
         self.register_buffer("ids", ids.unsqueeze(0))
         self.register_buffer("whole", embed(network, ids.unsqueeze(0)))
-        self.register_buffer("places", places)
+        self.register_buffer("positions", positions)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Return the logits `(B, K)` of embeddings `(B, E, L)`."""
@@ -76,7 +76,7 @@ class AtEmbeddings(Labelled, nn.Module):
         if count > 1 and self.one_at_a_time:
             return torch.cat([self(row) for row in embeddings.split(1)])
         whole = self.whole.expand(count, -1, -1)
-        whole = whole.index_copy(1, self.places, embeddings.mT.to(whole.dtype))
+        whole = whole.index_copy(1, self.positions, embeddings.mT.to(whole.dtype))
         frozen = {name: value.expand(count, -1) for name, value in self.frozen.items()}
         if self.by_ids:
             with _giving(_Given(self.ids, whole)):
@@ -88,7 +88,7 @@ class AtEmbeddings(Labelled, nn.Module):
     @property
     def embeddings(self) -> Tensor:
         """The embeddings of the text itself, `(1, E, L)`."""
-        return self.whole[:, self.places].mT.contiguous()
+        return self.whole[:, self.positions].mT.contiguous()
 
     def replacement(self, name: str) -> Tensor:
         """Return the embedding `(E,)` of a token that can replace others, such as "mask".

@@ -56,15 +56,15 @@ text_baselines: Registry[Baseline] = Registry("baseline")
 
 _REFERENCE = "Sundararajan et al. 2017, arXiv 1703.01365, section 6.4"
 text_baselines.add(
-    Card("pad", "token", "the padding token's embedding in every place of the text", _REFERENCE),
+    Card("pad", "token", "the padding token's embedding at every position of the text", _REFERENCE),
     lambda: TokenEverywhere("pad"),
 )
 text_baselines.add(
-    Card("mask", "token", "the mask token's embedding in every place of the text", _REFERENCE),
+    Card("mask", "token", "the mask token's embedding at every position of the text", _REFERENCE),
     lambda: TokenEverywhere("mask"),
 )
 text_baselines.add(
-    Card("zero", "token", "0 in every place of the text; the same as black", _REFERENCE),
+    Card("zero", "token", "0 at every position of the text; the same as black", _REFERENCE),
     lambda: Constant(0.0),
 )
 for _baseline in baselines.values():

@@ -66,26 +66,28 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
     _check_text(text)
     read = _read(tokenizer, text)
     added = read["special_tokens_mask"]
-    places = [place for place, special in enumerate(added) if not special]
-    require(bool(places), f"expected a text with words, got {text!r}; write some")
+    positions = [position for position, special in enumerate(added) if not special]
+    require(bool(positions), f"expected a text with words, got {text!r}; write some")
     count, most = len(added), tokenizer_limit(tokenizer)
     require(
         most is None or count <= most,
         too_long(most or 0, count, sum(added), "shorten it, raise tokenizer.model_max_length"),
     )
-    names = tuple(tokenizer.convert_ids_to_tokens([read["input_ids"][place] for place in places]))
+    names = tuple(
+        tokenizer.convert_ids_to_tokens([read["input_ids"][position] for position in positions])
+    )
     if tokenizer.is_fast:
-        offsets = [tuple(read["offset_mapping"][place]) for place in places]
+        offsets = [tuple(read["offset_mapping"][position]) for position in positions]
         words = read.word_ids()
-        word_of = _numbered([words[place] for place in places])
+        word_of = _numbered([words[position] for position in positions])
     else:
         pieces = tokenizer.tokenize(text)  # an unknown piece has lost its name among the ids
         same = tokenizer.convert_tokens_to_ids(pieces) == [
-            read["input_ids"][place] for place in places
+            read["input_ids"][position] for position in positions
         ]
         offsets = align(text, pieces if same else names, tokenizer.unk_token)
         word_of = words_between_spaces(text, offsets)
-    return read, Tokens(text, names, tuple(offsets), word_of), places
+    return read, Tokens(text, names, tuple(offsets), word_of), positions
 
 
 def _read(tokenizer: Any, text: str) -> Any:
@@ -109,7 +111,7 @@ def _read_slowly(tokenizer: Any, text: str) -> dict[str, Any]:
     count = len(own["input_ids"])
     starts = range(len(ids) - count + 1)
     first = next(start for start in starts if ids[start : start + count] == own["input_ids"])
-    added = [not first <= place < first + count for place in range(len(ids))]
+    added = [not first <= position < first + count for position in range(len(ids))]
     return {**read, "special_tokens_mask": added}
 
 
@@ -129,7 +131,7 @@ def _check_text(text: object) -> None:
 def _numbered(words: Sequence[int | None]) -> tuple[int, ...]:
     """Return the words' numbers from 0 on; a token without a word is its own word."""
     numbers: list[int] = []
-    for place, word in enumerate(words):
-        same = place > 0 and word is not None and word == words[place - 1]
+    for position, word in enumerate(words):
+        same = position > 0 and word is not None and word == words[position - 1]
         numbers.append((numbers[-1] if numbers else -1) + (not same))
     return tuple(numbers)

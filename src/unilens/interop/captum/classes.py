@@ -268,18 +268,19 @@ def _shape_of_outputs(
         ) from error
 
 
-def _flat(place: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    if len(place) != len(shape) or not all(
-        0 <= position < size for position, size in zip(place, shape, strict=True)
+def _flat(index: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """Return an index into outputs `(B, *shape)` as one into flattened outputs."""
+    if len(index) != len(shape) or not all(
+        0 <= position < size for position, size in zip(index, shape, strict=True)
     ):
         raise UnilensError(
             f"expected target to be an index into outputs of shape (B, {', '.join(map(str, shape))}"
-            f"), got {place}"
+            f"), got {index}"
         )
-    index = 0
-    for position, size in zip(place, shape, strict=True):
-        index = index * size + position
-    return index
+    flat = 0
+    for position, size in zip(index, shape, strict=True):
+        flat = flat * size + position
+    return flat
 
 
 def _outputs(forward: Callable[..., Any], single: bool) -> nn.Module:
