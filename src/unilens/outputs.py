@@ -1,4 +1,4 @@
-"""What a model's outputs are: logits, probabilities, labels that go together, or plain values."""
+"""What a model's outputs are: logits, probabilities, several labels, or plain values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LABELS = ("multi_label", "multi_label_probabilities")
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """What the outputs `(M, K)` of a model are, and how that is known.
+    """What the outputs `(M, K)` of a model are, and the source of this knowledge.
 
     With K = 1, logits and probabilities are the positive class's: a logit z counts as the logits
     [0, z] of two classes.
@@ -38,7 +38,7 @@ class OutputSpec:
     Attributes:
         kind: a name in `OUTPUTS`.
         source: "setting", "config.problem_type", "last operation", "values" or "assumed".
-        warning: the name in `unilens.diagnostics.WARNINGS` that tells of a doubt; None without one.
+        warning: a name in `unilens.diagnostics.WARNINGS`, where the kind is in doubt; else None.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class OutputSpec:
 
     @classmethod
     def of(cls, provenance: Mapping[str, object]) -> OutputSpec:
-        """Return what the provenance of an attribution says; logits where it says nothing."""
+        """Return the spec in the provenance of an attribution; logits where it has none."""
         known: Any = provenance.get("outputs")
         return cls(known["kind"], known["source"]) if isinstance(known, Mapping) else LOGITS
 
@@ -74,7 +74,7 @@ class OutputSpec:
     def class_logits(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `(M, C)` of classes that exclude each other, and the target among them.
 
-        For labels that go together, and for one output, the two classes are "the target does not
+        For several labels, and for one output, the two classes are "the target does not
         apply" and "it applies": their cross-entropy is the target's own binary cross-entropy.
 
         Raises:
@@ -95,7 +95,7 @@ class OutputSpec:
     def predicted(self, outputs: Tensor) -> Tensor:
         """Return the predicted class `(M,)`; of one output, whether the positive class is likelier.
 
-        Of labels that go together it is the likeliest one.
+        Of several labels it is the likeliest one.
 
         Raises:
             NotApplicableError: the outputs are no classes.
@@ -118,7 +118,7 @@ class OutputSpec:
             raise NotApplicableError(_NO_CLASSES.format(self.kind))
 
     def check(self, outputs: Tensor) -> None:
-        """Raise where outputs `(B, K)` are not what the user says that they are."""
+        """Raise where outputs `(B, K)` contradict the user's setting."""
         if self.source != "setting":
             return
         several = self.is_exclusive(outputs)
@@ -137,7 +137,7 @@ class OutputSpec:
 
 
 LOGITS = OutputSpec("logits")
-"""What outputs are unless something else is known."""
+"""The default."""
 
 _NO_CLASSES = (
     "expected outputs with probabilities of classes, got outputs={!r}; use a method and a baseline "
@@ -146,7 +146,7 @@ _NO_CLASSES = (
 
 
 def given_spec(outputs: str | None) -> OutputSpec | None:
-    """Return what the user says of the outputs; None where nothing is said."""
+    """Return the spec of a user's setting; None without one."""
     if outputs is None:
         return None
     check_choice("outputs", outputs, OUTPUTS)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import unilens
 
@@ -18,7 +19,32 @@ SETTINGS = {
 }
 """Methods of every kind: along a path, with unlearning, by rules, of layers, by hiding."""
 BLACK_BOX = ("occlusion", "rise", "sobol")
+NEEDS_GRADIENT = tuple(name for name in SETTINGS if name not in BLACK_BOX)
 METRICS = {"deletion_auc": {}, "mu_fidelity": {"cells": 3, "subsets": 20}}
+
+
+PICTURES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+class SmallNet(nn.Module):
+    """A convolutional net; kinds of models override `middle` or `mix`, or set `norm`."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.act, self.head = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 3)
+        self.norm = nn.Identity()
+        self.eval()
+
+    def middle(self, hidden):
+        return hidden
+
+    def mix(self, pooled):
+        return pooled
+
+    def forward(self, inputs):
+        hidden = self.middle(self.act(self.norm(self.conv(inputs))))
+        return self.head(8 * self.mix(hidden.mean((2, 3))))
 
 
 def probability(model, point, target=0):

@@ -22,9 +22,8 @@ import unilens
 from unilens._engine.guard import USER_MODULE, Guard
 
 from . import by_hand
-from .by_hand import METRICS, SETTINGS
+from .by_hand import METRICS, PICTURES, SETTINGS
 
-PICTURES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 SEEN: queue.SimpleQueue[object] = queue.SimpleQueue()
 """What a model saw from inside; a queue, since what it appends to a list is taken back."""
 

@@ -15,12 +15,6 @@ import unilens
 from . import by_hand
 from .by_hand import SETTINGS, assert_like_plain
 
-
-@pytest.fixture
-def pictures():
-    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
-
-
 # Kind A: every net computes what `Flattened` computes, in a way that leans on the layout.
 
 

@@ -7,30 +7,15 @@ from torch import nn
 from unilens import Evaluator
 
 from . import by_hand
-from .by_hand import BLACK_BOX, SETTINGS, assert_like_plain
+from .by_hand import BLACK_BOX, SETTINGS, SmallNet, assert_like_plain
 
 
-@pytest.fixture
-def pictures():
-    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
-
-
-class Net(nn.Module):
-    """A convolutional net; `mix` is what depends on the other rows of a pass."""
+class Net(SmallNet):
+    """A net in float64; `mix` depends on the other rows of a pass."""
 
     def __init__(self):
         super().__init__()
-        torch.manual_seed(0)
-        self.conv, self.act, self.head = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 3)
-        self.norm = nn.Identity()
-        self.double().eval()
-
-    def mix(self, hidden):
-        return hidden
-
-    def forward(self, inputs):
-        hidden = self.act(self.norm(self.conv(inputs)))
-        return self.head(8 * self.mix(hidden.mean((2, 3))))
+        self.double()
 
 
 class BatchStatistics(Net):

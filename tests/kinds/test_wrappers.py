@@ -26,11 +26,6 @@ class Net(nn.Module):
         return self.head(self.body(inputs).flatten(1))
 
 
-@pytest.fixture
-def pictures():
-    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
-
-
 def scripted():
     return torch.jit.script(Net())
 

@@ -1,4 +1,4 @@
-"""Rules in place of the derivatives of activations, and what else a model calls on its way.
+"""Rules in place of the derivatives of activations, and the other functions that a model calls.
 
 A mode of torch sees every call of an activation in this thread, whether a module, a function or a
 method makes it, in place or not, however often. So no module is hooked, traced or changed.
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 
 @dataclass
@@ -23,8 +24,8 @@ class Activation:
     """One use of an activation in a pass.
 
     Attributes:
-        input: what it takes, a leaf.
-        output: what it gives, with its graph to the input.
+        input: of the activation, a leaf.
+        output: with its graph to the input.
         settings: of max pooling, as its function takes them; empty for others.
     """
 
@@ -41,7 +42,7 @@ class Activation:
 
 
 Rule = Callable[[Activation, Tensor], Tensor]
-"""From an activation and the gradient in its output to what stands for that in its input."""
+"""From an activation and the gradient in its output to the value used as its input gradient."""
 POOLING = frozenset(("max_pool1d", "max_pool2d", "max_pool3d"))
 
 
@@ -64,11 +65,11 @@ class ActivationRules(TorchFunctionMode):
 
     Args:
         rules: by the name of an activation's function, without the underscore of its form in place.
-        names: of the model's modules, to be told to a reader.
+        names: of the model's modules, for messages.
 
     Attributes:
         applied: how often a rule was used.
-        others: what else is not known to be linear in what depends on the inputs.
+        others: calls of other functions that are not known to be linear in the inputs.
     """
 
     def __init__(self, rules: Mapping[str, Rule], names: Mapping[nn.Module, str]) -> None:
@@ -115,7 +116,7 @@ def _kind(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
 def _with_rule(
     rule: Rule, func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Tensor:
-    """Return what an activation gives, with a rule in place of its derivative."""
+    """Return an activation's output, with a rule in place of its derivative."""
     settings = {key: value for key, value in kwargs.items() if key not in ("input", "inplace")}
     input, *positional = args if args else (kwargs["input"],)
     in_place = name.endswith("_") or bool(kwargs.get("inplace"))
@@ -169,7 +170,7 @@ class _Ruled(torch.autograd.Function):
 
 
 def own_functions(outputs: Tensor) -> list[str]:
-    """Return the names of the model's own autograd functions, which no function mode sees."""
+    """Return the names of the model's custom autograd functions, which no function mode sees."""
     names, seen = [], set()
     stack: list[Any] = [outputs.grad_fn]
     while stack:
@@ -185,15 +186,12 @@ def own_functions(outputs: Tensor) -> list[str]:
 
 def depends(value: object) -> bool:
     """Return whether a value depends on the inputs: all else in a copy is frozen."""
-    if isinstance(value, (tuple, list)):
-        return any(depends(item) for item in value)
-    return isinstance(value, Tensor) and value.requires_grad
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves(value))
 
 
 def has_tensor(value: object) -> bool:
-    if isinstance(value, (tuple, list)):
-        return any(has_tensor(item) for item in value)
-    return isinstance(value, Tensor)
+    """Return whether a value is or holds a tensor."""
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
 
 
 def function_name(function: Any) -> str:
@@ -237,15 +235,9 @@ def _is_linear(
         training = args[place] if len(args) > place else kwargs.get("training", False)
         return sum(given) == 1 and not training
     if name == "einsum":
-        return sum(map(depends, _flat(args))) == 1
+        return sum(map(depends, tree_leaves(args))) == 1
     return (
         name in _SUMS
         or (name in _PRODUCTS and sum(given) == 1)
         or (name in _QUOTIENTS and sum(given) == 1 and depends(args[0]))
     )
-
-
-def _flat(values: object) -> list[object]:
-    if isinstance(values, (tuple, list)):
-        return [item for value in values for item in _flat(value)]
-    return [values]

@@ -1,8 +1,8 @@
-"""Which axis of an input holds the channels, and models of another order as ones of channels first.
+"""The axis of an input that holds the channels, and models of another order made channels-first.
 
 All of unilens reads inputs channels first: `(B, C, *spatial_shape)`. Inputs of another order are
-moved at the door, and the user's model runs inside a module that moves them back. So a model of
-channels last gives, value by value, what the same model of channels first gives.
+permuted on entry, and the user's model runs inside a module that permutes them back. So a
+channels-last model gives, value by value, what the same channels-first model gives.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Axes:
     Attributes:
         channels: "first", "last", "none", or the number of an axis between, as in clips
             `(B, T, C, H, W)`.
-        reason: what this was read off; None where the user said it.
-        sure: false where it was only assumed.
+        reason: what tells it; None where the user set it.
+        sure: false where it is an assumption.
     """
 
     channels: str | int = "first"
@@ -75,7 +75,7 @@ class Axes:
 
 
 class ChannelsFirst(Adapter):
-    """A model of channels last, or of none, as one of channels first `(M, C, *spatial_shape)`."""
+    """A channels-last model, or one without channels, as one of `(M, C, *spatial_shape)`."""
 
     def __init__(self, model: nn.Module, axes: Axes) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class ChannelsFirst(Adapter):
         self.model, self.axes = model, axes
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the user's model has by a name: its layers, and what finds its labels."""
+        """Return an attribute of the user's model: a layer, or the lookup of its labels."""
         if name in ("model", "module") or name.startswith("_"):
             return super().__getattr__(name)
         return getattr(super().__getattr__("model"), name)
@@ -94,12 +94,12 @@ class ChannelsFirst(Adapter):
         return self.axes
 
     def forward(self, inputs: Tensor) -> Any:
-        """Return what the model gives for inputs in its own order."""
+        """Return the model's outputs; it takes the inputs in its own order."""
         return self.model(self.axes.from_first(inputs))
 
 
 def users_module(model: nn.Module) -> nn.Module:
-    """Return the module that the user gave, inside of what moves its axes."""
+    """Return the user's module, without the adapter that permutes its axes."""
     return model.model if isinstance(model, ChannelsFirst) else model
 
 
@@ -109,7 +109,7 @@ _lock = threading.Lock()
 
 
 def _once(evaluator: Evaluator, key: object, value: T) -> T:
-    """Return what was kept for an evaluator under the key first: threads may come together."""
+    """Return the first value kept for an evaluator under the key: threads may store one each."""
     with _lock:
         kept: T = _channels_first.setdefault(evaluator, {}).setdefault(key, value)
         return kept
@@ -126,9 +126,9 @@ def resolve_axes(
     """Return where the channels of inputs are; None for tables `(B, F)`, which have no such axis.
 
     Args:
-        model: an `Evaluator` brings its own setting, and remembers what was read off the model.
+        model: an `Evaluator` has its own setting, and remembers what the model told.
         inputs: `(B, *S)`.
-        channels: one of `CHANNELS`, or an axis; "auto" takes the evaluator's.
+        channels: one of `CHANNELS`, or an axis; "auto" takes the evaluator's setting.
 
     Raises:
         UnilensError: it is none of these, or the model reads its batch from another axis.
@@ -240,7 +240,7 @@ def reads_axes(thing: object, ndim: int) -> bool:
 
 
 def components_of(thing: object) -> Iterator[object]:
-    """Yield what a method or one of its components is built from."""
+    """Yield the components of a method, or of a component."""
     if isinstance(thing, (list, tuple)):
         yield from thing
     elif isinstance(thing, Mapping):

@@ -1,9 +1,9 @@
-"""Which axis of its inputs a model reads as channels: seen at the first operation they reach.
+"""The axis of its inputs that a model reads as channels, seen at the first operation they reach.
 
 The model runs up to its first convolution, recurrent layer, attention or the like, and stops there.
 Which axis of the inputs that operation reads as channels is seen from gradients: its first channel
 depends on one index of this axis alone. So permutations, added dimensions and normalisations before
-it do not matter. What cannot be seen is told by the shape, or assumed and said to be.
+it do not matter. Where this shows nothing, the shape tells, or channels first is assumed.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _SHARED = (
 
 
 class CopyError(UnilensError):
-    """A model of which no private copy can be made."""
+    """A model that cannot be copied."""
 
 
 def private_copy(model: nn.Module, *, own_weights: bool = False) -> nn.Module:
@@ -81,7 +81,7 @@ def _remedy(model: nn.Module) -> str:
 
 
 def _tensor_memo(model: nn.Module, kept: list[Any], own_weights: bool) -> dict[int, Any]:
-    """Return what stands for the model's tensors in a copy, by their ids."""
+    """Return the tensors of a copy, by the ids of the model's tensors that they replace."""
     cache: dict[int, Any] = {}
     for value in model.parameters():
         shared = value.is_inference() or own_weights
@@ -99,7 +99,7 @@ _Pair = tuple[types.FunctionType, types.FunctionType]
 
 
 def _copied_functions(kept: list[Any], cache: dict[int, Any]) -> list[_Pair]:
-    """Return the functions that keep something, each with a copy that keeps nothing yet."""
+    """Return the functions that enclose values, each with a copy that is still empty."""
     pairs: list[_Pair] = []
     for function in kept:
         if isinstance(function, types.FunctionType) and _encloses(function):
@@ -115,13 +115,13 @@ def _copied_functions(kept: list[Any], cache: dict[int, Any]) -> list[_Pair]:
 
 
 def _encloses(function: types.FunctionType) -> bool:
-    """Return whether a function keeps something of its own: in cells, defaults or attributes."""
+    """Return whether a function keeps values: in its closure or its defaults."""
     kept = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
     return bool(function.__closure__) or not all(isinstance(value, ATOMS) for value in kept)
 
 
 def _fill(old: types.FunctionType, new: types.FunctionType, cache: dict[int, Any]) -> None:
-    """Give a copied function copies of what the function encloses and keeps."""
+    """Give a copied function copies of what the original encloses and keeps."""
     for cell, filled in zip(old.__closure__ or (), new.__closure__ or (), strict=True):
         content = cell_content(cell)
         if content is not EMPTY and cell_content(filled) is EMPTY:

@@ -60,10 +60,9 @@ class Evaluator:
     """A model prepared for many passes; use it wherever a model is expected.
 
     Points come as `(N, B, *S)`: N points for each of B inputs. A pass takes points of one input
-    only, and on the CPU it runs on one thread, several passes side by side. So what comes out for
-    an input is the same to the last bit alone and in any batch, on one core or on many; and on a
-    CPU it is the faster way. It matters because a search for a baseline amplifies differences of
-    rounding.
+    only; on the CPU it runs on one thread, with several passes at a time. So the result for an
+    input is the same to the last bit alone and in any batch, on one core or on many. This matters
+    because a search for a baseline amplifies differences of rounding.
 
     At the first points of a shape the user's module is called twice, with one point each time, and
     every speed-up (a copy, batch norms folded, another memory format, several points per pass) is
@@ -74,7 +73,7 @@ class Evaluator:
     share one; it pickles where the model does.
 
     Attributes:
-        output_spec: what the outputs are; None until it is said or found out.
+        output_spec: what the outputs are; None until it is set or detected.
         channels: as given; methods and metrics read it.
 
     Args:
@@ -87,12 +86,12 @@ class Evaluator:
         memory_format: "channels_last", "contiguous" or "auto" (channels-last for 2-D convolutions).
         precision: a dtype for autocast, such as `torch.bfloat16`; sums stay in float32.
         channels: which axis of the inputs holds the channels or features: "first" `(B, C, ...)`,
-            "last" `(B, ..., C)`, "none", its number, or "auto", which reads it off the model where
-            it counts.
-        on_pass: called with the number of points before each pass, on the thread that takes it: to
-            show progress. What it raises ends the work; let it be neither a `UnilensError` nor a
-            `RuntimeError`, which some metrics count and go on.
-        outputs: what the outputs are, a name in `unilens.outputs.OUTPUTS`; None to find out.
+            "last" `(B, ..., C)`, "none", its number, or "auto", which detects it from the model
+            where it matters.
+        on_pass: called with the number of points before each pass, on the thread that runs it, to
+            show progress. An exception that it raises ends the work; use neither a `UnilensError`
+            nor a `RuntimeError`, which some metrics catch.
+        outputs: what the outputs are, a name in `unilens.outputs.OUTPUTS`; None to detect it.
 
     Raises:
         UnilensError: the model is in training mode, or cannot be copied.
@@ -163,7 +162,7 @@ class Evaluator:
         return self._calls.input_spec
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return what makes it anew, in another process too."""
+        """Return a constructor and its arguments, for pickle."""
         return functools.partial(type(self), **self._settings), (self.model,)
 
     @classmethod
@@ -299,22 +298,22 @@ class Evaluator:
 
     @torch.inference_mode(False)
     def private_module(self, inputs: Tensor) -> nn.Module:
-        """Return a copy of the model for hooks and changes, which gives what the model gives.
+        """Return a copy of the model to hook or change, whose outputs are the model's.
 
         Args:
             inputs: `(B, *S)`; at the first of a shape the copy is compared with the model.
 
         Raises:
-            NotApplicableError: copies do not give what the model gives.
+            NotApplicableError: copies give other outputs than the model.
         """
         plan = self._copied_plan(inputs, "look into")
         return private_copy(self._module, own_weights=plan.own_weights)
 
     @contextlib.contextmanager
     def borrowed(self, inputs: Tensor) -> Iterator[tuple[nn.Module, Run]]:
-        """Lend the calling thread a module that gives what the model gives, and a pass of it.
+        """Lend the calling thread a module with the model's outputs, and a pass of it.
 
-        It is run plainly, in the user's layout and with no batch norm folded.
+        It runs without speed-ups: in the user's memory format, with no batch norm folded.
 
         Args:
             inputs: `(B, *S)`.
@@ -339,7 +338,7 @@ class Evaluator:
         return self._passes.plan(inputs)
 
     def describe(self, inputs: Tensor) -> dict[str, object]:
-        """Return what a record says of how the model is run at inputs `(B, *S)`."""
+        """Return how the model is run at inputs `(B, *S)`, as records store it."""
         return self.plan(inputs).describe()
 
     @torch.inference_mode(False)
@@ -353,7 +352,7 @@ class Evaluator:
         return self._microbatches.size(inputs.shape[1:]) * passes
 
     def for_each(self, count: int, work: Callable[[int], T]) -> list[T]:
-        """Return what the work gives for 0 ... count - 1, done as passes are: one thread each."""
+        """Return the work's results for 0 ... count - 1, each on one thread, as passes run."""
         results: dict[int, T] = {}
 
         def run_at(index: Tensor) -> None:
@@ -363,7 +362,7 @@ class Evaluator:
         return [results[index] for index in range(count)]
 
     def in_turn(self, count: int, work: Callable[[int], T]) -> list[T]:
-        """Return what `for_each` does, on one thread in all: for work that shares a module."""
+        """Return the results of `for_each`, all on one thread: for work that shares a module."""
         return self.for_each(1, lambda _: [work(index) for index in range(count)])[0]
 
     def _copied_plan(self, inputs: Tensor, purpose: str) -> Plan:

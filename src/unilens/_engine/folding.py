@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from .._ops.precision import to_float64
 
 _CONVOLUTIONS = {functional.conv1d, functional.conv2d, functional.conv3d}
-_ARGUMENTS = (
+_ARGUMENTS = [
     "input",
     "running_mean",
     "running_var",
@@ -24,26 +25,18 @@ _ARGUMENTS = (
     "training",
     "momentum",
     "eps",
+]
+_READS_SHAPE = frozenset(
+    ["shape", "ndim", "dtype", "device", "size", "dim", "is_cuda", "layout", "requires_grad"]
 )
-_READS_SHAPE = {
-    "shape",
-    "ndim",
-    "dtype",
-    "device",
-    "size",
-    "dim",
-    "is_cuda",
-    "layout",
-    "requires_grad",
-}
 
 
 def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
     """Fold batch norms of a private copy into its convolutions, and return how many.
 
-    A convolution is folded where one pass shows that it runs once and that a batch norm in eval
-    mode is all that takes its output. Its weights become those of both together, computed in
-    float64; the batch norm then hands its input on. The caller proves that the outputs agree.
+    A convolution is folded where one pass shows that it runs once and that only a batch norm in
+    eval mode takes its output. Its weights become those of both, computed in float64; the batch
+    norm then returns its input. The caller proves that the outputs agree.
 
     Args:
         module: a private copy, which is changed.
@@ -59,11 +52,11 @@ def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
     }
     holders, count = _holders(module), 0
     for weight, norm in recorder.pairs():
-        places = holders.get(id(norm["running_mean"]))
-        if id(weight) in owners and places:
+        mean_holders = holders.get(id(norm["running_mean"]))
+        if id(weight) in owners and mean_holders:
             _fuse(owners[id(weight)], norm)
             count += 1
-            for submodule, name in places:
+            for submodule, name in mean_holders:
                 submodule._buffers[name] = _Folded(norm["running_mean"])
     return count
 
@@ -112,7 +105,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if _name(func) not in _READS_SHAPE:
-            for value in _tensors((*args, *kwargs.values())):
+            for value in tree_leaves((args, kwargs)):
                 self._uses[id(value)] += id(value) in self._outputs
         result = func(*args, **kwargs)
         if func in _CONVOLUTIONS:
@@ -144,16 +137,6 @@ def _name(func: Any) -> str:
     return str(func.__self__.__name__) if name == "__get__" else name
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    tensors: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            tensors.append(value)
-        elif isinstance(value, (list, tuple)):
-            tensors += _tensors(value)
-    return tensors
-
-
 def _has_hooks(submodule: nn.Module) -> bool:
     return bool(
         submodule._forward_hooks
@@ -164,7 +147,7 @@ def _has_hooks(submodule: nn.Module) -> bool:
 
 
 def _holders(module: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
-    """Return which modules hold each buffer, and by which name."""
+    """Return the modules that hold each buffer, by its id, and their names for it."""
     holders: dict[int, list[tuple[nn.Module, str]]] = {}
     for submodule in module.modules():
         for name, value in submodule._buffers.items():

@@ -1,4 +1,4 @@
-"""A guard that puts back what a pass changes in a module, and in what lies around it."""
+"""A guard that restores what a pass changes in a module, and in the state around it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if hasattr(os, "register_at_fork"):  # a child has no thread that would let go o
 
 
 class Guard:
-    """Puts back, when a block ends, what the block changed in what a model keeps.
+    """Restores, when a block ends, the state of a model that the block changed.
 
     That is: the values of its tensors and arrays (bitwise, those written through `.data` too),
     their `.grad` and `.requires_grad`, attributes and slots, the content of dictionaries, lists and
     sets, the states of random generators; what hooks and closures enclose; and what the model's
-    own code names of its classes, modules and globals, by way of other functions too.
+    own code names of its classes, modules and globals, also through other functions.
 
     Attributes:
-        changed: whether the block changed what the model itself keeps.
-        changed_outside: whether it changed what lies outside of the model.
+        changed: whether the block changed the model's own state.
+        changed_outside: whether it changed state outside of the model.
         wrote_tensors: whether it wrote into a tensor.
         scripted: whether TorchScript is in the model, which does not run under a dispatch mode.
     """

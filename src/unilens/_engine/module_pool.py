@@ -24,7 +24,7 @@ class ModulePool:
         module: the user's.
         calls: run a copy, to prepare it.
         workers: the threads that borrow copies.
-        lock: held while a copy is made.
+        lock: taken while a copy is made.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What an object keeps, and what that keeps: the graph that copies and guards walk."""
+"""The objects that a module refers to, which copies and guards walk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EMPTY = object()
 
 
 def reachable(root: object) -> Iterator[Any]:
-    """Yield what a module keeps, and what that keeps: containers, functions, objects, tensors."""
+    """Yield the objects reachable from a module: containers, functions, tensors and others."""
     seen: set[int] = set()
     waiting: list[Any] = [root]
     while waiting:
@@ -34,7 +34,7 @@ def reachable(root: object) -> Iterator[Any]:
 
 
 def _kept_by(value: Any) -> list[Any]:
-    """Return what an object keeps, one level down."""
+    """Return the objects that an object refers to directly."""
     if isinstance(value, (types.ModuleType, torch.Generator)):
         return []
     if isinstance(value, Mapping):

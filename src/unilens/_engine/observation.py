@@ -1,4 +1,4 @@
-"""What a module gives at points: its outputs, input gradients, and the memory they take."""
+"""Outputs and input gradients of a module at points, and the memory that they take."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .plans import MODEL_ERRORS, Call, Plan
 
 
 class Observation(NamedTuple):
-    """What a model gives at points: outputs `(m, K)`, input gradients `(m, *S)` where it has any.
+    """A model's outputs `(m, K)` at points, with its input gradients `(m, *S)` where it has any.
 
     Attributes:
         outputs: detached.
         gradient: of a fixed sum of the outputs; None where there is none.
-        error: what the pass backward raises, or nothing.
+        error: of the backward pass, or empty.
         saved_bytes: that autograd keeps for all points.
         reads_values: whether values that depend on the points were read as Python numbers.
     """
@@ -32,7 +32,7 @@ class Observation(NamedTuple):
 
 
 def observe(module: nn.Module, points: Tensor, plan: Plan, call: Call) -> Observation:
-    """Return what a module gives at points `(m, *S)`, with gradients of a fixed sum of outputs."""
+    """Return a module's outputs at points `(m, *S)`, and gradients of a fixed sum of outputs."""
     leaf = points.detach().clone().requires_grad_()
     saved = _SavedBytes(module)
     with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""What the outputs of a model are, found out: by its configuration, values and last operation."""
+"""What a model's outputs are, detected from its configuration, values and last operation."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .evaluator import Evaluator
 
 
 def output_spec(model: Evaluator, inputs: Tensor, outputs: Tensor | None = None) -> OutputSpec:
-    """Return what the model's outputs are; found out once per evaluator.
+    """Return what the model's outputs are; detected once per evaluator.
 
-    What the user says counts, then the `problem_type` of a Hugging Face configuration, then the
-    values, then the last operation. Passes are only taken where the values could be
-    probabilities: at most one with its gradient, and six points beside.
+    The user's setting counts first, then the `problem_type` of a Hugging Face configuration, then
+    the values, then the last operation. Passes run only where the values could be probabilities:
+    at most one with its gradient, and six more points.
 
     Args:
         model: runs the model.
         inputs: `(B, *S)`.
-        outputs: `(B, K)`, at the inputs; None to take a pass for them.
+        outputs: `(B, K)`, at the inputs; None to run a pass.
 
     Raises:
-        UnilensError: the outputs are not what the user says, or log-sigmoids of labels.
+        UnilensError: the outputs contradict the user's setting, or are log-sigmoids of labels.
     """
     if outputs is None and model.output_spec is not None:
         return model.output_spec
@@ -94,13 +94,13 @@ _PASSED_ON = {
     *("Select", "Slice", "Split", "Squeeze", "Stack", "T", "ToCopy", "Transpose", "Unbind"),
     *("Unflatten", "UnsafeView", "Unsqueeze", "View"),
 }
-"""Operations that hand values on as they are."""
+"""Operations that pass values on unchanged."""
 
 
 def _last_operations(model: Evaluator, inputs: Tensor) -> set[str]:
     """Return the model's last operations, by autograd's names; empty where they are unknown.
 
-    Those that hand values on are looked through, and so is arithmetic, which is named as well.
+    Operations that pass values on are skipped; arithmetic is named, and looked through as well.
     """
     names: set[str] = set()
 
@@ -144,7 +144,7 @@ def _outputs_elsewhere(model: Evaluator, inputs: Tensor) -> Tensor:
 
 
 def _problem_type(model: nn.Module, outputs: int) -> str | None:
-    """Return what a Hugging Face configuration inside the model says of so many outputs."""
+    """Return the `problem_type` of a Hugging Face configuration for this number of outputs."""
     for module in model.modules():
         config = getattr(module, "config", None)
         problem = getattr(config, "problem_type", None)
@@ -154,7 +154,7 @@ def _problem_type(model: nn.Module, outputs: int) -> str | None:
 
 
 def _tolerance(outputs: Tensor) -> float:
-    """Return by how much probabilities miss one, which depends on the precision they came in."""
+    """Return how far sums of probabilities are off 1, by the precision of the outputs."""
     for dtype in (torch.bfloat16, torch.float16):
         if (outputs.to(dtype) == outputs).all():
             return 4 * torch.finfo(dtype).eps

@@ -129,7 +129,7 @@ class InputSpec:
 class HasInputSpec(Protocol):
     """A model that may have several inputs, packed; an `Evaluator`, for one."""
 
-    input_spec: InputSpec | None
+    input_spec: object
 
 
 def map_inputs(model: object, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def map_inputs(model: object, function: Callable[[Tensor], Tensor], values: Tens
         `(..., D)` or `(..., *S)`.
     """
     input_spec = model.input_spec if isinstance(model, HasInputSpec) else None
-    if input_spec is None or values.shape[1:] != (input_spec.size,):
+    if not isinstance(input_spec, InputSpec) or values.shape[1:] != (input_spec.size,):
         return function(values)
     return input_spec.map(function, values)
 
@@ -293,12 +293,12 @@ def _check_rows(inputs: Mapping[Name, Any]) -> None:
     rows = {shape[0] if shape else None for shape in shapes.values()}
     require(
         len(rows) == 1 and None not in rows,
-        f"expected inputs (B, *S), all of the same B, got {shapes}; repeat what all rows share, or "
-        "wrap it in unilens.multi_input.Frozen without dimensions",
+        f"expected tensors (B, *S) with one row per input, all of the same B, got {shapes}; repeat "
+        "what all rows share, or wrap it in unilens.multi_input.Frozen without dimensions",
     )
     require(
         0 not in rows,
-        f"expected inputs (B, *S) with at least one row, got {shapes}; leave empty batches out",
+        f"expected tensors (B, *S) with at least one input, got {shapes}; leave empty batches out",
     )
     devices: Sequence[str] = sorted({str(value.device) for value in inputs.values()})
     require(

@@ -60,7 +60,7 @@ class Layer(NamedTuple):
 def perceptron(model: Evaluator, sample: Tensor) -> list[Layer]:
     """Return the layers of a multi-layer perceptron, in float64 where the device has it.
 
-    They are what one pass calls. What depends on the values of an input is as it is there.
+    One pass records what the model calls; branches that depend on the input are as at the sample.
 
     Args:
         model: whose pass is a chain of layers.
@@ -92,7 +92,7 @@ def perceptron(model: Evaluator, sample: Tensor) -> list[Layer]:
 
 
 class _Called(NamedTuple):
-    """A function that a pass calls on what the function before it gave."""
+    """A function that a pass calls on the result of the function before it."""
 
     name: str
     args: Sequence[Any]
@@ -101,7 +101,7 @@ class _Called(NamedTuple):
 
 
 class _Chain(TorchFunctionMode):
-    """Notes what a pass calls, and raises where that is no chain."""
+    """Records what a pass calls, and raises where that is no chain."""
 
     def __init__(self, first: Tensor, names: Mapping[nn.Module, str]) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ def _is(value: Tensor, last: Tensor) -> bool:
 
 
 def _calls(model: Evaluator, sample: Tensor) -> list[_Called]:
-    """Return what one pass at a sample calls, after what prepares the sample."""
+    """Return the calls of one pass at a sample, without the casts that prepare it."""
     with model.borrowed(sample) as (module, run), torch.enable_grad():
         leaf = sample.clone().requires_grad_()
         chain = _Chain(leaf, {submodule: name for name, submodule in module.named_modules()})
@@ -141,7 +141,7 @@ def _calls(model: Evaluator, sample: Tensor) -> list[_Called]:
 
 
 def _link(call: _Called) -> nn.Module | None:
-    """Return the module that does what an increasing activation does."""
+    """Return the module of an increasing activation; None for other functions."""
     if call.name not in _ACTIVATIONS:
         return None
     kind, names = _ACTIVATIONS[call.name]

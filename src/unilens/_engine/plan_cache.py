@@ -22,7 +22,7 @@ _MOST_REMEMBERED = 64
 
 
 class Adapter(nn.Module):
-    """A module of ours around a user's, made anew at each call: plans stay with the user's.
+    """A module of unilens around a user's, created at each call; plans belong to the user's.
 
     Attributes:
         model: the user's module, or another adapter.
@@ -32,7 +32,7 @@ class Adapter(nn.Module):
 
     @property
     def arrangement(self) -> Hashable:
-        """What a plan depends on beside the user's module."""
+        """What a plan depends on besides the user's module."""
         raise NotImplementedError
 
 
@@ -40,7 +40,7 @@ def remembered(model: nn.Module, key: Hashable, find: Callable[[], Plan]) -> Pla
     """Return the plan that was found for a model as it is now, or find one and remember it.
 
     Args:
-        model: the user's module; what is remembered goes with it.
+        model: the user's module; its plans are dropped with it.
         key: what else the plan depends on: shape, dtype and settings.
         find: proves a plan.
     """

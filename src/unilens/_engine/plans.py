@@ -34,10 +34,10 @@ class Plan:
         dtype: of the points that the model is given.
         reentrant: whether gradients come by `backward`, as reentrant checkpointing needs it;
             otherwise by `torch.autograd.grad`.
-        backward_error: what the pass backward raises, or nothing.
+        backward_error: of the backward pass, or empty.
         saved_bytes: that autograd keeps for one point, weights not counted.
         autocast: the dtype of automatic mixed precision, or None.
-        dropped: the speed-ups that did not agree, each with the reason.
+        dropped: the speed-ups that gave other values, each with the reason.
     """
 
     copied: bool = True
@@ -61,7 +61,7 @@ class Plan:
         return dataclasses.replace(self, **off, dropped=dropped)
 
     def describe(self) -> dict[str, object]:
-        """Return what a record says of how the model was run."""
+        """Return how the model was run, as records store it."""
         used = [name for name in ("copied", *SPEED_UPS) if getattr(self, name)]
         return {"used": used, "dropped": dict(self.dropped)}
 

@@ -1,4 +1,4 @@
-"""The proof, on the user's own input, that a plan gives what the user's module gives.
+"""The proof, on the user's own input, that a plan gives the values of the user's module.
 
 The reference is the user's own module, called with one point. Each speed-up is compared with it,
 outputs and input gradients, at the user's input and at one other point; what does not agree is
@@ -119,7 +119,7 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
 
 @dataclass
 class _Reference:
-    """What the user's module gives at both points."""
+    """The outputs and gradients of the user's module at both points."""
 
     model: nn.Module
     points: Tensor
@@ -128,7 +128,7 @@ class _Reference:
     observations: list[Observation]
 
     def try_copy(self, module: nn.Module, plan: Plan) -> tuple[Plan | None, str]:
-        """Return the plan where a copy gives the user's values, and what is wrong elsewhere."""
+        """Return the plan, or None and the reason where a copy gives other values."""
         with USER_MODULE:
             of_copy, of_user = Guard(module), Guard(self.model)
             with of_copy, of_user:  # what both keep, as a list of their class, counts as the user's
@@ -145,13 +145,13 @@ class _Reference:
         return dataclasses.replace(plan, restored=bool(reason)), ""
 
     def _compare(self, module: nn.Module, plan: Plan) -> tuple[int, str]:
-        """Return the saved bytes of a point, and by what a copy's values differ."""
+        """Return the saved bytes of a point, and how a copy's values differ, or nothing."""
         microbatches = [self.points] if plan.together else self.points.split(1)
         observed = joined([observe(module, points, plan, self.call) for points in microbatches])
         return observed.saved_bytes // 2, self.difference(observed, plan)
 
     def difference(self, observed: Observation, plan: Plan) -> str:
-        """Return by what an observation differs beyond the tolerance, or nothing."""
+        """Return how an observation differs beyond the tolerance, or nothing."""
         expected = joined(self.observations[: len(observed.outputs)])
         if observed.error and not expected.error and expected.gradient is not None:
             return observed.error
@@ -168,7 +168,7 @@ class _Reference:
 def _observe_user(
     model: nn.Module, points: Tensor, plan: Plan, dtypes: list[torch.dtype], call: Call
 ) -> _Reference:
-    """Return what the user's module gives at each point alone, and what it needs."""
+    """Observe the user's module at each point alone, and what it needs."""
     first, error = None, None
     for dtype in dtypes:
         plan = dataclasses.replace(plan, dtype=dtype)

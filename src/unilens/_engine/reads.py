@@ -1,4 +1,4 @@
-"""Whether a forward decides by values of its input, as `if x.max() > 1: x = x / 255` does."""
+"""Detects forwards that branch on values of their input, as `if x.max() > 1: x = x / 255` does."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _READS = (
 
 
 class ValueReads(TorchDispatchMode):
-    """Notes whether values that depend on some points are read as Python numbers or truths.
+    """Records whether values that depend on some points are read as Python numbers or booleans.
 
-    With several points in a pass such a number is one for all of them, and no comparison at two
-    points shows at which others a branch is another.
+    With several points in a pass such a number is shared by all of them, and a comparison at two
+    points does not show where the branch changes.
 
     Attributes:
         found: whether one was read.
 
     Args:
-        points: what values depend on.
+        points: `(m, *S)`.
     """
 
     supports_higher_order_operators = True

@@ -1,4 +1,4 @@
-"""The gradient of a score along a path: what a path integrates."""
+"""The gradient of a score, which a path integrates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .evaluator import Evaluation, Evaluator
 
 
 class ScoreGradient:
-    """The gradient of a score at any points of shape `(N, B, *S)`: what a path integrates.
+    """The gradient of a score at points `(N, B, *S)`, which a path integrates.
 
     Args:
         evaluator: runs the model.
@@ -37,7 +37,7 @@ class ScoreGradient:
         )
 
     def scores(self, points: Tensor) -> Tensor:
-        """Return the scores alone `(N, B)` at points `(N, B, *S)`, without gradient."""
+        """Return the scores `(N, B)` at points `(N, B, *S)`, without gradient."""
         outputs = self.evaluator.outputs(points)
         target = self.target.expand(outputs.shape[:2])
         return self.score(outputs.flatten(0, 1), target.flatten()).view(outputs.shape[:2])

@@ -1,4 +1,4 @@
-"""Rectified units written in other ways while a model runs; the model itself is not changed.
+"""Activations replaced by other formulas while a model runs; the model itself is not changed.
 
 A mode of torch sees every call of an activation before it is made, whether a module, a function or
 a method makes it, and puts a formula in its place.
@@ -18,7 +18,7 @@ from .._validation.arrays import as_number
 from ..errors import require
 
 Formula = Callable[..., Tensor]
-"""What stands for an activation: it takes the input and the activation's own settings."""
+"""Replaces an activation: it takes the input and the activation's own settings."""
 _FLAT = 40
 """At beta x below -40 softplus stays at exp(-40) / beta: smaller numbers, and their products, would
 be subnormal, which CPUs compute with many times as slowly."""
@@ -28,17 +28,17 @@ class Smooth(nn.Module):
     """A model whose rectified units have no kinks: softplus in place of ReLU and its kin.
 
     softplus(x) = log(1 + exp(beta x)) / beta. ReLU6 is softplus(x) - softplus(x - 6); clipping,
-    leaky and parametric ReLU, hard sigmoid and hard swish are sums and products of the like. The
-    weights are the model's own, and its outputs are approached as beta grows. Maximum pooling and
-    what is written as a clamp or a maximum stay what they are.
+    leaky and parametric ReLU, hard sigmoid and hard swish are sums and products of softplus. The
+    weights are the model's own; as beta grows, the outputs approach the model's. Maximum pooling,
+    clamps and maxima stay unchanged.
 
     Args:
         model: any module; it is not changed.
-        beta: sharpness, per unit of what the activations are given; a stand-in is off by
-            log(2) / beta at most for each kink.
+        beta: sharpness, per unit of the activations' inputs; each smoothed kink is off by at most
+            log(2) / beta.
 
     References:
-        Dombrowski et al. 2019, arXiv 1906.07983, who attack maps by way of softplus.
+        Dombrowski et al. 2019, arXiv 1906.07983, who use softplus to attack maps.
 
     Example:
         >>> model = nn.ReLU().eval()
@@ -55,7 +55,7 @@ class Smooth(nn.Module):
         self.model, self.beta, self.training = model, float(beta), model.training
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the outputs of the model with stand-ins for its kinks."""
+        """Return the outputs of the model with its kinks smoothed."""
         with Rewritten(_smooth(self.beta)):
             return self.model(inputs)
 
@@ -102,7 +102,7 @@ class _TwiceDifferentiable(Rewritten):
 
 
 def twice_differentiable() -> Rewritten:
-    """Return the mode in which all that a model calls can be differentiated twice.
+    """Return the mode in which every function that a model calls can be differentiated twice.
 
     The hard sigmoid is written as ReLU6, and the hard swish with it; attention by its formula,
     since fused kernels have no second derivative; convolutions with fixed weights so that their
@@ -138,7 +138,7 @@ def _attention(
 def _plain_attention(
     *args: Any, need_weights: bool = True, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """Return multi-head attention by its formula, which it uses where its weights are asked for."""
+    """Return multi-head attention by its plain formula, used where its weights are requested."""
     kwargs["need_weights"] = True
     outputs, weights = functional.multi_head_attention_forward(*args, **kwargs)
     return outputs, weights if need_weights else None
@@ -224,7 +224,7 @@ class _ConvolutionBack(torch.autograd.Function):
 def _computed(
     formula: Formula, input: Tensor, *settings: Any, inplace: bool = False, **named: Any
 ) -> Tensor:
-    """Return what a formula gives, put in the input's place where the call asks for it."""
+    """Return the result of a formula, written into the input where the call is in place."""
     if settings and isinstance(settings[-1], bool):
         *settings, inplace = settings  # type: ignore[assignment]
     if not inplace:
@@ -233,7 +233,7 @@ def _computed(
 
 
 def _smooth(beta: float) -> dict[str, Formula]:
-    """Return the stand-ins of a sharpness, all from one rectifier."""
+    """Return the smooth formulas of a sharpness, all built on one rectifier."""
 
     def relu(x: Tensor) -> Tensor:
         return functional.softplus(x.clamp_min(-_FLAT / beta), beta)

@@ -21,14 +21,14 @@ _SMALL = 2**14
 
 
 class Snapshot(NamedTuple):
-    """What something held, how to tell whether it still does, and how to put it back."""
+    """The content of an object, with its comparison and its restoration."""
 
     before: Any
     same: Callable[[Any], bool]
     put_back: Callable[[Any], object]
 
     def restore(self) -> bool:
-        """Put it back where it has changed, and return whether it had."""
+        """Restore the content where it has changed, and return whether it had."""
         if self.same(self.before):
             return False
         self.put_back(self.before)
@@ -36,7 +36,7 @@ class Snapshot(NamedTuple):
 
 
 def snapshot_of(value: Any) -> Snapshot | None:
-    """Return a snapshot of something that a pass can change; None of all else."""
+    """Return a snapshot of an object that a pass can change; None for others."""
     if isinstance(value, dict):
         return Snapshot(dict(value), partial(_same_items, value), partial(_refill, value))
     if isinstance(value, (list, deque)):
@@ -77,7 +77,7 @@ def _set_cell(cell: types.CellType, content: Any) -> None:
 
 
 def _base(value: dict[Any, Any]) -> Any:
-    """Return the type whose methods change a dictionary, whatever its own class makes of them."""
+    """Return the type whose methods change a dictionary, past overrides in its own class."""
     return OrderedDict if isinstance(value, OrderedDict) else dict
 
 

@@ -1,4 +1,4 @@
-"""Passes of a model, several at a time on the CPU, without touching what other threads rely on."""
+"""Threads that run passes, several at a time on the CPU, without effect on other threads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Results:
 
 
 class Workers:
-    """Runs passes: on the CPU one per thread, several threads at a time; elsewhere in turn.
+    """Runs passes: on the CPU one per thread, several at a time; elsewhere one after the other.
 
     Threads live as long as one `run`, so nothing waits in the background between calls, a fork
     finds none, and after Ctrl-C each ends with the pass that it is in.
@@ -58,7 +58,7 @@ class Workers:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Run what follows as a pass is run, on the calling thread, outside of its autocast."""
+        """Run the block as a pass runs, on the calling thread, outside of its autocast."""
         kind = self._device.type
         off = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else _NOTHING
         with modes_taken_off(), off, single_threaded() if self._on_cpu else _NOTHING:
@@ -143,7 +143,7 @@ def modes_taken_off() -> Iterator[None]:
 
 @contextlib.contextmanager
 def single_threaded() -> Iterator[None]:
-    """Let torch's operations run on the calling thread alone; no other thread is affected.
+    """Run torch's operations on the calling thread alone; no other thread is affected.
 
     `torch.set_num_threads` changes what every new thread of the process begins with. The numbers
     that OpenMP and MKL keep belong to a thread, and are set in its place.

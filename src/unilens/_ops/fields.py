@@ -1,8 +1,8 @@
-"""The tensors of a result under one flat set of names: chosen by input, moved, converted.
+"""The tensors of a result under one flat set of names: selected by input, moved, converted.
 
-A result is a dataclass. Its fields say by their metadata which hold tensors: `nested` another
+A result is a dataclass. The metadata of its fields tells which hold tensors: `nested` another
 dataclass of them, `tensors` a mapping; `input_dimension` is the dimension that has one entry per
-input, 0 unless said.
+input, by default 0.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def input_dimension(kind: type, name: str) -> int:
 
 
 def chosen(result: A, rows: Tensor) -> A:
-    """Return the result of some inputs alone, in the order of their numbers `(m,)`."""
+    """Return the result of some inputs, in the order of their numbers `(m,)`."""
     selected, count = {}, len(cast(Any, result))
     for name, value in tensors_of(result).items():
         dimension = input_dimension(type(result), name)
@@ -86,7 +86,7 @@ def chosen(result: A, rows: Tensor) -> A:
 
 
 def rows_of(index: object, count: int) -> Tensor:
-    """Return the numbers `(m,)` of the inputs that an index means.
+    """Return the numbers `(m,)` of the inputs that an index selects.
 
     Args:
         index: a number, a slice, a mask `(count,)`, or several numbers; negative ones count from

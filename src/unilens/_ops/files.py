@@ -1,4 +1,4 @@
-"""Attributions in files: safetensors, with all else as JSON in the header. Nothing is pickled."""
+"""Attributions in files: safetensors, with all other fields as JSON in the header."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def save(
     """Write an attribution to a file, whole or not at all; see `Attribution.save`.
 
     Args:
-        attribution: what to keep.
+        attribution: to save.
         path: of the file.
         overwrite: whether to replace a file that exists.
         more: further entries of the header.
@@ -54,7 +54,7 @@ def save(
 
 
 def _check_free(file: Path, overwrite: bool) -> None:
-    """Raise where a file cannot be written, or is there already and is not to be replaced."""
+    """Raise where a file cannot be written, or exists and must not be replaced."""
     try:
         folder, there = file.parent.is_dir(), file.exists() and (file.is_dir() or not overwrite)
     except (OSError, ValueError) as error:
@@ -86,7 +86,7 @@ def load(kind: type[A], path: object) -> tuple[A, Mapping[str, str]]:
 
 
 def not_whole(path: object) -> UnilensError:
-    """Return the error of a file that does not hold what it says."""
+    """Return the error of a file that contradicts its header."""
     return UnilensError(
         f"expected {path} to be a whole attribution, but it does not fit its own description; "
         "explain again, or use the version of unilens that wrote it"
@@ -142,7 +142,7 @@ def _other_fields(attribution: Any) -> dict[str, object]:
 
 
 def _data(where: str, value: object) -> object:
-    """Return a value as JSON gives it back; raise where it is no plain data."""
+    """Return a value as JSON would load it; raise where it is no plain data."""
     value = as_number(value)
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _data(f"{where}.{key}", item) for key, item in value.items()}
@@ -157,7 +157,7 @@ def _data(where: str, value: object) -> object:
 
 
 def write_whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
-    """Write to a temporary name beside the file, then rename: nobody ever sees half a file."""
+    """Write to a temporary file in the same folder, then rename: no reader sees half a file."""
     temporary = path.parent / f".{path.name}-{secrets.token_hex(6)}{suffix}"
     try:
         temporary.touch(exist_ok=False)

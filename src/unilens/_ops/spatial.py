@@ -1,4 +1,4 @@
-"""Places of an input: pixels, samples of a signal, features; all channels of one are one place."""
+"""Spatial positions of an input: pixels, samples of a signal, or features, without channels."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-"""How torch calls linear interpolation, by the number of spatial dimensions."""
+"""Torch's names of linear interpolation, by the number of spatial dimensions."""
 
 
 def spatial_shape_of(shape: torch.Size) -> torch.Size:
-    """Return the shape of the places of an input `*S`: without the channels."""
+    """Return the spatial shape of an input `*S`, without the channels."""
     return shape[1:] if len(shape) > 1 else shape
 
 
@@ -24,27 +24,27 @@ def has_regions(inputs: Tensor) -> bool:
 
 
 def broadcast_over_channels(maps: Tensor, inputs: Tensor) -> Tensor:
-    """Return maps `(B, *places)` as values `(B, *S)` whose sum over the channels is the map."""
+    """Return maps `(B, *spatial_shape)` as values `(B, *S)` that sum to them over the channels."""
     if inputs.ndim > 2:
         maps = (maps / inputs.shape[1]).unsqueeze(1)
     return maps.to(inputs.dtype).expand_as(inputs).clone()
 
 
-def grid_cell_index(places: torch.Size, cells: int | None) -> Tensor:
-    """Return the number of each place's cell `(*places)`, of a grid of `cells` by side.
+def grid_cell_index(spatial_shape: torch.Size, cells: int | None) -> Tensor:
+    """Return the cell of each position `(*spatial_shape)` in a grid of `cells` per side.
 
-    Cells differ by one place in size where the side is no multiple; a side shorter than `cells` has
-    one cell per place.
+    Cells differ by one position in size where the side is no multiple; a side shorter than `cells`,
+    or any side where `cells` is None, has one cell per position.
     """
-    number = torch.zeros(places, dtype=torch.long)
-    for dim, side in enumerate(places):
+    number = torch.zeros(spatial_shape, dtype=torch.long)
+    for dim, side in enumerate(spatial_shape):
         count = side if cells is None else min(cells, side)
         along = torch.arange(side) * count // side
-        number = number * count + along.view(-1, *(1,) * (len(places) - dim - 1))
+        number = number * count + along.view(-1, *(1,) * (len(spatial_shape) - dim - 1))
     return number
 
 
 def sum_by_cell(values: Tensor, cell: Tensor) -> Tensor:
-    """Return the sum of values `(B, *places)` over each cell `(B, cells)`."""
+    """Return the sum of values `(B, *spatial_shape)` over each cell `(B, cells)`."""
     sums = values.new_zeros(len(values), int(cell.max()) + 1)
     return sums.index_add_(1, cell.flatten(), values.flatten(1))

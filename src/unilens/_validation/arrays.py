@@ -168,16 +168,16 @@ def _numbers(name: str, array: Array, given: object) -> Array:
     """Return an array of objects that are numbers in float64, what is missing as NaN."""
     columns = list(getattr(given, "columns", ()))
     numbers = numpy.empty(array.shape, numpy.float64)
-    for place in numpy.ndindex(array.shape):
-        number = numpy.nan if is_missing(array[place]) else as_number(array[place])
+    for index in numpy.ndindex(array.shape):
+        number = numpy.nan if is_missing(array[index]) else as_number(array[index])
         if not isinstance(number, (int, float)):
-            kind = _kind_of(array[place])
-            column = f" in column {columns[place[-1]]!r}" if columns else ""
+            kind = _kind_of(array[index])
+            column = f" in column {columns[index[-1]]!r}" if columns else ""
             raise UnilensError(
                 f"expected {name} of numbers, got {type(given).__name__} with {kind}{column}; "
                 f"{_REMEDIES.get(kind, 'take numbers from it first')}"
             )
-        numbers[place] = number
+        numbers[index] = number
     return numbers
 
 

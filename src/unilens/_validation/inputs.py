@@ -1,4 +1,4 @@
-"""What comes from the user, checked: what was expected, what came, and the remedy."""
+"""Checks of a user's model, inputs and targets; each error is one line with the remedy."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _row_remedy(shape: tuple[int, ...], count: int) -> str:
 
 
 def _unusable(outputs: Tensor) -> str:
-    """Return what outputs are that cannot be explained, and what to do about it, or nothing."""
+    """Return why outputs cannot be explained, with the remedy, or nothing."""
     if outputs.is_meta:
         return "a tensor without values on the device meta; load the weights first (to_empty)"
     if outputs.is_nested:
@@ -155,7 +155,7 @@ def check_inputs(
         inputs: a tensor `(B, *S)`, or an array or a frame of another library, which is copied to
             the device.
         device: the model's; None where it has none.
-        model: what is explained, if known: the message says what to do with token ids.
+        model: to explain, if known: the message says what to do with token ids.
     """
     given = to_tensor("inputs", inputs)
     if not isinstance(given, Tensor):
@@ -188,7 +188,7 @@ def check_inputs(
 
 
 def _kind(given: object) -> str:
-    """Return what something is: of a list, what it is a list of."""
+    """Return the type of an object, with that of the items for a list."""
     several = isinstance(given, list) and bool(given)
     of = f" of {type(cast(list[object], given)[0]).__name__}" if several else ""
     return f"{type(given).__name__}{of}"
@@ -208,7 +208,7 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 def _way(inputs: Tensor, model: nn.Module | None) -> str:
-    """Return what to do with inputs that are not floating-point, for a message."""
+    """Return the remedy for inputs that are not floating-point."""
     if inputs.is_complex():
         return "; pass real and imaginary parts as channels"
     ids = model is not None and inputs.dtype in (torch.int32, torch.int64)
@@ -220,16 +220,16 @@ _LOOKS_UP = re.compile(
     r"arguments for embedding|used as indices must be|index tensor of type"
     r"|dtype int\S* (or \S+ )?for index"
 )
-"""How torch says that a model looks its inputs up in a table, and took numbers that are no ids."""
+"""Torch's errors of a model that looks inputs up in a table and gets numbers that are no ids."""
 
 
 def embedding_hint(model: nn.Module, error: object = None) -> str:
     """Return the end of a message where a model looks token ids up: how to explain it.
 
     Args:
-        model: what was to be explained.
-        error: what its forward pass raised. The hint is empty where that is about something else;
-            without an error, where the model has no embedding layer.
+        model: to explain.
+        error: of its forward pass. The hint is empty where it is about something else; without an
+            error, where the model has no embedding layer.
     """
     name = _embedding_of(model)
     if not (name if error is None else _LOOKS_UP.search(str(error))):

@@ -1,4 +1,4 @@
-"""References: other inputs that a user gives to compare with."""
+"""Checks of references: other inputs that a method compares with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What settings may be: checks of what a user gives, each one line where it fails."""
+"""Checks of settings; each error is one line."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def check_bounds(bounds: tuple[float, float]) -> None:
 def check_count(name: str, value: object, least: int = 1) -> int:
     """Return the value as an int; raise unless it is a whole number of at least `least`.
 
-    What is a float by its type is none, whatever its value.
+    A float is refused, whatever its value.
     """
     count = as_number(value)
     if type(count) is not int or count < least:

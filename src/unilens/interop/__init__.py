@@ -1,4 +1,4 @@
-"""At home among other libraries: captum, Quantus, and tables as scikit-learn knows them.
+"""Adapters to other libraries: captum, Quantus, and tables as scikit-learn knows them.
 
-Each module is imported by itself, and needs the library that it is for.
+Each module is imported by itself, and needs its library.
 """

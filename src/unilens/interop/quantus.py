@@ -1,4 +1,4 @@
-"""Quantus judges the methods of unilens: an `explain_func`, which needs nothing of Quantus."""
+"""An `explain_func` with which Quantus evaluates the methods of unilens; it needs no Quantus."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def explain_func(
     outputs: str | None = None,
     **settings: Any,
 ) -> numpy.ndarray[Any, numpy.dtype[Any]]:
-    """Explain a batch as Quantus asks for it: `quantus.evaluate` and every metric take this.
+    """Explain a batch for Quantus: `quantus.evaluate` and every metric of Quantus take this.
 
-    `quantus.evaluate` hands on the key of `xai_methods` as the method: name it as unilens does.
+    `quantus.evaluate` passes the key of `xai_methods` as the method: use a name of unilens.
 
     Args:
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.

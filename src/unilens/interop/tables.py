@@ -1,7 +1,7 @@
-"""Tables as scikit-learn knows them: rows in, attributions out, from models and from functions.
+"""Explanations of tables, from modules, scikit-learn's estimators and functions of arrays.
 
-Neither scikit-learn nor pandas is needed: anything will do that looks like an estimator, a function
-of arrays or a frame.
+Neither scikit-learn nor pandas is needed: any object with the methods of an estimator or a frame
+works.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class TableExplainer:
 
 
 def _predict(model: Any) -> Callable[[Any], Any]:
-    """Return the function of arrays that an estimator, or a function, is."""
+    """Return the function of arrays to explain: an estimator's, or the function itself."""
     for name in ("predict_proba", "decision_function", "predict"):
         if callable(getattr(model, name, None)):
             return cast(Callable[[Any], Any], getattr(model, name))
@@ -151,7 +151,7 @@ def _rows(table: Any, model: Any) -> Array:
 
 
 def _after_steps(model: Any) -> str:
-    """Return, for a pipeline, how to explain what follows its encoder or imputer."""
+    """Return, for a pipeline, how to explain the steps after its encoder or imputer."""
     if not hasattr(getattr(model, "__self__", model), "named_steps"):
         return ""
     return (
@@ -161,7 +161,7 @@ def _after_steps(model: Any) -> str:
 
 
 def _framed(table: Any) -> Callable[[Array], Any] | None:
-    """Return what makes a frame like the table of an array; None where it is no frame."""
+    """Return a constructor of frames like the table; None where it is no frame."""
     if not (hasattr(table, "columns") and hasattr(table, "to_numpy")):
         return None
     kind: Any = type(table)
@@ -175,7 +175,7 @@ class _Function(nn.Module):
     Args:
         predict: from an array or a frame of `(n, F)` to `(n, K)` or `(n,)`.
         probable: whether it gives probabilities.
-        frame: makes what `predict` takes from an array; None for the array itself.
+        frame: from an array to the argument of `predict`; None for the array itself.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Where the data lie: their tangent spaces, and what of a map lies within them."""
+"""Data manifolds: their tangent spaces, and the part of a map that lies within them."""
 
 from .autoencoder import ConvAutoencoder
 from .decoder import Coder, Decoder, jacobians, tangent_bases

@@ -14,7 +14,7 @@ from ..errors import require
 class ConvAutoencoder(nn.Module):
     """From images `(B, C, H, W)` to k numbers and back.
 
-    Two convolutions halve the sides, a linear layer makes the code; the way back mirrors it. GELU
+    Two convolutions halve the sides, a linear layer makes the code; the decoder mirrors them. GELU
     and nearest-neighbour enlargement keep the decoder smooth, so that its Jacobian is defined
     everywhere. The last layer is linear: pixels are not forced into a range.
 

@@ -1,4 +1,4 @@
-"""Manifolds that a decoder draws: tangent spaces from its Jacobian, in forward mode."""
+"""Manifolds of a decoder: tangent spaces from its Jacobian, in forward mode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Decode = Callable[[Tensor], Tensor]
 """From codes `(m, k)` to inputs `(m, *S)`, each row from its own code alone."""
 
 _BYTES = 64 * 2**20
-"""Of the columns of Jacobians that are under way together; layers within take a multiple."""
+"""Of the columns of Jacobians computed together; the decoder's layers take a multiple."""
 
 
 def jacobians(decode: Decode, codes: Tensor, *, at_once: int | None = None) -> Tensor:
@@ -61,7 +61,7 @@ def tangent_bases(decode: Decode, codes: Tensor, *, at_once: int | None = None) 
 
 @runtime_checkable
 class Coder(Protocol):
-    """What goes from inputs to codes and back, such as an autoencoder."""
+    """A map from inputs to codes and back, such as an autoencoder."""
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the codes `(B, k)` of inputs `(B, *S)`."""
@@ -79,14 +79,15 @@ class ShapedCoder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """The manifold of all that a decoder can draw.
+    """The manifold of a decoder's outputs.
 
     The tangent space at x is the column span of the decoder's Jacobian at the code of x. It is that
-    of the manifold at the reconstruction of x: the smaller the error of reconstruction, the truer.
+    of the manifold at the reconstruction of x, and approximates that at x where the error of
+    reconstruction is small.
 
     Args:
         coder: has `encode` and `decode`; a module in eval mode. Inputs are taken one by one, so
-            that what comes out for one does not depend on the others.
+            that the result for one does not depend on the others.
 
     References:
         Bordt et al. 2022, arXiv 2206.07387; Simpson et al. 2024, arXiv 2503.08240.
@@ -109,7 +110,7 @@ class Decoder:
         )
 
     def check(self, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where the coder says that it takes another shape."""
+        """Raise `NotApplicableError` where the coder takes another shape."""
         if isinstance(self.coder, ShapedCoder):
             check_shape(torch.Size(self.coder.shape), inputs)
 
@@ -122,7 +123,7 @@ class Decoder:
         return TangentSpace.spanned_by(torch.cat(matrices))
 
     def reconstruct(self, inputs: Tensor) -> Tensor:
-        """Return what the manifold has nearest to the inputs, by the coder: `(B, *S)`."""
+        """Return the coder's reconstructions of the inputs, points of the manifold `(B, *S)`."""
         with torch.no_grad():
             return self.coder.decode(self.coder.encode(self._as_the_coder(inputs)))
 

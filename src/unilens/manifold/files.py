@@ -1,11 +1,11 @@
-"""Manifolds in files: safetensors, with what they are in the header."""
+"""Manifolds in files: safetensors, with their kind and settings in the header."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -29,19 +29,20 @@ def save_manifold(
     Args:
         manifold: a `Decoder` of a `ConvAutoencoder`, a `PCA` or a `LocalPCA`.
         path: of the file.
-        about: plain data that are kept with it, such as the data it was fitted to.
+        about: plain data to save with it, such as the data it was fitted to.
 
     Raises:
         UnilensError: it is a manifold of another kind, or the file exists or cannot be written.
     """
-    kind = next((name for name, entry in _KINDS.items() if entry.holds(manifold)), None)
+    stored = manifold.coder if isinstance(manifold, Decoder) else manifold
+    kind = next((name for name, stored_type in _KINDS.items() if type(stored) is stored_type), None)
     require(
         kind is not None,
         f"expected a manifold of the kind {', '.join(_KINDS)}, got {type(manifold).__name__}; "
         "save its network yourself",
     )
     assert kind is not None
-    settings, tensors = _KINDS[kind].parts(manifold)
+    settings, tensors = _taken_apart(stored)
     header = {"format": FORMAT, "kind": kind, "settings": json.dumps(settings)}
     written = save(
         {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
@@ -63,7 +64,7 @@ def load_manifold(path: str | Path) -> Manifold:
     """
     header, tensors = _read(path)
     try:
-        return _KINDS[header["kind"]].make(json.loads(header["settings"]), tensors)
+        return _put_together(header["kind"], json.loads(header["settings"]), tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UnilensError(
             f"expected {path} to be a whole manifold, but it does not fit its own description; "
@@ -72,7 +73,7 @@ def load_manifold(path: str | Path) -> Manifold:
 
 
 def about_manifold(path: str | Path) -> dict[str, Any]:
-    """Return what is kept with the manifold in a file: its kind, and `about`."""
+    """Return the kind of the manifold in a file, and the `about` saved with it."""
     header, _ = _read(path)
     return {"kind": header.get("kind"), **json.loads(header.get("about", "{}"))}
 
@@ -96,41 +97,29 @@ def _read(path: str | Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
     return header, tensors
 
 
-class _Kind(NamedTuple):
-    """How a kind of manifold is told, taken apart and put together."""
+_KINDS: dict[str, Callable[..., Any]] = {
+    "autoencoder": ConvAutoencoder,
+    "pca": PCA,
+    "local_pca": LocalPCA,
+}
+KINDS = tuple(_KINDS)
 
-    holds: Callable[[Any], bool]
-    parts: Callable[[Any], tuple[dict[str, Any], dict[str, Tensor]]]
-    make: Callable[[dict[str, Any], dict[str, Tensor]], Manifold]
+
+def _taken_apart(stored: object) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the settings of what is stored, and its tensors."""
+    if isinstance(stored, ConvAutoencoder):
+        names = ("shape", "dimension", "width")
+        return {name: getattr(stored, name) for name in names}, stored.state_dict()
+    fields = vars(stored)
+    tensors = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+    return {name: value for name, value in fields.items() if name not in tensors}, tensors
 
 
-def _autoencoder(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Manifold:
+def _put_together(kind: str, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Manifold:
+    """Return the manifold of a kind; see `_taken_apart`."""
+    if kind != "autoencoder":
+        manifold: Manifold = _KINDS[kind](**settings, **tensors)
+        return manifold
     network = ConvAutoencoder(**settings).to(next(iter(tensors.values())).dtype)
     network.load_state_dict(tensors)
     return Decoder(network.eval().requires_grad_(False))
-
-
-_KINDS = {
-    "autoencoder": _Kind(
-        lambda one: isinstance(one, Decoder) and isinstance(one.coder, ConvAutoencoder),
-        lambda one: (
-            {key: getattr(one.coder, key) for key in ("shape", "dimension", "width")},
-            one.coder.state_dict(),
-        ),
-        _autoencoder,
-    ),
-    "pca": _Kind(
-        lambda one: isinstance(one, PCA),
-        lambda one: ({}, {"mean": one.mean, "components": one.components}),
-        lambda settings, tensors: PCA(tensors["mean"], tensors["components"]),
-    ),
-    "local_pca": _Kind(
-        lambda one: isinstance(one, LocalPCA),
-        lambda one: (
-            {"dimension": one.dimension, "neighbours": one.neighbours},
-            {"references": one.references},
-        ),
-        lambda settings, tensors: LocalPCA(tensors["references"], **settings),
-    ),
-}
-KINDS = tuple(_KINDS)

@@ -23,7 +23,7 @@ def as_manifold(given: Manifold | str | Path) -> Manifold:
             `py:package.module:function`, whose function returns one.
 
     Raises:
-        UnilensError: it is nothing of the kind.
+        UnilensError: it is none of these.
     """
     if isinstance(given, str) and given == TRANSFORMATIONS:
         return Transformations()
@@ -39,7 +39,7 @@ def as_manifold(given: Manifold | str | Path) -> Manifold:
 
 
 def _identity(path: Path) -> tuple[Path, tuple[int, ...]]:
-    """Return the whole path, and what tells the file from another one at the same place."""
+    """Return the absolute path, and what identifies the file there: time, size and inode."""
     try:
         status = path.resolve().stat()
     except (OSError, ValueError):  # a name that no file can have
@@ -49,7 +49,7 @@ def _identity(path: Path) -> tuple[Path, tuple[int, ...]]:
 
 @functools.lru_cache(maxsize=8)
 def _made(given: str) -> Manifold:
-    """Return what a user's function makes, called once."""
+    """Return the manifold that a user's function makes, called once."""
     made = import_from_string(given.removeprefix("py:"))()
     require(callable(made), f"expected {given} to return a manifold, got {type(made).__name__}")
     return cast(Manifold, made)

@@ -1,4 +1,4 @@
-"""Tangent spaces: an orthonormal basis at each input, and how much of a map lies in it."""
+"""Tangent spaces: an orthonormal basis at each input, and the share of a map within it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TangentSpace:
     Attributes:
         basis: `(B, d, k)` in float64 (float32 on devices that know no other), orthonormal columns;
             those beyond the rank are 0. Where k is above d, there are d of them.
-        rank: `(B,)`, how many columns there are: the numerical rank of what they were made from.
+        rank: `(B,)`, the number of columns: the numerical rank of the spanning vectors.
     """
 
     basis: Tensor
@@ -93,7 +93,7 @@ def rounding(dtype: torch.dtype, count: int) -> float:
     """Return how far rounding moves singular values, relative to the largest, of k columns.
 
     Each entry is off by an epsilon, so that the matrix of the errors has at most sqrt(k) epsilons
-    of the largest singular value; four times that is allowed for how the entries came about.
+    of the largest singular value; four times that allows for the computation of the entries.
     """
     return 4 * math.sqrt(count) * torch.finfo(dtype).eps
 
@@ -129,7 +129,7 @@ class CheckedManifold(Protocol):
 
 
 def check_manifold(manifold: Manifold, inputs: Tensor) -> None:
-    """Raise `NotApplicableError` where a manifold says that it does not fit the inputs."""
+    """Raise `NotApplicableError` where a manifold does not fit the inputs."""
     if isinstance(manifold, CheckedManifold):
         manifold.check(inputs)
 

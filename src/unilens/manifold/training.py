@@ -1,4 +1,4 @@
-"""Training of small networks on a CPU: an autoencoder of the data, and whatever has a loss."""
+"""Training of small networks on a CPU: an autoencoder, or any network with a loss."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def fit_autoencoder(
         images: `(N, C, H, W)` in float32.
         dimension: numbers of the code.
         width: channels of the first layer.
-        epochs: how often all images are seen.
-        learning_rate: the highest of Adam, which rises to it and falls to 0 (one cycle).
+        epochs: passes over all images.
+        learning_rate: of Adam, the peak of a one-cycle schedule.
         batch: images per step.
         seed: of the first weights and of the order of the images.
         on_epoch: called with the mean squared error of each epoch, to show progress.
@@ -63,7 +63,7 @@ def fit_autoencoder(
 
 
 def seeded(seed: int, make: Callable[[], Network]) -> Network:
-    """Return a network with first weights from the seed; torch's own generator is left alone."""
+    """Return a network with initial weights from the seed; torch's generator is unchanged."""
     with _SEEDED, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()

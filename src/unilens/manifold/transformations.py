@@ -1,4 +1,4 @@
-"""Tangent directions that every image has: to move, turn, stretch, brighten."""
+"""Tangent directions that every image has: translation, rotation, scaling, brightness."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARGIN = 64
 
 @dataclass(frozen=True)
 class Transformations:
-    """The tangent space of small changes that leave an image what it is; it needs no data.
+    """The tangent space of small transformations that keep an image's content; it needs no data.
 
     Two translations, rotation, scaling, two hyperbolic stretches and the thickness of lines, from
     central differences of the pixels; an offset and a gain per channel: 7 + 2 C directions. They

@@ -1,4 +1,4 @@
-"""Image classifiers by name, photographs, and what turns one into the input of the other."""
+"""Image classifiers by name, photographs, and the preprocessing between them."""
 
 from .classifier import PixelClassifier, Preprocessing
 from .images import read_image

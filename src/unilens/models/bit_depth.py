@@ -1,4 +1,4 @@
-"""Pixel values of any type as 8 bits: which value is black, and which is white."""
+"""Pixel values of any type as 8 bits: the values that become black and white."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = numpy.ndarray[Any, Any]
 _DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras and scanners put into a wider integer."""
 _OVERSHOOT = 0.1
-"""How far resampling takes floats out of [0, 1]; they are clipped."""
+"""How far resampling may take floats out of [0, 1]; they are clipped."""
 _REMEDY = (
     "say which values are black and white: value_range=(LOW, HIGH), or --range LOW,HIGH of "
     "explain and evaluate"
@@ -23,7 +23,7 @@ _REMEDY = (
 
 
 def to_uint8(values: Array, name: str, value_range: tuple[float, float] | None = None) -> Array:
-    """Return pixel values scaled to 8 bits; what lies outside the range is clipped.
+    """Return pixel values scaled to 8 bits; values outside the range are clipped.
 
     The range is `value_range` where it is given. Otherwise 8-bit values and booleans keep theirs,
     other integers from 0 to 65535 are read over the fewest of 8, 10, 12, 14 or 16 bits that hold
@@ -31,11 +31,11 @@ def to_uint8(values: Array, name: str, value_range: tuple[float, float] | None =
 
     Args:
         values: any shape; booleans, integers or floats in any byte order.
-        name: what messages call the picture.
+        name: of the picture, in messages.
         value_range: the values that are black and white.
 
     Raises:
-        UnilensError: the values are of another type, not finite, or in no range of these.
+        UnilensError: the values are of another type, not finite, or in none of these ranges.
     """
     kind = values.dtype.kind
     require(kind in "biuf", f"expected numbers as pixel values, got {values.dtype} in {name}")
@@ -44,13 +44,15 @@ def to_uint8(values: Array, name: str, value_range: tuple[float, float] | None =
         return values.astype(numpy.uint8) * numpy.uint8(255)
     if values.dtype == numpy.uint8 and value_range is None:
         return values
-    wide = values.astype(numpy.float64)
+    pixels = values.astype(numpy.float64)
     require(
-        bool(numpy.isfinite(wide).all()),
+        bool(numpy.isfinite(pixels).all()),
         f"expected finite pixel values, got NaN or infinity in {name}; replace them first",
     )
-    low, high = _known_range(wide, kind, name) if value_range is None else check_range(value_range)
-    scaled: Array = ((wide - low) * (255 / (high - low))).clip(0, 255).round().astype(numpy.uint8)
+    low, high = (
+        _known_range(pixels, kind, name) if value_range is None else check_range(value_range)
+    )
+    scaled: Array = ((pixels - low) * (255 / (high - low))).clip(0, 255).round().astype(numpy.uint8)
     return scaled
 
 
@@ -90,8 +92,8 @@ def warn_if_black_or_white(counts: list[int], name: str) -> None:
     """Warn where nearly all pixels are black or white: 99 % are below 16 or above 239 of 255.
 
     Args:
-        counts: how many pixels have each of the 256 greys.
-        name: what the warning calls the picture.
+        counts: of the pixels of each of the 256 greys.
+        name: of the picture, in the warning.
     """
     share = 0.99 * sum(counts)
     for shade, pixels in (("black", counts[:16]), ("white", counts[240:])):

@@ -1,4 +1,4 @@
-"""A network as a classifier of pixels: values in [0, 1] go in, the normalisation is inside."""
+"""A network as a classifier of pixels in [0, 1], with the normalisation inside."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photograph becomes the network's pixels.
+    """The preprocessing from a photograph to the network's pixels.
 
     Attributes:
         size: height and width of the crop that the network sees, in pixels.
@@ -31,8 +31,8 @@ class Preprocessing:
             the network has channels: 1 is grey, 4 is red, green, blue and opacity.
         std: per channel, divided by inside the classifier.
         interpolation: "bicubic", "bilinear", "nearest", "lanczos", "box" or "hamming".
-        transform: what another library does in place of `resize`, `size` and `interpolation`: from
-            a PIL image to the normalised `(C, H, W)`. The normalisation is undone after it.
+        transform: of another library, in place of `resize`, `size` and `interpolation`: from a PIL
+            image to the normalised `(C, H, W)`. The normalisation is undone after it.
     """
 
     size: tuple[int, int]
@@ -62,7 +62,7 @@ class Preprocessing:
         return transforms.to_tensor(transforms.center_crop(resized, list(self.size)))
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return a description in words."""
         height, width = self.size
         steps = [f"{len(self.mean)} channel{'s' * (len(self.mean) != 1)} in [0, 1]"]
         if self.transform is not None:
@@ -91,8 +91,8 @@ class PixelClassifier(Labelled, nn.Module):
         preprocessing: sizes, mean and std.
         labels: of the classes, in order; several names of one class are separated by commas. Of two
             labels of a network with one output, that output is the second one's.
-        name: how to load it again.
-        origin: where the weights come from, and their licence.
+        name: to load it again by.
+        origin: of the weights, and their licence.
     """
 
     mean: Tensor
@@ -126,11 +126,11 @@ class PixelClassifier(Labelled, nn.Module):
 
     @functools.cached_property
     def single_output(self) -> bool:  # type: ignore[override]
-        """Whether the network has one output; looked at once, on an empty image."""
+        """Whether the network has one output; computed once, on a black image."""
         empty = self.mean.new_zeros(1, len(self.preprocessing.mean), *self.preprocessing.size)
         try:
             return Evaluator(self)(empty).shape[-1] == 1
-        except UnilensError:  # what the network does not take is said where it is explained
+        except UnilensError:  # the error is raised where the network is explained
             return False
 
     def preprocess(self, image: ImageSource, *, value_range: Range = None) -> Tensor:

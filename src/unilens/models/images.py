@@ -1,4 +1,4 @@
-"""Reading photographs, and refusing what is not one in a sentence."""
+"""Reading photographs, and clear errors for files that are none."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..errors import UnilensError, UnilensWarning, require
 from .bit_depth import Array, to_uint8, warn_if_black_or_white
 
 MAX_PIXELS = 89_000_000
-"""Images with more pixels are refused before they are decoded: they are mistakes or bombs."""
+"""Images with more pixels are refused before they are decoded, as decompression bombs."""
 MIN_SIDE = 8
-"""Pixels; a shorter side holds nothing to attribute to."""
+"""Pixels of the shorter side."""
 MAX_ASPECT = 50
 """Long side over short side; resizing the short side of a thinner image takes gigabytes."""
 
@@ -38,16 +38,16 @@ def read_image(
     converted; of an animation or a stack the first frame is taken. Integers of more than 8 bits
     are read over the fewest of 8, 10, 12, 14 or 16 bits that hold the largest of them; below 16
     bits a `UnilensWarning` says so. Floats are read over [0, 1]. Pillow reads colours of 16 bits
-    by their upper 8. A picture that comes out nearly black or nearly white is warned of, unless it
-    was 8-bit RGB in memory already.
+    by their upper 8. A nearly black or nearly white result raises a warning, unless the picture is
+    8-bit RGB in memory.
 
     Args:
         source: a path, an open binary file that can be sought in, a PIL image, or an array or
             tensor `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; a tensor may also have its
             channels first. Four channels are RGB and opacity.
-        name: what messages call it; None for the path.
+        name: in messages; None for the path.
         value_range: the values that become black and white, where the rule above does not fit;
-            what lies outside is clipped.
+            values outside are clipped.
 
     Raises:
         UnilensError: the file is missing, empty, truncated, no image, too small or too large, or
@@ -69,7 +69,7 @@ def open_image(
 def decode_image(
     source: ImageSource, name: str | None = None, *, value_range: Range = None
 ) -> Image.Image:
-    """Return a picture as `open_image` does, without a word where it is nearly black or white."""
+    """Return a picture as `open_image` does, without the warning for nearly black or white ones."""
     shown = _name_of(source, name)
     if isinstance(source, (numpy.ndarray, Tensor)):
         values = _as_array(source, shown)

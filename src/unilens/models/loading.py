@@ -18,7 +18,7 @@ from .preprocessing import of_timm, of_torchvision, of_transformers
 
 DEFAULT_MODEL = "efficientnet_lite0"
 RANDOM_WEIGHTS = "random weights"
-"""The origin of a model that nobody has trained."""
+"""The origin of an untrained model."""
 
 models: Registry[PixelClassifier] = Registry("model")
 

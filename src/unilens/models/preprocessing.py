@@ -1,4 +1,4 @@
-"""The preprocessing of other libraries: ours where it shows the same pixels, theirs elsewhere."""
+"""The preprocessing of other libraries, by our settings where these give the same pixels."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Transform = Callable[[Image.Image], Tensor]
 """From a PIL image to the normalised `(C, H, W)`."""
 
 TOLERANCE = 1.01 / 255
-"""By how much, of [0, 1], a pixel of ours may differ from theirs: one step of 8 bits."""
+"""The largest difference, of [0, 1], between our pixels and theirs: one step of 8 bits."""
 _SIDES = (450, 300), (131, 197)
-"""Width and height of the pictures that both are compared on."""
+"""Width and height of the pictures for the comparison."""
 
 
 def of_timm(config: Mapping[str, Any], name: str) -> Preprocessing:
@@ -61,8 +61,8 @@ def of_transformers(processor: Any, config: Any, name: str) -> Preprocessing:
 
     Args:
         processor: the image processor.
-        config: of the network; says how many channels it takes, 3 where it does not.
-        name: what messages call the network.
+        config: of the network, with its number of channels; 3 where it has none.
+        name: of the network, in messages.
     """
     data = getattr(processor, "data_config", None)  # a checkpoint of timm
     channels = data["input_size"][0] if data else getattr(config, "num_channels", 3)
@@ -73,12 +73,12 @@ def of_transformers(processor: Any, config: Any, name: str) -> Preprocessing:
 def agreed(
     transform: Transform, ours: Preprocessing | None, name: str, channels: int = 3
 ) -> Preprocessing:
-    """Return `ours` where it gives what a transform gives on two pictures, or one that calls it.
+    """Return `ours` where it equals a transform on two pictures, or else one that calls it.
 
     Args:
         transform: another library's preprocessing.
-        ours: what should be the same, by its settings; None where they have no counterpart.
-        name: what messages call the network.
+        ours: the same by its settings; None where they have no counterpart.
+        name: of the network, in messages.
         channels: of the picture that the transform takes: 1 is grey.
 
     Raises:
@@ -106,7 +106,7 @@ _REMEDY = "; wrap the network in unilens.PixelClassifier and load it by py:"
 
 
 def _candidate(processor: Any, channels: int) -> Preprocessing | None:
-    """Return what the commonest settings of a processor mean, or None."""
+    """Return the preprocessing of a processor with the usual settings; None for others."""
     try:
         size, crop = dict(processor.size), processor.crop_size if _crops(processor) else None
         resize = size.get("shortest_edge") or (size["height"], size["width"])
@@ -170,7 +170,7 @@ class _Same:
 
 
 def _picture(sides: tuple[int, int], channels: int) -> Image.Image:
-    """Return random colours, always the same."""
+    """Return a picture of random colours from a fixed seed."""
     width, height = sides
     values = numpy.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=numpy.uint8)
     return _in_channels(Image.fromarray(values), channels)
@@ -204,9 +204,9 @@ def _run(transform: Transform, picture: Image.Image, name: str, channels: int) -
 def _normalisation(
     transform: Transform, results: list[Tensor], name: str, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation, seen from what becomes of black and of white.
+    """Return mean and standard deviation, from the results for black and for white.
 
-    A grey and the two pictures must follow from them as well.
+    Raises where a grey or the two pictures do not follow from them.
     """
     black, grey, white = (
         _centre(transform, (level,) * 3, name, channels) for level in (0, 128, 255)
@@ -234,7 +234,7 @@ _EXACT = 1e-3
 
 
 def _centre(transform: Transform, colour: tuple[int, ...], name: str, channels: int) -> Tensor:
-    """Return what the centre of a picture of one colour becomes, `(C,)`, in float64."""
+    """Return the transformed centre of a picture of one colour, `(C,)`, in float64."""
     flat = _in_channels(Image.new("RGB", _SIDES[0], colour), channels)
     result = _run(transform, flat, name, channels).double()
     return result[:, result.shape[1] // 2, result.shape[2] // 2]

@@ -1,4 +1,4 @@
-"""Photographs that installed packages carry, to try things on."""
+"""Sample photographs, from installed packages."""
 
 from __future__ import annotations
 

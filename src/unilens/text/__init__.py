@@ -1,4 +1,4 @@
-"""What a text classifier saw: every method at the embeddings of the text's own tokens."""
+"""Explanations of text classifiers: every method, at the embeddings of the text's own tokens."""
 
 from .attribution import TextAttribution
 from .classifier import EncodedText, TextClassifier

@@ -1,4 +1,4 @@
-"""Where the tokens of a slow tokenizer are in a text: found by their names, or not at all."""
+"""Offsets of a slow tokenizer's tokens in a text, found by the tokens' names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..errors import UnilensError
 
 _MARKS = re.compile(r"^(##|Ġ|▁)|(</w>|@@)$")
-"""What tokenizers write at tokens that continue, begin or end a word."""
+"""Marks of tokens that continue, begin or end a word."""
 
 
 def align(text: str, names: Sequence[str], unknown: str | None) -> list[tuple[int, int]]:
@@ -19,12 +19,12 @@ def align(text: str, names: Sequence[str], unknown: str | None) -> list[tuple[in
     unknown token, where the tokenizer does not keep what it was, is a word between white space.
 
     Args:
-        text: as it was written.
-        names: what the tokenizer calls its tokens, without those that it adds.
-        unknown: the name of what it does not know, or None.
+        text: the original.
+        names: of the tokens, without special tokens.
+        unknown: the name of the unknown token, or None.
 
     Raises:
-        UnilensError: a token is not where it must be; the tokenizer has rewritten the text.
+        UnilensError: a token is not where it is expected; the tokenizer rewrites the text.
     """
     folded, origins = _folded(text)
     offsets, done = [], 0
@@ -52,7 +52,7 @@ def _rewritten(name: str, rest: str) -> UnilensError:
 
 
 def words_between_spaces(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """Return the number of the word of each token; words are what white space divides."""
+    """Return the number of the word of each token; words are divided by white space."""
     number, last, numbers = -1, 0, []
     for start, end in offsets:
         number += number < 0 or any(
@@ -64,11 +64,11 @@ def words_between_spaces(text: str, offsets: Sequence[tuple[int, int]]) -> tuple
 
 
 def _folded(text: str) -> tuple[str, list[int]]:
-    """Return a text without case and accents, and where in the text its characters come from."""
+    """Return a text without case and accents, and the position of each character in the text."""
     folded, origins = "", []
-    for place, character in enumerate(text):
+    for position, character in enumerate(text):
         plain = unicodedata.normalize("NFKD", character).casefold()
         kept = "".join(mark for mark in plain if not unicodedata.combining(mark))
         folded += kept
-        origins += [place] * len(kept)
+        origins += [position] * len(kept)
     return folded, [*origins, len(text)]

@@ -1,4 +1,4 @@
-"""What every token and word of a text contributed."""
+"""The attribution of a text, by token and by word."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import require
 from .tokens import Tokens
 
 PARTS = ("word", "token")
-"""What can be coloured as one."""
+"""The units that can be coloured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class TextAttribution:
     """An attribution of one text, by token and by word.
 
     Attributes:
-        tokens: of the text: their names, and where they are.
+        tokens: of the text: their names and offsets.
         label: of the class explained.
         attribution: at the embeddings, `(1, E, L)`, with its diagnostics and warnings.
-        notes: what a reader needs to know about the text and the model: its length, say.
+        notes: remarks on the text and the model, such as on its length.
     """
 
     tokens: Tokens
@@ -47,7 +47,7 @@ class TextAttribution:
         return float(self.attribution.completeness_gap[0])
 
     def pieces(self, by: str = "word") -> list[tuple[str, float | None]]:
-        """Return the text in pieces, each with its value, or None for what no token covers.
+        """Return the text in pieces, each with its value, or None where no token covers it.
 
         Joined, the pieces are the text. Tokens that share characters are one piece.
 

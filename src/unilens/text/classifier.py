@@ -1,4 +1,4 @@
-"""A text classifier with its tokenizer, and texts as it takes them."""
+"""A text classifier with its tokenizer, and encoded texts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._engine.copying import unwrapped
 from .._engine.memory import out_of_memory
 from .._validation.inputs import check_model, check_outputs
 from ..errors import UnilensError, first_line, require
@@ -22,18 +23,18 @@ from .limits import LookupsInBounds, longest_that_runs, notes_on_length, too_lon
 from .tokens import Tokens, read_tokens
 
 _NORMS = 4096
-"""Embeddings, evenly spread over the vocabulary, whose norms say what is typical."""
+"""Embeddings, evenly spaced in the vocabulary, whose norms define the typical one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedText:
-    """A text as the model takes it.
+    """A text, encoded for a model.
 
     Attributes:
         tokens: of the text.
         model: from embeddings `(B, E, L)` to logits `(B, K)`.
         embeddings: `(1, E, L)`, of the text itself.
-        notes: what a reader needs to know about the text and this model.
+        notes: remarks on the text and this model.
     """
 
     tokens: Tokens
@@ -55,7 +56,7 @@ class TextClassifier(Labelled):
     """
 
     def __init__(self, network: nn.Module, tokenizer: Any, name: str = "") -> None:
-        network = _unwrapped(network)
+        network = unwrapped(network)
         check_model(network)
         config = getattr(network, "config", None)
         fits = config is not None and hasattr(network, "get_input_embeddings")
@@ -85,16 +86,16 @@ class TextClassifier(Labelled):
 
     @torch.inference_mode(False)
     def encode(self, text: str) -> EncodedText:
-        """Return a text as the model takes it.
+        """Return a text, encoded for the model.
 
-        The model's logits are compared, from the tokens' ids and from their embeddings: where they
-        differ, an explanation would be one of another model. How many tokens it takes is found by
-        running it.
+        The model's logits from the tokens' ids are compared with those from their embeddings: where
+        they differ, an explanation would be of another model. The largest number of tokens is found
+        by running the model.
 
         Raises:
             UnilensError: the text is empty or too long, or the model takes no embeddings.
         """
-        read, tokens, places = read_tokens(self.tokenizer, text)
+        read, tokens, positions = read_tokens(self.tokenizer, text)
         ids = torch.tensor([read["input_ids"]], device=self._device)
         self._check_vocabulary(ids)
         frozen = {
@@ -105,8 +106,8 @@ class TextClassifier(Labelled):
             and _takes(self.network, name)
         }
         network = own_copy(self.network)
-        expected = self._logits(network, ids, frozen, ids.shape[1] - len(places))
-        model = self._at_embeddings(network, ids, places, frozen, expected)
+        expected = self._logits(network, ids, frozen, ids.shape[1] - len(positions))
+        model = self._at_embeddings(network, ids, positions, frozen, expected)
         self.single_output = model.single_output = expected.shape[-1] == 1
         notes = notes_on_length(self.network, ids.shape[1])
         return EncodedText(tokens, model, model.embeddings, notes)
@@ -179,18 +180,18 @@ class TextClassifier(Labelled):
         self,
         network: nn.Module,
         ids: Tensor,
-        places: list[int],
+        positions: list[int],
         frozen: Mapping[str, Tensor],
         expected: Tensor,
     ) -> AtEmbeddings:
         """Return the model at its embeddings, checked to give the expected logits `(1, K)`."""
         kind, why = type(network).__name__, ""
-        positions = torch.tensor(places, device=ids.device)
+        text_positions = torch.tensor(positions, device=ids.device)
         marks = {name: getattr(self.tokenizer, f"{name}_token_id", None) for name in _REPLACEMENTS}
         for by_ids in (False, True):
             try:
                 model = AtEmbeddings(
-                    network, ids[0], positions, frozen, self.labels, marks, by_ids=by_ids
+                    network, ids[0], text_positions, frozen, self.labels, marks, by_ids=by_ids
                 )
                 with torch.no_grad():
                     logits = model(model.embeddings)
@@ -216,14 +217,6 @@ def _agree(logits: Tensor, expected: Tensor) -> bool:
     """Return whether logits are equal to rounding."""
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * max(1.0, float(expected.abs().max()))
     return float((logits - expected).abs().max()) <= tolerance
-
-
-def _unwrapped(network: nn.Module) -> nn.Module:
-    """Return the network in a wrapper for several devices, or as it was before it was compiled."""
-    while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        network = network.module
-    original: nn.Module = getattr(network, "_orig_mod", network)
-    return original
 
 
 def _takes(network: nn.Module, name: str) -> bool:

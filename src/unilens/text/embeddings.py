@@ -1,11 +1,11 @@
-"""A text classifier as a function of the embeddings of a text's own tokens, all else held fixed."""
+"""A text classifier as a function of the embeddings of a text's own tokens, all else frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from .._engine.copying import private_copy
 from ..errors import UnilensError, require
 from ..models.labels import Labelled
+from .limits import text_config
 
 
 class _Given(NamedTuple):
-    """What the embedding layer has to give in the running pass."""
+    """What the embedding layer returns in the running pass."""
 
     ids: Tensor
     embeddings: Tensor
@@ -28,31 +29,31 @@ _GIVEN: ContextVar[_Given | None] = ContextVar("given", default=None)
 class AtEmbeddings(Labelled, nn.Module):
     """One text's logits as a function of its tokens' embeddings.
 
-    From embeddings `(B, E, L)`, a signal of E channels and L places, to logits `(B, K)`. They are
-    what the embedding layer gives; positions and segments are added inside. The tokens that the
-    tokenizer adds, and the mask, are held fixed.
+    From embeddings `(B, E, L)`, a signal of E channels and L positions, to logits `(B, K)`. They
+    are the outputs of the embedding layer; position and segment embeddings are added inside. The
+    tokens that the tokenizer adds, and the mask, stay fixed.
 
     Args:
         network: a sequence classifier of transformers; it is used, not changed.
         ids: `(N,)`, of all tokens.
-        places: `(L,)`, which of them are the text's own.
-        held: what the network takes beside, each `(1, N)`.
+        positions: `(L,)`, which of them are the text's own.
+        frozen: the network's other arguments, each `(1, N)`.
         labels: of the classes.
-        replacements: ids of the tokens that can stand for others, by name.
+        replacements: ids of the tokens that can replace others, by name.
         by_ids: whether the network gets the ids, and the embeddings replace what its embedding
-            layer gives for them, wherever it looks the text up: for networks that need both. By
+            layer returns for them, at every lookup of the text: for networks that need both. By
             default it gets the embeddings, as `inputs_embeds`.
     """
 
     ids: Tensor
     whole: Tensor
-    places: Tensor
+    positions: Tensor
 
     def __init__(
         self,
         network: nn.Module,
         ids: Tensor,
-        places: Tensor,
+        positions: Tensor,
         frozen: Mapping[str, Tensor],
         labels: tuple[str, ...] = (),
         replacements: Mapping[str, int | None] | None = None,
@@ -62,45 +63,45 @@ class AtEmbeddings(Labelled, nn.Module):
         super().__init__()
         self.network = _with_replaceable_lookups(network) if by_ids else network
         self.labels, self.by_ids = labels, by_ids
-        self.held, self.replacements = dict(frozen), dict(replacements or {})
+        self.frozen, self.replacements = dict(frozen), dict(replacements or {})
         self.training = False
         self.one_at_a_time = padding_id(network) is None
         self.register_buffer("ids", ids.unsqueeze(0))
         self.register_buffer("whole", embed(network, ids.unsqueeze(0)))
-        self.register_buffer("places", places)
+        self.register_buffer("positions", positions)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Return the logits `(B, K)` of embeddings `(B, E, L)`."""
         count = len(embeddings)
         if count > 1 and self.one_at_a_time:
-            return torch.cat([self(one) for one in embeddings.split(1)])
+            return torch.cat([self(row) for row in embeddings.split(1)])
         whole = self.whole.expand(count, -1, -1)
-        whole = whole.index_copy(1, self.places, embeddings.mT.to(whole.dtype))
-        held = {name: value.expand(count, -1) for name, value in self.held.items()}
+        whole = whole.index_copy(1, self.positions, embeddings.mT.to(whole.dtype))
+        frozen = {name: value.expand(count, -1) for name, value in self.frozen.items()}
         if self.by_ids:
             with _giving(_Given(self.ids, whole)):
-                found = self.network(input_ids=self.ids.expand(count, -1), **held)
+                result = self.network(input_ids=self.ids.expand(count, -1), **frozen)
         else:
-            found = self.network(inputs_embeds=whole, **held)
-        return logits_of(found, self.network)
+            result = self.network(inputs_embeds=whole, **frozen)
+        return logits_of(result, self.network)
 
     @property
     def embeddings(self) -> Tensor:
         """The embeddings of the text itself, `(1, E, L)`."""
-        return self.whole[:, self.places].mT.contiguous()
+        return self.whole[:, self.positions].mT.contiguous()
 
     def replacement(self, name: str) -> Tensor:
-        """Return the embedding `(E,)` of a token that stands for others, such as "mask".
+        """Return the embedding `(E,)` of a token that can replace others, such as "mask".
 
         Raises:
             UnilensError: the tokenizer has no such token.
         """
         number = self.replacements.get(name)
         if number is None:
-            having = [one for one, known in self.replacements.items() if known is not None]
+            known = [token for token, number in self.replacements.items() if number is not None]
             raise UnilensError(
                 f"expected a tokenizer with a {name} token, got one without; use baseline="
-                f"{' or '.join([*having, 'zero'])}"
+                f"{' or '.join([*known, 'zero'])}"
             )
         return embed(self.network, self.ids.new_tensor([[number]]))[0, 0]
 
@@ -125,7 +126,7 @@ def embedding_layer(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def embed(network: nn.Module, ids: Tensor) -> Tensor:
-    """Return what the embedding layer gives for ids `(B, N)`: `(B, N, E)`."""
+    """Return the embeddings `(B, N, E)` of ids `(B, N)`."""
     layer = embedding_layer(network)
     embeddings = layer(ids)
     if isinstance(embeddings, tuple):  # I-BERT's come with a scale
@@ -140,7 +141,7 @@ def embed(network: nn.Module, ids: Tensor) -> Tensor:
 
 
 def logits_of(result: object, network: nn.Module) -> Tensor:
-    """Return the logits in what a network gives: an output of transformers, a tuple or a tensor.
+    """Return the logits of a network's result: an output of transformers, a tuple or a tensor.
 
     Raises:
         UnilensError: there are none.
@@ -171,11 +172,8 @@ def own_copy(network: nn.Module) -> nn.Module:
 
 
 def padding_id(network: nn.Module) -> int | None:
-    """Return the padding token's id by the configuration; without one many take one text a time."""
-    config: Any = getattr(network, "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
-    number: int | None = getattr(config, "pad_token_id", None)
+    """Return the padding token's id; without one many networks take one text at a time."""
+    number: int | None = getattr(text_config(network), "pad_token_id", None)
     return number
 
 
@@ -189,7 +187,7 @@ def _giving(given: _Given) -> Iterator[None]:
 
 
 def _with_replaceable_lookups(network: nn.Module) -> nn.Module:
-    """Return a copy whose embedding layers, all that share the table, give what they are given."""
+    """Return a copy in which every embedding layer with the table returns replaced embeddings."""
     copied = own_copy(network)
     if copied is network:
         raise UnilensError("it takes no inputs_embeds, and copy.deepcopy cannot copy it")
@@ -202,7 +200,7 @@ def _with_replaceable_lookups(network: nn.Module) -> nn.Module:
 
 
 def _replace(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Return a lookup of the text, or of the text one later (a decoder's), with what is given."""
+    """Return a lookup of the text, or of the text shifted by one (a decoder's), replaced."""
     given = _GIVEN.get()
     if given is None:
         return output

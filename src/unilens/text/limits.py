@@ -1,4 +1,4 @@
-"""How many tokens a model takes: found by running it, whatever its positions are made of."""
+"""The largest number of tokens that a model takes, found by running it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _UNKNOWN = 10**9
-"""From here on, transformers' `model_max_length` means that nothing is known."""
+"""From this value on, transformers' `model_max_length` means that the limit is unknown."""
 _CONFIGURED = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
@@ -49,7 +49,7 @@ def too_long(most: int, count: int, added: int, remedy: str = "shorten it") -> s
         most: tokens that the model takes.
         count: tokens of the text.
         added: how many of them the tokenizer adds.
-        remedy: what to do about it.
+        remedy: for the user.
     """
     return (
         f"expected a text of at most {most} tokens, got {count} (with {added} that the tokenizer "
@@ -58,16 +58,20 @@ def too_long(most: int, count: int, added: int, remedy: str = "shorten it") -> s
 
 
 def tokenizer_limit(tokenizer: Any) -> int | None:
-    """Return the tokens to which a tokenizer truncates; None where it does not say."""
+    """Return the number of tokens to which a tokenizer truncates; None where it is unknown."""
     limit = getattr(tokenizer, "model_max_length", None)
     return int(limit) if limit is not None and 0 < limit < _UNKNOWN else None
 
 
-def notes_on_length(network: nn.Module, count: int) -> tuple[str, ...]:
-    """Return a note where a model runs at more tokens than its configuration says."""
+def text_config(network: nn.Module) -> Any:
+    """Return the configuration of a network of transformers: that of texts if it has several."""
     config: Any = getattr(network, "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def notes_on_length(network: nn.Module, count: int) -> tuple[str, ...]:
+    """Return a note where a text has more tokens than the model's configuration allows."""
+    config = text_config(network)
     for name in _CONFIGURED:
         limit = getattr(config, name, None)
         if isinstance(limit, int) and 0 < limit < count:

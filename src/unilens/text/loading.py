@@ -23,7 +23,7 @@ def load_text_classifier(name: str, *, device: str | torch.device | None = None)
 
     Raises:
         UnknownNameError: no such kind of name.
-        UnilensError: the model is not to be had, or is no classifier; the message says why.
+        UnilensError: the model cannot be loaded, or is no classifier; the message says why.
     """
     prefix, _, rest = name.partition(":")
     if prefix not in _PREFIXES:

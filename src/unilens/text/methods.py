@@ -1,4 +1,4 @@
-"""The methods and baselines of texts: the registered ones, and tokens that stand for all."""
+"""The methods and baselines of texts: the registered ones, and baselines of one token."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .embeddings import AtEmbeddings
 
 @dataclass(frozen=True)
 class TokenEverywhere(Baseline):
-    """Compare with the text in which every token is the same one.
+    """The baseline in which every token of the text is the same.
 
-    The tokens that the tokenizer adds stay what they are.
+    The tokens that the tokenizer adds are unchanged.
 
     Args:
         token: "pad" or "mask".
@@ -52,19 +52,19 @@ class TokenEverywhere(Baseline):
 
 
 text_baselines: Registry[Baseline] = Registry("baseline")
-"""The baselines of texts: the registered ones, and those that are a token."""
+"""The baselines of texts: the registered ones, and those of one token."""
 
 _REFERENCE = "Sundararajan et al. 2017, arXiv 1703.01365, section 6.4"
 text_baselines.add(
-    Card("pad", "token", "the padding token's embedding in every place of the text", _REFERENCE),
+    Card("pad", "token", "the padding token's embedding at every position of the text", _REFERENCE),
     lambda: TokenEverywhere("pad"),
 )
 text_baselines.add(
-    Card("mask", "token", "the mask token's embedding in every place of the text", _REFERENCE),
+    Card("mask", "token", "the mask token's embedding at every position of the text", _REFERENCE),
     lambda: TokenEverywhere("mask"),
 )
 text_baselines.add(
-    Card("zero", "token", "0 in every place of the text; the same as black", _REFERENCE),
+    Card("zero", "token", "0 at every position of the text; the same as black", _REFERENCE),
     lambda: Constant(0.0),
 )
 for _baseline in baselines.values():
@@ -78,10 +78,9 @@ def _for_texts(entry: Entry[Explainer]) -> Entry[Explainer]:
 
 
 _OF_PICTURES = {"gradcam", "guided_gradcam", "edges"}
-"""Methods that read grids of pixels: where a transformer has tokens x channels, they would take one
-for the other."""
+"""Methods that read grids of pixels, which a transformer's tokens x channels are not."""
 text_methods: Registry[Explainer] = Registry("method")
-"""The registered methods but those of pictures, with the baselines of texts."""
+"""The registered methods except those of pictures, with the baselines of texts."""
 for _name, _method in methods.items():
     if _name not in _OF_PICTURES:
         text_methods.register(_for_texts(_method))
@@ -93,7 +92,7 @@ def build_text_method(
     """Return a method with its settings; where it has `units`, they are typical norms by default.
 
     Args:
-        classifier: whose embeddings say what norm is typical.
+        classifier: whose embeddings define the typical norm.
         method: a name in `text_methods`.
         settings: of the method and its parts, by name.
 
@@ -118,10 +117,10 @@ def explain_text(
     outputs: str | None = None,
     **settings: Any,
 ) -> TextAttribution:
-    """Explain what a model saw in the tokens and words of a text.
+    """Explain a model's prediction by the tokens and words of a text.
 
-    The method runs at the embeddings of the text's own tokens, all of their E values; what the
-    tokenizer adds is held fixed, so that the words account for all of the change of the score.
+    The method runs at the embeddings of the text's own tokens, all of their E values; special
+    tokens stay fixed, so that the words account for all of the change of the score.
 
     Args:
         classifier: of texts; it is not changed.
@@ -129,8 +128,8 @@ def explain_text(
         method: a name in `text_methods`.
         target: class index or label; None for the class that the model predicts.
         seed: of everything random.
-        outputs: what the network's outputs are, as in `unilens.explain`; None for what the
-            `problem_type` of its configuration says, or to find out.
+        outputs: what the network's outputs are, as in `unilens.explain`; None for the
+            `problem_type` of its configuration, or to detect it.
         **settings: of the method and its parts, by name: `n_steps=30`, `baseline="mask"`,
             `budget=0.5` (in typical norms of an embedding).
 

@@ -1,4 +1,4 @@
-"""A text with its attribution in colour: HTML, and text for the terminal."""
+"""A text coloured by its attribution, as HTML and for the terminal."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ _PAGE = """<!doctype html>
 """
 
 
-def html(found: TextAttribution, by: str = "word") -> str:
-    """Return one explanation as HTML; everything that is not ours is escaped."""
+def html(explanation: TextAttribution, by: str = "word") -> str:
+    """Return one explanation as HTML; text from outside is escaped."""
     from jinja2 import Environment
 
-    pieces = found.pieces(by)
+    pieces = explanation.pieces(by)
     scale = _scale(pieces)
-    attribution = found.attribution
+    attribution = explanation.attribution
     return (
         Environment(autoescape=True)
         .from_string(_FRAGMENT)
         .render(
             method=attribution.provenance.get("method", "attribution"),
-            label=found.label,
+            label=explanation.label,
             target=int(attribution.target[0]),
-            facts=_facts(found),
+            facts=_facts(explanation),
             pieces=[
                 (piece, None if value is None else f"{value:+.3g}", _css(value, scale))
                 for piece, value in pieces
@@ -70,18 +70,18 @@ def html(found: TextAttribution, by: str = "word") -> str:
             full_for=_css(scale, scale),
             full_against=_css(-scale, scale),
             scale=f"{scale:.2g}",
-            strongest=[(word, f"{value:+.2g}") for word, value in strongest(found)],
+            strongest=[(word, f"{value:+.2g}") for word, value in strongest(explanation)],
             warnings=[(name, WARNINGS[name].meaning) for name in attribution.warnings[0]],
-            notes=found.notes,
+            notes=explanation.notes,
         )
     )
 
 
-def page(found: Mapping[str, TextAttribution], title: str, by: str = "word") -> str:
-    """Return a whole HTML page of one text's explanations, by what the methods are called.
+def page(explanations: Mapping[str, TextAttribution], title: str, by: str = "word") -> str:
+    """Return an HTML page of one text's explanations, by name.
 
     Args:
-        found: by name.
+        explanations: by name.
         title: of the page.
         by: "word" or "token".
     """
@@ -89,18 +89,18 @@ def page(found: Mapping[str, TextAttribution], title: str, by: str = "word") -> 
     from markupsafe import Markup
 
     fragments = [
-        Markup(html(_named(one, name), by))  # noqa: S704 (escaped where it was made)
-        for name, one in found.items()
+        Markup(html(_named(explanation, name), by))  # noqa: S704 (escaped where it was made)
+        for name, explanation in explanations.items()
     ]
     template = Environment(autoescape=True).from_string(_PAGE)
     return template.render(title=title, fragments=fragments)
 
 
-def rich_text(found: TextAttribution, by: str = "word") -> Text:
-    """Return one explanation for the terminal; nothing in it is read as markup or control."""
+def rich_text(explanation: TextAttribution, by: str = "word") -> Text:
+    """Return one explanation for the terminal, without markup or control characters."""
     from rich.text import Text
 
-    pieces = found.pieces(by)
+    pieces = explanation.pieces(by)
     scale = _scale(pieces)
     shown = Text()
     for piece, value in pieces:
@@ -109,23 +109,23 @@ def rich_text(found: TextAttribution, by: str = "word") -> Text:
     return shown
 
 
-def strongest(found: TextAttribution) -> list[tuple[str, float]]:
+def strongest(explanation: TextAttribution) -> list[tuple[str, float]]:
     """Return the words that contributed most, in either direction, the largest first."""
-    both = zip(found.tokens.words, found.word_values.tolist(), strict=True)
-    return sorted(both, key=lambda one: -abs(one[1]))[:_STRONGEST]
+    both = zip(explanation.tokens.words, explanation.word_values.tolist(), strict=True)
+    return sorted(both, key=lambda word: -abs(word[1]))[:_STRONGEST]
 
 
-def _named(found: TextAttribution, name: str) -> TextAttribution:
-    named = found.attribution.with_provenance(method=name)
-    return dataclasses.replace(found, attribution=named)
+def _named(explanation: TextAttribution, name: str) -> TextAttribution:
+    named = explanation.attribution.with_provenance(method=name)
+    return dataclasses.replace(explanation, attribution=named)
 
 
-def _facts(found: TextAttribution) -> list[str]:
-    attribution = found.attribution
+def _facts(explanation: TextAttribution) -> list[str]:
+    attribution = explanation.attribution
     facts = [f"score {float(attribution.score[0]):.3f}"]
     if attribution.baseline_score is not None:
         facts.append(f"{float(attribution.baseline_score[0]):.3f} at the baseline")
-    gap = found.completeness_gap
+    gap = explanation.completeness_gap
     return [*facts, f"completeness gap {gap:+.2g}"] if gap == gap else facts
 
 
@@ -134,10 +134,10 @@ def _scale(pieces: Sequence[tuple[str, float | None]]) -> float:
 
 
 def _mixed(value: float, scale: float) -> tuple[int, ...]:
-    """Return a value's colour: from white to full, on which black text can be read."""
+    """Return a value's colour, from white to full; black text stays readable on it."""
     share = min(abs(value) / scale, 1.0) if scale > 0 else 0.0
     full = _FOR if value > 0 else _AGAINST
-    return tuple(round(255 + share * 0.85 * (one - 255)) for one in full)
+    return tuple(round(255 + share * 0.85 * (channel - 255)) for channel in full)
 
 
 def _css(value: float | None, scale: float) -> str:

@@ -1,4 +1,4 @@
-"""A text, and where its tokens and words are in it."""
+"""A text with the offsets of its tokens and words."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Tokens:
     """The L tokens of a text, without those that the tokenizer adds, and the W words they make.
 
     Attributes:
-        text: as it was written.
-        names: `(L,)`, what the tokenizer calls its tokens.
-        offsets: `(L,)`, where each begins and ends in the text, in characters.
-        word_of: `(L,)`, the number of the word that each is part of.
+        text: the original.
+        names: `(L,)`, of the tokens.
+        offsets: `(L,)`, start and end of each token in the text, in characters.
+        word_of: `(L,)`, the number of the word of each token.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Tokens:
 
     @property
     def word_offsets(self) -> tuple[tuple[int, int], ...]:
-        """Where each word begins and ends in the text, in characters, `(W,)`."""
+        """Start and end of each word in the text, in characters, `(W,)`."""
         spans: dict[int, tuple[int, int]] = {}
         for word, (start, end) in zip(self.word_of, self.offsets, strict=True):
             first, last = spans.get(word, (start, end))
@@ -42,7 +42,7 @@ class Tokens:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words as they were written, `(W,)`."""
+        """The words of the text, `(W,)`."""
         return tuple(self.text[start:end].strip() for start, end in self.word_offsets)
 
     def by_word(self, values: Tensor) -> Tensor:
@@ -54,38 +54,40 @@ class Tokens:
 
 
 def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, list[int]]:
-    """Return what a tokenizer makes of a text, its tokens, and their places in it.
+    """Return a tokenizer's encoding of a text, its tokens, and their positions in the encoding.
 
     Args:
-        tokenizer: one of transformers.
-        text: what to read.
+        tokenizer: of transformers.
+        text: to encode.
 
     Raises:
-        UnilensError: no text, one without words, or one longer than the tokenizer allows.
+        UnilensError: no text, a text without words, or one longer than the tokenizer allows.
     """
     _check_text(text)
     read = _read(tokenizer, text)
     added = read["special_tokens_mask"]
-    places = [place for place, special in enumerate(added) if not special]
-    require(bool(places), f"expected a text with words, got {text!r}; write some")
+    positions = [position for position, special in enumerate(added) if not special]
+    require(bool(positions), f"expected a text with words, got {text!r}; write some")
     count, most = len(added), tokenizer_limit(tokenizer)
     require(
         most is None or count <= most,
         too_long(most or 0, count, sum(added), "shorten it, raise tokenizer.model_max_length"),
     )
-    names = tuple(tokenizer.convert_ids_to_tokens([read["input_ids"][place] for place in places]))
+    names = tuple(
+        tokenizer.convert_ids_to_tokens([read["input_ids"][position] for position in positions])
+    )
     if tokenizer.is_fast:
-        offsets = [tuple(read["offset_mapping"][place]) for place in places]
+        offsets = [tuple(read["offset_mapping"][position]) for position in positions]
         words = read.word_ids()
-        word_of = _numbered([words[place] for place in places])
+        word_of = _numbered([words[position] for position in positions])
     else:
         pieces = tokenizer.tokenize(text)  # an unknown piece has lost its name among the ids
         same = tokenizer.convert_tokens_to_ids(pieces) == [
-            read["input_ids"][place] for place in places
+            read["input_ids"][position] for position in positions
         ]
         offsets = align(text, pieces if same else names, tokenizer.unk_token)
         word_of = words_between_spaces(text, offsets)
-    return read, Tokens(text, names, tuple(offsets), word_of), places
+    return read, Tokens(text, names, tuple(offsets), word_of), positions
 
 
 def _read(tokenizer: Any, text: str) -> Any:
@@ -103,13 +105,13 @@ def _read(tokenizer: Any, text: str) -> Any:
 
 
 def _read_slowly(tokenizer: Any, text: str) -> dict[str, Any]:
-    """Return what a slow tokenizer makes of a text; not all of them know which tokens they add."""
+    """Return a slow tokenizer's encoding; not all of them mark their special tokens."""
     read = dict(tokenizer(text, verbose=False))
     ids, own = read["input_ids"], tokenizer(text, add_special_tokens=False, verbose=False)
     count = len(own["input_ids"])
     starts = range(len(ids) - count + 1)
     first = next(start for start in starts if ids[start : start + count] == own["input_ids"])
-    added = [not first <= place < first + count for place in range(len(ids))]
+    added = [not first <= position < first + count for position in range(len(ids))]
     return {**read, "special_tokens_mask": added}
 
 
@@ -127,9 +129,9 @@ def _check_text(text: object) -> None:
 
 
 def _numbered(words: Sequence[int | None]) -> tuple[int, ...]:
-    """Return the words' numbers from 0 on; a token of no word is one of its own."""
+    """Return the words' numbers from 0 on; a token without a word is its own word."""
     numbers: list[int] = []
-    for place, word in enumerate(words):
-        same = place > 0 and word is not None and word == words[place - 1]
+    for position, word in enumerate(words):
+        same = position > 0 and word is not None and word == words[position - 1]
         numbers.append((numbers[-1] if numbers else -1) + (not same))
     return tuple(numbers)

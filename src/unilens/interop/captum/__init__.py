@@ -1,4 +1,4 @@
-"""captum and unilens: the methods of each in the other.
+"""Methods of unilens as classes of captum, and methods of captum in unilens.
 
 The classes here are captum's `Attribution`, so that its `NoiseTunnel`, `infidelity` and
 `sensitivity_max` work on them; `CaptumMethod` makes any method of captum one of unilens.

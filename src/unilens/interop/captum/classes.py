@@ -30,8 +30,8 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
     """Any method of unilens as a class of captum.
 
     As captum does, it explains the output itself at the target: `score="logit"`, unless another
-    score is asked for. A module must be in eval mode. UNI unlearns in the module's weights, so give
-    it the module, or a method of one.
+    score is set. A module must be in eval mode. UNI unlearns in the module's weights, so pass the
+    module, or a method of one.
 
     Args:
         forward_func: from inputs to outputs `(B,)`, `(B, K)` or `(B, K, ...)`: a module, or a
@@ -90,14 +90,14 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
         Args:
             inputs: `(B, *S)`, or a tuple of them, which `forward_func` takes by position; arrays
                 and frames of other libraries are copied to tensors.
-            baselines: what they are compared with, for methods that take any baseline: a number or
+            baselines: to compare with, for methods that take any baseline: a number or
                 a tensor `(B, *S)` or `(1, *S)`, or one of them for each input; None for the
                 method's own.
             target: the index of the output, as captum knows it; None for functions with a single
                 output per input.
-            additional_forward_args: what `forward_func` takes after the inputs, held fixed; a
+            additional_forward_args: what `forward_func` takes after the inputs, frozen; a
                 tensor has one row per input.
-            internal_batch_size: points that one pass takes at the most.
+            internal_batch_size: the largest number of points in one pass.
             return_convergence_delta: whether to return the delta as well.
             **settings: of the method, over those of the constructor.
 
@@ -139,83 +139,60 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
         return (given, -attribution.completeness_gap) if return_convergence_delta else given
 
     def attribute_future(self) -> None:
-        """Raise: attributions are not made in the background."""
+        """Raise `NotImplementedError`."""
         raise NotImplementedError(f"attribute_future is not there for {type(self).__name__}")
 
 
 class _Named(UnilensAttribution):
-    """A class for one method.
+    """The base of classes for one method each; see `UnilensAttribution`."""
 
-    Args:
-        forward_func: see `UnilensAttribution`.
-        seed: of everything random.
-        **settings: of the method, by name.
-    """
+    _method: ClassVar[str]
 
-    _name: ClassVar[str]
+    def __init_subclass__(cls, *, method: str) -> None:
+        cls._method = method
 
     def __init__(self, forward_func: Callable[..., Any], *, seed: int = 0, **settings: Any) -> None:
-        super().__init__(forward_func, self._name, seed=seed, **settings)
+        super().__init__(forward_func, self._method, seed=seed, **settings)
 
 
-class UNI(_Named):
+class UNI(_Named, method="uni"):
     """UNI, from the unlearned baseline; see `UnilensAttribution`."""
 
-    _name = "uni"
 
-
-class UNIFast(_Named):
+class UNIFast(_Named, method="uni_fast"):
     """UNI in fewer passes than integrated gradients of 15 steps; see `UnilensAttribution`."""
 
-    _name = "uni_fast"
 
-
-class UNIPaper(_Named):
+class UNIPaper(_Named, method="uni_paper"):
     """UNI exactly as algorithm 1 of the paper; see `UnilensAttribution`."""
 
-    _name = "uni_paper"
 
-
-class IG(_Named):
+class IG(_Named, method="ig"):
     """Integrated gradients, from any baseline; see `UnilensAttribution`."""
 
-    _name = "ig"
 
-
-class GuidedIG(_Named):
+class GuidedIG(_Named, method="guided_ig"):
     """Guided IG, from any baseline; see `UnilensAttribution`."""
 
-    _name = "guided_ig"
 
-
-class BlurIG(_Named):
+class BlurIG(_Named, method="blur_ig"):
     """BlurIG, from blurred images or signals; see `UnilensAttribution`."""
 
-    _name = "blur_ig"
 
-
-class SIG(_Named):
+class SIG(_Named, method="sig"):
     """Spectral integrated gradients, from any baseline; see `UnilensAttribution`."""
 
-    _name = "sig"
 
-
-class AGI(_Named):
+class AGI(_Named, method="agi"):
     """AGI, from the inputs at which other classes win; see `UnilensAttribution`."""
 
-    _name = "agi"
 
-
-class IDGI(_Named):
+class IDGI(_Named, method="idgi"):
     """IDGI, along any path from any baseline; see `UnilensAttribution`."""
 
-    _name = "idgi"
 
-
-class IDG(_Named):
+class IDG(_Named, method="idg"):
     """IDG, along any path from any baseline; see `UnilensAttribution`."""
-
-    _name = "idg"
 
 
 def _tensors(given: tuple[Any, ...], forward: Callable[..., Any]) -> tuple[Any, ...]:
@@ -291,18 +268,19 @@ def _shape_of_outputs(
         ) from error
 
 
-def _flat(place: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    if len(place) != len(shape) or not all(
-        0 <= position < size for position, size in zip(place, shape, strict=True)
+def _flat(index: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """Return an index into outputs `(B, *shape)` as one into flattened outputs."""
+    if len(index) != len(shape) or not all(
+        0 <= position < size for position, size in zip(index, shape, strict=True)
     ):
         raise UnilensError(
             f"expected target to be an index into outputs of shape (B, {', '.join(map(str, shape))}"
-            f"), got {place}"
+            f"), got {index}"
         )
-    index = 0
-    for position, size in zip(place, shape, strict=True):
-        index = index * size + position
-    return index
+    flat = 0
+    for position, size in zip(index, shape, strict=True):
+        flat = flat * size + position
+    return flat
 
 
 def _outputs(forward: Callable[..., Any], single: bool) -> nn.Module:
@@ -313,7 +291,7 @@ def _outputs(forward: Callable[..., Any], single: bool) -> nn.Module:
 
 
 class _Outputs(nn.Module):
-    """What captum explains, with outputs `(B, K)`: further dimensions are flattened.
+    """The function that captum explains as a module, its outputs flattened to `(B, K)`.
 
     Args:
         owner: a module or a function.

@@ -21,16 +21,16 @@ from ...scores import resolve as resolve_score
 
 @dataclass(frozen=True, eq=False)
 class CaptumMethod(Method):
-    """Any method of captum as one of unilens: `explain`ing, smoothed, and judged by metrics.
+    """Any method of captum as one of unilens, which explains, is smoothed, and works with metrics.
 
     It runs on a copy of the model that shares its weights, so that hooks leave the model alone;
-    input by input, with what torch draws seeded for each. Its passes are not counted, and
-    what it compares with is not known: there is no completeness gap.
+    input by input, with torch's random draws seeded for each. Its passes are not counted, and its
+    baseline is not known: there is no completeness gap.
 
     Args:
         build: makes the method of captum from a module: one of its classes, or a function such as
             `lambda model: captum.attr.NoiseTunnel(captum.attr.Saliency(model))`.
-        arguments: of its `attribute`, by name, beside the inputs and the target.
+        arguments: of its `attribute`, by name, besides the inputs and the target.
         score: what is explained, by name or as a function of logits and target.
 
     Example:
@@ -96,7 +96,7 @@ class CaptumMethod(Method):
 
 
 class _Seeded(TorchFunctionMode):
-    """Gives what draws random numbers in this thread a generator of its own."""
+    """Gives torch's random functions in this thread a generator of their own."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ _DRAWS = {
 
 
 class _Scores(nn.Module):
-    """The scores `(M, K)` of every class, for methods that know outputs alone."""
+    """The scores `(M, K)` of every class, for methods that explain outputs."""
 
     def __init__(self, model: nn.Module, score: Score) -> None:
         super().__init__()

@@ -169,10 +169,10 @@ def test_what_depends_on_the_shape_is_done_part_by_part():
     blurred = unilens.explain(model, inputs, "blur_ig", max_sigma=3.0, score="logit").baseline
     mean = unilens.explain(model, inputs, "ig", baseline="image_mean").baseline
     value = unilens.explain(model, inputs, "ig", baseline="constant", value=[0.2, 0.7]).baseline
-    for part, blur, own, constant in zip(inputs, blurred, mean, value, strict=True):
-        assert torch.equal(blur, gaussian_blur(part, sigma)[0])
-        expected = part.flatten(2).mean(2).view(2, 2, *(1 for _ in part.shape[2:]))
-        torch.testing.assert_close(own, expected.expand_as(part))
+    for tensor, blur, own, constant in zip(inputs, blurred, mean, value, strict=True):
+        assert torch.equal(blur, gaussian_blur(tensor, sigma)[0])
+        expected = tensor.flatten(2).mean(2).view(2, 2, *(1 for _ in tensor.shape[2:]))
+        torch.testing.assert_close(own, expected.expand_as(tensor))
         assert constant[:, 0].unique().tolist() == [0.2]
         assert constant[:, 1].unique().tolist() == [0.7]
 
@@ -180,15 +180,15 @@ def test_what_depends_on_the_shape_is_done_part_by_part():
 @pytest.mark.parametrize("path", [BlurPath(3.0), SpectralPath()])
 def test_paths_of_an_image_walk_in_every_part_as_they_do_in_it_alone(path):
     class Sum(nn.Module):
-        def forward(self, *parts):
-            total = sum((part**2).flatten(1).sum(1) for part in parts)
+        def forward(self, *several):
+            total = sum((tensor**2).flatten(1).sum(1) for tensor in several)
             return torch.stack([total, 0 * total], 1)
 
     inputs = (drawn(2, *IMAGE), drawn(2, *SIGNAL, seed=1))
     explain = PathAttribution(path=path, score="logit", n_steps=8)
     together = explain(Sum().eval(), inputs, 0).values
-    for part, values in zip(inputs, together, strict=True):
-        alone = explain(Sum().eval(), part, 0).values
+    for tensor, values in zip(inputs, together, strict=True):
+        alone = explain(Sum().eval(), tensor, 0).values
         torch.testing.assert_close(values, alone, rtol=1e-12, atol=1e-14)
 
 
@@ -197,7 +197,7 @@ def test_integers_are_held_fixed_and_each_input_keeps_its_own(two, inputs):
     found = unilens.explain(two, {**inputs, "scale": scale}, "uni_paper", target=[0, 1, 2])
     assert list(found.values) == ["picture", "row"]
     for row in range(3):
-        own = {name: part[row : row + 1] for name, part in inputs.items()}
+        own = {name: tensor[row : row + 1] for name, tensor in inputs.items()}
         model = Side(_Scaled(two, int(scale[row]))).eval()
         alone = unilens.explain(model, side_by_side(own), "uni_paper", target=row)
         assert torch.equal(found.values["row"][row], alone.values[0, 40:])
@@ -217,11 +217,11 @@ class _Scaled(nn.Module):
 
 def test_held_parts_are_none_in_a_tuple_and_floats_can_be_held(two, inputs):
     scale = torch.tensor([1.0, 0.5, 1.0], dtype=torch.float64)
-    parts = (inputs["picture"], inputs["row"], Frozen(scale))
-    found = unilens.explain(two, parts, "ig")
+    several = (inputs["picture"], inputs["row"], Frozen(scale))
+    found = unilens.explain(two, several, "ig")
     assert found.values[2] is None
     assert found.baseline[2] is None
-    shared = unilens.explain(two, (*parts[:2], Frozen(scale[0])), "ig")
+    shared = unilens.explain(two, (*several[:2], Frozen(scale[0])), "ig")
     assert torch.equal(found.values[0][0], shared.values[0][0])
     assert not torch.equal(found.values[0][1], shared.values[0][1])
 
@@ -257,7 +257,7 @@ def test_a_batch_is_a_loop_to_the_last_bit(held, method):
     settings = {"n_masks": 16} if method in ("rise",) else {}
     together = unilens.explain(model, inputs, method, **settings)
     for row in range(4):
-        own = {name: part[row : row + 1] for name, part in inputs.items()}
+        own = {name: tensor[row : row + 1] for name, tensor in inputs.items()}
         alone = unilens.explain(model, own, method, **settings)
         for name, values in alone.values.items():
             assert torch.equal(values[0], together.values[name][row])
@@ -303,13 +303,13 @@ def test_the_model_stays_as_it_is(two, inputs):
 
 
 def test_the_gradient_of_an_attribution_goes_back_to_every_part(two, inputs):
-    leaves = {name: part.clone().requires_grad_() for name, part in inputs.items()}
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in inputs.items()}
     found = PathAttribution(score="logit", create_graph=True)(two, leaves, 0)
     sum(values.sum() for values in found.values.values()).backward()
-    for name, part in leaves.items():  # the sum is f(x) - f(0), whose gradient is f's
-        other = {**inputs, name: part.detach().clone().requires_grad_()}
+    for name, tensor in leaves.items():  # the sum is f(x) - f(0), whose gradient is f's
+        other = {**inputs, name: tensor.detach().clone().requires_grad_()}
         two(**other)[:, 0].sum().backward()
-        torch.testing.assert_close(part.grad, other[name].grad, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(tensor.grad, other[name].grad, rtol=1e-6, atol=1e-9)
     two.zero_grad()
 
 
@@ -340,11 +340,11 @@ def test_metrics_judge_all_parts_together(two, inputs, metric):
 
 @pytest.mark.parametrize("metric", ["deletion_auc", "confidence_change", "stability"])
 def test_metrics_of_inputs_that_hold_different_things_are_those_of_each_alone(two, inputs, metric):
-    parts = {**inputs, "scale": torch.tensor([3, 1, 3])}
-    found = unilens.explain(two, parts, "ig")
-    together = unilens.evaluate(two, parts, found, metric, method="ig")
+    several = {**inputs, "scale": torch.tensor([3, 1, 3])}
+    found = unilens.explain(two, several, "ig")
+    together = unilens.evaluate(two, several, found, metric, method="ig")
     for row in range(3):
-        own = {name: part[row : row + 1] for name, part in parts.items()}
+        own = {name: tensor[row : row + 1] for name, tensor in several.items()}
         alone = unilens.evaluate(two, own, unilens.explain(two, own, "ig"), metric, method="ig")
         assert torch.equal(alone[0], together[row])
 
@@ -385,23 +385,23 @@ def test_references_of_parts_are_for_inputs_in_parts(two, inputs):
 
 @pytest.mark.parametrize("scale", [[2, 2, 2], [2, 1, 2]])
 def test_values_without_rows_are_all_inputs_own(two, inputs, scale):
-    parts = {**inputs, "scale": torch.tensor(scale)}
+    several = {**inputs, "scale": torch.tensor(scale)}
     row = drawn(3, seed=7)
-    found = unilens.explain(two, parts, "ig", baseline={"picture": 0.5, "row": row})
+    found = unilens.explain(two, several, "ig", baseline={"picture": 0.5, "row": row})
     assert torch.equal(found.baseline["row"], row.expand(3, 3))
 
 
 @pytest.mark.parametrize("metric", ["max_sensitivity", "randomisation_cascading"])
 def test_maps_are_made_again_from_the_baseline_of_their_row(two, inputs, metric):
-    parts = {**inputs, "scale": torch.tensor([3, 1, 3])}
+    several = {**inputs, "scale": torch.tensor([3, 1, 3])}
     rows = drawn(3, 3, seed=7)
     given = {"picture": "black", "row": rows}
-    found = unilens.explain(two, parts, "ig", baseline=given)
+    found = unilens.explain(two, several, "ig", baseline=given)
     method = methods["ig"](baseline=PerInput(given))
-    together = unilens.evaluate(two, parts, found, metric, method=method)
+    together = unilens.evaluate(two, several, found, metric, method=method)
     for number in range(3):
         here = slice(number, number + 1)
-        own = {name: part[here] for name, part in parts.items()}
+        own = {name: tensor[here] for name, tensor in several.items()}
         mine = PerInput({"picture": "black", "row": rows[here]})
         alone = methods["ig"](baseline=mine)
         judged = unilens.evaluate(two, own, alone(two, own), metric, method=alone)
@@ -410,7 +410,7 @@ def test_maps_are_made_again_from_the_baseline_of_their_row(two, inputs, metric)
 
 def test_maps_of_other_inputs_are_refused(two, inputs):
     found = unilens.explain(two, inputs, "ig")
-    fewer = {name: part[:2] for name, part in inputs.items()}
+    fewer = {name: tensor[:2] for name, tensor in inputs.items()}
     message = "of 2 inputs, as many as there are, got 3; pass what was made of these inputs"
     with pytest.raises(UnilensError, match=message):
         unilens.evaluate(two, fewer, found, "deletion_auc")
@@ -436,7 +436,7 @@ def test_an_attribution_of_parts_has_what_any_has(two, inputs):
 
 
 BAD = {
-    "no row": ({"picture": torch.tensor(1.0)}, {}, r"one row per input.*\(\)"),
+    "no row": ({"picture": torch.tensor(1.0)}, {}, r"all of the same B, got .*\(\)"),
     "other rows": (
         {"picture": torch.rand(2, 3), "row": torch.rand(3, 3)},
         {},
@@ -521,10 +521,10 @@ def test_occlusion_hides_one_feature_of_any_table_and_refuses_pictures(two, inpu
         def forward(self, first, second):
             return torch.stack([first.sum(1) + 2 * second.sum(1), 0 * first[:, 0]], 1)
 
-    parts = (drawn(2, 3), drawn(2, 4, seed=1))
-    values = unilens.explain(Sum().eval(), parts, "occlusion", score="logit", target=0).values
-    torch.testing.assert_close(values[0], parts[0])
-    torch.testing.assert_close(values[1], 2 * parts[1])
+    several = (drawn(2, 3), drawn(2, 4, seed=1))
+    values = unilens.explain(Sum().eval(), several, "occlusion", score="logit", target=0).values
+    torch.testing.assert_close(values[0], several[0])
+    torch.testing.assert_close(values[1], 2 * several[1])
     with pytest.raises(UnilensError, match=r"in\s+parts, got picture \(2, 4, 5\)"):
         unilens.explain(two, inputs, "occlusion")
 
@@ -556,11 +556,11 @@ def test_a_model_may_have_an_input_spec_of_its_own():
 
 def test_smoothed_methods_keep_values_given_for_a_baseline_with_their_input(two, inputs):
     start = {"picture": 0.0, "row": drawn(3, *TABLE, seed=8)}
-    parts = {**inputs, "scale": torch.tensor([2, 5, 3])}
+    several = {**inputs, "scale": torch.tensor([2, 5, 3])}
     inner = PathAttribution(PerInput(start), n_steps=4)
-    found = methods["smoothgrad"].build(inner, n_samples=3)(two, parts)
+    found = methods["smoothgrad"].build(inner, n_samples=3)(two, several)
     for row in range(3):
-        own = {name: part[row : row + 1] for name, part in parts.items()}
+        own = {name: tensor[row : row + 1] for name, tensor in several.items()}
         mine = PerInput({"picture": 0.0, "row": start["row"][row : row + 1]})
         alone = PathAttribution(mine, n_steps=4)
         expected = methods["smoothgrad"].build(alone, n_samples=3)(two, own)
@@ -603,10 +603,10 @@ def test_any_number_of_parts_keep_their_places():
             sums = [first.sum(1), 2 * second.flatten(1).sum(1), 3 * third]
             return torch.stack([sum(sums), 0 * third], 1)
 
-    parts = (drawn(2, 3), drawn(2, 2, 2, seed=1), torch.rand(2).double())
-    found = unilens.explain(Three().eval(), parts, "ig", target=0, score="logit", n_steps=1)
-    for weight, part, values in zip((1, 2, 3), parts, found.values, strict=True):
-        torch.testing.assert_close(values, weight * part)
+    several = (drawn(2, 3), drawn(2, 2, 2, seed=1), torch.rand(2).double())
+    found = unilens.explain(Three().eval(), several, "ig", target=0, score="logit", n_steps=1)
+    for weight, tensor, values in zip((1, 2, 3), several, found.values, strict=True):
+        torch.testing.assert_close(values, weight * tensor)
 
 
 def test_a_model_may_write_into_what_it_holds(two, inputs):

@@ -1,0 +1,8 @@
+import pytest
+
+from .by_hand import PICTURES
+
+
+@pytest.fixture
+def pictures():
+    return PICTURES.double()
