@@ -14,9 +14,8 @@ from unilens.benchmark.plan import make_plan
 from unilens.benchmark.report import cells, charts, findings, paper, queries, tables
 from unilens.benchmark.report.comparison import write_comparison
 from unilens.benchmark.report.gallery import gallery
-from unilens.benchmark.report.page import FILES, write_report
+from unilens.benchmark.report.page import FILES, plan_as_toml, write_report
 from unilens.benchmark.report.statistics import Family, analyse
-from unilens.benchmark.report.toml import plan_as_toml
 from unilens.benchmark.store import Store
 from unilens.metrics import metrics
 from unilens.specs import Spec

@@ -8,6 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from ...errors import require
 from ...metrics import metrics
 from ..plan import Plan
@@ -20,7 +22,6 @@ from .gallery import gallery
 from .pages import condition, render, write_all
 from .queries import opened
 from .statistics import LEVEL, RESAMPLES, analyse
-from .toml import plan_as_toml
 
 FILES = ("report.html", "summary.csv", "tests.csv", "summary.tex")
 """What `write_report` writes."""
@@ -57,6 +58,11 @@ def write_report(store: Store, folder: Path) -> list[Path]:
         "summary.tex": tables.summary_tex(store.plan, results),
     }
     return write_all(folder, texts)
+
+
+def plan_as_toml(plan: Plan) -> str:
+    """Return a plan as TOML, which `unilens benchmark` takes."""
+    return tomli_w.dumps(plan.model_dump(mode="json", exclude_none=True))
 
 
 def results_of(cells: Cells, plan: Plan) -> list[Result]:
