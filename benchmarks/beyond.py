@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy
 import pyarrow.dataset
 
-from unilens.benchmark.data.items import spread
+from unilens.benchmark.data.items import hash_order
 from unilens.benchmark.report import statistics
 from unilens.benchmark.report.statistics import ALPHA, holm, signed_rank
 from unilens.metrics import metrics
@@ -69,7 +69,7 @@ def add(cells: Cells, run: Path, without: int) -> None:
         sys.exit(f"expected the folder of a run, with its manifest.json, got {run}")
     columns = ["image", "model", "method", "metric", "value", "status", "corruption"]
     rows = pyarrow.dataset.dataset(run / "rows", format="parquet").to_table(columns).to_pylist()
-    images = spread({row["image"] for row in rows})
+    images = hash_order({row["image"] for row in rows})
     if without and without >= len(images):
         sys.exit(f"expected fewer to leave out than there are images in {run}, {len(images)}")
     left_out = set(images[:without])

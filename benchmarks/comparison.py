@@ -103,7 +103,7 @@ def standing(rows: list[Row], pairs: list[Row]) -> str:
     apart = [
         pair["second"] if pair["first"] == METHOD else pair["first"]
         for pair in pairs
-        if METHOD in (pair["first"], pair["second"]) and pair["told_apart"] == "true"
+        if METHOD in (pair["first"], pair["second"]) and pair["significant"] == "true"
     ]
     better = [one for one in apart if sign * means[one] > sign * means[METHOD]]
     worse = [one for one in apart if one not in better]

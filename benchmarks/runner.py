@@ -79,7 +79,7 @@ def calls(plan: Plan) -> None:
         cache = MetricCache(evaluator, pixels)
         for explainer in explainers.values():
             attribution = explainer(evaluator, pixels)
-            for name, measure in plan.measures.items():
+            for name, measure in plan.built_metrics.items():
                 if name == "monotonicity" and attribution.baseline is None:
                     continue
                 measure(evaluator, pixels, attribution, method=explainer, cache=cache)

@@ -43,11 +43,11 @@ def measure_driver(plan: Plan) -> DriverCost:
     with tempfile.TemporaryDirectory(prefix="unilens-") as folder:
         large = _filled(plan, Path(folder, "large"), _PER_SHARD)
         small = _filled(plan, Path(folder, "small"), _PER_SHARD // 10)
-        few, many = _seconds(large.done), _seconds(small.done)
+        few, many = _seconds(large.index), _seconds(small.index)
         more = len(small.shards) - len(large.shards)
         per_shard = max(0.0, many - few) / more
         return DriverCost(
-            _held(large.done) / _ROWS,
+            _held(large.index) / _ROWS,
             _peak(large.digest) / _ROWS,
             max(0.0, few - per_shard * len(large.shards)) / _ROWS,
             per_shard,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unilens.benchmark.surroundings import surroundings
+from unilens.benchmark.environment import describe_environment
 from unilens.errors import require
 from unilens.output.records import write_json, write_text
 
@@ -54,7 +54,10 @@ class CostStore:
                 require(was == now, f"{name}: was {was!r}, now {now!r}; choose another folder")
         write_json(
             folder / "study",
-            {"config": config.model_dump(mode="json"), "sessions": [*sessions, surroundings()]},
+            {
+                "config": config.model_dump(mode="json"),
+                "sessions": [*sessions, describe_environment()],
+            },
         )
         return cls(folder)
 

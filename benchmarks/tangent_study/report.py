@@ -58,7 +58,7 @@ def rows_of(scores: Scores) -> list[dict[str, Any]]:
     rows.sort(key=lambda row: -math.inf if row["alignment"] is None else -row["alignment"])
     leader = str(rows[0]["method"])
     apart = {
-        pair.second if pair.first == leader else pair.first: pair.told_apart
+        pair.second if pair.first == leader else pair.first: pair.significant
         for pair in scores.pairs
         if leader in (pair.first, pair.second)
     }

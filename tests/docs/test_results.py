@@ -8,7 +8,7 @@ from statistics import mean
 
 from pyarrow.parquet import read_table
 
-from unilens.benchmark.data.items import spread
+from unilens.benchmark.data.items import hash_order
 from unilens.benchmark.plan import make_plan, read_plan_file
 from unilens.benchmark.store import Store
 
@@ -83,7 +83,7 @@ def test_the_means_of_the_comparison():
 
 def test_what_choosing_on_half_of_them_brings():
     rows = read_table(ROOT / "benchmarks/results/comparison/rows/rows.parquet").to_pylist()
-    first = set(spread({row["image"] for row in rows})[:31])
+    first = set(hash_order({row["image"] for row in rows})[:31])
     page = " ".join((ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8").split())
 
     def better(lite, metric):
@@ -116,7 +116,7 @@ def test_what_is_kept_is_gone_on_with(tmp_path):
     plan = read_plan_file(ROOT / "benchmarks" / "comparison.toml").model_dump()
     plan["data"] |= {"source": str(tmp_path), "limit": 63}
     store = Store.create(folder, make_plan(plan), 63)
-    assert len(store.done()) == 56700
+    assert len(store.index()) == 56700
     assert store.table() == Store(ROOT / kept).table()
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode

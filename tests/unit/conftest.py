@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from unilens.benchmark.plan import make_plan
-from unilens.benchmark.store import Store, Writing
+from unilens.benchmark.store import FolderLock, Store
 
 SHIFT = {"uni": 0.10, "ig": 0.0, "ig:baseline=blur": 0.12, "gradient": -0.05, "gradcam": 0.05}
 FRACTIONS = [step / 10 for step in range(11)]
@@ -20,7 +20,7 @@ def rows_of(plan, images, seed=0, pictures=None, labels=True):
     for model in plan.models:
         for number in range(images):
             hard = random.normal(0, 0.1)
-            for change in plan.data.changes:
+            for change in plan.data.conditions:
                 for place, method in enumerate(plan.methods):
                     rows += _of_map(plan, model, number, change, method, place, hard, random)
     kept = plan.pictures if pictures is None else pictures
@@ -81,7 +81,7 @@ def make_run(tmp_path):
         } | said
         plan = make_plan(said)
         folder = tmp_path / name
-        with Writing(folder):
+        with FolderLock(folder):
             store = Store.create(folder, plan)
             found = rows_of(plan, images, seed, pictures) if rows is None else rows
             if change is not None:

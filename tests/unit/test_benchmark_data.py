@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from unilens.benchmark.data import class_index_of, folders, open_source
-from unilens.benchmark.data.items import spread
+from unilens.benchmark.data.items import hash_order
 from unilens.errors import UnilensError, UnknownNameError
 from unilens.models import PixelClassifier, Preprocessing, read_image, samples
 
@@ -103,10 +103,10 @@ def test_listing_opens_nothing(folder, monkeypatch):
 
 def test_limits_are_samples_that_grow(tmp_path):
     names = [f"n{number:04d}/{one}.jpg" for number in range(100) for one in range(20)]
-    order = spread(names)
+    order = hash_order(names)
     assert sorted(order) == sorted(names)
-    assert order == spread(reversed(names))
-    assert spread(names, 300) == order[:300]
+    assert order == hash_order(reversed(names))
+    assert hash_order(names, 300) == order[:300]
     counts = numpy.bincount([int(name[1:5]) for name in order[:500]], minlength=100)
     assert (counts > 0).sum() >= 95  # five of each on average; 99 expected to be there
     for number in range(30):

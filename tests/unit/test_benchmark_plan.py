@@ -17,7 +17,7 @@ def test_what_a_plan_does_not_say_has_its_default():
     plan = read_plan('methods = ["ig"]\n[data]\nsource = "photos"')
     assert plan.models == ("efficientnet_lite0",)
     assert plan.seed == 0
-    assert plan.data.changes == [None]
+    assert plan.data.conditions == [None]
     assert plan.engine.name == "local"
 
 
@@ -62,7 +62,7 @@ def test_a_setting_is_given_once():
         ('methods = ["ig:n_steps=0"]', "n_steps", "at least 1"),
         ('methods = ["ig", "ig"]', "methods", "ig more than once"),
         ('metrics = ["deletion"]', "unknown metric 'deletion'", "deletion_auc"),
-        ('metrics = ["pointing_game"]', "pointing_game", "where the object is"),
+        ('metrics = ["pointing_game"]', "pointing_game", "a mask of the object"),
         ('models = ["resnet18"]', "models", "unknown model 'resnet18'"),
         ('models = ["tv:resnet18"]', "models", "unknown kind of model 'tv'"),
         ('target = "cat"', "target", "'predicted' or 'label'"),
@@ -82,7 +82,7 @@ def test_a_setting_is_given_once():
         ),
         ('[engine]\nname = "dask"', "engine.name", "'local' or 'ray'"),
         ("[engine]\ncpus = 0", "engine.cpus", "greater than or equal to 1"),
-        ("[engine]\nworkers = 2", "engine", "workers is of no use"),
+        ("[engine]\nworkers = 2", "engine", "workers has no effect"),
         ('[data]\nsource = ""', "data.source", "at least 1 character"),
         ("seed = ", "the plan", "TOML"),
     ],

@@ -158,7 +158,7 @@ def test_a_worker_and_a_node_are_lost_and_no_row_is(place, cluster):
     run(plan_of(module, models=models), place / "local")
     plan = plan_of(module, models=models, name="ray", address=cluster.address)
     killing = Killing(place, cluster, cluster.add_node(num_cpus=1))
-    outcome = run(plan, place / "ray", tell=killing)
+    outcome = run(plan, place / "ray", on_progress=killing)
     rows = lasting(place / "local")
     assert len(rows) == len(models) * IMAGES * 3 * 2
     assert lasting(place / "ray") == rows

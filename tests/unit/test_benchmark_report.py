@@ -14,9 +14,8 @@ from unilens.benchmark.plan import make_plan
 from unilens.benchmark.report import cells, charts, findings, paper, queries, tables
 from unilens.benchmark.report.comparison import write_comparison
 from unilens.benchmark.report.gallery import gallery
-from unilens.benchmark.report.page import FILES, write_report
+from unilens.benchmark.report.page import FILES, plan_as_toml, write_report
 from unilens.benchmark.report.statistics import Family, analyse
-from unilens.benchmark.report.toml import plan_as_toml
 from unilens.benchmark.store import Store
 from unilens.metrics import metrics
 from unilens.specs import Spec
@@ -236,12 +235,12 @@ def test_the_leader_is_best_in_the_metrics_own_direction(metric, best):
     assert found.ranked[0].method == best
 
 
-def test_a_method_that_is_not_told_apart_is_level():
+def test_standing_is_level_without_significance():
     random = numpy.random.default_rng(0)
     values = random.normal(size=(12, 1)) + random.normal(0, 1, (12, 3)) + [0, 0.1, -9]
     found = result(values)
-    assert found.those("level") == [one.method for one in found.ranked][1:2]
-    assert found.those("behind") == ["gradient"]
+    assert found.methods_with("level") == [one.method for one in found.ranked][1:2]
+    assert found.methods_with("behind") == ["gradient"]
     assert not found.clear
 
 
@@ -264,7 +263,7 @@ def test_words_where_uni_loses_and_where_nothing_could_be_said():
     assert not lost.powerless
     agreed, clear = findings.overall([lost, lost])
     assert agreed == "ig has the best mean in all 2 tables of metric and model."
-    assert clear == "Told apart from every other method, with the best mean: ig in 2."
+    assert clear == "Significantly better than every other method: ig in 2."
     differed, _ = findings.overall([lost, lost, result(values[:, [1, 0, 2]])])
     assert differed == (
         "The metrics and models do not agree: of 3 tables of metric and model, the best mean is "
@@ -322,7 +321,7 @@ def test_best_median_and_worst_are_among_the_pictured(make_run, rank_by, wanted)
     with queries.opened(rows=store) as connection:
         found = gallery(store.plan, cells.Cells(connection, store.plan), "", 0)
     for _, shown in found[0]["methods"]:
-        assert [one.place for one in shown] == ["best", "median", "worst"]
+        assert [one.rank for one in shown] == ["best", "median", "worst"]
         assert [one.value for one in shown] == wanted
     assert len(found[0]["methods"]) == 5
 
@@ -351,7 +350,7 @@ def test_corruptions_have_their_own_tables_and_accuracy(make_run):
     ]
     changed = page.tables[captions[1]]
     assert not any("paper" in cell for row in changed for cell in row)
-    accuracy = page.tables["Share of the labelled images that each model gets right"]
+    accuracy = page.tables["Accuracy of each model on the labelled images"]
     assert [row[1] for row in accuracy[1:]] == ["images as they are", "gaussian_noise, severity 3"]
     assert [row[3] for row in accuracy[1:]] == ["0.750", "0.750"]
 
@@ -478,7 +477,7 @@ def test_labels_do_not_cover_each_other():
     random = numpy.random.default_rng(0)
     for _ in range(50):
         wanted = list(random.uniform(0, 330, 25))
-        places = charts.apart(wanted, 13, 8, 340)
+        places = charts.space_labels(wanted, 13, 8, 340)
         ordered = numpy.sort(places)
         assert numpy.diff(ordered).min() >= 13 - 1e-9
         assert ordered[0] >= 8 - 1e-9
@@ -550,7 +549,7 @@ def test_two_runs_that_differ(make_run):
     assert float(uni["mean_b"]) - float(uni["mean_a"]) == pytest.approx(0.16)
     assert float(uni["p"]) == float(uni["p_holm"]) == 2 / 2**8  # the others have no difference
     assert 0.125 < float(uni["interval_low"]) < 0.16 < float(uni["interval_high"]) < 0.195
-    assert (lines[2]["p"], lines[2]["told_apart"]) == ("", "false")
+    assert (lines[2]["p"], lines[2]["significant"]) == ("", "false")
     stability = [one for one in lines if one["metric"] == "stability" and one["method"] != "ig"]
     assert [float(one["p_holm"]) for one in stability] == [2 * 2 / 2**8] * 2
 

@@ -17,7 +17,7 @@ from unilens.benchmark import runner
 from unilens.benchmark.plan import make_plan
 from unilens.benchmark.rows import MEASURED_TIME
 from unilens.benchmark.runner import planned_rows, run
-from unilens.benchmark.store import LOG, Store, Writing
+from unilens.benchmark.store import LOG, FolderLock, Store
 from unilens.errors import UnilensError
 from unilens.explainer import Method
 from unilens.methods import methods
@@ -300,7 +300,7 @@ def test_pictures_are_kept_of_the_first_images_once_per_map(photos, tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(photos, tmp_path):
-    with Writing(tmp_path / "run"), pytest.raises(UnilensError, match="another process"):
+    with FolderLock(tmp_path / "run"), pytest.raises(UnilensError, match="another process"):
         run(plan_of(photos), tmp_path / "run")
 
 
@@ -324,7 +324,7 @@ def test_rows_are_written_as_they_come(photos, tmp_path, monkeypatch):
     def tell(done, planned, failed, what):
         seen.append((done, planned, len(list((tmp_path / "run" / "rows").iterdir()))))
 
-    run(plan_of(photos), tmp_path / "run", tell=tell)
+    run(plan_of(photos), tmp_path / "run", on_progress=tell)
     assert seen[0] == (0, 48, 0)
     assert [done for done, _, _ in seen] == list(range(0, 49, 3))
     assert [files for _, _, files in seen] == list(range(17))
@@ -336,7 +336,7 @@ def test_an_interrupt_keeps_what_was_done(photos, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(plan_of(photos), tmp_path / "run", tell=tell)
+        run(plan_of(photos), tmp_path / "run", on_progress=tell)
     assert len(lasting(tmp_path / "run")) == 15
     assert run(plan_of(photos), tmp_path / "run").before == 15
 

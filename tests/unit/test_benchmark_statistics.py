@@ -46,8 +46,8 @@ def test_a_summary_by_hand():
 
 @pytest.mark.parametrize("kept", [2**27, 0])
 def test_resampled_means_and_differences_are_those_of_a_loop(monkeypatch, kept):
-    monkeypatch.setattr(statistics, "_KEPT", kept)
-    monkeypatch.setattr(statistics, "_COUNTED_AT_ONCE", 24)  # three resamples at a time
+    monkeypatch.setattr(statistics, "_CACHED", kept)
+    monkeypatch.setattr(statistics, "_BATCH", 24)  # three resamples at a time
     random = numpy.random.default_rng(0)
     values = random.normal(size=(8, 3))
     values[[1, 4], 0], values[2, 2] = NAN, NAN
@@ -127,7 +127,7 @@ def test_no_p_where_nothing_differs():
     _, (pair,) = analyse(family([[1, 1], [2, 2], [3, 3]]))
     assert (pair.n, pair.difference, pair.effect, pair.p, pair.adjusted) == (3, 0, None, None, None)
     assert pair.same
-    assert not pair.told_apart
+    assert not pair.significant
 
 
 def test_rounding_is_no_difference():
@@ -150,11 +150,11 @@ def test_pairs_are_over_the_images_that_both_have():
 
 def test_a_pair_from_the_other_side():
     _, (pair,) = analyse(family([[1, 5], [4, 1], [2, 0]]))
-    turned = pair.seen_from("b")
+    turned = pair.starting_with("b")
     assert (turned.first, turned.second) == ("b", "a")
     assert (turned.difference, turned.low) == (-pair.difference, -pair.high)
     assert (turned.effect, turned.p) == (-pair.effect, pair.p)
-    assert pair.seen_from("a") == pair
+    assert pair.starting_with("a") == pair
 
 
 def test_holm_by_hand():
@@ -172,16 +172,16 @@ def test_all_pairs_of_a_family_are_adjusted_together():
     least = 2 / 2**12  # every difference has one sign
     assert [pair.p for pair in pairs] == pytest.approx([least] * 6)
     assert [pair.adjusted for pair in pairs] == pytest.approx([6 * least] * 6)
-    assert all(pair.told_apart for pair in pairs)
-    assert pairs[0].least == pytest.approx(6 * least)
+    assert all(pair.significant for pair in pairs)
+    assert pairs[0].min_p == pytest.approx(6 * least)
 
 
 def test_so_few_images_can_tell_nothing_apart():
     values = numpy.arange(5)[:, None] + [0.0, 10.0, 20.0]
     _, pairs = analyse(family(values))
     assert pairs[0].p == pytest.approx(2 / 32)
-    assert not any(pair.told_apart for pair in pairs)
-    assert pairs[0].least == pytest.approx(3 * 2 / 32)
+    assert not any(pair.significant for pair in pairs)
+    assert pairs[0].min_p == pytest.approx(3 * 2 / 32)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from unilens.benchmark.plan import make_plan
 from unilens.benchmark.rows import KEY, SCHEMA
-from unilens.benchmark.store import LOCK, MANIFEST, Done, Store, Writing
+from unilens.benchmark.store import LOCK, MANIFEST, FolderLock, RowIndex, Store
 from unilens.errors import UnilensError
 
 PLAN = make_plan({"methods": ["ig", "gradient"], "metrics": ["mu_fidelity", "road"]})
@@ -70,7 +70,7 @@ def test_the_digest_is_of_the_rows_not_of_files_order_or_time(tmp_path):
 def test_what_is_done_is_known_when_the_run_is_opened_again(store):
     store.append([row("a.png"), row("a.png", metric="mu_fidelity")])
     store.append([row("b.png", "gradient")])
-    done = Store(store.folder).done()
+    done = Store(store.folder).index()
     assert len(done) == 3
     assert done.has(("a.png", "", 0, "m"), "ig", "road")
     assert not done.has(("b.png", "", 0, "m"), "ig", "road")
@@ -79,7 +79,7 @@ def test_what_is_done_is_known_when_the_run_is_opened_again(store):
 
 
 def test_done_of_many_pairs():
-    done = Done()
+    done = RowIndex()
     for number in range(100):
         done.add(("x", "", 0, "m"), f"method {number % 10}", f"metric {number // 10}")
     assert len(done) == 100
@@ -109,7 +109,7 @@ def test_a_broken_shard_is_set_aside_and_its_rows_are_to_do(store, damage, caplo
         content = broken.read_bytes()
         kept = {"truncated": content[:-40], "other bytes": b"x" * 500, "empty": b""}[damage]
         broken.write_bytes(kept)
-    done = store.done()
+    done = store.index()
     assert len(done) == 1
     assert done.has(("b.png", "", 0, "m"), "ig", "road")
     assert broken.with_suffix(".broken").exists()
@@ -128,7 +128,7 @@ def test_a_page_that_was_changed_is_found(store, column):
     content = bytearray(path.read_bytes())
     content[columns[column].data_page_offset - 3] ^= 0xFF  # the end of the page of its values
     path.write_bytes(content)
-    assert len(store.done()) == 0
+    assert len(store.index()) == 0
     assert path.with_suffix(".broken").exists()
 
 
@@ -136,20 +136,20 @@ def test_a_broken_shard_does_not_keep_failed_rows_from_being_done_again(store):
     store.append([row("a.png", status="failed", value=None)])
     store.append([row("b.png")])
     store.shards[0].write_bytes(b"x")
-    assert len(store.done()) <= 1
+    assert len(store.index()) <= 1
     store.forget_failed()
 
 
 def test_a_manifest_half_written_is_no_obstacle_and_goes(tmp_path):
     (tmp_path / ".manifest-abc.json").write_text("{")
-    with Writing(tmp_path):
+    with FolderLock(tmp_path):
         Store.create(tmp_path, PLAN).clean()
     assert not (tmp_path / ".manifest-abc.json").exists()
 
 
 def test_a_refused_folder_has_nothing_new(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UnilensError, match="empty folder"), Writing(tmp_path):
+    with pytest.raises(UnilensError, match="empty folder"), FolderLock(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -165,8 +165,8 @@ def test_failed_rows_can_be_forgotten_and_nothing_else(store):
 
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from unilens.benchmark.store import Writing\n"
-        "with Writing(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from unilens.benchmark.store import FolderLock\n"
+        "with FolderLock(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -175,19 +175,19 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
         text=True,
     ) as other:
         assert other.stdout.readline() == "in\n"
-        with pytest.raises(UnilensError, match="another process is writing"), Writing(tmp_path):
+        with pytest.raises(UnilensError, match="another process is writing"), FolderLock(tmp_path):
             pass
         other.send_signal(signal.SIGKILL)
         other.wait()
-    with Writing(tmp_path):
+    with FolderLock(tmp_path):
         pass
 
 
 def test_the_same_process_is_refused_as_well(tmp_path):
     with (
-        Writing(tmp_path),
+        FolderLock(tmp_path),
         pytest.raises(UnilensError, match="another process is writing"),
-        Writing(tmp_path),
+        FolderLock(tmp_path),
     ):
         pass
 
@@ -214,7 +214,7 @@ def test_a_full_disk_ends_in_one_line_and_keeps_what_was_written(store):
     (line,) = done.stdout.splitlines()
     assert line.startswith("could not write 9 rows")
     assert "run the same command again" in line
-    assert len(Store(store.folder).done()) == 1
+    assert len(Store(store.folder).index()) == 1
     assert not [path for path in (store.folder / "rows").iterdir() if path.suffix != ".parquet"]
 
 
@@ -259,13 +259,13 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(UnilensError, match="expected a folder for the run"),
-        Writing(tmp_path / "file" / "run"),
+        FolderLock(tmp_path / "file" / "run"),
     ):
         pass
 
 
 def test_the_lock_is_no_obstacle_to_a_new_run(tmp_path):
-    with Writing(tmp_path):
+    with FolderLock(tmp_path):
         Store.create(tmp_path, PLAN)
     assert {path.name for path in tmp_path.iterdir()} >= {LOCK, MANIFEST, "rows"}
 
@@ -273,5 +273,5 @@ def test_the_lock_is_no_obstacle_to_a_new_run(tmp_path):
 def test_an_empty_run_reads_as_no_rows(store):
     assert len(store.table()) == 0
     assert store.table(list(KEY)).schema.names == list(KEY)
-    assert len(store.done()) == 0
+    assert len(store.index()) == 0
     assert len(store.digest()) == 64

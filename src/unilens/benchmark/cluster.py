@@ -1,4 +1,4 @@
-"""Units of work on a Ray cluster: Ray schedules them, and runs again what a lost worker had."""
+"""Units on a Ray cluster: Ray schedules them, and repeats those of a lost worker."""
 
 from __future__ import annotations
 
@@ -17,42 +17,40 @@ from typing import Any
 import torch
 
 from ..errors import UnilensError, first_line
-from .plan import Engine, Plan, make_plan
+from .plan import EngineConfig, Plan, make_plan
 from .rows import Row
-from .work import Rows, Unit, Workbench
+from .work import RowBatches, Unit, Workbench
 
 _log = logging.getLogger(__name__)
 _RETRIES = 5
-"""How often a unit is begun again after its worker or node was lost: one that kills its worker each
-time must end."""
-_PATIENCE = 30.0
-"""Seconds without a result after which it is asked whether there is still room for a worker."""
-_QUEUED = 2
-"""Units in hand per worker: one that is being done, and one that waits for it."""
-_SURROUNDINGS = {
+"""Repetitions of a unit whose worker was lost: one that always kills its worker must end."""
+_TIMEOUT = 30.0
+"""Seconds without a result after which the cluster is checked for room for a worker."""
+_UNITS_PER_WORKER = 2
+"""Units submitted per worker: one that runs, and one that waits."""
+_RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray warns where it is not set
     "RAY_task_oom_retries": str(_RETRIES),  # without it, a unit too large for the memory never ends
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # it prints every lost worker, log_to_driver=False or not
 }
-"""What Ray reads when it is imported, unless the user has set it."""
+"""Environment variables of Ray's import, unless the user has set them."""
 _STORE_BYTES = 256 * 2**20
-"""For results on the way, where the cluster is started here; Ray's own choice is a third of the
-memory, which a container often does not share out."""
+"""Object store of a cluster started here; Ray's own choice is a third of the memory, more than
+containers often allow."""
 
-Told = tuple[int, str]
-"""A level and a line of a worker's log."""
+LogLine = tuple[int, str]
+"""The level and text of a worker's log record."""
 
 
-def on_ray(plan: Plan, units: Iterable[Unit]) -> Rows:
-    """Do the units on a Ray cluster: an existing one, or one started on this machine.
+def on_ray(plan: Plan, units: Iterable[Unit]) -> RowBatches:
+    """Compute units on a Ray cluster: an existing one, or one started on this machine.
 
-    A unit is a task of Ray, and a worker a process that Ray keeps for them: it loads a model once.
-    (Actors would be given up with their node: until Ray sees that it is gone, which takes it many
-    seconds, it sends them the same unit again and again, and the retries are used up.)
+    A unit is a Ray task; a worker process loads a model once. (Actors would use up their retries
+    while Ray has not noticed yet that their node is gone.)
 
     Raises:
-        UnilensError: Ray is not installed, the cluster is not to be reached or has no room for the
+        UnilensError: Ray is not installed, the cluster cannot be reached or has no room for the
             workers, or a worker could not load a model.
     """
     units = iter(units)
@@ -60,18 +58,18 @@ def on_ray(plan: Plan, units: Iterable[Unit]) -> Rows:
     if first is None:
         return
     ray = _ray()
-    began = not ray.is_initialized()
-    if began:
-        _begin(ray, plan.engine)
+    started_here = not ray.is_initialized()
+    if started_here:
+        _start(ray, plan.engine)
     try:
         yield from _results(ray, plan, itertools.chain([first], units))
     finally:
-        if began:
+        if started_here:
             ray.shutdown()
 
 
 def _ray() -> Any:
-    for name, value in _SURROUNDINGS.items():
+    for name, value in _RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -82,10 +80,10 @@ def _ray() -> Any:
     return ray
 
 
-def _begin(ray: Any, engine: Engine) -> None:
-    wanted: dict[str, Any] = {"address": engine.address}
+def _start(ray: Any, engine: EngineConfig) -> None:
+    arguments: dict[str, Any] = {"address": engine.address}
     if engine.address is None:
-        wanted = {
+        arguments = {
             "address": "local",
             "num_cpus": _cores(engine),
             "include_dashboard": False,
@@ -93,7 +91,7 @@ def _begin(ray: Any, engine: Engine) -> None:
         }
     try:
         _reach(engine.address)
-        ray.init(**wanted, log_to_driver=False, logging_level=logging.CRITICAL)
+        ray.init(**arguments, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UnilensError(
             f"could not reach or start a Ray cluster ({engine.address or 'this machine'}): "
@@ -102,33 +100,33 @@ def _begin(ray: Any, engine: Engine) -> None:
 
 
 def _reach(address: str | None) -> None:
-    """Raise where nothing listens: Ray itself would try for minutes."""
+    """Raise where nothing listens at an address: Ray itself would try for minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if port.isdigit():  # not "auto" or nothing, where Ray knows the place
-        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    if port.isdigit():  # "auto" and None are resolved by Ray
+        socket.create_connection((host, int(port)), timeout=_TIMEOUT).close()
 
 
-def _cores(engine: Engine) -> int | None:
-    """Return how many cores a cluster of this machine has; None for all of them."""
+def _cores(engine: EngineConfig) -> int | None:
+    """Return the cores of a cluster on this machine; None for all of them."""
     if engine.workers is None:
         return None
     return min(engine.cpus * engine.workers, os.cpu_count() or 1)
 
 
-def _results(ray: Any, plan: Plan, units: Iterable[Unit]) -> Rows:
-    at_once = _at_once(plan.engine, _room(ray, plan.engine))
+def _results(ray: Any, plan: Plan, units: Iterable[Unit]) -> RowBatches:
+    capacity = _capacity(plan.engine, _room(ray, plan.engine))
     task = ray.remote(_unit_rows).options(**_options(plan.engine))
-    said = plan.model_dump_json(), str(Path.cwd()), tuple(sys.path)
+    setup = plan.model_dump_json(), str(Path.cwd()), tuple(sys.path)
     waiting: dict[Any, Unit] = {}
     for unit in units:
-        waiting[task.remote(said, unit)] = unit
-        if len(waiting) >= at_once:
+        waiting[task.remote(setup, unit)] = unit
+        if len(waiting) >= capacity:
             yield _next(ray, plan, waiting)
     while waiting:
         yield _next(ray, plan, waiting)
 
 
-def _options(engine: Engine) -> dict[str, Any]:
+def _options(engine: EngineConfig) -> dict[str, Any]:
     options: dict[str, Any] = {
         "num_cpus": engine.cpus,
         "num_gpus": engine.gpus,
@@ -139,22 +137,24 @@ def _options(engine: Engine) -> dict[str, Any]:
     return options
 
 
-def _at_once(engine: Engine, room: int) -> int:
-    """Return how many units are in hand: no more than are asked for, and else some that wait."""
+def _capacity(engine: EngineConfig, room: int) -> int:
+    """Return the number of units submitted at once: `workers`, or all that fit and more."""
     _require_room(engine, engine.workers or 1, room)
     if engine.workers and engine.workers < room:
         return engine.workers
-    return _QUEUED * room
+    return _UNITS_PER_WORKER * room
 
 
-def _room(ray: Any, engine: Engine) -> int:
-    """Return for how many workers the nodes have room, whatever else they are doing."""
+def _room(ray: Any, engine: EngineConfig) -> int:
+    """Return how many workers fit on the nodes, whatever else they run."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    asked = [("CPU", engine.cpus), ("GPU", engine.gpus)]
-    return sum(min(int(node.get(name, 0) / each) for name, each in asked if each) for node in nodes)
+    needs = [("CPU", engine.cpus), ("GPU", engine.gpus)]
+    return sum(
+        min(int(node.get(name, 0) / amount) for name, amount in needs if amount) for node in nodes
+    )
 
 
-def _require_room(engine: Engine, count: int, room: int) -> None:
+def _require_room(engine: EngineConfig, count: int, room: int) -> None:
     if room < count:
         raise UnilensError(
             f"expected a Ray cluster with room for {count} workers (each: CPU {engine.cpus}, GPU "
@@ -164,13 +164,13 @@ def _require_room(engine: Engine, count: int, room: int) -> None:
 
 
 def _next(ray: Any, plan: Plan, waiting: dict[Any, Unit]) -> list[Row]:
-    """Return the rows of whichever unit is done first."""
-    while not (done := ray.wait(list(waiting), num_returns=1, timeout=_PATIENCE)[0]):
+    """Return the rows of the unit that finishes first."""
+    while not (done := ray.wait(list(waiting), num_returns=1, timeout=_TIMEOUT)[0]):
         _require_room(plan.engine, 1, _room(ray, plan.engine))
     unit = waiting.pop(done[0])
     known = ray.exceptions
     try:
-        rows, told = ray.get(done[0])
+        rows, log = ray.get(done[0])
     except known.RayTaskError as error:
         raise (error.cause or error) from None
     except (known.WorkerCrashedError, known.NodeDiedError, known.OutOfMemoryError) as error:
@@ -178,65 +178,64 @@ def _next(ray: Any, plan: Plan, waiting: dict[Any, Unit]) -> list[Row]:
         reason = f"{type(error).__name__}: its worker was lost {_RETRIES + 1} times"
         return Workbench(plan).failed(unit, reason)
     except known.RayError as error:
-        raise UnilensError(f"the Ray cluster could not go on: {first_line(error)}") from error
-    for level, line in told:
+        raise UnilensError(f"the Ray cluster stopped: {first_line(error)}") from error
+    for level, line in log:
         _log.log(level, line)
     return list(rows)
 
 
-Said = tuple[str, str, tuple[str, ...]]
-"""The plan as JSON, where relative paths begin, and where modules are looked for."""
+WorkerSetup = tuple[str, str, tuple[str, ...]]
+"""The plan as JSON, the working directory, and the module search path."""
 
 
-def _unit_rows(said: Said, unit: Unit) -> tuple[list[Row], list[Told]]:
-    """Return the rows of a unit and what was logged on the way; runs in a worker."""
-    with _Listening() as heard:
-        bench = _workbench(said, _device(json.loads(said[0])["device"]))
-        rows = [row for some in bench.rows(unit) for row in some]
-    return rows, heard.lines
+def _unit_rows(setup: WorkerSetup, unit: Unit) -> tuple[list[Row], list[LogLine]]:
+    """Return the rows of a unit and the log lines of it; runs in a worker."""
+    with _LogCollector() as collector:
+        bench = _workbench(setup, _device(json.loads(setup[0])["device"]))
+        rows = [row for batch in bench.rows(unit) for row in batch]
+    return rows, collector.lines
 
 
 @functools.lru_cache(maxsize=1)
-def _workbench(said: Said, device: str) -> Workbench:
-    """Make this process a worker like the one that sends the units."""
-    text, folder, path = said
+def _workbench(setup: WorkerSetup, device: str) -> Workbench:
+    """Set this process up like the one that sends the units."""
+    text, folder, path = setup
     with contextlib.suppress(OSError):  # another machine may not have it
         os.chdir(folder)
-    sys.path += [one for one in path if one not in sys.path]
+    sys.path += [entry for entry in path if entry not in sys.path]
     plan = make_plan(json.loads(text)).model_copy(update={"device": device})
     torch.set_num_threads(plan.engine.cpus)
     return Workbench(plan)
 
 
 def _device(device: str) -> str:
-    """Return the GPU that Ray has set aside for this unit, of those that the process sees.
+    """Return the GPU that Ray has assigned to this unit, among those visible to the process.
 
-    Ray would hide the others from CUDA, which asks once what it sees: a process that had one GPU
-    for one unit and another for the next would stay on the first. So Ray is told not to (by
-    default, it ends the process after each unit instead, and the model with it).
+    By default Ray hides the other GPUs from CUDA and ends the process after each unit, and the
+    model with it. Ray is configured not to hide them; the process chooses its GPU here.
     """
     import ray
 
-    given = [str(one) for one in ray.get_gpu_ids()]
-    if device != "cuda" or not given:
+    assigned = [str(number) for number in ray.get_gpu_ids()]
+    if device != "cuda" or not assigned:
         return device
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return f"cuda:{seen.split(',').index(given[0]) if seen else given[0]}"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return f"cuda:{visible.split(',').index(assigned[0]) if visible else assigned[0]}"
 
 
-class _Listening(logging.Handler):
-    """Hears what unilens logs in a worker, so that it comes to the run's own log."""
+class _LogCollector(logging.Handler):
+    """Collects what unilens logs in a worker, for the run's own log."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self.lines: list[Told] = []
+        self.lines: list[LogLine] = []
         self.setFormatter(logging.Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
         self.lines.append((record.levelno, self.format(record)))
 
-    def __enter__(self) -> _Listening:
+    def __enter__(self) -> _LogCollector:
         logger = logging.getLogger("unilens")
         logger.addHandler(self)
         logger.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""What a benchmark is to do: a TOML file, checked before anything runs."""
+"""The plan of a benchmark: a TOML file, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,12 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Setting = bool | int | float | str | list[Any]
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Changed(_Part):
-    """A corruption of ImageNet-C that all images go through.
-
-    Attributes:
-        name: of a corruption.
-        severity: 1 to 5; 0 is the image as it is.
-    """
+class CorruptionConfig(_Section):
+    """A corruption of ImageNet-C that is applied to all images, at severity 1 to 5."""
 
     name: str
     severity: int = Field(ge=1, le=5)
@@ -48,16 +43,16 @@ class Changed(_Part):
         return name
 
 
-class Data(_Part):
+class DataConfig(_Section):
     """The images.
 
     Attributes:
         source: a folder, an image, `samples`, an fsspec URL, `torchvision:NAME` or `hf:REPO`.
         labels: a CSV of labels, where they are not the names of sub-folders.
         split: of a data set by name.
-        limit: how many images, at the most.
-        clean: whether the images are taken as they are, beside the corruptions.
-        corruptions: each makes a further image of every image.
+        limit: of the images; None for all.
+        clean: whether the uncorrupted images are taken as well.
+        corruptions: each adds a corrupted copy of every image.
     """
 
     source: str = Field(default="samples", min_length=1)
@@ -65,36 +60,35 @@ class Data(_Part):
     split: str | None = None
     limit: int | None = Field(default=None, ge=1)
     clean: bool = True
-    corruptions: tuple[Changed, ...] = ()
+    corruptions: tuple[CorruptionConfig, ...] = ()
 
     @field_validator("source", "labels")
     @classmethod
-    def _whole_path(cls, place: str | None) -> str | None:
-        """A path means the same wherever the run goes on."""
-        return place if place is None or is_named(place) else str(Path(place).resolve())
+    def _absolute_path(cls, path: str | None) -> str | None:
+        """Make paths absolute, so that a run can continue from another folder."""
+        return path if path is None or is_named(path) else str(Path(path).resolve())
 
     @model_validator(mode="after")
-    def _something(self) -> Self:
+    def _not_empty(self) -> Self:
         if not self.clean and not self.corruptions:
             raise ValueError("expected corruptions where clean = false, got none")
         return self
 
     @property
-    def changes(self) -> list[Changed | None]:
-        """What each image goes through; None for nothing."""
+    def conditions(self) -> list[CorruptionConfig | None]:
+        """The corruptions of each image; None for the uncorrupted image."""
         return [None] * self.clean + list(self.corruptions)
 
 
-class Engine(_Part):
-    """Where the work is done; what comes out does not depend on it.
+class EngineConfig(_Section):
+    """Where rows are computed; they do not depend on it.
 
     Attributes:
         name: `local` (this process) or `ray`.
         address: of a Ray cluster; None starts one on this machine.
-        workers: how many units of work are in hand at once, with Ray; None for what the cluster
-            has room for.
-        cpus: for each worker.
-        gpus: for each worker; parts of one are allowed.
+        workers: units that Ray computes at once; None for as many as the cluster has room for.
+        cpus: per worker.
+        gpus: per worker; fractions are allowed.
     """
 
     name: Literal["local", "ray"] = "local"
@@ -104,31 +98,31 @@ class Engine(_Part):
     gpus: float = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _of_use(self) -> Self:
+    def _only_with_ray(self) -> Self:
         for key in ("address", "workers", "gpus") if self.name == "local" else ():
             unused = getattr(self, key) != type(self).model_fields[key].default
-            require(not unused, f"{key} is of no use without name = 'ray' (--engine ray)")
+            require(not unused, f"{key} has no effect without name = 'ray' (--engine ray)")
         return self
 
 
-class Plan(_Part):
-    """Every method on every image and model, judged by every metric.
+class Plan(_Section):
+    """Every method on every image and model, evaluated by every metric.
 
     Attributes:
         models: names as `unilens.load_model` takes them.
         methods: as on the command line, `ig:baseline=blur`; `all` for every method.
         metrics: likewise.
-        settings: for every method that has a setting of that name.
-        target: what is explained: the class that each model predicts, or the image's label.
-        seed: of everything random; what is drawn for an image depends on it and the image alone.
+        settings: applied to every method that has a setting of that name.
+        target: the class that is explained: the predicted one, or the image's label.
+        seed: of everything random; random numbers depend on it and the image's content only.
         device: where models run, such as `cpu` or `cuda`.
         dtype: of the models.
-        random_weights: whether the models are untrained: no download.
-        pictures: of how many images a small picture of each map is kept, for the report.
-        rank_by: the metric by which the report chooses the best and worst maps; the first one
-            where it is None.
+        random_weights: whether the models are untrained, which needs no download.
+        pictures: the number of images for which thumbnails of the maps are kept for the report.
+        rank_by: the metric by which the report chooses the best and worst maps; None for the
+            first.
         data: the images.
-        engine: where the work is done.
+        engine: where rows are computed.
     """
 
     models: Names = (DEFAULT_MODEL,)
@@ -142,8 +136,8 @@ class Plan(_Part):
     random_weights: bool = False
     pictures: int = Field(default=100, ge=0)
     rank_by: str | None = None
-    data: Data = Data()
-    engine: Engine = Engine()
+    data: DataConfig = DataConfig()
+    engine: EngineConfig = EngineConfig()
 
     @field_validator("methods", "metrics")
     @classmethod
@@ -151,12 +145,12 @@ class Plan(_Part):
         if _ALL not in names:
             return names
         known = list(methods) if info.field_name == "methods" else _without_mask()
-        return tuple(dict.fromkeys([*known, *(one for one in names if one != _ALL)]))
+        return tuple(dict.fromkeys([*known, *(name for name in names if name != _ALL)]))
 
     @field_validator("models", "methods", "metrics")
     @classmethod
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({one for one in names if names.count(one) > 1})
+        twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, f"expected each name once, got {', '.join(twice)} more than once")
         return names
 
@@ -171,10 +165,10 @@ class Plan(_Part):
     def _buildable(self) -> Self:
         for name, spec in self.method_specs.items():
             _check_buildable(methods, name, spec)
-        for name, measure in self.measures.items():
+        for name, metric in self.built_metrics.items():
             require(
-                "mask" not in measure.needs,
-                f"metrics: {name} needs to know where the object is, which no data set here says; "
+                "mask" not in metric.needs,
+                f"metrics: {name} needs a mask of the object, which these data sets do not have; "
                 "leave it out, or use unilens evaluate --mask",
             )
         if self.rank_by is not None and self.rank_by not in self.metrics:
@@ -192,9 +186,11 @@ class Plan(_Part):
         return read_specs(cast(Registry[Any], metrics), list(self.metrics))
 
     @property
-    def measures(self) -> dict[str, Metric]:
+    def built_metrics(self) -> dict[str, Metric]:
         """The metrics, built, by name in the plan."""
-        return {text: metrics[one.name](**one.settings) for text, one in self.metric_specs.items()}
+        return {
+            text: metrics[spec.name](**spec.settings) for text, spec in self.metric_specs.items()
+        }
 
     def card(self, metric: str) -> MetricCard:
         """Return the card of a metric of this plan."""
@@ -206,7 +202,7 @@ def _without_mask() -> list[str]:
 
 
 def _check_buildable(registry: Registry[Explainer], name: str, spec: Spec) -> None:
-    """Raise where settings are wrong; references are images, which are read later."""
+    """Raise where settings are invalid; references are images, which are read later."""
     settings = {key: value for key, value in spec.settings.items() if key != "references"}
     entry = registry[spec.name]
     if "references" not in entry.settings_with(spec.settings):
@@ -214,61 +210,63 @@ def _check_buildable(registry: Registry[Explainer], name: str, spec: Spec) -> No
 
 
 def presets() -> dict[str, str]:
-    """Return the plans that come with the package, as TOML, by name."""
+    """Return the plans of the package as TOML, by name."""
     folder = resources.files(__package__) / "presets"
-    found = sorted(folder.iterdir(), key=lambda one: one.name)
-    return {one.name.removesuffix(".toml"): one.read_text(encoding="utf-8") for one in found}
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files}
 
 
-def read_plan(text: str, given: Mapping[str, Any] | None = None, origin: str = "the plan") -> Plan:
+def read_plan(
+    text: str, overrides: Mapping[str, Any] | None = None, origin: str = "the plan"
+) -> Plan:
     """Return a plan.
 
     Args:
         text: TOML.
-        given: what takes the place of what the text says; tables by key.
-        origin: what the text is called in messages.
+        overrides: values that replace those of the text; tables are merged.
+        origin: the name of the text in messages.
 
     Raises:
-        UnilensError: the text is no TOML, or a key of it is unknown or has a wrong value; the
+        UnilensError: the text is not TOML, or a key is unknown or has an invalid value; the
             message names the key.
     """
     try:
-        said = tomllib.loads(text)
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UnilensError(f"expected {origin} to be TOML: {error}") from error
-    return make_plan(_merged(said, given or {}), origin)
+    return make_plan(_merged(values, overrides or {}), origin)
 
 
-def make_plan(said: Mapping[str, Any], origin: str = "the plan") -> Plan:
-    """Return a plan from plain data; raise `UnilensError`, naming the key that is wrong."""
+def make_plan(values: Mapping[str, Any], origin: str = "the plan") -> Plan:
+    """Return a plan from plain data; raise `UnilensError`, naming the invalid key."""
     try:
-        return Plan.model_validate(said)
+        return Plan.model_validate(values)
     except ValidationError as error:
         raise UnilensError(f"{origin}: {_first(error)}") from error
 
 
-def read_plan_file(path: Path, given: Mapping[str, Any] | None = None) -> Plan:
+def read_plan_file(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
     """Return the plan in a TOML file; see `read_plan`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise UnilensError(f"could not read the plan {path}: {reason}") from error
-    return read_plan(text, given, str(path))
+    return read_plan(text, overrides, str(path))
 
 
-def _merged(said: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(said)
-    for key, value in given.items():
+def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in overrides.items():
         nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merged(merged[key], value) if nested else value
     return merged
 
 
 def _first(error: ValidationError) -> str:
-    """Return the first thing that is wrong, by the key it stands under."""
+    """Return the first error with its key."""
     (first, *others) = error.errors(include_url=False)
-    key = ".".join(str(one) for one in first["loc"])
+    key = ".".join(str(part) for part in first["loc"])
     cause = first.get("ctx", {}).get("error")
     if first["type"] == "extra_forbidden":
         owner = _owner(first["loc"])
@@ -282,39 +280,41 @@ def _first(error: ValidationError) -> str:
 
 
 def _owner(loc: tuple[int | str, ...]) -> list[str]:
-    kinds: dict[str, type[BaseModel]] = {
-        "data": Data,
-        "engine": Engine,
-        "corruptions": Changed,
+    sections: dict[str, type[BaseModel]] = {
+        "data": DataConfig,
+        "engine": EngineConfig,
+        "corruptions": CorruptionConfig,
     }
-    named = [one for one in loc[:-1] if isinstance(one, str)]
-    return list((kinds[named[-1]] if named else Plan).model_fields)
+    tables = [part for part in loc[:-1] if isinstance(part, str)]
+    return list((sections[tables[-1]] if tables else Plan).model_fields)
 
 
 GROWING = ("models", "methods", "metrics")
-"""What a run can be resumed with more of."""
+"""The lists that may grow when a run is resumed."""
 
 
 def check_resumable(before: Plan, now: Plan) -> None:
-    """Raise unless a plan asks for all that an earlier one asked for: only then can it go on.
+    """Raise unless a plan includes everything of an earlier one, so that its run can continue.
 
     Models, methods, metrics, corruptions and images may be added; the engine and the pictures may
     change.
     """
     for key in GROWING:
-        gone = [one for one in getattr(before, key) if one not in getattr(now, key)]
+        gone = [name for name in getattr(before, key) if name not in getattr(now, key)]
         _refuse(key, f"{', '.join(gone)} left out", bool(gone))
     for key in ("settings", "target", "seed", "device", "dtype", "random_weights"):
-        was, wanted = getattr(before, key), getattr(now, key)
-        _refuse(key, f"was {was!r}, now {wanted!r}", was != wanted)
+        was, new = getattr(before, key), getattr(now, key)
+        _refuse(key, f"was {was!r}, now {new!r}", was != new)
     for key in ("source", "labels", "split"):
-        was, wanted = getattr(before.data, key), getattr(now.data, key)
-        _refuse(f"data.{key}", f"was {was!r}, now {wanted!r}", was != wanted)
-    gone = [change for change in before.data.changes if change not in now.data.changes]
+        was, new = getattr(before.data, key), getattr(now.data, key)
+        _refuse(f"data.{key}", f"was {was!r}, now {new!r}", was != new)
+    gone = [
+        condition for condition in before.data.conditions if condition not in now.data.conditions
+    ]
     _refuse("data.corruptions", "some left out", bool(gone))
-    was, wanted = before.data.limit, now.data.limit
-    fewer = wanted is not None and (was is None or wanted < was)
-    _refuse("data.limit", f"was {was}, now {wanted}", fewer)
+    was, new = before.data.limit, now.data.limit
+    fewer = new is not None and (was is None or new < was)
+    _refuse("data.limit", f"was {was}, now {new}", fewer)
 
 
 def _refuse(key: str, difference: str, different: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a benchmark writes down: one row per image, model, method and metric."""
+"""The rows of a benchmark: one per image, corruption, model, method and metric."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow
 
 SCHEMA_VERSION = 1
-"""Of the columns; a run written with another version is not resumed."""
+"""Version of the columns; a run of another version is not resumed."""
 
 _TEXT, _INDEX, _REAL = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
 
@@ -46,38 +46,38 @@ SCHEMA = pyarrow.schema(
 """The columns, described in docs/benchmark.md."""
 
 KEY = ("image", "corruption", "severity", "model", "method", "metric")
-"""What tells one row from another within a run; rows are sorted by it."""
+"""The columns that identify a row within a run; rows are sorted by them."""
 
 MEASURED_TIME = ("seconds", "map_seconds")
-"""The columns that no two runs have in common."""
+"""The columns that differ between any two runs."""
 
 OK, UNDEFINED, INAPPLICABLE, FAILED = "ok", "undefined", "inapplicable", "failed"
-"""The status of a row: it has a value; the metric has none for this map; the method or metric does
-not fit (the metric of a path, for a map without one); or something went wrong."""
+"""The status of a row: it has a value; the metric is undefined for this map; method or metric does
+not apply (the metric of a path, for a map without one); or there was an error."""
 
 Row = dict[str, Any]
 
 
 def table_of(rows: list[Row]) -> pyarrow.Table:
-    """Return rows as a table with the columns of `SCHEMA`; what a row does not say is null."""
+    """Return rows as a table with the columns of `SCHEMA`; missing values are null."""
     return pyarrow.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def in_order(table: pyarrow.Table) -> pyarrow.Table:
-    """Return the rows sorted by `KEY`: the order in which they came does not show."""
+    """Return the rows sorted by `KEY`."""
     return table.sort_by([(name, "ascending") for name in KEY if name in table.column_names])
 
 
 def digest(tables: Iterable[pyarrow.Table]) -> str:
-    """Return the SHA-256 of all that the rows say, but for the time they took.
+    """Return the SHA-256 of all rows without their times.
 
-    Two runs of one plan have the same digest where they have the same rows to the last bit,
-    whatever the order, the interruptions and the engine.
+    Two runs of a plan have the same digest if their rows are equal bit by bit, whatever the order,
+    the interruptions and the engine.
     """
     hashes = sorted(_hash(row) for table in tables for row in table.to_pylist())
     return hashlib.sha256(b"".join(hashes)).hexdigest()
 
 
 def _hash(row: Row) -> bytes:
-    said = {name: value for name, value in row.items() if name not in MEASURED_TIME}
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=bytes.hex).encode()).digest()
+    lasting = {name: value for name, value in row.items() if name not in MEASURED_TIME}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True, default=bytes.hex).encode()).digest()

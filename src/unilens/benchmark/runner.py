@@ -1,41 +1,40 @@
-"""A run: what the plan asks for and is not yet there is done, and written down as it comes."""
+"""A run: the rows that the plan asks for and the folder lacks are computed and written."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UnilensError
 from .data import Item, open_source
-from .engines import engine_of
 from .plan import Plan
 from .rows import FAILED, Row
-from .store import LOG, Done, Store, Writing
-from .work import Unit
+from .store import LOG, FolderLock, RowIndex, Store
+from .work import RowBatches, Unit, Workbench
 
 _log = logging.getLogger(__name__)
 WRITE_EVERY = 10.0
-"""Seconds: what an interruption can cost, beside the map that is being made."""
+"""Seconds between writes: the work that an interruption can lose, besides the current map."""
 WRITE_AT = 5000
-"""Rows that are kept in memory, at the most."""
+"""Rows kept in memory before they are written."""
 
-Told = Callable[[int, int, int, str], None]
-"""Is told how many rows there are, how many are planned, how many failed, and of which image."""
+ProgressCallback = Callable[[int, int, int, str], None]
+"""Called with the numbers of rows done, planned and failed, and the current image and model."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """The result of one session of a run.
 
     Attributes:
-        written: rows, in this session.
-        before: rows that were there.
+        written: rows of this session.
+        before: rows of earlier sessions.
         failed: rows of the whole run that failed.
-        seconds: that this session took.
+        seconds: of this session.
     """
 
     written: int
@@ -44,42 +43,35 @@ class Outcome:
     seconds: float
 
 
-def quiet(done: int, planned: int, failed: int, what: str) -> None:
-    """Be told, and do nothing with it."""
-
-
 def run(
     plan: Plan,
     folder: Path,
     *,
     retry_failed: bool = False,
-    tell: Told = quiet,
+    on_progress: ProgressCallback = lambda done, planned, failed, current: None,
 ) -> Outcome:
-    """Do what a plan asks for, and write every row to a folder; go on where it was interrupted.
+    """Compute the rows of a plan and write them to a folder; continue an interrupted run.
 
     Args:
         plan: models, methods, metrics and data.
-        folder: of the run; it is made where it does not exist.
-        retry_failed: whether rows that failed are done again.
-        tell: see `Told`.
-
-    Returns:
-        How it ended.
+        folder: of the run; created where it does not exist.
+        retry_failed: whether rows that failed are computed again.
+        on_progress: see `ProgressCallback`.
 
     Raises:
-        UnilensError: the data or a model are not to be had, another process writes to the folder,
-            it holds the run of another plan, or it cannot be written. What was written is kept.
+        UnilensError: the data or a model cannot be loaded, another process writes to the folder,
+            it holds the run of another plan, or it cannot be written. Written rows are kept.
     """
     began = time.monotonic()
     items = _items(plan)
-    with Writing(folder):
+    with FolderLock(folder):
         store = Store.create(folder, plan, len(items))
-        with logging_to(folder / LOG):
-            return _run(plan, store, items, retry_failed, tell, began)
+        with _logging_to(folder / LOG):
+            return _run(plan, store, items, retry_failed, on_progress, began)
 
 
 def planned_rows(plan: Plan) -> tuple[int, int]:
-    """Return how many images a plan takes, and how many rows it asks for."""
+    """Return the numbers of images and rows of a plan."""
     images = len(_items(plan))
     return images, _count(plan, images)
 
@@ -90,41 +82,46 @@ def _items(plan: Plan) -> Sequence[Item]:
 
 
 def _count(plan: Plan, images: int) -> int:
-    maps = len(plan.data.changes) * len(plan.models) * len(plan.methods)
+    maps = len(plan.data.conditions) * len(plan.models) * len(plan.methods)
     return images * maps * len(plan.metrics)
 
 
 def _run(
-    plan: Plan, store: Store, items: Sequence[Item], retry_failed: bool, tell: Told, began: float
+    plan: Plan,
+    store: Store,
+    items: Sequence[Item],
+    retry_failed: bool,
+    on_progress: ProgressCallback,
+    began: float,
 ) -> Outcome:
     store.clean()
-    done = store.done()
+    index = store.index()
     if retry_failed:
-        _log.info("%d failed rows are done again", store.forget_failed())
-        done = store.done()
-    if strays := done.images - {item.key for item in items}:
+        _log.info("%d failed rows are computed again", store.forget_failed())
+        index = store.index()
+    if strays := index.images - {item.key for item in items}:
         _log.warning("%d images of this run are not in the data; their rows stay", len(strays))
     planned = _count(plan, len(items))
-    _log.info("%d rows planned, %d there", planned, len(done))
-    written, failed = 0, done.failed
-    tell(len(done), planned, failed, "")
+    _log.info("%d rows planned, %d there", planned, len(index))
+    written, failed = 0, index.failed
+    on_progress(len(index), planned, failed, "")
     pending: list[Row] = []
     last = time.monotonic()
-    with closing(engine_of(plan)(plan, units_of(plan, items, done))) as rows:
+    with closing(_engine(plan)(plan, units_of(plan, items, index))) as batches:
         try:
-            for some in rows:
-                pending += some
-                failed += sum(row["status"] == FAILED for row in some)
+            for rows in batches:
+                pending += rows
+                failed += sum(row["status"] == FAILED for row in rows)
                 if time.monotonic() - last > WRITE_EVERY or len(pending) >= WRITE_AT:
                     written += _flush(store, pending)
-                    _log.info("%d of %d rows", len(done) + written, planned)
+                    _log.info("%d of %d rows", len(index) + written, planned)
                     last = time.monotonic()
-                shown = f"{some[0]['image']}: {some[0]['model']}" if some else ""
-                tell(len(done) + written + len(pending), planned, failed, shown)
+                current = f"{rows[0]['image']}: {rows[0]['model']}" if rows else ""
+                on_progress(len(index) + written + len(pending), planned, failed, current)
         finally:
             written += _flush(store, pending)
             _log.info("%d rows written; %d in all have failed", written, failed)
-    return Outcome(written, len(done), failed, time.monotonic() - began)
+    return Outcome(written, len(index), failed, time.monotonic() - began)
 
 
 def _flush(store: Store, pending: list[Row]) -> int:
@@ -134,25 +131,40 @@ def _flush(store: Store, pending: list[Row]) -> int:
     return count
 
 
-def units_of(plan: Plan, items: Sequence[Item], done: Done) -> Iterator[Unit]:
-    """Yield what is yet to be done, one model after the other, so that each is loaded once."""
+def _engine(plan: Plan) -> Callable[[Plan, Iterable[Unit]], RowBatches]:
+    """Return the function that computes units: in this process, or on a Ray cluster."""
+    if plan.engine.name == "local":
+        return _in_this_process
+    from .cluster import on_ray
+
+    return on_ray
+
+
+def _in_this_process(plan: Plan, units: Iterable[Unit]) -> RowBatches:
+    workbench = Workbench(plan)
+    for unit in units:
+        yield from workbench.rows(unit)
+
+
+def units_of(plan: Plan, items: Sequence[Item], index: RowIndex) -> Iterator[Unit]:
+    """Yield the units with missing rows, model by model, so that each model is loaded once."""
     for model in plan.models:
         for number, item in enumerate(items):
-            for change in plan.data.changes:
-                corruption = (change.name, change.severity) if change else ("", 0)
-                place = (item.key, *corruption, model)
+            for corruption in plan.data.conditions:
+                condition = (corruption.name, corruption.severity) if corruption else ("", 0)
+                key = (item.key, *condition, model)
                 missing = {
-                    method: wanted
+                    method: metrics
                     for method in plan.methods
-                    if (wanted := [one for one in plan.metrics if not done.has(place, method, one)])
+                    if (metrics := [m for m in plan.metrics if not index.has(key, method, m)])
                 }
                 if missing:
-                    yield Unit(item, change, model, missing, number < plan.pictures)
+                    yield Unit(item, corruption, model, missing, number < plan.pictures)
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Write what unilens logs to a file, beside wherever it goes anyway."""
+def _logging_to(path: Path) -> Iterator[None]:
+    """Write unilens's log to a file too."""
     logger = logging.getLogger("unilens")
     level = logger.level
     try:

@@ -1,4 +1,4 @@
-"""`unilens benchmark`: models, methods and metrics over a data set, kept and reported."""
+"""`unilens benchmark`: models, methods and metrics over a data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
 from ..benchmark.runner import Outcome, planned_rows, run
-from ..benchmark.store import MOST_DIGESTED, Store
+from ..benchmark.store import DIGEST_LIMIT, Store
 from ..errors import UnknownNameError, require
 from ..specs import read_settings, split_specs
 from . import options
@@ -23,7 +23,7 @@ from .report import write
 def benchmark(
     plan: Annotated[Path | None, typer.Argument(help="A plan: a TOML file.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A plan that comes along: smoke, paper, robustness, cost.")
+        str | None, typer.Option(help="A plan of the package: smoke, paper, robustness.")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "--models", help="As for explain; several.")
@@ -36,7 +36,7 @@ def benchmark(
     split: Annotated[str | None, typer.Option(help="Of a data set by name.")] = None,
     corruption: Annotated[
         list[str] | None,
-        typer.Option(help="NAME:SEVERITY, 1 to 5: each image once more, so corrupted."),
+        typer.Option(help="NAME:SEVERITY, 1 to 5: adds a corrupted copy of each image."),
     ] = None,
     methods: Annotated[
         list[str] | None,
@@ -49,9 +49,9 @@ def benchmark(
     ] = None,
     set_: options.Settings = None,
     target: Annotated[
-        str | None, typer.Option(help="What is explained: predicted, or label.")
+        str | None, typer.Option(help="The class that is explained: predicted, or label.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="How many images, at the most.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Of the images; all by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
@@ -65,22 +65,21 @@ def benchmark(
     random_weights: options.RandomWeights = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="The run's folder; what is done there is not done again."),
+        typer.Option(help="The run's folder; rows that it has are not computed again."),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Do failed rows again.")
+        bool, typer.Option("--retry-failed", help="Compute failed rows again.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the plan and the data, and print the plan.")
     ] = False,
 ) -> None:
-    """Run every method on every image and judge it by every metric, then write a report.
+    """Run every method on every image, evaluate it by every metric, and write a report.
 
-    The same command, run again, goes on where it was interrupted. Flags take the place of what the
-    plan says.
+    The same command, run again, continues an interrupted run. Flags override the plan.
     """
-    given = _without_none(
+    overrides = _without_none(
         {
             "models": model,
             "methods": methods and split_specs(methods),
@@ -96,7 +95,7 @@ def benchmark(
                 "labels": labels,
                 "split": split,
                 "limit": limit,
-                "corruptions": corruption and [_read_corruption(one) for one in corruption],
+                "corruptions": corruption and [_read_corruption(text) for text in corruption],
             },
             "engine": {
                 "name": engine,
@@ -107,17 +106,17 @@ def benchmark(
             },
         }
     )
-    chosen, name = _choose(plan, preset, given)
+    chosen, name = _choose(plan, preset, overrides)
     folder = out or Path("unilens-out") / name
     if dry_run:
         _describe(chosen, folder)
         return
     with progress(None) as bar:
 
-        def tell(done: int, planned: int, failed: int, image: str) -> None:
+        def on_progress(done: int, planned: int, failed: int, image: str) -> None:
             bar.set(done, planned, image + (f" {failed} failed" if failed else ""))
 
-        outcome = run(chosen, folder, retry_failed=retry_failed, tell=tell)
+        outcome = run(chosen, folder, retry_failed=retry_failed, on_progress=on_progress)
     _conclude(outcome, folder)
     if report:
         write(folder)
@@ -125,27 +124,27 @@ def benchmark(
         raise typer.Exit(1)
 
 
-def _choose(path: Path | None, preset: str | None, given: dict[str, Any]) -> tuple[Plan, str]:
-    """Return the plan and what its run is called."""
+def _choose(path: Path | None, preset: str | None, overrides: dict[str, Any]) -> tuple[Plan, str]:
+    """Return the plan and the name of its run."""
     require(path is None or preset is None, "expected a plan or --preset, got both; leave one out")
     if path is not None:
-        return read_plan_file(path, given), path.stem
+        return read_plan_file(path, overrides), path.stem
     known = presets()
     if preset is not None and preset not in known:
         raise UnknownNameError("preset", preset, known)
     if preset is not None:
-        return read_plan(known[preset], given, f"preset {preset}"), preset
+        return read_plan(known[preset], overrides, f"preset {preset}"), preset
     require(
-        bool(given),
+        bool(overrides),
         "expected a plan, --preset or flags; try: unilens benchmark --preset smoke",
     )
-    return read_plan("", given, "the flags"), "benchmark"
+    return read_plan("", overrides, "the flags"), "benchmark"
 
 
-def _without_none(given: dict[str, Any]) -> dict[str, Any]:
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     kept = {
         key: _without_none(value) if isinstance(value, dict) and key != "settings" else value
-        for key, value in given.items()
+        for key, value in values.items()
     }
     return {key: value for key, value in kept.items() if value is not None and value != {}}
 
@@ -171,5 +170,5 @@ def _conclude(outcome: Outcome, folder: Path) -> None:
         f"{outcome.written} rows written in {outcome.seconds:.0f} s, {outcome.before} were there"
         + (f"; {outcome.failed} failed" if outcome.failed else "")
     )
-    if outcome.written + outcome.before <= MOST_DIGESTED:
+    if outcome.written + outcome.before <= DIGEST_LIMIT:
         show(f"digest {store.digest()}")

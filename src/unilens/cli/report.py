@@ -1,4 +1,4 @@
-"""`unilens report` and `unilens query`: what comes after a benchmark."""
+"""`unilens report` and `unilens query`: the results of a benchmark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .app import app
 from .output import show, show_json, show_table, show_written, waiting
 
 _WIDEST = 60
-_MOST_SHOWN = 100
+_MAX_ROWS = 100
 
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
@@ -36,16 +36,16 @@ def report(
         typer.Option("--out", help="The folder to write to; by default `report` in the run's own."),
     ] = None,
 ) -> None:
-    """Write what a run found as one HTML page, and as tables in CSV and LaTeX.
+    """Write the results of a run as one HTML page, and as tables in CSV and LaTeX.
 
-    With two runs, write how they differ, to `report-vs-RUN` in the second one's folder.
+    With two runs, write their differences to `report-vs-RUN` in the second one's folder.
     """
     if other is None:
         write(run, out_)
         return
-    name = run.resolve().name
+    folder = out_ or other / f"report-vs-{run.resolve().name}"
     with waiting("comparing the runs"):
-        paths = write_comparison(Store(run), Store(other), out_ or other / f"report-vs-{name}")
+        paths = write_comparison(Store(run), Store(other), folder)
     for path in paths:
         show_written(path)
 
@@ -69,15 +69,15 @@ def query(
         bool, typer.Option("--json", help="Print a list of objects, and nothing else.")
     ] = False,
 ) -> None:
-    """Ask the rows of a run something in SQL (DuckDB's), without access to anything else."""
+    """Query the rows of a run in SQL (DuckDB's), without access to anything else."""
     require(not (csv_ and json_), "expected --csv or --json, got both")
     columns, rows = ask(Store(run), sql)
     if csv_:
-        sys.stdout.write(as_csv(columns, [[_text(one) for one in row] for row in rows]))
+        sys.stdout.write(as_csv(columns, [[_text(value) for value in row] for row in rows]))
     elif json_:
         require(
             len(set(columns)) == len(columns),
-            "expected columns of different names for --json; name them apart with AS",
+            "expected columns of different names for --json; rename them with AS",
         )
         show_json([dict(zip(columns, map(_plain, row), strict=True)) for row in rows])
     else:
@@ -90,10 +90,10 @@ def _show_rows(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
         for column in range(len(columns))
         if all(isinstance(row[column], int | float | None) for row in rows)
     ]
-    cells = [[_cell(value) for value in row] for row in rows[:_MOST_SHOWN]]
+    cells = [[_cell(value) for value in row] for row in rows[:_MAX_ROWS]]
     show_table(columns, cells, right=numeric, whole=numeric, max_width=_WIDEST)
-    if len(rows) > _MOST_SHOWN:
-        show(f"  {len(rows) - _MOST_SHOWN} more rows; --csv and --json print all")
+    if len(rows) > _MAX_ROWS:
+        show(f"  {len(rows) - _MAX_ROWS} more rows; --csv and --json print all")
 
 
 def _cell(value: Any) -> str:
@@ -102,7 +102,7 @@ def _cell(value: Any) -> str:
 
 
 def _text(value: Any) -> Any:
-    """Return a value as one cell; the bytes of a picture as how many they are."""
+    """Return a value as a cell; bytes as their number."""
     if isinstance(value, bytes):
         return f"({len(value)} bytes)"
     if isinstance(value, dict | list | tuple):
@@ -111,11 +111,11 @@ def _text(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON knows it: what is not finite is null, what else there is is text."""
+    """Return a value as JSON: null for non-finite numbers, text for other types."""
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float):
         return value if value - value == 0 else None
     if value is None or isinstance(value, bool | int | str):

@@ -11,7 +11,7 @@ from ...errors import UnilensError, require
 from ...models import samples
 from .folders import list_folder
 from .hub_sets import list_hub
-from .items import Item, Label, spread
+from .items import Item, Label, hash_order
 from .labels import class_index_of
 from .torchvision_sets import list_torchvision
 
@@ -19,12 +19,12 @@ __all__ = ["Item", "Label", "class_index_of", "is_named", "open_source"]
 
 SAMPLES = "samples"
 BY_INDEX = "index"
-"""As `labels`: a data set's classes are the model's, in this order, whatever their names."""
+"""As `labels`: a data set's class indices are the model's, whatever the classes' names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The photographs that come with installed packages."""
+    """The photographs of installed packages."""
 
     def load(self, name: str) -> Image.Image:
         """Read the photograph."""
@@ -32,7 +32,7 @@ class Samples:
 
 
 def is_named(source: str) -> bool:
-    """Whether a source is a data set by name or a URL, and no path on this machine."""
+    """Whether a source is a data set by name or a URL rather than a local path."""
     kind, colon, _ = source.partition(":")
     return source in (SAMPLES, BY_INDEX) or "://" in source or bool(colon and kind in _BY_NAME)
 
@@ -46,29 +46,28 @@ def open_source(
 ) -> list[Item]:
     """Return the images of a source, without opening them.
 
-    They come in the order of a hash of their names. So any `limit` takes a sample of all classes in
-    proportion, 100 images contain the 50 of a smaller limit, and the same images are taken wherever
-    the data are kept.
+    They are in the order of a hash of their names, so that any `limit` is a random sample, a larger
+    limit contains a smaller one, and the sample does not depend on where the data are stored.
 
     Args:
         source: one of
 
-            - `samples`: photographs that come with installed packages, without labels;
+            - `samples`: photographs of installed packages, without labels;
             - a folder or an image, as a path or any URL of fsspec (`s3://`, `gs://`, `file://`),
               with all folders in it; the name of the folder that an image lies in is its label,
               unless there is a `labels.csv`;
             - `torchvision:NAME` or `torchvision:NAME?root=FOLDER`, never downloaded; further
-              settings of its builder likewise, behind `&`;
+              settings of its builder follow, separated by `&`;
             - `hf:REPO` or `hf:REPO?name=CONFIGURATION`, from the hub of Hugging Face or a local
-              folder; `image=` and `label=` name columns that are not found by themselves.
+              folder; `image=` and `label=` name columns that are not found automatically.
         labels: of a folder, a table of labels, path or URL; of a data set by name, `index` for the
-            numbers of its classes in place of their names, where these are the model's.
+            class indices instead of names, where these are the model's.
         split: of a data set by name; None for its validation or test images.
-        limit: how many images, at the most; None for all.
+        limit: of the images; None for all.
 
     Raises:
         UnknownNameError: there is no such data set.
-        UnilensError: there is no image, or it cannot be read; the message says why.
+        UnilensError: there is no image, or it cannot be read.
     """
     kind, _, rest = source.partition(":")
     if kind in _BY_NAME and not rest.startswith("//"):
@@ -85,7 +84,8 @@ def open_source(
     if labels is not None:
         raise UnilensError(f"expected no labels with {SAMPLES}, which have none, got {labels!r}")
     return [
-        Item(one, None, Samples()) for one in spread((f"{SAMPLES}/{n}" for n in samples), limit)
+        Item(name, None, Samples())
+        for name in hash_order((f"{SAMPLES}/{n}" for n in samples), limit)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Images in a folder, on this machine or behind any URL that fsspec knows."""
+"""Images in a folder, local or at any URL that fsspec supports."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from PIL import Image
 
 from ...errors import UnilensError, first_line
 from ...models import read_image
-from .items import Item, Label, spread
+from .items import Item, Label, hash_order
 from .labels import read_labels
 
 TABLE = "labels.csv"
-"""Read where it lies in the folder and no other table is named."""
+"""Read if it is in the folder and no other table is given."""
 _STUBS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")
 """Formats that Pillow knows by name but does not read."""
 
@@ -31,8 +31,8 @@ class Folder:
     """Images in a folder.
 
     Attributes:
-        url: of the folder, or of the one image.
-        alone: whether it is an image.
+        url: of the folder, or of a single image.
+        alone: whether the URL is of an image.
     """
 
     url: str
@@ -40,11 +40,11 @@ class Folder:
 
     def load(self, name: str) -> Image.Image:
         """Read the image at that path in the folder as upright RGB."""
-        shown = self.url if self.alone else f"{self.url.rstrip('/')}/{name}"
-        with _reasons(shown):
+        source = self.url if self.alone else f"{self.url.rstrip('/')}/{name}"
+        with _reasons(source):
             files, root = url_to_fs(self.url)
             content = files.cat_file(root if self.alone else _joined(root, name))
-        return read_image(BytesIO(content), shown)
+        return read_image(BytesIO(content), source)
 
 
 def list_folder(url: str, *, labels: str | None = None, limit: int | None = None) -> list[Item]:
@@ -67,8 +67,8 @@ def list_folder(url: str, *, labels: str | None = None, limit: int | None = None
         )
     table = _table(url, names, images, labels)
     return [
-        Item(n, _of_folder(n) if table is None else table.get(n), origin)
-        for n in spread(images, limit)
+        Item(n, _parent_name(n) if table is None else table.get(n), origin)
+        for n in hash_order(images, limit)
     ]
 
 
@@ -77,27 +77,27 @@ def _table(
 ) -> dict[str, Label] | None:
     if labels is None and TABLE not in names:
         return None
-    place = labels or f"{url.rstrip('/')}/{TABLE}"
-    with _reasons(place):
-        files, path = url_to_fs(place)
+    table_url = labels or f"{url.rstrip('/')}/{TABLE}"
+    with _reasons(table_url):
+        files, path = url_to_fs(table_url)
         content = files.cat_file(path)
-        return read_labels(content.decode("utf-8-sig"), place, set(images))
+        return read_labels(content.decode("utf-8-sig"), table_url, set(images))
 
 
-def _of_folder(name: str) -> str | None:
+def _parent_name(name: str) -> str | None:
     return posixpath.basename(posixpath.dirname(name)) or None
 
 
 def _names(files: fsspec.AbstractFileSystem, root: str) -> Iterator[str]:
     """Yield the paths of all files under a root, relative to it; "" where it is a file itself."""
-    if isinstance(files, LocalFileSystem):  # its own `find` asks for the size of every file
+    if isinstance(files, LocalFileSystem):  # its own `find` reads the size of every file
         if Path(root).is_file():
             yield ""
-        seen = {os.path.realpath(root)}
+        visited = {os.path.realpath(root)}
         for folder, below, inside in os.walk(root, followlinks=True):
-            real = {os.path.realpath(f"{folder}/{one}"): one for one in sorted(below)}
-            below[:] = [one for path, one in real.items() if path not in seen]
-            seen.update(real)
+            real = {os.path.realpath(f"{folder}/{name}"): name for name in sorted(below)}
+            below[:] = [name for path, name in real.items() if path not in visited]
+            visited.update(real)
             under = os.path.relpath(folder, root).replace(os.sep, "/")
             yield from (posixpath.normpath(f"{under}/{name}") for name in inside)
         return
@@ -106,7 +106,7 @@ def _names(files: fsspec.AbstractFileSystem, root: str) -> Iterator[str]:
 
 
 def _is_image(name: str) -> bool:
-    """Whether an ending is that of an image that can be read; nothing hidden is one."""
+    """Whether a name has the suffix of a readable image and is not hidden."""
     if any(part.startswith(".") for part in name.split("/")):
         return False
     Image.init()
@@ -119,19 +119,19 @@ def _joined(root: str, name: str) -> str:
 
 
 @contextmanager
-def _reasons(place: str) -> Iterator[None]:
-    """Say in a line why a place cannot be read."""
+def _reasons(url: str) -> Iterator[None]:
+    """Raise errors of reading a URL as `UnilensError`."""
     try:
         yield
     except UnilensError:
         raise
     except FileNotFoundError:
-        raise UnilensError(f"no such file: {place}") from None
+        raise UnilensError(f"no such file: {url}") from None
     except ImportError as error:
         missing = getattr(error.__cause__, "name", None)
         remedy = f"pip install {missing}" if missing else str(error)
-        raise UnilensError(f"a package is missing to read {place}; run: {remedy}") from None
+        raise UnilensError(f"a package is missing to read {url}; run: {remedy}") from None
     except UnicodeDecodeError:
-        raise UnilensError(f"expected a table of labels in UTF-8: {place}") from None
+        raise UnilensError(f"expected a table of labels in UTF-8: {url}") from None
     except Exception as error:  # file systems raise whatever their network libraries raise
-        raise UnilensError(f"could not read {place}: {first_line(error)}") from error
+        raise UnilensError(f"could not read {url}: {first_line(error)}") from error

@@ -15,11 +15,11 @@ from PIL import Image
 
 from ...errors import UnilensError
 from ...models import read_image
-from .items import Item, numbered, place_of, read_settings
+from .items import Item, index_of, numbered_names, read_settings
 from .labels import LABEL_COLUMNS, as_label
 
 _SPLITS = ("validation", "val", "test", "train")
-"""Without a split, the first of these that there is: on the hub, tests often have no labels."""
+"""The default split is the first of these that exists: on the hub, tests often have no labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,18 @@ class HubSet:
 
     def load(self, name: str) -> Image.Image:
         """Read the image of that row as upright RGB."""
-        shown = f"hf:{self.repo} {name}"
-        row = _undecoded(self)[place_of(name)][self.column]
+        source = f"hf:{self.repo} {name}"
+        row = _undecoded(self)[index_of(name)][self.column]
         if row is None:
-            raise UnilensError(f"expected an image, got an empty cell: {shown}")
+            raise UnilensError(f"expected an image, got an empty cell: {source}")
         content = row["bytes"]
         if content is None:
             try:
                 with fsspec.open(row["path"], "rb") as file:
                     content = file.read()
             except Exception as error:  # file systems raise whatever they like
-                raise UnilensError(f"could not read {row['path']} ({shown}): {error}") from error
-        return read_image(BytesIO(content), shown)
+                raise UnilensError(f"could not read {row['path']} ({source}): {error}") from error
+        return read_image(BytesIO(content), source)
 
 
 def list_hub(
@@ -69,13 +69,13 @@ def list_hub(
         if column is not None and column not in data.features:
             known = ", ".join(data.features)
             raise UnilensError(f"expected {role} to be one of {known}, got {column!r}: hf:{repo}")
-    places = numbered(settings["split"], len(data), limit)
+    indices = numbered_names(settings["split"], len(data), limit)
     classes = getattr(data.features.get(label), "names", None) or ()
-    targets = data.select(list(places.values())).select_columns([label])[label][:] if label else ()
+    targets = data.select(list(indices.values())).select_columns([label])[label][:] if label else ()
     origin = HubSet(repo, stored, image)
     return [
         Item(name, as_label(target, classes, by_index), origin)
-        for name, target in zip(places, targets or [None] * len(places), strict=True)
+        for name, target in zip(indices, targets or [None] * len(indices), strict=True)
     ]
 
 
@@ -86,8 +86,8 @@ def _split(repo: str, configuration: str | None) -> str:
         saved = datasets.load_from_disk(repo)
         return list(saved) if isinstance(saved, dict) else [str(saved.split or "all")]
 
-    found = _from_datasets(repo, splits)
-    return next((one for one in _SPLITS if one in found), found[0])
+    names = _from_datasets(repo, splits)
+    return next((name for name in _SPLITS if name in names), names[0])
 
 
 @functools.lru_cache(maxsize=4)
@@ -111,14 +111,14 @@ def _undecoded(origin: HubSet) -> Any:
 
 
 def _image_column(repo: str, features: Mapping[str, Any]) -> str:
-    found = [name for name, kind in features.items() if type(kind).__name__ == "Image"]
-    if len(found) != 1:
-        came = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())
+    columns = [name for name, kind in features.items() if type(kind).__name__ == "Image"]
+    if len(columns) != 1:
+        got = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())
         raise UnilensError(
-            f"expected one column of images in hf:{repo}, got {came}; name it: "
+            f"expected one column of images in hf:{repo}, got {got}; name it: "
             f"hf:{repo}?image=COLUMN"
         )
-    return found[0]
+    return columns[0]
 
 
 def _label_column(features: Mapping[str, Any]) -> str | None:

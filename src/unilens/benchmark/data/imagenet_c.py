@@ -1,4 +1,4 @@
-"""Images through a corruption of ImageNet-C at one of its five severities."""
+"""Corruptions of ImageNet-C at five severities."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ...errors import UnilensError, UnknownNameError, require
 from ...metrics.robustness.corruptions import PACKAGED, check_corruptible, corruptions
 
 PACKAGE = "imagecorruptions-imaug"
-"""It has those of `PACKAGED`."""
+"""The package of the corruptions in `PACKAGED`."""
 _SEEDED = ("glass_blur",)
-"""Those of the package that take a seed, and do not heed that of NumPy."""
-_LEAST = 32
-"""Pixels a side that the package asks for."""
-_numpys_seed = threading.Lock()
+"""Corruptions of the package that take a seed and ignore that of NumPy."""
+_MIN_SIDE = 32
+"""Smallest height and width that the package accepts."""
+_numpy_lock = threading.Lock()
 
 
 def corrupt(pixels: Tensor, name: str, severity: int, seed: int) -> Tensor:
-    """Return an image through a corruption of ImageNet-C.
+    """Return a corrupted image.
 
-    What is drawn depends on the seed and the image's content alone.
+    Random numbers depend on the seed and the image's content only.
 
     Args:
         pixels: `(3, H, W)` in [0, 1]; the severities are made for 224 pixels a side.
@@ -67,24 +67,24 @@ def check_corruption(name: str) -> None:
 
 
 def _packaged(pixels: Tensor, name: str, severity: int, seed: int) -> Tensor:
-    """Corrupt by the package, in 8 bits; NumPy's own generator, which it uses, is put back."""
+    """Corrupt by the package, in 8 bits; NumPy's global generator, which it uses, is restored."""
     package = _package(name)
     side = min(pixels.shape[1:])
     require(
-        side >= _LEAST,
-        f"expected an image of at least {_LEAST} pixels a side for {name}, got {side}",
+        side >= _MIN_SIDE,
+        f"expected an image of at least {_MIN_SIDE} pixels a side for {name}, got {side}",
     )
     image = (pixels.detach().cpu().double() * 255).round().byte().permute(1, 2, 0).numpy()
     seed %= 2**32
     own = {"seed": seed} if name in _SEEDED else {}
-    with _numpys_seed:
+    with _numpy_lock:
         before = numpy.random.get_state()
         numpy.random.seed(seed)
         try:
-            found = package.corrupt(numpy.ascontiguousarray(image), severity, name, **own)
+            corrupted = package.corrupt(numpy.ascontiguousarray(image), severity, name, **own)
         finally:
             numpy.random.set_state(before)
-    return (torch.from_numpy(found).permute(2, 0, 1).double() / 255).to(pixels)
+    return (torch.from_numpy(corrupted).permute(2, 0, 1).double() / 255).to(pixels)
 
 
 def _package(name: str) -> Any:
@@ -93,5 +93,5 @@ def _package(name: str) -> Any:
         return importlib.import_module("imagecorruptions")
     except ImportError:
         raise UnilensError(
-            f"the corruption {name} is that of {PACKAGE}; run: pip install 'unilens[corruptions]'"
+            f"the corruption {name} needs {PACKAGE}; run: pip install 'unilens[corruptions]'"
         ) from None

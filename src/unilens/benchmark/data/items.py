@@ -1,4 +1,4 @@
-"""An image that is known by its name and read when its turn comes."""
+"""An image of a data set, read when it is needed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from PIL import Image
 from ...errors import require
 
 Label = int | str | None
-"""The index of a class, a name that a model may know, or None where nothing is known."""
+"""The index of a class, the name of one, or None."""
 
 
 class Origin(Protocol):
-    """Where images are; small, since it is sent to workers with each of them."""
+    """The location of images; small, since it is sent to workers with each of them."""
 
     def load(self, name: str) -> Image.Image:
         """Read the image of that name as upright RGB."""
@@ -31,7 +31,7 @@ class Item:
     Attributes:
         name: unique within the source: the path in the folder, or `test/000123`.
         label: of its class.
-        origin: what reads it.
+        origin: reads it.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Item:
 
     @property
     def key(self) -> str:
-        """The name as any file can hold it: bytes of it that are no UTF-8 are spelled out."""
+        """The name as valid UTF-8; other bytes are escaped."""
         return writable(self.name)
 
     def load(self) -> Image.Image:
@@ -53,15 +53,15 @@ class Item:
 
 
 def writable(text: str) -> str:
-    """Return a text as UTF-8 can write it: bytes that it cannot are spelled out."""
+    """Return a text as valid UTF-8; other bytes are escaped."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def spread(names: Iterable[str], limit: int | None = None) -> list[str]:
+def hash_order(names: Iterable[str], limit: int | None = None) -> list[str]:
     """Return the first `limit` of the names in the order of their hashes.
 
-    Any such beginning is a random sample, of all classes in proportion, and a longer one contains
-    the shorter; it depends on the names alone, not on where they are kept.
+    Any such prefix is a random sample; it depends on the names only, not on where the data are
+    stored.
     """
     require(
         limit is None or (isinstance(limit, int) and limit >= 1),
@@ -70,15 +70,16 @@ def spread(names: Iterable[str], limit: int | None = None) -> list[str]:
     return sorted(names, key=lambda name: (_hash(name), name))[:limit]
 
 
-def numbered(part: str, count: int, limit: int | None) -> dict[str, int]:
-    """Return names for the images of a data set without any, and their places, spread."""
+def numbered_names(part: str, count: int, limit: int | None) -> dict[str, int]:
+    """Return made-up names of a data set's images with their indices, in hash order."""
     return {
-        name: place_of(name) for name in spread((f"{part}/{i:06d}" for i in range(count)), limit)
+        name: index_of(name)
+        for name in hash_order((f"{part}/{i:06d}" for i in range(count)), limit)
     }
 
 
-def place_of(name: str) -> int:
-    """Return the place in its data set of an image that has been `numbered`."""
+def index_of(name: str) -> int:
+    """Return the index in its data set of an image with a numbered name."""
     return int(name.rpartition("/")[2])
 
 

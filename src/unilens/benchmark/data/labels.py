@@ -27,17 +27,17 @@ LABEL_COLUMNS = (
     "synset",
     "name",
 )
-"""Most certain first: `index` may be that of the row, and names may be ambiguous."""
+"""In order of certainty: `index` may be that of the row, and names may be ambiguous."""
 IMAGENET_CLASSES = 1000
 
 
 def class_index_of(label: Label, classifier: PixelClassifier) -> int | None:
-    """Return the class of a model that a label means; None where there is none, or several.
+    """Return the class index of a label; None where no class, or several, match.
 
     Args:
         label: a class index as a number or digits, a name or several with commas between, or a
             synset of ImageNet-1K such as n01440764 where the model has its classes (or no labels).
-        classifier: whose labels are looked up.
+        classifier: whose labels are searched.
     """
     if label is None:
         return None
@@ -46,30 +46,30 @@ def class_index_of(label: Label, classifier: PixelClassifier) -> int | None:
         return index if index >= 0 and (not count or index < count) else None
     names = classes_by_name(classifier.labels)
     for name in (label, *label.split(",")):
-        found = names.get(fold(name), ())
-        if len(found) == 1:
-            return found[0]
+        indices = names.get(fold(name), ())
+        if len(indices) == 1:
+            return indices[0]
     if len(classifier.labels) in (0, IMAGENET_CLASSES):
         return _synsets().get(label.strip())
     return None
 
 
 def read_labels(text: str, name: str, files: Collection[str]) -> dict[str, Label]:
-    """Return the labels of files by a table with commas; rows of other files are left out.
+    """Return the labels of files from a CSV; rows of other files are left out.
 
     Args:
         text: the table; one column names files (`FILE_COLUMNS`, or the first), one labels
-            (`LABEL_COLUMNS`, the first of them that there is).
+            (the first of `LABEL_COLUMNS` that exists).
         name: of the table, for messages.
         files: paths in the folder.
 
     Raises:
-        UnilensError: there is no such column, no row is of a file, or two contradict each other.
+        UnilensError: a column is missing, no row matches a file, or two rows contradict.
     """
     rows = csv.reader(io.StringIO(text, newline=""))
     header = [column.strip().casefold() for column in next(rows, [])]
     require(bool(header), f"expected a table of labels with a header, got an empty one: {name}")
-    where = next((header.index(one) for one in FILE_COLUMNS if one in header), 0)
+    where = next((header.index(column) for column in FILE_COLUMNS if column in header), 0)
     which = next(
         (header.index(o) for o in LABEL_COLUMNS if o in header[:where] + header[where + 1 :]), None
     )
@@ -88,8 +88,8 @@ def read_labels(text: str, name: str, files: Collection[str]) -> dict[str, Label
 def as_label(value: Any, classes: Collection[Any], by_index: bool) -> Label:
     """Return the label of a data set's target: the class's name, or its index.
 
-    The index is taken where there are no names, where it is asked for, and for ImageNet-1K, whose
-    order all models share and some of whose names stand for two classes.
+    The index is used where there are no names, where `by_index` is set, and for ImageNet-1K, whose
+    order all models share and some of whose names are ambiguous.
     """
     if isinstance(value, str):
         return _label(value)

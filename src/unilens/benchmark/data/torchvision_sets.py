@@ -1,4 +1,4 @@
-"""Data sets that torchvision knows by name."""
+"""Data sets of torchvision."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image
 
 from ...errors import UnilensError, UnknownNameError
 from ...models import read_image
-from .items import Item, numbered, place_of, read_settings
+from .items import Item, index_of, numbered_names, read_settings
 from .labels import as_label
 
 DEFAULT_ROOT = "data"
 _SPLITS = ("val", "test", "train")
-"""Without a split, the first of these that the data set has."""
+"""The default split is the first of these that the data set has."""
 _WHOLE = "all"
 
 
@@ -36,16 +36,16 @@ class TorchvisionSet:
     settings: str
 
     def load(self, name: str) -> Image.Image:
-        """Read the image at that place as upright RGB."""
-        shown = f"torchvision:{self.name} {name}"
+        """Read the image of that name as upright RGB."""
+        source = f"torchvision:{self.name} {name}"
         data = _opened(self)
         try:
-            image = data[place_of(name)][0]
-        except Exception as error:  # loaders raise whatever they like on broken files
-            raise UnilensError(f"could not read {shown}: {error}; is the file whole?") from error
+            image = data[index_of(name)][0]
+        except Exception as error:  # loaders raise anything on broken files
+            raise UnilensError(f"could not read {source}: {error}; is the file whole?") from error
         if not isinstance(image, Image.Image):
-            raise UnilensError(f"expected an image, got {type(image).__name__}: {shown}")
-        return read_image(image, shown)
+            raise UnilensError(f"expected an image, got {type(image).__name__}: {source}")
+        return read_image(image, source)
 
 
 def list_torchvision(
@@ -60,16 +60,16 @@ def list_torchvision(
     data = _opened(origin)
     classes = getattr(data, "classes", None) or ()
     return [
-        Item(one, as_label(_target(data, place), classes, by_index), origin)
-        for one, place in numbered(part, len(data), limit).items()
+        Item(name, as_label(_target(data, index), classes, by_index), origin)
+        for name, index in numbered_names(part, len(data), limit).items()
     ]
 
 
 def _kind(name: str) -> Any:
     from torchvision import datasets
 
-    kinds = {one: getattr(datasets, one) for one in datasets.__all__}
-    known = [one for one, kind in kinds.items() if hasattr(kind, "__getitem__")]
+    kinds = {name: getattr(datasets, name) for name in datasets.__all__}
+    known = [name for name, kind in kinds.items() if hasattr(kind, "__getitem__")]
     if name not in known:
         raise UnknownNameError("data set of torchvision", name, known)
     return kinds[name]
@@ -111,17 +111,17 @@ class _NoSuchSplitError(UnilensError):
 @functools.lru_cache(maxsize=4)
 def _opened(origin: TorchvisionSet) -> Any:
     settings = json.loads(origin.settings)
-    shown = f"torchvision:{origin.name}"
+    source = f"torchvision:{origin.name}"
     try:
         return _kind(origin.name)(**settings)
     except TypeError as error:
-        raise UnilensError(f"the settings of {shown} do not fit it: {error}") from error
-    except Exception as error:  # data sets raise whatever they like
+        raise UnilensError(f"the settings of {source} do not fit it: {error}") from error
+    except Exception as error:  # data sets raise anything
         reason = " ".join(str(error).split())
         if "argument split" in reason:
-            raise _NoSuchSplitError(f"{shown}: {reason}") from None
+            raise _NoSuchSplitError(f"{source}: {reason}") from None
         raise UnilensError(
-            f"no data of {shown} in {settings.get('root')}: "
+            f"no data of {source} in {settings.get('root')}: "
             f"{reason.partition(' You can use ')[0].rstrip('.')}; {_remedy(origin.name, settings)}"
         ) from None
 
@@ -134,13 +134,13 @@ def _remedy(name: str, settings: Mapping[str, Any]) -> str:
     return f"{remedy}, or fetch it once where there is a network: {call}"
 
 
-def _target(data: Any, place: int) -> Any:
-    """Return the target at a place, without its image where the data set allows."""
+def _target(data: Any, index: int) -> Any:
+    """Return the target at an index, without reading its image where possible."""
     for name in ("targets", "labels", "_labels"):
         targets = getattr(data, name, None)
         if targets is not None and len(targets) == len(data):
-            return targets[place]
-    return data[place][1]
+            return targets[index]
+    return data[index][1]
 
 
 def _json(settings: dict[str, Any]) -> str:

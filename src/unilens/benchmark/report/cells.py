@@ -1,7 +1,8 @@
-"""What the rows of a run hold, grouped by DuckDB: values, cost, curves, and what went wrong."""
+"""The rows of a run, grouped by DuckDB: values, costs, curves and errors."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ SELECT cell, number, value
 FROM valued JOIN cells USING (corruption, severity, model, metric, method)
 JOIN numbered USING (image);
 """
-"""The rows, read once: numbers in the place of names, so that millions fit into memory."""
+"""The rows, read once: numbers replace names, so that millions fit into memory."""
 
 _COSTS = """
 SELECT model, method, count(*), median(seconds), median(forward), median(backward)
@@ -116,16 +117,16 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What one map costs: medians over the maps that were made.
+class MapCost:
+    """The cost of one map: medians over the maps of a model and method.
 
     Attributes:
         model: by name.
         method: by name in the plan.
-        maps: how many.
-        seconds: of one map.
-        forward: passes of one map.
-        backward: likewise.
+        maps: their number.
+        seconds: per map.
+        forward: passes per map.
+        backward: passes per map.
     """
 
     model: str
@@ -137,7 +138,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class MeanCurve:
     """A mean curve over the images, with the middle half of them.
 
     Attributes:
@@ -145,11 +146,11 @@ class Curve:
         metric: by name in the plan.
         method: by name in the plan.
         name: of the curve in the rows.
-        n: curves in the mean.
-        x: where it is known, from 0 to 1.
-        mean: there.
-        low: the first quartile of the images.
-        high: the third.
+        n: number of curves.
+        x: from 0 to 1.
+        mean: over the images.
+        low: the first quartile.
+        high: the third quartile.
     """
 
     model: str
@@ -167,8 +168,8 @@ class Cells:
     """The rows of one run, read once and grouped.
 
     Args:
-        connection: that has a view `rows`.
-        plan: of the run; its order of models, methods and metrics is kept.
+        connection: with a view `rows`.
+        plan: of the run, whose order of models, methods and metrics is kept.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
@@ -181,15 +182,15 @@ class Cells:
         return self._all("SELECT DISTINCT corruption, severity FROM cells ORDER BY ALL")
 
     def count(self) -> dict[str, int]:
-        """Return how many rows there are, by status."""
+        """Return the number of rows by status."""
         return dict(self._all("SELECT status, count(*) FROM rows GROUP BY ALL ORDER BY 2 DESC"))
 
     def images(self) -> int:
-        """Return how many images there are."""
+        """Return the number of images."""
         return int(self._all("SELECT count(*) FROM numbered")[0][0])
 
     def families(self) -> Iterator[Family]:
-        """Yield the values, for each condition, model and metric; columns as in the plan."""
+        """Yield the values by condition, model and metric; columns as in the plan."""
         for corruption, severity in self.conditions:
             for model in self._plan.models:
                 for metric in self._plan.metrics:
@@ -198,8 +199,8 @@ class Cells:
                         yield family
 
     def family(self, corruption: str, severity: int, model: str, metric: str) -> Family | None:
-        """Return the values of all methods; None where there are no rows."""
-        found = self._all(
+        """Return the values of all methods, or None without rows."""
+        rows = self._all(
             "SELECT method, cell, undefined, inapplicable, failed FROM cells "
             "WHERE corruption = ? AND severity = ? AND model = ? AND metric = ?",
             corruption,
@@ -207,12 +208,12 @@ class Cells:
             model,
             metric,
         )
-        by_method = {method: rest for method, *rest in found}
-        methods = tuple(one for one in self._plan.methods if one in by_method)
+        by_method = {method: rest for method, *rest in rows}
+        methods = tuple(method for method in self._plan.methods if method in by_method)
         if not methods:
             return None
         cells, undefined, inapplicable, failed = zip(
-            *(by_method[one] for one in methods), strict=True
+            *(by_method[method] for method in methods), strict=True
         )
         return Family(
             corruption=corruption,
@@ -226,17 +227,17 @@ class Cells:
             failed=failed,
         )
 
-    def costs(self) -> list[Cost]:
-        """Return what a map costs, by model and method."""
-        made = {
-            (model, method): Cost(model, method, *rest)
+    def costs(self) -> list[MapCost]:
+        """Return the costs of maps by model and method."""
+        costs = {
+            (model, method): MapCost(model, method, *rest)
             for model, method, *rest in self._all(_COSTS)
         }
-        places = [(model, method) for model in self._plan.models for method in self._plan.methods]
-        return [made[place] for place in places if place in made]
+        keys = itertools.product(self._plan.models, self._plan.methods)
+        return [costs[key] for key in keys if key in costs]
 
     def metric_seconds(self) -> dict[str, float]:
-        """Return how long a metric takes for one map, the median."""
+        """Return the median seconds per map of each metric."""
         return dict(
             self._all(
                 "SELECT metric, median(seconds) FROM rows WHERE seconds IS NOT NULL "
@@ -245,24 +246,24 @@ class Cells:
         )
 
     def accuracy(self) -> list[tuple[str, int, str, int, float]]:
-        """Return corruption, severity, model, labelled images and the share that is right."""
+        """Return corruption, severity, model, number of labelled images and accuracy."""
         models = self._plan.models
-        return sorted(self._all(_ACCURACY), key=lambda one: (*one[:2], models.index(one[2])))
+        return sorted(self._all(_ACCURACY), key=lambda row: (*row[:2], models.index(row[2])))
 
     def reasons(self) -> list[tuple[str, str, int, list[str], list[str], list[str]]]:
-        """Return status, reason, rows, models, methods and metrics of all without a value."""
+        """Return status, reason, count, models, methods and metrics of rows without a value."""
         return self._all(_REASONS)
 
     def warnings(self) -> list[tuple[str, str, str, int]]:
-        """Return model, method, warning and how many maps have it."""
+        """Return model, method, warning and number of maps."""
         return self._all(_WARNINGS)
 
     def parts(self, corruption: str, severity: int) -> list[tuple[str, str, str, str, int, float]]:
-        """Return model, metric, method, part, how many images, and their mean."""
+        """Return model, metric, method, part, number of images, and mean."""
         return self._all(_PARTS, corruption, severity)
 
-    def curves(self, corruption: str, severity: int) -> list[Curve]:
-        """Return the mean curves that have fractions to be drawn over, in the plan's order."""
+    def curves(self, corruption: str, severity: int) -> list[MeanCurve]:
+        """Return the mean curves that have fractions for x, in the plan's order."""
         return [
             curve
             for metric in self._plan.metrics
@@ -270,49 +271,51 @@ class Cells:
             for curve in self._curves(corruption, severity, model, metric)
         ]
 
-    def _curves(self, corruption: str, severity: int, model: str, metric: str) -> Iterator[Curve]:
+    def _curves(
+        self, corruption: str, severity: int, model: str, metric: str
+    ) -> Iterator[MeanCurve]:
         rows = self._all(_CURVES, corruption, severity, model, metric)
-        found = {(method, name): rest for method, name, *rest in rows}
-        for (method, name), (n, mean, low, high) in found.items():
-            over = found.get((method, _over(name)))
+        curves = {(method, name): rest for method, name, *rest in rows}
+        for (method, name), (n, mean, low, high) in curves.items():
+            over = curves.get((method, _over(name)))
             if over is not None and name != _over(name) and len(over[1]) == len(mean):
-                yield Curve(model, metric, method, name, n, over[1], mean, low, high)
+                yield MeanCurve(model, metric, method, name, n, over[1], mean, low, high)
 
     def gallery(
         self, corruption: str, severity: int, metric: str
     ) -> list[tuple[str, str, str, float]]:
-        """Return model, method, image and value of the maps with pictures, lowest value first."""
+        """Return model, method, image and value of maps with thumbnails, lowest value first."""
         return self._all(_GALLERY, corruption, severity, metric)
 
     def pictures(
-        self, corruption: str, severity: int, wanted: Sequence[tuple[str, str, str]]
+        self, corruption: str, severity: int, keys: Sequence[tuple[str, str, str]]
     ) -> dict[tuple[str, str, str], bytes]:
-        """Return the pictures of maps, by model, method and image."""
-        columns = [list(column) for column in zip(*wanted, strict=True)]
-        found = self._all(_PICTURES, corruption, severity, *columns)
-        return {(model, method, image): bytes(seen) for model, method, image, seen in found}
+        """Return the thumbnails of maps by model, method and image."""
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        rows = self._all(_PICTURES, corruption, severity, *columns)
+        return {(model, method, image): bytes(data) for model, method, image, data in rows}
 
     def settings(self, kind: str) -> list[tuple[str, str]]:
-        """Return the resolved settings as JSON, by name; `kind` is `method` or `metric`."""
+        """Return all settings as JSON by name; `kind` is `method` or `metric`."""
         return self._all(_SETTINGS[kind])
 
     def _values(self, cells: Sequence[int]) -> Array:
-        """Return the values of cells, as columns, over all images of the run."""
-        found = self._connection.execute(
+        """Return the values of cells as columns over all images of the run."""
+        rows = self._connection.execute(
             "SELECT cell, number, value FROM measured WHERE cell IN (SELECT unnest(?::INTEGER[]))",
             [list(cells)],
         ).fetchnumpy()
         order = numpy.argsort(cells)
-        columns = order[numpy.searchsorted(numpy.sort(cells), numpy.asarray(found["cell"]))]
+        columns = order[numpy.searchsorted(numpy.sort(cells), numpy.asarray(rows["cell"]))]
         values = numpy.full((self.images(), len(cells)), numpy.nan)
-        values[numpy.asarray(found["number"]), columns] = numpy.asarray(found["value"])
+        values[numpy.asarray(rows["number"]), columns] = numpy.asarray(rows["value"])
         return values
 
-    def _all(self, sql: str, *given: Any) -> list[Any]:
-        return self._connection.execute(sql, list(given)).fetchall()
+    def _all(self, sql: str, *parameters: Any) -> list[Any]:
+        return self._connection.execute(sql, list(parameters)).fetchall()
 
 
 def _over(name: str) -> str:
-    """Return what the x of a curve is called: `blur curve` is over `blur fractions`."""
+    """Return the name of a curve's x values: `blur curve` has `blur fractions`."""
     prefix = name.rpartition(" ")[0]
     return f"{prefix} fractions" if prefix else "fractions"

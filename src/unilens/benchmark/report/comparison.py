@@ -1,4 +1,4 @@
-"""`unilens report RUN_A RUN_B`: how two runs differ, image by image."""
+"""`unilens report RUN_A RUN_B`: the differences of two runs, image by image."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from .statistics import LEVEL, RESAMPLES, Array, Family, Pair, Summary, analyse,
 
 FILES = ("comparison.html", "comparison.csv")
 """What `write_comparison` writes."""
-_DECISIVE = {
-    "seed": "what is random is drawn otherwise",
+_CAVEATS = {
+    "seed": "random numbers differ",
     "dtype": "rounding differs",
     "target": "other classes are explained",
-    "settings": "methods have other settings",
-    "random_weights": "the models are not the same",
-    "data.source": "the images may be others",
-    "data.labels": "the labels may be others",
-    "data.split": "the images may be others",
-    "data.limit": "the images may not be the same ones",
-    "data.corruptions": "the images go through other corruptions",
-    "data.clean": "the images as they are are in one of them only",
+    "settings": "settings of the methods differ",
+    "random_weights": "the models differ",
+    "data.source": "the images may differ",
+    "data.labels": "the labels may differ",
+    "data.split": "the images may differ",
+    "data.limit": "the images may differ",
+    "data.corruptions": "the corruptions differ",
+    "data.clean": "only one has the uncorrupted images",
 }
-"""The settings of a plan that make two runs hard to compare, and why."""
+"""The settings of a plan that make two runs hard to compare, and the reason."""
 _RESOLVED = ("method", "metric")
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 _PAIRED = """
 CREATE TABLE cells AS
 SELECT *, (row_number() OVER (ORDER BY corruption, severity, model, metric, method))::INTEGER cell
@@ -59,24 +59,9 @@ SELECT corruption, severity, model, metric, method, any_value(cell), any_value(n
 FROM b JOIN cells USING (corruption, severity, model, metric, method) GROUP BY ALL
 """
 COLUMNS = (
-    "corruption",
-    "severity",
-    "model",
-    "metric",
-    "higher_is_better",
-    "method",
-    "n_a",
-    "n_b",
-    "n",
-    "mean_a",
-    "mean_b",
-    "mean_difference",
-    "interval_low",
-    "interval_high",
-    "rank_biserial",
-    "p",
-    "p_holm",
-    "told_apart",
+    *("corruption", "severity", "model", "metric", "higher_is_better", "method", "n_a", "n_b"),
+    *("n", "mean_a", "mean_b", "mean_difference", "interval_low", "interval_high"),
+    *("rank_biserial", "p", "p_holm", "significant"),
 )
 
 
@@ -89,9 +74,9 @@ class Difference:
         higher_is_better: of the metric.
         n_a: images with a value in the first run.
         n_b: in the second.
-        a: the first run's values, over the shared images.
-        b: the second's.
-        pair: the second against the first, paired.
+        a: statistics of the first run, over the shared images.
+        b: of the second.
+        pair: the second run against the first.
     """
 
     cell: tuple[str, int, str, str, str]
@@ -104,12 +89,12 @@ class Difference:
 
 
 def write_comparison(first: Store, second: Store, folder: Path) -> list[Path]:
-    """Write how two runs differ; a comparison that is there is replaced.
+    """Write the differences of two runs; an existing comparison is replaced.
 
     Args:
         first: run A.
         second: run B; differences are B - A.
-        folder: to write to; it is made where it does not exist.
+        folder: to write to; created where it does not exist.
 
     Returns:
         The files: `FILES`.
@@ -122,7 +107,7 @@ def write_comparison(first: Store, second: Store, folder: Path) -> list[Path]:
         for name, store in (("a", first), ("b", second)):
             require(bool(counts[name]), f"expected rows in {store.folder}, got none yet")
         differences = list(_differences(connection, second.plan))
-        said = {
+        context = {
             "names": _names(first, second),
             "folders": (str(first.folder), str(second.folder)),
             "rows": _rows(connection),
@@ -134,44 +119,46 @@ def write_comparison(first: Store, second: Store, folder: Path) -> list[Path]:
             "resamples": RESAMPLES,
         }
     texts = {
-        "comparison.html": render("comparison.html", said),
-        "comparison.csv": tables.as_csv(COLUMNS, [_line(one) for one in differences]),
+        "comparison.html": render("comparison.html", context),
+        "comparison.csv": tables.as_csv(
+            COLUMNS, [_csv_row(difference) for difference in differences]
+        ),
     }
     return write_all(folder, texts)
 
 
 def doubts(first: Plan, second: Plan) -> list[str]:
-    """Return why the numbers of two plans may not be comparable; none where they are."""
-    before, now = (_flat(one.model_dump(mode="json")) for one in (first, second))
+    """Return the reasons why two plans are not comparable; empty if they are."""
+    before, now = (_flat(plan.model_dump(mode="json")) for plan in (first, second))
     return [
-        f"{key} is {_shown(before.get(key))} in A and {_shown(now.get(key))} in B: {why}"
-        for key, why in _DECISIVE.items()
+        f"{key} is {_as_text(before.get(key))} in A and {_as_text(now.get(key))} in B: {why}"
+        for key, why in _CAVEATS.items()
         if before.get(key) != now.get(key)
     ]
 
 
 def _differences(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Iterator[Difference]:
-    """Yield what both runs have, in the order of the second's plan, adjusted family by family."""
+    """Yield the shared cells in the order of the second plan, p adjusted by family."""
     connection.execute(_PAIRED)
     names = [*plan.models, *plan.metrics, *plan.methods]
-    rank = {name: place for place, name in enumerate(names)}
+    rank = {name: index for index, name in enumerate(names)}
     cells = {
         tuple(key): rest
         for *key, cell, n_a, n_b in _all(connection, _SHARED)
         for rest in [(cell, n_a, n_b)]
     }
     families: dict[tuple[Any, ...], list[Difference]] = {}
-    for key in sorted(cells, key=lambda one: (*one[:2], *(rank[name] for name in one[2:]))):
+    for key in sorted(cells, key=lambda cell: (*cell[:2], *(rank[name] for name in cell[2:]))):
         cell, n_a, n_b = cells[key]
-        found = connection.execute(
+        values = connection.execute(
             "SELECT a, b FROM paired WHERE cell = ? ORDER BY image", [cell]
         ).fetchnumpy()
-        one = _difference(key, plan, numpy.asarray(found["a"]), numpy.asarray(found["b"]))
-        families.setdefault(key[:4], []).append(replace(one, n_a=n_a, n_b=n_b))
+        difference = _difference(key, plan, numpy.asarray(values["a"]), numpy.asarray(values["b"]))
+        families.setdefault(key[:4], []).append(replace(difference, n_a=n_a, n_b=n_b))
     for family in families.values():
-        adjusted = holm([one.pair.p for one in family])
-        for one, p in zip(family, adjusted, strict=True):
-            yield replace(one, pair=replace(one.pair, adjusted=p))
+        adjusted = holm([difference.pair.p for difference in family])
+        for difference, p in zip(family, adjusted, strict=True):
+            yield replace(difference, pair=replace(difference.pair, adjusted=p))
 
 
 def _difference(key: Any, plan: Plan, a: Array, b: Array) -> Difference:
@@ -188,9 +175,9 @@ def _difference(key: Any, plan: Plan, a: Array, b: Array) -> Difference:
 
 
 def _rows(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Return how many rows there are in each run and in both, and how many are the same.
+    """Return the numbers of rows in each run and in both, and of identical ones.
 
-    Compared as text: all digits of a number, and the sign of a 0.
+    They are compared as text, which has all digits of a number and the sign of a 0.
     """
     same = " AND ".join(
         f"a.{name}::VARCHAR IS NOT DISTINCT FROM b.{name}::VARCHAR"
@@ -203,21 +190,21 @@ def _rows(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 
 def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Return how many rows each run has."""
+    """Return the number of rows of each run."""
     return dict(
         _all(connection, "SELECT 'a', count(*) FROM a UNION ALL SELECT 'b', count(*) FROM b")
     )
 
 
 def _only(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, list[str], int]]:
-    """Return, for each kind of name, which run alone has it: the first few, and how many."""
+    """Return the names that only one run has, by kind: the first few, and their number."""
     found = []
     for kind in ("image", "corruption", "model", "method", "metric"):
         for run, other in (("a", "b"), ("b", "a")):
             sql = f"SELECT DISTINCT {kind} FROM {run} ANTI JOIN {other} USING ({kind}) ORDER BY 1"  # noqa: S608 - the names above
             names = [name for (name,) in _all(connection, sql)]
             if names:
-                found.append((kind, run.upper(), names[:_MOST_NAMED], len(names)))
+                found.append((kind, run.upper(), names[:_MAX_NAMED], len(names)))
     return found
 
 
@@ -235,22 +222,22 @@ def _other_contents(connection: duckdb.DuckDBPyConnection) -> list[str]:
 def _settings(
     first: Store, second: Store, connection: duckdb.DuckDBPyConnection
 ) -> list[tuple[str, str, str]]:
-    """Return what differs in the plans, the versions and hardware, and the resolved settings."""
-    before = _said(first, connection, "a")
-    now = _said(second, connection, "b")
+    """Return the differences of plans, versions, hardware and resolved settings."""
+    before = _provenance(first, connection, "a")
+    now = _provenance(second, connection, "b")
     return [
-        (key, _shown(before.get(key)), _shown(now.get(key)))
+        (key, _as_text(before.get(key)), _as_text(now.get(key)))
         for key in dict.fromkeys([*before, *now])
         if before.get(key) != now.get(key)
         and not (key.startswith(_RESOLVED) and (key not in before or key not in now))
     ]
 
 
-def _said(store: Store, connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, Any]:
-    """Return all that is known of how a run was made, flat."""
+def _provenance(store: Store, connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, Any]:
+    """Return the plan, environment and resolved settings of a run as one flat mapping."""
     session = store.manifest["sessions"][-1]
-    made = {key: value for key, value in session.items() if key not in ("began", "command")}
-    said = _flat(store.plan.model_dump(mode="json")) | _flat(made)
+    environment = {key: value for key, value in session.items() if key not in ("began", "command")}
+    provenance = _flat(store.plan.model_dump(mode="json")) | _flat(environment)
     for kind in _RESOLVED:
         sql = (
             f"SELECT DISTINCT {kind}, {kind}_settings FROM {view} "  # noqa: S608 - our own names
@@ -258,13 +245,13 @@ def _said(store: Store, connection: duckdb.DuckDBPyConnection, view: str) -> dic
         )
         for name, text in _all(connection, sql):
             key = f"{kind} {name}"
-            said[key] = f"{said[key]} or {text}" if key in said else text
-    return said
+            provenance[key] = f"{provenance[key]} or {text}" if key in provenance else text
+    return provenance
 
 
-def _flat(said: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for key, value in said.items():
+    for key, value in values.items():
         if isinstance(value, Mapping) and key != "settings":
             flat |= _flat(value, f"{prefix}{key}.")
         else:
@@ -272,7 +259,7 @@ def _flat(said: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -285,27 +272,27 @@ def _names(first: Store, second: Store) -> tuple[str, str]:
 def _grouped(differences: list[Difference]) -> list[dict[str, Any]]:
     """Return the differences by metric and condition."""
     groups: dict[tuple[str, str, int], list[Difference]] = {}
-    for one in differences:
-        corruption, severity, _, metric, _ = one.cell
-        groups.setdefault((metric, corruption, severity), []).append(one)
+    for difference in differences:
+        corruption, severity, _, metric, _ = difference.cell
+        groups.setdefault((metric, corruption, severity), []).append(difference)
     return [
         {
             "metric": metric,
             "condition": condition(corruption, severity),
-            "arrow": tables.ARROWS[found[0].higher_is_better],
-            "rows": found,
+            "arrow": tables.ARROWS[rows[0].higher_is_better],
+            "rows": rows,
         }
-        for (metric, corruption, severity), found in groups.items()
+        for (metric, corruption, severity), rows in groups.items()
     ]
 
 
-def _line(one: Difference) -> tuple[object, ...]:
-    pair = one.pair
+def _csv_row(difference: Difference) -> tuple[object, ...]:
+    pair = difference.pair
     return (
-        *(*one.cell[:4], one.higher_is_better, one.cell[4]),
-        *(one.n_a, one.n_b, pair.n, one.a.mean, one.b.mean),
+        *(*difference.cell[:4], difference.higher_is_better, difference.cell[4]),
+        *(difference.n_a, difference.n_b, pair.n, difference.a.mean, difference.b.mean),
         *(pair.difference, pair.low, pair.high, pair.effect, pair.p, pair.adjusted),
-        pair.told_apart,
+        pair.significant,
     )
 
 

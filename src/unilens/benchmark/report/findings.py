@@ -1,4 +1,4 @@
-"""What the statistics say in words: who leads, who is not told apart, and what not to conclude."""
+"""The statistics in words: which methods lead, and what the data do not support."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..plan import Plan
 from .statistics import ALPHA, Family, Pair, Summary
 
 _FEW = 30
-"""Images below which a reader is told that they are few."""
+"""Number of images below which the report warns that they are few."""
 _SINGLE_IMPUTER = ("insertion_auc", "deletion_auc", "mu_fidelity", "mu_fidelity_abs")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One family with its statistics, seen from the method with the best mean.
+    """One family with its statistics, relative to the method with the best mean.
 
     Attributes:
         family: the values.
         card: of the metric.
         summaries: one per method.
-        pairs: of every two methods.
-        leader: the method with the best mean; None where no method has values, or neither end of
-            the metric is good.
+        pairs: all pairs of methods.
+        leader: the method with the best mean; None where no method has values, or the metric has
+            no direction.
     """
 
     family: Family
@@ -36,12 +36,12 @@ class Result:
 
     @property
     def ranked(self) -> list[Summary]:
-        """The methods that have a mean, the best first; as they come where no end is good."""
-        found = [one for one in self.summaries if one.mean is not None]
+        """The methods with a mean, the best first; in the plan's order without a direction."""
+        ranked = [summary for summary in self.summaries if summary.mean is not None]
         if self.card.higher_is_better is None:
-            return found
+            return ranked
         sign = -1 if self.card.higher_is_better else 1
-        return sorted(found, key=lambda one: sign * (one.mean or 0.0))
+        return sorted(ranked, key=lambda summary: sign * (summary.mean or 0.0))
 
     def against(self, method: str) -> Pair | None:
         """Return the leader's pair with a method, the leader first."""
@@ -49,45 +49,47 @@ class Result:
             return None
         for pair in self.pairs:
             if {pair.first, pair.second} == {self.leader, method}:
-                return pair.seen_from(self.leader)
+                return pair.starting_with(self.leader)
         return None
 
     def standing(self, method: str) -> str:
-        """Return how a method stands to the leader.
+        """Return a method's standing relative to the leader.
 
-        `leader`; `level`, not told apart from it; `behind`, told apart; `contrary`, told apart but
-        better on most of the images that count; `unpaired`, without a value on a common image;
-        empty where the method has no values, or there is no leader.
+        `leader`; `level`, not significantly different from it; `behind`, significantly worse;
+        `contrary`, significantly different, with a worse mean but better on most images;
+        `unpaired`, without a common image; empty without values or a leader.
         """
-        known = {one.method for one in self.ranked}
-        if self.leader is None or method not in known:
+        ranked = {summary.method for summary in self.ranked}
+        if self.leader is None or method not in ranked:
             return ""
         pair = self.against(method)
         if pair is None:
             return "leader"
         if pair.n == 0:
             return "unpaired"
-        if not pair.told_apart or pair.effect is None:
+        if not pair.significant or pair.effect is None:
             return "level"
         sign = 1 if self.card.higher_is_better else -1
         return "behind" if sign * pair.effect > 0 else "contrary"
 
-    def those(self, standing: str) -> list[str]:
+    def methods_with(self, standing: str) -> list[str]:
         """Return the methods of a standing, the best mean first."""
-        return [one.method for one in self.ranked if self.standing(one.method) == standing]
+        return [
+            summary.method for summary in self.ranked if self.standing(summary.method) == standing
+        ]
 
     @property
     def clear(self) -> bool:
-        """Whether every other method with values is told apart from the leader, and behind it."""
+        """Whether the leader is significantly better than every other method with values."""
         others = self.ranked[1:]
-        behind = [self.standing(one.method) == "behind" for one in others]
+        behind = [self.standing(summary.method) == "behind" for summary in others]
         return self.leader is not None and bool(behind) and all(behind)
 
     @property
     def powerless(self) -> bool:
-        """Whether no difference at all could have been told apart: there are too few images."""
-        least = [pair.least for pair in self.pairs if pair.n]
-        return bool(least) and min(least) >= ALPHA
+        """Whether there are too few images for any significant difference."""
+        smallest = [pair.min_p for pair in self.pairs if pair.n]
+        return bool(smallest) and min(smallest) >= ALPHA
 
 
 def result_of(
@@ -96,81 +98,83 @@ def result_of(
     """Return a family with its statistics and its leader."""
     result = Result(family, card, *analysed)
     ranked = result.ranked
-    led = bool(ranked) and card.higher_is_better is not None
-    return replace(result, leader=ranked[0].method if led else None)
+    has_leader = bool(ranked) and card.higher_is_better is not None
+    return replace(result, leader=ranked[0].method if has_leader else None)
 
 
 def overall(results: Iterable[Result]) -> list[str]:
-    """Return what holds across metrics and models, in sentences."""
-    led = [one for one in results if one.leader is not None]
+    """Return sentences about all metrics and models together."""
+    led = [result for result in results if result.leader is not None]
     if not led:
-        return ["No metric has a leader: there are no values, or neither end of them is good."]
+        return ["No metric has a leader: there are no values, or the metrics have no direction."]
     tables = f"{len(led)} tables of metric and model"
-    clear = Counter(str(one.leader) for one in led if one.clear)
-    first = Counter(str(one.leader) for one in led)
+    clear = Counter(str(result.leader) for result in led if result.clear)
+    first = Counter(str(result.leader) for result in led)
     if len(led) == 1:
-        said = ["One metric on one model: what leads here may not lead elsewhere."]
+        sentences = ["One metric on one model: another method may lead elsewhere."]
     elif len(first) == 1:
-        said = [f"{next(iter(first))} has the best mean in all {tables}."]
+        sentences = [f"{next(iter(first))} has the best mean in all {tables}."]
     else:
         counted = ", ".join(f"{method} in {count}" for method, count in first.most_common())
-        said = [
+        sentences = [
             f"The metrics and models do not agree: of {tables}, the best mean is that of {counted}."
         ]
     if not clear:
-        said.append("In none of them is the best told apart from all others by the paired test.")
+        sentences.append("In none of them does the best differ significantly from all others.")
     else:
         counted = ", ".join(f"{method} in {count}" for method, count in clear.most_common())
-        said.append(f"Told apart from every other method, with the best mean: {counted}.")
-    return said
+        sentences.append(f"Significantly better than every other method: {counted}.")
+    return sentences
 
 
 def uni_against_others(results: Iterable[Result], unis: Iterable[str]) -> list[str]:
-    """Return, for each UNI of the plan, how often it leads, is level, and is behind."""
-    led = [one for one in results if one.leader is not None]
-    said = []
+    """Return how often each UNI of the plan leads, is level, and is behind."""
+    led = [result for result in results if result.leader is not None]
+    sentences = []
     for method in unis:
-        count = Counter(one.standing(method) for one in led)
+        count = Counter(result.standing(method) for result in led)
         total = sum(count.values()) - count[""]
         if total:
-            said.append(
-                f"{method}: of {total} tables it has the best mean in {count['leader']}, is not "
-                f"told apart from the best in {count['level'] + count['unpaired']}, and is told "
-                f"apart from it, with a worse mean, in {count['behind'] + count['contrary']}."
+            level = count["level"] + count["unpaired"]
+            behind = count["behind"] + count["contrary"]
+            sentences.append(
+                f"{method}: of {total} tables it has the best mean in {count['leader']}, does not "
+                f"differ significantly from the best in {level}, and differs significantly from "
+                f"it, with a worse mean, in {behind}."
             )
-    return said
+    return sentences
 
 
 def remarks(plan: Plan, results: Sequence[Result], images: int, failed: int) -> list[str]:
-    """Return what is missing, few or one-sided, so that nobody concludes more than there is."""
+    """Return warnings: missing controls, few images, failed rows."""
     specs = plan.metric_specs
     names = {spec.name for spec in specs.values()}
-    said = []
+    sentences = []
     if plan.random_weights:
-        said.append("The models have random weights: nothing here is about a trained network.")
+        sentences.append("The models have random weights: nothing here is about a trained network.")
     if images < _FEW:
-        said.append(
-            f"{images} images are few: intervals from so few come out too narrow, and small "
-            "differences cannot be told apart."
+        sentences.append(
+            f"{images} images are few: their intervals are too narrow, and small "
+            "differences are not significant."
         )
-    powerless = sum(one.powerless for one in results)
+    powerless = sum(result.powerless for result in results)
     if powerless:
-        said.append(
-            f"In {powerless} of {len(results)} tables no difference, however large, could have "
-            "been told apart: with so many methods the test needs more images."
+        sentences.append(
+            f"In {powerless} of {len(results)} tables no difference, however large, could be "
+            "significant: with so many methods the test needs more images."
         )
     if any(name.startswith(("attack_", "fgsm_")) for name in names) and not any(
         name.startswith("noise_") for name in names
     ):
-        said.append(
-            "Control missing: how maps stand an attack means little without random noise of the "
+        sentences.append(
+            "Control missing: similarity under attack means little without random noise of the "
             "same radius (noise_spearman, noise_top_k)."
         )
     families = {plan.card(metric).family for metric in plan.metrics}
     if "sanity" not in families:
-        said.append(
-            "Control missing: no metric here asks whether maps depend on the model's weights at "
-            "all (randomisation_cascading, random_logit)."
+        sentences.append(
+            "Control missing: no metric tests whether maps depend on the model's weights at all "
+            "(randomisation_cascading, random_logit)."
         )
     single = [
         text
@@ -178,20 +182,20 @@ def remarks(plan: Plan, results: Sequence[Result], images: int, failed: int) -> 
         if spec.name in _SINGLE_IMPUTER and not isinstance(spec.settings.get("imputer"), list)
     ]
     if single:
-        said.append(
-            f"One imputer each: {', '.join(single)}. What stands for a missing pixel can turn the "
-            "order of methods round; imputer=[black,blur,...] takes several."
+        sentences.append(
+            f"One imputer each: {', '.join(single)}. The order of methods can depend on the values "
+            "of removed pixels; imputer=[black,blur,...] takes several."
         )
-    uneven = {one.family.metric for one in results if _uneven(one)}
+    uneven = {result.family.metric for result in results if _uneven(result)}
     if uneven:
-        said.append(
+        sentences.append(
             f"Means over different images: not every method has a value everywhere under "
             f"{', '.join(sorted(uneven))}; the paired tests use common images only."
         )
     if failed:
-        said.append(f"{failed} rows failed and count in no mean: see what went wrong, below.")
-    return said
+        sentences.append(f"{failed} rows failed and count in no mean; the reasons are below.")
+    return sentences
 
 
 def _uneven(result: Result) -> bool:
-    return len({one.n for one in result.summaries if one.n}) > 1
+    return len({summary.n for summary in result.summaries if summary.n}) > 1

@@ -8,32 +8,33 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from ...errors import require
 from ...metrics import metrics
 from ..plan import Plan
-from ..store import MOST_DIGESTED, Store
+from ..store import DIGEST_LIMIT, Store
 from . import findings, paper, tables
-from .cells import Cells, Cost, Curve
+from .cells import Cells, MapCost, MeanCurve
 from .charts import cost_against_quality, intervals, panels, steps
 from .findings import Result, result_of
 from .gallery import gallery
 from .pages import condition, render, write_all
 from .queries import opened
 from .statistics import LEVEL, RESAMPLES, analyse
-from .toml import plan_as_toml
 
 FILES = ("report.html", "summary.csv", "tests.csv", "summary.tex")
 """What `write_report` writes."""
-_MOST_LISTED = 100
-"""Reasons and warnings that are listed; of more, it is said how many there are."""
+_MAX_LISTED = 100
+"""Reasons and warnings that are listed; the number of further ones is given."""
 
 
 def write_report(store: Store, folder: Path) -> list[Path]:
-    """Write the report of a run; one that is there is replaced.
+    """Write the report of a run; an existing one is replaced.
 
     Args:
         store: the run.
-        folder: to write to; it is made where it does not exist.
+        folder: to write to; created where it does not exist.
 
     Returns:
         The files: `FILES`.
@@ -48,15 +49,20 @@ def write_report(store: Store, folder: Path) -> list[Path]:
             f"expected rows in {store.folder}, got none yet; unilens benchmark makes them",
         )
         results = results_of(cells, store.plan)
-        said = _context(store, cells, results)
+        context = _context(store, cells, results)
         costs = cells.costs()
     texts = {
-        "report.html": render("report.html", said),
+        "report.html": render("report.html", context),
         "summary.csv": tables.summary_csv(store.plan, results, costs),
         "tests.csv": tables.tests_csv(results),
         "summary.tex": tables.summary_tex(store.plan, results),
     }
     return write_all(folder, texts)
+
+
+def plan_as_toml(plan: Plan) -> str:
+    """Return a plan as TOML, which `unilens benchmark` takes."""
+    return tomli_w.dumps(plan.model_dump(mode="json", exclude_none=True))
 
 
 def results_of(cells: Cells, plan: Plan) -> list[Result]:
@@ -70,13 +76,15 @@ def results_of(cells: Cells, plan: Plan) -> list[Result]:
 def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str, Any]:
     plan, counts, images = store.plan, cells.count(), cells.images()
     main = cells.conditions[0]
-    shown = [one for one in results if (one.family.corruption, one.family.severity) == main]
+    main_results = [r for r in results if (r.family.corruption, r.family.severity) == main]
     ours = [text for text, spec in plan.method_specs.items() if spec.name.startswith("uni")]
     costs, parts = cells.costs(), cells.parts(*main)
     of_paper = any(
-        tables.papers_figure(plan, one, method.method) for one in shown for method in one.summaries
+        tables.paper_figure(plan, result, summary.method)
+        for result in main_results
+        for summary in result.summaries
     )
-    planned = max(images, store.manifest.get("images", 0)) * len(plan.data.changes)
+    planned = max(images, store.manifest.get("images", 0)) * len(plan.data.conditions)
     expected = planned * len(plan.models) * len(plan.methods) * len(plan.metrics)
     rows = sum(counts.values())
     reasons = cells.reasons()
@@ -90,10 +98,10 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "conditions": cells.conditions,
         "main": condition(*main),
         "ours": ours,
-        "overall": findings.overall(shown),
-        "about_uni": findings.uni_against_others(shown, ours),
-        "remarks": findings.remarks(plan, shown, images, counts.get("failed", 0)),
-        "metrics": [_of_metric(plan, parts, results, one, costs, ours) for one in plan.metrics],
+        "overall": findings.overall(main_results),
+        "about_uni": findings.uni_against_others(main_results, ours),
+        "remarks": findings.remarks(plan, main_results, images, counts.get("failed", 0)),
+        "metrics": [_metric_section(plan, parts, results, m, costs, ours) for m in plan.metrics],
         "costs": _costs_table(plan, costs),
         "metric_seconds": cells.metric_seconds(),
         "curves": _curves(plan, cells.curves(*main), ours),
@@ -104,45 +112,47 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         ],
         "gallery": gallery(plan, cells, *main),
         "rank_by": plan.rank_by or plan.metrics[0],
-        "reasons": reasons[:_MOST_LISTED],
-        "reasons_left": max(0, len(reasons) - _MOST_LISTED),
-        "warnings": cells.warnings()[:_MOST_LISTED],
+        "reasons": reasons[:_MAX_LISTED],
+        "reasons_left": max(0, len(reasons) - _MAX_LISTED),
+        "warnings": cells.warnings()[:_MAX_LISTED],
         "paper_notes": paper.notes() if of_paper else [],
         "paper_source": paper.SOURCE,
         "sessions": [_pretty(session) for session in store.manifest["sessions"]],
         "toml": plan_as_toml(plan),
         "method_settings": cells.settings("method"),
         "metric_settings": cells.settings("metric"),
-        "digest": store.digest() if rows <= MOST_DIGESTED else None,
+        "digest": store.digest() if rows <= DIGEST_LIMIT else None,
         "level": round(LEVEL * 100),
         "resamples": RESAMPLES,
     }
 
 
-def _of_metric(
+def _metric_section(
     plan: Plan,
     parts: Sequence[Any],
     results: Sequence[Result],
     metric: str,
-    costs: Sequence[Cost],
+    costs: Sequence[MapCost],
     ours: Sequence[str],
 ) -> dict[str, Any]:
-    """Return all that is shown of one metric: a table per condition, charts for the first."""
-    found = [one for one in results if one.family.metric == metric]
+    """Return the section of a metric: a table per condition, charts for the first."""
+    own = [result for result in results if result.family.metric == metric]
     blocks: list[dict[str, Any]] = []
-    for key, group in groupby(found, lambda one: (one.family.corruption, one.family.severity)):
+    for key, group in groupby(
+        own, lambda result: (result.family.corruption, result.family.severity)
+    ):
         block = list(group)
         blocks.append({"name": condition(*key), "results": block, "rows": _table(plan, block)})
     first: list[Result] = blocks[0]["results"] if blocks else []
     drawn = []
-    for one in first:
-        spent = {cost.method: cost for cost in costs if cost.model == one.family.model}
+    for result in first:
+        model_costs = {cost.method: cost for cost in costs if cost.model == result.family.model}
         drawn.append(
             {
-                "result": one,
-                "intervals": intervals(one, ours),
-                "cost": cost_against_quality(one, spent, ours),
-                "matrix": _matrix(one),
+                "result": result,
+                "intervals": intervals(result, ours),
+                "cost": cost_against_quality(result, model_costs, ours),
+                "matrix": _matrix(result),
             }
         )
     card = plan.card(metric)
@@ -163,13 +173,13 @@ def _table(plan: Plan, results: Sequence[Result]) -> list[dict[str, Any]]:
     for method in plan.methods:
         row = []
         for result in results:
-            one = next((one for one in result.summaries if one.method == method), None)
+            summary = next((s for s in result.summaries if s.method == method), None)
             row.append(
-                one
+                summary
                 and {
-                    "summary": one,
+                    "summary": summary,
                     "standing": result.standing(method),
-                    "paper": tables.papers_figure(plan, result, method),
+                    "paper": tables.paper_figure(plan, result, method),
                 }
             )
         if any(row):
@@ -178,11 +188,11 @@ def _table(plan: Plan, results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def _matrix(result: Result) -> list[list[tuple[str, str]]]:
-    """Return, for every two methods, a sign seen from the row's method, and the numbers."""
-    names = [one.method for one in result.summaries]
-    pairs = {(one.first, one.second): one for one in result.pairs}
+    """Return a sign, relative to the row's method, and numbers for all pairs of methods."""
+    names = [summary.method for summary in result.summaries]
+    pairs = {(pair.first, pair.second): pair for pair in result.pairs}
     signs = {1: "▲", -1: "▼"} if result.card.higher_is_better is not False else {1: "▼", -1: "▲"}
-    made = []
+    matrix = []
     for row in names:
         line = []
         for column in names:
@@ -190,17 +200,17 @@ def _matrix(result: Result) -> list[list[tuple[str, str]]]:
             if pair is None or not pair.n:
                 line.append(("" if row == column else "?", ""))
                 continue
-            pair = pair.seen_from(row)
-            sign = signs[1 if (pair.effect or 0) > 0 else -1] if pair.told_apart else "·"
+            pair = pair.starting_with(row)
+            sign = signs[1 if (pair.effect or 0) > 0 else -1] if pair.significant else "·"
             p = "" if pair.adjusted is None else f", p {pair.adjusted:.2g}"
             numbers = f"{tables.number(pair.difference)}{p}, n {pair.n}"
             line.append(("=" if pair.same else sign, numbers))
-        made.append(line)
-    return made
+        matrix.append(line)
+    return matrix
 
 
 def _parts(plan: Plan, parts: Sequence[Any], metric: str) -> list[dict[str, Any]]:
-    """Return the means of a metric's parts: methods by parts, per model."""
+    """Return the means of a metric's parts, methods by parts, per model."""
     found = {
         (model, method, part): mean
         for model, name, method, part, _, mean in parts
@@ -224,20 +234,19 @@ def _natural(part: str) -> tuple[int, str]:
     return (int(head) if head.isdigit() else 0, part)
 
 
-def _costs_table(plan: Plan, costs: Sequence[Cost]) -> list[tuple[str, list[Cost | None]]]:
-    by_place = {(one.method, one.model): one for one in costs}
+def _costs_table(plan: Plan, costs: Sequence[MapCost]) -> list[tuple[str, list[MapCost | None]]]:
+    by_key = {(cost.method, cost.model): cost for cost in costs}
     rows = [
-        (method, [by_place.get((method, model)) for model in plan.models])
-        for method in plan.methods
+        (method, [by_key.get((method, model)) for model in plan.models]) for method in plan.methods
     ]
     return [row for row in rows if any(row[1])]
 
 
-def _curves(plan: Plan, found: Sequence[Curve], ours: Sequence[str]) -> list[dict[str, Any]]:
-    """Return small charts, for each metric, curve and model."""
-    groups: dict[tuple[str, str, str], list[Curve]] = {}
-    for one in sorted(found, key=lambda one: plan.methods.index(one.method)):
-        groups.setdefault((one.metric, one.name, one.model), []).append(one)
+def _curves(plan: Plan, curves: Sequence[MeanCurve], ours: Sequence[str]) -> list[dict[str, Any]]:
+    """Return small charts by metric, curve and model."""
+    groups: dict[tuple[str, str, str], list[MeanCurve]] = {}
+    for curve in sorted(curves, key=lambda curve: plan.methods.index(curve.method)):
+        groups.setdefault((curve.metric, curve.name, curve.model), []).append(curve)
     order = sorted(
         groups, key=lambda key: (plan.metrics.index(key[0]), key[1], plan.models.index(key[2]))
     )
@@ -248,7 +257,7 @@ def _curves(plan: Plan, found: Sequence[Curve], ours: Sequence[str]) -> list[dic
 
 
 def _steps(parts: Sequence[Any], ours: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a chart per metric and model whose parts are numbers of steps."""
+    """Return a chart per metric and model whose parts are step counts."""
     found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for model, metric, method, part, _, mean in parts:
         count, _, word = part.partition("_")
@@ -261,5 +270,5 @@ def _steps(parts: Sequence[Any], ours: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _pretty(said: Mapping[str, Any]) -> tuple[str, str]:
-    return str(said.get("began", "")), json.dumps(said, indent=2, ensure_ascii=False)
+def _pretty(session: Mapping[str, Any]) -> tuple[str, str]:
+    return str(session.get("began", "")), json.dumps(session, indent=2, ensure_ascii=False)

@@ -13,8 +13,8 @@ from ...output.records import write_text
 from .tables import number
 
 
-def render(template: str, said: Mapping[str, Any]) -> str:
-    """Return a page; everything that is said is text, and is escaped."""
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Return a page; all values of the context are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("unilens.benchmark.report", "templates"),
         autoescape=True,
@@ -23,11 +23,11 @@ def render(template: str, said: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    return environment.get_template(template).render(said)
+    return environment.get_template(template).render(context)
 
 
 def write_all(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write files, each whole, to a folder that is made where it does not exist."""
+    """Write files, each whole or not at all, to a folder that is created if needed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -42,5 +42,5 @@ def write_all(folder: Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def condition(corruption: str, severity: int) -> str:
-    """Return what images went through, in words."""
+    """Return the corruption of the images in words."""
     return f"{corruption}, severity {severity}" if corruption else "images as they are"

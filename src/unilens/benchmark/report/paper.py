@@ -1,7 +1,7 @@
-"""The figures that the UNI paper prints, beside which a run's own can be put.
+"""The figures of the UNI paper, for comparison with a run's own.
 
-They are from arXiv 2410.08069v2, tables 1 to 7, typed off into `paper.json`. The paper leaves open
-what decides much of them (`NOTES`), so that no cell is strictly comparable.
+They are copied from arXiv 2410.08069v2, tables 1 to 7, into `paper.json`. The paper does not state
+its whole protocol (`notes`), so that no cell is strictly comparable.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _METRICS = {
     "confidence_change": "baseline_confidence_change_percent",
 }
 _FREE = frozenset({"n_steps"})
-"""Settings of a method that do not make it another one than the paper's."""
+"""Settings that may differ from the paper's method."""
 _BLACK = {"black", "0", "0.0"}
 
 
@@ -48,7 +48,7 @@ class Figure:
         mean: over images.
         sd: over images; None where the paper gives none.
         table: its number in the paper.
-        note: what was done to it, or is known of it.
+        note: a conversion or a caveat.
     """
 
     mean: float
@@ -61,12 +61,12 @@ class Figure:
 def tables() -> dict[str, Any]:
     """Return the paper's tables as plain data, with their source and notes."""
     text = (resources.files(__package__) / "paper.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    content: dict[str, Any] = json.loads(text)
+    return content
 
 
 def notes() -> list[str]:
-    """Return what must be known before a figure of the paper is compared with another."""
+    """Return the caveats of comparing a figure with the paper's."""
     return [
         *tables()["notes"],
         "the networks are the paper's by architecture; their weights, and so their figures, may "
@@ -77,7 +77,7 @@ def notes() -> list[str]:
 
 
 def figure(model: str, method: Spec, metric: Spec) -> Figure | None:
-    """Return what the paper has for a model, method and metric; None where it has nothing.
+    """Return the paper's figure for a model, method and metric, or None.
 
     Args:
         model: as `unilens.load_model` takes it.
@@ -106,7 +106,7 @@ def figure(model: str, method: Spec, metric: Spec) -> Figure | None:
 
 
 def _column(model: str) -> str | None:
-    """Return which column of the paper's tables a model is: by architecture, weights left out."""
+    """Return the column of a model's architecture in the paper's tables."""
     prefix, _, rest = model.partition(":")
     if prefix not in ("torchvision", "timm", "hf"):
         return None
@@ -124,7 +124,7 @@ def _table(metric: Spec) -> str | None:
 
 
 def _is_papers(method: Spec, cell: Any) -> bool:
-    """Whether a method is one of those in the table: cells that are numbers are of UNI alone."""
+    """Whether a method is in the table; cells that are numbers are UNI's."""
     name = _METHODS.get(method.name, method.name)
     known = name in cell if isinstance(cell, Mapping) else name == "uni" and cell is not None
     other = {key: value for key, value in method.settings.items() if key not in _FREE}

@@ -1,4 +1,4 @@
-"""SQL over the rows of a run, which can read nothing else and change nothing."""
+"""SQL over the rows of a run, without access to anything else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CLOSED: dict[str, str | bool | int | float | list[str]] = {
 
 @contextmanager
 def opened(**stores: Store) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give a connection that sees the rows of each store as a view of that name, and no files."""
+    """Open a connection with the rows of each store as a view of that name, and no files."""
     connection = duckdb.connect(":memory:", config=_CLOSED)
     try:
         for name, store in stores.items():
@@ -33,7 +33,7 @@ def opened(**stores: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     except pyarrow.ArrowException as error:
         raise _unreadable(stores, error) from error
     except duckdb.Error as error:
-        if _of_the_rows(error):
+        if _is_unreadable(error):
             raise _unreadable(stores, error) from error
         raise
     finally:
@@ -41,36 +41,36 @@ def opened(**stores: Store) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def query(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return the columns and rows that an SQL query of the view `rows` has as its answer.
+    """Return the columns and rows of an SQL query over the view `rows`.
 
     Args:
         store: the run.
-        sql: in DuckDB's dialect. It has no access to files, and nothing it creates lasts.
+        sql: in DuckDB's dialect, without access to files; changes are discarded.
 
     Raises:
-        UnilensError: DuckDB does not understand the query, or refuses it.
+        UnilensError: the query is invalid or not allowed.
     """
     with opened(rows=store) as connection:
         try:
             connection.execute(sql)
-            described = connection.description
-            found = connection.fetchall() if described else []
+            columns = connection.description
+            rows = connection.fetchall() if columns else []
         except duckdb.Error as error:
-            if _of_the_rows(error):
+            if _is_unreadable(error):
                 raise
-            raise UnilensError(_said(error)) from error
-    if not described:
+            raise UnilensError(_message(error)) from error
+    if not columns:
         raise UnilensError('expected a query, such as "SELECT count(*) FROM rows", got none')
-    return [column[0] for column in described], found
+    return [column[0] for column in columns], rows
 
 
-def _of_the_rows(error: duckdb.Error) -> bool:
-    """Whether it is the rows' files that could not be read, and not the query."""
+def _is_unreadable(error: duckdb.Error) -> bool:
+    """Whether the rows' files could not be read, rather than the query."""
     return any(sign in str(error) for sign in ("Arrow", "Parquet", "reading the stream"))
 
 
-def _said(error: duckdb.Error) -> str:
-    """Return the first line of DuckDB's message; with the columns, where one is unknown."""
+def _message(error: duckdb.Error) -> str:
+    """Return the first line of DuckDB's message, with the columns where one is unknown."""
     first = first_line(error)
     if "column" in first and ("not found" in first or "does not" in first):
         return f"{first} Columns of rows: {', '.join(SCHEMA.names)}."
@@ -82,5 +82,5 @@ def _unreadable(stores: dict[str, Store], error: Exception) -> UnilensError:
     first = first_line(error)
     return UnilensError(
         f"could not read the rows in {where}: {first}; unilens benchmark with the same plan sets a "
-        "broken file aside and does its rows again"
+        "broken file aside and computes its rows again"
     )

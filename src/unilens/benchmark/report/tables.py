@@ -1,4 +1,4 @@
-"""The statistics as CSV, for machines, and as LaTeX, for papers."""
+"""The statistics as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..plan import Plan
 from . import paper
-from .cells import Cost
+from .cells import MapCost
 from .findings import Result
 from .statistics import Summary
 
@@ -16,15 +16,8 @@ _SMALLEST_SHOWN = 0.0005
 _LARGEST_SHOWN = 10000
 ARROWS = {True: "↑", False: "↓", None: ""}
 _LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
-_ESCAPED = {
+_ESCAPED = {character: f"\\{character}" for character in "{}$&#_%"} | {
     "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "_": r"\_",
-    "%": r"\%",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
@@ -35,50 +28,19 @@ _ESCAPED = {
     "]": "{]}",
 }
 SUMMARY = (
-    "corruption",
-    "severity",
-    "model",
-    "metric",
-    "higher_is_better",
-    "method",
-    "n",
-    "undefined",
-    "inapplicable",
-    "failed",
-    "mean",
-    "sd",
-    "median",
-    "interval_low",
-    "interval_high",
-    "standing",
-    "map_seconds",
-    "forward",
-    "backward",
-    "paper_mean",
-    "paper_sd",
-    "paper_table",
-    "paper_note",
+    *("corruption", "severity", "model", "metric", "higher_is_better", "method", "n"),
+    *("undefined", "inapplicable", "failed", "mean", "sd", "median", "interval_low"),
+    *("interval_high", "standing", "map_seconds", "forward", "backward", "paper_mean"),
+    *("paper_sd", "paper_table", "paper_note"),
 )
 TESTS = (
-    "corruption",
-    "severity",
-    "model",
-    "metric",
-    "first",
-    "second",
-    "n",
-    "mean_difference",
-    "interval_low",
-    "interval_high",
-    "rank_biserial",
-    "p",
-    "p_holm",
-    "told_apart",
+    *("corruption", "severity", "model", "metric", "first", "second", "n", "mean_difference"),
+    *("interval_low", "interval_high", "rank_biserial", "p", "p_holm", "significant"),
 )
 
 
 def number(value: float | None) -> str:
-    """Return a number to be read: three decimals, or a power of ten where they would not do."""
+    """Return a number with three decimals, or as a power of ten where they do not suffice."""
     if value is None:
         return "–"
     if 0 < abs(value) < _SMALLEST_SHOWN or abs(value) >= _LARGEST_SHOWN:
@@ -87,7 +49,7 @@ def number(value: float | None) -> str:
 
 
 def exact(value: object) -> object:
-    """Return what stands in a CSV: nothing for None, all digits of a number."""
+    """Return a CSV cell: empty for None, all digits of a number."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else value
@@ -98,36 +60,40 @@ def as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([exact(one) for one in row] for row in rows)
+    writer.writerows([exact(value) for value in row] for row in rows)
     return text.getvalue()
 
 
-def papers_figure(plan: Plan, result: Result, method: str) -> paper.Figure | None:
-    """Return the paper's figure for a method of a result; None on changed images or no weights."""
+def paper_figure(plan: Plan, result: Result, method: str) -> paper.Figure | None:
+    """Return the paper's figure for a method; None for corrupted images or untrained models."""
     family = result.family
     if family.corruption or plan.random_weights:
         return None
     return paper.figure(family.model, plan.method_specs[method], plan.metric_specs[family.metric])
 
 
-def summary_csv(plan: Plan, results: Iterable[Result], costs: Sequence[Cost]) -> str:
+def summary_csv(plan: Plan, results: Iterable[Result], costs: Sequence[MapCost]) -> str:
     """Return `summary.csv`: one line per corruption, severity, model, metric and method."""
-    cost = {(one.model, one.method): one for one in costs}
+    costs_by_key = {(cost.model, cost.method): cost for cost in costs}
     rows = []
     for result in results:
         family = result.family
-        for one in result.summaries:
-            spent = cost.get((family.model, one.method))
-            seen = papers_figure(plan, result, one.method)
+        for summary in result.summaries:
+            cost = costs_by_key.get((family.model, summary.method))
+            figure = paper_figure(plan, result, summary.method)
             rows.append(
                 (
                     *(family.corruption, family.severity, family.model, family.metric),
-                    *(result.card.higher_is_better, one.method),
-                    *(one.n, one.undefined, one.inapplicable, one.failed),
-                    *(one.mean, one.sd, one.median, one.low, one.high),
-                    result.standing(one.method),
-                    *((spent.seconds, spent.forward, spent.backward) if spent else [None] * 3),
-                    *((seen.mean, seen.sd, seen.table, seen.note) if seen else [None] * 4),
+                    *(result.card.higher_is_better, summary.method),
+                    *(summary.n, summary.undefined, summary.inapplicable, summary.failed),
+                    *(summary.mean, summary.sd, summary.median, summary.low, summary.high),
+                    result.standing(summary.method),
+                    *((cost.seconds, cost.forward, cost.backward) if cost else [None] * 3),
+                    *(
+                        (figure.mean, figure.sd, figure.table, figure.note)
+                        if figure
+                        else [None] * 4
+                    ),
                 )
             )
     return as_csv(SUMMARY, rows)
@@ -142,7 +108,7 @@ def tests_csv(results: Iterable[Result]) -> str:
                 *(result.family.corruption, result.family.severity),
                 *(result.family.model, result.family.metric),
                 *(pair.first, pair.second, pair.n, pair.difference, pair.low, pair.high),
-                *(pair.effect, pair.p, pair.adjusted, pair.told_apart),
+                *(pair.effect, pair.p, pair.adjusted, pair.significant),
             )
             for result in results
             for pair in result.pairs
@@ -152,24 +118,24 @@ def tests_csv(results: Iterable[Result]) -> str:
 
 def latex(text: str) -> str:
     """Return a text as LaTeX prints it."""
-    return "".join(_ESCAPED.get(one, one) for one in " ".join(text.split()))
+    return "".join(_ESCAPED.get(character, character) for character in " ".join(text.split()))
 
 
 def summary_tex(plan: Plan, results: Sequence[Result]) -> str:
     """Return `summary.tex`: a table per metric and condition, methods by models, for booktabs."""
     grouped: dict[tuple[str, str, int], list[Result]] = {}
-    for one in results:
-        family = one.family
+    for result in results:
+        family = result.family
         key = (family.metric, family.corruption, family.severity)
-        grouped.setdefault(key, []).append(one)
+        grouped.setdefault(key, []).append(result)
     tables = [
-        _latex_table(plan, *key, {one.family.model: one for one in found})
-        for key, found in grouped.items()
+        _latex_table(plan, *key, {result.family.model: result for result in group})
+        for key, group in grouped.items()
     ]
     heading = (
         "% Mean and standard deviation over images; below, the 95 % bootstrap interval of the "
-        "mean.\n% Bold: the best mean. Dagger: not told apart from it (Wilcoxon signed-rank, "
-        "Holm).\n% Needs \\usepackage{booktabs} and the T1 font encoding.\n"
+        "mean.\n% Bold: the best mean. Dagger: no significant difference from it (Wilcoxon "
+        "signed-rank, Holm).\n% Needs \\usepackage{booktabs} and the T1 font encoding.\n"
     )
     return heading + "\n" + "\n".join(tables)
 
@@ -189,7 +155,7 @@ def _latex_table(
         r"\midrule",
     ]
     for method in plan.methods:
-        cells = [_latex_cell(one, method) for one in results.values()]
+        cells = [_latex_cell(result, method) for result in results.values()]
         if any(above for above, _ in cells):
             lines.append(" & ".join([latex(method), *(above for above, _ in cells)]) + r" \\")
             lines.append(" & ".join(["", *(below for _, below in cells)]) + r" \\")
@@ -198,24 +164,24 @@ def _latex_table(
 
 def _latex_cell(result: Result, method: str) -> tuple[str, str]:
     """Return the two lines of a cell: mean ± sd, and the interval."""
-    one = next((one for one in result.summaries if one.method == method), None)
-    if one is None or one.mean is None:
+    summary = next((s for s in result.summaries if s.method == method), None)
+    if summary is None or summary.mean is None:
         return "", ""
     standing = result.standing(method)
-    mean = _latex_number(one.mean)
+    mean = _latex_number(summary.mean)
     mean = rf"\mathbf{{{mean}}}" if standing == "leader" else mean
-    spread = "" if one.sd is None else rf" \pm {_latex_number(one.sd)}"
+    deviation = "" if summary.sd is None else rf" \pm {_latex_number(summary.sd)}"
     mark = r"^{\dagger}" if standing == "level" else ""
-    return f"${mean}{spread}{mark}$", _latex_interval(one)
+    return f"${mean}{deviation}{mark}$", _latex_interval(summary)
 
 
-def _latex_interval(one: Summary) -> str:
-    if one.low is None or one.high is None:
+def _latex_interval(summary: Summary) -> str:
+    if summary.low is None or summary.high is None:
         return ""
-    return rf"{{\scriptsize $[{_latex_number(one.low)}, {_latex_number(one.high)}]$}}"
+    return rf"{{\scriptsize $[{_latex_number(summary.low)}, {_latex_number(summary.high)}]$}}"
 
 
 def _latex_number(value: float) -> str:
-    shown = number(value).replace("−", "-")
-    mantissa, power, exponent = shown.partition("e")
-    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if power else shown
+    text = number(value).replace("−", "-")
+    mantissa, power, exponent = text.partition("e")
+    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if power else text

@@ -1,4 +1,4 @@
-"""Where and with what a run is made: versions, hardware, and the state of the code."""
+"""The environment of a run: versions, hardware, and the state of the code."""
 
 from __future__ import annotations
 
@@ -8,32 +8,25 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
-_PACKAGES = (
-    "unilens",
-    "torch",
-    "torchvision",
-    "timm",
-    "transformers",
-    "captum",
-    "numpy",
-    "scipy",
-    "pyarrow",
-    "ray",
-)
+from ..provenance import versions
+
+_PACKAGES = ["torchvision", "timm", "transformers", "captum", "numpy", "scipy", "pyarrow", "ray"]
 
 
-def surroundings() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Return the time, command, versions, hardware and git state, as plain data."""
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": versions()
+        | {name: metadata.version(name) for name in _PACKAGES if find_spec(name) is not None},
         "hardware": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -49,7 +42,7 @@ def surroundings() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Return commit and whether there are changes since, of the checkout that holds a folder."""
+    """Return the commit of a folder's checkout, and whether files have changed since."""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
@@ -57,7 +50,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _own_git_state() -> dict[str, Any] | None:
-    """Return the state of unilens's own checkout, where it runs from one."""
+    """Return the state of unilens's own checkout, or None outside one."""
     here = Path(__file__)
     tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name) is not None
     return git_state(here.parent) if tracked else None
@@ -75,16 +68,6 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _processor() -> str:
