@@ -99,3 +99,19 @@ def test_every_page_of_a_family_has_a_picture_with_words_for_it(page):
     if page != "uni.md":  # its picture is the README's
         (words,) = re.findall(r"!\[([^\]]+)\]\(images/", PAGES[page])
         assert len(words) > 40
+
+
+def test_folders_of_contributing_exist_and_leave_none_out():
+    root = DOCS.parent
+    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^## Where things live$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    named = {name.rstrip("/") for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    missing = [
+        name
+        for name in named
+        if not any((top / name).exists() for top in (root, root / "src/unilens"))
+    ]
+    assert missing == []
+    packages = {path.parent.name for path in (root / "src/unilens").glob("*/__init__.py")}
+    assert packages - named == set()
