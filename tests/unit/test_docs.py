@@ -75,7 +75,7 @@ def test_the_table_of_metrics_is_the_registry():
         assert (family, needs) == (card.family, ", ".join(card.needs))
         assert better == {True: "higher", False: "lower"}[card.higher_is_better]
         low, _, high = bounds.replace("−", "-").partition("…")
-        assert tuple(float(one) if one.strip() else None for one in (low, high)) == card.bounds
+        assert tuple(float(end) if end.strip() else None for end in (low, high)) == card.bounds
         assert (int(forward), int(backward)) == built.passes
         assert int(maps or 0) == built.explanations
 
@@ -83,7 +83,7 @@ def test_the_table_of_metrics_is_the_registry():
 def test_every_metric_has_a_section_with_its_reference():
     sections = re.split(r"^##+ ", PAGES["metrics.md"], flags=re.MULTILINE)
     for name in metrics:
-        (section,) = (one for one in sections if f"`{name}`" in one.splitlines()[0])
+        (section,) = (part for part in sections if f"`{name}`" in part.splitlines()[0])
         assert len(section) > 150, name
 
 
