@@ -117,7 +117,7 @@ class Block(NamedTuple):
 
 def blocks_of(page: Path) -> list[Block]:
     found = FENCE.findall(page.read_text(encoding="utf-8"))
-    return [Block(*one) for one in found]
+    return [Block(*fence) for fence in found]
 
 
 def about(page: Path) -> About:
@@ -125,7 +125,7 @@ def about(page: Path) -> About:
 
 
 def run_blocks(page: Path) -> list[Block]:
-    return [one for one in blocks_of(page) if not one.title.startswith(NOT_RUN)]
+    return [block for block in blocks_of(page) if not block.title.startswith(NOT_RUN)]
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def run(block: Block, names: dict[str, object], page: Path) -> None:
 
 
 def with_marks(page: Path) -> object:
-    marks = [pytest.mark.filterwarnings(one) for one in about(page).ignore]
+    marks = [pytest.mark.filterwarnings(rule) for rule in about(page).ignore]
     return pytest.param(page, marks=marks, id=page.name)
 
 
@@ -216,10 +216,10 @@ def test_what_does_not_run_is_counted_and_says_why(page):
     text = page.read_text(encoding="utf-8")
     blocks = blocks_of(page)
     assert len(re.findall(r"^ *(```|~~~)", text, re.MULTILINE)) == 2 * len(blocks)
-    assert all(one.language in ("python", "sh", "bash", "toml") for one in blocks)
-    left_out = [one for one in blocks if one.title.startswith(NOT_RUN)]
+    assert all(block.language in ("python", "sh", "bash", "toml") for block in blocks)
+    left_out = [block for block in blocks if block.title.startswith(NOT_RUN)]
     assert len(left_out) == about(page).left_out
-    assert all(len(one.title.removeprefix(NOT_RUN)) > 20 for one in left_out)
+    assert all(len(block.title.removeprefix(NOT_RUN)) > 20 for block in left_out)
 
 
 def test_bash_is_there():

@@ -26,7 +26,8 @@ def domains():
 
 def rows_of(name):
     """Return the rows of a domain's table on the page, by method: numbers, then warnings."""
-    (section,) = (one for one in re.split(r"^## ", PAGE, flags=re.MULTILINE) if f"-{name}." in one)
+    sections = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+    (section,) = (section for section in sections if f"-{name}." in section)
     lines = re.findall(r"^\| `([^`]+)` \| (.*) \|$", section, re.MULTILINE)
     return {method: [cell.strip() for cell in cells.split("|")] for method, cells in lines}
 

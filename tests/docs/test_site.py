@@ -63,7 +63,7 @@ def test_nothing_comes_from_another_host(site):
         text = page.read_text(encoding="utf-8")
         seen = Loaded()
         seen.feed(text)
-        assert not [one for one in seen.loaded if re.match(r"(https?:)?//", one)], page
+        assert not [url for url in seen.loaded if re.match(r"(https?:)?//", url)], page
         assert not seen.classes & {"mermaid", "arithmatex"}, page  # they would load a script
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(url\(|@import )[\"']?(https?:)?//", sheet.read_text("utf-8")), sheet
@@ -72,7 +72,7 @@ def test_nothing_comes_from_another_host(site):
 @pytest.mark.parametrize(
     ("folder", "registry"), [("methods", methods), ("metrics", metrics), ("baselines", baselines)]
 )
-def test_everything_registered_has_a_page_that_the_navigation_leads_to(site, folder, registry):
+def test_navigation_has_a_page_for_everything_registered(site, folder, registry):
     home = (site / "index.html").read_text(encoding="utf-8")
     for name, entry in registry.items():
         text = html.unescape((site / folder / name / "index.html").read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def test_examples_in_docstrings_are_code(site):
     assert examples >= 40
 
 
-def test_pages_that_nobody_named_and_notebooks_are_in_the_navigation(site, hook):
+def test_navigation_has_every_page_and_notebook(site, hook):
     home = (site / "index.html").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         if page.name != "index.md":

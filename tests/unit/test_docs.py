@@ -75,7 +75,7 @@ def test_the_table_of_metrics_is_the_registry():
         assert (family, needs) == (card.family, ", ".join(card.needs))
         assert better == {True: "higher", False: "lower"}[card.higher_is_better]
         low, _, high = bounds.replace("−", "-").partition("…")
-        assert tuple(float(one) if one.strip() else None for one in (low, high)) == card.bounds
+        assert tuple(float(end) if end.strip() else None for end in (low, high)) == card.bounds
         assert (int(forward), int(backward)) == built.passes
         assert int(maps or 0) == built.explanations
 
@@ -83,7 +83,7 @@ def test_the_table_of_metrics_is_the_registry():
 def test_every_metric_has_a_section_with_its_reference():
     sections = re.split(r"^##+ ", PAGES["metrics.md"], flags=re.MULTILINE)
     for name in metrics:
-        (section,) = (one for one in sections if f"`{name}`" in one.splitlines()[0])
+        (section,) = (part for part in sections if f"`{name}`" in part.splitlines()[0])
         assert len(section) > 150, name
 
 
@@ -99,3 +99,19 @@ def test_every_page_of_a_family_has_a_picture_with_words_for_it(page):
     if page != "uni.md":  # its picture is the README's
         (words,) = re.findall(r"!\[([^\]]+)\]\(images/", PAGES[page])
         assert len(words) > 40
+
+
+def test_folders_of_contributing_exist_and_leave_none_out():
+    root = DOCS.parent
+    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^## Where things live$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    named = {name.rstrip("/") for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    missing = [
+        name
+        for name in named
+        if not any((top / name).exists() for top in (root, root / "src/unilens"))
+    ]
+    assert missing == []
+    packages = {path.parent.name for path in (root / "src/unilens").glob("*/__init__.py")}
+    assert packages - named == set()
