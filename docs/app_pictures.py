@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from unilens.app.server import ServerOptions, open_page
+from unilens.app.server import open_page
 
 HERE = Path(__file__).parent / "images"
 PATIENCE = 600_000
@@ -25,7 +25,7 @@ MIDDLE = 8
 
 def main() -> None:
     """Write the pictures."""
-    with open_page(ServerOptions(port=0)) as address, sync_playwright() as running:
+    with open_page(port=0) as address, sync_playwright() as running:
         browser = running.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )

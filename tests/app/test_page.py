@@ -154,7 +154,7 @@ def test_long_work_is_cancelled_and_the_next_begins(visit):
 
 def test_the_slower_checks_show_two_charts_and_their_verdicts(visit):
     visit.sample().choose("gradient").explain()
-    expect(visit.find("#ul-path-view")).to_contain_text("None of the chosen methods walks")
+    expect(visit.find("#ul-path-view")).to_contain_text("None of the chosen methods has")
     visit.find("#ul-check").click()
     visit.find(".ul-checks").wait_for()
     charts = visit.find(".ul-checks svg.ul-chart")

@@ -24,9 +24,9 @@ pytest.importorskip("gradio")
 
 import unilens
 from unilens import diagnostics
-from unilens.app import downloads, render, trust
+from unilens.app import render, trust
 from unilens.app.checks import CONTROL, run_checks
-from unilens.app.files import VisitorFiles
+from unilens.app.files import VisitorFiles, python_code
 from unilens.app.jobs import Cancelled, Job, Jobs
 from unilens.app.path_steps import STOPS
 from unilens.app.photograph import MAX_BYTES, read_photograph, sample_photograph
@@ -38,9 +38,9 @@ from unilens.app.request import (
     read_link,
     read_request,
     read_state,
+    setting_fields,
 )
 from unilens.app.service import ExplainService
-from unilens.app.settings import setting_fields
 from unilens.attribution import Attribution
 from unilens.diagnostics import Trace
 from unilens.errors import UnilensError
@@ -168,7 +168,7 @@ def test_states_come_back(state):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "a page as “Take it along” writes it"),
+        ("", "expected a downloaded page (NAME-page.json)"),
         ("[]", "expected another value of the page"),
         ("{}", "request"),
         ('{"request": {}}', "request.model"),
@@ -365,7 +365,7 @@ def test_another_request_is_another_map(service, photograph):
         fewer,
     ]
     maps = [service.explain(photograph, one, Job()).attributions[name].values for one in asked]
-    predicted = service.predictions(photograph, "small")[0].index
+    predicted = service.predictions(photograph, "small")[0]["index"]
     assert torch.equal(maps.pop(2 + predicted), maps[0])
     for number, one in enumerate(maps):
         assert not any(torch.equal(one, other) for other in maps[:number])
@@ -434,9 +434,9 @@ def test_predictions_are_the_most_probable(service, classifier, photograph):
     with torch.no_grad():
         logits = classifier(classifier.preprocess(samples["chelsea"]())[None])[0]
     share = logits.exp() / logits.exp().sum()
-    assert [one.index for one in found] == share.argsort(descending=True).tolist()
-    assert [one.probability for one in found] == pytest.approx(sorted(share.tolist())[::-1])
-    assert found[0].label == classifier.labels[found[0].index]
+    assert [one["index"] for one in found] == share.argsort(descending=True).tolist()
+    assert [one["probability"] for one in found] == pytest.approx(sorted(share.tolist())[::-1])
+    assert found[0]["label"] == classifier.labels[found[0]["index"]]
 
 
 @pytest.mark.parametrize("model", ["py:os:getcwd", "", {"a": 1}, [1], None])
@@ -764,28 +764,28 @@ def test_the_code_gives_the_same_maps(service, classifier, monkeypatch, tmp_path
         seed=4,
     )
     explained = service.explain(photograph, asked, Job())
-    code = downloads.python_code(explained)
+    code = python_code(explained)
     names = {}
     exec(code, names)
     assert set(names["maps"]) == {"ig", "expected_gradients", "uni"}
     for name, found in names["maps"].items():
         assert torch.equal(found.values, explained.attributions[name].values), name
     assert (tmp_path / (photograph.stem + "-unilens.png")).exists()
-    short = downloads.python_code(service.explain(photograph, requested("ig"), Job()))
+    short = python_code(service.explain(photograph, requested("ig"), Job()))
     assert len(short.strip().splitlines()) <= 11
 
 
 def test_code_for_random_weights_loads_random_weights(service, photograph):
     explained = service.explain(photograph, requested("ig"), Job())
-    assert "pretrained" not in downloads.python_code(explained)
+    assert "pretrained" not in python_code(explained)
     explained.model.origin = "random weights"
-    assert ", pretrained=False)" in downloads.python_code(explained)
+    assert ", pretrained=False)" in python_code(explained)
 
 
 def test_a_file_name_is_no_code(service, photograph, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     odd = read_photograph(photograph.data + b"x", "');import os;os.mkdir('x')#\n.png")
-    code = downloads.python_code(service.explain(odd, requested("gradient"), Job()))
+    code = python_code(service.explain(odd, requested("gradient"), Job()))
     assert len(code.strip().splitlines()) <= 11
     compile(code, "snippet", "exec")
     assert repr(odd.name) in code

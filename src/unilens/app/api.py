@@ -8,8 +8,7 @@ import gradio as gr
 
 from ..errors import UnilensError
 from .checks import run_checks
-from .downloads import explanation_record
-from .files import VisitorFiles
+from .files import VisitorFiles, explanation_record
 from .handlers import ONE_AT_A_TIME, with_short_errors
 from .jobs import Job
 from .request import read_form
@@ -38,8 +37,7 @@ def add_endpoints(service: ExplainService, files: VisitorFiles) -> None:
     def predict(image: str | None, model: str) -> list[dict[str, Any]]:
         """Return the five most probable classes of a photograph."""
         photograph = files.read(_required(image))
-        predictions = service.predictions(photograph, model or service.models[0])
-        return [vars(prediction) for prediction in predictions]
+        return service.predictions(photograph, model or service.models[0])
 
     @with_short_errors
     def explain(

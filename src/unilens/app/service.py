@@ -7,7 +7,7 @@ import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
 from torch import Tensor
@@ -19,6 +19,7 @@ from ..errors import NotApplicableError, UnilensError, require
 from ..explainer import Explainer
 from ..methods.path_diagnostics import stability
 from ..models import PixelClassifier, load_model
+from ..output.records import predictions
 from ..path_attribution import PathAttribution
 from .jobs import Cancelled, Job
 from .path_steps import MAX_STEPS, PathSteps, path_steps
@@ -62,15 +63,6 @@ class Explanation:
     def label(self) -> str:
         """Name of the class that is explained."""
         return self.model.label(self.target)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A class and its probability."""
-
-    index: int
-    label: str
-    probability: float
 
 
 class _LoadedModel:
@@ -136,11 +128,11 @@ class ExplainService:
         """Return a model that is offered, loaded at its first use."""
         return self._load(name).classifier
 
-    def predictions(self, photograph: Photograph, model: str) -> list[Prediction]:
-        """Return the most probable classes."""
+    def predictions(self, photograph: Photograph, model: str) -> list[dict[str, Any]]:
+        """Return the most probable classes, each with index, label and probability."""
         loaded = self._load(model)
 
-        def predict() -> list[Prediction]:
+        def predict() -> list[dict[str, Any]]:
             inputs = self._pixels(photograph, model)[None]
             with self._work_lock:
                 outputs = loaded.evaluator(inputs)
@@ -148,10 +140,7 @@ class ExplainService:
             spec.check_classes()
             probabilities = spec.probabilities(outputs[0])
             top = outputs[0].topk(min(TOP_CLASSES, outputs.numel())).indices.tolist()
-            return [
-                Prediction(index, loaded.classifier.label(index), float(probabilities[index]))
-                for index in top
-            ]
+            return predictions(loaded.classifier, probabilities, top)
 
         return self._cached(("predictions", photograph.digest, model), predict)
 

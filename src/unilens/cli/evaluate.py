@@ -1,4 +1,4 @@
-"""`unilens evaluate`: how good the maps of photographs are."""
+"""`unilens evaluate`: measure the maps of photographs by metrics."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from ..models.images import decode_image
 from ..output import records
 from ..provenance import describe, versions
 from ..specs import Spec, read_specs
-from . import options
+from . import options, output
 from .app import app
-from .output import format_number, progress, show, show_error, show_json, show_table, show_written
 from .photographs import Setup, Source, load_setup, read_range, read_sources, show_preprocessing
 
 SCHEMA = 1
@@ -50,7 +49,7 @@ def evaluate(
     ] = None,
     mask: Annotated[
         list[Path] | None,
-        typer.Option(help="An image that is white where the object is; one per photograph."),
+        typer.Option(help="Image of the object's mask, white inside; one per photograph."),
     ] = None,
     target: options.Target = None,
     score: options.Score = None,
@@ -62,12 +61,12 @@ def evaluate(
     overwrite: options.Overwrite = False,
     random_weights: options.RandomWeights = False,
     json_: Annotated[
-        bool, typer.Option("--json", help="Print the record as one line, and nothing else.")
+        bool, typer.Option("--json", help="Print only the record, as one line.")
     ] = False,
 ) -> None:
-    """Measure how good methods explain what a model sees in photographs.
+    """Measure methods by metrics on photographs.
 
-    A table is printed, and every value is written to evaluation.json in --out.
+    Prints a table, and writes every value to evaluation.json in --out.
     """
     sources, value_range = read_sources(images, sample), read_range(range_)
     masks: Sequence[Path | None] = mask or [None] * len(sources)
@@ -96,18 +95,18 @@ def evaluate(
     (path,) = records.free_paths(out, ["evaluation"], overwrite, (".json",))
     rows: list[dict[str, Any]] = []
     unread = 0
-    with progress(len(sources) * len(specs)) as bar:
+    with output.progress(len(sources) * len(specs)) as bar:
         for source, mask_path in zip(sources, masks, strict=True):
             try:
-                rows += _measure_source(setup, source, mask_path, built, seed, bar.advance)
+                rows += _measure_source(setup, source, mask_path, built, bar.advance)
             except UnilensError as error:
                 unread += 1
-                show_error(error)
+                output.show_error(error)
                 bar.advance(steps=len(specs))
     record = _record(setup.classifier, specs, metric_specs, built, rows, seed)
     records.write_json(path, record)
     if json_:
-        show_json(record)
+        output.show_json(record)
     else:
         _show_record(record, path)
         show_preprocessing(setup.classifier)
@@ -120,7 +119,6 @@ def _measure_source(
     source: Source,
     mask_path: Path | None,
     built: Mapping[str, Metric],
-    seed: int,
     advance: Callable[..., None],
 ) -> list[dict[str, Any]]:
     """Return a row for each method and metric of one photograph.
@@ -133,8 +131,8 @@ def _measure_source(
     cache = MetricCache(setup.evaluator, pixels)
     rows = []
     for name, explainer in setup.explainers.items():
-        advance(f"{source.name}: {name}", 0)
-        attribution = _attribution(setup, name, pixels, seed)
+        advance(name, 0)
+        attribution = _attribution(setup, name, pixels)
         for text, measure in built.items():
             row = {"source": source.label, "method": name, "metric": text}
             try:
@@ -146,7 +144,7 @@ def _measure_source(
                     attribution,
                     method=explainer,
                     mask=mask,
-                    seed=seed,
+                    seed=setup.seed,
                     cache=cache,
                 )
                 target = int(attribution.target[0])
@@ -157,12 +155,12 @@ def _measure_source(
     return rows
 
 
-def _attribution(setup: Setup, name: str, pixels: Tensor, seed: int) -> Attribution | UnilensError:
+def _attribution(setup: Setup, name: str, pixels: Tensor) -> Attribution | UnilensError:
     """Return a method's map, or why there is none."""
     explainer = setup.explainers[name]
     try:
         explainer.check(setup.evaluator, pixels)
-        return explainer(setup.evaluator, pixels, setup.target, seed=seed)
+        return explainer(setup.evaluator, pixels, setup.target, seed=setup.seed)
     except UnilensError as error:
         return error
 
@@ -255,17 +253,17 @@ def _show_record(record: Mapping[str, Any], path: Path) -> None:
             [heading, *(_cell(summary[name][text]) for name in names)]
             for text, heading in headings.items()
         ]
-    show_table(first, rows, right=range(1, len(first)))
+    output.show_table(first, rows, right=range(1, len(first)))
     failed = ((row["method"], row["metric"], row["reason"]) for row in record["rows"])
     for method, metric, reason in dict.fromkeys(failed):
         if reason:
-            show(f"  {method}, {metric}: {reason}")
-    show_written(path, (".json",))
+            output.show(f"  {method}, {metric}: {reason}")
+    output.show_written(path, (".json",))
 
 
 def _cell(summary: Mapping[str, Any]) -> str:
     if summary["mean"] is None:
         return "undefined" if summary["undefined"] else "-"
-    spread = "" if summary["sd"] is None else f" ± {format_number(summary['sd'])}"
+    spread = "" if summary["sd"] is None else f" ± {output.format_number(summary['sd'])}"
     missing = f" ({summary['undefined']} undefined)" if summary["undefined"] else ""
-    return format_number(summary["mean"]) + spread + missing
+    return output.format_number(summary["mean"]) + spread + missing

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,25 +19,9 @@ from ..output import records
 from ..output.viz import STYLES
 from ..path_attribution import PathAttribution
 from ..specs import Spec, read_specs
-from . import options
+from . import options, output
 from .app import app
-from .output import (
-    progress,
-    show,
-    show_error,
-    show_json,
-    show_prediction,
-    show_warnings,
-    show_written,
-)
-from .photographs import (
-    Setup,
-    Source,
-    load_setup,
-    read_range,
-    read_sources,
-    show_preprocessing,
-)
+from .photographs import Setup, load_setup, read_range, read_sources, show_preprocessing
 
 _ALL = "all"
 _FACTS = (
@@ -57,8 +41,8 @@ def explain(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="See `list methods`; several are shown side by side. Settings can follow: "
-            "ig:baseline=blur,sigma=10. all: every one that fits the model, as with --quick."
+            help="See `list methods`; can be repeated. Settings can follow: "
+            "ig:baseline=blur,sigma=10. all: every method that fits the model, with --quick."
         ),
     ] = None,
     target: options.Target = None,
@@ -68,9 +52,11 @@ def explain(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     out: options.Out = Path("unilens-out"),
-    style: Annotated[str, typer.Option(help="Of the maps: signed, unsigned or green.")] = "signed",
+    style: Annotated[
+        str, typer.Option(help="Style of the maps: signed, unsigned or green.")
+    ] = "signed",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out the diagnostics that take more passes.")
+        bool, typer.Option("--quick", help="Skip the diagnostics that take more passes.")
     ] = False,
     overwrite: options.Overwrite = False,
     random_weights: options.RandomWeights = False,
@@ -78,7 +64,7 @@ def explain(
 ) -> None:
     """Explain why a model sees a class in photographs.
 
-    For each image a PNG panel, the raw maps (safetensors) and a JSON record are written to --out.
+    Writes a figure (PNG), the raw maps (safetensors) and a JSON record of each image to --out.
     """
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
@@ -100,23 +86,24 @@ def explain(
         value_range=value_range,
         seed=seed,
     )
-    run = _Run(setup, specs, seed, quick or every, keep_going=every)
     paths = records.free_paths(out, [source.name for source in sources], overwrite)
     failed = 0
-    with progress(len(sources) * len(specs)) as bar:
+    with output.progress(len(sources) * len(specs)) as bar:
         for source, path in zip(sources, paths, strict=True):
             try:
                 pixels = setup.pixels(source)
             except UnilensError as error:
                 failed += 1
-                show_error(error)
+                output.show_error(error)
                 bar.advance(steps=len(specs))
                 continue
-            attributions, left_out = run.explain(source, pixels, bar.advance)
+            attributions, left_out = _explain(
+                setup, specs, pixels, quick=quick or every, keep_going=every, advance=bar.advance
+            )
             record = records.record(source.label, setup.classifier, attributions, left_out)
             records.write(path, pixels[0], attributions, record, style)
             if json_:
-                show_json(record)
+                output.show_json(record)
             else:
                 _show_record(record, path)
     if not json_:
@@ -125,68 +112,60 @@ def explain(
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """How every photograph is explained.
+def _explain(
+    setup: Setup,
+    specs: Mapping[str, Spec],
+    pixels: Tensor,
+    *,
+    quick: bool,
+    keep_going: bool,
+    advance: Callable[..., None],
+) -> tuple[dict[str, Attribution], dict[str, str]]:
+    """Return the maps by method, and the errors of methods that are left out.
 
-    Attributes:
-        setup: model and methods.
-        specs: what the command line says of each method.
-        seed: of everything random.
-        quick: whether to leave out the diagnostics that take passes of their own.
-        keep_going: whether a method that fails is left out; otherwise its error is raised.
+    Every method is checked before any runs. Errors are raised unless `keep_going`.
     """
+    attributions: dict[str, Attribution] = {}
+    errors: dict[str, str] = {}
 
-    setup: Setup
-    specs: Mapping[str, Spec]
-    seed: int
-    quick: bool
-    keep_going: bool
+    @contextmanager
+    def errors_of(name: str) -> Iterator[None]:
+        try:
+            yield
+        except UnilensError as error:
+            if not keep_going:
+                raise
+            errors[name] = str(error)
 
-    def explain(
-        self, source: Source, pixels: Tensor, advance: Callable[..., None]
-    ) -> tuple[dict[str, Attribution], dict[str, str]]:
-        """Return the maps by method, and why other methods gave none."""
-        left_out: dict[str, str] = {}
-        for name, explainer in self.setup.explainers.items():
-            try:
-                explainer.check(self.setup.evaluator, pixels)
-            except UnilensError as error:
-                self._leave_out(name, error, left_out)
-        attributions = {}
-        for name in self.specs:
-            advance(f"{source.name}: {name}", 0)
-            try:
-                if name not in left_out:
-                    attributions[name] = self._attribution(name, pixels)
-            except UnilensError as error:
-                self._leave_out(name, error, left_out)
-            advance()
-        return attributions, left_out
+    for name, explainer in setup.explainers.items():
+        with errors_of(name):
+            explainer.check(setup.evaluator, pixels)
+    for name, spec in specs.items():
+        advance(name, 0)
+        if name not in errors:
+            with errors_of(name):
+                attribution = _attribution(setup, name, pixels, quick)
+                attributions[name] = attribution.with_provenance(
+                    method=spec.name, given=dict(spec.settings)
+                )
+        advance()
+    return attributions, errors
 
-    def _leave_out(self, name: str, error: UnilensError, left_out: dict[str, str]) -> None:
-        if not self.keep_going:
-            raise error
-        left_out[name] = str(error)
 
-    def _attribution(self, name: str, pixels: Tensor) -> Attribution:
-        explainer, spec, evaluator = (
-            self.setup.explainers[name],
-            self.specs[name],
-            self.setup.evaluator,
-        )
-        attribution = explainer(evaluator, pixels, self.setup.target, seed=self.seed)
-        if not self.quick and isinstance(explainer, PathAttribution):
-            attribution = attribution.with_measured(
-                **stability(explainer, evaluator, pixels, attribution),
-                **curvature(explainer, evaluator, pixels, attribution, iterations=5),
-            )
-        spec = self.specs[name]
-        return attribution.with_provenance(method=spec.name, given=dict(spec.settings))
+def _attribution(setup: Setup, name: str, pixels: Tensor, quick: bool) -> Attribution:
+    """Return a method's map, unless quick with the diagnostics that take passes of their own."""
+    evaluator, explainer = setup.evaluator, setup.explainers[name]
+    attribution = explainer(evaluator, pixels, setup.target, seed=setup.seed)
+    if quick or not isinstance(explainer, PathAttribution):
+        return attribution
+    return attribution.with_measured(
+        **stability(explainer, evaluator, pixels, attribution),
+        **curvature(explainer, evaluator, pixels, attribution, iterations=5),
+    )
 
 
 def _show_record(record: Mapping[str, Any], path: Path) -> None:
-    show_prediction(record, f"{record['source']}: ")
+    output.show_prediction(record, f"{record['source']}: ")
     for name, result in record["methods"].items():
         diagnostics = result["diagnostics"]
         facts = [
@@ -195,8 +174,8 @@ def _show_record(record: Mapping[str, Any], path: Path) -> None:
             if diagnostics.get(key) is not None
         ]
         facts.append(f"{result['seconds']:.1f} s")
-        show(f"  {name}: {', '.join(facts)}")
-        show_warnings(result["warnings"])
+        output.show(f"  {name}: {', '.join(facts)}")
+        output.show_warnings(result["warnings"])
     for name, reason in record["left_out"].items():
-        show(f"  left out: {name}: {reason}")
-    show_written(path, records.SUFFIXES)
+        output.show(f"  left out: {name}: {reason}")
+    output.show_written(path, records.SUFFIXES)

@@ -25,18 +25,8 @@ from ..text import (
 )
 from ..text.attribution import PARTS
 from ..text.render import page, rich_text, strongest
-from . import options
+from . import options, output
 from .app import app
-from .output import (
-    show,
-    show_error,
-    show_json,
-    show_prediction,
-    show_renderable,
-    show_warnings,
-    show_written,
-    waiting,
-)
 from .photographs import read_device
 
 SUFFIXES = (".html", ".json")
@@ -52,8 +42,8 @@ def explain_text(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="See `list methods`; several are shown below each other. Settings can follow: "
-            "ig:baseline=mask. Baselines are those of `list baselines`, and pad, mask and zero."
+            help="See `list methods`; can be repeated. Settings can follow: ig:baseline=mask. "
+            "Baselines are those of `list baselines`, and pad, mask and zero."
         ),
     ] = None,
     target: options.Target = None,
@@ -63,19 +53,19 @@ def explain_text(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     out: options.Out = Path("unilens-out"),
-    by: Annotated[str, typer.Option(help="What is coloured as one: word or token.")] = "word",
+    by: Annotated[str, typer.Option(help="Unit that is coloured: word or token.")] = "word",
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
 ) -> None:
     """Explain why a model sees a class in texts.
 
-    For each text an HTML page and a JSON record are written to --out.
+    Writes an HTML page and a JSON record of each text to --out.
     """
     require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
     settings = options.read_shared(set_, score)
     specs = read_specs(text_methods, method or ["uni"], settings)
     check_seed(seed)
-    with waiting(f"loading {model}"):
+    with output.waiting(f"loading {model}"):
         classifier = load_text_classifier(model, device=read_device(device))
         explainers = {
             name: build_text_method(classifier, spec.name, spec.settings)
@@ -90,14 +80,14 @@ def explain_text(
             attributions = _explain(classifier, text, explainers, target, seed, outputs)
         except UnilensError as error:
             failed += 1
-            show_error(error)
+            output.show_error(error)
             continue
         record = _record(classifier, attributions)
         title = f"why “{record['target']['label']}”?"
         records.write_text(path, ".html", page(attributions, title, by))
         records.write_json(path, record)
         if json_:
-            show_json(record)
+            output.show_json(record)
         else:
             _show_record(attributions, record, path, by)
     if failed:
@@ -121,7 +111,7 @@ def _explain(
     evaluator = Evaluator(encoded.model, outputs=outputs, channels="first")
     attributions = {}
     for name, explainer in explainers.items():
-        with waiting(f"{name}: {text[:40]}"):
+        with output.waiting(f"{name}: {text[:40]}"):
             attribution = explainer(evaluator, encoded.embeddings, target, seed=seed)
         label = classifier.label(int(attribution.target))
         attributions[name] = TextAttribution(
@@ -163,14 +153,14 @@ def _record(
 def _show_record(
     attributions: Mapping[str, TextAttribution], record: Mapping[str, Any], path: Path, by: str
 ) -> None:
-    show_prediction(record)
+    output.show_prediction(record)
     for name, attribution in attributions.items():
         gap = attribution.completeness_gap
-        show(f"  {name}" + ("" if gap != gap else f", gap {gap:+z.4f}") + ":")
-        show_renderable(rich_text(attribution, by))
+        output.show(f"  {name}" + ("" if gap != gap else f", gap {gap:+z.4f}") + ":")
+        output.show_renderable(rich_text(attribution, by))
         words = ", ".join(f"{word} {value:+.3f}" for word, value in strongest(attribution))
-        show(f"    strongest: {words}", highlight=False)
-        show_warnings(attribution.attribution.warnings[0])
+        output.show(f"    strongest: {words}", highlight=False)
+        output.show_warnings(attribution.attribution.warnings[0])
     for note in next(iter(attributions.values())).notes:
-        show(f"  note: {note}")
-    show_written(path, SUFFIXES)
+        output.show(f"  note: {note}")
+    output.show_written(path, SUFFIXES)

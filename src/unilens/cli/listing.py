@@ -1,4 +1,4 @@
-"""`unilens list` and `unilens doctor`: what there is, and whether it works."""
+"""`unilens list` and `unilens doctor`: registered components, and the installation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._engine.evaluator import Evaluator
 from ..baselines import baselines
 from ..errors import UnilensError, UnknownNameError
 from ..methods import methods
-from ..metrics import MetricCard, corruptions, imputers, metrics, similarities
+from ..metrics import Metric, MetricCard, corruptions, imputers, metrics, similarities
 from ..metrics.robustness.corruptions import PACKAGED
 from ..models import DEFAULT_MODEL, PixelClassifier, load_model, models, samples
 from ..paths import paths
@@ -45,10 +45,8 @@ _NOTES = {
 
 
 @app.command("list")
-def list_(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_REGISTRIES)}.")],
-) -> None:
-    """List methods, metrics, models and all they are made of."""
+def list_(kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_REGISTRIES)}.")]) -> None:
+    """List methods, metrics, models and their components."""
     if kind not in _REGISTRIES:
         raise UnknownNameError("kind", kind, _REGISTRIES)
     settings = kind not in ("models", "samples")
@@ -145,7 +143,8 @@ def _cost(entry: Entry[Any]) -> str:
     cost = entry.cost
     if cost is None:
         return "by its settings"
-    maps = getattr(entry(), "explanations", 0)
+    component = entry()
+    maps = component.explanations if isinstance(component, Metric) else 0
     return f"{cost[0]} + {cost[1]}" + (f", {maps} maps" if maps else "")
 
 

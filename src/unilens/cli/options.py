@@ -1,4 +1,4 @@
-"""The options that commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from ..specs import read_settings
 
-Images = Annotated[list[Path] | None, typer.Argument(help="Photographs.")]
+Images = Annotated[list[Path] | None, typer.Argument(help="Paths of photographs.")]
 Sample = Annotated[
     list[str] | None, typer.Option(help="An installed photograph; see `list samples`.")
 ]
@@ -21,7 +21,7 @@ Range = Annotated[
     typer.Option(
         "--range",
         metavar="LOW,HIGH",
-        help="The pixel values that are black and white, of pictures with more than 8 bits.",
+        help="Pixel values of black and white, for images with more than 8 bits.",
     ),
 ]
 Target = Annotated[
@@ -29,29 +29,27 @@ Target = Annotated[
 ]
 Score = Annotated[
     str | None,
-    typer.Option(help="What is explained: probability, logit, log_probability, margin, sigmoid."),
+    typer.Option(help="Score to explain: probability, logit, log_probability, margin, sigmoid."),
 ]
 Outputs = Annotated[
     str | None,
     typer.Option(
-        help="What the model's outputs are: logits, log_probabilities, probabilities, multi_label, "
-        "multi_label_probabilities, regression or decision_function; by default found out."
+        help="Kind of the model's outputs: logits, log_probabilities, probabilities, multi_label, "
+        "multi_label_probabilities, regression or decision_function; detected by default."
     ),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=value, for every method that has this setting."),
 ]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ...")]
-Out = Annotated[Path, typer.Option(help="The folder to write to.")]
+Out = Annotated[Path, typer.Option(help="Output folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 RandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="Use untrained weights: no download.")
+    bool, typer.Option("--random-weights", help="Random weights, without a download.")
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print the records, one line each, and nothing else.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print only the records, one line each.")]
 
 
 def read_shared(settings: list[str] | None, score: str | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ..app.server import ServerOptions, installed_models, open_page
+from ..app.server import installed_models, open_page
 from ..errors import require
 from ..models.loading import check_model_name
 from . import options
@@ -55,13 +55,19 @@ def page(
         user is None or bool(password),
         f"expected a password in the variable {PASSWORD} with --user, got none",
     )
-    settings = ServerOptions(
-        host, port, names, device, not random_weights, user, password, root_path
+    context = open_page(
+        host=host,
+        port=port,
+        models=names,
+        device=device,
+        pretrained=not random_weights,
+        login=None if user is None else (user, password or ""),
+        root_path=root_path,
     )
     signal.signal(signal.SIGTERM, _end)
     with ExitStack() as stack:
         with waiting("opening the page"):
-            address = stack.enter_context(open_page(settings))
+            address = stack.enter_context(context)
         show(f"unilens is open at {address} (Ctrl-C ends it)")
         while True:
             time.sleep(3600)

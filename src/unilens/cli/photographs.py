@@ -55,6 +55,7 @@ class Setup:
         target: index of the class to explain; None for the predicted one.
         value_range: the pixel values that are black and white.
         device: where the model runs.
+        seed: of everything random.
     """
 
     classifier: PixelClassifier
@@ -63,6 +64,7 @@ class Setup:
     target: int | None
     value_range: Range
     device: torch.device
+    seed: int
 
     def pixels(self, source: Source) -> Tensor:
         """Return a photograph as the model's input `(1, C, H, W)`."""
@@ -124,6 +126,7 @@ def load_setup(
             None if target is None else _class_index(classifier, target),
             value_range,
             place,
+            seed,
         )
 
 

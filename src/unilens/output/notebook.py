@@ -87,10 +87,10 @@ def _images(attribution: Attribution, index: int) -> list[tuple[str, str, str]]:
 
     values = attribution.values[index]
     view = View(display_axes(values, [attribution], "auto"))
-    images = [("heatmap", viz.heatmap(view.values(values)), "what spoke for the class")]
+    images = [("heatmap", viz.heatmap(view.values(values)), "evidence for the class")]
     if attribution.baseline is not None:
         baseline = viz.pixels(view.image(attribution.baseline[index]))
-        images.append(("baseline", baseline, "what the input was compared with"))
+        images.append(("baseline", baseline, "the input that the image is compared with"))
     return [(title, viz.data_uri(array), f"{title}: {text}") for title, array, text in images]
 
 
