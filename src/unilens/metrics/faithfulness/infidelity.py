@@ -10,13 +10,12 @@ from torch import Tensor
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
 from ..._validation.settings import check_count, check_part, check_switch
-from ...registry import Composed
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
 from ..context import EvalContext
 from ..maps import constant, unchanged
-from ..measurement import Measurement, MetricCard
+from ..measurement import Measurement
 from .perturbations import Draws, InfidelityPerturbation, Square, infidelity_perturbations
 
 
@@ -39,6 +38,14 @@ class Infidelity(Metric):
         Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations", arXiv 1901.09392.
         beta as in the authors' public code and in captum.
     """
+
+    family = "faithfulness"
+    summary = "squared error of the score changes that the map predicts"
+    reference = "Yeh et al. 2019, arXiv 1901.09392"
+    deterministic = False
+    higher_is_better = False
+    bounds = (0, None)
+    components = (("perturbation", infidelity_perturbations, "square"),)
 
     perturbation: InfidelityPerturbation = field(default_factory=Square)
     samples: int = 100
@@ -102,20 +109,4 @@ class Infidelity(Metric):
         return (beta * predicted - score_drop).square().mean(1)
 
 
-_YEH = "Yeh et al. 2019, arXiv 1901.09392"
-metrics.register(
-    Composed(
-        MetricCard(
-            "infidelity",
-            "faithfulness",
-            "squared error of what the map foretells of changes of the input",
-            _YEH,
-            deterministic=False,
-            higher_is_better=False,
-            bounds=(0, None),
-        ),
-        Infidelity,
-        kinds={"perturbation": infidelity_perturbations},
-        parts={"perturbation": "square"},
-    )
-)
+metrics.add_metric("infidelity", Infidelity)

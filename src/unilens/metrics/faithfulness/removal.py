@@ -17,13 +17,12 @@ from ..._ops.random import uniform
 from ..._ops.spatial import grid_cell_index, sum_by_cell
 from ..._validation.settings import check_choice, check_count, check_number, check_switch
 from ...errors import require
-from ...registry import Composed
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
 from ..context import EvalContext
 from ..maps import check_reduction, constant, ranking, unchanged
-from ..measurement import Measurement, MetricCard
+from ..measurement import Measurement
 from .imputers import ImputeFunction, ImputerChoice, impute_function, resolve_imputers
 
 CORRELATIONS = {"spearman": spearman, "pearson": pearson}
@@ -39,6 +38,9 @@ class Removal(Metric):
         reduction: "sum", values summed over channels, or "abs", sums of absolute values.
         score: what is watched, by name or as a function of logits and target.
     """
+
+    family = "faithfulness"
+    deterministic = False
 
     imputer: ImputerChoice = "black"
     reduction: str = "sum"
@@ -114,6 +116,10 @@ class MuFidelity(Removal):
         and rank correlation as in Fel et al. 2021, arXiv 2111.04138, and Choi et al. 2025, arXiv
         2410.08069, who leave them open.
     """
+
+    summary = "correlation of the relevance of subsets with the score lost without them"
+    reference = "Bhatt et al. 2020, arXiv 2005.00631"
+    bounds = (-1, 1)
 
     cells: int | None = 9
     fraction: float = 0.2
@@ -251,6 +257,9 @@ class Insertion(RemovalCurve):
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
 
+    summary = "area under the score while positions come in, the most relevant first"
+    reference = "Petsiuk et al. 2018, arXiv 1806.07421"
+
     inserts = True
 
 
@@ -261,55 +270,21 @@ class Deletion(RemovalCurve):
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
 
+    summary = "area under the score while positions are removed, the most relevant first"
+    reference = "Petsiuk et al. 2018, arXiv 1806.07421"
+    higher_is_better = False
+
     inserts = False
 
 
-_BHATT = "Bhatt et al. 2020, arXiv 2005.00631"
-_PETSIUK = "Petsiuk et al. 2018, arXiv 1806.07421"
-_CHOI = "Choi et al. 2025, arXiv 2410.08069, table 2"
-metrics.add(
-    MetricCard(
-        "mu_fidelity",
-        "faithfulness",
-        "correlation of what subsets count with what the score loses without them",
-        _BHATT,
-        deterministic=False,
-        bounds=(-1, 1),
-    ),
+metrics.add_metric("mu_fidelity", MuFidelity)
+metrics.add_metric(
+    "mu_fidelity_abs",
     MuFidelity,
+    settings={"absolute": True},
+    summary="the absolute value of mu_fidelity, as in the paper",
+    reference="Choi et al. 2025, arXiv 2410.08069, table 2",
+    bounds=(0, 1),
 )
-metrics.register(
-    Composed(
-        MetricCard(
-            "mu_fidelity_abs",
-            "faithfulness",
-            "the absolute value of mu_fidelity, as in the paper",
-            _CHOI,
-            deterministic=False,
-            bounds=(0, 1),
-        ),
-        MuFidelity,
-        preset={"absolute": True},
-    )
-)
-metrics.add(
-    MetricCard(
-        "insertion_auc",
-        "faithfulness",
-        "area under the score while positions come in, those that count most first",
-        _PETSIUK,
-        deterministic=False,
-    ),
-    Insertion,
-)
-metrics.add(
-    MetricCard(
-        "deletion_auc",
-        "faithfulness",
-        "area under the score while positions go, those that count most first",
-        _PETSIUK,
-        deterministic=False,
-        higher_is_better=False,
-    ),
-    Deletion,
-)
+metrics.add_metric("insertion_auc", Insertion)
+metrics.add_metric("deletion_auc", Deletion)
