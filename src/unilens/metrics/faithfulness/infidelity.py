@@ -13,6 +13,7 @@ from ..._validation.settings import check_count, check_part, check_switch
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
+from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import constant, unchanged
 from ..measurement import Measurement
@@ -97,7 +98,7 @@ class Infidelity(Metric):
             def watched(inputs: Tensor = inputs) -> Tensor:
                 return context.score_of(score, context.evaluator.outputs(inputs))
 
-            key = type(self), self.perturbation, self.samples, name, block, self.score
+            key = type(self), settings_key(self, "scaled"), name, block
             scores.append(context.once(key, watched))
         return torch.cat(predicted).T.contiguous(), torch.cat(scores).T.contiguous()
 

@@ -20,11 +20,14 @@ from ...errors import require
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
+from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import check_reduction, constant, ranking, unchanged
 from ..measurement import Measurement
 from .imputers import ImputeFunction, ImputerChoice, impute_function, resolve_imputers
 
+_OF_THE_MAP = ("imputer", "reduction", "correlation", "absolute")
+"""Settings of MuFidelity without influence on its scores, beside the imputing function itself."""
 CORRELATIONS = {"spearman": spearman, "pearson": pearson}
 
 
@@ -152,7 +155,7 @@ class MuFidelity(Removal):
             return ~members(removed[block.start : block.stop], count)[..., cell]
 
         scores = context.once(
-            (type(self), impute, self.score, self.cells, self.fraction, self.subsets),
+            (type(self), impute, settings_key(self, *_OF_THE_MAP)),
             lambda: self._watch(context, impute, self.subsets, kept),
         )
         score_drop = before.unsqueeze(1) - scores

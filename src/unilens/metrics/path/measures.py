@@ -82,14 +82,11 @@ class PathMetric(Metric):
             if known.trace is not None:
                 return known
             assert known.baseline is not None
-            start = to_float64(known.baseline).cpu().numpy().tobytes()
-            return context.once(
-                ("walked", self._line(None), start),
-                lambda: self._along(_at(known.baseline), context),
-            )
-        return context.once(
-            ("walked", self._line(baseline)), lambda: self._along(baseline, context)
-        )
+            key: object = self._line(None), known.baseline
+            baseline = _at(known.baseline)
+        else:
+            key = self._line(baseline)
+        return context.once(key, lambda: self._along(baseline, context))
 
     def _along(self, baseline: Baseline, context: EvalContext) -> Attribution:
         return self._line(baseline)(

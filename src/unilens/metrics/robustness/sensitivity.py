@@ -11,6 +11,7 @@ from torch import Tensor
 from ..._ops.precision import l2_norm, to_float64
 from ..._validation.settings import check_count, check_number
 from ..base import Metric, metrics
+from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import constant
 from ..measurement import Measurement
@@ -57,7 +58,7 @@ class NeighbourSensitivity(Metric):
         """
 
     def _measure(self, context: EvalContext) -> Measurement:
-        key = "neighbours", type(self)._draw, self.radius, self.samples
+        key = "neighbours", type(self)._draw, settings_key(self)
         moved, distance = context.once_per_map(key, lambda: self._moves(context))
         details = {"moved": moved, "distance": distance}
         value = self._value(context, moved, distance)
