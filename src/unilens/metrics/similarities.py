@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,16 +21,11 @@ PER = ("pixel", "channel")
 """pixel: channels are summed; channel: every value of the map counts by itself."""
 
 
-class Similarity(Protocol):
-    """From two maps `(B, *S)` of the same inputs to how alike they are `(B,)`.
+Similarity = Callable[[Tensor, Tensor], Tensor]
+"""From two maps `(B, *S)` of the same inputs to their similarity `(B,)`, in float64.
 
-    1 where they are the same, NaN where one of them is constant.
-    """
-
-    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return how alike the maps are, in float64."""
-
-
+1 where they are the same, NaN where one of them is constant.
+"""
 similarities: Registry[Similarity] = Registry("similarity")
 
 

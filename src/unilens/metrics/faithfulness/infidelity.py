@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
-from ..._validation.settings import check_count, check_part, check_switch
+from ..._validation.settings import check_count, check_switch
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
@@ -17,7 +17,13 @@ from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import constant, unchanged
 from ..measurement import Measurement
-from .perturbations import Draws, InfidelityPerturbation, Square, infidelity_perturbations
+from .perturbations import (
+    Draws,
+    InfidelityPerturbation,
+    Square,
+    as_infidelity_perturbation,
+    infidelity_perturbations,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Infidelity(Metric):
     score: str | Score = "probability"
 
     def __post_init__(self) -> None:
-        check_part("perturbation", self.perturbation)
+        object.__setattr__(self, "perturbation", as_infidelity_perturbation(self.perturbation))
         check_count("samples", self.samples, least=2)
         check_switch("scaled", self.scaled)
         resolve_score(self.score)
@@ -62,7 +68,7 @@ class Infidelity(Metric):
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return PassCount(1 + getattr(self.perturbation, "variants", 1) * self.samples, 0)
+        return PassCount(1 + self.perturbation.variants * self.samples, 0)
 
     def _measure(self, context: EvalContext) -> Measurement:
         breakdown, details = {}, {}

@@ -9,14 +9,12 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import l2_norm
-from ..._validation.settings import check_part
-from ...baselines.base import passes_of
 from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
 from .attack import Attack
-from .perturbations import Perturbation, PerturbedInputs, perturbations
+from .perturbations import Perturbation, PerturbedInputs, as_perturbation, perturbations
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,17 @@ class Robustness(Comparison):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_part("perturbation", self.perturbation)
+        object.__setattr__(self, "perturbation", as_perturbation(self.perturbation))
 
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input, besides those of explanations."""
-        return PassCount(1, 0) + passes_of(self.perturbation)
+        return PassCount(1, 0) + self.perturbation.passes
 
     @property
     def explanations(self) -> int:
         """How many maps are made anew per input, at most."""
-        return 1 + getattr(self.perturbation, "explanations", 0)
+        return 1 + self.perturbation.explanations
 
     def _measure(self, context: EvalContext) -> Measurement:
         changed, after = context.once_per_map(
@@ -78,7 +76,7 @@ class Robustness(Comparison):
 
     def _again(self, context: EvalContext) -> tuple[PerturbedInputs, Tensor]:
         """Return the changed inputs, and the maps there."""
-        if getattr(self.perturbation, "map_independent", False):
+        if self.perturbation.map_independent:
             changed = context.once(
                 ("perturbed", self.perturbation), lambda: self.perturbation(context)
             )
