@@ -256,7 +256,9 @@ class MetricRegistry(Registry[Metric]):
             selectable: the components that can be chosen; None for all.
             **facts: of this name, where they differ from the class's.
         """
-        card = MetricCard(name, **{fact: getattr(build, fact) for fact in _FACTS} | facts)
+        card = MetricCard(
+            name, **{fact: getattr(build, fact) for fact in _FACTS} | facts, metric=build.__name__
+        )
         if not (build.components or settings):
             return self.add(card, build)
         defaults = {setting: default for setting, _, default in build.components}
