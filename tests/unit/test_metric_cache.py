@@ -3,6 +3,7 @@
 import gc
 import sys
 import types
+from dataclasses import make_dataclass
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from unilens.metrics import (
     Deletion,
     Infidelity,
     Inpaint,
+    MaxSensitivity,
     MetricCache,
     MuFidelity,
     Noise,
@@ -154,6 +156,31 @@ def test_the_second_map_is_asked_what_the_first_was(counted, few, metric, others
     assert forward_passes(lambda: measure(metric, few)) > 0
     for measuring in [metric, *others]:
         assert forward_passes(lambda one=measuring: measure(one, few.flip(0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(MuFidelity, FEW), (Infidelity, {"samples": 9}), (MaxSensitivity, {"samples": 2})],
+)
+def test_a_new_field_is_part_of_the_key(counted, few, kind, settings):
+    extended = make_dataclass("Extended", [("extra", float, 0.0)], bases=(kind,), frozen=True)
+    cache, maps.calls = MetricCache(counted, few), 0
+
+    def cost(extra):
+        measure, before = extended(**settings, extra=extra), maps.calls
+        passes = forward_passes(lambda: measure(counted, few, few, method=maps, cache=cache))
+        return passes + maps.calls - before
+
+    cost(0.0)
+    assert cost(1.0) > 0
+    assert cost(0.0) == 0
+
+
+def test_no_two_settings_share_a_key():
+    built = [metrics[name](**settings) for name, settings in VARIANTS]
+    for number, first in enumerate(built):
+        for second in built[:number]:
+            assert (key_of(first) == key_of(second)) == (first == second)
 
 
 def test_without_a_memo_nothing_is_kept(counted, few):

@@ -10,7 +10,7 @@ from ..manifold import Manifold, as_manifold
 from ..manifold.tangent import spaces_at
 from .base import Metric, metrics
 from .context import EvalContext
-from .measurement import Measurement, MetricCard
+from .measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class TangentAlignment(Metric):
         Simpson et al. 2024, arXiv 2503.08240; Bordt et al. 2022, arXiv 2206.07387.
     """
 
+    family = "manifold"
+    summary = "how much of the map lies in the tangent space of the data"
+    reference = "Simpson et al. 2024, arXiv 2503.08240"
+    bounds = (0, 1)
+
     manifold: Manifold | str | Path = "transformations"
 
     def __post_init__(self) -> None:
@@ -45,13 +50,4 @@ class TangentAlignment(Metric):
         return Measurement(content, breakdown)
 
 
-metrics.add(
-    MetricCard(
-        "tangent_alignment",
-        "manifold",
-        "how much of the map lies in the tangent space of the data",
-        "Simpson et al. 2024, arXiv 2503.08240",
-        bounds=(0, 1),
-    ),
-    TangentAlignment,
-)
+metrics.add_metric("tangent_alignment", TangentAlignment)

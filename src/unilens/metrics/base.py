@@ -6,7 +6,7 @@ import dataclasses
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,16 +30,39 @@ from ..explainer import (
 from ..methods import methods
 from ..outputs import OutputSpec
 from ..provenance import describe, versions
-from ..registry import Entry, Registry
+from ..registry import Composed, Entry, Registry
 from .cache import MetricCache
 from .context import EvalContext, MapFunction, method_of_rows
 from .maps import check_map, check_mask
-from .measurement import Measurement
+from .measurement import Measurement, MetricCard
 from .multi_input import MultiInputMaps, measure_multi_input
+
+Component = tuple[str, Registry[Any], str]
+"""A setting that is a registered thing, its registry, and its default."""
 
 
 class Metric(Settings, ABC):
-    """What metrics are built from: their authors write `_measure`, the rest is done here."""
+    """The base of metrics: subclasses declare their facts and write `_measure`.
+
+    Attributes:
+        family: what the metric asks of a map, such as "faithfulness".
+        summary: one line.
+        reference: where it comes from.
+        deterministic: whether it is without randomness of its own.
+        higher_is_better: see `MetricCard`.
+        bounds: see `MetricCard`.
+        needs: see `MetricCard`.
+        components: the settings that are registered things.
+    """
+
+    family: ClassVar[str] = "other"
+    summary: ClassVar[str] = ""
+    reference: ClassVar[str] = ""
+    deterministic: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool | None] = True
+    bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
+    needs: ClassVar[tuple[str, ...]] = ()
+    components: ClassVar[tuple[Component, ...]] = ()
 
     @property
     def passes(self) -> PassCount:
@@ -50,11 +73,6 @@ class Metric(Settings, ABC):
     def explanations(self) -> int:
         """How many maps are made anew per input."""
         return 0
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What it takes beside the map; see `MetricCard`."""
-        return ()
 
     @abstractmethod
     def _measure(self, context: EvalContext) -> Measurement:
@@ -212,7 +230,51 @@ class Metric(Settings, ABC):
             _check_made_by(context.attribution, context.method)
 
 
-metrics: Registry[Metric] = Registry("metric")
+_FACTS = ("family", "summary", "reference", "deterministic", "higher_is_better", "bounds", "needs")
+
+
+class MetricRegistry(Registry[Metric]):
+    """The named metrics: classes, and named settings of classes."""
+
+    def add_metric(
+        self,
+        name: str,
+        build: type[Metric],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        components: Mapping[str, str] | None = None,
+        selectable: tuple[str, ...] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Register a metric under a name; its card holds the facts that the class declares.
+
+        Args:
+            name: in the registry.
+            build: the class.
+            settings: defaults of this name that differ from the class's and its components'.
+            components: default components of this name that differ from the class's.
+            selectable: the components that can be chosen; None for all.
+            **facts: of this name, where they differ from the class's.
+        """
+        card = MetricCard(
+            name, **{fact: getattr(build, fact) for fact in _FACTS} | facts, metric=build.__name__
+        )
+        if not (build.components or settings):
+            return self.add(card, build)
+        defaults = {setting: default for setting, _, default in build.components}
+        return self.register(
+            Composed(
+                card,
+                build,
+                kinds={setting: registry for setting, registry, _ in build.components},
+                parts={**defaults, **(components or {})},
+                offers=selectable,
+                preset=settings or {},
+            )
+        )
+
+
+metrics = MetricRegistry("metric")
 
 
 def evaluate(

@@ -93,6 +93,13 @@ def _once(kept: dict[Hashable, Any], key: object, make: Callable[[], T]) -> T:
     return cast(T, kept[known])
 
 
+def settings_key(thing: Any, *ignored: str) -> tuple[tuple[str, object], ...]:
+    """Return a dataclass's fields but those ignored: a new field is part of the key by itself."""
+    names = [field.name for field in dataclasses.fields(thing)]
+    assert set(ignored) <= set(names), ignored
+    return tuple((name, getattr(thing, name)) for name in names if name not in ignored)
+
+
 class _Same:
     """A thing that is equal to itself alone; it lives on, so that no other takes its id."""
 

@@ -1,25 +1,28 @@
-"""What metrics share that ask how alike two maps are."""
+"""The base of metrics that compare two maps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .._ops.precision import to_float64
 from ..errors import require
-from .base import Metric
-from .similarities import Similarity, Spearman
+from .base import Component, Metric
+from .similarities import Similarity, Spearman, similarities
 
 
 @dataclass(frozen=True)
 class Comparison(Metric):
-    """Compare the map with another picture or map of the same input.
+    """The base of metrics that compare the map with another map of the same input.
 
     Args:
-        similarity: how alike two maps are: one of `unilens.metrics.similarities`.
+        similarity: compares two maps: one of `unilens.metrics.similarities`.
     """
+
+    components: ClassVar[tuple[Component, ...]] = (("similarity", similarities, "spearman"),)
 
     similarity: Similarity = Spearman()  # noqa: RUF009 - it is frozen
 

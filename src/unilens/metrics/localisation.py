@@ -17,7 +17,7 @@ from ..errors import NotApplicableError, require
 from .base import Metric, metrics
 from .context import EvalContext
 from .maps import check_reduction, constant
-from .measurement import Measurement, MetricCard
+from .measurement import Measurement
 from .similarities import top_shares
 
 
@@ -32,15 +32,14 @@ class Localisation(Metric):
         reduction: "sum", values summed over channels, or "abs", sums of absolute values.
     """
 
+    family = "localisation"
+    bounds = (0, 1)
+    needs = ("mask",)
+
     reduction: str = "sum"
 
     def __post_init__(self) -> None:
         check_reduction(self.reduction)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The mask."""
-        return ("mask",)
 
     def _measure(self, context: EvalContext) -> Measurement:
         assert context.mask is not None
@@ -81,6 +80,9 @@ class PointingGame(Localisation):
         Zhang et al. 2016, arXiv 1608.00507.
     """
 
+    summary = "whether the strongest position lies inside the mask"
+    reference = "Zhang et al. 2016, arXiv 1608.00507"
+
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
@@ -118,6 +120,9 @@ class RelevanceMass(Localisation):
         Arras et al. 2022, arXiv 2003.07258 (relevance mass accuracy).
     """
 
+    summary = "share of the positive relevance inside the mask"
+    reference = "Arras et al. 2022, arXiv 2003.07258"
+
     def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         positive = relevance.clamp(min=0)
         return (positive * inside).sum() / positive.sum()
@@ -137,6 +142,9 @@ class RelevanceRank(Localisation):
         Arras et al. 2022, arXiv 2003.07258 (relevance rank accuracy).
     """
 
+    summary = "share of the strongest positions inside the mask"
+    reference = "Arras et al. 2022, arXiv 2003.07258"
+
     def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         size = int(inside.sum())
         return (top_shares(relevance.unsqueeze(0), size)[0] * inside).sum() / size
@@ -154,18 +162,6 @@ def grown(mask: Tensor, distance: float) -> Tensor:
     return near
 
 
-_ARRAS = "Arras et al. 2022, arXiv 2003.07258"
-for _name, _summary, _reference, _build in (
-    (
-        "pointing_game",
-        "whether the strongest position lies inside the mask",
-        "Zhang et al. 2016, arXiv 1608.00507",
-        PointingGame,
-    ),
-    ("relevance_mass", "share of the positive relevance inside the mask", _ARRAS, RelevanceMass),
-    ("relevance_rank", "share of the strongest positions inside the mask", _ARRAS, RelevanceRank),
-):
-    metrics.add(
-        MetricCard(_name, "localisation", _summary, _reference, bounds=(0, 1), needs=("mask",)),
-        _build,
-    )
+metrics.add_metric("pointing_game", PointingGame)
+metrics.add_metric("relevance_mass", RelevanceMass)
+metrics.add_metric("relevance_rank", RelevanceRank)

@@ -17,6 +17,7 @@ class MetricCard(Card):
     Attributes:
         higher_is_better: the direction; None where neither end is good.
         bounds: the lowest and highest value it can take; None where there is no bound.
+        metric: the class; names of one class differ in its settings.
         needs: what it takes beside the map: "method", to explain again; "path", an `Attribution`
             with a baseline; "mask", where the object is.
     """
@@ -24,6 +25,7 @@ class MetricCard(Card):
     higher_is_better: bool | None = True
     bounds: tuple[float | None, float | None] = (None, None)
     needs: tuple[str, ...] = ()
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,16 +20,11 @@ PER = ("pixel", "channel")
 """pixel: channels are summed; channel: every value of the map counts by itself."""
 
 
-class Similarity(Protocol):
-    """From two maps `(B, *S)` of the same inputs to how alike they are `(B,)`.
+Similarity = Callable[[Tensor, Tensor], Tensor]
+"""From two maps `(B, *S)` of the same inputs to their similarity `(B,)`, in float64.
 
-    1 where they are the same, NaN where one of them is constant.
-    """
-
-    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return how alike the maps are, in float64."""
-
-
+1 where they are the same, NaN where one of them is constant.
+"""
 similarities: Registry[Similarity] = Registry("similarity")
 
 
@@ -164,25 +158,30 @@ class StructuralSimilarity(MapSimilarity):
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         """Return how alike the maps are; see `Similarity`."""
+        from skimage.metrics import structural_similarity  # here: it is slow to load
+
         check_neighbours(first)
         maps = [self._read(values) for values in (first, second)]
-        data_range = 2.0 if self.reduction == "sum" else 1.0
-        undefined = constant(maps[0]) | constant(maps[1])
-        kernel, dimensions = _gaussian(self.sigma), first.ndim - 2
+        side = 2 * int(3.5 * self.sigma + 0.5) + 1
         require(
-            min(first.shape[2:]) >= len(kernel),
-            f"expected maps of at least {len(kernel)} positions a side for sigma={self.sigma:g}, "
-            f"got {tuple(first.shape[2:])}; lower sigma",
+            min(first.shape[2:]) >= side,
+            f"expected maps of at least {side} positions a side for sigma={self.sigma:g}, got "
+            f"{tuple(first.shape[2:])}; lower sigma",
         )
-        a, b = (one / expand_like(one.abs().flatten(1).amax(1), one) for one in maps)
-        mean_a, mean_b, square_a, square_b, product = (
-            _windowed(one, kernel, dimensions) for one in (a, b, a * a, b * b, a * b)
-        )
-        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-        variances = square_a - mean_a**2 + square_b - mean_b**2
-        alike = (2 * mean_a * mean_b + c1) * (2 * (product - mean_a * mean_b) + c2)
-        alike = alike / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))
-        return torch.stack([one.mean() for one in alike]).masked_fill(undefined, torch.nan)
+        scaled = [(one / expand_like(one.abs().flatten(1).amax(1), one)).cpu() for one in maps]
+        values = [
+            structural_similarity(
+                *pair,
+                data_range=2 if self.reduction == "sum" else 1,
+                channel_axis=0 if self.per == "channel" else None,
+                gaussian_weights=True,
+                sigma=self.sigma,
+                use_sample_covariance=False,
+            )
+            for pair in zip(*(one.numpy() for one in scaled), strict=True)
+        ]
+        undefined = constant(maps[0]) | constant(maps[1])
+        return torch.tensor(values).to(maps[0]).masked_fill(undefined, torch.nan)
 
 
 def check_neighbours(values: Tensor) -> None:
@@ -192,23 +191,6 @@ def check_neighbours(values: Tensor) -> None:
             f"expected maps of images (B, C, H, W) or signals (B, C, L), got "
             f"{tuple(values.shape)}; a table has no neighbours, use similarity='spearman'"
         )
-
-
-def _gaussian(sigma: float) -> list[float]:
-    radius = int(3.5 * sigma + 0.5)
-    weights = [math.exp(-0.5 * (position / sigma) ** 2) for position in range(-radius, radius + 1)]
-    return [weight / sum(weights) for weight in weights]
-
-
-def _windowed(values: Tensor, kernel: list[float], dimensions: int) -> Tensor:
-    """Return weighted means over all windows that lie within the last dimensions."""
-    for dim in range(-dimensions, 0):
-        count = values.shape[dim] - len(kernel) + 1
-        values = sum(
-            (weight * values.narrow(dim, at, count) for at, weight in enumerate(kernel)),
-            values.new_zeros(()),
-        )
-    return values
 
 
 def top_count(k: float | None, count: int) -> int:

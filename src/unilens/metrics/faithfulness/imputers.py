@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,16 +24,11 @@ ImputeFunction = Callable[[Tensor], Tensor]
 """From the positions kept `(n, B, *spatial)`, boolean, to imputed inputs `(n, B, *S)`."""
 
 
-class Imputer(Protocol):
-    """Replaces removed positions, in all channels.
+Imputer = Callable[[EvalContext], ImputeFunction]
+"""Replaces removed positions, in all channels: from a context to a function that does it.
 
-    It does not depend on the context's map, so that all maps are judged by the same inputs.
-    """
-
-    def __call__(self, context: EvalContext) -> ImputeFunction:
-        """Return the function that imputes removed positions of the context's inputs."""
-
-
+It does not depend on the context's map, so that all maps are judged by the same inputs.
+"""
 imputers: Registry[Imputer] = Registry("imputer")
 
 

@@ -9,15 +9,21 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
-from ..._validation.settings import check_component, check_count, check_switch
-from ...registry import Composed
+from ..._validation.settings import check_count, check_switch
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
+from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import constant, unchanged
-from ..measurement import Measurement, MetricCard
-from .perturbations import Draws, InfidelityPerturbation, Square, infidelity_perturbations
+from ..measurement import Measurement
+from .perturbations import (
+    Draws,
+    InfidelityPerturbation,
+    Square,
+    as_infidelity_perturbation,
+    infidelity_perturbations,
+)
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,21 @@ class Infidelity(Metric):
         beta as in the authors' public code and in captum.
     """
 
+    family = "faithfulness"
+    summary = "squared error of the score changes that the map predicts"
+    reference = "Yeh et al. 2019, arXiv 1901.09392"
+    deterministic = False
+    higher_is_better = False
+    bounds = (0, None)
+    components = (("perturbation", infidelity_perturbations, "square"),)
+
     perturbation: InfidelityPerturbation = field(default_factory=Square)
     samples: int = 100
     scaled: bool = False
     score: str | Score = "probability"
 
     def __post_init__(self) -> None:
-        check_component("perturbation", self.perturbation)
+        object.__setattr__(self, "perturbation", as_infidelity_perturbation(self.perturbation))
         check_count("samples", self.samples, least=2)
         check_switch("scaled", self.scaled)
         resolve_score(self.score)
@@ -54,7 +68,7 @@ class Infidelity(Metric):
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input."""
-        return PassCount(1 + getattr(self.perturbation, "variants", 1) * self.samples, 0)
+        return PassCount(1 + self.perturbation.variants * self.samples, 0)
 
     def _measure(self, context: EvalContext) -> Measurement:
         breakdown, details = {}, {}
@@ -90,7 +104,7 @@ class Infidelity(Metric):
             def watched(inputs: Tensor = inputs) -> Tensor:
                 return context.score_of(score, context.evaluator.outputs(inputs))
 
-            key = type(self), self.perturbation, self.samples, name, block, self.score
+            key = type(self), settings_key(self, "scaled"), name, block
             scores.append(context.once(key, watched))
         return torch.cat(predicted).T.contiguous(), torch.cat(scores).T.contiguous()
 
@@ -102,20 +116,4 @@ class Infidelity(Metric):
         return (beta * predicted - score_drop).square().mean(1)
 
 
-_YEH = "Yeh et al. 2019, arXiv 1901.09392"
-metrics.register(
-    Composed(
-        MetricCard(
-            "infidelity",
-            "faithfulness",
-            "squared error of what the map foretells of changes of the input",
-            _YEH,
-            deterministic=False,
-            higher_is_better=False,
-            bounds=(0, None),
-        ),
-        Infidelity,
-        kinds={"perturbation": infidelity_perturbations},
-        parts={"perturbation": "square"},
-    )
-)
+metrics.add_metric("infidelity", Infidelity)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..._ops.random import standard_normal, uniform
 from ..._ops.spatial import grid_cell_index
-from ..._validation.settings import Settings, check_choice, check_count, check_number
+from ..._validation.settings import (
+    Settings,
+    check_choice,
+    check_component,
+    check_count,
+    check_number,
+)
 from ...errors import NotApplicableError
 from ...registry import Card, Registry
 from ..context import EvalContext
@@ -34,21 +40,49 @@ Draws = Callable[[range], PerturbedPoints]
 """From the numbers of some samples to them; asked for in ascending order, each once."""
 
 
-class InfidelityPerturbation(Protocol):
-    """How inputs are changed. Optional: `variants`, how many sets of draws there are.
+class InfidelityPerturbation(Settings, ABC):
+    """Draws changes of inputs.
 
-    It does not depend on the context's map, so that every map is asked the same questions.
+    It does not depend on the context's map, so that all maps are judged by the same draws.
     """
 
+    @property
+    def variants(self) -> int:
+        """How many sets of draws there are."""
+        return 1
+
+    @abstractmethod
     def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
         """Return the draws by name: one set, or one for each of several imputers."""
+
+
+@dataclass(frozen=True)
+class FunctionInfidelityPerturbation(InfidelityPerturbation):
+    """A function as a perturbation.
+
+    Args:
+        function: from an `EvalContext` and the number of samples to draws by name.
+    """
+
+    function: Callable[[EvalContext, int], dict[str, Draws]]
+
+    def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
+        """Return the draws; see `InfidelityPerturbation`."""
+        return self.function(context, samples)
+
+
+def as_infidelity_perturbation(value: Any) -> InfidelityPerturbation:
+    """Return a perturbation as it is, and a function as one."""
+    check_component("perturbation", value)
+    own = isinstance(value, InfidelityPerturbation)
+    return value if own else FunctionInfidelityPerturbation(value)
 
 
 infidelity_perturbations: Registry[InfidelityPerturbation] = Registry("perturbation")
 
 
 @dataclass(frozen=True)
-class Gaussian(Settings):
+class Gaussian(InfidelityPerturbation):
     """Take gaussian noise I from the input: x - I. For maps in score per unit of the inputs.
 
     Args:
@@ -79,7 +113,7 @@ class Gaussian(Settings):
 
 
 @dataclass(frozen=True)
-class ReplacementPerturbation(Settings, ABC):
+class ReplacementPerturbation(InfidelityPerturbation, ABC):
     """What perturbations share that replace whole positions.
 
     Args:

@@ -17,15 +17,17 @@ from ..._ops.random import uniform
 from ..._ops.spatial import grid_cell_index, sum_by_cell
 from ..._validation.settings import check_choice, check_count, check_number, check_switch
 from ...errors import require
-from ...registry import Composed
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
+from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import check_reduction, constant, ranking, unchanged
-from ..measurement import Measurement, MetricCard
+from ..measurement import Measurement
 from .imputers import ImputeFunction, ImputerChoice, impute_function, resolve_imputers
 
+_OF_THE_MAP = ("imputer", "reduction", "correlation", "absolute")
+"""Settings of MuFidelity without influence on its scores, beside the imputing function itself."""
 CORRELATIONS = {"spearman": spearman, "pearson": pearson}
 
 
@@ -39,6 +41,9 @@ class Removal(Metric):
         reduction: "sum", values summed over channels, or "abs", sums of absolute values.
         score: what is watched, by name or as a function of logits and target.
     """
+
+    family = "faithfulness"
+    deterministic = False
 
     imputer: ImputerChoice = "black"
     reduction: str = "sum"
@@ -115,6 +120,10 @@ class MuFidelity(Removal):
         2410.08069, who leave them open.
     """
 
+    summary = "correlation of the relevance of subsets with the score lost without them"
+    reference = "Bhatt et al. 2020, arXiv 2005.00631"
+    bounds = (-1, 1)
+
     cells: int | None = 9
     fraction: float = 0.2
     subsets: int = 200
@@ -146,7 +155,7 @@ class MuFidelity(Removal):
             return ~members(removed[block.start : block.stop], count)[..., cell]
 
         scores = context.once(
-            (type(self), impute, self.score, self.cells, self.fraction, self.subsets),
+            (type(self), impute, settings_key(self, *_OF_THE_MAP)),
             lambda: self._watch(context, impute, self.subsets, kept),
         )
         score_drop = before.unsqueeze(1) - scores
@@ -251,6 +260,9 @@ class Insertion(RemovalCurve):
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
 
+    summary = "area under the score while positions come in, the most relevant first"
+    reference = "Petsiuk et al. 2018, arXiv 1806.07421"
+
     inserts = True
 
 
@@ -261,55 +273,21 @@ class Deletion(RemovalCurve):
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
 
+    summary = "area under the score while positions are removed, the most relevant first"
+    reference = "Petsiuk et al. 2018, arXiv 1806.07421"
+    higher_is_better = False
+
     inserts = False
 
 
-_BHATT = "Bhatt et al. 2020, arXiv 2005.00631"
-_PETSIUK = "Petsiuk et al. 2018, arXiv 1806.07421"
-_CHOI = "Choi et al. 2025, arXiv 2410.08069, table 2"
-metrics.add(
-    MetricCard(
-        "mu_fidelity",
-        "faithfulness",
-        "correlation of what subsets count with what the score loses without them",
-        _BHATT,
-        deterministic=False,
-        bounds=(-1, 1),
-    ),
+metrics.add_metric("mu_fidelity", MuFidelity)
+metrics.add_metric(
+    "mu_fidelity_abs",
     MuFidelity,
+    settings={"absolute": True},
+    summary="the absolute value of mu_fidelity, as in the paper",
+    reference="Choi et al. 2025, arXiv 2410.08069, table 2",
+    bounds=(0, 1),
 )
-metrics.register(
-    Composed(
-        MetricCard(
-            "mu_fidelity_abs",
-            "faithfulness",
-            "the absolute value of mu_fidelity, as in the paper",
-            _CHOI,
-            deterministic=False,
-            bounds=(0, 1),
-        ),
-        MuFidelity,
-        preset={"absolute": True},
-    )
-)
-metrics.add(
-    MetricCard(
-        "insertion_auc",
-        "faithfulness",
-        "area under the score while positions come in, those that count most first",
-        _PETSIUK,
-        deterministic=False,
-    ),
-    Insertion,
-)
-metrics.add(
-    MetricCard(
-        "deletion_auc",
-        "faithfulness",
-        "area under the score while positions go, those that count most first",
-        _PETSIUK,
-        deterministic=False,
-        higher_is_better=False,
-    ),
-    Deletion,
-)
+metrics.add_metric("insertion_auc", Insertion)
+metrics.add_metric("deletion_auc", Deletion)

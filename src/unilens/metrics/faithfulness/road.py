@@ -12,7 +12,6 @@ from ...errors import require
 from ..base import metrics
 from ..context import EvalContext
 from ..maps import constant, ranking, unchanged
-from ..measurement import MetricCard
 from .imputers import ImputeFunction, ImputerChoice
 from .removal import MuFidelity, Removal, check_fraction, counts_of
 
@@ -37,6 +36,9 @@ class Road(Removal):
         Rong et al. 2022, "A consistent and efficient evaluation strategy for attribution methods",
         arXiv 2202.00449.
     """
+
+    summary = "score without the least relevant, less that without the most relevant, inpainted"
+    reference = "Rong et al. 2022, arXiv 2202.00449"
 
     imputer: ImputerChoice = "inpaint"
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -93,6 +95,10 @@ class SensitivityN(Removal):
         deep neural networks", arXiv 1711.06104.
     """
 
+    summary = "correlation of sums with the score lost, mean over sizes of the subsets"
+    reference = "Ancona et al. 2018, arXiv 1711.06104"
+    bounds = (-1, 1)
+
     fractions: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 0.8)
     subsets: int = 100
     cells: int | None = None
@@ -137,24 +143,5 @@ def check_fractions(fractions: object) -> None:
         check_fraction("fractions", fraction)
 
 
-metrics.add(
-    MetricCard(
-        "road",
-        "faithfulness",
-        "score without what counts least, less that without what counts most, inpainted",
-        "Rong et al. 2022, arXiv 2202.00449",
-        deterministic=False,
-    ),
-    Road,
-)
-metrics.add(
-    MetricCard(
-        "sensitivity_n",
-        "faithfulness",
-        "correlation of sums with what the score loses, mean over sizes of the subsets",
-        "Ancona et al. 2018, arXiv 1711.06104",
-        deterministic=False,
-        bounds=(-1, 1),
-    ),
-    SensitivityN,
-)
+metrics.add_metric("road", Road)
+metrics.add_metric("sensitivity_n", SensitivityN)

@@ -22,7 +22,7 @@ from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
 from ..context import EvalContext
-from ..measurement import Measurement, MetricCard
+from ..measurement import Measurement
 
 _SOLVERS = {"lanczos": diagnostics.lanczos_curvature, "power": diagnostics.top_curvature}
 _NETWORKS = ("alex", "vgg", "squeeze")
@@ -45,6 +45,14 @@ class TopEigenvalue(Metric):
         Choi et al. 2025, arXiv 2410.08069: a path of low curvature.
     """
 
+    family = "path"
+    summary = "curvature of the score at the baseline: the top Hessian eigenvalue's magnitude"
+    reference = "Choi et al. 2025, arXiv 2410.08069"
+    deterministic = False
+    higher_is_better = False
+    bounds = (0, None)
+    needs = ("path",)
+
     score: str | Score = "probability"
     iterations: int = 10
     solver: str = "lanczos"
@@ -53,11 +61,6 @@ class TopEigenvalue(Metric):
         resolve_score(self.score)
         check_count("iterations", self.iterations)
         check_choice("solver", self.solver, _SOLVERS)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """An attribution with a baseline."""
-        return ("path",)
 
     @property
     def passes(self) -> PassCount:
@@ -101,15 +104,17 @@ class Lpips(Metric):
         arXiv 1801.03924; Choi et al. 2025, arXiv 2410.08069, table 7.
     """
 
+    family = "path"
+    summary = "perceptual distance of the baseline from the input (the package lpips)"
+    reference = "Zhang et al. 2018, arXiv 1801.03924"
+    higher_is_better = False
+    bounds = (0, None)
+    needs = ("path",)
+
     network: str = "alex"
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, _NETWORKS)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """An attribution with a baseline."""
-        return ("path",)
 
     def _measure(self, context: EvalContext) -> Measurement:
         inputs, baseline = context.inputs, _baseline(context)
@@ -145,29 +150,5 @@ def _baseline(context: EvalContext) -> Tensor:
     return context.attribution.baseline.detach().to(context.inputs)
 
 
-_CHOI = "Choi et al. 2025, arXiv 2410.08069"
-metrics.add(
-    MetricCard(
-        "top_eigenvalue",
-        "path",
-        "how curved the score is at the baseline: the top Hessian eigenvalue's magnitude",
-        _CHOI,
-        deterministic=False,
-        higher_is_better=False,
-        bounds=(0, None),
-        needs=("path",),
-    ),
-    TopEigenvalue,
-)
-metrics.add(
-    MetricCard(
-        "lpips",
-        "path",
-        "how different the baseline looks from the input (the package lpips)",
-        "Zhang et al. 2018, arXiv 1801.03924",
-        higher_is_better=False,
-        bounds=(0, None),
-        needs=("path",),
-    ),
-    Lpips,
-)
+metrics.add_metric("top_eigenvalue", TopEigenvalue)
+metrics.add_metric("lpips", Lpips)

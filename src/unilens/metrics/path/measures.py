@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
-from ..._validation.settings import check_component, check_count, check_switch
+from ..._validation.settings import check_count, check_switch
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, to_baseline
 from ...baselines.base import check_single
@@ -22,12 +22,12 @@ from ...explainer import explain_channels_first
 from ...methods.path_diagnostics import maps_at
 from ...outputs import LOGITS
 from ...path_attribution import PathAttribution
-from ...registry import Composed
 from ...scores import Score
 from ..base import Metric, metrics
+from ..comparison import Comparison
 from ..context import EvalContext
-from ..measurement import Measurement, MetricCard
-from ..similarities import Similarity, Spearman, similarities
+from ..measurement import Measurement
+from ..similarities import Similarity, Spearman
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class PathMetric(Metric):
         n_steps: how many points on it.
     """
 
+    family = "path"
+    needs = ("path",)
+
     baseline: str | Baseline | None = None
     score: str | Score = "probability"
     n_steps: int = 15
@@ -54,14 +57,13 @@ class PathMetric(Metric):
         self._line(self._own)
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """An attribution with a baseline, unless a baseline is given."""
-        return ("path",) if self.baseline is None else ()
-
-    @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input: those of a straight line, if it is walked."""
         return PassCount(1, 0) + self._line(self._own).passes
+
+    def _check(self, context: EvalContext) -> None:
+        if self.baseline is None:
+            super()._check(context)
 
     @property
     def _own(self) -> Baseline | None:
@@ -80,14 +82,11 @@ class PathMetric(Metric):
             if known.trace is not None:
                 return known
             assert known.baseline is not None
-            start = to_float64(known.baseline).cpu().numpy().tobytes()
-            return context.once(
-                ("walked", self._line(None), start),
-                lambda: self._along(_at(known.baseline), context),
-            )
-        return context.once(
-            ("walked", self._line(baseline)), lambda: self._along(baseline, context)
-        )
+            key: object = self._line(None), known.baseline
+            baseline = _at(known.baseline)
+        else:
+            key = self._line(baseline)
+        return context.once(key, lambda: self._along(baseline, context))
 
     def _along(self, baseline: Baseline, context: EvalContext) -> Attribution:
         return self._line(baseline)(
@@ -124,6 +123,11 @@ class CompletenessGap(PathMetric):
     References:
         Sundararajan et al. 2017, arXiv 1703.01365, section 3: the axiom of completeness.
     """
+
+    summary = "how much of the change of the score the map leaves out"
+    reference = "Sundararajan et al. 2017, arXiv 1703.01365"
+    higher_is_better = False
+    bounds = (0, None)
 
     n_steps: int = 1
     relative: bool = False
@@ -164,6 +168,10 @@ class Monotonicity(PathMetric):
         Choi et al. 2025, arXiv 2410.08069, table 1.
     """
 
+    summary = "whether the confidence rises all the way from the baseline"
+    reference = "Choi et al. 2025, arXiv 2410.08069, table 1"
+    bounds = (-1, 1)
+
     def _measure(self, context: EvalContext) -> Measurement:
         trace = cast(Trace, self._walked(context).trace)
         details = {"fractions": trace.fraction.T, "confidence": trace.confidence.T}
@@ -186,6 +194,11 @@ class ConfidenceChange(PathMetric):
     References:
         Choi et al. 2025, arXiv 2410.08069, table 7.
     """
+
+    summary = "how much less sure the model is at the baseline"
+    reference = "Choi et al. 2025, arXiv 2410.08069, table 7"
+    higher_is_better = False
+    bounds = (-1, None)
 
     n_steps: int = 1
 
@@ -218,6 +231,11 @@ class PathCurvature(PathMetric):
         Choi et al. 2025, arXiv 2410.08069.
     """
 
+    summary = "how fast the gradient turns along the path, by finite differences"
+    reference = "Choi et al. 2025, arXiv 2410.08069"
+    higher_is_better = False
+    bounds = (0, None)
+
     def _measure(self, context: EvalContext) -> Measurement:
         found = self._walked(context)
         trace = cast(Trace, found.trace)
@@ -229,7 +247,7 @@ class PathCurvature(PathMetric):
 
 
 @dataclass(frozen=True)
-class Stability(Metric):
+class Stability(Comparison):
     """Compare maps made with few steps with one made with many, from the same baseline.
 
     mean_k similarity(A at k steps, A at many). The baseline is the attribution's own, so that the
@@ -245,12 +263,17 @@ class Stability(Metric):
         Choi et al. 2025, arXiv 2410.08069, figure 7.
     """
 
-    similarity: Similarity = field(default_factory=lambda: Spearman(reduction="abs"))
+    family = "path"
+    summary = "similarity of maps of few steps with one of many"
+    reference = "Choi et al. 2025, arXiv 2410.08069, figure 7"
+    bounds = (-1, 1)
+    needs = ("method",)
+    similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     steps: tuple[int, ...] = (1, 15)
     against: int = 30
 
     def __post_init__(self) -> None:
-        check_component("similarity", self.similarity)
+        super().__post_init__()
         several = isinstance(self.steps, (tuple, list)) and bool(self.steps)
         require(several, f"expected steps to be several whole numbers, got {self.steps!r}")
         for count in self.steps:
@@ -260,11 +283,6 @@ class Stability(Metric):
             self.against not in self.steps,
             f"expected against to be none of steps, got {self.against} in {self.steps!r}",
         )
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The method, which explains again."""
-        return ("method",)
 
     @property
     def explanations(self) -> int:
@@ -304,57 +322,8 @@ def _maps_at(context: EvalContext, steps: tuple[int, ...]) -> dict[int, Tensor]:
     return maps_at(method, context.evaluator, context.inputs, known, steps)
 
 
-_CHOI = "Choi et al. 2025, arXiv 2410.08069"
-
-
-def _add(name: str, summary: str, build: type[PathMetric], reference: str, **about: Any) -> None:
-    metrics.add(MetricCard(name, "path", summary, reference, needs=("path",), **about), build)
-
-
-_add(
-    "completeness_gap",
-    "how much of the change of the score the map leaves out",
-    CompletenessGap,
-    "Sundararajan et al. 2017, arXiv 1703.01365",
-    higher_is_better=False,
-    bounds=(0, None),
-)
-_add(
-    "monotonicity",
-    "whether the confidence rises all the way from the baseline",
-    Monotonicity,
-    f"{_CHOI}, table 1",
-    bounds=(-1, 1),
-)
-_add(
-    "confidence_change",
-    "how much less sure the model is at the baseline",
-    ConfidenceChange,
-    f"{_CHOI}, table 7",
-    higher_is_better=False,
-    bounds=(-1, None),
-)
-metrics.register(
-    Composed(
-        MetricCard(
-            "stability",
-            "path",
-            "how alike maps of few steps are to one of many",
-            f"{_CHOI}, figure 7",
-            bounds=(-1, 1),
-            needs=("method",),
-        ),
-        Stability,
-        kinds={"similarity": similarities},
-        parts={"similarity": "spearman"},
-        preset={"reduction": "abs"},
-    )
-)
-_add(
-    "path_curvature",
-    "how fast the gradient turns along the path, by finite differences",
-    PathCurvature,
-    _CHOI,
-    higher_is_better=False,
-    bounds=(0, None),
-)
+metrics.add_metric("completeness_gap", CompletenessGap)
+metrics.add_metric("monotonicity", Monotonicity)
+metrics.add_metric("confidence_change", ConfidenceChange)
+metrics.add_metric("stability", Stability, settings={"reduction": "abs"})
+metrics.add_metric("path_curvature", PathCurvature)

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 
 from ..._engine.evaluator import PassCount
 from ...errors import require
-from ...registry import Composed
 from ...scores import Score
 from ...scores import resolve as resolve_score
 from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
-from ..measurement import Measurement, MetricCard
-from ..similarities import similarities
+from ..measurement import Measurement
 from .corruptions import Corruption, check_corruptible, corruptions
 from .perturbations import labels
 
@@ -46,6 +43,11 @@ class Consistency(Comparison):
         Hendrycks & Dietterich 2019, arXiv 1903.12261.
     """
 
+    family = "sanity"
+    reference = "Choi et al. 2025, arXiv 2410.08069, figures 2 to 5"
+    bounds = (-1, 1)
+    needs = ("method",)
+
     corruption: CorruptionChoice = "brightness"
     strengths: tuple[float, ...] | list[float] | None = None
     score: str | Score = "probability"
@@ -69,11 +71,6 @@ class Consistency(Comparison):
             for name, corruption in resolve_corruptions(self.corruption).items()
             for strength in self.strengths or corruption.severities[:3]
         ]
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The method."""
-        return ("method",)
 
     @property
     def passes(self) -> PassCount:
@@ -129,27 +126,16 @@ def resolve_corruptions(corruption: CorruptionChoice) -> dict[str, Corruption]:
     return found
 
 
-def _add(name: str, summary: str, corruption: Any, deterministic: bool = True) -> None:
-    metrics.register(
-        Composed(
-            MetricCard(
-                name,
-                "sanity",
-                f"similarity with maps of the picture {summary}, where the class is kept",
-                "Choi et al. 2025, arXiv 2410.08069, figures 2 to 5",
-                deterministic,
-                bounds=(-1, 1),
-                needs=("method",),
-            ),
-            Consistency,
-            kinds={"similarity": similarities},
-            parts={"similarity": "spearman"},
-            preset={"corruption": corruption},
-        )
+for _name, _corruption, _words in (
+    ("brightness", "brightness", "made lighter"),
+    ("saturation", "saturation", "with more or less colour"),
+    ("blur", ("gaussian_blur", "defocus_blur"), "blurred"),
+    ("noise", ("gaussian_noise", "shot_noise"), "with noise"),
+):
+    metrics.add_metric(
+        f"{_name}_consistency",
+        Consistency,
+        settings={"corruption": _corruption},
+        summary=f"similarity with maps of the image {_words}, where the class is kept",
+        deterministic=_name != "noise",
     )
-
-
-_add("brightness_consistency", "made lighter", "brightness")
-_add("saturation_consistency", "with more or less colour", "saturation")
-_add("blur_consistency", "blurred", ("gaussian_blur", "defocus_blur"))
-_add("noise_consistency", "with noise", ("gaussian_noise", "shot_noise"), deterministic=False)

@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy
 import torch
@@ -20,7 +21,7 @@ from torch.nn.functional import pad
 from ..._ops.luminance import check_unit_pictures
 from ..._ops.precision import to_float64
 from ..._validation.settings import Settings, check_number
-from ...baselines.blur import gaussian_blur
+from ...baselines import blur
 from ...errors import NotApplicableError, require
 from ...registry import Card, Registry
 
@@ -100,6 +101,24 @@ def check_corruptible(inputs: Tensor) -> None:
     check_unit_pictures(inputs, "light, colour and focus are those of pictures")
 
 
+def _register(
+    family: str, summary: str, unit: str, severities: tuple[float, ...], **limits: float
+) -> Callable[[CorruptionFunction], CorruptionFunction]:
+    """Register a function, under its name; noise is random."""
+
+    def register(function: Any) -> CorruptionFunction:
+        reference = "Hendrycks & Dietterich 2019, arXiv 1903.12261"
+        summary_of = f"{summary}; strength: {unit}"
+        card = Card(function.__name__, family, summary_of, reference, family != "noise")
+        corruptions.add_value(card, Corruption(function, unit, severities, **limits))
+        return cast(CorruptionFunction, function)
+
+    return register
+
+
+@_register(
+    "light", "lighter or darker", "added to the HSV value", (0.1, 0.2, 0.3, 0.4, 0.5), lowest=-1
+)
 def brightness(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Add the strength to each pixel's value (HSV); hue and saturation stay: x V' / V."""
     value = inputs.amax(1, keepdim=True)
@@ -107,12 +126,22 @@ def brightness(inputs: Tensor, strength: float, generators: list[torch.Generator
     return torch.where(value > 0, inputs * (brightened / value.clamp(min=1e-12)), brightened)
 
 
+@_register(
+    "light",
+    "steeper or flatter about the mean",
+    "added to the factor 1",
+    (-0.6, -0.7, -0.8, -0.9, -0.95),
+    lowest=-1,
+)
 def contrast(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Scale each channel about its mean by 1 + strength."""
     mean = to_float64(inputs).mean((2, 3), keepdim=True).to(inputs.dtype)
     return mean + (1 + strength) * (inputs - mean)
 
 
+@_register(
+    "colour", "more or less colour", "added to the factor 1", (-0.7, -0.9, 1, 4, 19), lowest=-1
+)
 def saturation(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Scale each pixel's saturation (HSV) by 1 + strength, up to 1; hue and value stay."""
     if inputs.shape[1] != 3:
@@ -126,12 +155,14 @@ def saturation(inputs: Tensor, strength: float, generators: list[torch.Generator
     return value - (value - inputs) * most.clamp(max=1 + strength)
 
 
-def gaussian(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+@_register("blur", "blur by a gaussian", "standard deviation in pixels", (1, 2, 3, 4, 6))
+def gaussian_blur(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Convolve with a gaussian; beyond the border lies the border."""
-    return gaussian_blur(inputs, torch.tensor([strength], dtype=torch.float64))[0]
+    return blur.gaussian_blur(inputs, torch.tensor([strength], dtype=torch.float64))[0]
 
 
-def defocused(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+@_register("blur", "blur by a disk, as a lens out of focus", "radius in pixels", (3, 4, 6, 8, 10))
+def defocus_blur(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Convolve with a disk whose rim is smooth: weights clip(radius + 1/2 - distance, 0, 1)."""
     side = max(inputs.shape[2:])
     require(strength <= side, f"expected a radius up to the picture's {side}, got {strength:g}")
@@ -148,26 +179,18 @@ def defocused(inputs: Tensor, strength: float, generators: list[torch.Generator]
     return total.to(inputs.dtype)
 
 
+@_register("noise", "normal noise", "standard deviation", (0.08, 0.12, 0.18, 0.26, 0.38))
 def gaussian_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Add normal noise, the same for every value whatever its brightness."""
     return inputs + strength * _normal(inputs, generators)
 
 
-def speckle_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
-    """Add normal noise in proportion to the value: x + x n."""
-    return inputs + strength * inputs * _normal(inputs, generators)
-
-
-def impulse_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
-    """Set a share of the values, each channel by itself, to 0 or 1, either as likely."""
-    shape = (2, *inputs.shape[1:])
-    drawn = torch.stack(
-        [torch.rand(shape, generator=one, dtype=torch.float64) for one in generators]
-    )
-    struck, salt = (drawn[:, 0] < strength).to(inputs.device), drawn[:, 1] < 0.5
-    return torch.where(struck, salt.to(inputs), inputs)
-
-
+@_register(
+    "noise",
+    "noise of counted photons",
+    "standard deviation at white",
+    (0.13, 0.2, 0.29, 0.45, 0.58),
+)
 def shot_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Count photons, 1 / strength^2 of them at white: Poisson noise."""
     require(strength >= 1e-6, f"expected 0, or a strength of at least 1e-6, got {strength:g}")
@@ -179,7 +202,42 @@ def shot_noise(inputs: Tensor, strength: float, generators: list[torch.Generator
     return (torch.stack(counted) / photons).to(inputs)
 
 
-def pixelated(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+@_register(
+    "noise",
+    "normal noise, more of it where it is light",
+    "standard deviation at white",
+    (0.15, 0.2, 0.35, 0.45, 0.6),
+)
+def speckle_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Add normal noise in proportion to the value: x + x n."""
+    return inputs + strength * inputs * _normal(inputs, generators)
+
+
+@_register(
+    "noise",
+    "single values lost, black or white",
+    "share of the values",
+    (0.03, 0.06, 0.09, 0.17, 0.27),
+    highest=1,
+)
+def impulse_noise(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+    """Set a share of the values, each channel by itself, to 0 or 1, either as likely."""
+    shape = (2, *inputs.shape[1:])
+    drawn = torch.stack(
+        [torch.rand(shape, generator=one, dtype=torch.float64) for one in generators]
+    )
+    struck, salt = (drawn[:, 0] < strength).to(inputs.device), drawn[:, 1] < 0.5
+    return torch.where(struck, salt.to(inputs), inputs)
+
+
+@_register(
+    "storage",
+    "coarser pixels",
+    "share of rows and columns lost",
+    (0.4, 0.5, 0.6, 0.7, 0.75),
+    highest=1,
+)
+def pixelate(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Take rows and columns away and put blocks in their stead: Pillow's BOX, down and up again."""
     from PIL import Image
 
@@ -192,7 +250,8 @@ def pixelated(inputs: Tensor, strength: float, generators: list[torch.Generator]
     return torch.from_numpy(numpy.stack(found)).view(inputs.shape).to(inputs)
 
 
-def jpeg(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
+@_register("storage", "stored as JPEG", "quality taken from 100", (75, 82, 85, 90, 93), highest=99)
+def jpeg_compression(inputs: Tensor, strength: float, generators: list[torch.Generator]) -> Tensor:
     """Store the picture as an 8-bit JPEG of quality 100 - strength, and read it again."""
     from PIL import Image
 
@@ -210,83 +269,3 @@ def _normal(inputs: Tensor, generators: list[torch.Generator]) -> Tensor:
         torch.randn(inputs.shape[1:], generator=one, dtype=torch.float64) for one in generators
     ]
     return torch.stack(drawn).to(inputs)
-
-
-def _add(
-    name: str, family: str, summary: str, corruption: Corruption, deterministic: bool = True
-) -> None:
-    reference = "Hendrycks & Dietterich 2019, arXiv 1903.12261"
-    card = Card(name, family, f"{summary}; strength: {corruption.unit}", reference, deterministic)
-    corruptions.add_value(card, corruption)
-
-
-_add(
-    "brightness",
-    "light",
-    "lighter or darker",
-    Corruption(brightness, "added to the HSV value", (0.1, 0.2, 0.3, 0.4, 0.5), -1),
-)
-_add(
-    "contrast",
-    "light",
-    "steeper or flatter about the mean",
-    Corruption(contrast, "added to the factor 1", (-0.6, -0.7, -0.8, -0.9, -0.95), -1),
-)
-_add(
-    "saturation",
-    "colour",
-    "more or less colour",
-    Corruption(saturation, "added to the factor 1", (-0.7, -0.9, 1, 4, 19), -1),
-)
-_add(
-    "gaussian_blur",
-    "blur",
-    "blur by a gaussian",
-    Corruption(gaussian, "standard deviation in pixels", (1, 2, 3, 4, 6)),
-)
-_add(
-    "defocus_blur",
-    "blur",
-    "blur by a disk, as a lens out of focus",
-    Corruption(defocused, "radius in pixels", (3, 4, 6, 8, 10)),
-)
-_add(
-    "gaussian_noise",
-    "noise",
-    "normal noise",
-    Corruption(gaussian_noise, "standard deviation", (0.08, 0.12, 0.18, 0.26, 0.38)),
-    deterministic=False,
-)
-_add(
-    "shot_noise",
-    "noise",
-    "noise of counted photons",
-    Corruption(shot_noise, "standard deviation at white", (0.13, 0.2, 0.29, 0.45, 0.58)),
-    deterministic=False,
-)
-_add(
-    "speckle_noise",
-    "noise",
-    "normal noise, more of it where it is light",
-    Corruption(speckle_noise, "standard deviation at white", (0.15, 0.2, 0.35, 0.45, 0.6)),
-    deterministic=False,
-)
-_add(
-    "impulse_noise",
-    "noise",
-    "single values lost, black or white",
-    Corruption(impulse_noise, "share of the values", (0.03, 0.06, 0.09, 0.17, 0.27), highest=1),
-    deterministic=False,
-)
-_add(
-    "pixelate",
-    "storage",
-    "coarser pixels",
-    Corruption(pixelated, "share of rows and columns lost", (0.4, 0.5, 0.6, 0.7, 0.75), highest=1),
-)
-_add(
-    "jpeg_compression",
-    "storage",
-    "stored as JPEG",
-    Corruption(jpeg, "quality taken from 100", (75, 82, 85, 90, 93), highest=99),
-)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import l2_norm
-from ..._validation.settings import check_component
-from ...registry import Composed
 from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
-from ..measurement import Measurement, MetricCard
-from ..similarities import similarities
+from ..measurement import Measurement
 from .attack import Attack
-from .perturbations import Perturbation, PerturbedInputs, perturbations
+from .perturbations import Perturbation, PerturbedInputs, as_perturbation, perturbations
 
 
 @dataclass(frozen=True)
@@ -38,28 +34,29 @@ class Robustness(Comparison):
         Ghorbani et al. 2019, arXiv 1710.10547; Kamath et al. 2024, arXiv 2312.10534 (the control).
     """
 
+    family = "robustness"
+    summary = "similarity of the maps before and after a change; both can be chosen"
+    reference = "Ghorbani et al. 2019, arXiv 1710.10547"
+    deterministic = False
+    bounds = (-1, 1)
+    needs = ("method",)
+    components = (("perturbation", perturbations, "attack"), *Comparison.components)
+
     perturbation: Perturbation = field(default_factory=Attack)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_component("perturbation", self.perturbation)
+        object.__setattr__(self, "perturbation", as_perturbation(self.perturbation))
 
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input, besides those of explanations."""
-        return PassCount(1, 0) + cast(
-            PassCount, getattr(self.perturbation, "passes", PassCount(0, 0))
-        )
+        return PassCount(1, 0) + self.perturbation.passes
 
     @property
     def explanations(self) -> int:
         """How many maps are made anew per input, at most."""
-        return 1 + getattr(self.perturbation, "explanations", 0)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What it takes beside the map; see `MetricCard`."""
-        return ("method",)
+        return 1 + self.perturbation.explanations
 
     def _measure(self, context: EvalContext) -> Measurement:
         changed, after = context.once_per_map(
@@ -79,7 +76,7 @@ class Robustness(Comparison):
 
     def _again(self, context: EvalContext) -> tuple[PerturbedInputs, Tensor]:
         """Return the changed inputs, and the maps there."""
-        if getattr(self.perturbation, "map_independent", False):
+        if self.perturbation.map_independent:
             changed = context.once(
                 ("perturbed", self.perturbation), lambda: self.perturbation(context)
             )
@@ -88,61 +85,26 @@ class Robustness(Comparison):
         return changed, context.explain(changed.inputs)
 
 
-def _add(name: str, perturbation: str, similarity: str, summary: str, reference: str) -> None:
-    lowest = 0.0 if similarity == "top_k" else -1.0
-    card = MetricCard(
-        name,
-        "robustness",
-        summary,
-        reference,
-        deterministic=perturbation == "fgsm_label",
-        bounds=(lowest, 1.0),
-        needs=("method",),
-    )
-    metrics.register(
-        Composed(
-            card,
-            Robustness,
-            {"perturbation": perturbations, "similarity": similarities},
-            {"perturbation": perturbation, "similarity": similarity},
-            None if name == "robustness" else (),
-        )
-    )
-
-
-_CHANGES = {
+for _perturbation, _words in {
     "attack": "an iterative attack on the map",
     "fgsm": "a one-step attack on the map",
     "fgsm_label": "a one-step attack on the label that fails",
     "noise": "random signs, the attacks' control",
-}
-for _change, _words in _CHANGES.items():
-    _reference = perturbations[_change].card.reference
-    _add(
-        f"{_change}_spearman",
-        _change,
-        "spearman",
-        f"rank correlation of the maps before and after {_words}",
-        _reference,
-    )
-    _add(
-        f"{_change}_top_k",
-        _change,
-        "top_k",
-        f"share of the strongest positions that stay under {_words}",
-        _reference,
-    )
-_add(
-    "corruption_spearman",
-    "corruption",
-    "spearman",
-    "rank correlation of the maps before and after a change of light, colour or focus",
-    perturbations["corruption"].card.reference,
-)
-_add(
-    "robustness",
-    "attack",
-    "spearman",
-    "likeness of the maps before and after a change; both can be chosen",
-    "Ghorbani et al. 2019, arXiv 1710.10547",
-)
+    "corruption": "a change of light, colour or focus",
+}.items():
+    for _similarity, _summary in {
+        "spearman": f"rank correlation of the maps before and after {_words}",
+        "top_k": f"share of the strongest positions that stay under {_words}",
+    }.items():
+        if (_perturbation, _similarity) != ("corruption", "top_k"):
+            metrics.add_metric(
+                f"{_perturbation}_{_similarity}",
+                Robustness,
+                components={"perturbation": _perturbation, "similarity": _similarity},
+                selectable=(),
+                summary=_summary,
+                reference=perturbations[_perturbation].card.reference,
+                deterministic=_perturbation == "fgsm_label",
+                bounds=(0 if _similarity == "top_k" else -1, 1),
+            )
+metrics.add_metric("robustness", Robustness)

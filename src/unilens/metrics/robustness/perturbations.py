@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -49,15 +50,49 @@ class PerturbedInputs:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
 
-class Perturbation(Protocol):
-    """From a subject to changed inputs.
+class Perturbation(Settings, ABC):
+    """Changes inputs a little.
 
-    Optional: `passes`, what it costs per input; `explanations`, how many maps it makes;
-    `map_independent`, true where it depends on neither the context's map nor method nor mask.
+    Attributes:
+        map_independent: whether it uses neither the context's map nor its method nor its mask.
     """
 
+    map_independent: ClassVar[bool] = False
+
+    @property
+    def passes(self) -> PassCount:
+        """Forward and backward passes per input, at most, besides those of explanations."""
+        return PassCount(0, 0)
+
+    @property
+    def explanations(self) -> int:
+        """How many maps are made per input, at most."""
+        return 0
+
+    @abstractmethod
     def __call__(self, context: EvalContext) -> PerturbedInputs:
         """Return the changed inputs."""
+
+
+@dataclass(frozen=True)
+class FunctionPerturbation(Perturbation):
+    """A function as a perturbation.
+
+    Args:
+        function: from an `EvalContext` to `PerturbedInputs`.
+    """
+
+    function: Callable[[EvalContext], PerturbedInputs]
+
+    def __call__(self, context: EvalContext) -> PerturbedInputs:
+        """Return the changed inputs; see `Perturbation`."""
+        return self.function(context)
+
+
+def as_perturbation(value: Any) -> Perturbation:
+    """Return a perturbation as it is, and a function as one."""
+    check_component("perturbation", value)
+    return value if isinstance(value, Perturbation) else FunctionPerturbation(value)
 
 
 perturbations: Registry[Perturbation] = Registry("perturbation")
@@ -69,7 +104,7 @@ def labels(context: EvalContext, outputs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class BoundedPerturbation(Settings):
+class BoundedPerturbation(Perturbation, ABC):
     """What perturbations share that stay within a distance of the input.
 
     Args:
@@ -181,7 +216,7 @@ class LabelAttack(BoundedPerturbation):
         Goodfellow et al. 2015, arXiv 1412.6572.
     """
 
-    map_independent: ClassVar[bool] = True
+    map_independent = True
     halvings: int = 10
 
     def __post_init__(self) -> None:
@@ -212,7 +247,7 @@ class LabelAttack(BoundedPerturbation):
 
 
 @dataclass(frozen=True)
-class CorruptionPerturbation(Settings):
+class CorruptionPerturbation(Perturbation):
     """A change that a person looks past: of light, colour or focus, or noise.
 
     Args:
@@ -223,7 +258,7 @@ class CorruptionPerturbation(Settings):
         Hendrycks & Dietterich 2019, arXiv 1903.12261.
     """
 
-    map_independent: ClassVar[bool] = True
+    map_independent = True
     corruption: str | Corruption = "brightness"
     strength: float | None = None
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from ..._ops.precision import l2_norm, to_float64
 from ..._validation.settings import check_count, check_number
 from ..base import Metric, metrics
+from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import constant
-from ..measurement import Measurement, MetricCard
+from ..measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,12 @@ class NeighbourSensitivity(Metric):
         samples: how many neighbours.
     """
 
+    family = "robustness"
+    deterministic = False
+    higher_is_better = False
+    bounds = (0, None)
+    needs = ("method",)
+
     radius: float = 0.02
     samples: int = 10
 
@@ -40,11 +47,6 @@ class NeighbourSensitivity(Metric):
         """How many maps are made anew per input."""
         return self.samples
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What it takes beside the map; see `MetricCard`."""
-        return ("method",)
-
     @abstractmethod
     def _value(self, context: EvalContext, moved: Tensor, distance: Tensor) -> Tensor:
         """Return the values `(B,)`.
@@ -56,7 +58,7 @@ class NeighbourSensitivity(Metric):
         """
 
     def _measure(self, context: EvalContext) -> Measurement:
-        key = "neighbours", type(self)._draw, self.radius, self.samples
+        key = "neighbours", type(self)._draw, settings_key(self)
         moved, distance = context.once_per_map(key, lambda: self._moves(context))
         details = {"moved": moved, "distance": distance}
         value = self._value(context, moved, distance)
@@ -87,6 +89,9 @@ class MaxSensitivity(NeighbourSensitivity):
         Yeh et al. 2019, arXiv 1901.09392, who do not divide by |A(x)|; their public code does.
     """
 
+    summary = "the farthest that the map moves for random neighbours, in its own lengths"
+    reference = "Yeh et al. 2019, arXiv 1901.09392"
+
     def _value(self, context: EvalContext, moved: Tensor, distance: Tensor) -> Tensor:
         return _relative(context, moved.amax(1))
 
@@ -99,6 +104,9 @@ class MeanSensitivity(NeighbourSensitivity):
     References:
         The mean in place of the maximum of Yeh et al. 2019, arXiv 1901.09392.
     """
+
+    summary = "how far the map moves on average for random neighbours, in its own lengths"
+    reference = "Yeh et al. 2019, arXiv 1901.09392"
 
     def _value(self, context: EvalContext, moved: Tensor, distance: Tensor) -> Tensor:
         return _relative(context, moved.mean(1))
@@ -116,6 +124,9 @@ class LocalLipschitz(NeighbourSensitivity):
         Alvarez-Melis & Jaakkola 2018, arXiv 1806.08049.
     """
 
+    summary = "the steepest that the map moves for random neighbours"
+    reference = "Alvarez-Melis & Jaakkola 2018, arXiv 1806.08049"
+
     def _value(self, context: EvalContext, moved: Tensor, distance: Tensor) -> Tensor:
         return (moved / distance).amax(1)
 
@@ -124,38 +135,6 @@ def _relative(context: EvalContext, moved: Tensor) -> Tensor:
     return moved / l2_norm(context.values)
 
 
-_YEH = "Yeh et al. 2019, arXiv 1901.09392"
-
-
-def _add(name: str, summary: str, reference: str, build: type[NeighbourSensitivity]) -> None:
-    card = MetricCard(
-        name,
-        "robustness",
-        summary,
-        reference,
-        deterministic=False,
-        higher_is_better=False,
-        bounds=(0, None),
-        needs=("method",),
-    )
-    metrics.add(card, build)
-
-
-_add(
-    "max_sensitivity",
-    "the farthest that the map moves for random neighbours, in its own lengths",
-    _YEH,
-    MaxSensitivity,
-)
-_add(
-    "mean_sensitivity",
-    "how far the map moves on average for random neighbours, in its own lengths",
-    _YEH,
-    MeanSensitivity,
-)
-_add(
-    "local_lipschitz",
-    "the steepest that the map moves for random neighbours",
-    "Alvarez-Melis & Jaakkola 2018, arXiv 1806.08049",
-    LocalLipschitz,
-)
+metrics.add_metric("max_sensitivity", MaxSensitivity)
+metrics.add_metric("mean_sensitivity", MeanSensitivity)
+metrics.add_metric("local_lipschitz", LocalLipschitz)

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from ..._ops.luminance import check_pictures, edges, grey
 from ..._validation.settings import check_choice
-from ...registry import Composed
 from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
-from ..measurement import Measurement, MetricCard
-from ..similarities import Similarity, Spearman, similarities
+from ..measurement import Measurement
+from ..similarities import Similarity, Spearman
 
 CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {"edges": edges, "grey": grey}
 
@@ -36,6 +35,11 @@ class EdgeControl(Comparison):
         Adebayo et al. 2018, arXiv 1810.03292 (the comparison with an edge detector).
     """
 
+    family = "sanity"
+    reference = "Adebayo et al. 2018, arXiv 1810.03292"
+    higher_is_better = False
+    bounds = (0, 1)
+
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     control: str = "edges"
 
@@ -56,23 +60,15 @@ class EdgeControl(Comparison):
         return Measurement(signed.abs(), {"signed": signed}, {"picture": picture})
 
 
-for _name, _picture, _summary in (
-    ("edge_similarity", "edges", "likeness to the edges of the picture"),
-    ("grey_similarity", "grey", "likeness to a grey copy of the picture"),
-):
-    metrics.register(
-        Composed(
-            MetricCard(
-                _name,
-                "sanity",
-                f"{_summary}, whatever its sign",
-                "Adebayo et al. 2018, arXiv 1810.03292",
-                higher_is_better=False,
-                bounds=(0, 1),
-            ),
-            EdgeControl,
-            kinds={"similarity": similarities},
-            parts={"similarity": "spearman"},
-            preset={"control": _picture, "reduction": "abs"},
-        )
-    )
+metrics.add_metric(
+    "edge_similarity",
+    EdgeControl,
+    settings={"control": "edges", "reduction": "abs"},
+    summary="similarity with the edges of the image, whatever its sign",
+)
+metrics.add_metric(
+    "grey_similarity",
+    EdgeControl,
+    settings={"control": "grey", "reduction": "abs"},
+    summary="similarity with a grey copy of the image, whatever its sign",
+)

@@ -12,12 +12,11 @@ from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.memory import out_of_memory
 from ..._validation.settings import check_choice, check_count
 from ...errors import NotApplicableError, UnilensError, first_line, require
-from ...registry import Composed
-from ..base import Metric, metrics
+from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
-from ..measurement import Measurement, MetricCard
-from ..similarities import Similarity, Spearman, similarities
+from ..measurement import Measurement
+from ..similarities import Similarity, Spearman
 from .layers import evenly, layers_of, randomised, within
 
 MODES = ("cascading", "independent")
@@ -48,6 +47,13 @@ class Randomisation(Comparison):
         Binder et al. 2023, arXiv 2211.12486.
     """
 
+    family = "sanity"
+    reference = "Adebayo et al. 2018, arXiv 1810.03292"
+    deterministic = False
+    higher_is_better = False
+    bounds = (-1, 1)
+    needs = ("method",)
+
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     mode: str = "cascading"
     layers: int | tuple[str, ...] | list[str] = 5
@@ -62,11 +68,6 @@ class Randomisation(Comparison):
             )
         else:
             check_count("layers", self.layers)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The method."""
-        return ("method",)
 
     @property
     def passes(self) -> PassCount:
@@ -155,16 +156,19 @@ class RandomLogit(Comparison):
         Sixt et al. 2020, arXiv 1912.09818.
     """
 
+    family = "sanity"
+    summary = "similarity with the map of another class"
+    reference = "Sixt et al. 2020, arXiv 1912.09818"
+    deterministic = False
+    higher_is_better = False
+    bounds = (-1, 1)
+    needs = ("method",)
+
     draws: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("draws", self.draws)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The method."""
-        return ("method",)
 
     @property
     def explanations(self) -> int:
@@ -196,43 +200,16 @@ class RandomLogit(Comparison):
         return drawn + (drawn >= context.target.unsqueeze(1)).long()
 
 
-_ADEBAYO = "Adebayo et al. 2018, arXiv 1810.03292"
-
-
-def _add(card: MetricCard, build: type[Metric], **preset: Any) -> None:
-    kinds, parts = {"similarity": similarities}, {"similarity": "spearman"}
-    metrics.register(Composed(card, build, kinds=kinds, parts=parts, preset=preset))
-
-
-for _mode, _summary in (
-    ("cascading", "similarity with maps of the model made random from the output down"),
-    ("independent", "similarity with maps of the model with one layer made random"),
-):
-    _add(
-        MetricCard(
-            f"randomisation_{_mode}",
-            "sanity",
-            _summary,
-            _ADEBAYO,
-            deterministic=False,
-            higher_is_better=False,
-            bounds=(-1, 1),
-            needs=("method",),
-        ),
-        Randomisation,
-        mode=_mode,
-        reduction="abs",
-    )
-_add(
-    MetricCard(
-        "random_logit",
-        "sanity",
-        "similarity with the map of another class",
-        "Sixt et al. 2020, arXiv 1912.09818",
-        deterministic=False,
-        higher_is_better=False,
-        bounds=(-1, 1),
-        needs=("method",),
-    ),
-    RandomLogit,
+metrics.add_metric(
+    "randomisation_cascading",
+    Randomisation,
+    settings={"mode": "cascading", "reduction": "abs"},
+    summary="similarity with maps of the model made random from the output down",
 )
+metrics.add_metric(
+    "randomisation_independent",
+    Randomisation,
+    settings={"mode": "independent", "reduction": "abs"},
+    summary="similarity with maps of the model with one layer made random",
+)
+metrics.add_metric("random_logit", RandomLogit)
