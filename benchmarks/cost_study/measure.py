@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unilens._engine.copying import private_copy
 from unilens._engine.evaluator import Evaluator
 from unilens.errors import NotApplicableError, UnilensError, first_line
-from unilens.explainer import Explainer
+from unilens.explainer import Method
 from unilens.models import PixelClassifier, load_model, samples
 from unilens.specs import Spec, build_method
 
@@ -160,7 +160,7 @@ class ModelBench:
         call()
         return call
 
-    def _explainer(self, key: UnitKey) -> Explainer:
+    def _explainer(self, key: UnitKey) -> Method:
         """Return the method with the number of steps of a measurement."""
         spec, setting = self._specs[key.method], self._config.step_setting(key.method)
         if setting is not None:

@@ -16,7 +16,7 @@ from unilens._validation.settings import check_count
 from unilens.attribution import Attribution
 from unilens.benchmark.report.statistics import Family, Pair, Summary, analyse
 from unilens.errors import require
-from unilens.explainer import Explainer
+from unilens.explainer import Method
 from unilens.manifold import LocalPCA
 from unilens.manifold.tangent import TangentSpace, spaces_at
 from unilens.methods import methods
@@ -149,7 +149,7 @@ def score(
     )
 
 
-def _explainer(spec: Spec, fitted: FittedSet, n_steps: int) -> Explainer:
+def _explainer(spec: Spec, fitted: FittedSet, n_steps: int) -> Method:
     """Build a method, with the fitted manifold and training images where it takes them."""
     given = dict(spec.settings)
     valid = methods[spec.name].settings_with(given)

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, cast, overload
+from typing import Any, ClassVar, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +39,10 @@ from .provenance import describe, versions
 
 __all__ = [
     "ExplainContext",
-    "Explainer",
     "Method",
     "PassCount",
     "axes_for",
     "evaluator_of",
-    "explain_channels_first",
     "to_first",
     "with_outputs",
 ]
@@ -71,34 +69,6 @@ def with_outputs(model: nn.Module | Evaluator, outputs: str | None) -> nn.Module
     return Evaluator(cast(nn.Module, model), outputs=outputs)
 
 
-class Explainer(Protocol):
-    """A method with its settings: from a model, inputs and target to an attribution."""
-
-    @property
-    def create_graph(self) -> bool:
-        """Whether its attributions can be differentiated."""
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input."""
-
-    def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where the method cannot explain this model at these inputs.
-
-        It costs a pass at the most, so that a comparison can leave the method out before it runs.
-        """
-
-    def __call__(
-        self,
-        model: nn.Module | Evaluator,
-        inputs: Tensor,
-        target: Target = None,
-        *,
-        seed: int = 0,
-    ) -> Attribution:
-        """Explain the model at the inputs; see `Method.__call__`."""
-
-
 @dataclass(frozen=True, slots=True)
 class ExplainContext:
     """What every method starts from: checked inputs, their outputs, and a target fixed there."""
@@ -113,7 +83,7 @@ class ExplainContext:
     @classmethod
     def begin(
         cls,
-        explainer: Explainer,
+        explainer: Method,
         model: nn.Module | Evaluator,
         inputs: Tensor,
         target: Target,
@@ -152,7 +122,7 @@ class ExplainContext:
         check_single(baseline)
         return single(self.baselines(baseline))
 
-    def finish(self, explainer: Explainer, attribution: Attribution) -> Attribution:
+    def finish(self, explainer: Method, attribution: Attribution) -> Attribution:
         """Return the attribution with its provenance; what it says of its own is kept."""
         spec = self.evaluator.output_spec or LOGITS
         made = {
@@ -203,7 +173,7 @@ class Method(Settings, ABC):
         return False
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where the method does not fit; see `Explainer`."""
+        """Raise `NotApplicableError` where the method does not fit; see `ExplainContext.begin`."""
 
     def of_rows(self, rows: Tensor) -> Self:
         """Return the method for some inputs of a batch: of a baseline given for each, theirs."""
@@ -290,15 +260,6 @@ class Method(Settings, ABC):
             moved = axes.to_first(inputs)
             context = ExplainContext.begin(method, channels_first(model, axes), moved, target, seed)
             return _with_axes(context.finish(self, method._explain(context)), axes)
-
-
-def explain_channels_first(
-    explainer: Explainer, model: nn.Module | Evaluator, inputs: Tensor, target: Tensor, seed: int
-) -> Attribution:
-    """Explain inputs that are channels first, as all are within methods and metrics."""
-    if isinstance(explainer, Method):
-        return explainer(model, inputs, target, seed=seed, channels="first")
-    return explainer(model, inputs, target, seed=seed)
 
 
 def axes_for(

@@ -54,8 +54,8 @@ class Entry(Generic[T]):
         """Forward and backward passes per input with the defaults; None where it needs settings."""
         if inspect.Parameter.empty in self.settings.values():
             return None
-        forward, backward = getattr(self(), "passes", (0, 0))
-        return forward, backward
+        thing: Any = self()
+        return tuple(thing.passes) if hasattr(thing, "passes") else (0, 0)
 
     def choices(self, name: str) -> tuple[str, ...]:
         """Return the names that a setting takes, by its type; where that says none, its default."""
@@ -81,16 +81,16 @@ class Composed(Entry[T]):
     """An entry some of whose settings are registered things, whose own settings lie beside its own.
 
     Attributes:
-        kinds: the registries from which these settings are chosen, by the setting's name.
-        parts: their defaults, by name.
-        offers: which of them can be chosen; None for all.
-        preset: settings in which the entry departs from what it builds and from its parts.
+        component_registries: what these settings are chosen from, by the setting's name.
+        default_components: their defaults, by name.
+        selectable: which of them can be chosen; None for all.
+        overrides: settings in which the entry departs from what it builds and from its parts.
     """
 
-    kinds: Mapping[str, Registry[Any]] = field(default_factory=dict)
-    parts: Mapping[str, str] = field(default_factory=dict)
-    offers: tuple[str, ...] | None = None
-    preset: Mapping[str, Any] = field(default_factory=dict)
+    component_registries: Mapping[str, Registry[Any]] = field(default_factory=dict)
+    default_components: Mapping[str, str] = field(default_factory=dict)
+    selectable: tuple[str, ...] | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -105,10 +105,10 @@ class Composed(Entry[T]):
         known: dict[str, Any] = {}
         for kind, part in self._chosen(given).items():
             if isinstance(part, str):
-                known |= self.kinds[kind][part].settings
+                known |= self.component_registries[kind][part].settings
         known = self._own | known | self._own
-        known |= {name: value for name, value in self.preset.items() if name in known}
-        return {kind: self.parts[kind] for kind in self._offered} | known
+        known |= {name: value for name, value in self.overrides.items() if name in known}
+        return {kind: self.default_components[kind] for kind in self._offered} | known
 
     def __call__(self, **settings: Any) -> T:
         """Build the thing; settings beside its own go to the chosen parts."""
@@ -121,15 +121,18 @@ class Composed(Entry[T]):
         return self.build(**built)
 
     def _part(self, kind: str, name: str, values: Mapping[str, Any]) -> object:
-        entry = self.kinds[kind][name]
+        entry = self.component_registries[kind][name]
         own = {name: values[name] for name in entry.settings}
         return entry(**{k: v for k, v in own.items() if v is not inspect.Parameter.empty})
 
     def choices(self, name: str) -> tuple[str, ...]:
         """Return the names that a setting takes, its own or one of its default components."""
-        if name in self.kinds:
-            return tuple(self.kinds[name])
-        components = [self.kinds[kind][default] for kind, default in self.parts.items()]
+        if name in self.component_registries:
+            return tuple(self.component_registries[name])
+        components = [
+            self.component_registries[kind][default]
+            for kind, default in self.default_components.items()
+        ]
         entry = next((entry for entry in components if name in entry.settings), None)
         return super().choices(name) if entry is None or name in self._own else entry.choices(name)
 
@@ -139,17 +142,20 @@ class Composed(Entry[T]):
         return {
             name: parameter.default
             for name, parameter in parameters.items()
-            if name not in self.kinds
+            if name not in self.component_registries
         }
 
     @property
     def _offered(self) -> tuple[str, ...]:
-        return tuple(self.kinds) if self.offers is None else self.offers
+        return tuple(self.component_registries) if self.selectable is None else self.selectable
 
     def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parts, chosen or default, by name or as objects."""
         chosen = {kind: given[kind] for kind in self._offered if kind in given}
-        return {kind: chosen.get(kind, self.parts[kind]) for kind in self.kinds}
+        return {
+            kind: chosen.get(kind, self.default_components[kind])
+            for kind in self.component_registries
+        }
 
 
 def check_known(owner: str, given: Mapping[str, Any], valid: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from .errors import UnknownNameError, require
-from .explainer import Explainer
+from .explainer import Method
 from .methods import methods
 from .models import PixelClassifier, samples
 from .models.images import open_image
@@ -75,7 +75,7 @@ def split_specs(given: list[str]) -> list[str]:
 
 def build_method(
     spec: Spec, classifier: PixelClassifier, value_range: tuple[float, float] | None = None
-) -> Explainer:
+) -> Method:
     """Build a method; `references` may be an image, a folder of images, `samples` or a list.
 
     Args:

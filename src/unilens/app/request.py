@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from pydantic import ValidationError as PydanticError
 
 from ..errors import UnilensError, UnknownNameError, require
-from ..explainer import Explainer
+from ..explainer import Method
 from ..methods import methods
 from ..models import PixelClassifier, samples
 from ..registry import Composed
@@ -48,7 +48,7 @@ class MethodRequest(BaseModel):
     name: Name
     settings: dict[str, Setting] = {}
 
-    def explainer(self, classifier: PixelClassifier) -> Explainer:
+    def explainer(self, classifier: PixelClassifier) -> Method:
         """Build the method; the sample photographs are its references, if it has any.
 
         Raises:
@@ -138,7 +138,11 @@ def _choices(method: str, name: str) -> tuple[str, ...]:
     """Return the names that a setting of a method or one of its components takes."""
     entries = [methods[method]]
     if name not in entries[0].settings and isinstance(entries[0], Composed):
-        entries = [entry for registry in entries[0].kinds.values() for entry in registry.values()]
+        entries = [
+            entry
+            for registry in entries[0].component_registries.values()
+            for entry in registry.values()
+        ]
     entry = next((entry for entry in entries if name in entry.settings), None)
     choices = () if entry is None else entry.choices(name)
     return tuple(choice for choice in choices if choice not in _UNSUPPORTED.get(name, ()))

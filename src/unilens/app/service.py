@@ -16,7 +16,7 @@ from .._engine.evaluator import Evaluator
 from .._engine.output_detection import output_spec
 from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError, require
-from ..explainer import Explainer
+from ..explainer import Method
 from ..methods.path_diagnostics import stability
 from ..models import PixelClassifier, load_model
 from ..output.records import predictions
@@ -50,7 +50,7 @@ class Explanation:
     request: ExplainRequest
     model: PixelClassifier
     pixels: Tensor
-    explainers: Mapping[str, Explainer]
+    explainers: Mapping[str, Method]
     attributions: Mapping[str, Attribution]
     left_out: Mapping[str, str]
 

@@ -131,7 +131,7 @@ def function_to_first(function: Callable[..., Any], axes: Axes) -> Callable[...,
 
     def maps(model: Any, inputs: Tensor, target: Tensor) -> Any:
         users = axes.from_first(inputs)
-        found = function(getattr(model, "model", model), users, target)
+        found = function(model.model if isinstance(model, Evaluator) else model, users, target)
         fits = isinstance(found, Tensor) and found.shape == users.shape
         return axes.to_first(found) if fits else found
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..errors import UnilensError, UnknownNameError, require
-from ..explainer import Explainer
+from ..explainer import Method
 from ..methods import methods
 from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name
@@ -201,7 +201,7 @@ def _without_mask() -> list[str]:
     return [name for name, entry in metrics.items() if "mask" not in entry().needs]
 
 
-def _check_buildable(registry: Registry[Explainer], name: str, spec: Spec) -> None:
+def _check_buildable(registry: Registry[Method], name: str, spec: Spec) -> None:
     """Raise where settings are invalid; references are images, which are read later."""
     settings = {key: value for key, value in spec.settings.items() if key != "references"}
     entry = registry[spec.name]

@@ -22,7 +22,7 @@ from .._engine.evaluator import Evaluator
 from .._engine.output_detection import output_spec
 from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError, first_line, require
-from ..explainer import Explainer
+from ..explainer import Method
 from ..metrics import Measurement
 from ..metrics.cache import MetricCache
 from ..models import PixelClassifier, load_model
@@ -70,7 +70,7 @@ class LoadedModel:
 
     classifier: PixelClassifier
     evaluator: Evaluator
-    explainers: Mapping[str, Explainer | UnilensError]
+    explainers: Mapping[str, Method | UnilensError]
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class Workbench:
         self,
         loaded: LoadedModel,
         image: PreparedImage,
-        explainer: Explainer,
+        explainer: Method,
         attribution: Attribution,
         metric: str,
         where: str,
@@ -258,14 +258,14 @@ class Workbench:
         return columns | {"seconds": time.perf_counter() - began}
 
 
-def _built(spec: Spec, classifier: PixelClassifier) -> Explainer | UnilensError:
+def _built(spec: Spec, classifier: PixelClassifier) -> Method | UnilensError:
     try:
         return build_method(spec, classifier)
     except UnilensError as error:
         return error
 
 
-def _fits(explainer: Explainer | UnilensError, evaluator: Evaluator, inputs: Tensor) -> bool:
+def _fits(explainer: Method | UnilensError, evaluator: Evaluator, inputs: Tensor) -> bool:
     """Whether the method's own check passes; asked only after an error, which costs less."""
     try:
         if not isinstance(explainer, UnilensError):

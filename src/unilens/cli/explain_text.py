@@ -12,7 +12,7 @@ import typer
 from .._engine.evaluator import Evaluator
 from .._validation.inputs import check_seed
 from ..errors import UnilensError, require
-from ..explainer import Explainer
+from ..explainer import Method
 from ..output import records
 from ..outputs import OutputSpec
 from ..specs import read_specs
@@ -102,7 +102,7 @@ def _file_name(text: str) -> str:
 def _explain(
     classifier: TextClassifier,
     text: str,
-    explainers: Mapping[str, Explainer],
+    explainers: Mapping[str, Method],
     target: str | None,
     seed: int,
     outputs: str | None,

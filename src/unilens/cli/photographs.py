@@ -13,7 +13,7 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator
 from .._validation.inputs import check_seed
 from ..errors import UnilensError, require
-from ..explainer import Explainer
+from ..explainer import Method
 from ..models import PixelClassifier, load_model, samples
 from ..models.bit_depth import check_range
 from ..models.images import open_image
@@ -60,7 +60,7 @@ class Setup:
 
     classifier: PixelClassifier
     evaluator: Evaluator
-    explainers: Mapping[str, Explainer]
+    explainers: Mapping[str, Method]
     target: int | None
     value_range: Range
     device: torch.device

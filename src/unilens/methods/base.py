@@ -13,12 +13,12 @@ from .._validation.inputs import Target
 from ..attribution import Attribution
 from ..baselines import PerInput
 from ..errors import require
-from ..explainer import Explainer, with_outputs
+from ..explainer import Method, with_outputs
 from ..multi_input import MultiInputAttribution, to_tensors
 from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
 
-methods: Registry[Explainer] = Registry("method")
+methods: Registry[Method] = Registry("method")
 
 
 @overload

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..baselines import baselines
 from ..errors import UnilensError
-from ..explainer import Explainer
+from ..explainer import Method
 from ..path_attribution import PathAttribution
 from ..paths import paths, to_path
 from ..registry import Card, Composed
@@ -17,7 +17,7 @@ from .base import methods
 _DEFAULTS = {"baseline": "black", "path": "straight", "weighting": "riemann"}
 
 
-class PathMethod(Composed[Explainer]):
+class PathMethod(Composed[Method]):
     """A named setting of `PathAttribution`."""
 
     def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,7 +26,7 @@ class PathMethod(Composed[Explainer]):
         own = paths[path]() if isinstance(path, str) else to_path(path)
         if own.baseline is None or "baseline" in given:
             return chosen
-        if self.parts["baseline"] != _DEFAULTS["baseline"]:
+        if self.default_components["baseline"] != _DEFAULTS["baseline"]:
             raise UnilensError(
                 f"{self.card.name} starts from its own baseline, and path={path!r} from its own as "
                 "well; use another path, or method='ig'"
@@ -36,18 +36,18 @@ class PathMethod(Composed[Explainer]):
 
 def _add(
     card: Card,
-    parts: Mapping[str, str] | None = None,
-    offers: tuple[str, ...] | None = None,
-    preset: Mapping[str, Any] | None = None,
+    default_components: Mapping[str, str] | None = None,
+    selectable: tuple[str, ...] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> None:
     methods.register(
         PathMethod(
             card,
             PathAttribution,
             {"baseline": baselines, "path": paths, "weighting": weightings},
-            _DEFAULTS | dict(parts or {}),
-            offers,
-            preset or {},
+            _DEFAULTS | dict(default_components or {}),
+            selectable,
+            overrides or {},
         )
     )
 
@@ -71,9 +71,9 @@ _add(
         "UNI: from the unlearned baseline, our settings",
         _UNI,
     ),
-    parts={"baseline": "unlearned", "weighting": "gains"},
-    offers=("path", "weighting"),
-    preset=_OURS,
+    default_components={"baseline": "unlearned", "weighting": "gains"},
+    selectable=("path", "weighting"),
+    overrides=_OURS,
 )
 _add(
     Card(
@@ -82,9 +82,9 @@ _add(
         "UNI in fewer passes than integrated gradients of 15 steps",
         _UNI,
     ),
-    parts={"baseline": "unlearned", "weighting": "gains"},
-    offers=("path", "weighting"),
-    preset={**_OURS, "n_steps": 8},
+    default_components={"baseline": "unlearned", "weighting": "gains"},
+    selectable=("path", "weighting"),
+    overrides={**_OURS, "n_steps": 8},
 )
 _add(
     Card(
@@ -94,9 +94,9 @@ _add(
         _UNI,
         higher_precision=True,
     ),
-    parts={"baseline": "unlearned"},
-    offers=("path", "weighting"),
-    preset={"rule": "right", "n_steps": 15},
+    default_components={"baseline": "unlearned"},
+    selectable=("path", "weighting"),
+    overrides={"rule": "right", "n_steps": 15},
 )
 _add(
     Card(
@@ -113,9 +113,9 @@ _add(
         "BlurIG: from a blurred image by less and less blur",
         "Xu et al. 2020, arXiv 2004.03383",
     ),
-    parts={"path": "blur"},
-    offers=("weighting",),
-    preset={"rule": "midpoint"},
+    default_components={"path": "blur"},
+    selectable=("weighting",),
+    overrides={"rule": "midpoint"},
 )
 _add(
     Card(
@@ -125,9 +125,9 @@ _add(
         "Kapishnikov et al. 2021, arXiv 2106.09788",
         higher_precision=True,
     ),
-    parts={"path": "guided"},
-    offers=("baseline", "weighting"),
-    preset={"rule": "left"},
+    default_components={"path": "guided"},
+    selectable=("baseline", "weighting"),
+    overrides={"rule": "left"},
 )
 _add(
     Card(
@@ -136,9 +136,9 @@ _add(
         "SIG: singular components of the difference, the largest first",
         "Kim et al. 2026, arXiv 2605.19607",
     ),
-    parts={"path": "spectral"},
-    offers=("baseline", "weighting"),
-    preset={"rule": "midpoint"},
+    default_components={"path": "spectral"},
+    selectable=("baseline", "weighting"),
+    overrides={"rule": "midpoint"},
 )
 _add(
     Card(
@@ -149,9 +149,9 @@ _add(
         deterministic=False,
         higher_precision=True,
     ),
-    parts={"baseline": "adversarial", "path": "trajectory"},
-    offers=("weighting",),
-    preset={"rule": "right", "n_steps": 20},
+    default_components={"baseline": "adversarial", "path": "trajectory"},
+    selectable=("weighting",),
+    overrides={"rule": "right", "n_steps": 20},
 )
 _add(
     Card(
@@ -160,9 +160,9 @@ _add(
         "IDGI: the change of the score, shared by squared gradients",
         "Yang et al. 2023, arXiv 2303.14242",
     ),
-    parts={"weighting": "idgi"},
-    offers=("baseline", "path"),
-    preset={"rule": "left"},
+    default_components={"weighting": "idgi"},
+    selectable=("baseline", "path"),
+    overrides={"rule": "left"},
 )
 _add(
     Card(
@@ -171,7 +171,7 @@ _add(
         "IDG: gradients count where the score changes; not complete",
         "Walker et al. 2024, arXiv 2305.20052",
     ),
-    parts={"weighting": "idg"},
-    offers=("baseline", "path"),
-    preset={"rule": "left"},
+    default_components={"weighting": "idg"},
+    selectable=("baseline", "path"),
+    overrides={"rule": "left"},
 )

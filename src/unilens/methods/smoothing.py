@@ -17,7 +17,7 @@ from .._ops.random import generators, standard_normal
 from .._validation.settings import Positive, check_count
 from ..attribution import Attribution
 from ..errors import require
-from ..explainer import ExplainContext, Explainer, Method, explain_channels_first
+from ..explainer import ExplainContext, Method
 from ..registry import Card, Entry, check_known
 from ..scores import Score
 from ..scores import resolve as resolve_score
@@ -55,7 +55,7 @@ class Smoothed(Method):
         tensor([[3., 3.]])
     """
 
-    explainer: Explainer
+    explainer: Method
     n_samples: int = 50
     std: Positive = 0.15
     aggregate: Aggregate = "mean"
@@ -118,8 +118,8 @@ class Smoothed(Method):
             noisy = torch.stack([self._noisy(context.inputs, own) for _ in range(count)])
             explainer = self.of_rows(batch.repeat(count)).explainer
             target, points = context.target.repeat(count), noisy.flatten(0, 1)
-            found = explain_channels_first(
-                explainer, context.evaluator, points, target, context.seed
+            found = explainer(
+                context.evaluator, points, target, seed=context.seed, channels="first"
             )
             yield from found.values.unflatten(0, (count, -1))
 
@@ -142,10 +142,10 @@ _OWN = {
 
 
 @dataclass(frozen=True)
-class SmoothedMethod(Entry[Explainer]):
+class SmoothedMethod(Entry[Method]):
     """A named `Smoothed`; the inner method's settings lie in the same flat namespace."""
 
-    build: Callable[..., Explainer] = Smoothed
+    build: Callable[..., Method] = Smoothed
     aggregate: Aggregate = "mean"
 
     @property
@@ -158,7 +158,7 @@ class SmoothedMethod(Entry[Explainer]):
         inner = self._inner(given)
         return {"inner": _INNER, **inner.settings_with(given), **_OWN}
 
-    def _inner(self, given: Mapping[str, Any]) -> Entry[Explainer]:
+    def _inner(self, given: Mapping[str, Any]) -> Entry[Method]:
         inner = methods[given.get("inner", _INNER)]
         require(
             not isinstance(inner, SmoothedMethod),
@@ -175,7 +175,7 @@ class SmoothedMethod(Entry[Explainer]):
             )
         return super().choices(name) if name in _OWN else methods[_INNER].choices(name)
 
-    def __call__(self, **settings: Any) -> Explainer:
+    def __call__(self, **settings: Any) -> Method:
         """Build the method; settings beside its own go to the inner method."""
         check_known(self.card.name, settings, self.settings_with(settings))
         shared = set(_OWN) & set(self._inner(settings).settings_with(settings)) & set(settings)

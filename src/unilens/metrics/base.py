@@ -22,7 +22,7 @@ from ..attribution import Attribution
 from ..baselines.axes import function_to_first, settings_to_first
 from ..errors import NotApplicableError, UnilensError, require
 from ..explainer import (
-    Explainer,
+    Method,
     evaluator_of,
     to_first,
     with_outputs,
@@ -84,7 +84,7 @@ class Metric(Settings, ABC):
         inputs: Tensor | MultiInputs,
         attribution: Attribution | Tensor | MultiInputMaps,
         *,
-        method: str | Explainer | MapFunction | None = None,
+        method: str | Method | MapFunction | None = None,
         target: Target = None,
         mask: Tensor | None = None,
         seed: int = 0,
@@ -102,7 +102,7 @@ class Metric(Settings, ABC):
         began, seed = time.perf_counter(), check_seed(seed)
         if isinstance(inputs, (Mapping, tuple)):
             refuse_channels_setting(channels)
-            named = method if isinstance(method, str) or hasattr(method, "passes") else None
+            named = method if isinstance(method, (str, Method)) else None
             return measure_multi_input(
                 lambda packed, values, maps, target, rows: self(
                     packed,
@@ -266,10 +266,12 @@ class MetricRegistry(Registry[Metric]):
             Composed(
                 card,
                 build,
-                kinds={setting: registry for setting, registry, _ in build.components},
-                parts={**defaults, **(components or {})},
-                offers=selectable,
-                preset=settings or {},
+                component_registries={
+                    setting: registry for setting, registry, _ in build.components
+                },
+                default_components={**defaults, **(components or {})},
+                selectable=selectable,
+                overrides=settings or {},
             )
         )
 
@@ -283,7 +285,7 @@ def evaluate(
     attribution: Attribution | Tensor | MultiInputMaps,
     metric: str = "mu_fidelity",
     *,
-    method: str | Explainer | MapFunction | None = None,
+    method: str | Method | MapFunction | None = None,
     target: Target = None,
     mask: Tensor | None = None,
     seed: int = 0,
@@ -348,7 +350,8 @@ def _axes_for(
     model: nn.Module | Evaluator, inputs: Tensor, attribution: object, channels: str | int
 ) -> Axes | None:
     """Return where the inputs' channels are: as said, as the maps were made, or as it is read."""
-    said = channels if channels != "auto" else getattr(model, "channels", "auto")
+    known = model.channels if isinstance(model, Evaluator) else "auto"
+    said = channels if channels != "auto" else known
     if not isinstance(inputs, Tensor):
         return None if said == "auto" else Axes(said)
     made = attribution.provenance if isinstance(attribution, Attribution) else {}
@@ -380,7 +383,7 @@ def _mask_to_first(mask: Any, inputs: Tensor, axes: Axes) -> Any:
 
 
 def _method_to_first(method: Any, axes: Axes, ndim: int) -> Any:
-    if method is None or hasattr(method, "passes") or not callable(method):
+    if method is None or isinstance(method, Method) or not callable(method):
         return settings_to_first(method, axes, ndim)
     return method if isinstance(method, (type, Entry)) else function_to_first(method, axes)
 

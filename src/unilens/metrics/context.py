@@ -16,9 +16,7 @@ from .._ops.spatial import spatial_shape_of
 from ..attribution import Attribution
 from ..errors import require
 from ..explainer import (
-    Explainer,
     Method,
-    explain_channels_first,
 )
 from ..scores import Score
 from .cache import MetricCache
@@ -53,7 +51,7 @@ class EvalContext:
     values: Tensor
     seed: int
     attribution: Attribution | None = None
-    method: Explainer | MapFunction | None = None
+    method: Method | MapFunction | None = None
     mask: Tensor | None = None
     cache: MetricCache | None = None
 
@@ -125,10 +123,9 @@ class EvalContext:
         method = self.method if rows is None else method_of_rows(self.method, rows)
         if target is None:
             target = self.target if rows is None else self.target[rows]
-        if hasattr(method, "passes"):
-            found = explain_channels_first(
-                cast(Explainer, method), model or self.evaluator, inputs, target, self.map_seed
-            )
+        if isinstance(method, Method):
+            evaluator = model or self.evaluator
+            found = method(evaluator, inputs, target, seed=self.map_seed, channels="first")
             return found.values.detach()
         bare = self.evaluator.model if model is None else model
         bare = bare.model if isinstance(bare, Evaluator) else bare
@@ -142,6 +139,6 @@ class EvalContext:
         return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def method_of_rows(method: str | Explainer | MapFunction | None, rows: Tensor) -> Any:
+def method_of_rows(method: str | Method | MapFunction | None, rows: Tensor) -> Any:
     """Return the method for some inputs of a batch; see `Method.of_rows`."""
     return method.of_rows(rows) if isinstance(method, Method) else method

@@ -14,7 +14,7 @@ from .._engine.evaluator import Evaluator
 from .._validation.inputs import Target
 from ..baselines import Baseline, Constant, baselines
 from ..errors import NotApplicableError
-from ..explainer import Explainer
+from ..explainer import Method
 from ..methods import methods
 from ..registry import Card, Composed, Entry, Registry
 from .attribution import TextAttribution
@@ -71,15 +71,17 @@ for _baseline in baselines.values():
     text_baselines.register(_baseline)
 
 
-def _for_texts(entry: Entry[Explainer]) -> Entry[Explainer]:
-    if not isinstance(entry, Composed) or "baseline" not in entry.kinds:
+def _for_texts(entry: Entry[Method]) -> Entry[Method]:
+    if not isinstance(entry, Composed) or "baseline" not in entry.component_registries:
         return entry
-    return dataclasses.replace(entry, kinds={**entry.kinds, "baseline": text_baselines})
+    return dataclasses.replace(
+        entry, component_registries={**entry.component_registries, "baseline": text_baselines}
+    )
 
 
 _OF_PICTURES = {"gradcam", "guided_gradcam", "edges"}
 """Methods that read grids of pixels, which a transformer's tokens x channels are not."""
-text_methods: Registry[Explainer] = Registry("method")
+text_methods: Registry[Method] = Registry("method")
 """The registered methods except those of pictures, with the baselines of texts."""
 for _name, _method in methods.items():
     if _name not in _OF_PICTURES:
@@ -88,7 +90,7 @@ for _name, _method in methods.items():
 
 def build_text_method(
     classifier: TextClassifier, method: str, settings: Mapping[str, Any]
-) -> Explainer:
+) -> Method:
     """Return a method with its settings; where it has `units`, they are typical norms by default.
 
     Args:

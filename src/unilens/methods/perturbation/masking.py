@@ -22,7 +22,7 @@ from ...baselines import Baseline, Constant, baselines
 from ...baselines.base import check_single, to_baseline
 from ...diagnostics import proximity
 from ...errors import NotApplicableError
-from ...explainer import ExplainContext, Explainer, Method
+from ...explainer import ExplainContext, Method
 from ...registry import Card, Composed
 from ...scores import AnyScore, Score
 from ...scores import resolve as resolve_score
@@ -140,6 +140,6 @@ class Masked:
         return self.score_of(self.context.evaluator.outputs(points))
 
 
-def masks_with(card: Card, build: Callable[..., Explainer]) -> None:
+def masks_with(card: Card, build: Callable[..., Method]) -> None:
     """Register a method whose baseline, and its settings, are chosen beside its own."""
     methods.register(Composed(card, build, {"baseline": baselines}, {"baseline": "black"}))

@@ -18,7 +18,7 @@ from ...baselines.base import check_single
 from ...diagnostics import Trace
 from ...diagnostics import measures as diagnostics
 from ...errors import NotApplicableError, require
-from ...explainer import explain_channels_first
+from ...explainer import Method
 from ...methods.path_diagnostics import maps_at
 from ...outputs import LOGITS
 from ...path_attribution import PathAttribution
@@ -311,8 +311,12 @@ def _maps_at(context: EvalContext, steps: tuple[int, ...]) -> dict[int, Tensor]:
         )
 
     def explain(method: Any) -> Attribution:
-        return explain_channels_first(
-            method, context.evaluator, context.inputs, context.target, context.map_seed
+        return cast(Method, method)(
+            context.evaluator,
+            context.inputs,
+            context.target,
+            seed=context.map_seed,
+            channels="first",
         )
 
     if not isinstance(method, PathAttribution):

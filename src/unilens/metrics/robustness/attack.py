@@ -13,7 +13,7 @@ from ..._engine.smooth_activations import Smooth
 from ..._validation.settings import check_choice, check_count, check_number
 from ...attribution import Attribution
 from ...errors import require
-from ...explainer import Explainer, explain_channels_first
+from ...explainer import Method
 from ...methods import methods
 from ...provenance import describe
 from ...registry import Card
@@ -71,7 +71,7 @@ class FastAttack(BoundedPerturbation):
     k: float | None = None
     reduction: str = "sum"
     beta: float | None = 30.0
-    via: str | Explainer | None = None
+    via: str | Method | None = None
     nodes: int | None = 5
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ class FastAttack(BoundedPerturbation):
     def _direction_of(self, context: EvalContext) -> _AttackDirection:
         given = methods[self.via]() if isinstance(self.via, str) else self.via
         own = given is None and has_explainer_vjp(context.method)
-        explainer = cast(Explainer, context.method) if own else given or methods["gradient"]()
+        explainer = cast(Method, context.method) if own else given or methods["gradient"]()
         model = context.evaluator
         smooth_model = (
             model if self.beta is None else model.with_model(Smooth(model.model, self.beta))
@@ -209,7 +209,7 @@ class _AttackDirection:
     """Finds the direction of a step: by the judged method's own map, or by another method's."""
 
     context: EvalContext
-    explainer: Explainer
+    explainer: Method
     own: bool
     smooth_model: Evaluator
     objective: Objective
@@ -229,9 +229,9 @@ class _AttackDirection:
         )
 
 
-def _attribution(context: EvalContext, explainer: Explainer, points: Tensor) -> Attribution:
-    return explain_channels_first(
-        explainer, context.evaluator, points, context.target, context.map_seed
+def _attribution(context: EvalContext, explainer: Method, points: Tensor) -> Attribution:
+    return explainer(
+        context.evaluator, points, context.target, seed=context.map_seed, channels="first"
     )
 
 
