@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._validation.settings import check_choice
 from .errors import NotApplicableError, require
 
 OUTPUTS = {
@@ -143,14 +142,6 @@ _NO_CLASSES = (
     "expected outputs with probabilities of classes, got outputs={!r}; use a method and a baseline "
     "that need none, such as method='ig' with baseline='black'"
 )
-
-
-def given_spec(outputs: str | None) -> OutputSpec | None:
-    """Return the spec of a user's setting; None without one."""
-    if outputs is None:
-        return None
-    check_choice("outputs", outputs, OUTPUTS)
-    return OutputSpec(outputs, "setting")
 
 
 def pick(outputs: Tensor, target: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from .._validation.inputs import check_model
-from .._validation.settings import check_channels, check_count
+from .._validation.settings import check_channels, check_choice, check_count
 from ..errors import NotApplicableError, require
-from ..outputs import given_spec
+from ..outputs import OUTPUTS, OutputSpec
 from .calls import ModelCalls, Run
 from .copying import private_copy, unwrapped
 from .gradients import input_gradient, second_gradient, weight_gradients
@@ -134,7 +134,11 @@ class Evaluator:
             "on_pass": on_pass,
             "outputs": outputs,
         }
-        self.output_spec, self.channels = given_spec(outputs), channels
+        self.channels = channels
+        self.output_spec: OutputSpec | None = None
+        if outputs is not None:
+            check_choice("outputs", outputs, OUTPUTS)
+            self.output_spec = OutputSpec(outputs, "setting")
         tensors = [*model.parameters(), *model.buffers()]
         self.dtype = next(iter(floating_dtypes(model)), None)
         self.device = tensors[0].device if tensors else None
