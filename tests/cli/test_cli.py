@@ -630,7 +630,7 @@ def test_evaluate_refuses_in_one_line(run, photograph, tmp_path, arguments, mess
     assert not (tmp_path / "unilens-out").exists()
 
 
-def test_lists_of_metrics_fills_and_similarities(run):
+def test_lists_of_metrics_imputers_and_similarities(run):
     for kind, registry in (
         ("metrics", metrics),
         ("imputers", imputers),

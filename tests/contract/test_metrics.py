@@ -248,7 +248,7 @@ def test_maps_of_another_shape_are_refused(name, small_net, few):
 
 
 @pytest.mark.parametrize("name", imputers)
-def test_a_fill_leaves_what_is_kept(name, small_net, few):
+def test_imputers_keep_what_is_kept(name, small_net, few):
     class Context:
         evaluator, inputs, target, seed = Evaluator(small_net), few, torch.zeros(3).long(), 0
 

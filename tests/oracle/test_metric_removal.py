@@ -169,7 +169,7 @@ def test_ties_come_in_random_order():
     assert {(order[0], order[5]) for order in orders} == {(1, 0)}
 
 
-def test_several_fills_are_reported_each_and_their_mean(small_net, images):
+def test_several_imputers_give_a_breakdown_and_their_mean(small_net, images):
     maps = explain(small_net, images, "gradient").values
     names = ["black", "grey", "image_mean", "blur", "noise"]
     for measure in (MuFidelity, Deletion, Insertion):
@@ -183,7 +183,7 @@ def test_several_fills_are_reported_each_and_their_mean(small_net, images):
         assert len({tuple(part.tolist()) for part in together.breakdown.values()}) == 5
 
 
-def test_fills_by_hand(images):
+def test_imputers_by_hand(images):
     class Context:
         evaluator, inputs, target, seed = None, images, None, 0
 
@@ -205,7 +205,7 @@ def test_fills_by_hand(images):
         assert 0 <= float(points.min()) < float(points.max()) <= 1
 
 
-def test_a_fill_can_be_any_baseline(small_net, images):
+def test_any_baseline_can_be_an_imputer(small_net, images):
     maps = explain(small_net, images, "gradient").values
     given = Deletion(imputer=Replacement(Constant(0.5)))(small_net, images, maps)
     assert torch.equal(

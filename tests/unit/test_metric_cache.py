@@ -259,7 +259,7 @@ def test_other_questions_are_asked_anew(counted, few, settings, arguments):
     assert forward_passes(lambda: other(counted, few, few, cache=cache, **own)) == 3 * 20
 
 
-def test_fills_are_built_once_for_all_maps_and_metrics(counted, few):
+def test_imputers_are_built_once_for_all_maps_and_metrics(counted, few):
     calls = []
 
     def imputer(subject):

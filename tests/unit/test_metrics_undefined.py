@@ -33,7 +33,7 @@ def one_output(small_net):
     return OneOutput(small_net).eval()
 
 
-def test_the_noise_that_fills_is_not_the_noise_that_was_the_baseline(small_net, images):
+def test_the_noise_imputer_differs_from_the_noise_baseline(small_net, images):
     attribution = explain(small_net, images, "ig", baseline="uniform_noise", n_steps=3)
     points = queue.SimpleQueue()  # what a hook adds to a list is put back
     small_net.register_forward_pre_hook(lambda module, given: points.put(given[0].detach().clone()))

@@ -1,4 +1,4 @@
-"""What metrics find out about a model at some inputs, kept for the next metric and the next map."""
+"""The cache of metrics: results of a model at some inputs, kept for other metrics and maps."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class MetricCache:
-    """Keeps what does not depend on the map, and for the latest map what several metrics ask.
+    """Keeps results that do not depend on the map, and for the latest map those that metrics share.
 
-    Hand one cache to all metrics of all maps of the same inputs, one map after the other: what a
-    metric says stays the same to the last bit. It keeps scores, logits and a few images per
+    Hand one cache to all metrics of all maps of the same inputs, one map after the other: values
+    stay the same to the last bit. It keeps scores, logits and a few images per
     setting, as long as it lives. Functions and objects among the settings count as the same where
     they are the very same; what they give must not change meanwhile.
 

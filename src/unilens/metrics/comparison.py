@@ -33,7 +33,7 @@ class Comparison(Metric):
             f"{self.similarity!r}",
         )
 
-    def _alike(self, first: Tensor, second: Tensor) -> Tensor:
+    def _similarity(self, first: Tensor, second: Tensor) -> Tensor:
         """Return how alike maps `(B, *S)` are `(B,)`; NaN where one is constant or not finite.
 
         One input at a time: how a sum is split over threads depends on how many there are.

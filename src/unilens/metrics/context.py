@@ -1,4 +1,4 @@
-"""What a metric is given: a map, what it explains, and how to make another."""
+"""The context of a metric: a map, what it explains, and how to make another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MapFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class EvalContext:
-    """What is judged: a map of a model's decision at each input, and how to make another.
+    """A map of a model's decision at each input, and how to make another.
 
     Attributes:
         evaluator: runs the model.

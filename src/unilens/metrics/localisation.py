@@ -23,7 +23,7 @@ from .similarities import top_shares
 
 @dataclass(frozen=True)
 class Localisation(Metric):
-    """What metrics of localisation share: the mask, and where there is no question.
+    """The base of metrics of localisation.
 
     NaN where the mask is empty or full, and where the map is constant. `details` has `chance`, what
     a map in random order gets on average: the share of the positions that are inside.
@@ -66,7 +66,7 @@ class Localisation(Metric):
 
 @dataclass(frozen=True)
 class PointingGame(Localisation):
-    """Ask whether the strongest position lies inside the mask: 1 or 0.
+    """Return whether the strongest position lies inside the mask: 1 or 0.
 
     1[ argmax_i A_i in M ]. Where several positions tie for the strongest, the value is the share of
     them that lies inside: Quantus counts a hit if any does, which a map of two values profits from.
@@ -151,7 +151,7 @@ class RelevanceRank(Localisation):
 
 
 def grown(mask: Tensor, distance: float) -> Tensor:
-    """Return the positions `(B, *spatial)` at most so far from a position that is inside."""
+    """Return the mask `(B, *spatial)` grown by a distance."""
     grid, reach = mask.shape[1:], min(math.floor(distance), max(mask.shape[1:]))
     around = pad(mask, (reach,) * 2 * len(grid))
     near = mask.clone()

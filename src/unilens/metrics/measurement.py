@@ -1,4 +1,4 @@
-"""What a metric says of itself, and what it finds."""
+"""The card of a metric, and its result."""
 
 from __future__ import annotations
 

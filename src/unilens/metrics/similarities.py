@@ -1,4 +1,4 @@
-"""How alike two maps are: what robustness, sanity and stability all ask."""
+"""Similarities of two maps, for metrics of robustness, sanity and stability."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ similarities: Registry[Similarity] = Registry("similarity")
 
 @dataclass(frozen=True)
 class MapSimilarity(Settings):
-    """What similarities share: how the maps are read.
+    """The base of similarities: how maps are reduced.
 
     Args:
         reduction: "sum", with the sign, or "abs", absolute values.
@@ -44,7 +44,7 @@ class MapSimilarity(Settings):
         check_reduction(self.reduction)
         check_choice("per", self.per, PER)
 
-    def _read(self, values: Tensor) -> Tensor:
+    def _reduced(self, values: Tensor) -> Tensor:
         """Return maps `(B, *S)` as `(B, *spatial)`, or `(B, *S)` per channel, in float64."""
         if self.per == "pixel":
             return reduce_channels(values, self.reduction)
@@ -61,8 +61,8 @@ class Spearman(MapSimilarity):
     """
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return how alike the maps are; see `Similarity`."""
-        return spearman(self._read(first).flatten(1), self._read(second).flatten(1))
+        """Return the similarities `(B,)`; see `Similarity`."""
+        return spearman(self._reduced(first).flatten(1), self._reduced(second).flatten(1))
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class TopK(MapSimilarity):
         check_top(self.k)
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return how alike the maps are; see `Similarity`."""
-        rows = [self._read(values).flatten(1) for values in (first, second)]
+        """Return the similarities `(B,)`; see `Similarity`."""
+        rows = [self._reduced(values).flatten(1) for values in (first, second)]
         k = top_count(self.k, rows[0].shape[1])
         value = torch.minimum(*(top_shares(row, k) for row in rows)).sum(1) / k
         return value.masked_fill(constant(rows[0]) | constant(rows[1]), torch.nan)
@@ -118,9 +118,9 @@ class LensRecall(TopK):
         require(self.window % 2 == 1, f"expected an odd window, got {self.window}")
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return how alike the maps are; see `Similarity`."""
+        """Return the similarities `(B,)`; see `Similarity`."""
         check_neighbours(first)
-        maps = [self._read(values) for values in (first, second)]
+        maps = [self._reduced(values) for values in (first, second)]
         rows = [values.flatten(1) for values in maps]
         k = top_count(self.k, rows[0].shape[1])
         shares = [top_shares(row, k) for row in rows]
@@ -134,7 +134,7 @@ class LensRecall(TopK):
 
 @dataclass(frozen=True)
 class StructuralSimilarity(MapSimilarity):
-    """The structural similarity of the maps as pictures, from -1 to 1.
+    """The structural similarity of the maps as images, from -1 to 1.
 
     SSIM = (2 m1 m2 + c1) (2 s12 + c2) / ((m1^2 + m2^2 + c1) (s1^2 + s2^2 + c2)) from means,
     variances and covariance under a gaussian window, averaged over all windows that lie within the
@@ -157,11 +157,11 @@ class StructuralSimilarity(MapSimilarity):
         check_number("sigma", self.sigma, above=0)
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return how alike the maps are; see `Similarity`."""
+        """Return the similarities `(B,)`; see `Similarity`."""
         from skimage.metrics import structural_similarity  # here: it is slow to load
 
         check_neighbours(first)
-        maps = [self._read(values) for values in (first, second)]
+        maps = [self._reduced(values) for values in (first, second)]
         side = 2 * int(3.5 * self.sigma + 0.5) + 1
         require(
             min(first.shape[2:]) >= side,

@@ -75,20 +75,20 @@ ImputerChoice = str | Imputer | Sequence[str | Imputer]
 
 
 def resolve_imputers(imputer: ImputerChoice) -> dict[str, Imputer]:
-    """Return the imputers of a setting by name: of a name, an object, or several of them."""
+    """Return the imputers of a setting, by name: from a name, an object, or several."""
     several = [imputer] if isinstance(imputer, str) or callable(imputer) else imputer
     require(
         isinstance(several, (tuple, list)) and bool(several),
         f"expected imputer to be one of {', '.join(imputers)}, or several of them, got {imputer!r}",
     )
     found: dict[str, Imputer] = {}
-    for one in several:
-        if isinstance(one, str):
-            found[one] = imputers[one]()
+    for choice in several:
+        if isinstance(choice, str):
+            found[choice] = imputers[choice]()
         else:
-            check_component("imputer", one)
-            name = type(one).__name__
-            found[name if name not in found else f"{name} {len(found)}"] = one
+            check_component("imputer", choice)
+            name = type(choice).__name__
+            found[name if name not in found else f"{name} {len(found)}"] = choice
     return found
 
 

@@ -1,4 +1,4 @@
-"""Infidelity: does the map foretell what a change of the input does to the score?"""
+"""Infidelity: does the map predict the score changes of perturbed inputs?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .perturbations import (
 
 @dataclass(frozen=True)
 class Infidelity(Metric):
-    """Compare what the map says of a change of the input with what it does to the score.
+    """Mean squared error of the score changes that the map predicts.
 
     mean_I (beta I^T A - (f(x) - f(x - I)))^2 over random changes I, with beta = 1. Every value of
     the map counts, with its sign. It is in squared units of the score: 0 is the best. A map that is
@@ -39,7 +39,7 @@ class Infidelity(Metric):
         samples: how many of them.
         scaled: whether beta is the factor that suits the map best (least squares), so that maps in
             any units can be compared; its sign is free as well.
-        score: what is watched, by name or as a function of logits and target.
+        score: the score, by name or as a function of logits and target.
 
     References:
         Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations", arXiv 1901.09392.

@@ -1,4 +1,4 @@
-"""How inputs are changed to ask whether a map foretells what the change does to the score."""
+"""Perturbations of infidelity: random changes of inputs, in the map's units."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ infidelity_perturbations: Registry[InfidelityPerturbation] = Registry("perturbat
 
 @dataclass(frozen=True)
 class Gaussian(InfidelityPerturbation):
-    """Take gaussian noise I from the input: x - I. For maps in score per unit of the inputs.
+    """Subtract gaussian noise I from the input: x - I. For maps in score per unit of the inputs.
 
     Args:
         std: standard deviation, in the inputs' units.
@@ -114,11 +114,11 @@ class Gaussian(InfidelityPerturbation):
 
 @dataclass(frozen=True)
 class ReplacementPerturbation(InfidelityPerturbation, ABC):
-    """What perturbations share that replace whole positions.
+    """The base of perturbations that replace whole positions.
 
     Args:
-        imputer: what is put there: one of `unilens.metrics.imputers`, or several; then the metric's
-            `breakdown` has each, and its value is their mean.
+        imputer: what replaces them: one of `unilens.metrics.imputers`, or several; then the
+            metric's `breakdown` has each, and its value is their mean.
         units: of the map. "contribution", score: I is 1 where a value was replaced, so that I^T A
             is what the map gives to what was replaced. "gradient", score per unit of the inputs: I
             is x less the changed input, as in the paper.
@@ -216,7 +216,7 @@ class Subset(ReplacementPerturbation):
     Args:
         imputer: see `ReplacementPerturbation`.
         units: see `ReplacementPerturbation`.
-        cells: of a grid of so many by side; None for single positions. See `MuFidelity`.
+        cells: of a grid of cells x cells; None for single positions. See `MuFidelity`.
         fraction: of the cells that is replaced.
     """
 

@@ -33,13 +33,13 @@ CORRELATIONS = {"spearman": spearman, "pearson": pearson}
 
 @dataclass(frozen=True)
 class Removal(Metric):
-    """What metrics share that remove positions and watch the score.
+    """The base of metrics that remove positions and measure the score.
 
     Args:
         imputer: what replaces removed positions: one of `unilens.metrics.imputers`, by name or as
             an object, or several; then `breakdown` has each, and the value is their mean.
         reduction: "sum", values summed over channels, or "abs", sums of absolute values.
-        score: what is watched, by name or as a function of logits and target.
+        score: the score, by name or as a function of logits and target.
     """
 
     family = "faithfulness"
@@ -97,16 +97,17 @@ class Removal(Metric):
 
 @dataclass(frozen=True)
 class MuFidelity(Removal):
-    """Correlate what the map says of random subsets with what the score loses without them.
+    """Correlate the relevance of random subsets with the score lost without them.
 
     corr_S( sum_{i in S} A_i, f(x) - f(x with S impute) ), the correlation over random subsets S of
-    one size. Subsets depend on the seed and the input alone: every map is asked the same questions.
+    one size. Subsets depend on the seed and the input alone: all maps are judged by the same
+    subsets.
 
     Args:
         imputer: see `Removal`.
         reduction: see `Removal`.
         score: see `Removal`.
-        cells: positions are removed in whole cells of a grid of so many by side; None for single
+        cells: positions are removed in whole cells of a grid of cells x cells; None for single
             positions. Cells of a table or signal are runs of neighbours.
         fraction: of the cells that each subset removes.
         subsets: how many.
@@ -205,7 +206,7 @@ def members(chosen: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class RemovalCurve(Removal):
-    """What insertion and deletion share: the score while positions go in the map's order.
+    """The base of insertion and deletion: the score as positions go in the map's order.
 
     Equally relevant positions go in random order. The curve is undefined where all of them do, and
     where the score never changes.
@@ -218,7 +219,7 @@ class RemovalCurve(Removal):
     """
 
     inserts: ClassVar[bool]
-    """Whether positions come in, and do not go."""
+    """Whether positions come in, in place of being removed."""
 
     step: float = 0.1
 
@@ -254,7 +255,7 @@ class RemovalCurve(Removal):
 
 
 class Insertion(RemovalCurve):
-    """Insertion: the area under the score while positions come in, those that count most first.
+    """Insertion: the area under the score while positions come in, the most relevant first.
 
     References:
         Petsiuk et al. 2018, arXiv 1806.07421.
@@ -267,7 +268,7 @@ class Insertion(RemovalCurve):
 
 
 class Deletion(RemovalCurve):
-    """Deletion: the area under the score while positions are removed, those that count most first.
+    """Deletion: the area under the score while positions are removed, the most relevant first.
 
     References:
         Petsiuk et al. 2018, arXiv 1806.07421.

@@ -18,7 +18,7 @@ from .removal import MuFidelity, Removal, check_fraction, counts_of
 
 @dataclass(frozen=True)
 class Road(Removal):
-    """Remove what counts least and what counts most, and compare what is left of the score.
+    """Compare the scores without the least and without the most relevant positions.
 
     mean_p (f(x without the p least relevant) - f(x without the p most relevant)) / 2 over fractions
     p of the positions, with local inpainting, so that the shape of the hole tells little. Equally
@@ -75,7 +75,7 @@ class Road(Removal):
 
 @dataclass(frozen=True)
 class SensitivityN(Removal):
-    """Correlate sums of attributions with what the score loses, for subsets of several sizes.
+    """Correlate sums of attributions with the score lost, for subsets of several sizes.
 
     mean_n corr_S( sum_{i in S} A_i, f(x) - f(x with S impute) ), Pearson, over random subsets S of
     n positions. Subsets depend on the seed and the input alone, and those of one size lie inside

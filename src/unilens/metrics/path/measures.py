@@ -1,4 +1,4 @@
-"""Is the way from the baseline to be trusted? Measurements of an attribution's path."""
+"""Metrics of an attribution's path from its baseline to the input."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from ..similarities import Similarity, Spearman
 
 @dataclass(frozen=True)
 class PathMetric(Metric):
-    """What metrics share that judge the way from a baseline.
+    """The base of metrics of the path from a baseline.
 
-    It is the attribution's own way, as its method walked it. Where the attribution knows a baseline
-    alone, or one is given here, it is the straight line from there.
+    The path is the attribution's own. Where the attribution has only a baseline, or one is given
+    here, it is the straight line from there.
 
     Args:
         baseline: where a straight line begins, by name or as an object of `unilens.baselines`, so
@@ -116,7 +116,7 @@ class CompletenessGap(PathMetric):
     Args:
         baseline: see `PathMetric`; its score replaces f(x').
         score: see `PathMetric`; it must be the one that the map explains.
-        n_steps: see `PathMetric`; of no use here.
+        n_steps: see `PathMetric`; not used.
         relative: whether the gap is divided by |f(x) - f(x')|; then NaN where the score does not
             change.
 
@@ -188,8 +188,8 @@ class ConfidenceChange(PathMetric):
 
     Args:
         baseline: see `PathMetric`.
-        score: see `PathMetric`; of no use here.
-        n_steps: see `PathMetric`; of no use here.
+        score: see `PathMetric`; not used.
+        n_steps: see `PathMetric`; not used.
 
     References:
         Choi et al. 2025, arXiv 2410.08069, table 7.
@@ -254,7 +254,7 @@ class Stability(Comparison):
     search for it does not count. `breakdown` has the similarity at each number of steps.
 
     Args:
-        similarity: how alike two maps are, one of `unilens.metrics.similarities`; by default the
+        similarity: compares two maps, one of `unilens.metrics.similarities`; by default the
             rank correlation of absolute values.
         steps: the few.
         against: the many.

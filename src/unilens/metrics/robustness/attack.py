@@ -1,4 +1,4 @@
-"""The attack on the attribution: the input next door with the same label and another map."""
+"""Attacks on maps: inputs nearby with the same label and another map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colour and texture bias: does the map stay where the picture changes and the class does not?"""
+"""Consistency: does the map stay under corruptions that keep the class?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CorruptionChoice = str | Corruption | Sequence[str | Corruption]
 
 @dataclass(frozen=True)
 class Consistency(Comparison):
-    """Compare the map with maps of the picture in other light, colour, focus or noise.
+    """Compare the map with maps of the image under corruptions: light, colour, focus, noise.
 
     mean of similarity( A(x), A(x') ) over those changed pictures x' whose predicted class is the
     one at x; NaN where there is none. The class explained stays the same. High is good, up to a
@@ -32,11 +32,11 @@ class Consistency(Comparison):
     the score changes, so should the map: `details` has by how much it did.
 
     Args:
-        similarity: how alike two maps are.
+        similarity: compares two maps.
         corruption: one of `unilens.metrics.corruptions`, by name or as an object, or several.
         strengths: of the corruptions, in their units; None for the first three severities of
-            ImageNet-C, which are made for pictures of 224 pixels by side.
-        score: whose change is noted, by name or as a function of logits and target.
+            ImageNet-C, which are made for images of 224 x 224 pixels.
+        score: its changes are in `details`; by name or as a function of logits and target.
 
     References:
         Choi et al. 2025, arXiv 2410.08069 (figures 2 to 5, which show it); the changes after
@@ -97,7 +97,7 @@ class Consistency(Comparison):
             rows = kept[-1].nonzero().squeeze(1)
             if len(rows):
                 maps = context.explain(changed[rows], rows=rows)
-                found[rows] = self._alike(context.values[rows], maps)
+                found[rows] = self._similarity(context.values[rows], maps)
             breakdown[name] = found
         values = torch.stack(list(breakdown.values()), 1)
         details = {
@@ -109,7 +109,7 @@ class Consistency(Comparison):
 
 
 def resolve_corruptions(corruption: CorruptionChoice) -> dict[str, Corruption]:
-    """Return the corruptions of a setting by name: of a name, an object, or several of them."""
+    """Return the corruptions of a setting, by name: from a name, an object, or several."""
     several = [corruption] if isinstance(corruption, (str, Corruption)) else corruption
     require(
         isinstance(several, (tuple, list))

@@ -36,7 +36,7 @@ class Corruption(Settings):
     Args:
         function: what it does; what leaves the range of pictures is cut off afterwards.
         unit: of the strength, in words.
-        severities: the five strengths of ImageNet-C, for pictures of 224 pixels by side.
+        severities: the five strengths of ImageNet-C, for images of 224 x 224 pixels.
         lowest: the lowest strength that has a meaning.
         highest: likewise.
     """

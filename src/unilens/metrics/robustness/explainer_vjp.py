@@ -1,4 +1,4 @@
-"""The way back through a map: how the inputs must move for a change of the map."""
+"""Vector-Jacobian products of explainers: gradients of functions of a map in the inputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VALUES_AT_ONCE = 2**26
 
 
 def has_explainer_vjp(explainer: object) -> bool:
-    """Return whether there is a way back through the maps of a method."""
+    """Return whether `explainer_vjp` covers a method."""
     return isinstance(explainer, (Gradient, PathAttribution))
 
 
@@ -53,7 +53,7 @@ def explainer_vjp(
 
     Args:
         explainer: of which `has_explainer_vjp` is true.
-        evaluator: runs the model whose map is pulled back through.
+        evaluator: runs the model whose map is differentiated.
         points: `(B, *S)`.
         found: what the explainer gave there, of this model or one it stands in for: the target and
             the baseline.

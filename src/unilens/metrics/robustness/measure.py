@@ -27,7 +27,7 @@ class Robustness(Comparison):
     moved in both norms.
 
     Args:
-        similarity: how alike two maps are; any of `unilens.metrics.similarities`.
+        similarity: compares two maps; any of `unilens.metrics.similarities`.
         perturbation: the change; any of `unilens.metrics.perturbations`.
 
     References:
@@ -63,7 +63,7 @@ class Robustness(Comparison):
             ("changed", self.perturbation), lambda: self._again(context)
         )
         shift = changed.inputs - context.inputs
-        value = self._alike(context.values, after).masked_fill(~changed.kept, torch.nan)
+        value = self._similarity(context.values, after).masked_fill(~changed.kept, torch.nan)
         details = {
             "inputs": changed.inputs,
             "before": context.values,

@@ -1,4 +1,4 @@
-"""What an attack on a map raises: how far the map has moved from the one at the input."""
+"""Objectives of attacks: how far a map has moved from the one at the input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Objective = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveSpec:
-    """What an objective is made of.
+    """What an objective is built from.
 
     Attributes:
         first: `(B, *S)`, the maps at the inputs.
@@ -76,7 +76,7 @@ def random(spec: ObjectiveSpec) -> Objective:
 
 
 def difference(spec: ObjectiveSpec) -> Objective:
-    """Move the map anyhow: the mean squared difference of its values."""
+    """Move the map in any direction: the mean squared difference of its values."""
     before = to_float64(spec.first)
     return lambda values: (to_float64(values) - before).square().flatten(1).mean(1)
 

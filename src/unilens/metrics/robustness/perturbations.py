@@ -1,4 +1,4 @@
-"""Small changes of inputs that leave the predicted label alone: what maps are to be robust to."""
+"""Perturbations: small changes of inputs that keep the predicted label."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def labels(context: EvalContext, outputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BoundedPerturbation(Perturbation, ABC):
-    """What perturbations share that stay within a distance of the input.
+    """The base of perturbations that stay within a distance of the input.
 
     Args:
         norm: one of `NORMS`.
@@ -152,7 +152,7 @@ class BoundedPerturbation(Perturbation, ABC):
         return torch.where(norm > 0, direction / norm, 0.0)
 
     def _inside(self, inputs: Tensor, points: Tensor, radius: float) -> Tensor:
-        """Return the points, pulled into the ball about the inputs and into the box."""
+        """Return the points, projected onto the ball about the inputs and the box."""
         if self.norm == "linf":
             points = points.clamp(inputs - radius, inputs + radius)
         else:

@@ -19,10 +19,10 @@ from ..measurement import Measurement
 
 @dataclass(frozen=True)
 class NeighbourSensitivity(Metric):
-    """What metrics share that explain random neighbours of the input.
+    """The base of metrics that explain random neighbours of the input.
 
     A neighbour is x + d, every d_i uniform in [-r, r]; the target is fixed at x, and neither the
-    input box nor the predicted label is watched, as in the papers.
+    input box nor the predicted label is checked, as in the papers.
 
     Args:
         radius: r, in the inputs' units.

@@ -1,4 +1,4 @@
-"""Is the map only the picture? Its likeness to what needs no model at all."""
+"""Edge controls: similarity of the map with images made without the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EdgeControl(Comparison):
     without contrast. Pictures are in pixels; the normalisation belongs inside the model.
 
     Args:
-        similarity: how alike two maps are; by default rank correlation of absolute values.
+        similarity: compares two maps; by default rank correlation of absolute values.
         control: "edges", the Sobel magnitude of the luminance, or "grey", the luminance itself.
 
     References:
@@ -56,7 +56,7 @@ class EdgeControl(Comparison):
         picture = CONTROLS[self.control](context.inputs)
         lowest = picture.flatten(1).amin(1).view(-1, 1, 1)
         over_channels = (picture - lowest).unsqueeze(1).expand_as(context.inputs)
-        signed = self._alike(context.values, over_channels)
+        signed = self._similarity(context.values, over_channels)
         return Measurement(signed.abs(), {"signed": signed}, {"picture": picture})
 
 

@@ -36,7 +36,7 @@ class Randomisation(Comparison):
     method gives no map, or a constant one, are left out of the mean and counted in `details`.
 
     Args:
-        similarity: how alike two maps are. By default rank correlation of absolute values: signs
+        similarity: compares two maps. By default rank correlation of absolute values: signs
             that flip at random would hide that the shape stays (the paper reports both).
         mode: "cascading" or "independent"; see `MODES`.
         layers: how many stages at most, spread evenly over the depth from the layer next to the
@@ -88,7 +88,7 @@ class Randomisation(Comparison):
         for name, layers in stages.items():
             changed = context.evaluator.with_model(randomised(model, layers, context.seed))
             maps = _explained(context, changed, name, failures)
-            breakdown[name or type(context.evaluator.model).__name__] = self._alike(
+            breakdown[name or type(context.evaluator.model).__name__] = self._similarity(
                 context.values, maps
             )
         curve = torch.stack(list(breakdown.values()), 1)
@@ -149,7 +149,7 @@ class RandomLogit(Comparison):
     sign alone.
 
     Args:
-        similarity: how alike two maps are.
+        similarity: compares two maps.
         draws: how many other classes, all different.
 
     References:
@@ -179,7 +179,7 @@ class RandomLogit(Comparison):
         others = self._others(context)
         values = torch.stack(
             [
-                self._alike(context.values, context.explain(context.inputs, target=other))
+                self._similarity(context.values, context.explain(context.inputs, target=other))
                 for other in others.T
             ],
             1,
