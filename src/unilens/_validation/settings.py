@@ -48,6 +48,11 @@ class Check:
     names: Callable[[], Iterable[str]] = tuple
 
 
+def one_of(names: Iterable[str]) -> Check:
+    """Return the check of a setting that is one of these names."""
+    return Check(lambda name, value: check_choice(name, value, names), lambda: names)
+
+
 class Settings:
     """The base of dataclasses whose fields are settings: plain values, checked by their types.
 
@@ -97,8 +102,7 @@ def _check_of(hint: Any) -> Check | None:
     if hint is bool:
         return Check(check_switch)
     if get_origin(hint) is Literal:
-        names = get_args(hint)
-        return Check(lambda name, value: check_choice(name, value, names), lambda: names)
+        return one_of(get_args(hint))
     if get_origin(hint) is Annotated:
         return next((extra for extra in get_args(hint)[1:] if isinstance(extra, Check)), None)
     some = [part for part in get_args(hint) if part is not type(None)]
@@ -202,6 +206,12 @@ def check_number(
     return cast(float, number)
 
 
+def check_fraction(name: str, value: object) -> None:
+    """Raise unless the value is a number above 0 and below 1."""
+    number = check_number(name, value, above=0)
+    require(number < 1, f"expected {name} below 1, got {value!r}")
+
+
 def shown(value: object) -> str:
     """Return a value for a message, in one line; arrays and tensors by their shape."""
     shape = getattr(value, "shape", None)
@@ -219,9 +229,12 @@ def _is_finite(value: object) -> bool:
 Count = Annotated[int, Check(check_count)]
 """A whole number of at least 1."""
 CountOrZero = Annotated[int, Check(functools.partial(check_count, least=0))]
+TwoOrMore = Annotated[int, Check(functools.partial(check_count, least=2))]
 Number = Annotated[float, Check(check_number)]
 """A finite number."""
 Positive = Annotated[float, Check(functools.partial(check_number, above=0))]
 NonNegative = Annotated[float, Check(functools.partial(check_number, least=0))]
 Bounds = Annotated[tuple[float, float], Check(lambda name, value: check_bounds(value))]
 """The lowest and highest value of an input."""
+Fraction = Annotated[float, Check(check_fraction)]
+"""A number above 0 and below 1."""

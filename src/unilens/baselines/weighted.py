@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
 from .._ops.precision import to_float64
 from .._ops.random import generator_of
-from .._validation.settings import check_choice
+from .._validation.settings import Check, check_choice
 from ..errors import require
 from ..registry import Card
 from .base import (
@@ -28,6 +29,8 @@ from .base import (
 )
 
 _WEIGHTS = ("equal", "confidence")
+Weights = Annotated[str | Sequence[float], Check(lambda name, value: None, lambda: _WEIGHTS)]
+"""A setting: a name, or a number for each baseline."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Weighted(Baseline):
     """
 
     baselines: Sequence[str | Baseline] = ("black", "white", "blur")
-    weights: str | Sequence[float] = "equal"
+    weights: Weights = "equal"
 
     def __post_init__(self) -> None:
         check_several("baselines", self.baselines)

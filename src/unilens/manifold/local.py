@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._ops.precision import to_float64
 from .._validation.references import check_references
-from .._validation.settings import Settings, check_count
+from .._validation.settings import Count, Settings, TwoOrMore
 from ..errors import require
 from .tangent import TangentSpace, check_shape
 
@@ -33,13 +33,11 @@ class LocalPCA(Settings):
     """
 
     references: Tensor
-    dimension: int = 16
-    neighbours: int = 50
+    dimension: Count = 16
+    neighbours: TwoOrMore = 50
 
     def __post_init__(self) -> None:
         check_references(self.references)
-        check_count("dimension", self.dimension)
-        check_count("neighbours", self.neighbours, 2)
         most = min(self.neighbours - 1, self.references[0].numel())
         require(
             self.dimension <= most,

@@ -32,7 +32,7 @@ from ..diagnostics import proximity
 from ..errors import NotApplicableError, first_line, require
 from ..explainer import ExplainContext, Method
 from ..registry import Card, Composed
-from ..scores import Score, logit
+from ..scores import AnyScore, logit
 from ..scores import resolve as resolve_score
 from .base import methods
 
@@ -202,13 +202,10 @@ class GuidedBackprop(Method):
         Springenberg et al. 2015, arXiv 1412.6806.
     """
 
-    score: str | Score = "probability"
+    score: AnyScore = "probability"
 
     _name: ClassVar[str] = "guided_backprop"
     _rule: ClassVar[str] = "guided"
-
-    def __post_init__(self) -> None:
-        resolve_score(self.score)
 
     @property
     def passes(self) -> PassCount:

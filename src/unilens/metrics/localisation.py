@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .._ops.precision import to_float64
-from .._validation.settings import check_number
+from .._validation.settings import Number
 from ..errors import NotApplicableError, require
+from ..metrics.maps import Reduction
 from .base import Metric, metrics
 from .context import EvalContext
-from .maps import check_reduction, constant
+from .maps import constant
 from .measurement import Measurement
 from .similarities import top_shares
 
@@ -36,10 +37,7 @@ class Localisation(Metric):
     bounds = (0, 1)
     needs = ("mask",)
 
-    reduction: str = "sum"
-
-    def __post_init__(self) -> None:
-        check_reduction(self.reduction)
+    reduction: Reduction = "sum"
 
     def _measure(self, context: EvalContext) -> Measurement:
         assert context.mask is not None
@@ -83,11 +81,10 @@ class PointingGame(Localisation):
     summary = "whether the strongest position lies inside the mask"
     reference = "Zhang et al. 2016, arXiv 1608.00507"
 
-    tolerance: float = 0.0
+    tolerance: Number = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("tolerance", self.tolerance)
         require(self.tolerance >= 0, f"expected tolerance of at least 0, got {self.tolerance!r}")
 
     def _check(self, context: EvalContext) -> None:

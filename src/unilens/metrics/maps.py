@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from .._ops.precision import to_float64
 from .._ops.spatial import broadcast_over_channels, spatial_shape_of
 from .._validation.arrays import to_tensor
-from .._validation.settings import check_choice
+from .._validation.settings import one_of
 from ..errors import UnilensError, require
 
 REDUCTIONS = ("sum", "abs")
 """sum: values summed over channels, with their sign; abs: their absolute values, summed."""
+Reduction = Annotated[str, one_of(REDUCTIONS)]
 
 
 def check_map(values: object, inputs: Tensor) -> Tensor:
@@ -69,11 +72,6 @@ def _inside(boxes: Tensor, grid: torch.Size) -> Tensor:
     columns = torch.arange(grid[1], device=boxes.device)[None, None, :]
     left, top, right, bottom = (side[:, None, None] for side in boxes.unbind(1))
     return (columns >= left) & (columns < right) & (rows >= top) & (rows < bottom)
-
-
-def check_reduction(reduction: object) -> None:
-    """Raise unless it is one of `REDUCTIONS`."""
-    check_choice("reduction", reduction, REDUCTIONS)
 
 
 def reduce_channels(values: Tensor, reduction: str) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -11,10 +12,17 @@ from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 
 from .._ops.correlation import spearman
 from .._ops.precision import expand_like, to_float64
-from .._validation.settings import Settings, check_choice, check_count, check_number
+from .._validation.settings import (
+    Count,
+    Positive,
+    Settings,
+    check_number,
+    one_of,
+)
 from ..errors import NotApplicableError, require
+from ..metrics.maps import Reduction
 from ..registry import Card, Registry
-from .maps import check_reduction, constant, reduce_channels
+from .maps import constant, reduce_channels
 
 PER = ("pixel", "channel")
 """pixel: channels are summed; channel: every value of the map counts by itself."""
@@ -37,12 +45,8 @@ class MapSimilarity(Settings):
         per: "pixel", summed over channels, or "channel", every value by itself.
     """
 
-    reduction: str = "sum"
-    per: str = "pixel"
-
-    def __post_init__(self) -> None:
-        check_reduction(self.reduction)
-        check_choice("per", self.per, PER)
+    reduction: Reduction = "sum"
+    per: Annotated[str, one_of(PER)] = "pixel"
 
     def _reduced(self, values: Tensor) -> Tensor:
         """Return maps `(B, *S)` as `(B, *spatial)`, or `(B, *S)` per channel, in float64."""
@@ -110,11 +114,10 @@ class LensRecall(TopK):
         Kamath et al. 2024, arXiv 2312.10534; their public code has windows of 3, 5 and 7.
     """
 
-    window: int = 3
+    window: Count = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("window", self.window)
         require(self.window % 2 == 1, f"expected an odd window, got {self.window}")
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
@@ -150,11 +153,7 @@ class StructuralSimilarity(MapSimilarity):
         Wang et al. 2004, doi 10.1109/TIP.2003.819861.
     """
 
-    sigma: float = 1.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("sigma", self.sigma, above=0)
+    sigma: Positive = 1.5
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the similarities `(B,)`; see `Similarity`."""

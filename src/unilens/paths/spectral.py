@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator
 from .._engine.packing import map_inputs
 from .._ops.precision import to_float64
-from .._validation.settings import check_choice
+from .._validation.settings import one_of
 from ..baselines.base import BaselineResult
 from ..errors import NotApplicableError, require
 from ..registry import Card
@@ -44,7 +44,7 @@ class SpectralPath(Path):
 
     reads_axes_from: ClassVar[int] = 3
     overlap: float = 0.4
-    channels: str = "separate"
+    channels: Annotated[str, one_of(CHANNELS)] = "separate"
 
     def __post_init__(self) -> None:
         number = isinstance(self.overlap, (int, float)) and not isinstance(self.overlap, bool)
@@ -52,7 +52,6 @@ class SpectralPath(Path):
             number and 0 < self.overlap <= 1,
             f"expected overlap to be a number above 0 and at most 1, got {self.overlap!r}",
         )
-        check_choice("channels", self.channels, CHANNELS)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless an input is a matrix or several."""

@@ -15,7 +15,7 @@ from ..._ops.random import generators
 from ...attribution import Attribution
 from ...errors import UnilensError, first_line, require
 from ...explainer import ExplainContext, Method
-from ...scores import Score
+from ...scores import AnyScore, Score
 from ...scores import resolve as resolve_score
 
 
@@ -44,10 +44,9 @@ class CaptumMethod(Method):
 
     build: Callable[[nn.Module], Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    score: str | Score = "logit"
+    score: AnyScore = "logit"
 
     def __post_init__(self) -> None:
-        resolve_score(self.score)
         require(
             callable(self.build),
             f"expected build to be a class of captum or a function, got {self.build!r}",

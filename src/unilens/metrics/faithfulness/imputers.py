@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from ..._ops.random import seed_for
-from ..._validation.settings import Settings, check_component
+from ..._validation.settings import Check, Settings, check_component
 from ...baselines import Baseline, baselines
 from ...baselines.base import baseline_results, check_single, single, to_baseline
 from ...errors import require
@@ -90,6 +91,12 @@ def resolve_imputers(imputer: ImputerChoice) -> dict[str, Imputer]:
             name = type(choice).__name__
             found[name if name not in found else f"{name} {len(found)}"] = choice
     return found
+
+
+AnyImputer = Annotated[
+    ImputerChoice, Check(lambda _, value: resolve_imputers(value), lambda: imputers)
+]
+"""A setting: the name of a registered imputer, an imputer, or several."""
 
 
 def _of_baseline(name: str, baseline: str, summary: str) -> None:

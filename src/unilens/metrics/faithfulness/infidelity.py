@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
-from ..._validation.settings import check_count, check_switch
-from ...scores import Score
+from ..._validation.settings import TwoOrMore
+from ...scores import AnyScore
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
 from ..cache import settings_key
@@ -55,15 +55,12 @@ class Infidelity(Metric):
     components = (("perturbation", infidelity_perturbations, "square"),)
 
     perturbation: InfidelityPerturbation = field(default_factory=Square)
-    samples: int = 100
+    samples: TwoOrMore = 100
     scaled: bool = False
-    score: str | Score = "probability"
+    score: AnyScore = "probability"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "perturbation", as_infidelity_perturbation(self.perturbation))
-        check_count("samples", self.samples, least=2)
-        check_switch("scaled", self.scaled)
-        resolve_score(self.score)
 
     @property
     def passes(self) -> PassCount:

@@ -12,7 +12,7 @@ from ..._engine.evaluator import Evaluator
 from ..._ops.precision import expand_like, to_float64
 from ..._ops.random import standard_normal
 from ..._ops.spatial import LINEAR
-from ..._validation.settings import Settings, check_number
+from ..._validation.settings import Number, Positive, Settings
 from ...errors import NotApplicableError, require
 from ...registry import Card
 from ..context import EvalContext
@@ -42,13 +42,11 @@ class Inpaint(Settings):
         arXiv 2202.00449: noisy linear imputation.
     """
 
-    noise: float = 0.01
-    tolerance: float = 1e-5
+    noise: Number = 0.01
+    tolerance: Positive = 1e-5
 
     def __post_init__(self) -> None:
-        check_number("noise", self.noise)
         require(self.noise >= 0, f"expected noise of at least 0, got {self.noise!r}")
-        check_number("tolerance", self.tolerance, above=0)
 
     def __call__(self, context: EvalContext) -> ImputeFunction:
         """Return the imputing function; see `Imputer`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,17 +13,18 @@ from torch import Tensor
 from ..._ops.random import standard_normal, uniform
 from ..._ops.spatial import grid_cell_index
 from ..._validation.settings import (
+    Fraction,
+    Positive,
     Settings,
-    check_choice,
+    TwoOrMore,
     check_component,
-    check_count,
-    check_number,
+    one_of,
 )
 from ...errors import NotApplicableError
 from ...registry import Card, Registry
 from ..context import EvalContext
-from .imputers import ImputerChoice, impute_function, over_channels, resolve_imputers
-from .removal import check_fraction, draw_subsets, members
+from .imputers import AnyImputer, impute_function, over_channels, resolve_imputers
+from .removal import draw_subsets, members
 
 UNITS = ("contribution", "gradient")
 """contribution: in units of the score, as IG's; gradient: score per unit of the inputs."""
@@ -89,10 +90,7 @@ class Gaussian(InfidelityPerturbation):
         std: standard deviation, in the inputs' units.
     """
 
-    std: float = 0.2
-
-    def __post_init__(self) -> None:
-        check_number("std", self.std, above=0)
+    std: Positive = 0.2
 
     def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
         """Return the draws; see `InfidelityPerturbation`."""
@@ -124,12 +122,8 @@ class ReplacementPerturbation(InfidelityPerturbation, ABC):
             is x less the changed input, as in the paper.
     """
 
-    imputer: ImputerChoice = "black"
-    units: str = "contribution"
-
-    def __post_init__(self) -> None:
-        resolve_imputers(self.imputer)
-        check_choice("units", self.units, UNITS)
+    imputer: AnyImputer = "black"
+    units: Annotated[str, one_of(UNITS)] = "contribution"
 
     @property
     def variants(self) -> int:
@@ -173,11 +167,7 @@ class Square(ReplacementPerturbation):
         side: of the patch, as a fraction of the image's shorter side.
     """
 
-    side: float = 0.3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fraction("side", self.side)
+    side: Fraction = 0.3
 
     def _kept(self, context: EvalContext, samples: int) -> Callable[[range], Tensor]:
         shape, device = context.spatial_shape, context.inputs.device
@@ -220,14 +210,8 @@ class Subset(ReplacementPerturbation):
         fraction: of the cells that is replaced.
     """
 
-    cells: int | None = 9
-    fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.cells is not None:
-            check_count("cells", self.cells, least=2)
-        check_fraction("fraction", self.fraction)
+    cells: TwoOrMore | None = 9
+    fraction: Fraction = 0.2
 
     def _kept(self, context: EvalContext, samples: int) -> Callable[[range], Tensor]:
         cell = grid_cell_index(context.spatial_shape, self.cells).to(context.inputs.device)

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,16 +15,21 @@ from ..._engine.evaluator import PassCount
 from ..._ops.correlation import pearson, spearman
 from ..._ops.random import uniform
 from ..._ops.spatial import grid_cell_index, sum_by_cell
-from ..._validation.settings import check_choice, check_count, check_number, check_switch
+from ..._validation.settings import (
+    Fraction,
+    TwoOrMore,
+    one_of,
+)
 from ...errors import require
-from ...scores import Score
+from ...metrics.maps import Reduction
+from ...scores import AnyScore
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
 from ..cache import settings_key
 from ..context import EvalContext
-from ..maps import check_reduction, constant, ranking, unchanged
+from ..maps import constant, ranking, unchanged
 from ..measurement import Measurement
-from .imputers import ImputeFunction, ImputerChoice, impute_function, resolve_imputers
+from .imputers import AnyImputer, ImputeFunction, impute_function, resolve_imputers
 
 _OF_THE_MAP = ("imputer", "reduction", "correlation", "absolute")
 """Settings of MuFidelity without influence on its scores, beside the imputing function itself."""
@@ -45,14 +50,9 @@ class Removal(Metric):
     family = "faithfulness"
     deterministic = False
 
-    imputer: ImputerChoice = "black"
-    reduction: str = "sum"
-    score: str | Score = "probability"
-
-    def __post_init__(self) -> None:
-        resolve_imputers(self.imputer)
-        check_reduction(self.reduction)
-        resolve_score(self.score)
+    imputer: AnyImputer = "black"
+    reduction: Reduction = "sum"
+    score: AnyScore = "probability"
 
     @property
     def passes(self) -> PassCount:
@@ -125,20 +125,11 @@ class MuFidelity(Removal):
     reference = "Bhatt et al. 2020, arXiv 2005.00631"
     bounds = (-1, 1)
 
-    cells: int | None = 9
-    fraction: float = 0.2
-    subsets: int = 200
-    correlation: str = "spearman"
+    cells: TwoOrMore | None = 9
+    fraction: Fraction = 0.2
+    subsets: TwoOrMore = 200
+    correlation: Annotated[str, one_of(CORRELATIONS)] = "spearman"
     absolute: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.cells is not None:
-            check_count("cells", self.cells, least=2)
-        check_fraction("fraction", self.fraction)
-        check_count("subsets", self.subsets, least=2)
-        check_choice("correlation", self.correlation, CORRELATIONS)
-        check_switch("absolute", self.absolute)
 
     @property
     def _points(self) -> int:
@@ -185,12 +176,6 @@ def draw_subsets(context: EvalContext, subsets: int, count: int, fraction: float
     return torch.stack(draws, dim=1).to(context.inputs.device)
 
 
-def check_fraction(name: str, value: object) -> None:
-    """Raise unless the value is a number above 0 and below 1."""
-    check_number(name, value, above=0)
-    require(value < 1, f"expected {name} below 1, got {value!r}")  # type: ignore[operator]
-
-
 def counts_of(fractions: Tensor, ranks: Tensor) -> Tensor:
     """Return fractions `(n,)` as numbers of positions, to compare with ranks `(B, *spatial)`."""
     counts = (fractions * ranks[0].numel()).round().to(ranks)
@@ -221,11 +206,7 @@ class RemovalCurve(Removal):
     inserts: ClassVar[bool]
     """Whether positions come in, in place of being removed."""
 
-    step: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fraction("step", self.step)
+    step: Fraction = 0.1
 
     @property
     def _points(self) -> int:

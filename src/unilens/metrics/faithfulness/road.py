@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..._validation.settings import check_count
+from ..._validation.settings import TwoOrMore, check_fraction
 from ...errors import require
 from ..base import metrics
 from ..context import EvalContext
 from ..maps import constant, ranking, unchanged
-from .imputers import ImputeFunction, ImputerChoice
-from .removal import MuFidelity, Removal, check_fraction, counts_of
+from .imputers import AnyImputer, ImputeFunction
+from .removal import MuFidelity, Removal, counts_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Road(Removal):
     summary = "score without the least relevant, less that without the most relevant, inpainted"
     reference = "Rong et al. 2022, arXiv 2202.00449"
 
-    imputer: ImputerChoice = "inpaint"
+    imputer: AnyImputer = "inpaint"
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
     def __post_init__(self) -> None:
@@ -100,15 +100,12 @@ class SensitivityN(Removal):
     bounds = (-1, 1)
 
     fractions: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 0.8)
-    subsets: int = 100
-    cells: int | None = None
+    subsets: TwoOrMore = 100
+    cells: TwoOrMore | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fractions(self.fractions)
-        check_count("subsets", self.subsets, least=2)
-        if self.cells is not None:
-            check_count("cells", self.cells, least=2)
 
     @property
     def _points(self) -> int:

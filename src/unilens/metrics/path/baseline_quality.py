@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ from ..._engine.score_gradient import ScoreGradient
 from ..._ops.luminance import check_unit_pictures
 from ..._ops.precision import to_float64
 from ..._ops.random import standard_normal
-from ..._validation.settings import check_choice, check_count
+from ..._validation.settings import Count, one_of
 from ...diagnostics import measures as diagnostics
 from ...errors import NotApplicableError, UnilensError, first_line
-from ...scores import Score
+from ...scores import AnyScore
 from ...scores import resolve as resolve_score
 from ..base import Metric, metrics
 from ..context import EvalContext
@@ -53,14 +53,9 @@ class TopEigenvalue(Metric):
     bounds = (0, None)
     needs = ("path",)
 
-    score: str | Score = "probability"
-    iterations: int = 10
-    solver: str = "lanczos"
-
-    def __post_init__(self) -> None:
-        resolve_score(self.score)
-        check_count("iterations", self.iterations)
-        check_choice("solver", self.solver, _SOLVERS)
+    score: AnyScore = "probability"
+    iterations: Count = 10
+    solver: Annotated[str, one_of(_SOLVERS)] = "lanczos"
 
     @property
     def passes(self) -> PassCount:
@@ -111,10 +106,7 @@ class Lpips(Metric):
     bounds = (0, None)
     needs = ("path",)
 
-    network: str = "alex"
-
-    def __post_init__(self) -> None:
-        check_choice("network", self.network, _NETWORKS)
+    network: Annotated[str, one_of(_NETWORKS)] = "alex"
 
     def _measure(self, context: EvalContext) -> Measurement:
         inputs, baseline = context.inputs, _baseline(context)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
-from ..._validation.settings import check_count, check_switch
+from ..._validation.settings import Count, check_count
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, to_baseline
 from ...baselines.base import check_single
@@ -22,7 +22,7 @@ from ...explainer import Method
 from ...methods.path_diagnostics import maps_at
 from ...outputs import LOGITS
 from ...path_attribution import PathAttribution
-from ...scores import Score
+from ...scores import AnyScore
 from ..base import Metric, metrics
 from ..comparison import Comparison
 from ..context import EvalContext
@@ -48,8 +48,8 @@ class PathMetric(Metric):
     needs = ("path",)
 
     baseline: str | Baseline | None = None
-    score: str | Score = "probability"
-    n_steps: int = 15
+    score: AnyScore = "probability"
+    n_steps: Count = 15
 
     def __post_init__(self) -> None:
         if self._own is not None:
@@ -131,10 +131,6 @@ class CompletenessGap(PathMetric):
 
     n_steps: int = 1
     relative: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_switch("relative", self.relative)
 
     def _measure(self, context: EvalContext) -> Measurement:
         known = context.attribution
@@ -270,7 +266,7 @@ class Stability(Comparison):
     needs = ("method",)
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     steps: tuple[int, ...] = (1, 15)
-    against: int = 30
+    against: Count = 30
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -278,7 +274,6 @@ class Stability(Comparison):
         require(several, f"expected steps to be several whole numbers, got {self.steps!r}")
         for count in self.steps:
             check_count("steps", count)
-        check_count("against", self.against)
         require(
             self.against not in self.steps,
             f"expected against to be none of steps, got {self.against} in {self.steps!r}",

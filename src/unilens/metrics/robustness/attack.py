@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Annotated, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.smooth_activations import Smooth
-from ..._validation.settings import check_choice, check_count, check_number
+from ..._validation.settings import Count, Positive, one_of
 from ...attribution import Attribution
 from ...errors import require
 from ...explainer import Method
 from ...methods import methods
+from ...metrics.maps import Reduction
 from ...provenance import describe
 from ...registry import Card
 from ..context import EvalContext
-from ..maps import check_reduction
 from ..similarities import check_top
 from .explainer_vjp import explainer_vjp, has_explainer_vjp
 from .objectives import FLAT_AT_INPUT, OBJECTIVES, Objective, ObjectiveSpec, slope
@@ -67,22 +67,16 @@ class FastAttack(BoundedPerturbation):
         Choi et al. 2025, arXiv 2410.08069, whose definition leaves norm, radius and D open.
     """
 
-    objective: str = "top_k"
+    objective: Annotated[str, one_of(OBJECTIVES)] = "top_k"
     k: float | None = None
-    reduction: str = "sum"
-    beta: float | None = 30.0
+    reduction: Reduction = "sum"
+    beta: Positive | None = 30.0
     via: str | Method | None = None
-    nodes: int | None = 5
+    nodes: Count | None = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("objective", self.objective, OBJECTIVES)
         check_top(self.k)
-        check_reduction(self.reduction)
-        if self.beta is not None:
-            check_number("beta", self.beta, above=0)
-        if self.nodes is not None:
-            check_count("nodes", self.nodes)
         via = methods[self.via]() if isinstance(self.via, str) else self.via
         require(
             via is None or has_explainer_vjp(via),
@@ -180,14 +174,8 @@ class Attack(FastAttack):
         Ghorbani et al. 2019, arXiv 1710.10547: steps of 1/255 within 8/255.
     """
 
-    step: float | None = None
-    iterations: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.step is not None:
-            check_number("step", self.step, above=0)
-        check_count("iterations", self.iterations)
+    step: Positive | None = None
+    iterations: Count = 10
 
     @property
     def _count(self) -> int:
@@ -213,7 +201,7 @@ class _AttackDirection:
     own: bool
     smooth_model: Evaluator
     objective: Objective
-    nodes: int | None
+    nodes: Count | None
 
     def maps_at(self, points: Tensor) -> _MapsAtPoints:
         """Return the maps at points `(B, *S)`."""

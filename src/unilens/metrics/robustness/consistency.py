@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
 
 from ..._engine.evaluator import PassCount
+from ..._validation.settings import Check
 from ...errors import require
-from ...scores import Score
+from ...scores import AnyScore
 from ...scores import resolve as resolve_score
 from ..base import metrics
 from ..comparison import Comparison
@@ -20,6 +22,10 @@ from .corruptions import Corruption, check_corruptible, corruptions
 from .perturbations import labels
 
 CorruptionChoice = str | Corruption | Sequence[str | Corruption]
+AnyCorruption = Annotated[
+    CorruptionChoice, Check(lambda _, value: resolve_corruptions(value), lambda: corruptions)
+]
+"""A setting: the name of a registered corruption, a corruption, or several."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +54,12 @@ class Consistency(Comparison):
     bounds = (-1, 1)
     needs = ("method",)
 
-    corruption: CorruptionChoice = "brightness"
+    corruption: AnyCorruption = "brightness"
     strengths: tuple[float, ...] | list[float] | None = None
-    score: str | Score = "probability"
+    score: AnyScore = "probability"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        resolve_score(self.score)
         require(
             self.strengths is None
             or (isinstance(self.strengths, (tuple, list)) and bool(self.strengths)),

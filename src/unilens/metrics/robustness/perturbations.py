@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,12 +14,13 @@ from torch.nn.functional import cross_entropy
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import expand_like, l2_norm
 from ..._validation.settings import (
+    Bounds,
+    Check,
+    CountOrZero,
+    Positive,
     Settings,
-    check_bounds,
-    check_choice,
     check_component,
-    check_count,
-    check_number,
+    one_of,
 )
 from ...errors import UnilensError
 from ...outputs import LOGITS
@@ -114,16 +115,9 @@ class BoundedPerturbation(Perturbation, ABC):
         bounds: the input box, which is not left; None for no box.
     """
 
-    norm: str = "linf"
-    radius: float | None = None
-    bounds: tuple[float, float] | None = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        check_choice("norm", self.norm, NORMS)
-        if self.radius is not None:
-            check_number("radius", self.radius, above=0)
-        if self.bounds is not None:
-            check_bounds(self.bounds)
+    norm: Annotated[str, one_of(NORMS)] = "linf"
+    radius: Positive | None = None
+    bounds: Bounds | None = (0.0, 1.0)
 
     def _length(self, inputs: Tensor) -> float:
         """Return the radius for inputs `(B, *S)`."""
@@ -217,11 +211,7 @@ class LabelAttack(BoundedPerturbation):
     """
 
     map_independent = True
-    halvings: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("halvings", self.halvings, least=0)
+    halvings: CountOrZero = 10
 
     @property
     def passes(self) -> PassCount:
@@ -246,6 +236,10 @@ class LabelAttack(BoundedPerturbation):
         return PerturbedInputs(found, kept & sloped)
 
 
+OneCorruption = Annotated[str | Corruption, Check(lambda name, value: None, lambda: corruptions)]
+"""A setting: the name of a registered corruption, or a corruption."""
+
+
 @dataclass(frozen=True)
 class CorruptionPerturbation(Perturbation):
     """A change that a person looks past: of light, colour or focus, or noise.
@@ -259,7 +253,7 @@ class CorruptionPerturbation(Perturbation):
     """
 
     map_independent = True
-    corruption: str | Corruption = "brightness"
+    corruption: OneCorruption = "brightness"
     strength: float | None = None
 
     def __post_init__(self) -> None:

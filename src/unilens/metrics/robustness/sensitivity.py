@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..._ops.precision import l2_norm, to_float64
-from ..._validation.settings import check_count, check_number
+from ..._validation.settings import Count, Positive
 from ..base import Metric, metrics
 from ..cache import settings_key
 from ..context import EvalContext
@@ -35,12 +35,8 @@ class NeighbourSensitivity(Metric):
     bounds = (0, None)
     needs = ("method",)
 
-    radius: float = 0.02
-    samples: int = 10
-
-    def __post_init__(self) -> None:
-        check_number("radius", self.radius, above=0)
-        check_count("samples", self.samples)
+    radius: Positive = 0.02
+    samples: Count = 10
 
     @property
     def explanations(self) -> int:

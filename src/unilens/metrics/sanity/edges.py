@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
 from ..._ops.luminance import check_pictures, edges, grey
-from ..._validation.settings import check_choice
+from ..._validation.settings import one_of
 from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
@@ -41,11 +42,7 @@ class EdgeControl(Comparison):
     bounds = (0, 1)
 
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
-    control: str = "edges"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("control", self.control, CONTROLS)
+    control: Annotated[str, one_of(CONTROLS)] = "edges"
 
     def _measure(self, context: EvalContext) -> Measurement:
         check_pictures(

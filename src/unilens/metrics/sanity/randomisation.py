@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.memory import out_of_memory
-from ..._validation.settings import check_choice, check_count
+from ..._validation.settings import Count, check_count, one_of
 from ...errors import NotApplicableError, UnilensError, first_line, require
 from ..base import metrics
 from ..comparison import Comparison
@@ -55,12 +55,11 @@ class Randomisation(Comparison):
     needs = ("method",)
 
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
-    mode: str = "cascading"
+    mode: Annotated[str, one_of(MODES)] = "cascading"
     layers: int | tuple[str, ...] | list[str] = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("mode", self.mode, MODES)
         if isinstance(self.layers, (tuple, list)):
             require(
                 bool(self.layers) and all(isinstance(name, str) for name in self.layers),
@@ -164,11 +163,7 @@ class RandomLogit(Comparison):
     bounds = (-1, 1)
     needs = ("method",)
 
-    draws: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("draws", self.draws)
+    draws: Count = 1
 
     @property
     def explanations(self) -> int:
