@@ -90,7 +90,7 @@ def settings(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
         of_model = {metric: values for (one, metric), values in cells.items() if one == model}
         if any(OURS not in values for values in of_model.values()):
             sys.exit(f"expected {OURS!r} among the methods of {model}, got a run without it")
-        told = {metric: told_apart(values) for metric, values in of_model.items()}
+        significant = {metric: significant_methods(values) for metric, values in of_model.items()}
         methods = dict.fromkeys(method for values in of_model.values() for method in values)
         common = {
             metric: sorted(set.intersection(*(set(found) for found in values.values())))
@@ -103,7 +103,7 @@ def settings(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
         for method in methods:
             shown = [
                 f"{array(values[method], common[metric]).mean():.3f}"
-                f"{'*' if method in told[metric] else ''}"
+                f"{'*' if method in significant[metric] else ''}"
                 if method in values and common[metric]
                 else "–"
                 for metric, values in of_model.items()
@@ -111,7 +111,7 @@ def settings(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
             yield f"| `{method}` | {' | '.join(shown)} |"
 
 
-def told_apart(values: Values) -> set[str]:
+def significant_methods(values: Values) -> set[str]:
     """Return the methods that the adjusted test tells from `uni`."""
     others = [method for method in values if method != OURS]
     p_values = []

@@ -94,7 +94,7 @@ def cell(row: Row) -> str:
 
 
 def standing(rows: list[Row], pairs: list[Row]) -> str:
-    """Return the rank of UNI's mean, and which methods are told apart from it, better and worse."""
+    """Return the rank of UNI's mean, and the significantly better and worse methods."""
     means = {row["method"]: float(row["mean"]) for row in rows if row["mean"]}
     if METHOD not in means:
         return "no value"
