@@ -94,7 +94,7 @@ for _perturbation, _words in {
 }.items():
     for _similarity, _summary in {
         "spearman": f"rank correlation of the maps before and after {_words}",
-        "top_k": f"share of the strongest positions that stay under {_words}",
+        "top_k": f"share of the top k positions that stay under {_words}",
     }.items():
         if (_perturbation, _similarity) != ("corruption", "top_k"):
             metrics.add_metric(
