@@ -92,7 +92,7 @@ def checks_of(build: Callable[..., object]) -> dict[str, Check]:
     """Return the checks of the settings of a class or function by their types, by name."""
     try:
         hints = get_type_hints(build, include_extras=True)
-    except NameError:  # a user's class whose types are imported for type checkers alone
+    except (NameError, TypeError, AttributeError):  # a user's types that are not there at run time
         return {}
     found = {name: _check_of(hint) for name, hint in hints.items()}
     return {name: check for name, check in found.items() if check is not None}
