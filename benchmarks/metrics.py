@@ -101,7 +101,7 @@ def main() -> None:
         title=f"efficientnet_lite0, {len(images)} photographs, {SUBSETS} subsets, {STEPS} steps, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, medians of {options.runs}"
     )
-    for heading in ("what", "seconds per photograph", "against", "ratio", "wanted"):
+    for heading in ("what", "seconds per photograph", "against", "ratio", "bar"):
         table.add_column(heading, justify="left" if heading in ("what", "against") else "right")
     for name in ("bare, contiguous", "bare, channels-last", "bare, folded"):
         table.add_row(f"{SUBSETS} forward passes, {name}", f"{each[name]:.2f}", "", "", "")
@@ -111,9 +111,9 @@ def main() -> None:
         ("deletion_auc", STEPS + 1, "Quantus PixelFlipping"),
     )
     for name, count, peer in rows:
-        for bare, wanted in ((best, "≤ 1.15"), ("bare, folded", "")):
+        for bare, bar in ((best, "≤ 1.15"), ("bare, folded", "")):
             ratio = each[name] / (each[bare] * count / SUBSETS)
-            table.add_row(name, f"{each[name]:.2f}", f"{count} × {bare}", f"{ratio:.2f}", wanted)
+            table.add_row(name, f"{each[name]:.2f}", f"{count} × {bare}", f"{ratio:.2f}", bar)
         faster = each[peer] / each[name]
         table.add_row(peer, f"{each[peer]:.2f}", name, f"{faster:.2f}", "≥ 2")
     Console(width=120).print(table)

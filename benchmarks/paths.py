@@ -93,15 +93,15 @@ def main() -> None:
         title=f"efficientnet_lite0, {len(images)} photographs, {steps} steps, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, medians of {options.runs}"
     )
-    for heading in ("what", "seconds per photograph", "against", "ratio", "wanted"):
+    for heading in ("what", "seconds per photograph", "against", "ratio", "bar"):
         table.add_column(heading, justify="left" if heading in ("what", "against") else "right")
     for name in ("bare, contiguous", "bare, channels-last", "bare, folded"):
         table.add_row(f"{steps} passes, {name}", f"{each[name]:.2f}", "", "", "")
-    for name, wanted in (("guided_ig", "≥ 2"), ("blur_ig", "≥ 2.5")):
+    for name, bar in (("guided_ig", "≥ 2"), ("blur_ig", "≥ 2.5")):
         own, peer = each[name], each[f"PAIR {name}"]
         table.add_row(name, f"{own:.2f}", best, f"{own / each[best]:.2f}", "≤ 1.15")
         table.add_row("", "", "bare, folded", f"{own / each['bare, folded']:.2f}", "")
-        table.add_row(f"PAIR {name}", f"{peer:.2f}", name, f"{peer / own:.2f}", wanted)
+        table.add_row(f"PAIR {name}", f"{peer:.2f}", name, f"{peer / own:.2f}", bar)
     Console(width=110).print(table)
 
 

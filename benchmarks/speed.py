@@ -135,9 +135,9 @@ def main() -> None:
         title=f"efficientnet_lite0, {len(images)} photographs, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, medians of {options.runs}"
     )
-    for heading in ("what", "seconds", "against", "ratio", "wanted"):
+    for heading in ("what", "seconds", "against", "ratio", "bar"):
         table.add_column(heading, justify="left" if heading in ("what", "against") else "right")
-    for what, took, against, ratio, wanted in (
+    for what, took, against, ratio, bar in (
         (f"{STEPS} bare passes, contiguous", seconds["plain"], "", None, ""),
         (f"{STEPS} bare passes, channels-last", seconds["fast"], "", None, ""),
         (f"{STEPS} bare passes, batch norms folded", seconds["folded"], "", None, ""),
@@ -208,7 +208,7 @@ def main() -> None:
         ),
     ):
         shown = "" if ratio is None else f"{ratio:.2f}"
-        table.add_row(what, f"{took:.2f}", against, shown, wanted)
+        table.add_row(what, f"{took:.2f}", against, shown, bar)
     table.add_row(
         "(d) peak memory, 300 steps",
         f"{memory[300]:.0f} MiB",

@@ -208,11 +208,11 @@ def _seconds_of_metrics(
 
 def _worker_bytes(study: Study, models: Sequence[str]) -> int | None:
     """Return the largest memory of a process under the models, or under the study's own."""
-    wanted = {*models, *study.config.models}
+    models_of_workload = {*models, *study.config.models}
     found = [
         row["before_bytes"] + row["memory_bytes"]
         for row in study.rows
-        if row["model"] in wanted
+        if row["model"] in models_of_workload
         and row.get("memory_bytes") is not None
         and row["resolution"] == study.config.centre.resolution
     ]

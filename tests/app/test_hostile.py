@@ -65,11 +65,11 @@ class Visitor:
         )
         if answer.status_code != 200:
             return {"success": False, "output": {"error": answer.text}}
-        wanted, path = answer.json()["event_id"], "/gradio_api/queue/data"
+        event, path = answer.json()["event_id"], "/gradio_api/queue/data"
         with self.http.stream("GET", path, params={"session_hash": session}) as lines:
             for line in lines.iter_lines():
                 message = json.loads(line[6:]) if line.startswith("data: ") else {}
-                if message.get("msg") == "process_completed" and message["event_id"] == wanted:
+                if message.get("msg") == "process_completed" and message["event_id"] == event:
                     return message
         raise AssertionError("no answer")
 

@@ -289,7 +289,7 @@ def test_everything_is_reached_by_the_keyboard_alone(visit):
     visit.sample()
     visit.choose("gradient")
     visit.page.mouse.click(5, 5)
-    wanted = ["ul-sample", "ul-target", "ul-methods", "ul-explain", "ul-cancel", "ul-restore"]
+    expected = ["ul-sample", "ul-target", "ul-methods", "ul-explain", "ul-cancel", "ul-restore"]
     met = []
     for _ in range(40):
         visit.page.keyboard.press("Tab")
@@ -298,7 +298,7 @@ def test_everything_is_reached_by_the_keyboard_alone(visit):
             visit.page.keyboard.press("Enter")
         if met[-1] == "ul-restore":
             break
-    assert [name for name in wanted if name in met] == wanted
+    assert [name for name in expected if name in met] == expected
     visit.find(".ul-maps article").wait_for()
 
 

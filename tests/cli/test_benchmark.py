@@ -76,7 +76,7 @@ def kill_at_a_random_moment(here, out, drawn, most, per_shard):
     """Start the run and kill it when some more shards are there, on the way to the next."""
     shards = out / "rows"
     before = len(list(shards.glob("*"))) if shards.exists() else 0
-    wanted = before + drawn.randrange(most)
+    count = before + drawn.randrange(most)
     run = subprocess.Popen(
         command("benchmark", "plan.toml", "--out", out, "--no-report", hasty=True),
         cwd=here,
@@ -84,7 +84,7 @@ def kill_at_a_random_moment(here, out, drawn, most, per_shard):
         stderr=subprocess.DEVNULL,
     )
     with run:
-        while run.poll() is None and (not shards.exists() or len(list(shards.glob("*"))) < wanted):
+        while run.poll() is None and (not shards.exists() or len(list(shards.glob("*"))) < count):
             time.sleep(0.002)
         time.sleep(drawn.random() * per_shard)
         run.send_signal(signal.SIGKILL)

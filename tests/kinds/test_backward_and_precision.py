@@ -1,4 +1,4 @@
-"""Errors on the way back, and models in several precisions."""
+"""Errors in the backward pass, and models in several precisions."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from . import by_hand
 from .by_hand import BLACK_BOX, NEEDS_GRADIENT, PICTURES, SETTINGS, close
 from .by_hand import SmallNet as Net
 
-# Kind I: the way forward is right, the way back fails.
+# Kind I: the forward pass is right, the backward pass fails.
 
 
 class InPlaceAfterSigmoid(Net):
@@ -94,7 +94,7 @@ class UsesItsGraphTwice(Net):
             torch.autograd.grad((leaf**2).sum(), leaf)
         grown = hidden.exp()
         if grown.requires_grad:
-            torch.autograd.grad(grown.sum(), hidden)  # frees what the way back needs
+            torch.autograd.grad(grown.sum(), hidden)  # frees what the backward pass needs
         return grown
 
 
@@ -109,7 +109,7 @@ FORWARD_ONLY = [ByNumpyWithoutDetach, InInferenceMode]
 def test_failing_way_back_is_refused_in_one_line(kind):
     for method in NEEDS_GRADIENT:
         line = by_hand.refusal(kind(), PICTURES, method)
-        no_rule = method == "deeplift" and "no rule" in line  # refused before the way back
+        no_rule = method == "deeplift" and "no rule" in line  # refused before the backward pass
         assert no_rule or "occlusion, rise or sobol" in line, method
 
 

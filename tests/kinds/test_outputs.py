@@ -116,10 +116,10 @@ def test_one_probability_is_the_probability(last):
     model = nn.Sequential(one, last).eval() if isinstance(last, nn.Module) else Lambda(one, last)
     model.eval()
     found = unilens.explain(model, x, "uni", **FAST["uni"])
-    wanted = unilens.explain(one, x, "uni", **FAST["uni"])
+    reference = unilens.explain(one, x, "uni", **FAST["uni"])
     assert found.provenance["outputs"] == {"kind": "probabilities", "source": "last operation"}
     assert torch.allclose(found.confidence, model(x)[:, 0])
-    assert torch.allclose(found.values, wanted.values, atol=1e-8)
+    assert torch.allclose(found.values, reference.values, atol=1e-8)
     assert not any("assumed" in name for names in found.warnings for name in names)
 
 
@@ -136,8 +136,8 @@ def test_mean_of_sigmoids_is_a_probability():
 
     name, source, found = kind(Ensemble().eval())
     assert (name, source, found.warnings) == ("probabilities", "last operation", [[], []])
-    wanted = (both[0](inputs()).sigmoid() + both[1](inputs()).sigmoid()) / 2
-    assert torch.allclose(found.confidence, wanted[:, 0])
+    reference = (both[0](inputs()).sigmoid() + both[1](inputs()).sigmoid()) / 2
+    assert torch.allclose(found.confidence, reference[:, 0])
 
 
 def test_outputs_that_stay_within_zero_and_one_are_probabilities_with_a_warning():
@@ -193,12 +193,12 @@ PROBABLE = {
 def test_probabilities_are_never_a_softmax_of_a_softmax(model, method):
     x, model = inputs(), PROBABLE[model].eval()
     found = unilens.explain(model, x, method, **FAST[method])
-    wanted = unilens.explain(LOGITS_OUT, x, method, **FAST[method])
+    reference = unilens.explain(LOGITS_OUT, x, method, **FAST[method])
     exact = found.outputs.dtype == torch.float64
     assert found.provenance["outputs"] == {"kind": "probabilities", "source": "values"}
     assert torch.allclose(found.confidence.double(), model(x).amax(-1).double())
     rough = 0.1 if model(x).dtype == torch.bfloat16 else 1e-3
-    assert torch.allclose(found.values, wanted.values, atol=1e-8 if exact else rough)
+    assert torch.allclose(found.values, reference.values, atol=1e-8 if exact else rough)
     assert "probabilities_assumed" not in found.warnings[0]
 
 
@@ -272,11 +272,11 @@ def test_a_label_is_explained_as_its_own_two_classes(method):
     name = "ig" if method in ("max_entropy", "weighted") else method
     for target in range(3):
         own = Lambda(head, lambda z, t=target: nn.functional.pad(z[:, t : t + 1], (1, 0))).eval()
-        wanted = unilens.explain(own, x, name, 1, **settings)
+        reference = unilens.explain(own, x, name, 1, **settings)
         found = unilens.explain(head, x, name, target, outputs="multi_label", **settings)
-        assert torch.allclose(found.values, wanted.values, atol=1e-9)
+        assert torch.allclose(found.values, reference.values, atol=1e-9)
         assert torch.allclose(found.confidence, head(x).sigmoid()[:, target])
-        for key, values in wanted.record.items():
+        for key, values in reference.record.items():
             assert torch.allclose(found.record[key], values)
 
 
@@ -325,11 +325,11 @@ def test_log_probability_of_one_output_is_that_of_its_logit():
         nn.Sequential(one, nn.LogSigmoid()).eval(),
         Lambda(as_two(one), lambda z: log_softmax(z, -1)[:, 1:]).eval(),
     ]
-    wanted = unilens.explain(one, x, "uni", **FAST["uni"])
+    reference = unilens.explain(one, x, "uni", **FAST["uni"])
     for model in models:
         found = unilens.explain(model, x, "uni", **FAST["uni"])
         assert found.provenance["outputs"]["kind"] == "log_probabilities"
-        assert torch.allclose(found.values, wanted.values, atol=1e-8)
+        assert torch.allclose(found.values, reference.values, atol=1e-8)
         assert torch.allclose(found.confidence, one(x).sigmoid()[:, 0])
 
 
@@ -392,9 +392,9 @@ SCORES = {
 def test_scores_by_kind_are_the_closed_forms(said, count):
     outputs, target = (ONE, 0) if count == 1 else (SEVERAL, 2)
     model = SimpleNamespace(output_spec=OutputSpec(said))
-    for name, wanted in SCORES[said, count].items():
+    for name, reference in SCORES[said, count].items():
         value = resolve(name, model)(outputs, torch.tensor([target]))
-        assert value.tolist() == pytest.approx([wanted], abs=1e-12), name
+        assert value.tolist() == pytest.approx([reference], abs=1e-12), name
 
 
 def test_a_score_of_the_users_gets_the_outputs_as_they_are():
@@ -568,11 +568,11 @@ def test_adapters_hand_on_what_the_outputs_are():
     from unilens.interop.quantus import explain_func
 
     model, x = network(3), inputs()
-    wanted = unilens.explain(model, x, "uni", 1, outputs="multi_label", **FAST["uni"]).values
+    reference = unilens.explain(model, x, "uni", 1, outputs="multi_label", **FAST["uni"]).values
     settings = {"outputs": "multi_label", "score": "probability", **FAST["uni"]}
-    assert torch.allclose(UNI(model, **settings).attribute(x, target=1), wanted, atol=1e-9)
+    assert torch.allclose(UNI(model, **settings).attribute(x, target=1), reference, atol=1e-9)
     maps = explain_func(model, x.numpy(), numpy.ones(2, int), **settings)
-    assert numpy.allclose(maps, wanted.numpy(), atol=1e-9)
+    assert numpy.allclose(maps, reference.numpy(), atol=1e-9)
 
 
 def test_log_softmax_by_hand():

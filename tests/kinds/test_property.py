@@ -163,7 +163,7 @@ def check(recipe, method, said, target, channels):
 
 FAULTS_FOUND = {
     "own exception": (Recipe(fault="raises_own_error"), "ig"),
-    "own exception on the way back": (Recipe(fault="fails_backward"), "gradient"),
+    "own exception in the backward pass": (Recipe(fault="fails_backward"), "gradient"),
     "exception for dark inputs": (Recipe(fault="raises_for_dark"), "ig"),
     "warning that is an error": (Recipe(fault="raises_warning"), "occlusion"),
     "copies to itself": (Recipe(blocks=("gru",), wrapper="copies_to_itself"), "gradient"),

@@ -59,7 +59,7 @@ def table():
 
 LOGIT = methods["gradient"](score="logit")
 
-# The way back through a map, against finite differences of the map.
+# The vector-Jacobian product of a map, against finite differences of the map.
 
 
 class Tanh(nn.Module):

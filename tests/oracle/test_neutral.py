@@ -56,7 +56,7 @@ def table(count, features=6, seed=1):
 class Slow:
     """The method written out for one input: a recursion over neurons, without any tensor."""
 
-    def __init__(self, model, link, references, wanted, target=None):
+    def __init__(self, model, link, references, reference, target=None):
         linear = [part for part in model if isinstance(part, nn.Linear)]
         self.weights = [part.weight.detach().numpy().copy() for part in linear]
         self.biases = [part.bias.detach().numpy().copy() for part in linear]
@@ -69,12 +69,12 @@ class Slow:
         for weight, bias in list(zip(self.weights, self.biases, strict=True))[:-1]:
             sums = self.known[-1] @ weight.T + bias
             self.known.append(numpy.vectorize(self.link)(sums))
-        self.root = self.neuron(len(self.weights) - 1, 0, wanted)
+        self.root = self.neuron(len(self.weights) - 1, 0, reference)
 
     def activate(self, layer, z):
         return z if layer == len(self.weights) - 1 else self.link(z)
 
-    def neuron(self, layer, j, wanted):
+    def neuron(self, layer, j, reference):
         """The baselines of a neuron's inputs, each a number or a neuron of its own."""
         weight, bias = self.weights[layer][j], self.biases[layer][j]
 
@@ -95,7 +95,7 @@ class Slow:
                 low, high = (low, middle) if holds(value(middle)) else (middle, high)
             return high
 
-        least, most = first(lambda v: v >= wanted), first(lambda v: v > wanted)
+        least, most = first(lambda v: v >= reference), first(lambda v: v > reference)
         found = at(min(max(0.5, least), max(least, most)))
         if layer == 0:
             return found
@@ -135,8 +135,8 @@ def test_it_is_a_loop_over_paths(link, neutral_value):
     model, references, inputs = mlp(link), table(9), table(2, seed=4)
     settings = {"references": references, "neutral_value": neutral_value, "n_steps": 8}
     found = explain(model, inputs, "neutral", rule="midpoint", **settings)
-    wanted = numpy.log(neutral_value / (1 - neutral_value))
-    slow = Slow(model, link, references, wanted)
+    reference = numpy.log(neutral_value / (1 - neutral_value))
+    slow = Slow(model, link, references, reference)
     assert len(slow.leaves()) == 12
     for i, x in enumerate(inputs.numpy()):
         assert found.values[i].numpy() == pytest.approx(slow.values(x, 8), rel=1e-7, abs=1e-9)

@@ -325,9 +325,9 @@ def test_gains_are_regions_by_the_integral_and_pixels_by_who_brought_it(
 ):
     given = {"weighting": "gains", "rule": "midpoint", "n_steps": 6, **settings}
     found = explain(small_net, images[:2], "ig", 1, **given)
-    wanted = {"coarse": 0.4, "neighbourhood": 0.09, **settings}
+    reference = {"coarse": 0.4, "neighbourhood": 0.09, **settings}
     for image, values in zip(images, found.values, strict=False):
-        assert relative(values, slow_gains(small_net, image, 1, 6, **wanted)) < 1e-10
+        assert relative(values, slow_gains(small_net, image, 1, 6, **reference)) < 1e-10
 
 
 @pytest.mark.parametrize("path", ["straight", "blur", "guided", "spectral"])

@@ -70,9 +70,9 @@ def test_ig_by_token_is_that_of_captum(name, request):
     expected = captum.attribute(ids, padded, target=0, n_steps=20, method="gausslegendre")
     found = explain_text(classifier, TEXT, "ig", 0, baseline="pad", n_steps=20)
     assert expected[0, 0].abs().max() == expected[0, -1].abs().max() == 0
-    wanted = expected[0, 1:-1].sum(-1)
-    scale = float(wanted.abs().max())
-    assert float((found.token_values - wanted).abs().max()) <= 1e-4 * scale
+    reference = expected[0, 1:-1].sum(-1)
+    scale = float(reference.abs().max())
+    assert float((found.token_values - reference).abs().max()) <= 1e-4 * scale
 
 
 def algorithm_1(network, ids, target, unit, eta=1.0, T=10, eps=0.25, mu=0.1, B=15):
@@ -97,12 +97,12 @@ def algorithm_1(network, ids, target, unit, eta=1.0, T=10, eps=0.25, mu=0.1, B=1
         for p in unlearned.parameters():
             if p.grad is not None:
                 p += eta * p.grad / norm
-        wanted = probabilities(unlearned, x)
+        reference = probabilities(unlearned, x)
     delta = torch.zeros_like(x)
     for _ in range(T):
         delta.requires_grad_(True)
         reached = probabilities(network, x + unit * delta * inside)
-        cost = (wanted * (wanted / reached).log()).sum()
+        cost = (reference * (reference / reached).log()).sum()
         (step,) = torch.autograd.grad(cost, delta)
         delta = (delta - mu * step).detach()
         delta = eps * delta / (delta**2).sum() ** 0.5
@@ -120,11 +120,11 @@ def test_uni_paper_is_algorithm_1_at_the_embeddings_in_typical_norms(bert):
     weights = bert.network.get_input_embeddings().weight.detach()
     unit = float(weights.norm(dim=1).median())
     assert bert.typical_norm == pytest.approx(unit, rel=1e-6)
-    wanted, baseline = algorithm_1(bert.network, ids, 2, bert.typical_norm)
+    reference, baseline = algorithm_1(bert.network, ids, 2, bert.typical_norm)
     found = explain_text(bert, TEXT, "uni_paper", 2)
     assert found.attribution.baseline[0].mT.numpy() == pytest.approx(baseline.numpy(), abs=1e-9)
-    scale = float(wanted.abs().max())
-    assert float((found.token_values - wanted).abs().max()) <= 1e-7 * scale
+    scale = float(reference.abs().max())
+    assert float((found.token_values - reference).abs().max()) <= 1e-7 * scale
     distance = float(found.attribution.diagnostics["proximity"])
     assert distance == pytest.approx(0.25 * bert.typical_norm)
 

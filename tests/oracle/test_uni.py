@@ -23,12 +23,12 @@ def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15):
     with torch.no_grad():
         for p in unlearned.parameters():
             p += eta * p.grad / norm
-        wanted = torch.softmax(unlearned(x), dim=1)
+        reference = torch.softmax(unlearned(x), dim=1)
     delta = torch.zeros_like(x)
     for _ in range(T):
         delta.requires_grad_(True)
         found = torch.softmax(model(x + delta), dim=1)
-        cost = (wanted * (wanted / found).log()).sum()
+        cost = (reference * (reference / found).log()).sum()
         (step,) = torch.autograd.grad(cost, delta)
         delta = (delta - mu * step).detach()
         delta = eps * delta / (delta**2).sum() ** 0.5
@@ -67,10 +67,10 @@ def uni_by_hand(model, x, c, n):
     with torch.no_grad():
         for p in unlearned.parameters():
             p += p.grad / norm
-        wanted = torch.softmax(unlearned(x), dim=1)
+        reference = torch.softmax(unlearned(x), dim=1)
     start = smoothed(x, 15, "nearest").requires_grad_(True)
     found = torch.softmax(model(start), dim=1)
-    (slope,) = torch.autograd.grad((wanted * (wanted / found).log()).sum(), start)
+    (slope,) = torch.autograd.grad((reference * (reference / found).log()).sum(), start)
     start = start.detach()
     baseline = start - 0.25 * (x - start).norm() * slope / slope.norm()
     parts, scores = [], []
@@ -151,12 +151,12 @@ def test_other_targets_of_the_match(matching_target, small_net, images):
     prior = torch.tensor([0.0, 2.0, 2.0, 4.0, 2.0]).double()
     given = {"class_prior": prior} if matching_target == "prior" else {}
     found = find(Unlearned(matching_target=matching_target, **given), small_net, images)
-    wanted = prior / prior.sum() if given else torch.full((5,), 0.2, dtype=torch.float64)
-    keep = wanted > 0
+    reference = prior / prior.sum() if given else torch.full((5,), 0.2, dtype=torch.float64)
+    keep = reference > 0
     for losses, x, y in zip(found.record["matching_loss"], images, found.values, strict=True):
         for point, loss in ((x, losses[0]), (y, losses[-1])):
             output = small_net(point[None]).softmax(-1)[0].detach()
-            assert float(loss) == pytest.approx(kl(wanted[keep], output[keep]), abs=1e-12)
+            assert float(loss) == pytest.approx(kl(reference[keep], output[keep]), abs=1e-12)
 
 
 def test_the_record_says_how_the_search_went(small_net, images):
@@ -252,17 +252,17 @@ def test_units_that_do_not_fit_the_inputs_are_refused(shape, small_net, images):
         explain(small_net, images, "uni", units=torch.ones(shape))
 
 
-def kl_of(model, wanted, point):
-    return kl(wanted, model(point[None]).softmax(-1)[0].detach())
+def kl_of(model, reference, point):
+    return kl(reference, model(point[None]).softmax(-1)[0].detach())
 
 
-def slow_search(model, start, wanted, steps, size, budget, shape=lambda step, delta: step):
+def slow_search(model, start, reference, steps, size, budget, shape=lambda step, delta: step):
     """One image: normalised steps inside the ball about the start, written out."""
     delta, losses = torch.zeros_like(start), []
     for _ in range(steps):
         delta = delta.detach().requires_grad_(True)
         found = model((start + delta)[None]).softmax(-1)[0]
-        cost = (wanted * (wanted / found).log()).sum()
+        cost = (reference * (reference / found).log()).sum()
         (step,) = torch.autograd.grad(cost, delta)
         losses.append(float(cost.detach()))
         step = shape(step, delta.detach())
@@ -296,9 +296,9 @@ def test_the_search_begins_from_another_baseline_and_stays_near_to_it(origin, sm
     starts = find(baselines[name](), small_net, images)
     target = small_net(images).argmax(-1)
     for i, x in enumerate(images):
-        wanted = unlearn(small_net, x, int(target[i]))
+        reference = unlearn(small_net, x, int(target[i]))
         radius = 0.4 * float((starts[i] - x).norm())
-        expected, losses = slow_search(small_net, starts[i], wanted, 4, 0.3 * radius, radius)
+        expected, losses = slow_search(small_net, starts[i], reference, 4, 0.3 * radius, radius)
         assert found.values[i].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
         assert found.record["matching_loss"][i, :4].tolist() == pytest.approx(losses, abs=1e-10)
         assert float((found.values[i] - starts[i]).norm()) <= radius + 1e-12
@@ -336,8 +336,8 @@ def test_unlearning_by_several_steps_or_in_the_last_layer(steps, weights, small_
         images,
     )
     for i, x in enumerate(images):
-        wanted = unlearn(small_net, x, int(target[i]), steps=steps, last=weights == "last")
-        first = kl_of(small_net, wanted, x)
+        reference = unlearn(small_net, x, int(target[i]), steps=steps, last=weights == "last")
+        first = kl_of(small_net, reference, x)
         assert float(found.record["matching_loss"][i, 0]) == pytest.approx(first, abs=1e-10)
 
 
@@ -375,8 +375,8 @@ def test_a_coarse_shift_is_the_same_in_each_cell(grid, small_net, images):
         return means
 
     found = find(Unlearned(grid=grid, matching_steps=3, **NEAR), small_net, images)
-    wanted = unlearn(small_net, images[0], int(small_net(images[:1]).argmax()))
-    expected, _ = slow_search(small_net, images[0], wanted, 3, 0.12, 0.4, by_cells)
+    reference = unlearn(small_net, images[0], int(small_net(images[:1]).argmax()))
+    expected, _ = slow_search(small_net, images[0], reference, 3, 0.12, 0.4, by_cells)
     assert found.values[0].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
 
 
@@ -388,8 +388,8 @@ def test_the_penalty_is_that_of_neighbours_that_differ(small_net, images):
         return step + 0.7 * torch.autograd.grad(penalty, delta)[0]
 
     found = find(Unlearned(smoothness=0.7, matching_steps=3, **NEAR), small_net, images)
-    wanted = unlearn(small_net, images[0], int(small_net(images[:1]).argmax()))
-    expected, _ = slow_search(small_net, images[0], wanted, 3, 0.12, 0.4, penalised)
+    reference = unlearn(small_net, images[0], int(small_net(images[:1]).argmax()))
+    expected, _ = slow_search(small_net, images[0], reference, 3, 0.12, 0.4, penalised)
     assert found.values[0].numpy() == pytest.approx(expected.detach().numpy(), abs=1e-10)
 
 

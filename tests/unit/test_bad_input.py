@@ -309,13 +309,13 @@ def test_parts_that_hold_different_things_take_one_target_in_every_form():
             return values * scale.unsqueeze(1)
 
     parts = (torch.rand(2, 3), torch.tensor([1, 2]))
-    wanted = explain(Scaled().eval(), parts, "ig", [2, 2]).values[0]
+    reference = explain(Scaled().eval(), parts, "ig", [2, 2]).values[0]
     for target in (2, numpy.int64(2), numpy.array(2), torch.tensor(2)):
-        assert torch.equal(explain(Scaled().eval(), parts, "ig", target).values[0], wanted)
+        assert torch.equal(explain(Scaled().eval(), parts, "ig", target).values[0], reference)
 
 
 def test_targets_in_every_form():
-    wanted = explain(model(), inputs(), "ig", [2, 2]).values
+    reference = explain(model(), inputs(), "ig", [2, 2]).values
     one = numpy.array(2)
     forms = (
         2,
@@ -327,7 +327,7 @@ def test_targets_in_every_form():
         (2, 2),
     )
     for target in forms:
-        assert torch.equal(explain(model(), inputs(), "ig", target).values, wanted)
+        assert torch.equal(explain(model(), inputs(), "ig", target).values, reference)
 
 
 def test_a_single_output_is_explained_by_its_logit():

@@ -174,10 +174,10 @@ def test_the_photographs_agree_with_their_table():
     items = labels_of(open_source(str(PHOTOS)))
     assert len(items) == len(rows) == 63
     for row in rows:
-        wanted = int(row["imagenet_index"])
-        assert class_index_of(items[row["file"]], imagenet) == wanted
-        assert class_index_of(row["synset"], imagenet) == wanted
-        assert class_index_of(row["name"], imagenet) in (wanted, None)
+        reference = int(row["imagenet_index"])
+        assert class_index_of(items[row["file"]], imagenet) == reference
+        assert class_index_of(row["synset"], imagenet) == reference
+        assert class_index_of(row["name"], imagenet) in (reference, None)
 
 
 def imagenet_labels():

@@ -140,13 +140,13 @@ class Killing:
             self.lost.append(self._next_begun(lambda one: one[2] == self.node.node_id))
             self.cluster.remove_node(self.node, allow_graceful=False)
 
-    def _next_begun(self, wanted):
+    def _next_begun(self, condition):
         """Wait until a worker begins a unit, and return what it noted."""
         before = len(notes(self.place, "begun"))
         until = time.monotonic() + 40
         while time.monotonic() < until:
             for one in notes(self.place, "begun")[before:]:
-                if wanted(one):
+                if condition(one):
                     return one
             time.sleep(0.02)
         raise TimeoutError("no worker began anything")

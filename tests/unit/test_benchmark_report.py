@@ -310,9 +310,9 @@ def test_remarks_name_what_is_missing(make_run):
 
 
 @pytest.mark.parametrize(
-    ("rank_by", "wanted"), [("insertion_auc", [4, 2, 0]), ("deletion_auc", [0, 2, 4])]
+    ("rank_by", "expected"), [("insertion_auc", [4, 2, 0]), ("deletion_auc", [0, 2, 4])]
 )
-def test_best_median_and_worst_are_among_the_pictured(make_run, rank_by, wanted):
+def test_best_median_and_worst_are_among_the_pictured(make_run, rank_by, expected):
     def change(rows):
         for row in rows:
             row["value"] = float(row["image"][5:8])  # photo004 has 4
@@ -322,7 +322,7 @@ def test_best_median_and_worst_are_among_the_pictured(make_run, rank_by, wanted)
         found = gallery(store.plan, cells.Cells(connection, store.plan), "", 0)
     for _, shown in found[0]["methods"]:
         assert [one.rank for one in shown] == ["best", "median", "worst"]
-        assert [one.value for one in shown] == wanted
+        assert [one.value for one in shown] == expected
     assert len(found[0]["methods"]) == 5
 
 
@@ -476,13 +476,13 @@ def test_a_plan_as_toml_is_the_plan():
 def test_labels_do_not_cover_each_other():
     random = numpy.random.default_rng(0)
     for _ in range(50):
-        wanted = list(random.uniform(0, 330, 25))
-        places = charts.space_labels(wanted, 13, 8, 340)
+        expected = list(random.uniform(0, 330, 25))
+        places = charts.space_labels(expected, 13, 8, 340)
         ordered = numpy.sort(places)
         assert numpy.diff(ordered).min() >= 13 - 1e-9
         assert ordered[0] >= 8 - 1e-9
         assert ordered[-1] <= 340
-        assert list(numpy.argsort(places)) == list(numpy.argsort(wanted))
+        assert list(numpy.argsort(places)) == list(numpy.argsort(expected))
 
 
 @pytest.mark.parametrize("span", [(0.0, 1.0), (-3e-7, 2e-7), (12.0, 98000.0), (0.31, 0.33)])

@@ -211,11 +211,11 @@ def test_families_are_the_rows(grouped):
         assert one.methods == store.plan.methods
         for column, method in enumerate(one.methods):
             mine = [r for r in rows if (r["metric"], r["method"]) == (one.metric, method)]
-            wanted = [
+            expected = [
                 r["value"] if r["status"] == "ok" and numpy.isfinite(r["value"]) else NAN
                 for r in sorted(mine, key=lambda r: r["image"])
             ]
-            numpy.testing.assert_array_equal(one.values[:, column], wanted)
+            numpy.testing.assert_array_equal(one.values[:, column], expected)
 
 
 def test_what_has_no_value_is_counted_by_why(grouped):

@@ -189,12 +189,12 @@ def test_a_traced_model_is_not_shared_between_threads(small_net, images):
     expected = Evaluator(small_net, fold=False)
     for _ in range(5):
         evaluator = Evaluator(traced, fold=False)
-        found, wanted = (
+        found, reference = (
             one.unlearned_logits(images, lambda outputs, rows: outputs[:, 0], 5.0)
             for one in (evaluator, expected)
         )
-        assert torch.equal(found, wanted)
-    assert not torch.allclose(wanted, small_net(images))
+        assert torch.equal(found, reference)
+    assert not torch.allclose(reference, small_net(images))
 
 
 def test_ascent_is_each_inputs_own_where_passes_are_shared(linear):

@@ -22,7 +22,7 @@ from .guard import USER_MODULE, Guard
 from .plans import MODEL_ERRORS
 
 _OF_A_PHOTOGRAPH = 8
-"""Sides of at least so many pixels, beside 1 or 3 channels, are a photograph's."""
+"""Sides of at least this many pixels, beside 1 or 3 channels, are a photograph's."""
 _FEW_CHANNELS = (1, 3)
 _GATES = ("gru", "lstm", "rnn_tanh", "rnn_relu")
 _CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}

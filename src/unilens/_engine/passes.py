@@ -158,7 +158,7 @@ class PassRunner:
         """Return the logits of one pass; where it takes several points, its ends are checked.
 
         The proof had two points. What a model does with more of them, or with points far from the
-        input, is seen here: at the first pass of so many points, and at every one of many.
+        input, is seen here: at the first pass of each number of points, and at every pass of many.
         """
         outputs = self._calls.forward(module, plan, points)
         known = (points.shape[1:], len(points))

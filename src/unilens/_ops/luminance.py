@@ -15,7 +15,7 @@ _LUMINANCE = (0.2125, 0.7154, 0.0721)
 
 
 def check_pictures(inputs: Tensor, remedy: str, channels: Sequence[int] = (3, 1)) -> None:
-    """Raise `NotApplicableError` with the remedy unless inputs are pictures of so many channels."""
+    """Raise `NotApplicableError` unless inputs are pictures with these channels."""
     if inputs.ndim != 4 or inputs.shape[1] not in channels:
         shapes = " or ".join(f"(B, {count}, H, W)" for count in channels)
         raise NotApplicableError(f"expected pictures {shapes}, got {tuple(inputs.shape)}; {remedy}")

@@ -41,7 +41,7 @@ class Adversarial(Baseline):
     Args:
         classes: how many other classes, or which (indices); all others where there are fewer.
         choice: "random" (paper) or "top", those that the model finds likeliest.
-        iterations: m, steps at the most.
+        iterations: m, the largest number of steps.
         budget: epsilon, how far a value can get from the input's (l-infinity), in the inputs'
             units; the paper's step of 0.05 is its 20th part.
         clamp: whether to clip every point to `bounds`.
@@ -71,7 +71,7 @@ class Adversarial(Baseline):
 
     @property
     def count(self) -> int:
-        """Baselines per input, at the most."""
+        """Baselines per input, upper bound."""
         return self.classes if isinstance(self.classes, int) else len(self.classes)
 
     @property
@@ -81,7 +81,7 @@ class Adversarial(Baseline):
 
     @property
     def passes(self) -> PassCount:
-        """Forward and backward passes per input, at the most: walks end where the class wins."""
+        """Passes per input, upper bound: a walk ends where the class wins."""
         steps = self.count * self.iterations
         return PassCount(1 + steps, steps)
 

@@ -11,7 +11,7 @@ from .._ops.spatial import grid_cell_index, sum_by_cell
 
 
 def by_cells(values: Tensor, grid: int) -> Tensor:
-    """Return images whose values are the means over the cells of a grid of so many by side."""
+    """Return images of which each cell of a `grid` x `grid` grid holds the mean of its values."""
     cell = grid_cell_index(values.shape[2:], grid).to(values.device)
     means = sum_by_cell(values.flatten(0, 1), cell) / cell.flatten().bincount()
     return means[:, cell].view_as(values)

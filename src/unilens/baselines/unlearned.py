@@ -28,7 +28,7 @@ from .shift import by_cells, roughness, to_length
 
 @dataclass(frozen=True, eq=False)
 class Unlearned(Baseline):
-    """Compare with an input that the model sees as one it has just unlearned.
+    """Find a nearby input whose prediction matches that of a model which has unlearned the input.
 
     For every input alone: theta' = theta + eta g / |g|, one ascent step on all weights of the
     cross-entropy of the target; then T steps `d <- P(d - mu grad_d KL(F(x; theta') || F(o + d)))`
@@ -46,8 +46,8 @@ class Unlearned(Baseline):
     Args:
         unlearning_rate: eta, length of the ascent step in weight space.
         matching_steps: T; 0 leaves the baseline at its start.
-        matching_step_size: mu; with the normalised gradient a share of the budget. Of one step from
-            zeros onto the sphere the direction alone counts.
+        matching_step_size: mu; with the normalised gradient a share of the budget. It has no effect
+            on a single step from zeros onto the sphere, of which only the direction remains.
         budget: epsilon, the l2 distance of the baseline from the input, in the inputs' units
             (pixel values in [0, 1] over the whole image, for the bundled models), or in `units`;
             of an origin other than the input, the distance from there, as a share of the way to
@@ -73,8 +73,8 @@ class Unlearned(Baseline):
             pass back through all others.
         tolerance: the search ends for an input where a step lowers its loss by less than this share
             of it; 0 takes all T steps.
-        grid: of images, the shift is the same in each cell of a grid of so many by side; None for
-            a shift of every pixel.
+        grid: of images, the shift is the same in each cell of a `grid` x `grid` grid; None for a
+            shift of every pixel.
         smoothness: of images, the weight in nats per squared unit of |D d|^2 / 2, D the differences
             between neighbouring pixels, which is added to what the search minimises.
 

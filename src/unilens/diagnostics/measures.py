@@ -52,7 +52,7 @@ def riemann_error_bound(trace: Trace, distance: Tensor, n_steps: int) -> Tensor:
 
 
 def stability(maps: Mapping[int, Tensor]) -> dict[str, Tensor]:
-    """Return how the maps at fewer steps rank-correlate with the map at the most steps.
+    """Return the rank correlation of the maps at fewer steps with the map at the largest number.
 
     Args:
         maps: attributions `(B, *S)` by number of steps; their absolute values are compared, for

@@ -57,11 +57,11 @@ def _at(fraction: Tensor, trace: Trace, values: Tensor) -> Tensor:
     """Return values `(P, B)` of a trace at other fractions `(Q, B)`."""
     if torch.equal(fraction, trace.fraction):
         return values
-    known, wanted = trace.fraction.T.contiguous(), fraction.T.contiguous()
-    after = torch.searchsorted(known, wanted).clamp(1, known.shape[1] - 1)
+    known, queried = trace.fraction.T.contiguous(), fraction.T.contiguous()
+    after = torch.searchsorted(known, queried).clamp(1, known.shape[1] - 1)
     ends = [column.gather(1, after + step) for column in (known, values.T) for step in (-1, 0)]
     first, last, low, high = ends
-    share = torch.where(last > first, (wanted - first) / (last - first), 1.0)
+    share = torch.where(last > first, (queried - first) / (last - first), 1.0)
     return (low + share * (high - low)).T
 
 

@@ -90,7 +90,7 @@ _RESCALE: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class DeepLift(Method):
-    """DeepLIFT by the rescale rule: every activation hands on its difference from the baseline.
+    """DeepLIFT by the rescale rule: every activation passes on its difference from the baseline.
 
     The map adds up to f(x) - f(x'). Where the rule is not defined (GELU, layer norms, products of
     two activations) the method does not apply.
@@ -120,7 +120,7 @@ class DeepLift(Method):
 
     @property
     def complete(self) -> bool:
-        """True: the rule hands on the whole difference."""
+        """True: the rule passes on the whole difference."""
         return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
@@ -193,7 +193,7 @@ class DeepLiftShap(Method):
 
 @dataclass(frozen=True)
 class GuidedBackprop(Method):
-    """The gradient, with what is negative left out on the way back through every ReLU.
+    """The gradient, without its negative values in the backward pass of every ReLU.
 
     Args:
         score: what is explained, by name or as a function of logits and target.
@@ -434,7 +434,7 @@ methods.add(
     Card(
         "guided_backprop",
         "rules",
-        "the gradient without what is negative on the way back through ReLUs",
+        "the gradient without negative values in the backward pass of ReLUs",
         "Springenberg et al. 2015, arXiv 1412.6806",
     ),
     GuidedBackprop,

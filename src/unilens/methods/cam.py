@@ -276,7 +276,7 @@ def _watch(model: Evaluator, layer: str | None, one: Tensor) -> tuple[Tensor, li
         raise not_differentiable(model.model, within="layers")
     if not notes.grids:
         raise NotApplicableError(notes.complaint(layer))
-    return outputs, list(notes.grids)  # checkpointing runs layers again on the way back
+    return outputs, list(notes.grids)  # checkpointing runs layers again in the backward pass
 
 
 def _refuse_scripted(model: nn.Module) -> None:

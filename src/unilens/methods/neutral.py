@@ -168,18 +168,18 @@ class Neutral(Method):
         )
 
 
-def neutral_copies(layers: list[Layer], references: Tensor, wanted: float) -> Tensor:
+def neutral_copies(layers: list[Layer], references: Tensor, target: float) -> Tensor:
     """Return the baseline `(1, n, ..., m, F)` of every path of neurons, from the output down.
 
     Args:
         layers: the MLP, with one output.
         references: `(R, F)`.
-        wanted: the output at the baseline.
+        target: the output at the baseline.
     """
     known = [references]
     for layer in layers[:-1]:
         known.append(layer(known[-1]))
-    values = references.new_full((1,), wanted)
+    values = references.new_full((1,), target)
     for layer, inputs in zip(reversed(layers), reversed(known), strict=True):
         values = _search(layer, inputs, values)
     return values
@@ -228,13 +228,13 @@ def _towards(last: Layer, target: int) -> Layer:
     return Layer(weight.unsqueeze(0), bias.unsqueeze(0), last.link)
 
 
-def _search(layer: Layer, known: Tensor, wanted: Tensor) -> Tensor:
-    """Return each neuron's baseline `(*C, n, m)`, at which it is closest to what is wanted.
+def _search(layer: Layer, known: Tensor, target: Tensor) -> Tensor:
+    """Return each neuron's baseline `(*C, n, m)`, at which it is closest to the target.
 
     Args:
         layer: n neurons with m inputs.
         known: `(R, m)`, those inputs at the references.
-        wanted: `(*C, n)`, the neurons' values in each of their copies.
+        target: `(*C, n)`, the neurons' values in each of their copies.
     """
     ordered = known.sort(0).values
 
@@ -246,9 +246,9 @@ def _search(layer: Layer, known: Tensor, wanted: Tensor) -> Tensor:
         sums = torch.einsum("...nm,nm->...n", baseline(place), layer.weight)
         return layer.link(sums + layer.bias)
 
-    lowest = _first(lambda place: value(place) >= wanted, wanted)
-    highest = _first(lambda place: value(place) > wanted, wanted)
-    return baseline(torch.full_like(wanted, 0.5).clamp(lowest, highest))
+    lowest = _first(lambda place: value(place) >= target, target)
+    highest = _first(lambda place: value(place) > target, target)
+    return baseline(torch.full_like(target, 0.5).clamp(lowest, highest))
 
 
 def _first(holds: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def constant(relevance: Tensor) -> Tensor:
 
 
 def unchanged(scores: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return which rows `(B, n)` of scores differ by the rounding of a dtype at the most `(B,)`."""
+    """Return which rows `(B, n)` of scores differ by no more than a dtype's rounding `(B,)`."""
     span = scores.amax(1) - scores.amin(1)
     return span <= 8 * torch.finfo(dtype).eps * scores.abs().amax(1)
 

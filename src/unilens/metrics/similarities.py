@@ -193,7 +193,7 @@ def check_neighbours(values: Tensor) -> None:
 
 
 def top_count(k: float | None, count: int) -> int:
-    """Return how many of so many positions are the top k.
+    """Return how many positions are the top k.
 
     Args:
         k: how many; below 1 a fraction of them; None for 1000, or a tenth where that is less.

@@ -77,9 +77,9 @@ class GuidedPath(Path):
             here = there
 
     def _move(
-        self, here: Tensor, ahead: Tensor, end: Tensor, wanted: Tensor, rank: Tensor
+        self, here: Tensor, ahead: Tensor, end: Tensor, remaining: Tensor, rank: Tensor
     ) -> Tensor:
-        """Move features up to `ahead`, the lowest ranks first, until the l1 distance is as wanted.
+        """Move features up to `ahead`, the lowest ranks first, until `remaining` is left.
 
         Features move in blocks, all of a block by the same share of what is ahead of them.
 
@@ -87,7 +87,7 @@ class GuidedPath(Path):
             here: `(B, *S)`.
             ahead: `(B, *S)`, how far each may go.
             end: `(B, *S)`.
-            wanted: `(B,)`, the l1 distance to the end that is to be left.
+            remaining: `(B,)`, the l1 distance to the end that is to be left.
             rank: `(B, *S)`, gradients in magnitude.
         """
         reach = ahead - here
@@ -98,7 +98,7 @@ class GuidedPath(Path):
         in_block = length.new_zeros(len(here), int(block.max()) + 1).scatter_add_(1, block, length)
         left = (end - here).detach()
         rounding = 4 * torch.finfo(left.dtype).eps * left.abs().flatten(1).amax(1)
-        missing = l1_norm(left) - wanted
+        missing = l1_norm(left) - remaining
         missing = torch.where(missing > rounding, missing, 0.0).unsqueeze(1)
         share = (missing - in_block.cumsum(1) + in_block) / in_block
         share = torch.where(in_block > 0, share.clamp(0, 1), 0.0).to(here.dtype)
@@ -107,7 +107,7 @@ class GuidedPath(Path):
 
 
 def _last_of_blocks(order: Tensor, together: int) -> Tensor:
-    """Return the largest value of each block `(B, blocks)`: so many together, and their equals.
+    """Return the largest value of each block `(B, blocks)`: of `together` values, and equal ones.
 
     Values that are infinite belong to no block; the last of all is infinity.
     """

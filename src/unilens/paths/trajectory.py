@@ -1,4 +1,4 @@
-"""The way that the search for the baseline took, walked back."""
+"""The path through the points of the search for the baseline, in reverse."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ paths.add(
     Card(
         "trajectory",
         "adversarial",
-        "the way that the search for the baseline took (AGI)",
+        "the points of the search for the baseline, in reverse (AGI)",
         "Pan et al. 2021, IJCAI, doi 10.24963/ijcai.2021/396",
     ),
     TrajectoryPath,

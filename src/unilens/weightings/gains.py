@@ -25,10 +25,10 @@ from .base import Factors, FunctionWeighting, Riemann, Weighting, score_changes,
 
 @dataclass(frozen=True)
 class Gains(Weighting):
-    """Say where by the integral over neighbourhoods, and which pixels by who brought the change.
+    """Combine a smoothed integral (which regions) with per-step score changes (which pixels).
 
-    The signs of neighbouring pixels cancel each other, so that a region is told by sums; within it,
-    single pixels are told by their gains. With s = g d, gradient times displacement of step k, D_k
+    The signs of neighbouring pixels cancel, so that sums show regions; within a region, gains show
+    single pixels. With s = g d, gradient times displacement of step k, D_k
     the change of the score, u_i = max(0, sign(D_k) s_i), K the gaussian average over a
     neighbourhood and c the coarse share,
 
@@ -117,7 +117,7 @@ weightings.add(
     Card(
         "gains",
         "important direction",
-        "regions by the integral, pixels by who brought the change",
+        "regions by a smoothed integral, pixels by score changes per step",
         "unilens, after Yang et al. 2023, arXiv 2303.14242",
     ),
     Gains,

@@ -56,7 +56,7 @@ class Sobol(MaskingMethod):
         count, most = math.prod(self._grid(inputs.shape[1:])), SobolEngine.MAXDIM // 2
         if count > most:
             raise NotApplicableError(
-                f"Sobol sequences are known for {most} cells at the most, got {count}; use fewer "
+                f"Sobol sequences are known for at most {most} cells, got {count}; use fewer "
                 "cells or method='rise'"
             )
 

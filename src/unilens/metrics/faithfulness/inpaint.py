@@ -202,9 +202,9 @@ def _factor(above: Tensor, below: Tensor, active: Tensor, like: Tensor) -> Tenso
 
 _RONG = "Rong et al. 2022, arXiv 2202.00449"
 imputers.add(
-    Card("inpaint", "local", "from the surroundings, with noise, as ROAD", _RONG, False), Inpaint
+    Card("inpaint", "local", "from neighbouring pixels, with noise, as ROAD", _RONG, False), Inpaint
 )
 imputers.add(
-    Card("smooth_inpaint", "local", "from the surroundings, without noise", _RONG),
+    Card("smooth_inpaint", "local", "from neighbouring pixels, without noise", _RONG),
     lambda: Inpaint(noise=0),
 )

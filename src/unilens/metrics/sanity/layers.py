@@ -104,7 +104,7 @@ def _fresh(value: Tensor, seed: int) -> Tensor:
 
 
 def evenly(order: Sequence[str], count: int) -> list[str]:
-    """Return at most so many of the layers, evenly over the depth, the last one among them."""
+    """Return at most `count` layers, evenly over the depth, the last one among them."""
     last, count = len(order) - 1, min(count, len(order))
     indices = torch.linspace(last, 0, count, dtype=torch.float64).round().long().flip(0)
     return [order[index] for index in indices.tolist()]
