@@ -13,6 +13,21 @@ from .errors import UnilensError, UnknownNameError
 T = TypeVar("T")
 
 
+TRAITS = {
+    "estimate": "a sample is drawn: exact in the limit alone",
+    "images": "for images, signals and volumes, not for tables",
+    "incomplete": "a path method whose values do not add up to the change of the score",
+    "layer": "explains the positions of a layer's output",
+    "passes_at_most": "the passes that it states are an upper bound",
+    "passes_by_size": "passes depend on the size of the input; those of a photograph are stated",
+    "perceptron": "for multi-layer perceptrons alone",
+    "pictures": "for images and volumes, not for tables and signals",
+    "positions": "masks a spatial position in all channels together",
+    "relu": "for models with ReLU alone",
+}
+"""In what a method or baseline can differ from most, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """What a reader should know before choosing a registered thing.
@@ -24,6 +39,7 @@ class Card:
         reference: where it comes from.
         deterministic: whether it is without randomness of its own.
         higher_precision: whether float64 is advised, since rounding decides much of the result.
+        traits: in what it differs from most of its kind; names in `TRAITS`.
     """
 
     name: str
@@ -32,6 +48,7 @@ class Card:
     reference: str
     deterministic: bool = True
     higher_precision: bool = False
+    traits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,39 +42,35 @@ NEEDED = {
 CASES = {name: (name, NEEDED.get(name, {})) for name in methods} | {
     f"ig from {name}": ("ig", {"baseline": name, **NEEDED.get(name, {})}) for name in baselines
 }
-# Methods for one kind of model: they refuse the network here, and any module wrapped around theirs.
 MODELS = {
-    "neutral": lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)),
+    name: lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2))
+    for name in methods
+    if "perceptron" in methods[name].card.traits
 }
+"""Methods for one kind of model: they refuse the network here, and any module around theirs."""
 every_case = pytest.mark.parametrize("case", CASES)
 cases = pytest.mark.parametrize("case", [name for name in CASES if name not in MODELS])
-IN_A_LAYER = {"gradcam", "guided_gradcam"}
-"""Methods that explain the places of a layer's output: they need one, and channels of the input
-are nothing to them."""
-ESTIMATES = {"rise", "sobol"}
-"""Methods that draw a sample: of a linear model too (tests/oracle says what they converge to)."""
-AS_MANY_AS_FIT = {"occlusion", "sobol"}
-"""Methods whose passes depend on the size of the input: `passes` says those of a photograph."""
-AT_THE_MOST = {"agi", "ig from adversarial", "ig from tangent_aligned"}
-"""Methods that may end early, or take products with a Hessian: `passes` says the most."""
-OF_PLACES = {"occlusion", "sobol"}
-"""Methods that hide places in all channels at once."""
-OF_IMAGES = {"blur_ig", "sig", "ig from blur", "ig from weighed"}
-"""Methods that say no to a table."""
-OF_PICTURES = {"edges", "ig from tangent_aligned"}
-"""Methods that say no to a table and to a signal."""
+
+
+def traits_of(case):
+    """What the cards of a case's method and baseline say."""
+    name, settings = CASES[case]
+    baseline = settings.get("baseline")
+    return {*methods[name].card.traits, *(baselines[baseline].card.traits if baseline else ())}
+
+
+def with_trait(trait):
+    return {case for case in CASES if trait in traits_of(case)}
+
+
 CONTROLS = {name for name in methods if methods[name].card.family == "control"}
-"""Maps that know nothing of the model: a model that is linear, or blind to a value, is nothing to
+"""Maps that do not depend on the model: a model that is linear, or blind to a value, is nothing to
 them (tests/oracle/test_controls.py says what they are)."""
-NOT_COMPLETE = {"idg"}
-"""Path methods that do not add up to the change of the score, in theory."""
 FINER = {
     "guided_ig": {"max_distance": 1e-3},  # features jump that far at once, however many the steps
     "blur_ig": {"max_sigma": 2.0},  # images of 13 x 11 change in the last few of 50
 }
 """What must be fine beside the number of steps for a sum to be complete."""
-NEED_RELU = {"guided_backprop", "deconvolution"}
-"""They say no to a model without ReLU, where they would be the gradient."""
 
 
 def cases_but(*left_out):
@@ -309,14 +305,14 @@ def test_it_costs_what_its_passes_say(case, images):
     forward, backward = found.provenance["passes"].values()
     # A gradient in the weights or in a layer ends there: it does not come back to the inputs.
     unlearned = int(getattr(getattr(explainer, "baseline", None), "matching_steps", 0) > 0)
-    inside = unlearned + (name in IN_A_LAYER)
-    if case in AT_THE_MOST:
+    inside = unlearned + ("layer" in traits_of(case))
+    if "passes_at_most" in traits_of(case):
         assert 8 < points <= 8 * forward
         assert 8 < gradients <= 8 * backward
     else:
         assert points == 8 * forward + checked
         assert gradients == 8 * (backward - inside)
-    if name not in AS_MANY_AS_FIT:
+    if "passes_by_size" not in traits_of(case):
         assert explainer.passes == (forward, backward)
 
 
@@ -368,12 +364,12 @@ def gains_on_a_linear_model(weight, way):
     return 0.4 * torch.from_numpy(averaged) + 0.6 * change * shares
 
 
-@cases_but(*IN_A_LAYER, *ESTIMATES, *NOT_COMPLETE, *CONTROLS)
+@cases_but(*with_trait("layer"), *with_trait("estimate"), *with_trait("incomplete"), *CONTROLS)
 @pytest.mark.parametrize("n_steps", [1, 4])
 def test_a_linear_model_is_explained_exactly(case, n_steps):
     name, settings = CASES[case]
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(3 * 13 * 11, 4)).double())
-    if name in NEED_RELU:  # one that is open at every input, so that the model stays linear
+    if "relu" in traits_of(case):  # one that is open at every input, so that the model stays linear
         model[1].bias.data += 100
         model = model.append(nn.ReLU().eval())
     inputs = torch.rand(2, 3, 13, 11).double()
@@ -394,7 +390,7 @@ def test_a_linear_model_is_explained_exactly(case, n_steps):
     assert float((found.values - expected).abs().max()) < 1e-12
 
 
-@cases_but(*IN_A_LAYER, *OF_PLACES, *CONTROLS, "rise")
+@cases_but(*with_trait("layer"), *with_trait("positions"), *CONTROLS, "rise")
 def test_a_value_without_influence_gets_nothing(case):
     name, settings = CASES[case]
 
@@ -411,7 +407,7 @@ def test_a_value_without_influence_gets_nothing(case):
     assert float(found.values[:, 0].abs().max()) > 0
 
 
-@pytest.mark.parametrize("name", sorted(OF_PLACES))
+@pytest.mark.parametrize("name", sorted(with_trait("positions")))
 def test_a_place_without_influence_gets_nothing(name):
     # Not RISE: its map has the mean score everywhere, and noise around it.
     class Blind(nn.Module):
@@ -429,7 +425,7 @@ def test_a_place_without_influence_gets_nothing(name):
     assert float(found.values[..., 0].abs().max()) > 0
 
 
-@cases_but(*NOT_COMPLETE)
+@cases_but(*with_trait("incomplete"))
 def test_many_steps_complete_the_sum(case, small_net, images):
     name, settings = CASES[case]
     if "n_steps" not in methods[name].settings:
@@ -455,19 +451,19 @@ def test_tables_and_signals(case, kind):
     shape = (6,) if kind == "table" else (2, 9)
     model = nn.Sequential(nn.Flatten(), nn.Linear(int(torch.Size(shape).numel()), 5), nn.Tanh())
     model = nn.Sequential(model, nn.Linear(5, 3)).eval()
-    if case in OF_IMAGES and kind == "table":
+    if "images" in traits_of(case) and kind == "table":
         with pytest.raises(NotApplicableError, match=r"expected images .* got \(4, 6\)"):
             run(case, model, torch.rand(4, *shape))
         return
-    if case in OF_PICTURES:
+    if "pictures" in traits_of(case):
         with pytest.raises(NotApplicableError, match=r"expected pictures .* got \(4, "):
             run(case, model, torch.rand(4, *shape))
         return
-    if case in NEED_RELU:
+    if "relu" in traits_of(case):
         with pytest.raises(UnilensError, match=f"{case} needs ReLU .*its activations: Tanh"):
             run(case, model, torch.rand(4, *shape))
         model[0][2] = nn.ReLU().eval()
-    if case in IN_A_LAYER:
+    if "layer" in traits_of(case):
         with pytest.raises(NotApplicableError, match="Grad-CAM"):
             run(case, model, torch.rand(4, *shape))
         return

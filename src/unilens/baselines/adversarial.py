@@ -168,6 +168,7 @@ baselines.add(
         "Pan et al. 2021, IJCAI, doi 10.24963/ijcai.2021/396",
         deterministic=False,
         higher_precision=True,
+        traits=("passes_at_most",),
     ),
     Adversarial,
 )

@@ -159,7 +159,11 @@ def _reflected(indices: Tensor, size: int) -> Tensor:
 
 baselines.add(
     Card(
-        "blur", "blur", "the input after a gaussian blur", "Fong & Vedaldi 2017, arXiv 1704.03296"
+        "blur",
+        "blur",
+        "the input after a gaussian blur",
+        "Fong & Vedaldi 2017, arXiv 1704.03296",
+        traits=("images",),
     ),
     Blur,
 )

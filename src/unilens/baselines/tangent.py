@@ -259,6 +259,7 @@ baselines.add(
         "the base-point whose integrated gradients lie most in the data's tangent space",
         "Simpson et al. 2024, arXiv 2503.08240",
         deterministic=False,
+        traits=("passes_at_most", "pictures"),
     ),
     TangentAligned,
 )

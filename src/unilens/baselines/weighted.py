@@ -153,6 +153,7 @@ baselines.add(
         "several",
         "several baselines, weighted",
         "Erion et al. 2021, arXiv 1906.10670",
+        traits=("images",),
     ),
     Weighted,
 )

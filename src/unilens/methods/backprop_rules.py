@@ -436,6 +436,7 @@ methods.add(
         "rules",
         "the gradient without negative values in the backward pass of ReLUs",
         "Springenberg et al. 2015, arXiv 1412.6806",
+        traits=("relu",),
     ),
     GuidedBackprop,
 )
@@ -445,6 +446,7 @@ methods.add(
         "rules",
         "the gradient with a ReLU of what comes back in place of ReLUs",
         "Zeiler and Fergus 2014, arXiv 1311.2901",
+        traits=("relu",),
     ),
     Deconvolution,
 )

@@ -422,6 +422,7 @@ methods.add(
         "activation",
         "Grad-CAM: the last grid's channels, weighed by their mean gradient",
         "Selvaraju et al. 2017, arXiv 1610.02391",
+        traits=("layer",),
     ),
     GradCAM,
 )
@@ -431,6 +432,7 @@ methods.add(
         "activation",
         "guided backpropagation, scaled at every place by the Grad-CAM map",
         "Selvaraju et al. 2017, arXiv 1610.02391",
+        traits=("layer",),
     ),
     GuidedGradCAM,
 )

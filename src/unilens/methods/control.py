@@ -127,6 +127,7 @@ methods.add(
         "control",
         "control: the strength of the picture's edges, whatever the model",
         "Adebayo et al. 2018, arXiv 1810.03292",
+        traits=("pictures",),
     ),
     EdgeMap,
 )

@@ -276,6 +276,7 @@ methods.add(
         "references",
         "a binary MLP against inputs that leave it undecided; references=(R, *S)",
         "Izzo et al. 2020, arXiv 2006.04896",
+        traits=("perceptron",),
     ),
     Neutral,
 )

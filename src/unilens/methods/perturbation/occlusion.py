@@ -112,6 +112,7 @@ masks_with(
         "perturbation",
         "how far the score falls when a window hides a place",
         "Zeiler & Fergus 2014, arXiv 1311.2901",
+        traits=("passes_by_size", "positions"),
     ),
     Occlusion,
 )

@@ -100,6 +100,7 @@ masks_with(
         "the mean of random masks, weighed by the score under them",
         "Petsiuk et al. 2018, arXiv 1806.07421",
         deterministic=False,
+        traits=("estimate",),
     ),
     Rise,
 )

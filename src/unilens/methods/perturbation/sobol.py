@@ -122,6 +122,7 @@ masks_with(
         "total Sobol indices: each cell's share of the score's variance",
         "Fel et al. 2021, arXiv 2111.04138",
         deterministic=False,
+        traits=("estimate", "passes_by_size", "positions"),
     ),
     Sobol,
 )
