@@ -46,8 +46,8 @@ class PathAttribution(Method):
             passes are kept in memory, and rounding depends on the batch.
 
     Example:
-        >>> model = nn.Linear(2, 2, bias=False).eval()
-        >>> _ = nn.init.constant_(model.weight, 3.0)
+        >>> model = torch.nn.Linear(2, 2, bias=False).eval()
+        >>> _ = torch.nn.init.constant_(model.weight, 3.0)
         >>> explain = PathAttribution(score="logit", n_steps=1)
         >>> explain(model, torch.tensor([[1.0, 2.0]]), 0).values
         tensor([[3., 6.]])

@@ -14,10 +14,10 @@ from torch.nn.functional import avg_pool2d, conv_transpose2d
 
 import unilens
 from unilens import evaluate, explain
-from unilens.baselines import baselines
+from unilens.baselines import Baseline, FixedValues, FunctionBaseline, PerInput, baselines
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
-from unilens.paths import paths
+from unilens.paths import FunctionPath, Path, paths
 from unilens.quadrature import rules
 from unilens.registry import Registry
 from unilens.scores import resolve, scores
@@ -496,15 +496,13 @@ def test_every_card_is_complete_and_every_registry_filled():
 
 
 def test_every_baseline_and_path_class_is_registered():
-    for registry, package in ((baselines, unilens.baselines), (paths, unilens.paths)):
+    wrappers = {Baseline, FixedValues, FunctionBaseline, PerInput, Path, FunctionPath}
+    for registry, base in ((baselines, Baseline), (paths, Path)):
         module = import_module(f"unilens.{registry.kind}s")
         made = {type(registry[n](**NEEDED.get(n, {}))).__name__ for n in registry}
-        classes = {
-            name
-            for name in module.__all__
-            if inspect.isclass(getattr(module, name)) and "__call__" in vars(getattr(module, name))
-        }
-        assert classes - {"Baseline", "Path"} == made, package
+        exported = [getattr(module, name) for name in module.__all__]
+        classes = {kind for kind in exported if inspect.isclass(kind) and issubclass(kind, base)}
+        assert {kind.__name__ for kind in classes - wrappers} == made
     assert set(weightings) == {"riemann", "idgi", "gains", "idg"}
     assert set(scores) == {"probability", "sigmoid", "logit", "log_probability", "margin"}
     assert set(rules) == {"right", "left", "midpoint", "trapezoid", "gauss_legendre"}

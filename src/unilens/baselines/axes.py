@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from .._engine.axes import Axes, in_users_order
+from .._engine.axes import Axes, ChannelsFirst, in_users_order
 from .._engine.evaluator import Evaluator, PassCount
 from ..errors import NotApplicableError
 from . import Baseline, BaselineResult
@@ -131,7 +131,8 @@ def function_to_first(function: Callable[..., Any], axes: Axes) -> Callable[...,
 
     def maps(model: Any, inputs: Tensor, target: Tensor) -> Any:
         users = axes.from_first(inputs)
-        found = function(model.model if isinstance(model, Evaluator) else model, users, target)
+        wrapped = isinstance(model, (ChannelsFirst, Evaluator))
+        found = function(model.model if wrapped else model, users, target)
         fits = isinstance(found, Tensor) and found.shape == users.shape
         return axes.to_first(found) if fits else found
 

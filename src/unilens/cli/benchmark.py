@@ -167,7 +167,7 @@ def _describe(plan: Plan, folder: Path) -> None:
 def _conclude(outcome: Outcome, folder: Path) -> None:
     store = Store(folder)
     show(
-        f"{outcome.written} rows written in {outcome.seconds:.0f} s, {outcome.before} were there"
+        f"{outcome.written} rows written in {outcome.seconds:.0f} s, {outcome.before} before"
         + (f"; {outcome.failed} failed" if outcome.failed else "")
     )
     if outcome.written + outcome.before <= DIGEST_LIMIT:
