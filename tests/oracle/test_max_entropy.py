@@ -7,7 +7,7 @@ from torch import nn
 from unilens import UnilensError, explain
 from unilens._engine.evaluator import Evaluator
 from unilens._ops.random import per_input
-from unilens.baselines import MaxEntropy
+from unilens.baselines import Adversarial, MaxEntropy
 
 
 def find(baseline, model, inputs, seed=0):
@@ -52,6 +52,14 @@ def test_the_search_is_adam_on_the_divergence_from_uniform(start, settings, smal
         expected, gaps = slow(small_net, x, begin, **settings)
         assert found.values[i].numpy() == pytest.approx(expected[0].numpy(), abs=1e-8)
         assert found.record["entropy_gap"][i].tolist() == pytest.approx(gaps, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [(MaxEntropy(), True), (MaxEntropy(start="black"), False), (Adversarial(), True)],
+)
+def test_search_says_whether_it_starts_at_the_input(baseline, expected, small_net, images):
+    assert baseline.starts_at_input(Evaluator(small_net), images) is expected
 
 
 def test_clamp_keeps_the_baseline_in_the_box(small_net, images):

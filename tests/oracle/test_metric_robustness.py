@@ -17,6 +17,7 @@ from unilens.methods import methods
 from unilens.metrics import Attack, Noise, Robustness, metrics, perturbations
 from unilens.metrics.robustness.explainer_vjp import explainer_vjp, has_explainer_vjp
 from unilens.metrics.robustness.objectives import OBJECTIVES, ObjectiveSpec, slope
+from unilens.path_attribution import PathAttribution
 
 from ..conftest import randomise
 
@@ -74,7 +75,7 @@ class Tanh(nn.Module):
 def with_its_way(model, inputs, method):
     """The method with a baseline that moves with the input, as a searched one is taken to."""
     found = method(model, inputs, 0).baseline
-    if not method.baseline.near(Evaluator(model), inputs):  # far away, where it stays
+    if not method.baseline.starts_at_input(Evaluator(model), inputs):  # far away, where it stays
         return dataclasses.replace(method, baseline=lambda model, x, target, **_: found)
     way = inputs - found
     return dataclasses.replace(method, baseline=lambda model, x, target, **_: x - way)
@@ -105,7 +106,7 @@ def test_the_way_back_through_a_map(name, settings):
     vectors, along = torch.randn(2, *points.shape, generator=generator).double()
     method = methods[name](**settings)
     assert has_explainer_vjp(method)
-    searched = hasattr(getattr(method, "baseline", None), "near")
+    searched = isinstance(method, PathAttribution) and method.baseline.passes != (0, 0)
     moved = with_its_way(model, points, method) if searched else method
     above, below = (moved(model, points + h * along, 0).values for h in (1e-5, -1e-5))
     expected = ((above - below) / 2e-5 * vectors).flatten(1).sum(1)

@@ -85,7 +85,7 @@ class Adversarial(Baseline):
         steps = self.count * self.iterations
         return PassCount(1 + steps, steps)
 
-    def near(self, model: Evaluator, inputs: Tensor) -> bool:
+    def starts_at_input(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether the search begins at the inputs: it does."""
         return True
 

@@ -53,7 +53,7 @@ class MaxEntropy(Baseline):
         """Forward and backward passes per input: one per iteration, and one more entropy."""
         return PassCount(self.iterations + 1, self.iterations)
 
-    def near(self, model: Evaluator, inputs: Tensor) -> bool:
+    def starts_at_input(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether the search begins at the inputs."""
         return self.start == "input"
 
