@@ -17,13 +17,13 @@ from .._engine.output_detection import output_spec
 from .._ops.precision import expand_like, l2_norm, to_float64
 from .._ops.random import generator_of, per_input, standard_normal
 from .._ops.spatial import has_regions
-from .._validation.settings import Bounds, Count, CountOrZero, NonNegative, Positive
+from .._validation.settings import Bounds, Count, CountOrZero, Positive
 from ..errors import NotApplicableError, UnilensError, require
 from ..outputs import OutputSpec
 from ..registry import Card
 from .base import Baseline, BaselineResult, baselines
 from .origin import AnyOrigin, Origin
-from .shift import by_cells, roughness, to_length
+from .shift import by_cells, to_length
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,17 +71,13 @@ class Unlearned(Baseline):
         unlearning_steps: ascent steps, each of length eta.
         unlearned_weights: "all" (paper) or "last", those of the last layer alone, which spares the
             pass back through all others.
-        tolerance: the search ends for an input where a step lowers its loss by less than this share
-            of it; 0 takes all T steps.
         grid: of images, the shift is the same in each cell of a `grid` x `grid` grid; None for a
             shift of every pixel.
-        smoothness: of images, the weight in nats per squared unit of |D d|^2 / 2, D the differences
-            between neighbouring pixels, which is added to what the search minimises.
 
     References:
         Choi, Duplessis, Belongie, "Unlearning-based Neural Interpretations", ICLR 2025,
-        arXiv 2410.08069, algorithm 1; its reviews for `grid` and `matching_target`. `origin`,
-        `unlearned_weights`, `tolerance` and `smoothness` are ours: docs/beyond.md.
+        arXiv 2410.08069, algorithm 1; its reviews for `grid` and `matching_target`. `origin` and
+        `unlearned_weights` are from unilens: docs/beyond.md.
     """
 
     unlearning_rate: Positive = 1.0
@@ -99,9 +95,7 @@ class Unlearned(Baseline):
     origin: AnyOrigin = "input"
     unlearning_steps: Count = 1
     unlearned_weights: Literal["all", "last"] = "all"
-    tolerance: NonNegative = 0.0
     grid: Count | None = None
-    smoothness: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         prior = self.class_prior
@@ -136,7 +130,7 @@ class Unlearned(Baseline):
     def reads_axes_from(self) -> int | None:
         """The fewest dimensions for which it reads axes; see `reads_axes`."""
         known = [origin.reads_axes_from for origin in self._origins]
-        known += [4] if self.grid or self.smoothness else []
+        known += [4] if self.grid else []
         return min((least for least in known if least is not None), default=None)
 
     @property
@@ -154,10 +148,9 @@ class Unlearned(Baseline):
         """Raise `NotApplicableError` where an origin, or the search, needs other inputs."""
         for origin in self._origins:
             origin.check_fits(model, inputs)
-        if (self.grid or self.smoothness) and not has_regions(inputs):
-            name = "grid" if self.grid else "smoothness"
+        if self.grid and not has_regions(inputs):
             raise NotApplicableError(
-                f"expected images (B, C, H, W) for {name}, got {tuple(inputs.shape)}; leave it out"
+                f"expected images (B, C, H, W) for grid, got {tuple(inputs.shape)}; leave it out"
             )
 
     def starts_at_input(self, model: Evaluator, inputs: Tensor) -> bool:
@@ -167,10 +160,7 @@ class Unlearned(Baseline):
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> BaselineResult | list[BaselineResult]:
-        """Return a baseline per origin, with the record `matching_loss` `(B, T + 1)`, in nats.
-
-        Where the search of an input ended before, its last loss is repeated.
-        """
+        """Return a baseline per origin, with the record `matching_loss` `(B, T + 1)`, in nats."""
         target_log_probs = self._target_log_probs(model, inputs, target)
         several = []
         for number, origin in enumerate(self._origins):
@@ -198,43 +188,22 @@ class Unlearned(Baseline):
         generator: torch.Generator,
     ) -> BaselineResult:
         """Return the baseline near the origin whose output matches the target."""
-        units, spec = self._units(origin), output_spec(model, origin)
-        shift = self._start(origin, radius, generator)
-        rows = torch.arange(len(origin), device=origin.device)
-        active, losses = rows, list[Tensor]()
+        units = self._units(origin)
+        divergence = _divergence(output_spec(model, origin), target, target_log_probs)
+        shift, losses = self._start(origin, radius, generator), []
         for _ in range(self.matching_steps):
-            points = (origin + shift * units)[active]
-            divergence = _divergence(spec, target[active], target_log_probs[active])
-            evaluation = model.differentiate(points.unsqueeze(0), divergence)
-            known = losses[-1] if losses else torch.zeros_like(evaluation.values[0])
-            loss = known.index_copy(0, active, evaluation.values[0])
-            if losses and self.tolerance:
-                going = (known - loss)[active] > self.tolerance * known[active]
-                moving, step = active[going], evaluation.gradients[0][going]
-            else:
-                moving, step = active, evaluation.gradients[0]
-            losses.append(loss)
-            active = moving
-            if not len(active):
-                break
-            step = self._shaped(step * units, shift[active])
+            evaluation = model.differentiate((origin + shift * units).unsqueeze(0), divergence)
+            losses.append(evaluation.values[0])
+            step = evaluation.gradients[0] * units
+            if self.grid:
+                step = by_cells(step, self.grid)
             if self.gradient == "normalised":
-                step = to_length(step, radius[active])
-            moved = shift[active] - self.matching_step_size * step
-            projected = self._project(origin[active], moved, radius[active], units)
-            shift = shift.index_copy(0, active, projected)
+                step = to_length(step, radius)
+            shift = self._project(origin, shift - self.matching_step_size * step, radius, units)
         baseline = origin + shift * units
-        losses.append(_divergence(spec, target, target_log_probs)(model(baseline), rows))
-        losses += losses[-1:] * (self.matching_steps + 1 - len(losses))
+        rows = torch.arange(len(origin), device=origin.device)
+        losses.append(divergence(model(baseline), rows))
         return BaselineResult(baseline, {"matching_loss": torch.stack(losses, dim=1)})
-
-    def _shaped(self, gradient: Tensor, shift: Tensor) -> Tensor:
-        """Return the gradient `(B, *S)` with the penalty's, in the space that shifts are of."""
-        if self.smoothness:
-            gradient = gradient + self.smoothness * roughness(shift)
-        if self.grid is None:
-            return gradient
-        return by_cells(gradient, self.grid)
 
     def _target_log_probs(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the log-probabilities `(B, C)` that the baseline's output should match."""
