@@ -419,7 +419,7 @@ def test_maps_of_other_inputs_are_refused(two, inputs):
     with pytest.raises(UnilensError, match=message):
         curvature(methods["ig"](), two, fewer, found)
     uneven = {**found.values, "row": found.values["row"][:2]}
-    with pytest.raises(UnilensError, match=r"as many rows in every part, got .*'row': 2"):
+    with pytest.raises(UnilensError, match=r"as many rows for every input, got .*'row': 2"):
         unilens.evaluate(two, inputs, uneven, "deletion_auc")
 
 
@@ -442,13 +442,17 @@ BAD = {
         {},
         r"all of the same B, got \{'picture': \(2, 3\), 'row': \(3, 3\)\}; repeat",
     ),
-    "no floats": ({"picture": torch.ones(2, 3, dtype=torch.long)}, {}, "at least one part with fl"),
-    "no parts": ((), {}, "at least one part with floating-point values to explain, got no parts"),
-    "an array": ({"picture": [[1.0]]}, {}, "every part to be a tensor .*, got list; convert"),
+    "no floats": (
+        {"picture": torch.ones(2, 3, dtype=torch.long)},
+        {},
+        "at least one input with fl",
+    ),
+    "no parts": ((), {}, "at least one input with floating-point values to explain, got no inputs"),
+    "an array": ({"picture": [[1.0]]}, {}, "every input to be a tensor .*, got list; convert"),
     "unknown keyword": (
         {"picture": torch.rand(1, *IMAGE).double(), "table": torch.rand(1, 3).double()},
         {},
-        r"shape parts picture \(2, 4, 5\), table \(3,\).*unexpected keyword argument 'table'",
+        r"take inputs picture \(2, 4, 5\), table \(3,\).*unexpected keyword argument 'table'",
     ),
     "nan": (
         {"picture": torch.full((1, *IMAGE), torch.nan), "row": torch.rand(1, 3)},
@@ -467,22 +471,22 @@ BAD = {
     "blur of a table": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
         {"baseline": "blur"},
-        r"in part 'row': expected images .* got \(1, 3\)",
+        r"in input 'row': expected images .* got \(1, 3\)",
     ),
     "other parts": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
         {"baseline": {"picture": "blur"}},
-        r"expected inputs with the parts picture, .* got the parts picture \(2, 4, 5\), row \(3,\)",
+        r"expected the inputs picture, .* got the inputs picture \(2, 4, 5\), row \(3,\)",
     ),
     "a search in a part": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
         {"baseline": {"picture": "unlearned", "row": 0}},
-        "in part 'picture': Unlearned runs the model, which takes all inputs together",
+        "in input 'picture': Unlearned runs the model, which takes all inputs together",
     ),
     "a baseline of another shape": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
         {"baseline": {"picture": 0.0, "row": torch.rand(1, 4)}},
-        r"in part 'row': expected a baseline of the inputs' shape \(1, 3\).*got \(1, 4\)",
+        r"in input 'row': expected a baseline of the inputs' shape \(1, 3\).*got \(1, 4\)",
     ),
 }
 
@@ -512,7 +516,7 @@ def test_metrics_of_parts_refuse_what_they_cannot_cut(two, inputs):
     found = unilens.explain(two, inputs, "ig")
     with pytest.raises(UnilensError, match="expected no mask where inputs come in parts"):
         unilens.evaluate(two, inputs, found, "pointing_game", mask=torch.ones(3, 43))
-    with pytest.raises(UnilensError, match="expected maps for the parts"):
+    with pytest.raises(UnilensError, match="expected maps for the inputs"):
         unilens.evaluate(two, inputs, {"row": found.values["row"]})
 
 
