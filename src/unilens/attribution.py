@@ -1,4 +1,4 @@
-"""What an explanation is: the values of a map, and all that is needed to judge and repeat it."""
+"""The result of an explanation: a map, with the data to judge and to repeat it."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from .outputs import OutputSpec
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
-    """What every input value contributed, and all that is needed to judge and repeat it.
+    """The contribution of each input value to the score, with the data to judge and repeat it.
 
     Attributes:
         values: `(B, *S)`, signed, in units of the score.
         target: `(B,)`, the class indices explained.
         score: `(B,)`, f(x).
-        outputs: `(B, K)`, the model's outputs at the inputs; `provenance["outputs"]` says what
-            they are (see `unilens.outputs`).
-        baseline: `(B, *S)`, or None for methods without one; of several, the weighted mean.
-        baseline_score: `(B,)`, f(x'), or None; of several baselines, the weighted mean.
-        trace: scores along the path, or None; from several baselines, the weighted mean.
-        record: what the search for the baseline wrote down, each entry `(B, ...)`; of several
-            baselines, `(B, R, ...)`.
-        measured: diagnostics known for this attribution, each `(B,)`.
-        provenance: method, settings, seed, versions, device, dtype, seconds, passes, and what the
-            engine used to run the model or dropped, with the reason.
-        complete: whether the values add up to the change of the score in theory; where not, as for
-            IDG, they are in units of their own.
+        outputs: `(B, K)`, the model's outputs at the inputs; `provenance["outputs"]` names their
+            kind (see `unilens.outputs`).
+        baseline: `(B, *S)`, or None for methods without one; for several, the weighted mean.
+        baseline_score: `(B,)`, f(x'), or None; for several baselines, the weighted mean.
+        trace: scores along the path, or None; for several baselines, the weighted mean.
+        record: measurements of the search for the baseline, each `(B, ...)`; for several baselines,
+            `(B, R, ...)`.
+        measured: diagnostics measured for this attribution, each `(B,)`.
+        provenance: method, settings, seed, versions, device, dtype, seconds, passes, and the
+            optimisations that the engine used or dropped, with the reason.
+        complete: whether the values sum to the change of the score in theory; otherwise their
+            units are the method's, as for IDG.
     """
 
     values: Tensor
@@ -71,13 +71,13 @@ class Attribution:
 
     @property
     def axes(self) -> Axes:
-        """The order of the axes of the values: what the provenance says."""
-        said = str(self.provenance.get("channels", "first")).partition(" ")[0]
-        return Axes(int(said) if said.isdigit() else said)
+        """The order of the axes of the values, from the provenance."""
+        channels = str(self.provenance.get("channels", "first")).partition(" ")[0]
+        return Axes(int(channels) if channels.isdigit() else channels)
 
     @property
     def saliency(self) -> Tensor:
-        """The absolute values `(B, *S)`: how much, without the sign."""
+        """The absolute values `(B, *S)`: the magnitude of each contribution."""
         return self.values.abs()
 
     @property
@@ -99,7 +99,7 @@ class Attribution:
         return len(self.values)
 
     def __getitem__(self, index: object) -> Attribution:
-        """Return the attribution of some of the inputs, with all that is known of them.
+        """Return the attribution of some of the inputs, with all of their data.
 
         Args:
             index: a number, a slice, a mask `(B,)` or several numbers; a number gives an
@@ -111,7 +111,7 @@ class Attribution:
         return (self[row] for row in range(len(self)))
 
     def to(self, *where: torch.device | str | torch.dtype) -> Attribution:
-        """Return a copy on a device, its floating-point tensors in a dtype: either, or both."""
+        """Return a copy on a device, with floating-point tensors in a dtype, or both."""
         return moved(self, *where)
 
     def cpu(self) -> Attribution:
@@ -123,37 +123,37 @@ class Attribution:
         return to_numpy(self.values)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the attribution to a file, from which `load` gives back every bit of it.
+        """Write the attribution to a file; `load` restores it exactly.
 
-        The file is safetensors, with all that is no tensor as JSON in its header.
+        The format is safetensors, with all other data as JSON in the header.
 
         Args:
             path: of the file.
             overwrite: whether to replace a file that exists.
 
         Raises:
-            UnilensError: the file exists or cannot be written, or the provenance holds something
-                other than plain data.
+            UnilensError: the file exists or cannot be written, or the provenance has values that
+                JSON cannot represent.
         """
         save(self, path, overwrite)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Return the attribution in a file, on the CPU; nothing in it is run.
+        """Return the attribution in a file, on the CPU; no code in the file is executed.
 
         Raises:
-            UnilensError: there is no such file, or `save` did not write it.
+            UnilensError: the file does not exist, or `save` did not write it.
         """
-        found, header = load(cls, path)
+        attribution, header = load(cls, path)
         require(
             "parts" not in header,
-            f"expected {path} to hold an attribution of one input, got one of several; load it "
+            f"expected {path} to hold an attribution of one input, got several inputs; load it "
             "with unilens.multi_input.MultiInputAttribution.load",
         )
-        return found
+        return attribution
 
     def with_measured(self, **measured: Tensor) -> Attribution:
-        """Return a copy that knows more diagnostics, each `(B,)`."""
+        """Return a copy with further diagnostics, each `(B,)`."""
         return dataclasses.replace(self, measured={**self.measured, **measured})
 
     def with_provenance(self, **provenance: object) -> Attribution:

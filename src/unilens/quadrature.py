@@ -1,4 +1,4 @@
-"""Nodes and weights on [0, 1]. Weights sum to one for every rule at every `n_steps`."""
+"""Quadrature rules: nodes and weights on [0, 1]; the weights sum to one for any `n_steps`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .registry import Card, Registry
 
 
 class Quadrature(NamedTuple):
-    """Nodes in [0, 1], ascending, and weights that sum to one; both `(n_steps,)` in float64."""
+    """Ascending nodes in [0, 1] and weights that sum to one, both `(n_steps,)` in float64."""
 
     nodes: Tensor
     weights: Tensor
@@ -47,7 +47,7 @@ def midpoint(n_steps: int) -> Quadrature:
 def trapezoid(n_steps: int) -> Quadrature:
     """Return n nodes from 0 to 1, both ends at half weight; error O(1/n^2).
 
-    One node alone is the middle: there is no trapezoid with one side.
+    A single node is the midpoint: a trapezoid needs two sides.
     """
     if n_steps == 1:
         return midpoint(1)
@@ -66,7 +66,7 @@ def gauss_legendre(n_steps: int) -> Quadrature:
     if n_steps > _MOST_GAUSS_NODES:
         raise UnilensError(
             f"expected at most {_MOST_GAUSS_NODES} steps of gauss_legendre, whose nodes take "
-            f"n_steps^3 to find, got {n_steps}; use rule='midpoint'"
+            f"a time of O(n_steps^3) to compute, got {n_steps}; use rule='midpoint'"
         )
     nodes, weights = numpy.polynomial.legendre.leggauss(n_steps)
     return Quadrature(torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2))

@@ -1,8 +1,8 @@
-"""What is explained: one number per output row, for a target class that stays fixed.
+"""Scores: the number to explain for each row of outputs, given a fixed target class.
 
-A score is a function from outputs `(M, K)` and targets `(M,)` to values `(M,)`; any function of
-that shape can be used in place of a registered name. A function that has a parameter `spec` is
-also told what the outputs are (`unilens.outputs.OutputSpec`).
+A score is a function from outputs `(M, K)` and targets `(M,)` to values `(M,)`; any function with
+that signature can be used in place of a registered name. A function with a parameter `spec` also
+receives the kind of the outputs (`unilens.outputs.OutputSpec`).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 class Score(Protocol):
-    """From outputs `(M, K)` and target indices `(M,)` to values `(M,)`."""
+    """A function from outputs `(M, K)` and target indices `(M,)` to values `(M,)`."""
 
     def __call__(self, outputs: Tensor, target: Tensor, /) -> Tensor:
         """Return the values `(M,)`."""
 
 
 def probability(outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS) -> Tensor:
-    """Return the target's probability, in [0, 1]; outputs without probabilities as they are.
+    """Return the target's probability, in [0, 1]; the target's output where there are none.
 
-    It is the softmax of logits, the sigmoid of one logit or of a label's, and of probabilities the
-    output itself.
+    That is the softmax of logits, the sigmoid of a single logit or a label's logit, and for outputs
+    that are probabilities the output itself.
 
     >>> probability(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([0.5000])
@@ -55,12 +55,12 @@ def log_probability(outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS) 
 
 
 def logit(outputs: Tensor, target: Tensor) -> Tensor:
-    """Return the target's output as the model gives it, in its own units."""
+    """Return the target's output, unchanged, in the model's units."""
     return pick(outputs, target)
 
 
 def sigmoid(outputs: Tensor, target: Tensor) -> Tensor:
-    """Return the sigmoid of the target's output, whatever the other outputs are.
+    """Return the sigmoid of the target's output, independently of the other outputs.
 
     >>> sigmoid(torch.tensor([[0.0, 8.0]]), torch.tensor([0]))
     tensor([0.5000])
@@ -69,10 +69,10 @@ def sigmoid(outputs: Tensor, target: Tensor) -> Tensor:
 
 
 def margin(outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS) -> Tensor:
-    """Return the target's output minus the largest other output; positive where it wins.
+    """Return the target's output minus the largest other output; positive for the largest output.
 
-    Of one logit, or of a label's own, that is the logit; of one probability p, or a label's own,
-    2 p - 1.
+    For a single logit, or a label's logit, that is the logit itself; for a single probability p, or
+    a label's, it is 2 p - 1.
 
     >>> margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
     tensor([1.])
@@ -93,7 +93,7 @@ def margin(outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS) -> Tensor
 scores: Registry[Score] = Registry("score")
 for _name, _score, _summary in (
     ("probability", probability, "the target's probability (the paper's choice)"),
-    ("logit", logit, "the target's output as the model gives it"),
+    ("logit", logit, "the target's output, unchanged"),
     ("log_probability", log_probability, "log probability of the target, in nats"),
     ("margin", margin, "the target's logit minus the largest other logit"),
     ("sigmoid", sigmoid, "sigmoid of the target's output alone"),
@@ -106,7 +106,7 @@ for _name, _score, _summary in (
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A score of the user's, whose values are checked to be one number per row."""
+    """A user's score; checks that it returns one number per row."""
 
     score: Score
 
@@ -115,20 +115,23 @@ class _Checked:
         values = self.score(outputs, target)
         rows = tuple(outputs.shape[:-1])
         if not isinstance(values, Tensor) or values.shape != rows:
-            came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            actual = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise UnilensError(
-                f"expected score to give values of shape {rows}, got {came}; return one number "
+                f"expected score to give values of shape {rows}, got {actual}; return one number "
                 "per row, as outputs[:, 0]"
             )
         return values
 
 
 def resolve(score: str | Score, model: Evaluator | None = None) -> Score:
-    """Return the score of a registered name, or the user's own function, checked when called.
+    """Return the score of a registered name, or a user's function that is checked when called.
 
     Args:
         score: a registered name, or a function of outputs and target.
-        model: whose outputs are scored; None where they are logits.
+        model: the model whose outputs are scored; None where they are logits.
+
+    Raises:
+        UnilensError: `score` is neither a registered name nor a function.
     """
     if not isinstance(score, str) and not callable(score):
         raise UnilensError(
@@ -144,7 +147,7 @@ def resolve(score: str | Score, model: Evaluator | None = None) -> Score:
 def _takes_spec(function: Callable[..., Any]) -> bool:
     try:
         return "spec" in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a function of C without a signature
+    except (TypeError, ValueError):  # a C function without a signature
         return False
 
 

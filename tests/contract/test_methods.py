@@ -101,7 +101,7 @@ def run(case, model, inputs, **more):
 
 
 @every_case
-def test_shape_dtype_device_and_what_is_recorded(case, net, given):
+def test_method_keeps_shape_dtype_device_and_records_provenance(case, net, given):
     for dtype in (torch.float64, torch.float32):
         inputs = given.to(dtype)
         found = run(case, net.to(dtype), inputs)
@@ -156,7 +156,7 @@ def watched(net):
 
 
 @every_case
-def test_the_model_and_the_inputs_stay_as_they_were(case, watched, given):
+def test_method_leaves_model_and_inputs_unchanged(case, watched, given):
     before, inputs = state(watched), given.clone()
     run(case, watched, inputs)
     assert_same(before, state(watched))
@@ -165,7 +165,7 @@ def test_the_model_and_the_inputs_stay_as_they_were(case, watched, given):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_methods_for_one_kind_of_model_refuse_the_others(name, small_net, images):
+def test_method_refuses_other_kinds_of_model(name, small_net, images):
     before, shape = state(small_net), tuple(images.shape[1:])
     settings = {"references": torch.rand(5, *shape)} if name in NEEDED else {}
     with pytest.raises(NotApplicableError, match="expected a model") as raised:
@@ -204,7 +204,7 @@ class _Fail(torch.autograd.Function):
 
 @cases
 @pytest.mark.parametrize("passes", [0, 2, 9])
-def test_they_stay_so_when_the_model_fails_on_the_way(case, passes, watched, images):
+def test_method_restores_model_after_failure(case, passes, watched, images):
     model = FailsLater(watched).eval()
     before, given = state(model), images.clone()
     while not LEFT.empty():
@@ -218,7 +218,7 @@ def test_they_stay_so_when_the_model_fails_on_the_way(case, passes, watched, ima
 
 
 @every_case
-def test_a_batch_is_a_loop(case, net, given):
+def test_method_on_batch_equals_loop(case, net, given):
     together = run(case, net.float(), given.float())
     for i in (0, 5):
         alone = run(case, net, given.float()[i : i + 1])
@@ -229,13 +229,13 @@ def test_a_batch_is_a_loop(case, net, given):
 
 
 @every_case
-def test_the_same_seed_gives_the_same_map(case, net, given):
+def test_method_repeats_map_with_same_seed(case, net, given):
     first = run(case, net, given[:2], seed=3).values
     assert torch.equal(run(case, net, given[:2], seed=3).values, first)
 
 
 @every_case
-def test_another_seed_gives_another_map_where_the_card_says_so(case, net, given):
+def test_method_depends_on_seed_as_card_says(case, net, given):
     name, settings = CASES[case]
     cards = [methods[name].card]
     if "baseline" in settings:
@@ -245,7 +245,7 @@ def test_another_seed_gives_another_map_where_the_card_says_so(case, net, given)
 
 
 @cases
-def test_hooks_of_the_model_are_part_of_it(case, small_net, images):
+def test_method_runs_hooks_of_the_model(case, small_net, images):
     def tripled(module, args, output):
         return 3 * output
 
@@ -284,11 +284,11 @@ def counting(model):
 def taken():
     """Return the points that came forward and the gradients that went back since the last call."""
     seen = [POINTS.get() for _ in range(POINTS.qsize())]
-    return sum(one[0] for one in seen), sum(one[1] for one in seen)
+    return sum(point_count[0] for point_count in seen), sum(point_count[1] for point_count in seen)
 
 
 @cases
-def test_it_costs_what_its_passes_say(case, images):
+def test_method_runs_as_many_passes_as_declared(case, images):
     name, settings = CASES[case]
     evaluator = counting(randomise(SmallNet().double()))
     evaluator(images)
@@ -317,7 +317,7 @@ def test_it_costs_what_its_passes_say(case, images):
 
 
 @every_case
-def test_methods_and_results_pickle(case, net, given):
+def test_method_and_attribution_pickle(case, net, given):
     name, settings = CASES[case]
     explainer = methods[name](**settings)
     again = pickle.loads(pickle.dumps(explainer))
@@ -330,8 +330,8 @@ def mean_of_windows(falls):
     """Return for each place the mean sum over the windows of 2 x 2, stride 1, that cover it."""
     sums = avg_pool2d(falls.sum(1, keepdim=True), 2, stride=1, divisor_override=1)
     total, times = (
-        conv_transpose2d(one, torch.ones(1, 1, 2, 2).double())
-        for one in (sums, torch.ones_like(sums))
+        conv_transpose2d(values, torch.ones(1, 1, 2, 2).double())
+        for values in (sums, torch.ones_like(sums))
     )
     return (total / times / falls.shape[1]).expand_as(falls)
 
@@ -366,7 +366,7 @@ def gains_on_a_linear_model(weight, way):
 
 @cases_but(*with_trait("layer"), *with_trait("estimate"), *with_trait("incomplete"), *CONTROLS)
 @pytest.mark.parametrize("n_steps", [1, 4])
-def test_a_linear_model_is_explained_exactly(case, n_steps):
+def test_method_is_exact_on_linear_model(case, n_steps):
     name, settings = CASES[case]
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(3 * 13 * 11, 4)).double())
     if "relu" in traits_of(case):  # one that is open at every input, so that the model stays linear
@@ -391,7 +391,7 @@ def test_a_linear_model_is_explained_exactly(case, n_steps):
 
 
 @cases_but(*with_trait("layer"), *with_trait("positions"), *CONTROLS, "rise")
-def test_a_value_without_influence_gets_nothing(case):
+def test_method_gives_zero_to_unused_feature(case):
     name, settings = CASES[case]
 
     class Blind(nn.Module):
@@ -408,7 +408,7 @@ def test_a_value_without_influence_gets_nothing(case):
 
 
 @pytest.mark.parametrize("name", sorted(with_trait("positions")))
-def test_a_place_without_influence_gets_nothing(name):
+def test_method_gives_zero_to_unused_position(name):
     # Not RISE: its map has the mean score everywhere, and noise around it.
     class Blind(nn.Module):
         def __init__(self):
@@ -426,7 +426,7 @@ def test_a_place_without_influence_gets_nothing(name):
 
 
 @cases_but(*with_trait("incomplete"))
-def test_many_steps_complete_the_sum(case, small_net, images):
+def test_method_is_complete_with_many_steps(case, small_net, images):
     name, settings = CASES[case]
     if "n_steps" not in methods[name].settings:
         found = explain(small_net, images, name, **settings)
@@ -446,7 +446,7 @@ def test_many_steps_complete_the_sum(case, small_net, images):
 
 @pytest.mark.parametrize("kind", ["table", "signal"])
 @pytest.mark.parametrize("case", [name for name in CASES if "references" not in CASES[name][1]])
-def test_tables_and_signals(case, kind):
+def test_method_takes_tables_and_signals(case, kind):
     torch.manual_seed(0)
     shape = (6,) if kind == "table" else (2, 9)
     model = nn.Sequential(nn.Flatten(), nn.Linear(int(torch.Size(shape).numel()), 5), nn.Tanh())
@@ -481,7 +481,7 @@ def all_registries():
     return list(found.values())
 
 
-def test_every_card_is_complete_and_every_registry_filled():
+def test_registries_have_complete_cards():
     registries = dict(all_registries())
     assert {"methods", "baselines", "paths", "rules", "scores", "models", "samples"} <= set(
         registries
@@ -495,7 +495,7 @@ def test_every_card_is_complete_and_every_registry_filled():
             assert all((card.family, card.summary, card.reference))
 
 
-def test_every_baseline_and_path_class_is_registered():
+def test_registries_hold_every_baseline_and_path_class():
     wrappers = {Baseline, FixedValues, FunctionBaseline, PerInput, Path, FunctionPath}
     for registry, base in ((baselines, Baseline), (paths, Path)):
         module = import_module(f"unilens.{registry.kind}s")
@@ -508,7 +508,7 @@ def test_every_baseline_and_path_class_is_registered():
     assert set(rules) == {"right", "left", "midpoint", "trapezoid", "gauss_legendre"}
 
 
-def test_public_functions_list_the_cards():
+def test_public_functions_list_cards():
     assert unilens.methods().keys() == set(methods)
     assert unilens.baselines().keys() == set(baselines)
     assert unilens.paths().keys() == set(paths)
@@ -518,7 +518,7 @@ def test_public_functions_list_the_cards():
 
 
 @pytest.mark.parametrize("name", methods)
-def test_every_setting_that_is_a_name_says_which_names_it_takes(name):
+def test_settings_by_name_list_their_names(name):
     entry = methods[name]
     for setting, default in entry.settings.items():
         if isinstance(default, str):

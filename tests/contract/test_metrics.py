@@ -98,7 +98,7 @@ def few(images):
 
 
 @every_metric
-def test_one_number_per_input(name, small_net, few):
+def test_metric_gives_one_value_per_input(name, small_net, few):
     found = measure(name, small_net, few)
     assert isinstance(found, Measurement)
     assert found.values.shape == (3,)
@@ -131,19 +131,19 @@ def alike(name, first, second):
 
 
 @every_metric
-def test_a_batch_is_a_loop(name, small_net, few):
+def test_metric_on_batch_equals_loop(name, small_net, few):
     together = measure(name, small_net, few)
     alone = [measure(name, small_net, few[i : i + 1]) for i in range(3)]
-    values = torch.cat([one.values for one in alone])
+    values = torch.cat([measurement.values for measurement in alone])
     assert alike(name, together.values, values)
     if name in TO_ROUNDING:
         return
     for key, part in together.breakdown.items():
-        assert same(part, torch.cat([one.breakdown[key] for one in alone])), key
+        assert same(part, torch.cat([measurement.breakdown[key] for measurement in alone])), key
 
 
 @every_metric
-def test_seeds(name, small_net, few):
+def test_metric_depends_on_seed_as_card_says(name, small_net, few):
     first, again, other = (measure(name, small_net, few, seed=seed) for seed in (3, 3, 4))
     assert alike(name, first.values, again.values)
     if card_of(name).deterministic:
@@ -151,7 +151,7 @@ def test_seeds(name, small_net, few):
 
 
 @every_metric
-def test_the_model_stays_as_it_is(name, few):
+def test_metric_leaves_model_unchanged(name, few):
     model = randomise(SmallNet().double())
     next(model.parameters()).requires_grad_(False)
     model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
@@ -167,7 +167,7 @@ def test_the_model_stays_as_it_is(name, few):
 
 
 @every_metric
-def test_maps_that_are_not_finite_are_undefined(name, small_net, few):
+def test_metric_is_nan_for_maps_that_are_not_finite(name, small_net, few):
     if "path" in card_of(name).needs:
         return
     values = method()(small_net, few).values
@@ -179,7 +179,7 @@ def test_maps_that_are_not_finite_are_undefined(name, small_net, few):
 
 
 @every_metric
-def test_what_it_needs_is_asked_for(name, small_net, few):
+def test_metric_asks_for_what_it_needs(name, small_net, few):
     card = card_of(name)
     assert card.needs == build(name).needs
     assert set(card.needs) <= {"method", "mask", "path"}
@@ -194,7 +194,7 @@ def test_what_it_needs_is_asked_for(name, small_net, few):
 
 
 @every_metric
-def test_metrics_and_measurements_pickle(name, small_net, few):
+def test_metric_and_measurement_pickle(name, small_net, few):
     again = pickle.loads(pickle.dumps(build(name)))
     assert again == build(name)
     found = measure(name, small_net, few[:1])
@@ -202,7 +202,7 @@ def test_metrics_and_measurements_pickle(name, small_net, few):
 
 
 @every_metric
-def test_it_costs_no_more_than_it_says(name, few):
+def test_metric_runs_at_most_declared_passes(name, few):
     evaluator = counting(randomise(SmallNet().double()))
     attribution, explainer = method()(evaluator, few), method()
     of_map = explainer.passes
@@ -224,7 +224,7 @@ def test_it_costs_no_more_than_it_says(name, few):
 
 
 @every_metric
-def test_the_card_says_what_a_reader_needs(name):
+def test_metric_card_is_complete(name):
     card = card_of(name)
     assert isinstance(card, MetricCard)
     assert card.summary
@@ -236,19 +236,19 @@ def test_the_card_says_what_a_reader_needs(name):
 
 
 @every_metric
-def test_settings_that_are_not_there(name, small_net, few):
+def test_metric_refuses_unknown_settings(name, small_net, few):
     with pytest.raises(UnknownNameError, match="'no_such_setting'"):
         metrics[name](no_such_setting=1)
 
 
 @every_metric
-def test_maps_of_another_shape_are_refused(name, small_net, few):
+def test_metric_refuses_maps_of_another_shape(name, small_net, few):
     with pytest.raises(UnilensError, match=r"expected maps of the inputs' shape \(3, 3, 13, 11\)"):
         build(name)(small_net, few, torch.rand(3, 3, 13, 10), method=method(), mask=mask_of(few))
 
 
 @pytest.mark.parametrize("name", imputers)
-def test_imputers_keep_what_is_kept(name, small_net, few):
+def test_imputer_keeps_kept_positions(name, small_net, few):
     class Context:
         evaluator, inputs, target, seed = Evaluator(small_net), few, torch.zeros(3).long(), 0
 
@@ -272,7 +272,7 @@ def test_imputers_keep_what_is_kept(name, small_net, few):
 @pytest.mark.parametrize("name", similarities)
 @pytest.mark.parametrize("reduction", ["sum", "abs"])
 @pytest.mark.parametrize("per", ["pixel", "channel"])
-def test_a_similarity_is_one_for_the_same_map(name, reduction, per):
+def test_similarity_of_equal_maps_is_one(name, reduction, per):
     settings = {"k": 9} if "k" in similarities[name].settings else {}
     alike = similarities[name](reduction=reduction, per=per, **settings)
     generator = torch.Generator().manual_seed(0)
@@ -289,7 +289,7 @@ def test_a_similarity_is_one_for_the_same_map(name, reduction, per):
     assert torch.allclose(negative, torch.ones(4).double()) == (reduction == "abs")
 
 
-def test_every_metric_class_is_registered():
+def test_registry_holds_every_metric_class():
     registered = {type(build(name)) for name in metrics}
     found = set()
     for module in pkgutil.walk_packages(
@@ -298,6 +298,6 @@ def test_every_metric_class_is_registered():
         for thing in vars(import_module(module.name)).values():
             if inspect.isclass(thing) and issubclass(thing, Metric):
                 found.add(thing)
-    concrete = {one for one in found if not inspect.isabstract(one)}
-    shared = {base for one in registered for base in one.__mro__}
+    concrete = {cls for cls in found if not inspect.isabstract(cls)}
+    shared = {parent for cls in registered for parent in cls.__mro__}
     assert registered <= concrete <= shared

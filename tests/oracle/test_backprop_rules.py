@@ -101,7 +101,7 @@ class SlowMlp:
         return back.detach()
 
 
-def test_deeplift_is_the_rescale_rule_written_out():
+def test_deeplift_equals_slow_rescale_rule():
     slow, inputs = SlowMlp(), torch.randn(4, 6).double()
     found = explain(slow.model, inputs, "deeplift", 2, baseline="constant", value=0.3)
     for x, ours, baseline in zip(inputs, found.values, found.baseline, strict=True):
@@ -117,7 +117,7 @@ def test_deeplift_is_the_rescale_rule_written_out():
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_gradients_with_rules_written_out(name):
+def test_backprop_rules_equal_slow_rules(name):
     slow, inputs = SlowMlp(), torch.randn(4, 6).double()
 
     def rule(here, back, layer):
@@ -128,7 +128,7 @@ def test_gradients_with_rules_written_out(name):
         assert torch.allclose(ours, slow.back(x, 1, rule), atol=1e-12)
 
 
-def test_deeplift_is_captums_on_a_model_as_captum_wants_it():
+def test_deeplift_equals_captum():
     model, inputs = distinct(), torch.rand(3, 3, 12, 12).double()
     target = torch.tensor([0, 2, 1])
     evaluator = Evaluator(model, memory_format="contiguous")  # ties in max pooling go by the layout
@@ -137,14 +137,14 @@ def test_deeplift_is_captums_on_a_model_as_captum_wants_it():
     assert relative(found.values, theirs) < 1e-10
     references = torch.rand(4, 3, 12, 12).double()
     found = explain(evaluator, inputs, "deeplift_shap", target, references=references)
-    each = [one_by_one("DeepLift", model, inputs, target, r) for r in references]
-    assert relative(found.values, torch.stack(each).mean(0)) < 1e-10
+    maps = [one_by_one("DeepLift", model, inputs, target, r) for r in references]
+    assert relative(found.values, torch.stack(maps).mean(0)) < 1e-10
     assert torch.allclose(found.baseline[0], references.mean(0))
-    expected = torch.stack([model(references)[:, one].mean() for one in target])
+    expected = torch.stack([model(references)[:, index].mean() for index in target])
     assert torch.allclose(found.baseline_score, expected)
 
 
-def test_deeplift_shap_is_captums_without_max_pooling():
+def test_deeplift_shap_equals_captum_without_max_pooling():
     # Where an input of a max pooling is as in the reference, captum takes the gradient of the
     # batch's first row for all rows; one by one, each row is the first.
     model, inputs = distinct(), torch.rand(2, 3, 12, 12).double()
@@ -157,7 +157,7 @@ def test_deeplift_shap_is_captums_without_max_pooling():
 
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("score", ["logit", "probability"])
-def test_gradients_with_rules_are_captums(name, score):
+def test_backprop_rules_equal_captum(name, score):
     model, inputs = distinct(), torch.rand(3, 3, 12, 12).double()
     found = explain(model, inputs, name, 1, score=score)
     forward = nn.Sequential(model, nn.Softmax(-1)) if score == "probability" else model
@@ -185,7 +185,7 @@ class _Guided6(_Guided):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_gradients_with_rules_where_relus_are_shared_and_functions(name, residual, monkeypatch):
+def test_backprop_rules_reach_shared_and_functional_relus(name, residual, monkeypatch):
     inputs = torch.rand(3, 3, 12, 12).double()
     ours = explain(residual, inputs, name, 1, score="logit").values
     monkeypatch.setattr(_Guided, "deconvolution", name == "deconvolution")
@@ -198,7 +198,7 @@ def test_gradients_with_rules_where_relus_are_shared_and_functions(name, residua
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_deeplift_is_complete_where_captum_alone_is_not(residual, dtype):
+def test_deeplift_is_complete_where_captum_is_not(residual, dtype):
     drawn = torch.rand(6, 3, 13, 12, generator=torch.Generator().manual_seed(0))
     model, inputs = residual.to(dtype), drawn[:3].to(dtype)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
@@ -259,7 +259,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("method", ["deeplift", "deeplift_shap"])
-def test_deeplift_refuses_what_has_no_rule(case, method):
+def test_deeplift_refuses_operations_without_rule(case, method):
     part, named = REFUSED[case]
     model = nn.Sequential(nn.Linear(6, 6), part, nn.Linear(6, 3)).eval()
     settings = {"references": torch.rand(2, 6)} if method == "deeplift_shap" else {}
@@ -270,7 +270,7 @@ def test_deeplift_refuses_what_has_no_rule(case, method):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_rules_for_relus_need_some(name):
+def test_backprop_rules_refuse_models_without_relus(name):
     model = nn.Sequential(nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 3), nn.Tanh()).eval()
     expected = rf"{name} needs ReLU .* \(its activations: GELU, Tanh\); use method='gradient'"
     with pytest.raises(NotApplicableError, match=expected):
@@ -295,7 +295,7 @@ class Again(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["deeplift", *RULES])
-def test_rules_hold_for_activations_in_place(name):
+def test_backprop_rules_reach_in_place_activations(name):
     linear = [nn.Linear(6, 6), nn.Linear(6, 3)]
     pair = [nn.Sequential(linear[0], Again(way), linear[1]).eval() for way in (True, False)]
     inputs = torch.rand(2, 6)
@@ -304,7 +304,7 @@ def test_rules_hold_for_activations_in_place(name):
 
 
 @pytest.mark.parametrize("name", ["deeplift", *RULES])
-def test_rules_hold_for_a_module_that_runs_twice(name):
+def test_backprop_rules_reach_modules_that_run_twice(name):
     layer = nn.Linear(6, 6)
     looped = nn.Sequential(layer, Loop(), nn.Linear(6, 3)).eval()
     inner = looped[1].layer
@@ -332,7 +332,7 @@ class Cubed(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("method", ["deeplift", *RULES])
-def test_what_no_rule_reaches_is_refused(method):
+def test_backprop_rules_refuse_opaque_operations(method):
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
     with pytest.raises(NotApplicableError, match="do not reach into TorchScript"):
         explain(torch.jit.script(model), torch.rand(2, 6), method)
@@ -342,7 +342,7 @@ def test_what_no_rule_reaches_is_refused(method):
         explain(model, torch.rand(2, 6), method)
 
 
-def test_settings_that_do_not_fit():
+def test_backprop_rules_refuse_wrong_settings():
     model, inputs = nn.Linear(6, 3).eval(), torch.rand(2, 6)
     for method in ("deeplift", "deeplift_shap"):
         with pytest.raises(UnilensError, match="expected score='logit'"):
@@ -370,7 +370,7 @@ class Fails(nn.Module):
 
 
 @pytest.mark.parametrize("method", ["deeplift", *RULES])
-def test_a_model_that_fails_under_the_rules_works_after(method, monkeypatch):
+def test_backprop_rules_restore_model_after_failure(method, monkeypatch):
     model, inputs = Fails().eval(), torch.rand(2, 6)
     evaluator = Evaluator(model)
     expected = explain(evaluator, inputs, method, 1).values

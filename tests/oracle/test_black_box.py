@@ -32,7 +32,7 @@ def of_places(function):
 
 
 @pytest.mark.parametrize(("window", "stride"), [(4, 2), (5, 3), (3, 3), (13, 1), (40, 7)])
-def test_occlusion_is_captums(small_net, images, window, stride):
+def test_occlusion_equals_captum(small_net, images, window, stride):
     found = explain(
         small_net, images, "occlusion", window=window, stride=stride, baseline="max_distance"
     )
@@ -49,7 +49,7 @@ def test_occlusion_is_captums(small_net, images, window, stride):
     assert torch.equal(found.values[:, 0], found.values[:, 2])
 
 
-def test_occlusion_of_a_signal_is_a_slow_loop():
+def test_occlusion_of_signal_equals_loop():
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(20, 3)).double())
     signals = torch.rand(4, 2, 10).double()
     found = explain(model, signals, "occlusion", window=4, stride=3, baseline="white")
@@ -67,7 +67,7 @@ def test_occlusion_of_a_signal_is_a_slow_loop():
     assert torch.allclose(found.values.sum(1), expected, rtol=0, atol=1e-14)
 
 
-def test_occlusion_of_a_table_takes_one_feature_at_a_time():
+def test_occlusion_of_table_removes_single_features():
     model = randomise(nn.Sequential(nn.Linear(6, 3)).double())
     rows = torch.rand(4, 6).double()
     found = explain(model, rows, "occlusion", baseline="grey")
@@ -87,7 +87,7 @@ def hats(cells, size):
 
 
 @pytest.mark.parametrize("centred", [False, True])
-def test_rise_is_a_slow_loop(small_net, images, centred):
+def test_rise_equals_loop(small_net, images, centred):
     settings = {"n_masks": 30, "cells": 4, "keep": 0.4, "centred": centred}
     found = explain(small_net, images[:2], "rise", **settings, seed=5)
     generator = torch.Generator().manual_seed(5)
@@ -110,7 +110,7 @@ def test_rise_is_a_slow_loop(small_net, images, centred):
 
 
 @pytest.mark.parametrize("centred", [False, True])
-def test_rise_of_a_linear_model_converges_to_its_closed_form(centred):
+def test_rise_converges_to_closed_form_on_linear_model(centred):
     keep, signals = 0.3, torch.rand(1, 1, 10, generator=torch.Generator().manual_seed(0)).double()
     weight = torch.linspace(-1, 2, 10).double()
     model = of_places(lambda given: (given * weight).sum((1, 2)))
@@ -125,7 +125,7 @@ def test_rise_of_a_linear_model_converges_to_its_closed_form(centred):
     assert error < 0.02
 
 
-def test_rise_of_a_table_hides_features_one_by_one():
+def test_rise_of_table_masks_single_features():
     weight = torch.tensor([3.0, -1.0, 0.0]).double()
     model = of_places(lambda given: given @ weight)
     rows = torch.tensor([[1.0, 2.0, 3.0]]).double()
@@ -144,7 +144,7 @@ def ishigami(shares):
 
 
 @pytest.mark.parametrize("kind", ["table", "signal", "image"])
-def test_sobol_finds_the_known_indices_of_the_ishigami_function(kind):
+def test_sobol_finds_indices_of_ishigami_function(kind):
     shape = {"table": (3,), "signal": (2, 9), "image": (2, 4, 6)}[kind]
     cells = {"table": 8, "signal": 3, "image": 2}[kind]
 
@@ -153,8 +153,8 @@ def test_sobol_finds_the_known_indices_of_the_ishigami_function(kind):
             return ishigami(given)
         if kind == "signal":
             return ishigami(given.mean(1).unflatten(1, (3, 3)).mean(2))
-        each = given.mean(1).unflatten(1, (2, 2)).unflatten(3, (2, 3)).mean((2, 4))
-        return ishigami(each.flatten(1)[:, :3])
+        cells = given.mean(1).unflatten(1, (2, 2)).unflatten(3, (2, 3)).mean((2, 4))
+        return ishigami(cells.flatten(1)[:, :3])
 
     inputs = torch.ones(2, *shape).double()
     found = explain(of_places(of_cells), inputs, "sobol", score="logit", cells=cells, designs=4096)
@@ -168,7 +168,7 @@ def test_sobol_finds_the_known_indices_of_the_ishigami_function(kind):
     assert torch.allclose(maps, ISHIGAMI.expand(2, 3), rtol=0, atol=3e-3)
 
 
-def test_sobol_is_scipys_estimate_from_the_same_points(small_net, images):
+def test_sobol_equals_scipy(small_net, images):
     found = explain(small_net, images[:1], "sobol", cells=2, designs=8, baseline="white", seed=2)
     design = SobolEngine(8, scramble=True, seed=2).draw(8, dtype=torch.float64)
     a, b = design[:, :4], design[:, 4:]
@@ -184,7 +184,7 @@ def test_sobol_is_scipys_estimate_from_the_same_points(small_net, images):
         func={
             "f_A": scores(a)[None],
             "f_B": scores(b)[None],
-            "f_AB": numpy.stack([scores(one)[None] for one in mixed]),
+            "f_AB": numpy.stack([scores(points)[None] for points in mixed]),
         },
         n=8,
     ).total_order
@@ -192,14 +192,14 @@ def test_sobol_is_scipys_estimate_from_the_same_points(small_net, images):
     assert numpy.allclose(ours.numpy(), expected.ravel(), rtol=1e-10, atol=0)
 
 
-def test_where_the_score_does_not_vary_no_cell_has_a_share():
+def test_sobol_is_zero_for_constant_score():
     model = of_places(lambda given: given.sum((1, 2)) * 0 + 1)
     found = explain(model, torch.rand(1, 1, 9).double(), "sobol", score="logit", designs=2)
     assert torch.equal(found.values, torch.zeros(1, 1, 9).double())
 
 
 @pytest.mark.parametrize("name", ["occlusion", "rise", "sobol"])
-def test_small_blocks_of_points_change_rounding_only(small_net, images, name):
+def test_black_box_does_not_depend_on_block_size(small_net, images, name):
     few = {"rise": {"n_masks": 50}, "sobol": {"designs": 2}}.get(name, {})
     expected = explain(small_net, images[:2], name, **few).values
     found = explain(Evaluator(small_net, chunk=3), images[:2], name, **few).values
@@ -207,13 +207,13 @@ def test_small_blocks_of_points_change_rounding_only(small_net, images, name):
 
 
 @pytest.mark.parametrize("name", ["rise", "sobol"])
-def test_another_seed_draws_other_masks(small_net, images, name):
+def test_black_box_depends_on_seed(small_net, images, name):
     few = {"rise": {"n_masks": 20}, "sobol": {"designs": 2}}[name]
     first, second = (explain(small_net, images[:1], name, **few, seed=s).values for s in (0, 1))
     assert not torch.allclose(first, second)
 
 
-def test_settings_of_the_baseline_reach_it(small_net, images):
+def test_black_box_passes_settings_to_baseline(small_net, images):
     found = explain(small_net, images[:1], "occlusion", baseline="blur", sigma=2.0)
     assert found.provenance["settings"]["baseline"] == {
         "type": "Blur",
@@ -236,7 +236,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_settings_are_checked(case):
+def test_black_box_refuses_wrong_settings(case):
     name, settings, message = WRONG[case]
     with pytest.raises(UnilensError, match=message):
         methods[name](**settings)
@@ -250,7 +250,7 @@ def test_settings_are_checked(case):
         ("sobol", (1, 200, 200), {"cells": 200}, "known for at most 10600 cells, got 40000"),
     ],
 )
-def test_inputs_that_cannot_be_hidden_so(name, shape, settings, message):
+def test_black_box_refuses_inputs_that_do_not_fit(name, shape, settings, message):
     model = of_places(lambda given: given.flatten(1).sum(1))
     with pytest.raises(NotApplicableError, match=message):
         explain(model, torch.rand(1, *shape), name, score="logit", **settings)

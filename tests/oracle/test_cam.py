@@ -16,7 +16,7 @@ from ..conftest import randomise
 
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("layer", [None, "conv1", "conv2"])
-def test_it_is_captums(small_net, images, layer, relu):
+def test_gradcam_equals_captum(small_net, images, layer, relu):
     found = explain(small_net, images, "gradcam", layer=layer, relu=relu)
     assert found.provenance["layers"] == [layer or "bn2"] * 8
     theirs = LayerGradCam(
@@ -54,7 +54,7 @@ def transformer():
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_the_tokens_of_a_vision_transformer(transformer, photograph, fused):
+def test_gradcam_uses_tokens_of_vision_transformer(transformer, photograph, fused):
     for block in transformer.blocks:
         block.attn.fused_attn = fused  # without, dropout sees maps of attention, 197 x 197
     found = explain(transformer, photograph, "gradcam", 3, relu=False, score="logit")
@@ -75,7 +75,7 @@ def test_the_tokens_of_a_vision_transformer(transformer, photograph, fused):
     )
 
 
-def test_a_named_block_of_a_vision_transformer(transformer, photograph):
+def test_gradcam_takes_named_block_of_vision_transformer(transformer, photograph):
     found = explain(
         transformer, photograph, "gradcam", 3, relu=False, score="logit", layer="blocks.5"
     )
@@ -91,7 +91,7 @@ def test_a_named_block_of_a_vision_transformer(transformer, photograph):
     )
 
 
-def test_the_places_of_a_swin_whose_channels_come_last(photograph):
+def test_gradcam_uses_channels_last_grid_of_swin(photograph):
     torch.manual_seed(0)
     swin = timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1)).double().eval()
     found = explain(swin, photograph, "gradcam", 3, relu=False, score="logit")
@@ -117,7 +117,7 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.parametrize("prefix", [0, 1, 2, 5])
-def test_prefix_tokens_are_counted_where_the_model_does_not_say(prefix):
+def test_gradcam_counts_prefix_tokens(prefix):
     model = randomise(Tokens(prefix).double())
     inputs = torch.rand(1, 3, 12, 16).double()
     found = explain(model, inputs, "gradcam", 1, relu=False, score="logit")
@@ -133,7 +133,7 @@ def test_prefix_tokens_are_counted_where_the_model_does_not_say(prefix):
     assert_is_map(found, by_hand(grid, rest, target=1))
 
 
-def test_a_layer_whose_output_is_overwritten_is_read_before():
+def test_gradcam_reads_layer_before_it_is_overwritten():
     def network(inplace):
         head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
         return randomise(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(inplace), *head).double())
@@ -147,7 +147,7 @@ def test_a_layer_whose_output_is_overwritten_is_read_before():
     assert float(found.values.abs().max()) > 0
 
 
-def test_signals():
+def test_gradcam_takes_signals():
     convolutions = nn.Sequential(nn.Conv1d(2, 4, 3, stride=2), nn.Tanh())
     head = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3))
     model = randomise(nn.Sequential(convolutions, head).double())
@@ -159,7 +159,7 @@ def test_signals():
     assert torch.allclose(found.values.sum(1), expected[:, 0], rtol=0, atol=1e-13)
 
 
-def test_a_score_that_is_flat_gives_a_map_of_zeros(small_net, images):
+def test_gradcam_is_zero_for_constant_score(small_net, images):
     small_net.head.weight.data *= 1e6
     found = explain(small_net, images[:2], "gradcam")
     assert torch.equal(found.values, torch.zeros_like(found.values))
@@ -169,7 +169,7 @@ def mlp():
     return nn.Sequential(nn.Flatten(), nn.Linear(429, 6), nn.Tanh(), nn.Linear(6, 3)).eval()
 
 
-def test_a_module_that_gives_one_number_is_no_layer(small_net, images):
+def test_gradcam_ignores_module_with_one_number(small_net, images):
     class Tempered(nn.Module):
         def __init__(self):
             super().__init__()
@@ -186,7 +186,7 @@ def test_a_module_that_gives_one_number_is_no_layer(small_net, images):
     assert torch.allclose(found.values, explain(small_net, images, "gradcam").values)
 
 
-def test_a_model_without_places_is_refused_in_one_line(images):
+def test_gradcam_refuses_models_without_spatial_grid(images):
     with pytest.raises(NotApplicableError, match="this model has none; use method='ig'") as caught:
         explain(mlp(), images.float(), "gradcam")
     assert "\n" not in str(caught.value)
@@ -194,7 +194,7 @@ def test_a_model_without_places_is_refused_in_one_line(images):
         explain(nn.Linear(6, 3).eval(), torch.rand(2, 6), "gradcam")
 
 
-def test_layers_that_do_not_fit_are_named(small_net, images):
+def test_gradcam_names_layers_that_do_not_fit(small_net, images):
     with pytest.raises(UnknownNameError, match="unknown layer 'conv3'; did you mean conv2"):
         explain(small_net, images, "gradcam", layer="conv3")
     with pytest.raises(NotApplicableError, match=r"'head' gave shape \(1, 5\); name another"):
@@ -212,7 +212,7 @@ def rectified():
 
 
 @pytest.mark.filterwarnings("ignore:Setting .*hooks")
-def test_guided_gradcam_is_the_product_of_two_methods(images):
+def test_guided_gradcam_is_product_of_gradcam_and_guided_backprop(images):
     model, guided = rectified(), GuidedGradCAM(layer="2", score="margin")
     found = guided(model, images)
     cam = explain(model, images, "gradcam", layer="2", score="margin")
@@ -227,7 +227,7 @@ def test_guided_gradcam_is_the_product_of_two_methods(images):
     assert found.provenance["settings"]["layer"] == "2"
 
 
-def test_guided_gradcam_applies_where_both_do(images):
+def test_guided_gradcam_needs_both_methods(images):
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
     smooth = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Tanh(), *head).eval()
     with pytest.raises(NotApplicableError, match="ReLU"):
@@ -238,7 +238,7 @@ def test_guided_gradcam_applies_where_both_do(images):
 
 
 @pytest.mark.filterwarnings("ignore:Setting .*hooks")
-def test_guided_gradcam_is_captums():
+def test_guided_gradcam_equals_captum():
     model = rectified()
     inputs = torch.rand(2, 3, 12, 10).double()
     found = explain(model, inputs, "guided_gradcam", layer="2", score="logit")

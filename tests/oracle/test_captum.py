@@ -23,7 +23,7 @@ def probabilities(model):
 
 
 @pytest.mark.parametrize("baseline", ["black", "blur"])
-def test_integrated_gradients(model, photograph, baseline):
+def test_ig_equals_captum(model, photograph, baseline):
     ours = explain(model, photograph, "ig", n_steps=6, baseline=baseline)
     theirs = IntegratedGradients(probabilities(model)).attribute(
         photograph,
@@ -36,7 +36,7 @@ def test_integrated_gradients(model, photograph, baseline):
     assert relative(ours.values, theirs) < 1e-4
 
 
-def test_integrated_gradients_in_float32_without_our_shortcuts(model, photograph):
+def test_ig_equals_captum_in_float32_without_optimisations(model, photograph):
     # With folded batch norms float32 rounds differently, and the kinks of ReLU6 turn a difference
     # of 1e-7 into one of 1e-3: captum in float32 is as far from captum in float64. So do other
     # numbers of threads: our passes have one each.
@@ -55,7 +55,7 @@ def test_integrated_gradients_in_float32_without_our_shortcuts(model, photograph
 
 
 @pytest.mark.parametrize("score", ["probability", "logit"])
-def test_gradients(model, photograph, score):
+def test_gradient_equals_captum(model, photograph, score):
     forward = model if score == "logit" else probabilities(model)
     target = model(photograph).argmax(-1)
     theirs = Saliency(forward).attribute(

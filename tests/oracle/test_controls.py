@@ -34,12 +34,12 @@ def correlation(first, second):
     return float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]).double())[0, 1])
 
 
-def test_there_are_these_controls():
+def test_controls_are_listed():
     assert CONTROLS == ["random", "edges"]
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_a_control_knows_neither_the_model_nor_the_target_nor_the_score(name, small_net, images):
+def test_control_does_not_depend_on_model_target_or_score(name, small_net, images):
     other = randomise(SmallNet().double(), seed=9)
     found = explain(small_net, images, name, 1)
     assert torch.equal(explain(other, images, name, 1).values, found.values)
@@ -49,14 +49,14 @@ def test_a_control_knows_neither_the_model_nor_the_target_nor_the_score(name, sm
 
 @pytest.mark.parametrize("metric", ["randomisation_cascading", "random_logit"])
 @pytest.mark.parametrize("name", CONTROLS)
-def test_a_control_is_worst_where_a_metric_asks_for_the_model(name, metric, small_net, images):
+def test_control_is_worst_by_sanity_checks(name, metric, small_net, images):
     method = methods[name]()
     found = evaluate(small_net, images, method(small_net, images), metric, method=method)
     assert torch.allclose(found, torch.ones(8).double())
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_a_control_claims_nothing(name, small_net, images):
+def test_control_is_not_complete(name, small_net, images):
     found = explain(small_net, images, name, 1, score="logit")
     assert not found.complete
     assert found.completeness_gap.isnan().all()
@@ -66,7 +66,7 @@ def test_a_control_claims_nothing(name, small_net, images):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_edges_are_those_of_scikit_image(channels, linear_of):
+def test_edges_equal_scikit_image(channels, linear_of):
     generator = torch.Generator().manual_seed(5)
     images = torch.rand(3, channels, 13, 11, generator=generator).double()
     found = explain(linear_of(images), images, "edges")
@@ -76,7 +76,7 @@ def test_edges_are_those_of_scikit_image(channels, linear_of):
         assert torch.allclose(values, expected, rtol=0, atol=1e-14)
 
 
-def test_edges_are_a_slow_loop(linear_of):
+def test_edges_equal_loop(linear_of):
     images = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(6)).double()
     found = explain(linear_of(images), images, "edges")
     weights = ((1, 0, -1), (2, 0, -2), (1, 0, -1))
@@ -96,7 +96,7 @@ def test_edges_are_a_slow_loop(linear_of):
                 assert float(values[:, row, column].sum()) == pytest.approx(expected, abs=1e-14)
 
 
-def test_edges_are_all_that_the_metric_of_edges_looks_for(small_net, images):
+def test_edges_are_worst_by_edge_control(small_net, images):
     found = explain(small_net, images, "edges")
     assert (found.values >= 0).all()
     assert torch.allclose(
@@ -107,7 +107,7 @@ def test_edges_are_all_that_the_metric_of_edges_looks_for(small_net, images):
 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 9), (2, 5, 5), (3, 4, 5, 5)])
-def test_edges_are_of_pictures_alone(shape, linear_of):
+def test_edges_refuse_inputs_other_than_pictures(shape, linear_of):
     inputs = torch.rand(4, *shape)
     with pytest.raises(NotApplicableError, match="expected pictures") as raised:
         explain(linear_of(inputs), inputs, "edges")
@@ -118,7 +118,7 @@ def test_edges_are_of_pictures_alone(shape, linear_of):
     assert explain(linear_of(inputs), inputs, "random").values.shape == inputs.shape
 
 
-def test_random_values_are_standard_normal(linear_of):
+def test_random_is_standard_normal(linear_of):
     inputs = torch.rand(2, 3, 100, 100, generator=torch.Generator().manual_seed(2))
     for values in explain(linear_of(inputs), inputs, "random").values:
         count = values.numel()
@@ -127,7 +127,7 @@ def test_random_values_are_standard_normal(linear_of):
         assert kstest(values.flatten().numpy(), "norm").pvalue > 1e-3
 
 
-def test_random_values_are_those_of_the_seed_and_the_content(small_net, images):
+def test_random_depends_on_seed_and_content(small_net, images):
     found = explain(small_net, images, "random", seed=3).values
     assert torch.equal(explain(small_net, images.flip(0), "random", seed=3).values.flip(0), found)
     for i in (0, 5):
@@ -139,7 +139,7 @@ def test_random_values_are_those_of_the_seed_and_the_content(small_net, images):
     assert torch.equal(single, found.float())
 
 
-def test_random_values_of_other_seeds_and_inputs_have_nothing_in_common(small_net, images):
+def test_random_is_independent_across_seeds_and_inputs(small_net, images):
     found = explain(small_net, images, "random", seed=3).values
     other = explain(small_net, images, "random", seed=4).values
     moved = explain(small_net, images + 1e-6, "random", seed=3).values
@@ -149,23 +149,26 @@ def test_random_values_of_other_seeds_and_inputs_have_nothing_in_common(small_ne
     assert abs(correlation(found[:4], found[4:])) < 2 * bound
 
 
-def test_random_values_are_no_other_draw_of_the_same_seed(small_net, images):
+def test_random_is_independent_of_other_draws_of_the_seed(small_net, images):
     seed = 3
     found = explain(small_net, images, "random", seed=seed).values
     evaluator, target = Evaluator(small_net), torch.zeros(8).long()
     noise = GaussianNoise(std=1.0, mean=0.0, bounds=(-100.0, 100.0))
     context = EvalContext(evaluator, images, target, small_net(images), found, seed)
-    own = generators(images, torch.Generator().manual_seed(seed))
+    derived = generators(images, torch.Generator().manual_seed(seed))
     at_zero = Smoothed(Gradient(), std=1.0)._noisy
     others = {
         "the noise baseline's": noise(
             evaluator, images, target, generator=torch.Generator().manual_seed(seed)
         ),
-        "SmoothGrad's": at_zero(torch.zeros_like(images), own),
+        "SmoothGrad's": at_zero(torch.zeros_like(images), derived),
         "a metric's": torch.stack(
-            [torch.randn(images.shape[1:], generator=one) for one in context.generators()]
+            [
+                torch.randn(images.shape[1:], generator=generator)
+                for generator in context.generators()
+            ]
         ),
     }
-    for name, other in others.items():
-        assert abs(float(other.std()) - 1) < 0.05, name
-        assert abs(correlation(found, other)) < 4 / math.sqrt(found.numel()), name
+    for name, draws in others.items():
+        assert abs(float(draws.std()) - 1) < 0.05, name
+        assert abs(correlation(found, draws)) < 4 / math.sqrt(found.numel()), name

@@ -27,28 +27,28 @@ def in_hsv(image, edit):
 
 
 @pytest.mark.parametrize("strength", [-0.4, -0.05, 0.1, 0.5])
-def test_brightness_is_added_to_the_value(images, strength):
+def test_brightness_adds_to_hsv_value(images, strength):
     found = change("brightness", images, strength)
 
     def edit(hsv):
         hsv[..., 2] += strength
 
-    for image, one in zip(images, found, strict=True):
-        assert one.numpy() == pytest.approx(in_hsv(image, edit), abs=1e-12)
+    for image, value in zip(images, found, strict=True):
+        assert value.numpy() == pytest.approx(in_hsv(image, edit), abs=1e-12)
 
 
 @pytest.mark.parametrize("strength", [-1, -0.7, 1, 4])
-def test_saturation_is_scaled(images, strength):
+def test_saturation_scales_hsv_saturation(images, strength):
     found = change("saturation", images, strength)
 
     def edit(hsv):
         hsv[..., 1] *= 1 + strength
 
-    for image, one in zip(images, found, strict=True):
-        assert one.numpy() == pytest.approx(in_hsv(image, edit), abs=1e-12)
+    for image, value in zip(images, found, strict=True):
+        assert value.numpy() == pytest.approx(in_hsv(image, edit), abs=1e-12)
 
 
-def test_black_gets_grey_and_grey_stays_grey():
+def test_brightness_and_saturation_keep_grey():
     black = torch.zeros(1, 3, 2, 2)
     assert torch.equal(change("brightness", black, 0.25), black + 0.25)
     grey = torch.full((1, 3, 2, 2), 0.5)
@@ -56,14 +56,14 @@ def test_black_gets_grey_and_grey_stays_grey():
     assert torch.equal(change("saturation", black, 4), black)
 
 
-def test_contrast_scales_about_the_mean(images):
+def test_contrast_scales_about_mean(images):
     found = change("contrast", images, -0.6)
     mean = images.mean((2, 3), keepdim=True)
     assert torch.allclose(found, 0.4 * images + 0.6 * mean)
     assert float(change("contrast", images, 3).amax()) == 1.0
 
 
-def test_gaussian_blur_is_scipys(images):
+def test_gaussian_blur_equals_scipy(images):
     found = change("gaussian_blur", images, 1.7)
     for i, c in ((0, 0), (3, 2)):
         expected = ndimage.gaussian_filter(images[i, c].numpy(), 1.7, mode="nearest")
@@ -71,7 +71,7 @@ def test_gaussian_blur_is_scipys(images):
 
 
 @pytest.mark.parametrize("radius", [0.4, 1, 2.3, 5])
-def test_defocus_is_a_convolution_with_a_disk(images, radius):
+def test_defocus_is_convolution_with_disk(images, radius):
     size = int(numpy.ceil(radius))
     disk = numpy.zeros((2 * size + 1, 2 * size + 1))
     for row in range(-size, size + 1):
@@ -85,7 +85,7 @@ def test_defocus_is_a_convolution_with_a_disk(images, radius):
         assert found[i, c].numpy() == pytest.approx(expected, abs=1e-12)
 
 
-def test_noise_has_the_spread_that_it_says():
+def test_noise_has_stated_standard_deviation():
     grey = torch.full((1, 3, 80, 80), 0.5, dtype=torch.float64)
     normal = (change("gaussian_noise", grey, 0.1) - 0.5) / 0.1
     assert stats.kstest(normal.flatten().numpy(), "norm").pvalue > 0.01
@@ -95,14 +95,14 @@ def test_noise_has_the_spread_that_it_says():
     assert float(counted.var()) == pytest.approx(12.5, rel=0.05)
 
 
-def test_speckle_grows_with_the_value():
+def test_speckle_grows_with_value():
     ramp = torch.tensor([0.1, 0.4]).double().repeat_interleave(3200).view(1, 1, 80, 80)
     normal = (change("speckle_noise", ramp, 0.2) - ramp) / (0.2 * ramp)
     for half in normal.flatten().split(3200):
         assert stats.kstest(half.numpy(), "norm").pvalue > 0.01
 
 
-def test_impulses_are_black_and_white_alike():
+def test_impulse_noise_has_as_many_black_as_white_pixels():
     grey = torch.full((1, 3, 100, 100), 0.5)
     found = change("impulse_noise", grey, 0.2)
     for value, share in ((0, 0.1), (0.5, 0.8), (1, 0.1)):
@@ -113,7 +113,7 @@ def test_impulses_are_black_and_white_alike():
 
 
 @pytest.mark.parametrize(("size", "severity"), [(224, 0), (224, 3), (100, 4)])
-def test_pixelate_is_a_mean_over_boxes_and_the_nearest_of_them(size, severity):
+def test_pixelate_is_box_mean_and_nearest(size, severity):
     picture = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(2))
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity]
     few = int(size * share)
@@ -132,7 +132,7 @@ def test_pixelate_is_a_mean_over_boxes_and_the_nearest_of_them(size, severity):
     assert found[0, 1].numpy() == pytest.approx(plane, abs=1e-6)
 
 
-def test_jpeg_is_pillows():
+def test_jpeg_equals_pillow():
     values = numpy.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=numpy.uint8)
     picture = torch.from_numpy(values).permute(2, 0, 1)[None] / 255
     for mode, given in (("RGB", picture), ("L", picture[:, :1])):
@@ -146,7 +146,7 @@ def test_jpeg_is_pillows():
 @pytest.mark.parametrize(
     ("name", "strength"), [("pixelate", 1.1), ("impulse_noise", 2), ("jpeg_compression", 100)]
 )
-def test_strengths_beyond_the_highest(name, strength, images):
+def test_corruption_refuses_strength_out_of_range(name, strength, images):
     with pytest.raises(UnilensError, match="expected a strength of at most"):
         change(name, images, strength)
 
@@ -155,7 +155,7 @@ STEPS = ("impulse_noise", "pixelate", "jpeg_compression")
 
 
 @pytest.mark.parametrize("name", corruptions)
-def test_every_change(name, images):
+def test_corruption_keeps_shape_and_range(name, images):
     corruption = corruptions[name]()
     assert len(corruption.severities) == 5
     assert torch.equal(change(name, images, 0), images)
@@ -185,7 +185,7 @@ def test_every_change(name, images):
         change(name, images[:, :2], 0.4)
 
 
-def test_grey_pictures_have_no_saturation(images):
+def test_saturation_refuses_grey_pictures(images):
     with pytest.raises(NotApplicableError, match="expected pictures in colour"):
         change("saturation", images[:, :1], 0.4)
     assert change("brightness", images[:, :1], 0.4).shape == images[:, :1].shape

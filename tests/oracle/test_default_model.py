@@ -21,7 +21,7 @@ def photographs():
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_logits(number):
+def test_default_model_equals_reference_logits(number):
     model = load_model(f"efficientnet_lite{number}")
     pixels = torch.stack([model.preprocess(samples[name]()) for name in NAMES])
     with contextlib.redirect_stdout(io.StringIO()):
@@ -33,13 +33,13 @@ def test_logits(number):
         assert float((model(pixels) - expected).abs().max()) < 1e-4
 
 
-def test_it_knows_what_it_sees(photographs):
+def test_default_model_classifies_photographs(photographs):
     model = load_model()
     seen = [model.label(int(index)) for index in model(photographs).argmax(-1)]
     assert seen == ["tiger cat", "espresso", "missile"]
 
 
-def test_uni_does_not_depend_on_batch_mates(photographs):
+def test_uni_does_not_depend_on_batch(photographs):
     model = load_model()
     batch = torch.cat([photographs, photographs.flip(-1), photographs.flip(-2)[:2]])
     evaluator = Evaluator(model)
@@ -51,7 +51,7 @@ def test_uni_does_not_depend_on_batch_mates(photographs):
 
 
 @pytest.mark.parametrize("method", ["deeplift", "guided_backprop", "gradcam", "ig", "uni"])
-def test_maps_do_not_depend_on_the_number_of_threads(method, photographs):
+def test_method_does_not_depend_on_threads(method, photographs):
     steps = {"n_steps": 4} if method in ("ig", "uni") else {}
     before, maps = torch.get_num_threads(), []
     try:
@@ -64,7 +64,7 @@ def test_maps_do_not_depend_on_the_number_of_threads(method, photographs):
 
 
 @pytest.mark.parametrize("method", ["uni", "uni_fast"])
-def test_rounding_does_not_decide_the_map(method, photographs):
+def test_method_is_stable_under_rounding(method, photographs):
     """A millionth per pixel is four thousand times below what 8 bits can hold."""
     model = Evaluator(load_model())
     noise = torch.randn(photographs.shape, generator=torch.Generator().manual_seed(0))

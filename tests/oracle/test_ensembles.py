@@ -39,7 +39,7 @@ def slow_maps(model, x, target, inner, n_samples, std, seed=0, **settings):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("inner", [("gradient", {}), ("ig", {"n_steps": 3, "baseline": "white"})])
-def test_smoothing_is_a_loop_over_noisy_copies(name, inner, small_net, images):
+def test_smoothing_equals_loop_over_noisy_copies(name, inner, small_net, images):
     inner, settings = inner
     given = {"n_samples": 11, "std": 0.3}
     found = explain(small_net, images, name, seed=4, inner=inner, **given, **settings)
@@ -51,7 +51,7 @@ def test_smoothing_is_a_loop_over_noisy_copies(name, inner, small_net, images):
         assert int(found.target[i]) == target
 
 
-def test_the_target_is_the_one_at_the_clean_input(small_net, images):
+def test_smoothing_fixes_target_at_clean_input(small_net, images):
     loud = {"n_samples": 8, "std": 30.0}
     found = explain(small_net, images, "smoothgrad", **loud)
     x, target = images[:1], int(small_net(images[:1]).argmax())
@@ -60,7 +60,7 @@ def test_the_target_is_the_one_at_the_clean_input(small_net, images):
     assert torch.allclose(found.score, small_net(images).softmax(-1).amax(-1).detach())
 
 
-def test_hardly_any_noise_gives_the_map_itself(small_net, images):
+def test_smoothing_with_tiny_noise_equals_map(small_net, images):
     plain = explain(small_net, images, "gradient").values
     quiet = {"n_samples": 5, "std": 1e-9}
     assert torch.allclose(explain(small_net, images, "smoothgrad", **quiet).values, plain)
@@ -73,7 +73,7 @@ def test_hardly_any_noise_gives_the_map_itself(small_net, images):
     ("name", "kind"),
     [("smoothgrad", "smoothgrad"), ("vargrad", "vargrad"), ("squaregrad", "smoothgrad_sq")],
 )
-def test_captum_agrees_in_expectation(name, kind, small_net, images):
+def test_smoothing_equals_captum_in_expectation(name, kind, small_net, images):
     x = images[:1]
     target = int(small_net(x).argmax())
     tunnel = NoiseTunnel(Saliency(lambda inputs: small_net(inputs).softmax(-1)))
@@ -88,7 +88,7 @@ def test_captum_agrees_in_expectation(name, kind, small_net, images):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_how_many_samples_run_at_once_changes_nothing(name, small_net, images, monkeypatch):
+def test_smoothing_does_not_depend_on_block_size(name, small_net, images, monkeypatch):
     evaluator = Evaluator(small_net)
     found = explain(evaluator, images[:2], name, n_samples=7).values
     for count in (1, 3, 50):
@@ -121,12 +121,12 @@ def test_smoothed_takes_any_method_and_pickles(small_net, images):
         ({"n_steps": 3}, "unknown setting of vargrad 'n_steps'"),
     ],
 )
-def test_wrong_settings_of_smoothing(settings, message):
+def test_smoothing_refuses_wrong_settings(settings, message):
     with pytest.raises(UnilensError, match=message):
         methods["vargrad"](**settings)
 
 
-def test_wrong_explainers_and_aggregates():
+def test_smoothed_refuses_wrong_method_and_aggregate():
     with pytest.raises(UnilensError, match="explainer to be a method with a score, such as"):
         Smoothed(lambda: None)
     with pytest.raises(UnilensError, match="aggregate to be one of mean, variance, square"):
@@ -156,7 +156,7 @@ def slow_draws(x, count, n_steps, sampling, seed):
 
 @pytest.mark.parametrize("sampling", ["stratified", "independent"])
 @pytest.mark.parametrize("n_steps", [3, 12])
-def test_expected_gradients_is_a_loop_over_draws(sampling, n_steps, small_net, images):
+def test_expected_gradients_equals_loop_over_draws(sampling, n_steps, small_net, images):
     given = references()
     settings = {"references": given, "n_steps": n_steps, "sampling": sampling}
     found = explain(small_net, images, "expected_gradients", seed=2, **settings)
@@ -176,7 +176,7 @@ def test_expected_gradients_is_a_loop_over_draws(sampling, n_steps, small_net, i
         assert float(found.baseline_score[i]) == pytest.approx(score, abs=1e-13)
 
 
-def test_a_linear_model_needs_the_mean_of_the_references_alone():
+def test_expected_gradients_of_linear_model_uses_mean_reference():
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)).double())
     inputs, given = torch.rand(3, 2, 3).double(), torch.rand(7, 2, 3).double()
     settings = {"references": given, "n_steps": 21, "score": "logit"}
@@ -189,16 +189,16 @@ def test_a_linear_model_needs_the_mean_of_the_references_alone():
     assert float((plain.values - found.values).abs().max()) > 1e-3
 
 
-def test_it_converges_to_the_mean_of_integrated_gradients(small_net, images):
+def test_expected_gradients_converges_to_mean_of_ig(small_net, images):
     given, x = references(), images[:2]
     target = small_net(x).argmax(-1)
-    each = [
-        PathAttribution(lambda *_, one=one, **__: one.expand_as(x), n_steps=200)(
+    attributions = [
+        PathAttribution(lambda *_, reference=reference, **__: reference.expand_as(x), n_steps=200)(
             small_net, x, target
         )
-        for one in given
+        for reference in given
     ]
-    expected = torch.stack([one.values for one in each]).mean(0)
+    expected = torch.stack([attribution.values for attribution in attributions]).mean(0)
     errors = {}
     for sampling in ("stratified", "independent"):
         method = ExpectedGradients(given, n_steps=1000, sampling=sampling)
@@ -210,7 +210,7 @@ def test_it_converges_to_the_mean_of_integrated_gradients(small_net, images):
 
 
 @pytest.mark.parametrize("count", [2, 9])
-def test_passes_count_the_scores_of_the_references(count, small_net, images):
+def test_expected_gradients_counts_passes_of_references(count, small_net, images):
     method = ExpectedGradients(references(count), n_steps=4)
     assert method.passes == (4 + min(count, 4) + 1, 4)
     taken = []
@@ -221,7 +221,7 @@ def test_passes_count_the_scores_of_the_references(count, small_net, images):
     assert sum(taken) == 8 * method.passes.forward
 
 
-def test_references_that_are_missing_or_do_not_fit(images):
+def test_expected_gradients_refuses_missing_or_wrong_references(images):
     model = randomise(SmallNet().double())
     with pytest.raises(UnilensError, match=r"expected_gradients needs references=\(R, 3, 13, 11\)"):
         explain(model, images, "expected_gradients")

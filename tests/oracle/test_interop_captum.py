@@ -107,7 +107,7 @@ def tensors(values):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_integrated_gradients_are_captums_with_every_kind_of_argument(case):
+def test_ig_class_equals_captum(case):
     build, inputs, arguments = CASES[case]
     model = build().eval()
     ig = IG(model)
@@ -116,9 +116,9 @@ def test_integrated_gradients_are_captums_with_every_kind_of_argument(case):
         inputs, **arguments, n_steps=20, method="riemann_middle", return_convergence_delta=True
     )
     assert type(values) is type(expected)
-    for one, other in zip(tensors(values), tensors(expected), strict=True):
-        assert one.shape == other.shape
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for tensor, expected_tensor in zip(tensors(values), tensors(expected), strict=True):
+        assert tensor.shape == expected_tensor.shape
+        torch.testing.assert_close(tensor, expected_tensor, rtol=1e-4, atol=1e-5)
     assert delta.shape == (len(tensors(inputs)[0]),)
     torch.testing.assert_close(delta.float(), gap.float(), rtol=1e-3, atol=1e-4)
     bare = ig.attribute(inputs, **arguments, **FEW)
@@ -126,7 +126,7 @@ def test_integrated_gradients_are_captums_with_every_kind_of_argument(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_delta_is_what_captum_computes_from_outside(case):
+def test_delta_equals_captum(case):
     build, inputs, arguments = CASES[case]
     ig = IG(build().eval())
     values, delta = ig.attribute(inputs, **arguments, **FEW, return_convergence_delta=True)
@@ -139,7 +139,7 @@ def test_the_delta_is_what_captum_computes_from_outside(case):
 
 @pytest.mark.parametrize("kind", ["smoothgrad", "smoothgrad_sq", "vargrad"])
 @pytest.mark.parametrize("case", CASES)
-def test_noise_tunnel_runs_and_almost_without_noise_gives_what_is_known(case, kind):
+def test_noise_tunnel_with_tiny_noise_equals_attribution(case, kind):
     build, inputs, arguments = CASES[case]
     ig = IG(build().eval())
     tunnel = NoiseTunnel(ig)
@@ -161,26 +161,26 @@ def test_noise_tunnel_runs_and_almost_without_noise_gives_what_is_known(case, ki
         "smoothgrad_sq": torch.square,
         "vargrad": torch.zeros_like,
     }[kind]
-    for one, values in zip(tensors(found), plain, strict=True):
-        torch.testing.assert_close(one, change(values), rtol=1e-3, atol=1e-3)
+    for tensor, values in zip(tensors(found), plain, strict=True):
+        torch.testing.assert_close(tensor, change(values), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("at_once", [None, 1, 10, 20])
 @pytest.mark.parametrize("case", ["a batch", "a batch of two inputs"])
-def test_a_batch_is_its_inputs_one_by_one_whatever_the_batch_size(case, at_once):
+def test_batch_equals_loop_for_any_internal_batch_size(case, at_once):
     build, inputs, arguments = CASES[case]
     ig = IG(build().eval())
     settings = {**arguments, **FEW, "internal_batch_size": at_once}
     values, delta = ig.attribute(inputs, return_convergence_delta=True, **settings)
     for row in range(3):
-        own = tuple(one[row : row + 1] for one in inputs)
-        alone, gap = ig.attribute(own, return_convergence_delta=True, **settings)
+        single = tuple(tensor[row : row + 1] for tensor in inputs)
+        alone, gap = ig.attribute(single, return_convergence_delta=True, **settings)
         assert torch.equal(gap[0], delta[row])
-        for one, other in zip(values, alone, strict=True):
-            assert torch.equal(one[row], other[0])
+        for tensor, single_tensor in zip(values, alone, strict=True):
+            assert torch.equal(tensor[row], single_tensor[0])
 
 
-def test_internal_batch_size_bounds_what_the_function_sees(network, inputs):
+def test_internal_batch_size_bounds_passes(network, inputs):
     seen = types.ModuleType("seen")  # a list would be copied, and what it got be put back
     seen.rows = []
 
@@ -192,7 +192,7 @@ def test_internal_batch_size_bounds_what_the_function_sees(network, inputs):
     assert max(seen.rows) == 7
 
 
-def test_two_ways_to_write_a_function_have_the_same_attributions():
+def test_equivalent_functions_have_equal_attributions():
     inputs = (torch.tensor([3.0]), torch.tensor([1.0]))
     for build in (BasicModel2, BasicModel3):  # relu(relu(3) - 1 - relu(1)): the paper's example
         first, second = IG(build().eval()).attribute(inputs, n_steps=2000, rule="midpoint")
@@ -200,7 +200,7 @@ def test_two_ways_to_write_a_function_have_the_same_attributions():
         torch.testing.assert_close(second, torch.tensor([-0.5]), rtol=1e-2, atol=0)
 
 
-def test_uni_is_the_method_uni_of_the_output_itself(network, inputs):
+def test_uni_class_equals_method_with_logit_score(network, inputs):
     values, delta = UNI(network).attribute(inputs, target=1, return_convergence_delta=True)
     expected = unilens.explain(network, inputs, "uni", 1, score="logit")
     assert torch.equal(values, expected.values)
@@ -209,7 +209,7 @@ def test_uni_is_the_method_uni_of_the_output_itself(network, inputs):
     assert torch.equal(asked, unilens.explain(network, inputs, "uni", 1).values)
 
 
-def test_uni_on_a_tuple_is_the_method_on_parts(network, inputs):
+def test_uni_class_on_tuple_equals_method_on_several_inputs(network, inputs):
     class TwoInputs(nn.Module):
         def __init__(self):
             super().__init__()
@@ -226,7 +226,7 @@ def test_uni_on_a_tuple_is_the_method_on_parts(network, inputs):
     assert len(found) == 2
 
 
-def test_captums_infidelity_runs_on_uni_and_is_zero_for_a_linear_model(inputs):
+def test_captum_infidelity_of_uni_is_zero_on_linear_model(inputs):
     torch.manual_seed(2)
     linear = nn.Linear(6, 3).double().eval()
     values = UNI(linear).attribute(inputs, target=1)
@@ -241,7 +241,7 @@ def test_captums_infidelity_runs_on_uni_and_is_zero_for_a_linear_model(inputs):
     assert infidelity(linear, perturb, inputs, -gradient, target=1).min() > 1e-4
 
 
-def test_captums_sensitivity_runs_on_uni(network, inputs):
+def test_captum_sensitivity_runs_on_uni(network, inputs):
     uni = UNI(network)
     torch.manual_seed(0)
     measured = sensitivity_max(uni.attribute, inputs, target=1, n_perturb_samples=3)
@@ -252,7 +252,7 @@ def test_captums_sensitivity_runs_on_uni(network, inputs):
     assert still.max() == 0
 
 
-def test_captums_noise_tunnel_runs_on_uni(network, inputs):
+def test_captum_noise_tunnel_runs_on_uni(network, inputs):
     found = NoiseTunnel(UNI(network)).attribute(inputs, nt_samples=2, stdevs=1e-12, target=1)
     torch.testing.assert_close(
         found, UNI(network).attribute(inputs, target=1), rtol=1e-6, atol=1e-9
@@ -274,7 +274,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_every_class_is_its_method(kind):
+def test_class_equals_its_method(kind):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Softplus(), nn.Linear(8, 3))
     model, images = model.double().eval(), torch.rand(2, 3, 4, 4, dtype=torch.float64)
@@ -286,19 +286,19 @@ def test_every_class_is_its_method(kind):
     assert isinstance(method, captum.attr.Attribution)
 
 
-def test_the_classes_are_all_methods_of_paths():
+def test_classes_cover_all_path_methods():
     paths = {name for name in methods if methods[name].card.family in ("path", "unlearning")}
     assert set(NAMES.values()) == paths
 
 
-def test_any_method_goes_by_name(network, inputs):
+def test_class_takes_any_method_by_name(network, inputs):
     rows = UnilensAttribution(network, "occlusion").attribute(inputs, target=0)
     assert torch.equal(rows, unilens.explain(network, inputs, "occlusion", 0, score="logit").values)
     assert not UnilensAttribution(network, "occlusion").has_convergence_delta()
 
 
 @pytest.mark.parametrize("name", ["expected_gradients", "deeplift_shap", "deeplift", "neutral"])
-def test_what_adds_up_without_a_path_has_its_delta(inputs, name):
+def test_complete_method_without_path_has_delta(inputs, name):
     torch.manual_seed(0)
     binary = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2)).double().eval()
     references = {} if name == "deeplift" else {"references": torch.rand(5, 6).double()}
@@ -311,7 +311,7 @@ def test_what_adds_up_without_a_path_has_its_delta(inputs, name):
 
 
 @pytest.mark.parametrize("name", methods)
-def test_a_method_says_of_itself_whether_it_adds_up(name):
+def test_method_complete_equals_that_of_attribution(name):
     torch.manual_seed(0)
     kernels = [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten()]
     pictures = name != "neutral"
@@ -328,7 +328,7 @@ def test_a_method_says_of_itself_whether_it_adds_up(name):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4])
-def test_baselines_stay_with_their_rows_where_a_method_smooths(inputs, rows):
+def test_smoothing_keeps_baselines_with_their_rows(inputs, rows):
     linear, compared = nn.Linear(6, 3).double().eval(), torch.rand(4, 6, dtype=torch.float64)
     smooth = UnilensAttribution(linear, "smoothgrad", inner="ig", n_samples=9, std=1e-9)
     found = smooth.attribute(inputs[:rows], compared[:rows], target=1)
@@ -336,7 +336,7 @@ def test_baselines_stay_with_their_rows_where_a_method_smooths(inputs, rows):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
 
 
-def test_outputs_with_more_dimensions_have_targets_that_are_tuples(network, inputs):
+def test_outputs_with_more_dimensions_take_tuple_targets(network, inputs):
     class Grid(nn.Module):
         def __init__(self):
             super().__init__()
@@ -354,7 +354,7 @@ def test_outputs_with_more_dimensions_have_targets_that_are_tuples(network, inpu
     torch.testing.assert_close(one, IG(network).attribute(inputs, target=2))
 
 
-def test_a_modules_method_has_the_modules_weights(network, inputs):
+def test_bound_method_uses_weights_of_its_module(network, inputs):
     class Named(nn.Module):
         def __init__(self):
             super().__init__()
@@ -413,14 +413,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_does_not_fit_gets_one_clear_line(case, network, inputs):
+def test_wrong_arguments_raise_one_line(case, network, inputs):
     run, message = WRONG[case]
     with pytest.raises(UnilensError, match=message) as caught:
         run(network, inputs)
     assert "\n" not in str(caught.value)
 
 
-def test_there_are_no_futures(network):
+def test_attribute_future_is_not_supported(network):
     with pytest.raises(NotImplementedError, match="UNI"):
         UNI(network).attribute_future()
 
@@ -434,9 +434,7 @@ def test_there_are_no_futures(network):
     ],
 )
 @pytest.mark.parametrize("score", ["logit", "probability"])
-def test_captums_methods_as_ours_are_ours_where_both_have_one(
-    network, inputs, build, arguments, method, score
-):
+def test_wrapped_captum_method_equals_method(network, inputs, build, arguments, method, score):
     found = CaptumMethod(build, arguments, score)(network, inputs)
     settings = {"n_steps": 16, "rule": "midpoint"} if method == "ig" else {}
     expected = unilens.explain(network, inputs, method, score=score, **settings)
@@ -445,7 +443,7 @@ def test_captums_methods_as_ours_are_ours_where_both_have_one(
     assert torch.equal(found.target, expected.target)
 
 
-def test_a_random_method_of_captum_has_the_seed_and_the_input_alone(network, inputs):
+def test_wrapped_random_captum_method_depends_on_seed_and_input(network, inputs):
     method = CaptumMethod(captum.attr.ShapleyValueSampling, {"n_samples": 3})
     together, again = method(network, inputs, 1), method(network, inputs, 1)
     assert torch.equal(together.values, again.values)
@@ -458,14 +456,14 @@ def test_a_random_method_of_captum_has_the_seed_and_the_input_alone(network, inp
 
 
 @pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")  # captum says so
-def test_a_method_with_hooks_leaves_the_model_alone(network, inputs):
+def test_wrapped_captum_method_with_hooks_leaves_model_unchanged(network, inputs):
     relu = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).double().eval()
     CaptumMethod(captum.attr.DeepLift)(relu, inputs, 0)
     assert not any(part._forward_hooks or part._backward_hooks for part in relu.modules())
     assert all(parameter.requires_grad for parameter in relu.parameters())
 
 
-def test_captums_methods_are_judged_and_smoothed_like_ours(network, inputs):
+def test_wrapped_captum_method_is_evaluated_and_smoothed(network, inputs):
     method = CaptumMethod(captum.attr.InputXGradient)
     found = method(network, inputs)
     judged = unilens.evaluate(network, inputs, found, "max_sensitivity", method=method)
@@ -477,7 +475,7 @@ def test_captums_methods_are_judged_and_smoothed_like_ours(network, inputs):
     torch.testing.assert_close(smoothed.values, other.values, rtol=1e-9, atol=1e-12)
 
 
-def test_captums_methods_explain_parts(network, inputs):
+def test_wrapped_captum_method_explains_several_inputs(network, inputs):
     class TwoInputs(nn.Module):
         def __init__(self):
             super().__init__()
@@ -492,7 +490,7 @@ def test_captums_methods_explain_parts(network, inputs):
     torch.testing.assert_close(torch.cat(list(found.values()), 1), whole.detach())
 
 
-def test_parts_of_ours_are_captums_tuples(network, inputs):
+def test_several_inputs_equal_captum_tuples(network, inputs):
     def forward(first, second):
         return network(torch.cat([first, second], 1))
 
@@ -506,12 +504,12 @@ def test_parts_of_ours_are_captums_tuples(network, inputs):
     expected, delta = IntegratedGradients(forward).attribute(
         parts, target=1, n_steps=16, method="riemann_middle", return_convergence_delta=True
     )
-    for one, other in zip(found.values, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    for tensor, expected_tensor in zip(found.values, expected, strict=True):
+        torch.testing.assert_close(tensor, expected_tensor, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(-found.completeness_gap, delta, rtol=1e-6, atol=1e-12)
 
 
-def test_without_captum_one_line_says_what_to_install(monkeypatch):
+def test_missing_captum_names_package_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("unilens.interop.captum")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "captum.attr", None)

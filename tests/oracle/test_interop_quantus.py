@@ -47,7 +47,7 @@ def captums(model, inputs, targets, **_):
     return found.detach().numpy()
 
 
-def test_evaluate_runs_and_says_the_same_of_the_same_maps_by_captum(model, batch, capsys):
+def test_quantus_evaluate_equals_that_of_captum_maps(model, batch, capsys):
     ours, theirs = (
         quantus.evaluate(
             metrics=METRICS,
@@ -67,7 +67,7 @@ def test_evaluate_runs_and_says_the_same_of_the_same_maps_by_captum(model, batch
     assert numpy.isfinite(ours["sensitivity"]).all()
 
 
-def test_evaluate_takes_the_methods_by_our_names(model, batch, capsys):
+def test_quantus_evaluate_takes_method_names(model, batch, capsys):
     found = quantus.evaluate(
         metrics={"sparseness": METRICS["sparseness"], "sensitivity": METRICS["sensitivity"]},
         xai_methods={"uni": explain_func, "gradient": explain_func},
@@ -83,7 +83,7 @@ def test_evaluate_takes_the_methods_by_our_names(model, batch, capsys):
     assert found["uni"]["sparseness"] != found["gradient"]["sparseness"]
 
 
-def test_the_maps_are_those_of_explain(model, batch):
+def test_quantus_function_equals_explain(model, batch):
     inputs, targets = map(torch.as_tensor, batch)
     found = explain_func(model, *batch, method="ig", n_steps=8)
     expected = unilens.explain(model, inputs, "ig", targets, n_steps=8)
@@ -93,6 +93,6 @@ def test_the_maps_are_those_of_explain(model, batch):
     assert numpy.array_equal(wide, found)
 
 
-def test_another_device_gets_one_clear_line(model, batch):
+def test_quantus_function_refuses_another_device(model, batch):
     with pytest.raises(UnilensError, match="device to be the model's, cpu, got cuda; move"):
         explain_func(model, *batch, device="cuda")

@@ -76,7 +76,7 @@ def points_on_sphere(generator, count=6):
     return points / points.norm(dim=1, keepdim=True)
 
 
-def test_a_linear_manifold(generator):
+def test_tangent_space_of_linear_manifold(generator):
     plane = Plane(generator)
     inputs = plane.decode(torch.randn(4, 3, generator=generator, dtype=torch.float64))
     space = Decoder(plane)(inputs)
@@ -87,7 +87,7 @@ def test_a_linear_manifold(generator):
     assert torch.allclose(Decoder(plane).reconstruct(inputs), inputs, atol=1e-12)
 
 
-def test_the_tangent_planes_of_a_sphere(generator):
+def test_tangent_space_of_sphere(generator):
     points = points_on_sphere(generator)
     space = Decoder(Sphere())(points)
     for row, point in enumerate(points):
@@ -97,7 +97,7 @@ def test_the_tangent_planes_of_a_sphere(generator):
     assert torch.allclose(space.content(points), torch.zeros(6, dtype=torch.float64), atol=1e-6)
 
 
-def test_the_rank_falls_where_the_chart_does():
+def test_tangent_rank_falls_with_chart():
     pole = torch.tensor([[0.0, 0, 1, 0, 0]], dtype=torch.float64)
     space = Decoder(Sphere())(pole)
     assert space.rank.tolist() == [1]
@@ -115,7 +115,7 @@ def generate(codes):
     return (hidden @ second.T).view(-1, 1, 4, 4), known
 
 
-def test_images_of_a_known_generator(generator):
+def test_tangent_space_of_known_generator(generator):
     codes = torch.randn(5, 3, generator=generator, dtype=torch.float64)
     _, known = generate(codes)
     found = jacobians(lambda some: generate(some)[0], codes, at_once=2)
@@ -125,7 +125,7 @@ def test_images_of_a_known_generator(generator):
         assert torch.allclose(projector(space, row), orthogonal(known[row]), atol=1e-10)
 
 
-def test_content_of_tangent_normal_and_random_vectors(generator):
+def test_tangential_content_of_tangent_normal_and_random_vectors(generator):
     codes = torch.randn(1, 3, generator=generator, dtype=torch.float64)
     _, known = generate(codes)
     space = tangent_bases(lambda some: generate(some)[0], codes)
@@ -138,7 +138,7 @@ def test_content_of_tangent_normal_and_random_vectors(generator):
     both = 3 * tangent / tangent.norm() + 4 * normal / normal.norm()
     assert float(space.content(both.view(1, 1, 4, 4))) == pytest.approx(0.6, abs=1e-12)
     many = torch.randn(4000, 16, generator=generator, dtype=torch.float64)
-    contents = torch.stack([space.content(one.view(1, 16)) for one in many])
+    contents = torch.stack([space.content(vector.view(1, 16)) for vector in many])
     # the mean of the square is k / d; its standard error is that of a beta variable
     share = 3 / 16
     error = math.sqrt(share * (1 - share) / (16 / 2 + 1) / 4000)
@@ -146,7 +146,7 @@ def test_content_of_tangent_normal_and_random_vectors(generator):
     assert float(space.random_level) == pytest.approx(math.sqrt(share))
 
 
-def test_nothing_to_say_is_nan():
+def test_tangential_content_of_zero_is_nan():
     space = TangentSpace.spanned_by(torch.zeros(1, 6, 2, dtype=torch.float64))
     assert space.rank.tolist() == [0]
     assert math.isnan(float(space.content(torch.ones(1, 6))))
@@ -155,7 +155,7 @@ def test_nothing_to_say_is_nan():
     assert float(full.content(torch.ones(1, 6))) == pytest.approx(1)
 
 
-def test_nearly_dependent_columns_are_told():
+def test_tangent_rank_counts_nearly_dependent_columns():
     columns = torch.eye(6, 3, dtype=torch.float64)
     columns[:, 2] = columns[:, 0] + 1e-17 * columns[:, 2]
     assert TangentSpace.spanned_by(columns[None]).rank.tolist() == [2]
@@ -165,7 +165,7 @@ def test_nearly_dependent_columns_are_told():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_rounding_is_no_direction(dtype, generator):
+def test_tangent_space_ignores_rounding(dtype, generator):
     plane = Plane(generator)
     flat = plane.decode(torch.randn(300, 3, generator=generator, dtype=torch.float64)).to(dtype)
     space = LocalPCA(flat, dimension=5, neighbours=20)(flat[:2])
@@ -181,7 +181,7 @@ def test_rounding_is_no_direction(dtype, generator):
     assert int(Transformations()(noisy).rank) == 1
 
 
-def test_a_network_of_half_the_precision_keeps_its_directions(generator):
+def test_tangent_space_of_half_precision_network(generator):
     network = ConvAutoencoder((1, 28, 28), dimension=6, width=4).eval()
     image = torch.rand(1, 1, 28, 28, generator=generator)
     full = Decoder(network)(image)
@@ -191,7 +191,7 @@ def test_a_network_of_half_the_precision_keeps_its_directions(generator):
     assert float(full.content(rough.basis[0, :, 0].view(1, 1, 28, 28))) > 0.95
 
 
-def test_forward_mode_is_reverse_mode(generator):
+def test_forward_mode_equals_reverse_mode(generator):
     network = ConvAutoencoder((1, 9, 7), dimension=4, width=3).eval()
     codes = torch.randn(3, 4, generator=generator)
     found = jacobians(network.decode, codes)
@@ -215,7 +215,7 @@ class _OnlyBackward(torch.autograd.Function):
         return 2 * ctx.saved_tensors[0] * gradient
 
 
-def test_rows_are_taken_where_there_is_no_forward_mode(generator):
+def test_reverse_mode_replaces_missing_forward_mode(generator):
     codes = torch.rand(3, 4, generator=generator, dtype=torch.float64)
     found = jacobians(_OnlyBackward.apply, codes)
     assert torch.allclose(found, torch.diag_embed(2 * codes), atol=1e-14)
@@ -223,7 +223,7 @@ def test_rows_are_taken_where_there_is_no_forward_mode(generator):
         jacobians(lambda some: torch.from_numpy(some.detach().numpy() ** 2), codes)
 
 
-def test_a_batch_is_a_loop(generator):
+def test_tangent_space_of_batch_equals_loop(generator):
     network = ConvAutoencoder((1, 8, 8), dimension=5, width=4).eval()
     inputs = torch.rand(4, 1, 8, 8, generator=generator)
     references = torch.rand(60, 1, 8, 8, generator=generator)
@@ -240,7 +240,7 @@ def test_a_batch_is_a_loop(generator):
             assert int(alone.rank) == int(together.rank[row])
 
 
-def test_pca_against_the_covariance(generator):
+def test_pca_equals_eigenvectors_of_covariance(generator):
     spread = torch.tensor([5.0, 3.0, 2.0, 0.1, 0.1, 0.1], dtype=torch.float64)
     inputs = torch.randn(200, 6, generator=generator, dtype=torch.float64) * spread
     found = PCA.fit(inputs.view(200, 1, 2, 3), 3)
@@ -255,7 +255,7 @@ def test_pca_against_the_covariance(generator):
         PCA.fit(inputs, 7)
 
 
-def test_local_pca_finds_the_plane_and_nearly_the_sphere(generator):
+def test_local_pca_finds_plane_and_sphere(generator):
     plane = Plane(generator)
     codes = torch.randn(300, 3, generator=generator, dtype=torch.float64)
     flat = plane.decode(codes)
@@ -268,7 +268,7 @@ def test_local_pca_finds_the_plane_and_nearly_the_sphere(generator):
     assert few.rank.tolist() == [3]
 
 
-def test_the_directions_of_transformations_are_those_of_small_changes():
+def test_transformations_equal_finite_differences():
     rows, columns = numpy.mgrid[0:41, 0:41].astype(float)
     picture = numpy.exp(-((rows - 17) ** 2 / 40 + (columns - 24) ** 2 / 90 + rows * columns / 900))
     image = torch.from_numpy(picture)[None]
@@ -303,7 +303,7 @@ def test_the_directions_of_transformations_are_those_of_small_changes():
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "pca", "local_pca"])
-def test_files(kind, generator, tmp_path):
+def test_manifold_files_restore_manifold(kind, generator, tmp_path):
     data = torch.rand(40, 1, 8, 8, generator=generator)
     manifold = {
         "autoencoder": Decoder(ConvAutoencoder((1, 8, 8), 5, 4).eval()),
@@ -325,7 +325,7 @@ def test_files(kind, generator, tmp_path):
         load_manifold(path.with_name("half.safetensors"))
 
 
-def test_a_file_is_known_by_more_than_its_name(tmp_path, monkeypatch, generator):
+def test_manifold_cache_separates_files_of_same_name(tmp_path, monkeypatch, generator):
     data = torch.rand(30, 6, generator=generator, dtype=torch.float64)
     for name, dimension in (("first", 2), ("second", 3)):
         (tmp_path / name).mkdir()
@@ -349,7 +349,7 @@ def test_a_file_is_known_by_more_than_its_name(tmp_path, monkeypatch, generator)
     assert torch.equal(again(images).basis, Decoder(network)(images).basis)
 
 
-def test_spaces_that_a_user_gives_are_looked_at():
+def test_manifold_checks_user_tangent_spaces():
     inputs = torch.rand(2, 6)
     plain = torch.eye(6, 2).expand(2, -1, -1)
     known = spaces_at(lambda some: TangentSpace(plain, torch.tensor([2, 2])), inputs)
@@ -363,7 +363,7 @@ def test_spaces_that_a_user_gives_are_looked_at():
             spaces_at(lambda some, b=basis, r=rank: TangentSpace(b, r), inputs)
 
 
-def test_what_is_no_manifold(tmp_path):
+def test_as_manifold_refuses_other_values(tmp_path):
     with pytest.raises(UnilensError, match=r"expected components \(d, k\), d = 2"):
         PCA(torch.zeros(2), torch.zeros(7, 3))
     half = nn.Sequential(nn.Dropout())

@@ -7,7 +7,7 @@ from torch import nn
 from unilens import UnilensError, explain
 from unilens._engine.evaluator import Evaluator
 from unilens._ops.random import per_input
-from unilens.baselines import MaxEntropy
+from unilens.baselines import Adversarial, MaxEntropy
 
 
 def find(baseline, model, inputs, seed=0):
@@ -42,7 +42,7 @@ def slow(model, x, start, learning_rate=0.01, iterations=50, bounds=None):
 
 @pytest.mark.parametrize("start", ["input", "black", "noise"])
 @pytest.mark.parametrize("settings", [{}, {"iterations": 7, "learning_rate": 0.2}])
-def test_the_search_is_adam_on_the_divergence_from_uniform(start, settings, small_net, images):
+def test_max_entropy_equals_torch_adam(start, settings, small_net, images):
     found = find(MaxEntropy(start=start, bounds=(-1, 3), **settings), small_net, images, seed=5)
     for i in (0, 5):
         x = images[i : i + 1]
@@ -54,7 +54,15 @@ def test_the_search_is_adam_on_the_divergence_from_uniform(start, settings, smal
         assert found.record["entropy_gap"][i].tolist() == pytest.approx(gaps, abs=1e-9)
 
 
-def test_clamp_keeps_the_baseline_in_the_box(small_net, images):
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [(MaxEntropy(), True), (MaxEntropy(start="black"), False), (Adversarial(), True)],
+)
+def test_search_says_whether_it_starts_at_the_input(baseline, expected, small_net, images):
+    assert baseline.starts_at_input(Evaluator(small_net), images) is expected
+
+
+def test_max_entropy_clamp_keeps_baseline_in_box(small_net, images):
     settings = {"iterations": 9, "learning_rate": 0.3}
     free = find(MaxEntropy(**settings), small_net, images).values
     assert float(free.min()) < 0
@@ -65,7 +73,7 @@ def test_clamp_keeps_the_baseline_in_the_box(small_net, images):
     assert boxed[:1].numpy() == pytest.approx(expected.numpy(), abs=1e-8)
 
 
-def test_the_output_becomes_uniform_and_the_record_says_so(linear):
+def test_max_entropy_makes_output_uniform_and_records_gap(linear):
     inputs = torch.rand(8, 2, 3, generator=torch.Generator().manual_seed(1)).double()
     settings = {"baseline": "max_entropy", "learning_rate": 0.05, "iterations": 200}
     found = explain(linear, inputs, "ig", **settings)
@@ -80,14 +88,14 @@ def test_the_output_becomes_uniform_and_the_record_says_so(linear):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_an_input_does_not_depend_on_those_beside_it(dtype, small_net, images):
+def test_max_entropy_does_not_depend_on_batch(dtype, small_net, images):
     model, inputs = small_net.to(dtype), images.to(dtype)
     together = find(MaxEntropy(), model, inputs).values
     for i in (0, 3, 7):
         assert torch.equal(find(MaxEntropy(), model, inputs[i : i + 1]).values[0], together[i])
 
 
-def test_a_single_logit_is_brought_to_zero():
+def test_max_entropy_moves_single_logit_to_zero():
     model = nn.Linear(4, 1).eval()
     settings = {"baseline": "max_entropy", "iterations": 300}
     found = explain(model, torch.rand(2, 4), "ig", **settings, score="logit")
@@ -106,6 +114,6 @@ def test_a_single_logit_is_brought_to_zero():
         ({"bounds": (1, 0)}, "bounds to be"),
     ],
 )
-def test_wrong_settings(settings, message):
+def test_max_entropy_refuses_wrong_settings(settings, message):
     with pytest.raises(UnilensError, match=message):
         MaxEntropy(**settings)

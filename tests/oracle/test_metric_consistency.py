@@ -20,7 +20,7 @@ NAMES = ("brightness", "saturation", "blur", "noise")
 
 
 def alike(first, second):
-    rows = [one.sum(0).flatten().numpy() for one in (first, second)]
+    rows = [values.sum(0).flatten().numpy() for values in (first, second)]
     return stats.spearmanr(*rows).statistic
 
 
@@ -35,10 +35,10 @@ def blurred_by_hand(images, strength):
             torch.stack(
                 [
                     torch.from_numpy(ndimage.gaussian_filter(c.numpy(), strength, mode="nearest"))
-                    for c in one
+                    for c in image
                 ]
             )
-            for one in images
+            for image in images
         ]
     )
 
@@ -50,7 +50,9 @@ def blurred_by_hand(images, strength):
         ("blur_consistency", "gaussian_blur", (0.6, 1.5, 4), blurred_by_hand),
     ],
 )
-def test_it_is_a_loop_over_changed_pictures(name, change, strengths, by_hand, small_net, images):
+def test_consistency_equals_loop_over_changed_pictures(
+    name, change, strengths, by_hand, small_net, images
+):
     small_net = Evaluator(small_net)
     maps = explain(small_net, images, "gradient")
     metric = registry[name](corruption=change, strengths=strengths)
@@ -81,7 +83,7 @@ class Threshold(nn.Module):
         return torch.stack([1 - mean, mean], 1)
 
 
-def test_only_pictures_of_the_same_class_count():
+def test_consistency_counts_pictures_of_same_class():
     base = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 0.01
     inputs = base + torch.tensor([0.2, 0.35, 0.45, 0.7]).view(-1, 1, 1, 1)
     asked = []
@@ -100,7 +102,7 @@ def test_only_pictures_of_the_same_class_count():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_perfect_is_better_than_random_is_better_than_worst(name):
+def test_consistency_ranks_perfect_random_worst(name):
     """A linear model's gradient is the same everywhere, so its map must not move."""
     generator = torch.Generator().manual_seed(0)
     pictures = torch.rand(3, 3, 24, 24, generator=generator).double()
@@ -114,11 +116,11 @@ def test_perfect_is_better_than_random_is_better_than_worst(name):
         return slope.expand_as(inputs)
 
     def random(model, inputs, target):
-        own = generators(inputs, torch.Generator().manual_seed(0))
-        return torch.stack([torch.randn(3, 24, 24, generator=one) for one in own])
+        derived = generators(inputs, torch.Generator().manual_seed(0))
+        return torch.stack([torch.randn(3, 24, 24, generator=generator) for generator in derived])
 
     def worst(model, inputs, target):
-        same = torch.stack([(pictures == one).flatten(1).all(1).any() for one in inputs])
+        same = torch.stack([(pictures == image).flatten(1).all(1).any() for image in inputs])
         return torch.where(same.view(-1, 1, 1, 1), slope, -slope)
 
     values = [
@@ -134,7 +136,7 @@ def test_perfect_is_better_than_random_is_better_than_worst(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_is_a_loop_and_the_model_stays(name, images):
+def test_consistency_on_batch_equals_loop_and_keeps_model(name, images):
     model, images = randomise(SmallNet()), images[:3].float()
     before = copy.deepcopy(model.state_dict())
     maps = explain(model, images, "ig", n_steps=2).values
@@ -154,7 +156,7 @@ def test_a_batch_is_a_loop_and_the_model_stays(name, images):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_undefined_is_nan(name, small_net, images):
+def test_consistency_is_nan_where_undefined(name, small_net, images):
     maps = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).double()
     maps[0], maps[1], maps[2] = 0, 3, torch.nan
     found = evaluate(small_net, images[:4], maps[:4], f"{name}_consistency", method="gradient")
@@ -165,7 +167,7 @@ def test_undefined_is_nan(name, small_net, images):
     assert flat.isnan().all()
 
 
-def test_strengths_changes_and_similarity_can_be_chosen(small_net, images):
+def test_consistency_takes_strengths_changes_and_similarity(small_net, images):
     blur = registry["blur_consistency"]()
     assert blur.explanations == 6
     assert blur.passes == (7, 0)
@@ -175,8 +177,10 @@ def test_strengths_changes_and_similarity_can_be_chosen(small_net, images):
         *(f"gaussian_blur {sigma}" for sigma in (1, 2, 3)),
         *(f"defocus_blur {radius}" for radius in (3, 4, 6)),
     ]
-    own = Corruption(lambda inputs, strength, generators: inputs.flip(3) * strength, "factor", (1,))
-    found = Consistency(Spearman("abs", "channel"), corruption=[own, "contrast"], strengths=[0.5])(
+    flip = Corruption(
+        lambda inputs, strength, generators: inputs.flip(3) * strength, "factor", (1,)
+    )
+    found = Consistency(Spearman("abs", "channel"), corruption=[flip, "contrast"], strengths=[0.5])(
         small_net, images[:2], images[:2], method=lambda m, x, t: x
     )
     flipped = (images[:2].flip(3) * 0.5).flatten(1).numpy()
@@ -184,11 +188,11 @@ def test_strengths_changes_and_similarity_can_be_chosen(small_net, images):
     expected = [stats.spearmanr(*pair).statistic for pair in rows]
     kept = found.details["kept"][:, 0].tolist()
     assert any(kept)
-    for value, one, same in zip(
+    for value, correlation, same in zip(
         found.breakdown["<lambda> 0.5"].tolist(), expected, kept, strict=True
     ):
-        assert not same or value == pytest.approx(one, abs=1e-9)
-    twice = Consistency(corruption=[own, own], strengths=[0.5])
+        assert not same or value == pytest.approx(correlation, abs=1e-9)
+    twice = Consistency(corruption=[flip, flip], strengths=[0.5])
     assert twice.explanations == 2
     named = evaluate(
         small_net,
@@ -218,12 +222,12 @@ def test_strengths_changes_and_similarity_can_be_chosen(small_net, images):
         ({"similarity": "spearman"}, "expected similarity to be a function"),
     ],
 )
-def test_bad_settings(settings, message):
+def test_consistency_refuses_wrong_settings(settings, message):
     with pytest.raises((UnilensError, UnknownNameError), match=message):
         Consistency(**settings)
 
 
-def test_what_is_no_picture(small_net, images):
+def test_consistency_refuses_inputs_other_than_pictures(small_net, images):
     metric = Consistency()
     with pytest.raises(NotApplicableError, match="expected pictures in"):
         metric(small_net, images * 3 - 1, images, method="gradient")

@@ -29,12 +29,12 @@ def probability(model):
         Subset(),
     ],
 )
-def test_it_is_captums(perturbation, scaled, small_net, images):
+def test_infidelity_equals_captum(perturbation, scaled, small_net, images):
     found = explain(small_net, images, "ig", n_steps=4)
     measure = Infidelity(perturbation, samples=SAMPLES, scaled=scaled)
     values = measure(small_net, images, found).values
     (draws,) = perturbation(subject_of(images), SAMPLES).values()
-    change, changed = (one.transpose(0, 1).flatten(0, 1) for one in draws(range(SAMPLES)))
+    change, changed = (draw.transpose(0, 1).flatten(0, 1) for draw in draws(range(SAMPLES)))
     theirs = infidelity(
         probability(small_net),
         lambda given: (change, changed),
@@ -47,7 +47,7 @@ def test_it_is_captums(perturbation, scaled, small_net, images):
     assert torch.allclose(values, theirs.double(), rtol=1e-5, atol=1e-12)
 
 
-def test_draws_are_what_they_say(images):
+def test_infidelity_perturbations_have_stated_distribution(images):
     context: EvalContext = subject_of(images)
     drawn = Gaussian(std=0.3)(context, 40)["gaussian"](range(40))
     assert float(drawn.change.std()) == pytest.approx(0.3, rel=0.02)
@@ -69,7 +69,7 @@ def test_draws_are_what_they_say(images):
     assert (cells.change[:, :, 0].flatten(2).sum(2) == 72).all()
 
 
-def test_draws_do_not_depend_on_the_block(images):
+def test_infidelity_draws_do_not_depend_on_block_size(images):
     for perturbation in (Gaussian(), Square(), Subset()):
         (whole,) = perturbation(subject_of(images), 6).values()
         (parts,) = perturbation(subject_of(images[3:4]), 6).values()
@@ -77,7 +77,7 @@ def test_draws_do_not_depend_on_the_block(images):
         assert torch.equal(together, torch.cat([parts(range(2)).change, parts(range(2, 6)).change]))
 
 
-def test_on_a_linear_model_the_truth_has_none(linear):
+def test_infidelity_of_true_map_is_zero_on_linear_model(linear):
     inputs = torch.rand(3, 2, 3, generator=torch.Generator().manual_seed(1)).double()
     weight = linear[1].weight.detach()[1].view(1, 2, 3).expand_as(inputs)
     settings = {"target": 1, "score": "logit"}
@@ -97,7 +97,7 @@ def test_on_a_linear_model_the_truth_has_none(linear):
         assert float(scaled.max()) < 1e-25
 
 
-def test_a_map_orthogonal_to_every_change_has_no_scale(linear):
+def test_infidelity_of_orthogonal_map_has_no_scale(linear):
     inputs = torch.rand(1, 2, 3).double()
     maps = torch.tensor([[[1.0, -1, 2], [-1, 1, -2]]]).double()
     value = evaluate(linear, inputs, maps, "infidelity", scaled=True)
@@ -119,6 +119,6 @@ def test_a_map_orthogonal_to_every_change_has_no_scale(linear):
         {"score": "nothing"},
     ],
 )
-def test_bad_settings(settings):
+def test_infidelity_refuses_wrong_settings(settings):
     with pytest.raises(UnilensError, match=r"expected|unknown"):
         metrics["infidelity"](**settings)

@@ -67,7 +67,7 @@ def holes(height, width, generator):
 
 
 @pytest.mark.parametrize("size", [(13, 11), (24, 24), (7, 1)])
-def test_it_solves_the_system(size, generator):
+def test_inpaint_solves_linear_system(size, generator):
     images = torch.rand(2, 3, *size, generator=generator).double()
     kept = holes(max(size[0], 7), max(size[1], 7), generator)[..., : size[0], : size[1]]
     found = imputed(images, kept.unsqueeze(1).expand(-1, 2, -1, -1))
@@ -78,7 +78,7 @@ def test_it_solves_the_system(size, generator):
             assert torch.allclose(found[i, j], solved_directly(image, mask), rtol=0, atol=1e-9)
 
 
-def test_what_is_kept_stays_to_the_bit(images, generator):
+def test_inpaint_keeps_kept_values_exactly(images, generator):
     kept = torch.rand(2, 8, 13, 11, generator=generator) > 0.5
     for noise in (0.0, 0.1):
         found = imputed(images, kept, noise=noise)
@@ -86,7 +86,7 @@ def test_what_is_kept_stays_to_the_bit(images, generator):
         assert torch.equal(found[stays], images.expand_as(found)[stays])
 
 
-def test_inside_the_image_it_is_quantuss(images):
+def test_inpaint_equals_quantus_inside_image(images):
     """Quantus takes pixels beyond the left and right borders from the rows above and below."""
     kept = torch.ones(13, 11, dtype=torch.bool)
     kept[2:10, 1:10] = torch.rand(8, 9, generator=torch.Generator().manual_seed(4)) > 0.6
@@ -96,7 +96,7 @@ def test_inside_the_image_it_is_quantuss(images):
     assert torch.allclose(found, torch.from_numpy(theirs), rtol=0, atol=1e-9)
 
 
-def test_a_single_pixel_is_the_mean_of_its_neighbours():
+def test_inpaint_of_single_pixel_is_mean_of_neighbours():
     image = torch.arange(9.0).double().view(1, 1, 3, 3)
     corner = torch.ones(1, 1, 3, 3, dtype=torch.bool)
     corner[..., 0, 0] = False
@@ -104,25 +104,25 @@ def test_a_single_pixel_is_the_mean_of_its_neighbours():
     assert float(imputed(image, corner)[..., 0, 0]) == pytest.approx((1 + 3 + 4 / 2) / 2.5)
 
 
-def test_a_signal_is_joined_by_straight_lines():
+def test_inpaint_of_signal_is_linear():
     signal = torch.tensor([[[5.0, 9, 9, 9, 1, 9, 9]]]).double()
     kept = torch.tensor([True, False, False, False, True, False, False]).view(1, 1, 7)
     assert imputed(signal, kept).flatten().tolist() == pytest.approx([5, 4, 3, 2, 1, 1, 1])
 
 
-def test_with_everything_removed_it_is_the_mean_colour(images):
+def test_inpaint_of_empty_image_is_mean_colour(images):
     found = imputed(images, torch.zeros(1, 8, 13, 11, dtype=torch.bool))
     expected = images.mean((2, 3), keepdim=True).expand_as(images)
     assert torch.allclose(found[0], expected, rtol=0, atol=1e-14)
 
 
-def test_a_constant_image_stays(generator):
+def test_inpaint_keeps_constant_image(generator):
     image = torch.full((1, 3, 13, 11), 0.3)
     kept = torch.rand(1, 1, 13, 11, generator=generator) > 0.7
     assert torch.allclose(imputed(image, kept, tolerance=1e-5)[0], image, rtol=0, atol=1e-6)
 
 
-def test_noise_is_gaussian_and_the_inputs_own(generator):
+def test_inpaint_noise_is_gaussian_and_depends_on_input(generator):
     images = torch.rand(2, 3, 40, 40, generator=generator).double()
     kept = torch.rand(1, 2, 40, 40, generator=generator) > 0.5
     smooth = imputed(images, kept)
@@ -134,7 +134,7 @@ def test_noise_is_gaussian_and_the_inputs_own(generator):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_batch_gives_what_a_loop_gives(dtype, images, generator):
+def test_inpaint_on_batch_equals_loop(dtype, images, generator):
     images = images.to(dtype)
     kept = torch.rand(3, 8, 13, 11, generator=generator) > 0.8
     together = imputed(images, kept, noise=0.01, tolerance=1e-5)
@@ -144,7 +144,7 @@ def test_a_batch_gives_what_a_loop_gives(dtype, images, generator):
         assert torch.equal(alone, together[:, one])
 
 
-def test_all_at_once_gives_what_one_by_one_gives(images, generator):
+def test_inpaint_of_many_masks_equals_loop(images, generator):
     """On accelerators images are solved together; those that have converged stay as they are."""
     from unilens.metrics.faithfulness.inpaint import inpaint
 
@@ -158,7 +158,7 @@ def test_all_at_once_gives_what_one_by_one_gives(images, generator):
         assert torch.allclose(alone, together[i], rtol=0, atol=1e-13)
 
 
-def test_the_tolerance_is_relative_to_the_range(images, generator):
+def test_inpaint_tolerance_is_relative_to_range(images, generator):
     kept = torch.rand(1, 8, 13, 11, generator=generator) > 0.8
     small = imputed(images, kept, tolerance=1e-3)
     large = imputed(1000 * images, kept, tolerance=1e-3)
@@ -167,17 +167,17 @@ def test_the_tolerance_is_relative_to_the_range(images, generator):
     assert 1e-7 < float((small - exact).abs().max()) < 2e-2
 
 
-def test_tables_are_refused():
+def test_inpaint_refuses_tables():
     with pytest.raises(NotApplicableError, match=r"expects images .* use imputer='image_mean'"):
         Inpaint()(subject_of(torch.rand(3, 5)))
 
 
 @pytest.mark.parametrize("settings", [{"noise": -0.1}, {"noise": "a"}, {"tolerance": 0}])
-def test_bad_settings(settings):
+def test_inpaint_refuses_wrong_settings(settings):
     with pytest.raises(UnilensError, match="expected"):
         Inpaint(**settings)
 
 
-def test_the_registry_has_both():
+def test_imputers_list_inpaint():
     assert imputers["inpaint"]() == Inpaint(noise=0.01)
     assert imputers["smooth_inpaint"]() == Inpaint(noise=0)

@@ -46,11 +46,11 @@ def tiny(values, inside, name, **settings):
         ("relevance_rank", [3, 2, 2, 2, 0, 0], [1, 1, 0, 1, 0, 0], (1 + 2 * 2 / 3) / 3),
     ],
 )
-def test_by_hand(name, values, inside, expected):
+def test_localisation_equals_values_by_hand(name, values, inside, expected):
     assert tiny(values, inside, name) == pytest.approx(expected, abs=1e-12)
 
 
-def test_saliency_counts_without_the_sign():
+def test_localisation_of_saliency_ignores_sign():
     values, inside = [-3, 1, 2, 0, 0, 0], [1, 0, 0, 0, 1, 0]
     assert tiny(values, inside, "pointing_game", reduction="abs") == 1
     assert tiny(values, inside, "relevance_mass", reduction="abs") == pytest.approx(1 / 2)
@@ -58,7 +58,7 @@ def test_saliency_counts_without_the_sign():
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 1.5, 2, 4])
-def test_tolerance_is_the_distance_to_the_mask(tolerance, small_net, images, mask):
+def test_pointing_game_tolerance_is_distance_to_mask(tolerance, small_net, images, mask):
     generator = torch.Generator().manual_seed(5)
     seen = set()
     for _ in range(10):
@@ -75,7 +75,7 @@ def test_tolerance_is_the_distance_to_the_mask(tolerance, small_net, images, mas
 
 
 @pytest.mark.parametrize(("ours", "theirs"), list(zip(NAMES, THEIRS, strict=True)))
-def test_quantus_agrees(ours, theirs, small_net, images, mask):
+def test_localisation_equals_quantus(ours, theirs, small_net, images, mask):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantus = pytest.importorskip("quantus")
@@ -95,7 +95,7 @@ def test_quantus_agrees(ours, theirs, small_net, images, mask):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_perfect_is_better_than_random_is_better_than_worst(name):
+def test_localisation_ranks_perfect_random_worst(name):
     """The model reads the mask's pixels alone: its gradient is the perfect map."""
     generator = torch.Generator().manual_seed(0)
     mask = torch.zeros(1, 12, 12, dtype=torch.bool)
@@ -119,7 +119,7 @@ def test_perfect_is_better_than_random_is_better_than_worst(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_undefined_is_nan(name, small_net, images, mask):
+def test_localisation_is_nan_where_undefined(name, small_net, images, mask):
     maps = torch.rand(8, 13, 11, generator=torch.Generator().manual_seed(2)).double()
     mask[0], mask[1] = False, True
     maps[2], maps[3] = 0, 7
@@ -134,7 +134,7 @@ def test_undefined_is_nan(name, small_net, images, mask):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_is_a_loop(name):
+def test_localisation_on_batch_equals_loop(name):
     """Large enough that a sum over one map alone would be split over threads."""
     model = randomise(SmallNet())
     generator = torch.Generator().manual_seed(1)
@@ -149,7 +149,7 @@ def test_a_batch_is_a_loop(name):
         )
 
 
-def test_signals_and_tables(small_net):
+def test_localisation_takes_signals_and_tables(small_net):
     signals, table = torch.rand(2, 3, 9).double(), torch.rand(2, 6).double()
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(27, 2)).double().eval()
     inside = torch.zeros(2, 9, dtype=torch.bool)
@@ -167,7 +167,7 @@ def test_signals_and_tables(small_net):
         PointingGame(tolerance=1)(linear, table, table, mask=half)
 
 
-def test_bad_settings(small_net, images, mask):
+def test_localisation_refuses_wrong_settings(small_net, images, mask):
     for kind in (PointingGame, RelevanceMass, RelevanceRank):
         with pytest.raises(UnilensError, match="expected reduction to be one of"):
             kind(reduction="saliency")

@@ -49,7 +49,7 @@ def confidence(model, points):
     return model(points).softmax(-1)[:, 0]
 
 
-def test_the_completeness_gap_is_what_is_left_out(wave, rows):
+def test_completeness_gap_is_remainder_of_change(wave, rows):
     found = explain(wave, rows, "ig", target=0, score="logit", n_steps=2, rule="right")
     sums = rows.sum(1)
     # right sums of cos at the half and the whole way
@@ -62,7 +62,7 @@ def test_the_completeness_gap_is_what_is_left_out(wave, rows):
     assert breakdown["score_change"].tolist() == pytest.approx(sums.sin().tolist())
 
 
-def test_the_gap_of_a_bare_map_on_the_straight_line(wave, rows):
+def test_completeness_gap_of_bare_map_on_straight_line(wave, rows):
     maps = torch.tensor([[0.1, 0.2], [0.0, 0.0], [-1.0, 0.5]]).double()
     settings = {"target": 0, "score": "logit", "baseline": Constant(0.25)}
     found = evaluate(wave, rows, maps, "completeness_gap", **settings)
@@ -70,14 +70,14 @@ def test_the_gap_of_a_bare_map_on_the_straight_line(wave, rows):
     assert found.tolist() == pytest.approx((change - maps.sum(1)).abs().tolist())
 
 
-def test_maps_that_are_not_meant_to_add_up_have_no_gap(small_net, images):
+def test_completeness_gap_is_nan_for_incomplete_methods(small_net, images):
     found = explain(small_net, images, "idg", n_steps=4)
     assert evaluate(small_net, images, found, "completeness_gap").isnan().all()
     line = evaluate(small_net, images, found, "completeness_gap", baseline="black")
     assert line.isnan().all()
 
 
-def test_where_the_score_does_not_change_there_is_no_relative_gap(wave, rows):
+def test_completeness_gap_is_nan_for_constant_score(wave, rows):
     found = explain(wave, rows, "ig", target=0, baseline=lambda model, inputs, *_, **__: inputs)
     assert evaluate(wave, rows, found, "completeness_gap").isnan().all()  # the map is zero too
     for relative, expected in ((False, 2.0), (True, torch.nan)):
@@ -94,7 +94,7 @@ def test_where_the_score_does_not_change_there_is_no_relative_gap(wave, rows):
     assert evaluate(wave, rows, found, "completeness_gap", relative=True).isnan().all()
 
 
-def test_monotonicity_is_scipys_of_the_confidence_on_the_way(wave, rows):
+def test_monotonicity_equals_scipy_spearman(wave, rows):
     found = explain(wave, rows, "ig", target=0, n_steps=9, rule="midpoint")
     value = evaluate(wave, rows, found, "monotonicity")
     line = evaluate(wave, rows, found.values, "monotonicity", target=0, baseline="black", n_steps=9)
@@ -108,7 +108,7 @@ def test_monotonicity_is_scipys_of_the_confidence_on_the_way(wave, rows):
     assert float(value[1]) < 0.6
 
 
-def test_confidence_change(wave, rows):
+def test_confidence_change_equals_values_by_hand(wave, rows):
     found = explain(wave, rows, "ig", target=0, baseline=Constant(0.25))
     before = confidence(wave, torch.full_like(rows, 0.25))
     expected = (before / confidence(wave, rows) - 1).tolist()
@@ -121,7 +121,7 @@ def test_confidence_change(wave, rows):
     assert measured.tolist() == pytest.approx(expected)
 
 
-def test_path_curvature_of_a_quadratic(rows):
+def test_path_curvature_of_quadratic(rows):
     """On a line the gradient of x1^2 + 3 x2^2 turns at |H d| / |d|."""
     model = Of(lambda values: values[:, 0] ** 2 + 3 * values[:, 1] ** 2).eval()
     found = explain(model, rows, "ig", target=0, score="logit", n_steps=5)
@@ -136,7 +136,7 @@ def test_path_curvature_of_a_quadratic(rows):
 
 
 @pytest.mark.parametrize("name", OF_PATH)
-def test_an_attribution_that_kept_no_trace_is_judged_on_the_straight_line(name, small_net, images):
+def test_path_metric_without_trace_uses_straight_line(name, small_net, images):
     import dataclasses
 
     found = explain(small_net, images, "ig", baseline="grey", n_steps=15, rule="midpoint")
@@ -146,7 +146,7 @@ def test_an_attribution_that_kept_no_trace_is_judged_on_the_straight_line(name, 
 
 
 @pytest.mark.parametrize("name", [*OF_PATH, "top_eigenvalue", "stability"])
-def test_a_batch_gives_what_a_loop_gives(name, small_net, images):
+def test_path_metric_on_batch_equals_loop(name, small_net, images):
     found = explain(small_net, images, "ig", n_steps=6)
     few = {"top_eigenvalue": {"iterations": 3}, "stability": {"steps": (1, 3), "against": 5}}
     settings = {"method": methods["ig"](n_steps=6), **few.get(name, {})}
@@ -164,7 +164,7 @@ def test_a_batch_gives_what_a_loop_gives(name, small_net, images):
 
 
 @pytest.mark.parametrize("name", ["monotonicity", "confidence_change", "stability"])
-def test_a_model_that_never_changes(name, images):
+def test_path_metric_of_constant_model_is_nan(name, images):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(429, 3)).double().eval()
     nn.init.zeros_(flat[1].weight)
     found = explain(flat, images, "ig", n_steps=4)
@@ -172,13 +172,13 @@ def test_a_model_that_never_changes(name, images):
     assert value.isnan().all()
 
 
-def test_a_bare_map_needs_a_baseline(small_net, images):
+def test_path_metric_of_bare_map_needs_baseline(small_net, images):
     for name in (*OF_PATH, "lpips", "top_eigenvalue"):
         with pytest.raises(NotApplicableError, match="pass the Attribution of a path method"):
             evaluate(small_net, images, images, name)
 
 
-def test_stability_is_the_correlation_of_maps_made_anew(small_net, images):
+def test_stability_is_correlation_of_recomputed_maps(small_net, images):
     method = methods["uni"](n_steps=7)
     found = method(small_net, images)
     shown = Stability(steps=(1, 7), against=12)(small_net, images, found, method=method)
@@ -197,12 +197,12 @@ def test_stability_is_the_correlation_of_maps_made_anew(small_net, images):
     assert torch.allclose(shown.values, torch.stack(list(shown.breakdown.values())).mean(0))
 
 
-def test_stability_of_another_methods_map_is_the_methods_own(small_net, images):
+def test_stability_does_not_depend_on_given_map(small_net, images):
     ig, uni = (explain(small_net, images, name, n_steps=5) for name in ("ig", "uni"))
     settings = {"method": methods["ig"](n_steps=5), "steps": (2,), "against": 5}
-    own = evaluate(small_net, images, ig, "stability", **settings)
-    for other in (uni.values, images, explain(small_net, images, "gradient").values):
-        assert torch.equal(evaluate(small_net, images, other, "stability", **settings), own)
+    expected = evaluate(small_net, images, ig, "stability", **settings)
+    for values in (uni.values, images, explain(small_net, images, "gradient").values):
+        assert torch.equal(evaluate(small_net, images, values, "stability", **settings), expected)
     with pytest.raises(UnilensError, match="made the maps, but baseline, weighting, rule differ"):
         evaluate(small_net, images, uni, "stability", **settings)
 
@@ -219,7 +219,7 @@ def test_stability_of_other_methods_with_steps(small_net, images):
         evaluate(small_net, images, images, "stability", method=lambda *_: images)
 
 
-def test_stability_in_another_similarity(small_net, images):
+def test_stability_takes_another_similarity(small_net, images):
     settings = {"method": "ig", "steps": (3,), "against": 6}
     signed = evaluate(small_net, images, images, "stability", reduction="sum", **settings)
     top = evaluate(small_net, images, images, "stability", similarity="top_k", k=10, **settings)
@@ -243,7 +243,7 @@ def exact(net, point, target):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")  # torch.func.hessian scripts its own formulas
 @pytest.mark.parametrize("solver", ["lanczos", "power"])
-def test_the_top_eigenvalue_is_the_exact_hessians(solver, net):
+def test_curvature_equals_exact_hessian(solver, net):
     inputs = torch.rand(2, 12, generator=torch.Generator().manual_seed(1)).double()
     found = explain(net, inputs, "ig", n_steps=3, baseline="grey")
     count, near = (12, 1e-9) if solver == "lanczos" else (80, 1e-3)
@@ -257,7 +257,7 @@ def test_the_top_eigenvalue_is_the_exact_hessians(solver, net):
     assert torch.equal(shown.values, shown.breakdown["baseline"].abs())
 
 
-def test_lanczos_is_nearer_than_power_iteration_at_equal_cost():
+def test_lanczos_beats_power_iteration_at_equal_cost():
     generator = torch.Generator().manual_seed(0)
     basis = torch.linalg.qr(torch.randn(60, 60, generator=generator).double()).Q
     values = torch.linspace(-1, 1.02, 60, dtype=torch.float64)
@@ -272,7 +272,7 @@ def test_lanczos_is_nearer_than_power_iteration_at_equal_cost():
     assert float(whole) == pytest.approx(1.02, abs=1e-12)
 
 
-def test_lanczos_where_few_directions_curve():
+def test_lanczos_with_few_curved_directions():
     start = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
     weights = torch.tensor([0.0, 0, -3, 1]).double()
     assert torch.allclose(
@@ -282,7 +282,7 @@ def test_lanczos_where_few_directions_curve():
     assert torch.equal(flat, torch.zeros(2, 3).double())
 
 
-def test_passes_are_told(net):
+def test_path_metric_counts_passes(net):
     inputs = torch.rand(1, 12).double()
     found = explain(net, inputs, "ig", n_steps=3)
     seen = []
@@ -324,7 +324,7 @@ def _no_lpips_kept():
 
 
 @pytest.mark.usefixtures("_no_lpips_kept")
-def test_lpips(small_net, images, monkeypatch):
+def test_lpips_runs_and_refuses_other_inputs(small_net, images, monkeypatch):
     found = explain(small_net, images, "ig", n_steps=2)
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(NotApplicableError, match="pip install lpips"):
@@ -364,12 +364,12 @@ def test_lpips(small_net, images, monkeypatch):
         ("lpips", {"network": "resnet"}),
     ],
 )
-def test_bad_settings(name, settings):
+def test_path_metric_refuses_wrong_settings(name, settings):
     with pytest.raises((UnilensError, UnknownNameError), match=r"expected|unknown"):
         metrics[name](**settings)
 
 
-def test_a_path_method_gives_its_maps_by_steps(small_net, images):
+def test_path_method_gives_maps_by_steps(small_net, images):
     method = PathAttribution(n_steps=3)
     found = method(small_net, images)
     maps = maps_at(method, small_net, images, found, (1, 3))

@@ -51,7 +51,7 @@ def slowly(net, inputs, target, kept, maps):
 
 @pytest.mark.parametrize("cells", [4, None])
 @pytest.mark.parametrize("reduction", ["sum", "abs"])
-def test_mu_fidelity_slowly(small_net, images, cells, reduction):
+def test_mu_fidelity_equals_loop(small_net, images, cells, reduction):
     images, imputer = images[:3], Remembering()
     attribution = explain(small_net, images, "gradient")
     settings = {"imputer": imputer, "cells": cells, "subsets": 12, "reduction": reduction}
@@ -71,10 +71,10 @@ def test_mu_fidelity_slowly(small_net, images, cells, reduction):
         assert (removed == round(0.25 * 143)).all()
     else:  # 4 of 16 cells, each of 3 or 4 by 2 or 3 places
         assert ((removed >= 4 * 6) & (removed <= 4 * 12)).all()
-    assert len({tuple(one.flatten().tolist()) for one in kept[:, 0]}) > 8
+    assert len({tuple(mask.flatten().tolist()) for mask in kept[:, 0]}) > 8
 
 
-def test_mu_fidelity_by_pearson_and_its_absolute_value(small_net, images):
+def test_mu_fidelity_takes_pearson_and_absolute_value(small_net, images):
     maps = -explain(small_net, images[:2], "ig", n_steps=4).values
     settings = {"correlation": "pearson", "subsets": 30, "cells": 4}
     found = MuFidelity(**settings)(small_net, images[:2], maps)
@@ -86,16 +86,16 @@ def test_mu_fidelity_by_pearson_and_its_absolute_value(small_net, images):
     assert (found.values < 0).any()
 
 
-def test_every_map_is_asked_the_same_questions(small_net, images):
+def test_mu_fidelity_draws_same_subsets_for_every_map(small_net, images):
     maps = torch.randn(images.shape, generator=torch.Generator().manual_seed(2)).double()
     measure = MuFidelity(subsets=9, cells=4)
-    first, second = (measure(small_net, images, one) for one in (maps, maps.flip(0)))
+    first, second = (measure(small_net, images, values) for values in (maps, maps.flip(0)))
     assert torch.equal(first.details["score_drop"], second.details["score_drop"])
     other = measure(small_net, images, maps, seed=1)
     assert not torch.equal(first.details["score_drop"], other.details["score_drop"])
 
 
-def test_cells_differ_by_one_place_at_the_most():
+def test_grid_cells_differ_by_at_most_one_position():
     cell = grid_cell_index(torch.Size((13, 7)), 4)
     assert torch.equal(cell.unique(), torch.arange(16))
     rows, columns = (cell // 4)[:, 0], (cell % 4)[0]
@@ -114,7 +114,7 @@ def row_model():
     return model
 
 
-def test_curves_by_hand():
+def test_removal_curves_equal_values_by_hand():
     inputs, maps = torch.ones(1, 4).double(), torch.tensor([[1.0, 2, 3, 4]]).double()
     settings = {"score": "logit", "step": 0.25}
     found = Deletion(**settings)(row_model(), inputs, maps, target=0)
@@ -128,7 +128,7 @@ def test_curves_by_hand():
     assert worst.details["curve"].tolist() == [[0, 1, 3, 6, 10]]
 
 
-def test_the_order_is_of_the_attribution_or_of_the_saliency():
+def test_removal_order_follows_reduction():
     inputs, maps = torch.ones(1, 4).double(), torch.tensor([[-9.0, 2, 3, 4]]).double()
     signed = Deletion(score="logit", step=0.25)(row_model(), inputs, maps, target=0)
     assert signed.details["curve"].tolist() == [[10, 6, 3, 1, 0]]
@@ -138,7 +138,7 @@ def test_the_order_is_of_the_attribution_or_of_the_saliency():
     assert unsigned.details["curve"].tolist() == [[10, 9, 5, 2, 0]]
 
 
-def test_a_step_that_does_not_divide_ends_at_everything():
+def test_removal_with_uneven_steps_removes_everything():
     inputs, maps = torch.ones(1, 4).double(), torch.tensor([[1.0, 2, 3, 4]]).double()
     found = Deletion(score="logit", step=0.4)(row_model(), inputs, maps, target=0)
     assert found.details["fractions"].tolist() == [[0, 0.4, 0.8, 1]]
@@ -146,7 +146,7 @@ def test_a_step_that_does_not_divide_ends_at_everything():
     assert float(found.values) == pytest.approx(0.4 * 6.5 + 0.4 * 2 + 0.2 * 0.5)
 
 
-def test_whole_pixels_go():
+def test_removal_removes_whole_pixels():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).double().eval()
     inputs = torch.rand(1, 3, 2, 2).double() + 0.1
     points = queue.SimpleQueue()  # what a hook adds to a list is put back
@@ -159,7 +159,7 @@ def test_whole_pixels_go():
     assert sum(int((point == 0).all(0).sum()) for point in torch.cat(seen)) >= 1 + 2 + 3 + 4
 
 
-def test_ties_come_in_random_order():
+def test_removal_orders_ties_randomly():
     relevance = torch.tensor([[5.0, 1, 1, 1, 1, 9]])
     orders = {
         tuple(ranking(relevance, [torch.Generator().manual_seed(seed)])[0].tolist())
@@ -169,7 +169,7 @@ def test_ties_come_in_random_order():
     assert {(order[0], order[5]) for order in orders} == {(1, 0)}
 
 
-def test_several_imputers_give_a_breakdown_and_their_mean(small_net, images):
+def test_removal_with_several_imputers_gives_breakdown_and_mean(small_net, images):
     maps = explain(small_net, images, "gradient").values
     names = ["black", "grey", "image_mean", "blur", "noise"]
     for measure in (MuFidelity, Deletion, Insertion):
@@ -183,7 +183,7 @@ def test_several_imputers_give_a_breakdown_and_their_mean(small_net, images):
         assert len({tuple(part.tolist()) for part in together.breakdown.values()}) == 5
 
 
-def test_imputers_by_hand(images):
+def test_imputers_equal_values_by_hand(images):
     class Context:
         evaluator, inputs, target, seed = None, images, None, 0
 
@@ -205,7 +205,7 @@ def test_imputers_by_hand(images):
         assert 0 <= float(points.min()) < float(points.max()) <= 1
 
 
-def test_any_baseline_can_be_an_imputer(small_net, images):
+def test_imputer_takes_any_baseline(small_net, images):
     maps = explain(small_net, images, "gradient").values
     given = Deletion(imputer=Replacement(Constant(0.5)))(small_net, images, maps)
     assert torch.equal(
@@ -216,14 +216,15 @@ def test_any_baseline_can_be_an_imputer(small_net, images):
 
 
 @pytest.mark.parametrize("name", ["mu_fidelity", "insertion_auc", "deletion_auc"])
-def test_perfect_beats_random_beats_worst(name):
+def test_removal_ranks_perfect_random_worst(name):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 143, 3)).double().eval()
     inputs = torch.rand(6, 3, 13, 11).double()
     perfect = model[1].weight[1].detach().view(3, 13, 11) * inputs
     maps = (perfect, torch.randn_like(inputs), -perfect)
     means = [
-        float(evaluate(model, inputs, one, name, target=1, score="logit").mean()) for one in maps
+        float(evaluate(model, inputs, values, name, target=1, score="logit").mean())
+        for values in maps
     ]
     assert means == sorted(means, reverse=metrics[name].card.higher_is_better)
     assert len(set(means)) == 3
@@ -232,7 +233,7 @@ def test_perfect_beats_random_beats_worst(name):
 @pytest.mark.parametrize(
     "name", ["mu_fidelity", "mu_fidelity_abs", "insertion_auc", "deletion_auc"]
 )
-def test_what_is_undefined_is_nan(name, small_net, images):
+def test_removal_is_nan_where_undefined(name, small_net, images):
     images, maps = images[:4], torch.rand(4, 3, 13, 11).double()
     maps[0], maps[1], maps[2, 0, 0, 0] = 0, 3, torch.nan
     found = evaluate(small_net, images, maps, name)
@@ -245,7 +246,7 @@ def test_what_is_undefined_is_nan(name, small_net, images):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_deletion_curve_is_quantuss_pixel_flipping():
+def test_deletion_curve_equals_quantus_pixel_flipping():
     """Of images with one channel: of more, Quantus flips single values and not whole pixels."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -293,13 +294,13 @@ def test_the_deletion_curve_is_quantuss_pixel_flipping():
         ("deletion_auc", {"step": float("nan")}, "step to be a finite number above 0, got nan"),
     ],
 )
-def test_wrong_settings(metric, settings, message, small_net, images):
+def test_removal_refuses_wrong_settings(metric, settings, message, small_net, images):
     with pytest.raises(UnilensError, match=message) as caught:
         evaluate(small_net, images, images, metric, **settings)
     assert "\n" not in str(caught.value)
 
 
-def test_names_that_are_not_there(small_net, images):
+def test_removal_refuses_unknown_names(small_net, images):
     with pytest.raises(UnknownNameError, match="unknown imputer 'blak'; did you mean black"):
         evaluate(small_net, images, images, imputer="blak")
     with pytest.raises(UnknownNameError, match="unknown metric 'mufidelity'; did you mean"):
@@ -308,6 +309,6 @@ def test_names_that_are_not_there(small_net, images):
         evaluate(small_net, images, images, "deletion_auc", cells=3)
 
 
-def test_a_fraction_that_removes_every_cell(small_net, images):
+def test_mu_fidelity_refuses_fraction_that_removes_everything(small_net, images):
     with pytest.raises(UnilensError, match=r"fraction to leave one of 4 cells, got 0\.9"):
         evaluate(small_net, images, images, cells=2, fraction=0.9)

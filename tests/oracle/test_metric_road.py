@@ -43,7 +43,7 @@ def ascending(values):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_perfect_random_worst(name, known):
+def test_road_ranks_perfect_random_worst(name, known):
     model, images, truth = known
     random = torch.rand(truth.shape, generator=torch.Generator().manual_seed(6)).double() - 0.5
     for i in range(4):
@@ -57,7 +57,7 @@ def test_perfect_random_worst(name, known):
         assert ascending(found if metrics[name].card.higher_is_better else -found)
 
 
-def test_road_is_a_slow_replica(small_net, images):
+def test_road_equals_slow_replica(small_net, images):
     images = images[:3]
     relevance = torch.rand(3, 13, 11, generator=torch.Generator().manual_seed(2)).double()
     fractions, target = (0.2, 0.5, 0.9), 3
@@ -82,7 +82,7 @@ def test_road_is_a_slow_replica(small_net, images):
     assert found.details["fractions"][0].tolist() == list(fractions)
 
 
-def test_road_of_the_opposite_map_has_the_opposite_sign(small_net, images):
+def test_road_of_opposite_map_changes_sign(small_net, images):
     relevance = torch.randn(8, 13, 11, generator=torch.Generator().manual_seed(2)).double()
     settings = {"imputer": "black", "fractions": (0.25, 0.5)}
     there = evaluate(small_net, images, relevance, "road", **settings)
@@ -90,7 +90,7 @@ def test_road_of_the_opposite_map_has_the_opposite_sign(small_net, images):
     assert torch.allclose(there, -back, rtol=0, atol=1e-15)
 
 
-def test_sensitivity_n_is_a_slow_replica(small_net, images):
+def test_sensitivity_n_equals_slow_replica(small_net, images):
     images = images[:3]
     found = explain(small_net, images, "ig", n_steps=4)
     measure = SensitivityN(fractions=(0.1, 0.5), subsets=12, imputer="grey")
@@ -126,7 +126,7 @@ class SubsetsOf:
         return torch.rand(subsets, count, generator=own).argsort(1, descending=True)[:, :size]
 
 
-def test_sensitivity_n_of_a_linear_model_is_one(known):
+def test_sensitivity_n_of_linear_model_is_one(known):
     model, images, truth = known
     settings = {"target": 0, "score": "logit", "subsets": 10}
     found = evaluate(model, images, truth, "sensitivity_n", fractions=(0.2, 0.6), **settings)
@@ -139,7 +139,7 @@ def test_sensitivity_n_of_a_linear_model_is_one(known):
     assert any(seldom)
 
 
-def test_sensitivity_n_at_one_size_is_mu_fidelity(small_net, images):
+def test_sensitivity_n_at_one_size_equals_mu_fidelity(small_net, images):
     maps = torch.randn(8, 13, 11, generator=torch.Generator().manual_seed(2)).double()
     one = SensitivityN(fractions=(0.3,), subsets=9, cells=4)(small_net, images, maps)
     other = MuFidelity(fraction=0.3, subsets=9, cells=4, correlation="pearson")
@@ -147,7 +147,7 @@ def test_sensitivity_n_at_one_size_is_mu_fidelity(small_net, images):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_undefined_is_nan(name, small_net, images):
+def test_road_is_nan_where_undefined(name, small_net, images):
     maps = torch.randn(8, 13, 11, generator=torch.Generator().manual_seed(2)).double()
     maps[1] = 0
     maps[2] = 0.25
@@ -160,7 +160,7 @@ def test_what_is_undefined_is_nan(name, small_net, images):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_gives_what_a_loop_gives(name, small_net, images):
+def test_road_on_batch_equals_loop(name, small_net, images):
     maps = torch.randn(8, 13, 11, generator=torch.Generator().manual_seed(2)).double()
     maps[0] = maps[0].round()
     together = evaluate(small_net, images, maps, name, **FEW[name])
@@ -170,7 +170,7 @@ def test_a_batch_gives_what_a_loop_gives(name, small_net, images):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_passes_are_counted(name, small_net, images):
+def test_road_counts_passes(name, small_net, images):
     maps = torch.randn(8, 13, 11, generator=torch.Generator().manual_seed(2)).double()
     seen = []
     evaluator = Evaluator(small_net, on_pass=seen.append)
@@ -186,7 +186,7 @@ def test_passes_are_counted(name, small_net, images):
     assert torch.allclose(torch.stack(list(found.breakdown.values())).mean(0), found.values)
 
 
-def test_signals_and_tables():
+def test_road_takes_signals_and_tables():
     signals = torch.rand(3, 2, 20, generator=torch.Generator().manual_seed(1)).double()
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(40, 3)).double())
     maps = torch.randn(3, 2, 20, generator=torch.Generator().manual_seed(2)).double()
@@ -213,6 +213,6 @@ def test_signals_and_tables():
         ("sensitivity_n", {"fractions": (0,)}),
     ],
 )
-def test_bad_settings(name, settings):
+def test_road_refuses_wrong_settings(name, settings):
     with pytest.raises(UnilensError, match=r"expected|unknown"):
         metrics[name](**settings)

@@ -17,6 +17,7 @@ from unilens.methods import methods
 from unilens.metrics import Attack, Noise, Robustness, metrics, perturbations
 from unilens.metrics.robustness.explainer_vjp import explainer_vjp, has_explainer_vjp
 from unilens.metrics.robustness.objectives import OBJECTIVES, ObjectiveSpec, slope
+from unilens.path_attribution import PathAttribution
 
 from ..conftest import randomise
 
@@ -74,7 +75,7 @@ class Tanh(nn.Module):
 def with_its_way(model, inputs, method):
     """The method with a baseline that moves with the input, as a searched one is taken to."""
     found = method(model, inputs, 0).baseline
-    if not method.baseline.near(Evaluator(model), inputs):  # far away, where it stays
+    if not method.baseline.starts_at_input(Evaluator(model), inputs):  # far away, where it stays
         return dataclasses.replace(method, baseline=lambda model, x, target, **_: found)
     way = inputs - found
     return dataclasses.replace(method, baseline=lambda model, x, target, **_: x - way)
@@ -98,14 +99,14 @@ def with_its_way(model, inputs, method):
         ("ig", {"n_steps": 3, "baseline": "weighted", "baselines": ["white", "grey"]}),
     ],
 )
-def test_the_way_back_through_a_map(name, settings):
+def test_explainer_vjp_equals_finite_differences(name, settings):
     model = randomise(Tanh().double())
     generator = torch.Generator().manual_seed(3)
     points = torch.rand(2, 2, 5, 6, generator=generator).double()
     vectors, along = torch.randn(2, *points.shape, generator=generator).double()
     method = methods[name](**settings)
     assert has_explainer_vjp(method)
-    searched = hasattr(getattr(method, "baseline", None), "near")
+    searched = isinstance(method, PathAttribution) and method.baseline.passes != (0, 0)
     moved = with_its_way(model, points, method) if searched else method
     above, below = (moved(model, points + h * along, 0).values for h in (1e-5, -1e-5))
     expected = ((above - below) / 2e-5 * vectors).flatten(1).sum(1)
@@ -114,7 +115,7 @@ def test_the_way_back_through_a_map(name, settings):
     assert float(expected.abs().min()) > 1e-5
 
 
-def test_inputs_are_taken_in_parts_where_they_are_many(monkeypatch):
+def test_explainer_vjp_does_not_depend_on_block_size(monkeypatch):
     model = randomise(Tanh().double())
     points, vectors = torch.rand(2, 3, 2, 5, 6, generator=torch.Generator().manual_seed(3)).double()
     method, evaluator = methods["uni"](n_steps=4), Evaluator(model)
@@ -125,7 +126,7 @@ def test_inputs_are_taken_in_parts_where_they_are_many(monkeypatch):
     assert torch.equal(explainer_vjp(method, evaluator, points, found, vectors), together)
 
 
-def test_fewer_nodes_are_those_of_the_rule(curved, table):
+def test_explainer_vjp_with_fewer_nodes_uses_rule(curved, table):
     method = methods["ig"](n_steps=9, score="logit")
     few = dataclasses.replace(method, n_steps=2)
     found = method(curved, table, 0)
@@ -147,7 +148,7 @@ def aim(**more):
     )
 
 
-def test_objectives_by_hand():
+def test_objectives_equal_values_by_hand():
     assert float(OBJECTIVES["top_k"](aim())(AFTER)) == -(1 + 3) / 8
     assert float(OBJECTIVES["top_k"](aim(reduction="abs", k=0.75))(AFTER)) == -1.0
     # Rows: mass below 2/6 -> 3/8; columns: mass on the right 3/6 -> 7/8.
@@ -162,13 +163,13 @@ def test_objectives_by_hand():
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_slopes_of_objectives(name):
+def test_objective_slopes_equal_autograd(name):
     goal, step = OBJECTIVES[name](aim()), torch.tensor([[[[0.3, 0.1], [0.0, -0.7]]]]).double()
     rise = (goal(AFTER + 1e-6 * step) - goal(AFTER - 1e-6 * step)) / 2e-6
     assert float((slope(goal, AFTER) * step).sum()) == pytest.approx(float(rise), rel=1e-6)
 
 
-def test_a_map_of_zeros_has_no_slope():
+def test_objective_slope_of_zero_map_is_zero():
     assert float(slope(OBJECTIVES["top_k"](aim()), torch.zeros_like(FIRST)).abs().max()) == 0
 
 
@@ -188,7 +189,7 @@ def attacked(model, inputs, attack, method=LOGIT, **more):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_one_step_by_hand(norm, curved, table):
+def test_attack_step_equals_values_by_hand(norm, curved, table):
     attack = perturbations["fgsm"](k=2, norm=norm, radius=0.1, bounds=None)
     found = attacked(curved, table, attack)
     first = table @ curved.matrix + curved.linear
@@ -203,7 +204,7 @@ def test_one_step_by_hand(norm, curved, table):
     assert torch.allclose(found.details[f"distance_{norm}"], torch.full((4,), 0.1).double())
 
 
-def test_the_search_by_hand(curved, table):
+def test_attack_search_equals_loop(curved, table):
     """Three steps in the box, and the worst of the iterates."""
     attack = Attack(k=2, radius=0.25, step=0.2, iterations=3)
     found = attacked(curved, table, attack)
@@ -229,12 +230,12 @@ def test_the_search_by_hand(curved, table):
     assert torch.allclose(found.details["objective"], best, atol=1e-10)
 
 
-def test_more_iterations_are_never_less(small_net, images):
+def test_attack_objective_rises_with_iterations(small_net, images):
     found = [
         attacked(small_net, images, Attack(k=20, iterations=n), methods["gradient"]())
         for n in (1, 3, 6)
     ]
-    goals = torch.stack([one.details["objective"] for one in found])
+    goals = torch.stack([measurement.details["objective"] for measurement in found])
     assert bool((goals.diff(dim=0) >= 0).all())
     assert bool((goals[-1] > goals[0]).any())
 
@@ -251,7 +252,7 @@ class Guarded(Curved):
         return super().forward(inputs) * (1 - 2 * away.double()).unsqueeze(1)
 
 
-def test_where_no_iterate_keeps_the_label_nothing_moves(table):
+def test_attack_returns_input_where_label_always_changes(table):
     model = Guarded().eval()
     model.home = table[:1]
     model.linear += 9  # a map above 0 throughout: turned round, its top holds least of it
@@ -266,7 +267,7 @@ def test_where_no_iterate_keeps_the_label_nothing_moves(table):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_it_stays_within_radius_and_box_and_keeps_the_label(objective, norm, small_net, images):
+def test_attack_stays_in_radius_and_box_and_keeps_label(objective, norm, small_net, images):
     radius = 8 / 255 * (1 if norm == "linf" else (3 * 13 * 11) ** 0.5)
     attack = Attack(objective=objective, norm=norm, k=20, step=0.6 * radius, iterations=3)
     method = methods["gradient"]()
@@ -280,7 +281,7 @@ def test_it_stays_within_radius_and_box_and_keeps_the_label(objective, norm, sma
         assert torch.equal(small_net(inputs).argmax(-1), small_net(images).argmax(-1))
 
 
-def test_it_aims_at_what_it_says(small_net, images):
+def test_attack_raises_its_own_objective_most(small_net, images):
     """Each objective is raised by the attack on it more than by the others, and than by noise."""
     method = methods["gradient"]()
     first = method(small_net, images, 0).values
@@ -290,12 +291,12 @@ def test_it_aims_at_what_it_says(small_net, images):
         moved[name] = attacked(small_net, images, attack, method).details["after"]
     for name in ("top_k", "mass_centre"):
         goal = OBJECTIVES[name](ObjectiveSpec(first, "sum", 20, []))
-        reached = {other: float(goal(values).mean()) for other, values in moved.items()}
+        reached = {objective: float(goal(values).mean()) for objective, values in moved.items()}
         assert max(reached, key=reached.get) == name, reached
 
 
 @pytest.mark.parametrize("name", ["random", "difference"])
-def test_the_other_objectives_are_raised_more_than_by_noise(name, small_net, images):
+def test_attack_objective_beats_noise(name, small_net, images):
     method = methods["gradient"]()
     found = attacked(small_net, images, Attack(objective=name, k=20), method)
     noise = attacked(small_net, images, Noise(), method).details["after"]
@@ -304,7 +305,7 @@ def test_the_other_objectives_are_raised_more_than_by_noise(name, small_net, ima
     assert bool((found.details["objective"] > goal(noise)).all())
 
 
-def test_the_stand_in_is_for_the_direction_alone(images):
+def test_attack_proxy_gives_direction_only(images):
     """Where the score is piecewise linear its own Hessian is zero: only the stand-in has a way."""
     parts = (nn.Flatten(), nn.Linear(3 * 13 * 11, 20), nn.ReLU(), nn.Linear(20, 3))
     model = randomise(nn.Sequential(*parts).double())
@@ -320,7 +321,7 @@ def test_the_stand_in_is_for_the_direction_alone(images):
             assert torch.allclose(after.flatten(), expected.flatten(), atol=1e-10)
 
 
-def test_a_method_without_a_way_back_goes_by_the_gradient(small_net, images):
+def test_attack_on_method_without_vjp_uses_gradient(small_net, images):
     found = attacked(small_net, images[:2], Attack(k=20, iterations=2), methods["gradcam"]())
     assert found.provenance["via"]["type"] == "Gradient"
     method = methods["ig"](n_steps=3)
@@ -336,7 +337,7 @@ def test_a_method_without_a_way_back_goes_by_the_gradient(small_net, images):
 
 
 @pytest.mark.parametrize(("margin", "halved"), [(5.0, 0), (0.25, 2), (0.04, 5)])
-def test_the_largest_radius_that_keeps_the_label(margin, halved, table):
+def test_attack_finds_largest_radius_that_keeps_label(margin, halved, table):
     """The margin falls by r |w|_1, and the label with it: r is halved until that is too little."""
     model = nn.Linear(6, 2).double().eval()
     weight = torch.tensor([0.5, -0.25, 0.125, 0.0, 0.0, 0.0]).double()  # l1 norm 0.875
@@ -355,7 +356,7 @@ def test_the_largest_radius_that_keeps_the_label(margin, halved, table):
     assert attacked(model, point, few).values.isnan().tolist() == [halved > 1]
 
 
-def test_the_label_of_a_single_output_is_its_sign():
+def test_attack_label_of_single_output_is_its_sign():
     model = nn.Linear(3, 1, bias=False).double().eval().requires_grad_(False)
     model.weight.copy_(torch.tensor([[1.0, -2.0, 0.5]]))
     inputs = torch.tensor([[0.2, 0.01, 0.0], [0.3, 0.8, 0.1]]).double()
@@ -368,7 +369,7 @@ def test_the_label_of_a_single_output_is_its_sign():
 # Robustness itself.
 
 
-def test_perfect_then_random_then_worst(images):
+def test_robustness_ranks_perfect_random_worst(images):
     """A linear model's gradient stays; a map of noise does not; one that turns round is worst."""
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(3 * 13 * 11, 4)).double())
 
@@ -401,7 +402,7 @@ def test_perfect_then_random_then_worst(images):
         assert means[2] == pytest.approx(0 if name.endswith("top_k") else -1)
 
 
-def test_noise_is_signs_of_the_radius(curved, table):
+def test_noise_perturbation_is_signs_times_radius(curved, table):
     found = attacked(curved, table, Noise(radius=0.05, bounds=None))
     shift = found.details["inputs"] - table
     assert torch.allclose(shift.abs(), torch.full_like(shift, 0.05))
@@ -416,7 +417,7 @@ def test_noise_is_signs_of_the_radius(curved, table):
     assert torch.allclose(shift.abs(), torch.full_like(shift, 0.3 / 6**0.5))
 
 
-def test_a_corruption_by_name_and_strength(small_net, images):
+def test_robustness_takes_corruption_by_name_and_severity(small_net, images):
     found = build("corruption_spearman", corruption="contrast", strength=-0.5)(
         small_net, images, explain(small_net, images, "gradient"), method="gradient"
     )
@@ -435,7 +436,7 @@ class Contrast(nn.Module):
         return torch.stack([inputs.var((1, 2, 3)), torch.full_like(inputs[:, 0, 0, 0], 0.04)], 1)
 
 
-def test_a_corruption_that_changes_the_label_has_no_value(images):
+def test_robustness_is_nan_where_corruption_changes_label(images):
     """A uniform picture varies by 1/12; at half the contrast by a quarter of that."""
     pictures = torch.cat([images[:2], 0.1 * images[2:4]])
     half = perturbations["corruption"](corruption="contrast", strength=-0.5)
@@ -446,7 +447,7 @@ def test_a_corruption_that_changes_the_label_has_no_value(images):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_batch_is_a_loop(name, small_net, images):
+def test_robustness_on_batch_equals_loop(name, small_net, images):
     batch = images[:3]
     measure = build(name)
     method = methods["ig"](n_steps=3)
@@ -464,7 +465,7 @@ def test_a_batch_is_a_loop(name, small_net, images):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_constant_map_has_no_value(name, small_net, images):
+def test_robustness_of_constant_map_is_nan(name, small_net, images):
     found = build(name)(
         small_net,
         images[:2],
@@ -475,7 +476,7 @@ def test_a_constant_map_has_no_value(name, small_net, images):
 
 
 @pytest.mark.parametrize("shape", [(3, 6), (3, 2, 7)])
-def test_tables_and_signals(shape):
+def test_robustness_takes_tables_and_signals(shape):
     inputs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).double()
     flat = nn.Linear(inputs[0].numel(), 8)
     parts = (nn.Flatten(), flat, nn.Tanh(), nn.Linear(8, 3))
@@ -490,12 +491,12 @@ def test_tables_and_signals(shape):
         build("corruption_spearman")(model, inputs, method(model, inputs), method=method)
 
 
-def test_a_table_has_no_centre_of_mass(curved, table):
+def test_robustness_refuses_centre_of_mass_of_table(curved, table):
     with pytest.raises(NotApplicableError, match="a table has no positions"):
         attacked(curved, table, Attack(objective="mass_centre", k=2))
 
 
-def test_settings_of_the_parts_lie_side_by_side():
+def test_robustness_settings_share_one_namespace():
     attack = metrics["attack_top_k"].settings
     assert {"radius", "k", "beta", "iterations", "via", "reduction", "per"} <= attack.keys()
     assert "perturbation" not in attack
@@ -507,7 +508,7 @@ def test_settings_of_the_parts_lie_side_by_side():
         metrics["noise_top_k"](iterations=3)
 
 
-def test_passes_and_explanations_tell_the_truth(small_net, images):
+def test_robustness_counts_passes_and_explanations(small_net, images):
     """Counted by a method that counts; the ways back are counted as maps, three each."""
     count = 0
 
@@ -544,12 +545,12 @@ def test_passes_and_explanations_tell_the_truth(small_net, images):
         ("corruption", {"strength": -2}, "expected a strength of at least -1"),
     ],
 )
-def test_bad_settings(name, settings, message):
+def test_robustness_refuses_wrong_settings(name, settings, message):
     with pytest.raises(UnilensError, match=message):
         perturbations[name](**settings)
 
 
-def test_what_does_not_fit(curved, table):
+def test_robustness_refuses_inputs_that_do_not_fit(curved, table):
     with pytest.raises(UnilensError, match=r"within bounds.*pass the inputs' own bounds"):
         attacked(curved, table - 0.5, Noise())
     with pytest.raises(UnilensError, match="expected k below the map's 6 positions, got 1000"):
@@ -607,7 +608,7 @@ def trained():
     [("ig", {"n_steps": 15}), ("uni", {"matching_steps": 10})],
 )
 @pytest.mark.parametrize("reduction", ["sum", "abs"])
-def test_the_attack_beats_noise_on_a_transformer(name, settings, reduction):
+def test_attack_beats_noise_on_transformer(name, settings, reduction):
     """The control is the mean over five draws: one draw of a dozen images is a lottery.
 
     UNI searches by ten steps, which noise upsets less than an attack; after one step, its default,

@@ -31,13 +31,16 @@ def gradient(model, inputs, target):
 
 def edge_detector(model, inputs, target):
     """An explainer that ignores the model and the class."""
-    rows = [torch.from_numpy(filters.sobel(one.mean(0).detach().numpy())) for one in inputs]
+    rows = [torch.from_numpy(filters.sobel(image.mean(0).detach().numpy())) for image in inputs]
     return torch.stack(rows).unsqueeze(1).expand_as(inputs)
 
 
 def alike(first, second, absolute=True):
     """Rank correlation of two maps (C, H, W), by scipy."""
-    rows = [(one.abs() if absolute else one).sum(0).flatten().numpy() for one in (first, second)]
+    rows = [
+        (values.abs() if absolute else values).sum(0).flatten().numpy()
+        for values in (first, second)
+    ]
     return stats.spearmanr(*rows).statistic
 
 
@@ -73,14 +76,14 @@ class Turned(nn.Module):
         return self.head(hidden @ self.direct.weight)
 
 
-def test_layers_come_in_the_order_in_which_they_run(small_net, images):
+def test_randomisation_orders_layers_by_execution(small_net, images):
     assert layers_of(Evaluator(small_net), images[:1]) == LAYERS
     found = layers_of(Evaluator(Turned().eval()), torch.rand(1, 5))
     assert found[:2] == ["head", "body"]
     assert set(found[2:]) == {"", "direct"}
 
 
-def test_layers_of_a_transformer():
+def test_randomisation_finds_layers_of_transformer():
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
@@ -94,13 +97,13 @@ def test_layers_of_a_transformer():
     assert len(found) == 2 * 6 + 1
 
 
-def test_a_model_without_weights_cannot_be_randomised():
+def test_randomisation_refuses_model_without_weights():
     model = nn.Flatten().eval()
     with pytest.raises(NotApplicableError, match="expected a model with weights to randomise"):
         evaluate(model, torch.rand(1, 1, 3), torch.rand(1, 1, 3), MODES[0], method="gradient")
 
 
-def test_weights_are_normal_with_the_same_mean_and_spread():
+def test_randomised_weights_keep_mean_and_deviation():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(200, 300), nn.Linear(300, 2)).eval()
     with torch.no_grad():
@@ -121,7 +124,7 @@ def test_weights_are_normal_with_the_same_mean_and_spread():
     assert not torch.equal(randomised(model, ["1"], seed=2)[1].weight, found[1].weight)
 
 
-def test_shared_weights_stay_shared_and_recurrent_ones_are_used():
+def test_randomisation_keeps_shared_and_recurrent_weights():
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)).eval()
     model[1].weight = model[0].weight
     found = randomised(model, ["1", "0"], seed=0)
@@ -131,7 +134,7 @@ def test_shared_weights_stay_shared_and_recurrent_ones_are_used():
     assert not torch.equal(randomised(recurrent, [""], 0)(inputs)[0], recurrent(inputs)[0])
 
 
-def test_evenly_over_the_depth():
+def test_randomisation_spreads_stages_over_depth():
     order = list("abcdefghi")
     assert evenly(order, 1) == ["i"]
     assert evenly(order, 2) == ["a", "i"]
@@ -140,7 +143,7 @@ def test_evenly_over_the_depth():
 
 
 @pytest.mark.parametrize("mode", ["cascading", "independent"])
-def test_randomisation_is_a_loop_over_changed_copies(mode, small_net, images):
+def test_randomisation_equals_loop_over_changed_copies(mode, small_net, images):
     maps = explain(small_net, images, "gradient", score="logit")
     found = Randomisation(mode=mode)(small_net, images, maps, method=gradient, seed=3)
     for stage, name in enumerate(LAYERS):
@@ -161,7 +164,7 @@ def test_randomisation_is_a_loop_over_changed_copies(mode, small_net, images):
     assert torch.equal(again, found.values)
 
 
-def test_layers_can_be_named(small_net, images):
+def test_randomisation_takes_named_layers(small_net, images):
     maps = explain(small_net, images, "gradient").values
     cascade = Randomisation(layers=("bn1", "bn2"))
     found = cascade(small_net, images, maps, method="gradient")
@@ -176,7 +179,7 @@ def test_layers_can_be_named(small_net, images):
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_what_ignores_the_model_is_worst(name, pictures):
+def test_randomisation_is_worst_for_controls(name, pictures):
     model = linear_of(pictures)
     model = nn.Sequential(model[0], nn.Linear(1728, 1728).double(), model[1]).eval()
     with torch.no_grad():
@@ -202,13 +205,13 @@ def test_what_ignores_the_model_is_worst(name, pictures):
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_maps_are_made_again_with_the_seed_that_made_them(name, small_net, images):
+def test_randomisation_reuses_seed_of_the_map(name, small_net, images):
     found = explain(small_net, images, "random", seed=3)
     again = evaluate(small_net, images, found, name, method="random")
     assert torch.equal(again, torch.ones(len(images), dtype=torch.float64))
 
 
-def test_stages_without_a_map_are_left_out_and_counted(small_net, images):
+def test_randomisation_counts_stages_without_map(small_net, images):
     maps = explain(small_net, images, "gradient").values
     bad = images[2].sum()
 
@@ -239,7 +242,7 @@ def test_stages_without_a_map_are_left_out_and_counted(small_net, images):
     assert found.undefined == 8
 
 
-def test_running_out_of_memory_is_no_map_without_a_value(small_net, images):
+def test_randomisation_raises_out_of_memory(small_net, images):
     def full(model, inputs, target):
         raise torch.OutOfMemoryError("out of memory") if len(inputs) == 1 else RuntimeError("other")
 
@@ -248,7 +251,7 @@ def test_running_out_of_memory_is_no_map_without_a_value(small_net, images):
         Randomisation()(small_net, images, maps, method=full)
 
 
-def test_random_logit_is_the_map_of_another_class(small_net, images):
+def test_random_logit_explains_another_class(small_net, images):
     maps = explain(small_net, images, "ig", n_steps=3)
     found = RandomLogit(draws=2)(small_net, images, maps, method=methods["ig"](n_steps=3), seed=2)
     classes = found.details["classes"]
@@ -257,16 +260,16 @@ def test_random_logit_is_the_map_of_another_class(small_net, images):
     assert (classes[:, 0] != classes[:, 1]).all()
     ours = explain(small_net, images, "ig", maps.target, n_steps=3).values
     expected = [
-        [alike(*pair, absolute=False) for pair in zip(ours, theirs, strict=True)]
-        for theirs in (
-            explain(small_net, images, "ig", other, n_steps=3).values for other in classes.T
+        [alike(*pair, absolute=False) for pair in zip(ours, values, strict=True)]
+        for values in (
+            explain(small_net, images, "ig", labels, n_steps=3).values for labels in classes.T
         )
     ]
     assert torch.allclose(found.details["similarities"].T, torch.tensor(expected))
     assert torch.allclose(found.values, torch.tensor(expected).mean(0))
 
 
-def test_other_classes_are_drawn_uniformly(linear):
+def test_random_logit_draws_classes_uniformly(linear):
     inputs = torch.rand(600, 2, 3, generator=torch.Generator().manual_seed(0)).double()
     found = RandomLogit()(linear, inputs, inputs, method=lambda m, x, t: x, target=1)
     counts = found.details["classes"].flatten().bincount(minlength=4).tolist()
@@ -274,7 +277,7 @@ def test_other_classes_are_drawn_uniformly(linear):
     assert stats.chisquare([counts[0], *counts[2:]]).pvalue > 0.01
 
 
-def test_what_ignores_the_class_is_worst(pictures):
+def test_random_logit_is_worst_for_maps_without_class(pictures):
     opposite, unrelated = linear_of(pictures, 2), linear_of(pictures, 2)
     with torch.no_grad():
         opposite[1].weight[1] = -opposite[1].weight[0]
@@ -293,13 +296,13 @@ def test_what_ignores_the_class_is_worst(pictures):
     assert torch.allclose(values[2], torch.ones(3).double())
 
 
-def test_one_output_has_no_other_class():
+def test_random_logit_refuses_single_output():
     model, inputs = nn.Linear(4, 1).eval(), torch.rand(2, 4)
     with pytest.raises(NotApplicableError, match="expected more than 1 classes"):
         evaluate(model, inputs, inputs, "random_logit", method="gradient")
 
 
-def test_the_pictures_are_skimages(small_net, images):
+def test_edge_control_equals_skimage(small_net, images):
     maps = torch.randn(images.shape, generator=torch.Generator().manual_seed(9)).double()
     for name, make in (("edge_similarity", filters.sobel), ("grey_similarity", lambda grey: grey)):
         found = registry[name]()(small_net, images, maps)
@@ -314,7 +317,7 @@ def test_the_pictures_are_skimages(small_net, images):
 
 
 @pytest.mark.parametrize("name", ["edge_similarity", "grey_similarity"])
-def test_the_picture_itself_is_worst(name, pictures):
+def test_edge_control_is_worst_for_the_picture(name, pictures):
     model = linear_of(pictures)
     picture = registry[name]()(model, pictures, pictures).details["picture"]
     random = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(0)).double()
@@ -331,7 +334,7 @@ def test_the_picture_itself_is_worst(name, pictures):
     assert (middle + 0.05 < worst).all()
 
 
-def test_pictures_of_one_channel_and_none(linear):
+def test_edge_control_takes_grey_pictures_and_refuses_signals(linear):
     grey = torch.rand(2, 1, 6, 5).double()
     found = EdgeControl(control="grey")(linear_of(grey), grey, grey)
     assert torch.allclose(found.values, torch.ones(2).double())
@@ -340,7 +343,7 @@ def test_pictures_of_one_channel_and_none(linear):
 
 
 @pytest.mark.parametrize("name", [*MODES, "random_logit", "edge_similarity", "grey_similarity"])
-def test_undefined_is_nan(name, small_net, images):
+def test_sanity_is_nan_where_undefined(name, small_net, images):
     maps = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).double()
     maps[0], maps[1], maps[2] = 0, 3, torch.nan
     images[3] = 0.5
@@ -351,7 +354,7 @@ def test_undefined_is_nan(name, small_net, images):
 
 
 @pytest.mark.parametrize("name", [*MODES, "random_logit", "edge_similarity", "grey_similarity"])
-def test_a_batch_is_a_loop_and_the_model_stays(name, images):
+def test_sanity_on_batch_equals_loop_and_keeps_model(name, images):
     model = randomise(SmallNet())
     images = images[:3].float()
     before = copy.deepcopy(model.state_dict())
@@ -369,7 +372,7 @@ def test_a_batch_is_a_loop_and_the_model_stays(name, images):
     assert torch.equal(other, found) == metrics()[name].deterministic
 
 
-def test_other_similarities_and_foreign_methods(small_net, images):
+def test_sanity_takes_similarities_and_user_methods(small_net, images):
     def saliency(model, inputs, target):
         return Saliency(model).attribute(inputs.requires_grad_(), target=target, abs=False)
 
@@ -397,12 +400,12 @@ def test_other_similarities_and_foreign_methods(small_net, images):
         (lambda: EdgeControl(control="red"), "expected control to be one of edges, grey"),
     ],
 )
-def test_bad_settings(build, message):
+def test_sanity_refuses_wrong_settings(build, message):
     with pytest.raises(UnilensError, match=message):
         build()
 
 
-def test_cost_and_needs(small_net, images):
+def test_sanity_declares_cost_and_needs(small_net, images):
     assert Randomisation(layers=7).explanations == 7
     assert Randomisation(layers=("head",)).explanations == 1
     assert RandomLogit(draws=3).explanations == 3
@@ -421,7 +424,7 @@ def test_cost_and_needs(small_net, images):
     assert calls == [8, 8, 8]
 
 
-def test_a_new_map_with_a_hole_is_no_map(small_net, images):
+def test_sanity_is_nan_for_recomputed_maps_with_nan(small_net, images):
     def holed(model, inputs, target):
         return gradient(model, inputs, target).index_fill(3, torch.tensor([4]), torch.nan)
 

@@ -36,7 +36,7 @@ def measured(name, model, inputs, **settings):
     return found, recorded.inputs, given, target
 
 
-def test_the_neighbours_are_uniform_in_the_ball(small_net, images):
+def test_sensitivity_draws_neighbours_uniformly_in_ball(small_net, images):
     found, neighbours, *_ = measured("max_sensitivity", small_net, images, radius=0.1, samples=6)
     assert len(neighbours) == 6
     shifts = torch.stack(neighbours) - images
@@ -46,10 +46,10 @@ def test_the_neighbours_are_uniform_in_the_ball(small_net, images):
     assert torch.allclose(found.details["distance"], shifts.flatten(2).norm(dim=2).T)
 
 
-def test_captum_gives_the_same_from_the_same_neighbours(small_net, images):
+def test_sensitivity_equals_captum(small_net, images):
     found, neighbours, _, target = measured("max_sensitivity", small_net, images, samples=4)
     for row in range(len(images)):
-        labels, near = target[row].repeat(4), torch.stack([one[row] for one in neighbours])
+        labels, near = target[row].repeat(4), torch.stack([points[row] for points in neighbours])
         expected = sensitivity_max(
             lambda given, labels=labels: (gradient(small_net, given[0], labels[: len(given[0])]),),
             (images[row : row + 1],),
@@ -60,15 +60,15 @@ def test_captum_gives_the_same_from_the_same_neighbours(small_net, images):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_by_hand_from_the_neighbours(name, small_net, images):
+def test_sensitivity_equals_loop_over_neighbours(name, small_net, images):
     found, neighbours, given, target = measured(name, small_net, images, samples=3)
     for row in range(len(images)):
         ratios, slopes = [], []
-        for one in neighbours:
-            after = gradient(small_net, one[row : row + 1], target[row : row + 1])[0]
+        for neighbour in neighbours:
+            after = gradient(small_net, neighbour[row : row + 1], target[row : row + 1])[0]
             moved = (after - given[row]).square().sum().sqrt()
             ratios.append(float(moved / given[row].square().sum().sqrt()))
-            slopes.append(float(moved / (one[row] - images[row]).square().sum().sqrt()))
+            slopes.append(float(moved / (neighbour[row] - images[row]).square().sum().sqrt()))
         expected = {
             "max_sensitivity": max(ratios),
             "mean_sensitivity": sum(ratios) / 3,
@@ -84,7 +84,7 @@ class Quadratic(nn.Module):
         return torch.stack([1.5 * inputs.square().sum(1) + 9, torch.zeros_like(inputs[:, 0])], 1)
 
 
-def test_the_lipschitz_constant_of_a_quadratic():
+def test_lipschitz_constant_of_quadratic():
     inputs = torch.rand(3, 7, generator=torch.Generator().manual_seed(0)).double()
     method = methods["gradient"](score="logit")
     found = LocalLipschitz()(Quadratic().eval(), inputs, 3 * inputs, method=method)
@@ -92,7 +92,7 @@ def test_the_lipschitz_constant_of_a_quadratic():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_perfect_then_random_then_worst(name, images):
+def test_sensitivity_ranks_perfect_random_worst(name, images):
     """Lower is better: a map that stays, one that moves with its input, one that jumps."""
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(3 * 13 * 11, 4)).double())
 
@@ -116,7 +116,7 @@ def test_perfect_then_random_then_worst(name, images):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_batches_seeds_and_maps_of_zeros(name, small_net, images):
+def test_sensitivity_on_batches_seeds_and_zero_maps(name, small_net, images):
     settings = {"samples": 2}
     method = methods["gradient"]()
     given = method(small_net, images)
@@ -137,7 +137,7 @@ def test_batches_seeds_and_maps_of_zeros(name, small_net, images):
     assert nothing.values.isnan().all()
 
 
-def test_what_they_cost_and_need(small_net, images):
+def test_sensitivity_declares_cost_and_needs(small_net, images):
     for kind in (MaxSensitivity, MeanSensitivity, LocalLipschitz):
         assert kind(samples=7).explanations == 7
         with pytest.raises(NotApplicableError, match="explains again"):

@@ -41,7 +41,7 @@ def slow_ssim(first, second, data_range, sigma):
 
 @pytest.mark.parametrize("reduction", ["sum", "abs"])
 @pytest.mark.parametrize("sigma", [1.5, 0.8])
-def test_ssim_is_a_slow_replica(reduction, sigma, maps):
+def test_ssim_equals_slow_replica(reduction, sigma, maps):
     found = similarities["ssim"](reduction=reduction, sigma=sigma)(*maps)
     for row in range(4):
         one, two = (values[row].numpy() for values in maps)
@@ -52,15 +52,15 @@ def test_ssim_is_a_slow_replica(reduction, sigma, maps):
         assert float(found[row]) == pytest.approx(expected, abs=1e-12)
 
 
-def test_ssim_per_channel_is_the_mean_over_channels(maps):
+def test_ssim_per_channel_is_mean_over_channels(maps):
     found = StructuralSimilarity(per="channel")(*maps)
     for row in range(4):
         pairs = zip(*(scaled(values[row].numpy()) for values in maps), strict=True)
-        expected = numpy.mean([slow_ssim(one, two, 2, 1.5) for one, two in pairs])
+        expected = numpy.mean([slow_ssim(first, second, 2, 1.5) for first, second in pairs])
         assert float(found[row]) == pytest.approx(expected, abs=1e-12)
 
 
-def test_ssim_of_a_signal():
+def test_ssim_of_signal_equals_slow_replica():
     """A signal is a picture that is the same in every row."""
     first, second = torch.randn(2, 1, 1, 15, generator=torch.Generator().manual_seed(0)).double()
     wide = StructuralSimilarity()(
@@ -69,7 +69,7 @@ def test_ssim_of_a_signal():
     assert torch.allclose(StructuralSimilarity()(first, second), wide)
 
 
-def test_ssim_knows_no_scale_and_its_ends(maps):
+def test_ssim_ignores_scale_and_has_known_bounds(maps):
     first, second = maps
     ssim = StructuralSimilarity()
     assert torch.allclose(ssim(first, first), torch.ones(4).double())
@@ -98,7 +98,7 @@ def replica(first, second, k, window):
 
 
 @pytest.mark.parametrize("window", [1, 3, 5])
-def test_lens_recall_is_the_slow_one(window, maps):
+def test_lens_recall_equals_slow_replica(window, maps):
     first, second = maps
     found = LensRecall(k=25, window=window)(first, second)
     for row in range(4):
@@ -108,14 +108,14 @@ def test_lens_recall_is_the_slow_one(window, maps):
     assert not torch.equal(found, LensRecall(k=25, window=window)(second, first)) or window == 1
 
 
-def test_lens_recall_with_a_window_of_one_is_top_k(maps):
+def test_lens_recall_with_window_of_one_equals_top_k(maps):
     tied = [values.round() for values in maps]
     for per in ("pixel", "channel"):
         found = LensRecall(k=40, window=1, per=per)(*tied)
         assert torch.allclose(found, TopK(k=40, per=per)(*tied))
 
 
-def test_a_map_that_moves_by_a_place_is_recalled():
+def test_lens_recall_tolerates_shift_by_one_position():
     first = torch.zeros(1, 1, 8, 9).double()
     first[0, 0, 3, 3] = first[0, 0, 6, 1] = 1
     moved = first.roll((1, 1), (2, 3))
@@ -130,7 +130,7 @@ def test_a_map_that_moves_by_a_place_is_recalled():
 
 
 @pytest.mark.parametrize("name", ["ssim", "lens_recall"])
-def test_undefined_tables_and_batches(name, maps):
+def test_similarity_on_undefined_tables_and_batches(name, maps):
     alike = similarities[name](**({"k": 20} if name == "lens_recall" else {}))
     first, second = (values.clone() for values in maps)
     first[1], second[2] = 0.0, 3.0
@@ -154,11 +154,11 @@ def test_undefined_tables_and_batches(name, maps):
         ("ssim", {"per": "row"}, "expected per"),
     ],
 )
-def test_bad_settings(name, settings, message):
+def test_similarity_refuses_wrong_settings(name, settings, message):
     with pytest.raises(UnilensError, match=message):
         similarities[name](**settings)
 
 
-def test_maps_smaller_than_the_window():
+def test_ssim_refuses_maps_smaller_than_window():
     with pytest.raises(UnilensError, match=r"11 positions a side for sigma=1\.5.*lower sigma"):
         StructuralSimilarity()(torch.rand(1, 1, 8, 20), torch.rand(1, 1, 8, 20))

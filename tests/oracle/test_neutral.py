@@ -99,7 +99,7 @@ class Slow:
         found = at(min(max(0.5, least), max(least, most)))
         if layer == 0:
             return found
-        return [self.neuron(layer - 1, i, one) for i, one in enumerate(found)]
+        return [self.neuron(layer - 1, i, value) for i, value in enumerate(found)]
 
     def evaluate(self, x, t):
         """The value on the line at t, and its derivatives times the ways, per feature."""
@@ -108,11 +108,14 @@ class Slow:
     def _evaluate(self, layer, j, own, x, t):
         weight = self.weights[layer][j]
         if layer == 0:
-            below = [c + t * (one - c) for c, one in zip(own, x, strict=True)]
-            inner = numpy.diag([one - c for c, one in zip(own, x, strict=True)])
+            below = [c + t * (value - c) for c, value in zip(own, x, strict=True)]
+            inner = numpy.diag([value - c for c, value in zip(own, x, strict=True)])
         else:
-            each = [self._evaluate(layer - 1, i, part, x, t) for i, part in enumerate(own)]
-            below, inner = [one[0] for one in each], numpy.array([one[1] for one in each])
+            results = [self._evaluate(layer - 1, i, part, x, t) for i, part in enumerate(own)]
+            below, inner = (
+                [value[0] for value in results],
+                numpy.array([value[1] for value in results]),
+            )
         z = float(numpy.dot(below, weight)) + self.biases[layer][j]
         slope = 1.0 if layer == len(self.weights) - 1 else self.slope(z)
         return self.activate(layer, z), slope * (weight @ inner)
@@ -131,7 +134,7 @@ class Slow:
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("neutral_value", [0.5, 0.3])
-def test_it_is_a_loop_over_paths(link, neutral_value):
+def test_neutral_equals_loop_over_paths(link, neutral_value):
     model, references, inputs = mlp(link), table(9), table(2, seed=4)
     settings = {"references": references, "neutral_value": neutral_value, "n_steps": 8}
     found = explain(model, inputs, "neutral", rule="midpoint", **settings)
@@ -147,7 +150,7 @@ def test_it_is_a_loop_over_paths(link, neutral_value):
 
 
 @pytest.mark.parametrize("target", [0, 1, None])
-def test_two_outputs_are_explained_by_the_margin_of_the_target(target):
+def test_neutral_explains_margin_of_two_outputs(target):
     references, inputs = table(9), table(5, seed=4)
     model = centred(mlp(nn.Tanh, outputs=2), references)
     settings = {"references": references, "neutral_value": 0.4, "n_steps": 8, "rule": "midpoint"}
@@ -164,7 +167,7 @@ def test_two_outputs_are_explained_by_the_margin_of_the_target(target):
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_at_the_copies_baseline_the_output_is_neutral_and_the_sum_complete(link, dtype):
+def test_neutral_output_at_baseline_and_completeness(link, dtype):
     references = table(60).to(dtype)
     model = centred(mlp(link, (6, 8, 5, 3)).to(dtype), references)
     exact = 1e-12 if dtype == torch.float64 else 1e-5
@@ -180,7 +183,7 @@ def test_at_the_copies_baseline_the_output_is_neutral_and_the_sum_complete(link,
         assert float((found.score - found.baseline_score).abs().max()) > 0.02
 
 
-def test_where_the_neutral_value_is_out_of_reach_it_comes_as_close_as_quantiles_do():
+def test_neutral_out_of_reach_takes_closest_quantile():
     model, references = mlp(nn.Sigmoid), table(9)
     found = explain(model, table(2, seed=4), "neutral", references=references, neutral_value=0.9999)
     last = model[-1].weight.detach()[0]
@@ -190,7 +193,7 @@ def test_where_the_neutral_value_is_out_of_reach_it_comes_as_close_as_quantiles_
     assert float(best) < numpy.log(0.9999 / 0.0001) - 1
 
 
-def test_without_hidden_layers_it_is_weight_times_distance():
+def test_neutral_without_hidden_layers_is_weight_times_distance():
     model, references, inputs = randomise(nn.Linear(6, 1).double()), table(30), table(3, seed=4)
     found = explain(model, inputs, "neutral", references=references)
     expected = model.weight.detach() * (inputs - found.baseline)
@@ -212,7 +215,7 @@ class Written(nn.Module):
         return self.out(nn.functional.relu(self.head(torch.flatten(hidden, 1)), inplace=True))
 
 
-def test_what_a_trace_shows_is_enough():
+def test_neutral_reads_perceptron_from_trace():
     model = randomise(Written().double())
     inputs, references = table(3, seed=4).view(3, 2, 3), table(20).view(20, 2, 3)
     found = explain(model, inputs, "neutral", references=references)
@@ -226,7 +229,7 @@ def test_what_a_trace_shows_is_enough():
 
 @pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_a_batch_is_a_loop_and_the_model_stays_as_it_was(outputs, dtype):
+def test_neutral_on_batch_equals_loop_and_keeps_model(outputs, dtype):
     model, inputs = mlp(nn.ReLU, (6, 7, 5), outputs).to(dtype), table(8, seed=4).to(dtype)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     method = Neutral(table(20))
@@ -240,7 +243,7 @@ def test_a_batch_is_a_loop_and_the_model_stays_as_it_was(outputs, dtype):
     assert all(value.requires_grad and value.grad is None for value in model.parameters())
 
 
-def test_inputs_of_another_dtype_and_layout_than_the_models():
+def test_neutral_takes_inputs_of_another_dtype_and_layout():
     references = table(30)
     model = centred(mlp(nn.Tanh), references)
     neutral = Neutral(references=references)
@@ -251,7 +254,7 @@ def test_inputs_of_another_dtype_and_layout_than_the_models():
     assert torch.allclose(single.values, expected.values.to(single.values), atol=1e-4)
 
 
-def test_passes_are_those_of_the_model_and_of_its_rewriting(monkeypatch):
+def test_neutral_counts_passes(monkeypatch):
     counted = {"forward": 0, "backward": 0}
     outputs, differentiate = Evaluator.outputs, Evaluator.differentiate
 
@@ -271,7 +274,7 @@ def test_passes_are_those_of_the_model_and_of_its_rewriting(monkeypatch):
     assert tuple(counted.values()) == method.passes == (11, 7)
 
 
-def test_its_score_can_be_smoothed_with_it():
+def test_neutral_can_be_smoothed():
     model, inputs = mlp(nn.Tanh), table(2, seed=4)
     found = Smoothed(Neutral(table(20)), n_samples=3, std=0.01)(model, inputs)
     assert torch.equal(found.score, model(inputs).detach()[:, 0])
@@ -322,7 +325,7 @@ class Loop(nn.Module):
         (mlp(nn.ReLU, (6, 300, 200)), "at most 200000 copied inputs, got 6 x 300 x 200 = 360000"),
     ],
 )
-def test_other_models_are_refused_in_one_line(model, message):
+def test_neutral_refuses_other_models(model, message):
     with pytest.raises(NotApplicableError, match=message) as raised:
         explain(model.double().eval(), table(2), "neutral", references=table(9))
     assert "\n" not in str(raised.value)
@@ -340,6 +343,6 @@ def test_other_models_are_refused_in_one_line(model, message):
         ({"rule": "simpson"}, "unknown rule 'simpson'"),
     ],
 )
-def test_wrong_settings(settings, message):
+def test_neutral_refuses_wrong_settings(settings, message):
     with pytest.raises(UnilensError, match=message):
         explain(mlp(nn.Tanh), table(2), "neutral", **settings)

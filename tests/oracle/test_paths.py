@@ -67,7 +67,7 @@ def photograph():
 
 @pytest.mark.parametrize(("fraction", "distance"), [(0.25, 0.02), (0.1, 0.3), (0.5, 1.0), (1, 0)])
 @pytest.mark.parametrize("baseline", ["black", "image_mean"])
-def test_guided_ig_is_that_of_pair(fraction, distance, baseline, images, small_net, pair):
+def test_guided_ig_equals_pair(fraction, distance, baseline, images, small_net, pair):
     found = explain(
         small_net,
         images[:3],
@@ -90,7 +90,7 @@ def test_guided_ig_is_that_of_pair(fraction, distance, baseline, images, small_n
         assert relative(values, first(expected)) < 1e-9
 
 
-def test_guided_ig_is_that_of_pair_on_a_photograph(photograph, pair):
+def test_guided_ig_equals_pair_on_photograph(photograph, pair):
     model, image, target = photograph
     found = explain(model, image[None], "guided_ig", target, n_steps=8)
     expected = GuidedIG().GetMask(last(image), called(model, target), x_steps=8)
@@ -101,7 +101,7 @@ PAIRS_SETTINGS = {"rule": "right", "velocity": "derivative", "boundary": "zero"}
 
 
 @pytest.mark.parametrize("grad_step", [1e-2, 1e-3, 1e-5])
-def test_blur_ig_is_that_of_pair_but_for_its_finite_difference(grad_step, images, small_net):
+def test_blur_ig_equals_pair_up_to_finite_difference(grad_step, images, small_net):
     found = explain(
         small_net, images[:2], "blur_ig", 1, n_steps=15, max_sigma=6.0, **PAIRS_SETTINGS
     )
@@ -112,7 +112,7 @@ def test_blur_ig_is_that_of_pair_but_for_its_finite_difference(grad_step, images
         assert relative(values, first(expected)) < 10 * grad_step
 
 
-def test_the_difference_to_pairs_own_step_is_its_finite_difference(images, small_net):
+def test_blur_ig_differs_from_pair_by_finite_difference(images, small_net):
     """At PAIR's default step its derivative is off, and halving the step halves the difference."""
     found = explain(
         small_net, images[:1], "blur_ig", 1, n_steps=15, max_sigma=6.0, **PAIRS_SETTINGS
@@ -132,14 +132,14 @@ def test_the_difference_to_pairs_own_step_is_its_finite_difference(images, small
     assert off[1] == pytest.approx(off[0] / 2, rel=0.1)
 
 
-def test_blur_ig_is_that_of_pair_on_a_photograph(photograph):
+def test_blur_ig_equals_pair_on_photograph(photograph):
     model, image, target = photograph
     found = explain(model, image[None], "blur_ig", target, n_steps=8, **PAIRS_SETTINGS)
     expected = BlurIG().GetMask(last(image), called(model, target), steps=8, grad_step=1e-4)
     assert relative(found.values[0], first(expected)) < 1e-3
 
 
-def test_chords_add_up_where_pairs_derivative_does_not(photograph):
+def test_blur_ig_chords_are_complete_where_derivative_is_not(photograph):
     """The sum of PAIR's displacements misses the way from blur to image; chords are that way."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 96 * 96, 1, bias=False)).double().eval()
     nn.init.ones_(model[1].weight)
@@ -152,7 +152,7 @@ def test_chords_add_up_where_pairs_derivative_does_not(photograph):
     assert float(slopes.completeness_gap.abs()) > 0.01 * way
 
 
-def test_blur_ig_with_falling_variance(images, small_net):
+def test_blur_ig_sqrt_schedule_lowers_variance_linearly(images, small_net):
     """At sqrt, PAIR ends at sqrt(max_sigma); ours ends at max_sigma, so its 9 is our 3."""
     found = explain(
         small_net, images[:1], "blur_ig", 1, n_steps=15, max_sigma=3.0, schedule="sqrt",
@@ -187,18 +187,18 @@ def slow_agi(model, image, target, other, iterations, step):
     return total, point
 
 
-def test_agi_is_the_paper_written_out(images, small_net):
+def test_agi_equals_paper_algorithm(images, small_net):
     settings = {"classes": [0, 3], "iterations": 6, "n_steps": 6, "budget": 1.2}
     found = explain(small_net, images[:4], "agi", 2, **settings)
     for image, values, baseline in zip(images, found.values, found.baseline, strict=False):
-        each = [slow_agi(small_net, image, 2, other, 6, 0.2) for other in (0, 3)]
-        assert relative(values, sum(one for one, _ in each) / 2) < 1e-9
-        assert relative(baseline, sum(point for _, point in each) / 2) < 1e-12
+        searches = [slow_agi(small_net, image, 2, label, 6, 0.2) for label in (0, 3)]
+        assert relative(values, sum(attribution for attribution, _ in searches) / 2) < 1e-9
+        assert relative(baseline, sum(point for _, point in searches) / 2) < 1e-12
 
 
-def test_some_of_those_walks_end_early(images, small_net):
+def test_agi_searches_end_early(images, small_net):
     ends = [
-        slow_agi(small_net, image, 2, other, 6, 0.2)[1] for image in images[:4] for other in (0, 3)
+        slow_agi(small_net, image, 2, label, 6, 0.2)[1] for image in images[:4] for label in (0, 3)
     ]
     starts = [image for image in images[:4] for _ in (0, 3)]
     lengths = {
@@ -209,7 +209,7 @@ def test_some_of_those_walks_end_early(images, small_net):
     assert len(lengths) > 1
 
 
-def test_agi_draws_classes_by_seed_and_input_alone(images, small_net):
+def test_agi_draws_classes_by_seed_and_input(images, small_net):
     together = explain(small_net, images, "agi", classes=2, seed=1)
     alone = explain(small_net, images[3:4], "agi", classes=2, seed=1)
     assert torch.equal(together.values[3], alone.values[0])
@@ -242,7 +242,7 @@ def slow_sig(model, image, baseline, target, overlap, n_steps):
 
 
 @pytest.mark.parametrize("overlap", [0.4, 1.0])
-def test_sig_is_the_paper_written_out(overlap, images, small_net):
+def test_sig_equals_paper_algorithm(overlap, images, small_net):
     found = explain(
         small_net, images[:2], "sig", 3, n_steps=9, overlap=overlap, baseline="image_mean"
     )
@@ -251,7 +251,7 @@ def test_sig_is_the_paper_written_out(overlap, images, small_net):
         assert relative(values, expected) < 1e-9
 
 
-def test_sig_with_full_overlap_is_the_straight_line(images, small_net):
+def test_sig_with_full_overlap_equals_straight_line(images, small_net):
     settings = {"n_steps": 7, "rule": "gauss_legendre"}
     line = explain(small_net, images[:2], "ig", **settings).values
     assert (
@@ -259,7 +259,7 @@ def test_sig_with_full_overlap_is_the_straight_line(images, small_net):
     )
 
 
-def test_sig_of_all_channels_together(images, small_net):
+def test_sig_joint_channels_differ_and_stay_complete(images, small_net):
     """Stacked channels have singular components of their own; the ends stay the same."""
     joint = explain(small_net, images[:2], "sig", channels="joint", n_steps=40)
     apart = explain(small_net, images[:2], "sig", n_steps=40)
@@ -281,7 +281,7 @@ def slow_idgi(model, image, target, n_steps):
     return total
 
 
-def test_idgi_is_the_paper_written_out(images, small_net):
+def test_idgi_equals_paper_algorithm(images, small_net):
     found = explain(small_net, images[:3], "idgi", 1, n_steps=10)
     for image, values in zip(images, found.values, strict=False):
         assert relative(values, slow_idgi(small_net, image, 1, 10)) < 1e-10
@@ -320,9 +320,7 @@ def slow_gains(model, image, target, n_steps, coarse, neighbourhood):
 
 
 @pytest.mark.parametrize("settings", [{}, {"coarse": 0.7, "neighbourhood": 0.2}, {"coarse": 0.0}])
-def test_gains_are_regions_by_the_integral_and_pixels_by_who_brought_it(
-    settings, images, small_net
-):
+def test_gains_equal_slow_formula(settings, images, small_net):
     given = {"weighting": "gains", "rule": "midpoint", "n_steps": 6, **settings}
     found = explain(small_net, images[:2], "ig", 1, **given)
     reference = {"coarse": 0.4, "neighbourhood": 0.09, **settings}
@@ -337,14 +335,16 @@ def test_gains_are_complete_on_every_path(path, rule, images, small_net):
     assert float(found.completeness_gap.abs().max()) < 1e-12
 
 
-def test_gains_of_a_table_are_the_integral():
+def test_gains_of_table_equal_riemann():
     model = randomise(nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double())
     rows = torch.rand(5, 6).double()
-    found, integral = (explain(model, rows, "ig", weighting=one) for one in ("gains", "riemann"))
+    found, integral = (
+        explain(model, rows, "ig", weighting=weighting) for weighting in ("gains", "riemann")
+    )
     assert torch.equal(found.values, integral.values)
 
 
-def test_where_nothing_has_a_gain_there_is_nothing_to_share(images):
+def test_gains_of_constant_model_are_zero(images):
     class Blind(nn.Module):
         def forward(self, inputs):
             return inputs.flatten(1)[:, :2] * 0 + torch.tensor([2.0, 1.0]).double()
@@ -361,7 +361,7 @@ def test_where_nothing_has_a_gain_there_is_nothing_to_share(images):
         ({"neighbourhood": 0}, "expected neighbourhood to be a finite number above 0, got 0"),
     ],
 )
-def test_gains_say_what_their_settings_may_be(settings, said):
+def test_gains_refuse_wrong_settings(settings, said):
     with pytest.raises(UnilensError, match=re.escape(said)):
         Gains(**settings)
 
@@ -377,8 +377,8 @@ def slow_idg(model, image, target, n_steps):
     ]
     slopes = [b - a for a, b in itertools.pairwise(scores)]
     above = [slope - min(slopes) for slope in slopes]
-    shares = [n_steps * one / sum(above) for one in above]
-    counts = [math.floor(one) for one in shares]
+    shares = [n_steps * slope / sum(above) for slope in above]
+    counts = [math.floor(share) for share in shares]
     by_rest = sorted(range(n_steps), key=lambda k: counts[k] - shares[k])
     for k in by_rest[: n_steps - sum(counts)]:
         counts[k] += 1
@@ -392,13 +392,13 @@ def slow_idg(model, image, target, n_steps):
     return total
 
 
-def test_idg_is_the_paper_written_out(images, small_net):
+def test_idg_equals_paper_algorithm(images, small_net):
     found = explain(small_net, images[:3], "idg", 1, n_steps=12)
     for image, values in zip(images, found.values, strict=False):
         assert relative(values, slow_idg(small_net, image, 1, 12)) < 1e-9
 
 
-def test_idg_without_placing_its_steps(images, small_net):
+def test_idg_with_fixed_steps(images, small_net):
     """On a linear logit the slope is the whole change of the score, everywhere."""
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(3 * 13 * 11, 2)).double())
     for path in ({}, {"path": "spectral", "overlap": 1}):
@@ -410,28 +410,44 @@ def test_idg_without_placing_its_steps(images, small_net):
         assert relative(found.values, expected.detach()) < 1e-9
 
 
-def test_a_mean_over_baselines_is_the_mean_of_the_maps(images, small_net):
+def test_weighted_baseline_is_mean_of_maps(images, small_net):
     names, weights = ["black", "white", "blur"], [1.0, 2.0, 5.0]
-    each = [explain(small_net, images[:3], "ig", baseline=name) for name in names]
+    attributions = [explain(small_net, images[:3], "ig", baseline=name) for name in names]
     found = explain(
         small_net, images[:3], "ig", baseline="weighted", baselines=names, weights=weights
     )
-    expected = sum(w / 8 * one.values for w, one in zip(weights, each, strict=True))
+    expected = sum(
+        w / 8 * attribution.values for w, attribution in zip(weights, attributions, strict=True)
+    )
     assert relative(found.values, expected) < 1e-12
-    score = sum(w / 8 * one.baseline_score for w, one in zip(weights, each, strict=True))
+    score = sum(
+        w / 8 * attribution.baseline_score
+        for w, attribution in zip(weights, attributions, strict=True)
+    )
     assert torch.allclose(found.baseline_score, score)
-    trace = sum(w / 8 * one.trace.score for w, one in zip(weights, each, strict=True))
+    trace = sum(
+        w / 8 * attribution.trace.score
+        for w, attribution in zip(weights, attributions, strict=True)
+    )
     assert torch.allclose(found.trace.score, trace)
-    assert torch.allclose(found.trace.fraction, each[0].trace.fraction)
+    assert torch.allclose(found.trace.fraction, attributions[0].trace.fraction)
 
 
-def test_weights_by_the_fall_of_confidence(images, small_net):
+def test_weighted_baseline_weights_by_fall_of_confidence(images, small_net):
     names = ["black", "white"]
-    each = [explain(small_net, images[:3], "ig", baseline=name) for name in names]
-    fall = torch.stack([(one.score - one.baseline_score).clamp_min(0) for one in each])
+    attributions = [explain(small_net, images[:3], "ig", baseline=name) for name in names]
+    fall = torch.stack(
+        [
+            (attribution.score - attribution.baseline_score).clamp_min(0)
+            for attribution in attributions
+        ]
+    )
     found = explain(
         small_net, images[:3], "ig", baseline="weighted", baselines=names, weights="confidence"
     )
     share = torch.where(fall.sum(0) > 0, fall / fall.sum(0), 0.5)
-    expected = sum(s.view(-1, 1, 1, 1) * one.values for s, one in zip(share, each, strict=True))
+    expected = sum(
+        s.view(-1, 1, 1, 1) * attribution.values
+        for s, attribution in zip(share, attributions, strict=True)
+    )
     assert relative(found.values, expected) < 1e-12

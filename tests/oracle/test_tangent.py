@@ -7,7 +7,7 @@ from torch import nn
 from unilens import Evaluator, PathAttribution, evaluate, explain
 from unilens._engine.score_gradient import ScoreGradient
 from unilens.baselines import TangentAligned
-from unilens.baselines.tangent import COMMON, _Alignment
+from unilens.baselines.tangent import COMMON_BASELINES, _Alignment
 from unilens.errors import UnilensError
 from unilens.manifold import PCA, TangentSpace, Transformations
 from unilens.manifold.tangent import spaces_at
@@ -33,7 +33,7 @@ TARGET = torch.tensor([0, 1, 2])
 
 
 @pytest.mark.parametrize("score", ["probability", "logit", "margin"])
-def test_the_slope_is_that_of_automatic_differentiation(net, digits, score):
+def test_tangent_slope_equals_autograd(net, digits, score):
     space = spaces_at(Transformations(), digits)
     gradient = ScoreGradient(Evaluator(net, chunk=5), resolve(score), TARGET)
     objective = _Alignment(gradient, digits, space, quadrature("gauss_legendre", 7))
@@ -52,17 +52,17 @@ def test_the_slope_is_that_of_automatic_differentiation(net, digits, score):
         assert torch.allclose(slopes[number], slope, atol=1e-12)
 
 
-def test_the_method_makes_the_map_that_the_search_has_found(net, digits):
+def test_tangent_method_gives_map_of_search(net, digits):
     searched = {"ascents": 2, "iterations": 20}
     found = explain(
         net, digits, "ig", baseline="tangent_aligned", score="margin", n_steps=9, **searched
     )
     trace, tried = found.record["alignment"], found.record["start_alignment"]
     assert trace.shape == (3, 2, 21)
-    assert tried.shape == (3, len(COMMON))
+    assert tried.shape == (3, len(COMMON_BASELINES))
     reached = evaluate(net, digits, found, "tangent_alignment")
     assert torch.allclose(reached, trace.flatten(1).amax(1), atol=1e-9)
-    for number, name in enumerate(COMMON):
+    for number, name in enumerate(COMMON_BASELINES):
         start = explain(net, digits, "ig", baseline=name, score="margin", n_steps=9)
         content = evaluate(net, digits, start, "tangent_alignment")
         assert torch.allclose(content, tried[:, number], atol=1e-9), name
@@ -70,7 +70,7 @@ def test_the_method_makes_the_map_that_the_search_has_found(net, digits):
     assert torch.equal(trace[:, :, 0], tried.sort(1, descending=True).values[:, :2])
 
 
-def test_what_a_method_and_the_search_share_has_the_method_s_default():
+def test_tangent_search_shares_defaults_with_method():
     for name in ("ig", "deeplift"):
         entry = methods[name]
         built = entry(baseline="tangent_aligned")
@@ -78,7 +78,7 @@ def test_what_a_method_and_the_search_share_has_the_method_s_default():
             assert getattr(built.baseline, shared) == entry.settings[shared], shared
 
 
-def test_it_stays_in_the_box_and_is_never_worse_than_where_it_began(net, digits):
+def test_tangent_search_stays_in_box_and_beats_starts(net, digits):
     wild = {"learning_rate": 50.0, "iterations": 3}  # every step lands in a corner
     found = explain(net, digits, "ig", baseline="tangent_aligned", bounds=(0.0, 1.0), **wild)
     assert 0 <= float(found.baseline.min()) <= float(found.baseline.max()) <= 1
@@ -91,7 +91,7 @@ def test_it_stays_in_the_box_and_is_never_worse_than_where_it_began(net, digits)
     assert 0.4 <= float(narrow.baseline.min()) <= float(narrow.baseline.max()) <= 0.6
 
 
-def test_a_linear_model_can_be_aligned_by_hand():
+def test_tangent_search_on_linear_model():
     """The map is (x - x') * w: a tangent direction of one pixel is reached where all else is x."""
     weights = torch.tensor([[1.0, -2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
     model = nn.Linear(4, 2, bias=False).double().eval()
@@ -121,7 +121,7 @@ def test_a_linear_model_can_be_aligned_by_hand():
     assert abs(float(found.baseline[0, 2] - 0.5)) > 0.4
 
 
-def test_a_batch_is_a_loop_to_the_last_bit(net, digits):
+def test_tangent_search_on_batch_equals_loop(net, digits):
     together = explain(net, digits, "ig", TARGET, baseline="tangent_aligned", iterations=4)
     for row in range(3):
         one = slice(row, row + 1)
@@ -132,7 +132,7 @@ def test_a_batch_is_a_loop_to_the_last_bit(net, digits):
         assert torch.equal(alone.record["alignment"], together.record["alignment"][one])
 
 
-def test_a_map_that_is_zero_ends_nowhere(digits):
+def test_tangent_search_of_constant_model_is_undefined(digits):
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2)).double().eval()
     model[1].weight.data.zero_()
     found = explain(model, digits, "ig", baseline="tangent_aligned", iterations=2)
@@ -154,12 +154,12 @@ def test_a_map_that_is_zero_ends_nowhere(digits):
         ({"bounds": (1, 0)}, "bounds to be"),
     ],
 )
-def test_wrong_settings(settings, message):
+def test_tangent_search_refuses_wrong_settings(settings, message):
     with pytest.raises(UnilensError, match=message):
         TangentAligned(**settings)
 
 
-def test_starts_that_do_not_fit_are_told_by_their_own_name():
+def test_tangent_search_names_starts_that_do_not_fit():
     rows = torch.rand(3, 6, dtype=torch.float64)
     model = nn.Sequential(nn.Linear(6, 3)).double().eval()
     plane = PCA.fit(torch.rand(20, 6, dtype=torch.float64), 2)
@@ -176,7 +176,7 @@ def test_starts_that_do_not_fit_are_told_by_their_own_name():
         explain(model, rows, "ig", baseline="tangent_aligned", manifold=plane, starts=[wrong])
 
 
-def test_the_metric_says_what_a_random_map_scores(net, digits):
+def test_tangential_content_metric_reports_random_map(net, digits):
     metric = metrics["tangent_alignment"]()
     found = metric(net, digits, torch.randn(digits.shape, dtype=torch.float64))
     assert torch.allclose(found.breakdown["random"], (found.breakdown["rank"] / 36).sqrt())

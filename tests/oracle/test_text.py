@@ -33,7 +33,7 @@ def by_ids(classifier, ids):
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "minilm"])
-def test_outputs_are_those_of_the_model_on_ids(name, request):
+def test_text_outputs_equal_model_on_ids(name, request):
     classifier = request.getfixturevalue(name)
     found = explain_text(classifier, TEXT, "gradient").attribution
     expected = by_ids(classifier, classifier.tokenizer(TEXT)["input_ids"])
@@ -43,7 +43,7 @@ def test_outputs_are_those_of_the_model_on_ids(name, request):
 
 @pytest.mark.parametrize("token", ["pad", "mask"])
 @pytest.mark.parametrize("name", ["bert", "minilm"])
-def test_token_baselines_are_the_text_with_every_token_replaced(name, token, request):
+def test_text_baselines_replace_every_token(name, token, request):
     classifier = request.getfixturevalue(name)
     found = explain_text(classifier, TEXT, "ig", 1, baseline=token, n_steps=2)
     ids = classifier.tokenizer(TEXT)["input_ids"]
@@ -54,7 +54,7 @@ def test_token_baselines_are_the_text_with_every_token_replaced(name, token, req
 
 
 @pytest.mark.parametrize("name", ["bert", "minilm"])
-def test_ig_by_token_is_that_of_captum(name, request):
+def test_text_ig_equals_captum(name, request):
     classifier = request.getfixturevalue(name)
     read = classifier.tokenizer(TEXT, return_tensors="pt")
     ids = read["input_ids"]
@@ -115,7 +115,7 @@ def algorithm_1(network, ids, target, unit, eta=1.0, T=10, eps=0.25, mu=0.1, B=1
     return ((x - baseline) / B * total)[0, 1:-1].sum(-1), baseline[0, 1:-1]
 
 
-def test_uni_paper_is_algorithm_1_at_the_embeddings_in_typical_norms(bert):
+def test_text_uni_paper_equals_algorithm_1(bert):
     ids = bert.tokenizer(TEXT, return_tensors="pt")["input_ids"]
     weights = bert.network.get_input_embeddings().weight.detach()
     unit = float(weights.norm(dim=1).median())
@@ -129,7 +129,7 @@ def test_uni_paper_is_algorithm_1_at_the_embeddings_in_typical_norms(bert):
     assert distance == pytest.approx(0.25 * bert.typical_norm)
 
 
-def test_uni_of_a_real_encoder_adds_up_and_takes_the_confidence_away(minilm):
+def test_text_uni_of_encoder_is_complete_and_lowers_confidence(minilm):
     changes = []
     for text, _ in HELD_OUT[:4]:
         found = explain_text(minilm, text)
@@ -141,7 +141,7 @@ def test_uni_of_a_real_encoder_adds_up_and_takes_the_confidence_away(minilm):
     assert max(changes) < -0.5
 
 
-def test_ig_of_a_real_encoder_finds_the_words_that_decide(minilm):
+def test_text_ig_of_encoder_finds_decisive_words(minilm):
     hits = 0
     for text, word in HELD_OUT[1:]:
         found = explain_text(minilm, text, "ig", baseline="zero")

@@ -472,7 +472,7 @@ BAD = {
     "other parts": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},
         {"baseline": {"picture": "blur"}},
-        r"expected inputs with the parts picture, .* got the parts picture \(2, 4, 5\), row \(3,\)",
+        r"expected the inputs picture, .* got the inputs picture \(2, 4, 5\), row \(3,\)",
     ),
     "a search in a part": (
         {"picture": torch.rand(1, *IMAGE), "row": torch.rand(1, 3)},

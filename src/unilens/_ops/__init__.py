@@ -1,1 +1,1 @@
-"""Small operations on tensors and files that know nothing of explanations."""
+"""Operations on tensors and files that do not depend on explanations."""

@@ -1,4 +1,4 @@
-"""Correlations along one dimension, batched: NaN where one side is constant."""
+"""Batched correlations along one dimension, NaN where either argument is constant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .precision import to_float64
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Return the Pearson correlation along the last dimension; NaN where a side is constant.
+    """Return the Pearson correlation along the last dimension; NaN where an argument is constant.
 
     Args:
         first: `(..., n)`.
@@ -35,7 +35,7 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Return the ranks from 1 along the last dimension, ties given their mean rank.
+    """Return the ranks from 1 along the last dimension; tied values share their mean rank.
 
     >>> ranks(torch.tensor([3.0, 1.0, 3.0]))
     tensor([2.5000, 1.0000, 2.5000], dtype=torch.float64)

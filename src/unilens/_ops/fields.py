@@ -1,8 +1,8 @@
-"""The tensors of a result under one flat set of names: selected by input, moved, converted.
+"""Access to the tensors of a result by flat names: select inputs, move, convert.
 
-A result is a dataclass. The metadata of its fields tells which hold tensors: `nested` another
-dataclass of them, `tensors` a mapping; `input_dimension` is the dimension that has one entry per
-input, by default 0.
+A result is a dataclass. The metadata of its fields say which hold tensors: `nested` another
+dataclass of tensors, `tensors` a mapping; `input_dimension` is the dimension with one entry per
+input, 0 by default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ A = TypeVar("A")
 
 
 def tensors_of(result: Any) -> dict[str, Tensor]:
-    """Return every tensor by name: `values`, `trace.score`, `record.NAME`, `measured.NAME`."""
+    """Return all tensors by name: `values`, `trace.score`, `record.NAME`, `measured.NAME`."""
     tensors: dict[str, Tensor] = {}
     for field in dataclasses.fields(result):
         value = getattr(result, field.name)
@@ -41,7 +41,7 @@ def tensors_of(result: Any) -> dict[str, Tensor]:
 
 
 def fields_of(kind: type, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the fields of a result whose tensors have these names; see `tensors_of`."""
+    """Return the fields of a result from its tensors by name; the inverse of `tensors_of`."""
     fields: dict[str, Any] = {}
     for name, value in tensors.items():
         field, dot, entry = name.partition(".")
@@ -56,13 +56,13 @@ def fields_of(kind: type, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def map_tensors(result: A, change: Callable[[Tensor], Tensor]) -> A:
-    """Return a copy with every tensor changed by a function."""
+    """Return a copy of the result with a function applied to each tensor."""
     changed = {name: change(value) for name, value in tensors_of(result).items()}
     return cast(A, dataclasses.replace(cast(Any, result), **fields_of(type(result), changed)))
 
 
 def input_dimension(kind: type, name: str) -> int:
-    """Return the dimension of a tensor, by its name, that has one entry per input."""
+    """Return the dimension of a named tensor that has one entry per input."""
     outer, _, inner = name.partition(".")
     fields = {field.name: field.metadata for field in dataclasses.fields(kind)}
     if "nested" not in fields[outer]:
@@ -72,7 +72,7 @@ def input_dimension(kind: type, name: str) -> int:
 
 
 def chosen(result: A, rows: Tensor) -> A:
-    """Return the result of some inputs, in the order of their numbers `(m,)`."""
+    """Return the result for some inputs, in the order of their numbers `(m,)`."""
     selected, count = {}, len(cast(Any, result))
     for name, value in tensors_of(result).items():
         dimension = input_dimension(type(result), name)
@@ -89,9 +89,9 @@ def rows_of(index: object, count: int) -> Tensor:
     """Return the numbers `(m,)` of the inputs that an index selects.
 
     Args:
-        index: a number, a slice, a mask `(count,)`, or several numbers; negative ones count from
+        index: a number, a slice, a mask `(count,)`, or several numbers; negative numbers count from
             the end.
-        count: of inputs.
+        count: the number of inputs.
     """
     if isinstance(index, slice):
         return torch.tensor(range(count)[index], dtype=torch.long)
@@ -104,8 +104,8 @@ def rows_of(index: object, count: int) -> Tensor:
         rows = torch.zeros(())
     if rows.dtype == torch.bool and rows.shape == (count,):
         return rows.nonzero().flatten()
-    whole = not (rows.dtype == torch.bool or rows.is_floating_point() or rows.is_complex())
-    if rows.ndim != 1 or not (whole or not rows.numel()):
+    is_integer = not (rows.dtype == torch.bool or rows.is_floating_point() or rows.is_complex())
+    if rows.ndim != 1 or not (is_integer or not rows.numel()):
         actual = f"{rows.dtype} of shape {tuple(rows.shape)}" if rows.ndim else type(index).__name__
         raise UnilensError(
             f"expected an index of inputs: a number, a slice, a mask of shape ({count},) or "
@@ -121,20 +121,20 @@ def rows_of(index: object, count: int) -> Tensor:
 
 
 def moved(result: A, *where: object) -> A:
-    """Return a copy whose tensors are on a device, and floating-point ones of a dtype.
+    """Return a copy with tensors on a device, and floating-point tensors in a dtype.
 
     Args:
-        result: what to move.
+        result: to move.
         where: a device, a floating-point dtype, or both.
     """
-    dtypes = [one for one in where if isinstance(one, torch.dtype)]
-    devices = [_device(one) for one in where if not isinstance(one, torch.dtype)]
+    dtypes = [given for given in where if isinstance(given, torch.dtype)]
+    devices = [_device(given) for given in where if not isinstance(given, torch.dtype)]
     for dtype in dtypes:
         require(dtype.is_floating_point, f"expected a floating-point dtype, got {dtype}")
 
     def move(value: Tensor) -> Tensor:
-        for one in [*devices, *(dtypes if value.is_floating_point() else [])]:
-            value = value.to(cast(Any, one))
+        for destination in [*devices, *(dtypes if value.is_floating_point() else [])]:
+            value = value.to(cast(Any, destination))
         return value
 
     try:
@@ -157,7 +157,7 @@ def _device(given: object) -> torch.device:
 
 
 def to_numpy(values: Tensor) -> Array:
-    """Return values as an array, without their graph; bfloat16, which NumPy lacks, as float32."""
+    """Return values as an array, detached; bfloat16, which NumPy lacks, becomes float32."""
     values = values.detach().cpu()
     known = values.dtype in (torch.float16, torch.float32, torch.float64)
     return cast(Array, (values if known else values.float()).numpy())

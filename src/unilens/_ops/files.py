@@ -1,4 +1,4 @@
-"""Attributions in files: safetensors, with all other fields as JSON in the header."""
+"""Files of attributions: safetensors, with all other fields as JSON in the header."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORMAT, _VERSION = "unilens attribution", 1
 def save(
     attribution: Any, path: object, overwrite: bool, more: Mapping[str, str] | None = None
 ) -> None:
-    """Write an attribution to a file, whole or not at all; see `Attribution.save`.
+    """Write an attribution to a file atomically; see `Attribution.save`.
 
     Args:
         attribution: to save.
@@ -54,16 +54,16 @@ def save(
 
 
 def _check_free(file: Path, overwrite: bool) -> None:
-    """Raise where a file cannot be written, or exists and must not be replaced."""
+    """Raise where a file cannot be written, or exists and may not be replaced."""
     try:
-        folder, there = file.parent.is_dir(), file.exists() and (file.is_dir() or not overwrite)
+        folder, taken = file.parent.is_dir(), file.exists() and (file.is_dir() or not overwrite)
     except (OSError, ValueError) as error:
         raise UnilensError(
             f"could not write {file}: {getattr(error, 'strerror', error)}"
         ) from error
     require(folder, f"could not write {file}: there is no folder {file.parent}; make it first")
     require(
-        not there,
+        not taken,
         f"could not write {file}: it exists already; choose another name, or pass overwrite=True",
     )
 
@@ -79,7 +79,7 @@ def load(kind: type[A], path: object) -> tuple[A, Mapping[str, str]]:
     header, tensors = _read(file)
     try:
         attribution = kind(**fields_of(kind, tensors), **json.loads(header["fields"]))
-        _check_whole(kind, tensors)
+        _check_input_count(kind, tensors)
         return attribution, header
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise not_whole(file) from error
@@ -125,8 +125,8 @@ def _read(file: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
     return header, tensors
 
 
-def _check_whole(kind: type, tensors: Mapping[str, Tensor]) -> None:
-    """Raise unless every tensor has as many inputs as the values."""
+def _check_input_count(kind: type, tensors: Mapping[str, Tensor]) -> None:
+    """Raise unless all tensors have the same number of inputs."""
     count = len(tensors["values"])
     for name, value in tensors.items():
         if value.shape[input_dimension(kind, name)] != count:
@@ -134,7 +134,7 @@ def _check_whole(kind: type, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _other_fields(attribution: Any) -> dict[str, object]:
-    """Return the fields that hold no tensors, as plain data."""
+    """Return the fields without tensors, as plain data."""
     stored = {name.partition(".")[0] for name in tensors_of(attribution)}
     names = [field.name for field in dataclasses.fields(attribution)]
     values = {name: getattr(attribution, name) for name in names if name not in stored}
@@ -142,7 +142,7 @@ def _other_fields(attribution: Any) -> dict[str, object]:
 
 
 def _data(where: str, value: object) -> object:
-    """Return a value as JSON would load it; raise where it is no plain data."""
+    """Return a value as JSON would load it; raise where JSON cannot represent it."""
     value = as_number(value)
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _data(f"{where}.{key}", item) for key, item in value.items()}
@@ -151,13 +151,22 @@ def _data(where: str, value: object) -> object:
     if value is None or isinstance(value, (str, int, float)):
         return value
     raise UnilensError(
-        f"expected plain data in {where}, to be kept as JSON, got {type(value).__name__}; put "
+        f"expected plain data in {where}, for JSON, got {type(value).__name__}; put "
         "numbers, texts, lists or mappings there"
     )
 
 
 def write_whole(path: Path, suffix: str, write_to: Callable[[str], object]) -> None:
-    """Write to a temporary file in the same folder, then rename: no reader sees half a file."""
+    """Write to a temporary file in the same folder and rename it: readers never see a partial file.
+
+    Args:
+        path: of the file, without the suffix.
+        suffix: of the file's name.
+        write_to: a function that writes the contents to the path that it gets.
+
+    Raises:
+        UnilensError: the file cannot be written.
+    """
     temporary = path.parent / f".{path.name}-{secrets.token_hex(6)}{suffix}"
     try:
         temporary.touch(exist_ok=False)

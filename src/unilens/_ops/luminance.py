@@ -1,4 +1,4 @@
-"""The luminance of pictures and its edges: what a picture shows without any model."""
+"""The luminance of pictures and its edges, and checks for pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import NotApplicableError
 from .precision import to_float64
 
 _LUMINANCE = (0.2125, 0.7154, 0.0721)
-"""What red, green and blue count (ITU-R BT.709)."""
+"""The weights of red, green and blue (ITU-R BT.709)."""
 
 
 def check_pictures(inputs: Tensor, remedy: str, channels: Sequence[int] = (3, 1)) -> None:
@@ -26,8 +26,8 @@ def check_unit_pictures(inputs: Tensor, remedy: str, channels: Sequence[int] = (
 
     Args:
         inputs: `(B, *S)`.
-        remedy: for inputs that are no pictures.
-        channels: how many a picture may have.
+        remedy: the end of the message for inputs that are not pictures.
+        channels: the numbers of channels that a picture may have.
     """
     check_pictures(inputs, remedy, channels)
     low, high = float(inputs.min()), float(inputs.max())
@@ -47,7 +47,7 @@ def grey(pictures: Tensor) -> Tensor:
 
 
 def edges(pictures: Tensor) -> Tensor:
-    """Return the Sobel magnitude of the luminance `(B, H, W)`, the border continued outwards."""
+    """Return the Sobel magnitude of the luminance `(B, H, W)`, with the border replicated."""
     around = pad(grey(pictures).unsqueeze(1), (1, 1, 1, 1), mode="replicate")[:, 0]
     down = around[:, 2:] - around[:, :-2]
     across = around[:, :, 2:] - around[:, :, :-2]

@@ -1,4 +1,4 @@
-"""Sums in float64, where the device has it."""
+"""Sums and norms in float64, on devices that support it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ _WITHOUT_FLOAT64 = {"mps"}
 
 
 def to_float64(values: Tensor) -> Tensor:
-    """Return the values in float64; in float32 on devices that know no other."""
-    narrow = values.device.type in _WITHOUT_FLOAT64
-    return values.to(torch.float32 if narrow else torch.float64)
+    """Return the values in float64, or in float32 on devices without float64."""
+    return values.to(_sum_dtype(values))
 
 
 def l1_norm(values: Tensor) -> Tensor:
-    """Return the l1 norm of each item `(B,)`, summed in float64 where the device has it."""
-    narrow = values.device.type in _WITHOUT_FLOAT64
-    summed = torch.float32 if narrow else torch.float64
-    return values.abs().flatten(1).sum(1, dtype=summed)
+    """Return the l1 norm of each input `(B,)`, summed in float64 on devices that support it."""
+    return values.abs().flatten(1).sum(1, dtype=_sum_dtype(values))
 
 
 def l2_norm(values: Tensor, batch_dims: int = 1) -> Tensor:
-    """Return the l2 norm over all dimensions after the first `batch_dims`, which are kept.
+    """Return the l2 norm over all dimensions after the first `batch_dims`, in float64.
 
-    In float64, so that how the sum is split over a batch or over threads does not show when the
-    norm is rounded to float32.
+    In float64 the split of the sum over a batch or over threads does not affect the norm after
+    rounding to float32.
     """
     return to_float64(values).flatten(batch_dims).norm(dim=-1)
 
 
 def expand_like(factors: Tensor, like: Tensor) -> Tensor:
-    """Return factors of the first dimensions in a shape and dtype that scale `like`."""
+    """Return factors `(B, ...)` in the dtype of `like`, with dimensions added to broadcast."""
     return factors.to(like.dtype).view(*factors.shape, *(1 for _ in like.shape[factors.ndim :]))
+
+
+def _sum_dtype(values: Tensor) -> torch.dtype:
+    return torch.float32 if values.device.type in _WITHOUT_FLOAT64 else torch.float64

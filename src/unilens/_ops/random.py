@@ -1,4 +1,4 @@
-"""Randomness that belongs to an input, not to its place in a batch."""
+"""Random draws that depend on an input's content, not on its position in a batch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 def per_input(
     inputs: Tensor, generator: torch.Generator, draw: Callable[[torch.Generator], Tensor]
 ) -> Tensor:
-    """Draw once for every input, seeded by the generator's seed and the input's own content.
+    """Draw once for each input, seeded by the generator's seed and the input's content.
 
-    So the draw for an image is the same alone, in any batch, in any order and on any device:
-    numbers are drawn on the CPU and moved.
+    The draw for an input is the same alone, in any batch, in any order and on any device: numbers
+    are drawn on the CPU and moved.
 
     Args:
         inputs: `(B, *S)`.
@@ -25,30 +25,27 @@ def per_input(
     Returns:
         `(B, ...)`, the draws stacked, on the inputs' device and in their dtype.
     """
-    draws = [draw(own) for own in generators(inputs, generator)]
+    draws = [draw(input_generator) for input_generator in generators(inputs, generator)]
     return torch.stack(draws).to(inputs.dtype).to(inputs.device)
 
 
 def seed_for(purpose: str, seed: int) -> int:
-    """Return the seed of one purpose, so that what is drawn for another has nothing to do with it.
+    """Derive an independent seed for a purpose, such as a metric.
 
-    A metric's noise must not be the very noise from which a method has explained.
+    A metric's noise must differ from the noise that a method used for the same seed.
     """
     return _digest(f"{purpose}:{seed}".encode())
 
 
 def generator_of(kind: str, number: int, generator: torch.Generator) -> torch.Generator:
-    """Return the generator of one of several of a kind, so that no two draw the same noise.
-
-    The first has the one that there would be for it alone.
-    """
+    """Derive an independent generator per component; component 0 keeps the parent's generator."""
     if not number:
         return generator
     return torch.Generator().manual_seed(seed_for(f"{kind} {number}", generator.initial_seed()))
 
 
 def generators(inputs: Tensor, generator: torch.Generator) -> list[torch.Generator]:
-    """Return the generator of each input, for draws that are too many to be kept all at once."""
+    """Return a generator for each input, for draws that do not fit in memory together."""
     seed = generator.initial_seed()
     return [torch.Generator().manual_seed(_seed(seed, row)) for row in inputs]
 
@@ -63,10 +60,10 @@ def _digest(content: bytes) -> int:
 
 
 def standard_normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Return normal draws in float32, whatever torch's default dtype is."""
+    """Return standard normal draws in float32, for any default dtype of torch."""
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 
 def uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Return draws from [0, 1) in float32, whatever torch's default dtype is."""
+    """Return uniform draws from [0, 1) in float32, for any default dtype of torch."""
     return torch.rand(tuple(shape), generator=generator, dtype=torch.float32)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-"""Torch's names of linear interpolation, by the number of spatial dimensions."""
+"""Linear modes of `torch.nn.functional.interpolate`, by the number of spatial dimensions."""
 
 
 def spatial_shape_of(shape: torch.Size) -> torch.Size:
@@ -24,7 +24,7 @@ def has_regions(inputs: Tensor) -> bool:
 
 
 def broadcast_over_channels(maps: Tensor, inputs: Tensor) -> Tensor:
-    """Return maps `(B, *spatial_shape)` as values `(B, *S)` that sum to them over the channels."""
+    """Spread maps `(B, *spatial_shape)` evenly over channels: `(B, *S)` with the maps as sums."""
     if inputs.ndim > 2:
         maps = (maps / inputs.shape[1]).unsqueeze(1)
     return maps.to(inputs.dtype).expand_as(inputs).clone()
@@ -33,8 +33,8 @@ def broadcast_over_channels(maps: Tensor, inputs: Tensor) -> Tensor:
 def grid_cell_index(spatial_shape: torch.Size, cells: int | None) -> Tensor:
     """Return the cell of each position `(*spatial_shape)` in a grid of `cells` per side.
 
-    Cells differ by one position in size where the side is no multiple; a side shorter than `cells`,
-    or any side where `cells` is None, has one cell per position.
+    Cells differ in size by one position where the side is not a multiple of `cells`; a side shorter
+    than `cells`, or any side where `cells` is None, has one cell per position.
     """
     number = torch.zeros(spatial_shape, dtype=torch.long)
     for dim, side in enumerate(spatial_shape):

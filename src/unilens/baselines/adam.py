@@ -1,4 +1,4 @@
-"""The optimiser of searches for a baseline."""
+"""Adam, the optimiser of the searches for a baseline."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from torch import Tensor
 
 
 class Adam:
-    """Adam's steps, in operations that round the same for an input alone and in any batch.
+    """Compute Adam's steps so that an input alone and in any batch is rounded the same.
 
-    `torch.optim.Adam` takes fused ones, which need not, and nearly three seconds to import.
+    `torch.optim.Adam` uses fused operations, which do not ensure that, and takes nearly three
+    seconds to import.
+
+    Args:
+        rate: the learning rate, in the values' units.
+        like: a tensor of the values' shape, dtype and device.
+
+    References:
+        Kingma, Ba, "Adam", ICLR 2015, arXiv 1412.6980.
     """
 
     def __init__(self, rate: float, like: Tensor) -> None:
@@ -17,7 +25,7 @@ class Adam:
         self._mean, self._square = torch.zeros_like(like), torch.zeros_like(like)
 
     def step(self, gradient: Tensor) -> Tensor:
-        """Return what to subtract."""
+        """Return the step to subtract from the values, in the gradient's shape."""
         self._count += 1
         self._mean = 0.9 * self._mean + 0.1 * gradient
         self._square = 0.999 * self._square + 0.001 * (gradient * gradient)

@@ -1,4 +1,4 @@
-"""AGI: the inputs at which other classes win, found by walking towards them."""
+"""AGI: inputs that the model assigns to other classes, found by signed gradient steps."""
 
 from __future__ import annotations
 
@@ -26,24 +26,23 @@ from .base import Baseline, BaselineResult, baselines
 
 @dataclass(frozen=True)
 class Adversarial(Baseline):
-    """Compare with the inputs at which the model sees another class, one for each such class.
+    """Compare with inputs that the model assigns to other classes, one for each class.
 
     For class i: x_0 = x, x_{j+1} = x_j + (epsilon / m) sign(grad log F_i(x_j)), until class i wins
     or m steps are taken; the last point is the baseline, and the points are its trajectory. All
-    classes weigh the same: with path='trajectory' the attribution is the paper's divided by their
-    number, so that it adds up to f(x) less the mean score at the baselines.
+    classes have the same weight: with path='trajectory' the attribution is the paper's divided by
+    their number, so that it sums to f(x) minus the mean score at the baselines.
 
-    The authors' public code departs from the paper: every step starts from x again, so that no
-    point is farther than one step from it, and points are clipped to [0, 1]. This follows the
-    paper; `clamp` clips. For one output, and for labels that go together, the other class is that
-    the target does not apply.
+    In the authors' public code every step starts from x again, so that no point is farther than
+    one step from x, and points are clipped to [0, 1]. This class follows the paper; `clamp` clips.
+    For a single output, and for multi-label outputs, the other class is the absence of the target.
 
     Args:
-        classes: how many other classes, or which (indices); all others where there are fewer.
-        choice: "random" (paper) or "top", those that the model finds likeliest.
+        classes: the number of other classes, or their indices; all others where there are fewer.
+        choice: "random" (paper) or "top", the most likely classes.
         iterations: m, the largest number of steps.
-        budget: epsilon, how far a value can get from the input's (l-infinity), in the inputs'
-            units; the paper's step of 0.05 is its 20th part.
+        budget: epsilon, the largest distance of a value from the input's (l-infinity), in the
+            inputs' units; the paper's step of 0.05 is a twentieth of it.
         clamp: whether to clip every point to `bounds`.
         bounds: the input box.
 
@@ -63,7 +62,7 @@ class Adversarial(Baseline):
         if isinstance(self.classes, (list, tuple)):
             require(
                 len(set(self.classes)) == len(self.classes) > 0
-                and all(type(one) is int and one >= 0 for one in self.classes),
+                and all(type(index) is int and index >= 0 for index in self.classes),
                 f"expected classes to be a number or different class indices, got {self.classes!r}",
             )
         else:
@@ -71,22 +70,22 @@ class Adversarial(Baseline):
 
     @property
     def count(self) -> int:
-        """Baselines per input, upper bound."""
+        """Baselines per input, at most."""
         return self.classes if isinstance(self.classes, int) else len(self.classes)
 
     @property
     def has_trajectory(self) -> bool:
-        """Whether it keeps the points of its search: it does."""
+        """True: the points of the search are kept."""
         return True
 
     @property
     def passes(self) -> PassCount:
-        """Passes per input, upper bound: a walk ends where the class wins."""
+        """Passes per input, at most: a search ends where its class wins."""
         steps = self.count * self.iterations
         return PassCount(1 + steps, steps)
 
-    def near(self, model: Evaluator, inputs: Tensor) -> bool:
-        """Whether the search begins at the inputs: it does."""
+    def starts_at_input(self, model: Evaluator, inputs: Tensor) -> bool:
+        """Return True: the search starts at the inputs."""
         return True
 
     def __call__(
@@ -97,17 +96,19 @@ class Adversarial(Baseline):
         logits, classes = spec.class_logits(outputs, target)
         others = self._others(logits, inputs, classes, generator)
         for other in others:
-            trajectory = self._walk(model, inputs, _Towards(spec, target, other))
+            trajectory = self._search(model, inputs, _ClassObjective(spec, target, other))
             yield BaselineResult(trajectory[0], weight=1 / len(others), trajectory=trajectory)
 
     def _others(
         self, outputs: Tensor, inputs: Tensor, target: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Return the classes `(R, B)` to walk to, never the target."""
+        """Return the other classes `(R, B)`, never the target."""
         known = outputs.shape[1]
         if not isinstance(self.classes, int):
             named = torch.tensor(self.classes, device=target.device).unsqueeze(1)
-            wrong = [one for one in self.classes if one >= known or bool((target == one).any())]
+            wrong = [
+                index for index in self.classes if index >= known or bool((target == index).any())
+            ]
             if wrong:
                 raise UnilensError(
                     f"expected classes below {known} other than the one explained, got {wrong[0]}"
@@ -119,34 +120,34 @@ class Adversarial(Baseline):
         order = order.scatter(1, target.unsqueeze(1), -torch.inf)
         return order.topk(min(self.classes, known - 1), dim=1).indices.T
 
-    def _walk(self, model: Evaluator, inputs: Tensor, towards: _Towards) -> Tensor:
+    def _search(self, model: Evaluator, inputs: Tensor, objective: _ClassObjective) -> Tensor:
         """Return the points `(m + 1, B, *S)` of the trajectories, the last first."""
         points = [inputs]
-        left = torch.arange(len(inputs), device=inputs.device)
+        active = torch.arange(len(inputs), device=inputs.device)
         for _ in range(self.iterations):
-            here = points[-1].clone()
-            if len(left):
-                aim = towards.of_rows(left)
-                evaluation = model.differentiate(here[left].unsqueeze(0), aim)
-                on = ~aim.reached(evaluation.outputs[0])
-                left = left[on]
-                step = evaluation.gradients[0][on].sign() * (self.budget / self.iterations)
-                moved = here[left] + step
-                here[left] = moved.clamp(*self.bounds) if self.clamp else moved
-            points.append(here)
+            point = points[-1].clone()
+            if len(active):
+                selected = objective.of_rows(active)
+                evaluation = model.differentiate(point[active].unsqueeze(0), selected)
+                continues = ~selected.reached(evaluation.outputs[0])
+                active = active[continues]
+                step = evaluation.gradients[0][continues].sign() * (self.budget / self.iterations)
+                moved = point[active] + step
+                point[active] = moved.clamp(*self.bounds) if self.clamp else moved
+            points.append(point)
         return torch.stack(points[::-1])
 
 
 @dataclass(frozen=True)
-class _Towards:
-    """The log-probability of other classes `(B,)` than the targets `(B,)`."""
+class _ClassObjective:
+    """The log-probability of the other classes `(B,)`, in nats."""
 
     spec: OutputSpec
     target: Tensor
     other: Tensor
 
     def __call__(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        """Return it `(m,)` of outputs `(m, K)`."""
+        """Return the log-probabilities `(m,)` of outputs `(m, K)`."""
         logits, _ = self.spec.class_logits(outputs, self.target[rows])
         return pick(logits.log_softmax(-1), self.other[rows])
 
@@ -155,16 +156,16 @@ class _Towards:
         logits, _ = self.spec.class_logits(outputs, self.target)
         return logits.argmax(-1) == self.other
 
-    def of_rows(self, rows: Tensor) -> _Towards:
-        """Return the same for some of the inputs."""
-        return _Towards(self.spec, self.target[rows], self.other[rows])
+    def of_rows(self, rows: Tensor) -> _ClassObjective:
+        """Return the objective for some of the inputs."""
+        return _ClassObjective(self.spec, self.target[rows], self.other[rows])
 
 
 baselines.add(
     Card(
         "adversarial",
         "adversarial",
-        "the inputs at which other classes win (AGI)",
+        "inputs that the model assigns to other classes (AGI)",
         "Pan et al. 2021, IJCAI, doi 10.24963/ijcai.2021/396",
         deterministic=False,
         higher_precision=True,

@@ -1,4 +1,4 @@
-"""Settings of methods that have the inputs' order of axes: moved with the inputs."""
+"""Permute the axes of settings that are laid out as the inputs are: tensors and baselines."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ _WITHOUT_AXES = (str, int, float, bool, type(None))
 
 
 def settings_to_first(thing: T, axes: Axes, ndim: int) -> T:
-    """Return a method, or a component of one, whose own tensors and baselines are channels first.
+    """Return a method, or a component of one, with its tensors and baselines channels first.
 
     Args:
-        thing: it stays as it is; where nothing need be moved, it is returned itself.
+        thing: is not changed; it is returned itself where nothing has to be permuted.
         axes: of the inputs.
         ndim: the dimensions of one input `*S`.
 
     Raises:
-        NotApplicableError: it holds a manifold, whose directions are not moved.
+        NotApplicableError: it holds a manifold, whose directions cannot be permuted.
     """
     if axes.channels == "first" or not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         return thing
     changed = {}
     for field in dataclasses.fields(thing):
-        before = getattr(thing, field.name)
-        after = _moved(field.name, before, axes, ndim)
-        if after is not before:
-            changed[field.name] = after
+        value = getattr(thing, field.name)
+        permuted = _permuted(field.name, value, axes, ndim)
+        if permuted is not value:
+            changed[field.name] = permuted
     return cast(T, dataclasses.replace(cast(Any, thing), **changed)) if changed else thing
 
 
-def _moved(name: str, value: Any, axes: Axes, ndim: int) -> Any:
-    """Return the value of a setting channels first; itself where it has no axes."""
+def _permuted(name: str, value: Any, axes: Axes, ndim: int) -> Any:
+    """Return the value of a setting channels first; the value itself where it has no axes."""
     if isinstance(value, _WITHOUT_AXES):
         return value
     if name == "references" and isinstance(value, Tensor):
@@ -58,11 +58,11 @@ def _moved(name: str, value: Any, axes: Axes, ndim: int) -> Any:
         )
     if isinstance(value, FixedValues):
         return dataclasses.replace(value, values=_broadcast(value.values, axes, ndim))
-    if isinstance(value, Baseline) and not _is_ours(value):
-        return InUsersOrder(value, axes)
+    if isinstance(value, Baseline) and not _is_builtin(value):
+        return _UserOrderBaseline(value, axes)
     if isinstance(value, (list, tuple)):
-        items = [_moved(name.removesuffix("s"), one, axes, ndim) for one in value]
-        same = all(after is before for after, before in zip(items, value, strict=True))
+        items = [_permuted(name.removesuffix("s"), item, axes, ndim) for item in value]
+        same = all(permuted is item for permuted, item in zip(items, value, strict=True))
         return value if same else type(value)(items)
     return settings_to_first(value, axes, ndim)
 
@@ -74,17 +74,17 @@ def _broadcast(values: Tensor, axes: Axes, ndim: int) -> Tensor:
     return axes.broadcast_to_first(values, ndim)
 
 
-def _is_ours(thing: object) -> bool:
-    ours = type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
-    return ours and not isinstance(thing, FunctionBaseline)
+def _is_builtin(thing: object) -> bool:
+    builtin = type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return builtin and not isinstance(thing, FunctionBaseline)
 
 
 @dataclass(frozen=True, eq=False)
-class InUsersOrder(Baseline):
-    """A user's own baseline, asked in the order of axes that the user gave inputs in.
+class _UserOrderBaseline(Baseline):
+    """A user's baseline, called with inputs in the user's order of axes.
 
     Args:
-        baseline: the user's; see `unilens.baselines.Baseline`.
+        baseline: the user's baseline; see `unilens.baselines.Baseline`.
         axes: of the user's inputs.
     """
 
@@ -107,7 +107,7 @@ class InUsersOrder(Baseline):
         return self.baseline.has_trajectory
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise where the user's baseline does not fit."""
+        """Raise where the user's baseline does not fit the model or the inputs."""
         self.baseline.check(in_users_order(model), self.axes.from_first(inputs))
 
     def __call__(
@@ -116,18 +116,17 @@ class InUsersOrder(Baseline):
         """Yield the user's baselines, channels first."""
         users = self.axes.from_first(inputs)
         given = self.baseline(in_users_order(model), users, target, generator=generator)
-        for found in baseline_results(given):
-            values = found.values
-            fits = isinstance(values, Tensor) and values.shape == users.shape
-            trajectory = (
-                None if found.trajectory is None else self.axes.to_first(found.trajectory, 2)
-            )
-            moved = self.axes.to_first(values) if fits else values
-            yield dataclasses.replace(found, values=moved, trajectory=trajectory)
+        for result in baseline_results(given):
+            values, trajectory = result.values, result.trajectory
+            if isinstance(values, Tensor) and values.shape == users.shape:
+                values = self.axes.to_first(values)
+            if trajectory is not None:
+                trajectory = self.axes.to_first(trajectory, 2)
+            yield dataclasses.replace(result, values=values, trajectory=trajectory)
 
 
 def function_to_first(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
-    """Return a user's function from model, inputs and target to maps, asked in the user's order."""
+    """Wrap a user's function of model, inputs and target to take and return channels first."""
 
     def maps(model: Any, inputs: Tensor, target: Tensor) -> Any:
         users = axes.from_first(inputs)

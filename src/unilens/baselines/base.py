@@ -1,4 +1,4 @@
-"""What a baseline is, and the registry of baselines."""
+"""The base class of baselines, and the registry of baselines."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class BaselineResult:
-    """A baseline, and what the search for it has left.
+    """A baseline and the record of the search for it.
 
     Attributes:
-        values: `(B, *S)`.
-        record: what the search wrote down, each entry `(B, ...)`.
-        weight: of this baseline among several, one for all inputs or `(B,)`; they sum to one.
+        values: `(B, *S)`, in the inputs' units.
+        record: measurements of the search by name, each `(B, ...)`.
+        weight: of this baseline among several, a number or `(B,)`; the weights sum to one.
         trajectory: `(P, B, *S)`, the points of the search from the baseline to the input, both
             included.
     """
@@ -35,9 +35,9 @@ class BaselineResult:
 
 
 class Baseline(Settings, ABC):
-    """From a model, inputs `(B, *S)` and target `(B,)` to what the inputs are compared with.
+    """A map from a model, inputs `(B, *S)` and targets `(B,)` to baselines of the inputs.
 
-    Where a baseline is expected, a plain function of the shape of `__call__` will do.
+    A plain function with the signature of `__call__` is accepted in place of a baseline.
     """
 
     @property
@@ -57,11 +57,11 @@ class Baseline(Settings, ABC):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions of inputs for which it counts which holds the channels, if any."""
+        """The smallest `inputs.ndim` for which the channel axis matters; None if it never does."""
         return None
 
     def starts_at_input(self, model: Evaluator, inputs: Tensor) -> bool:
-        """Whether its search starts at the inputs `(B, *S)` themselves, and moves with them."""
+        """Whether the search starts at the inputs `(B, *S)`: the baseline moves with them."""
         return False
 
     def of_rows(self, rows: Tensor) -> Baseline:
@@ -78,14 +78,14 @@ class Baseline(Settings, ABC):
         """Return the baseline `(B, *S)`, on the inputs' device and in their dtype, or several.
 
         Args:
-            model: gives logits when called and gradients by its methods.
+            model: returns outputs `(B, K)` when called, and gradients by its methods.
             inputs: `(B, *S)`.
             target: `(B,)`.
             generator: its initial seed is the run's seed; see `unilens._ops.random`.
         """
 
 
-BaselineFunction = Callable[..., Tensor | BaselineResult | Iterable[BaselineResult]]
+_BaselineFunction = Callable[..., Tensor | BaselineResult | Iterable[BaselineResult]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class FunctionBaseline(Baseline):
         function: as `Baseline.__call__`.
     """
 
-    function: BaselineFunction
+    function: _BaselineFunction
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
@@ -109,19 +109,19 @@ baselines: Registry[Baseline] = Registry("baseline")
 
 
 def baseline_results(given: object) -> Iterator[BaselineResult]:
-    """Yield what a baseline gave, one by one; raise where it is none, or something else."""
+    """Yield the results of a baseline; raise where there are none, or of another type."""
     if isinstance(given, Tensor):
         given = BaselineResult(given)
-    several = given if isinstance(given, Iterable) else [given]
+    results = given if isinstance(given, Iterable) else [given]
     none = True
-    for found in several:
+    for result in results:
         none = False
-        if not isinstance(found, BaselineResult):
+        if not isinstance(result, BaselineResult):
             raise UnilensError(
                 "expected a baseline to give a tensor (B, *S) or several BaselineResult, got "
-                f"{type(found).__name__}; return one, as torch.zeros_like(inputs)"
+                f"{type(result).__name__}; return one, as torch.zeros_like(inputs)"
             )
-        yield found
+        yield result
     require(
         not none,
         "expected a baseline to give at least one tensor (B, *S), got none; return one, as "
@@ -129,36 +129,36 @@ def baseline_results(given: object) -> Iterator[BaselineResult]:
     )
 
 
-def single(several: Iterable[BaselineResult]) -> BaselineResult:
-    """Return the only baseline; raise where there are several."""
-    found = list(several)
-    _check_one(len(found))
-    return found[0]
+def single(results: Iterable[BaselineResult]) -> BaselineResult:
+    """Return the only result; raise where there are several."""
+    results = list(results)
+    _check_one(len(results))
+    return results[0]
 
 
 def check_several(name: str, given: object) -> None:
-    """Raise unless it is a list of names of registered baselines, or of baselines."""
+    """Raise unless the setting is a non-empty list of baselines or names of registered ones."""
     several = isinstance(given, (list, tuple)) and len(given) > 0
     require(several, f"expected {name} to be a list of names, got {given!r}")
-    for one in cast(Sequence[object], given):
-        if isinstance(one, str):
-            baselines[one]
+    for baseline in cast(Sequence[object], given):
+        if isinstance(baseline, str):
+            baselines[baseline]
         else:
-            check_component("baseline", one)
+            check_component("baseline", baseline)
 
 
 def to_baseline(given: object) -> Baseline:
-    """Return the baseline of a registered name or a function; a baseline stays itself.
+    """Return the baseline of a registered name or of a function; return a baseline as it is.
 
     Raises:
-        UnilensError: it is neither.
+        UnilensError: `given` is none of these.
     """
     if isinstance(given, Baseline):
         return given
     if isinstance(given, str):
         return baselines[given]()
     check_component("baseline", given)
-    return FunctionBaseline(cast(BaselineFunction, given))
+    return FunctionBaseline(cast(_BaselineFunction, given))
 
 
 def to_baselines(given: Iterable[object]) -> list[Baseline]:
@@ -166,14 +166,14 @@ def to_baselines(given: Iterable[object]) -> list[Baseline]:
     return [to_baseline(baseline) for baseline in given]
 
 
-def fewest_read(several: Iterable[Baseline]) -> int | None:
-    """Return the fewest dimensions from which one of several baselines reads axes, if any."""
+def fewest_dimensions(several: Iterable[Baseline]) -> int | None:
+    """Return the smallest `reads_axes_from` of several baselines; None where all are None."""
     known = [baseline.reads_axes_from for baseline in several]
-    return min((least for least in known if least is not None), default=None)
+    return min((dimensions for dimensions in known if dimensions is not None), default=None)
 
 
 def check_single(baseline: Baseline) -> None:
-    """Raise where a baseline is several."""
+    """Raise where a baseline gives several baselines per input."""
     _check_one(baseline.count)
 
 

@@ -19,19 +19,19 @@ from ..registry import Card
 from .base import Baseline, baselines
 
 Boundary = Literal["replicate", "reflect", "zero"]
-"""What lies outside of the image: its edge repeated, its mirror image (edge included), or 0."""
+"""The values outside the image: its edge repeated, its mirror image (edge included), or 0."""
 
 _TRUNCATE = 4.0
-"""Where the kernel ends, in standard deviations."""
+"""The radius of the kernel, in standard deviations."""
 _WIDEST = 16
-"""The widest blur, in sizes of the input: beyond it a kernel is nothing but memory."""
+"""The largest sigma, in multiples of the input's longest side; a larger kernel changes nothing."""
 _LARGEST_MATRIX = 1024
-"""Pixels along a dimension up to which a blur is a product with a matrix."""
+"""The largest side, in pixels, for which the blur is computed as a matrix product."""
 
 
 @dataclass(frozen=True)
 class Blur(Baseline):
-    """Compare with the input after a gaussian blur: what is missing is fine detail.
+    """Compare with the input after a gaussian blur, which lacks the fine detail.
 
     Args:
         sigma: standard deviation of the gaussian, in pixels (or samples of a signal).
@@ -43,18 +43,18 @@ class Blur(Baseline):
     boundary: Boundary = "replicate"
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where the inputs have no dimension of space."""
-        map_inputs(model, checked_space, inputs)
+        """Raise `NotApplicableError` where the inputs have no spatial dimensions."""
+        map_inputs(model, check_spatial, inputs)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        return map_inputs(model, lambda part: blurred(part, self.sigma, self.boundary), inputs)
+        return map_inputs(model, lambda values: blurred(values, self.sigma, self.boundary), inputs)
 
 
-def checked_space(inputs: Tensor) -> Tensor:
-    """Return the inputs; raise `NotApplicableError` unless they have dimensions of space."""
+def check_spatial(inputs: Tensor) -> Tensor:
+    """Return the inputs; raise `NotApplicableError` unless they have spatial dimensions."""
     if inputs.ndim < 3:
         raise NotApplicableError(
             f"expected images (B, C, H, W), signals (B, C, L) or volumes (B, C, D, H, W) to blur, "
@@ -66,21 +66,21 @@ def checked_space(inputs: Tensor) -> Tensor:
 def gaussian_blur(
     inputs: Tensor, sigmas: Tensor, boundary: str = "replicate", slope: bool = False
 ) -> Tensor:
-    """Blur along the dimensions of space, one after the other, by several widths.
+    """Blur along the spatial dimensions, one after the other, by several widths.
 
-    It is computed in float64: rounded products would depend on how many there are.
+    The computation is in float64: in float32 the result would depend on the size of the batch.
 
     Args:
         inputs: `(B, C, L)` signals, `(B, C, H, W)` images or `(B, C, D, H, W)` volumes.
         sigmas: `(N,)`, standard deviations of the gaussian, in pixels; 0 leaves the input.
         boundary: see `Blur`.
-        slope: return the derivative in sigma instead.
+        slope: whether to return the derivative in sigma instead.
 
     Returns:
         `(N, B, C, ...)`.
 
     Raises:
-        NotApplicableError: the inputs have no dimension of space.
+        NotApplicableError: the inputs have no spatial dimensions.
     """
     return torch.stack([blurred(inputs, sigma, boundary, slope) for sigma in sigmas.tolist()])
 
@@ -89,7 +89,7 @@ def blurred(
     inputs: Tensor, sigma: float, boundary: str = "replicate", slope: bool = False
 ) -> Tensor:
     """Return inputs `(B, C, ...)` after one blur, or its slope in sigma; see `gaussian_blur`."""
-    checked_space(inputs)
+    check_spatial(inputs)
     size = max(inputs.shape[2:])
     if sigma > _WIDEST * size:
         raise UnilensError(
@@ -125,8 +125,8 @@ def _along(values: Tensor, sigma: float, dim: int, boundary: str, slope: bool = 
     size = lines.shape[-1]
     if size <= _LARGEST_MATRIX:
         matrix = _matrix(sigma, size, boundary, slope).to(values).mT
-        # Each input's own copy: a product rounds by how much it takes and where that begins.
-        return torch.stack([one.clone() @ matrix for one in lines]).movedim(-1, dim)
+        # A copy of each input: the rounding of a product depends on its size and memory alignment.
+        return torch.stack([line.clone() @ matrix for line in lines]).movedim(-1, dim)
     kernel = _kernel(sigma)[slope]
     radius = len(kernel) // 2
     flat = lines.reshape(-1, 1, size)

@@ -1,4 +1,4 @@
-"""Baselines read off the input box or the input itself: no model, no randomness."""
+"""Baselines from the input box or the input alone, without the model and without randomness."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Constant(Baseline):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """A number is the same wherever the channels are; see `reads_axes`."""
+        """None for a number, which does not depend on the channel axis; see `Baseline`."""
         return None if isinstance(self.value, (int, float)) else 3
 
     def __call__(
@@ -103,11 +103,11 @@ _STURMFELS = "Sturmfels et al. 2020, doi 10.23915/distill.00022"
 
 @dataclass(frozen=True, eq=False)
 class FixedValues(Baseline):
-    """Compare with values that are known beforehand.
+    """Compare with given values.
 
     Args:
-        values: in the inputs' units; `(B, *S)`, or what broadcasts to it, such as `(1, *S)`.
-        rows: `(m,)`, of which inputs of the batch; None for all.
+        values: `(B, *S)`, or a shape that broadcasts to it, as `(1, *S)`; in the inputs' units.
+        rows: `(m,)`, indices of the batch's inputs that are selected; None for all.
     """
 
     values: Tensor
@@ -126,7 +126,7 @@ class FixedValues(Baseline):
         object.__setattr__(self, "values", values)
 
     def of_rows(self, rows: Tensor) -> FixedValues:
-        """Return the baseline of some inputs of a batch."""
+        """Return the baseline for some inputs `(m,)` of a batch."""
         known = self.rows
         return FixedValues(self.values, rows if known is None else known.to(rows.device)[rows])
 

@@ -1,4 +1,4 @@
-"""The input at which the model knows least: its output is as near to uniform as can be."""
+"""Baselines of maximum entropy: inputs at which the model's output is nearly uniform."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from .base import Baseline, BaselineResult, baselines
 
 @dataclass(frozen=True)
 class MaxEntropy(Baseline):
-    """Compare with an input whose class probabilities a search has brought near to uniform.
+    """Compare with an input whose class probabilities are nearly uniform, found by a search.
 
-    Adam minimises KL(softmax || uniform) = log K - entropy, in nats, for every input alone.
-    Only the paper's abstract could be read: the objective is its, while the optimiser, where it
-    starts, its rate and its number of iterations are our choices. For one output, and for labels
-    that go together, the two classes are whether the target applies.
+    Adam minimises KL(softmax || uniform) = log K - entropy, in nats, for each input separately.
+    The objective follows the paper's abstract; the optimiser, its start, rate and number of
+    iterations are choices of unilens, as the full text was not available. For a single output, and
+    for multi-label outputs, the two classes are the presence and the absence of the target.
 
     Args:
-        start: where the search begins: "input"; "black", 0 everywhere; "noise", uniform draws from
-            `bounds`.
-        learning_rate: of Adam: about the most that a value moves per iteration, in the inputs'
+        start: the first point of the search: "input"; "black", 0 everywhere; "noise", uniform
+            draws from `bounds`.
+        learning_rate: of Adam: roughly the largest change of a value per iteration, in the inputs'
             units.
-        iterations: Adam's steps; every one costs a forward and a backward pass.
+        iterations: Adam's steps; each costs a forward and a backward pass.
         clamp: whether to clip to `bounds` after each step.
         bounds: the input box, in the inputs' units, used by `clamp` and the start "noise".
 
@@ -50,11 +50,11 @@ class MaxEntropy(Baseline):
 
     @property
     def passes(self) -> PassCount:
-        """Forward and backward passes per input: one per iteration, and one more entropy."""
+        """Forward and backward passes per input: one per iteration, and a last forward pass."""
         return PassCount(self.iterations + 1, self.iterations)
 
-    def near(self, model: Evaluator, inputs: Tensor) -> bool:
-        """Whether the search begins at the inputs."""
+    def starts_at_input(self, model: Evaluator, inputs: Tensor) -> bool:
+        """Whether the search starts at the inputs."""
         return self.start == "input"
 
     def __call__(

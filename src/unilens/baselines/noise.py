@@ -1,4 +1,4 @@
-"""Random baselines; each input's draw depends on the seed and the input alone."""
+"""Random baselines; the draw for an input depends on the seed and on that input alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a search for a baseline begins: at the input, or at another baseline."""
+"""The origin of a search for a baseline: the input, or another baseline."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from .base import (
 )
 from .blur import Blur, blurred
 
-OWN = ("input", "auto")
-"""Origins that are no baselines: the input, and what suits it."""
-SEARCHED = "unlearned"
-"""The baseline whose search this is the origin of."""
+_NOT_BASELINES = ("input", "auto")
+"""Origins that are not names of baselines."""
+_SEARCHED = "unlearned"
+"""The baseline whose search has the origin, and which cannot be one."""
 
 
 @dataclass(frozen=True)
 class Origin(Settings):
-    """Where a search begins.
+    """The point from which a search starts.
 
     Args:
-        given: "input"; "auto", the blurred input for images `(C, H, W)`, volumes or clips
-            `(C, D, H, W)` and parts that are such, the input for all else; a registered baseline by
-            name, or a baseline.
+        given: "input"; "auto", which blurs images `(C, H, W)` and volumes or clips `(C, D, H, W)`,
+            also among several named inputs, and takes all other inputs as they are; a registered
+            baseline by name, or a baseline.
     """
 
     given: str | Baseline
 
     def check_setting(self) -> None:
-        """Raise unless it is one that a search can begin from."""
-        if isinstance(self.given, str) and self.given not in OWN:
-            check_choice("origin", self.given, origin_names())
+        """Raise unless a search can start from it."""
+        if isinstance(self.given, str) and self.given not in _NOT_BASELINES:
+            check_choice("origin", self.given, _origin_names())
         if self._baseline is not None:
             check_single(self._baseline)
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions for which it reads axes; see `reads_axes`."""
+        """The smallest `inputs.ndim` for which the channel axis matters; see `Baseline`."""
         if self.given == "auto":
             return 4
         return None if self._baseline is None else self._baseline.reads_axes_from
@@ -62,18 +62,20 @@ class Origin(Settings):
         return PassCount(0, 0) if self._baseline is None else self._baseline.passes
 
     def check_fits(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where it needs other inputs."""
+        """Raise `NotApplicableError` where it does not fit the inputs `(B, *S)`."""
         if self._baseline is not None:
             self._baseline.check(model, inputs)
 
     def is_input(self, model: Evaluator, inputs: Tensor) -> bool:
         """Whether it is the inputs `(B, *S)` themselves."""
         if self.given == "auto":
-            kinds = map_inputs(model, lambda part: torch.full_like(part, has_regions(part)), inputs)
-            return not bool(kinds.any())
+            blurs = map_inputs(
+                model, lambda values: torch.full_like(values, has_regions(values)), inputs
+            )
+            return not bool(blurs.any())
         return self.given == "input"
 
-    def place(
+    def point(
         self,
         model: Evaluator,
         inputs: Tensor,
@@ -81,7 +83,7 @@ class Origin(Settings):
         units: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
-        """Return where the search begins `(B, *S)`; the units are those of the search."""
+        """Return the first point of the search `(B, *S)`; a blur is taken of inputs / units."""
         if self.is_input(model, inputs):
             return inputs
         if self._baseline is None:
@@ -91,28 +93,28 @@ class Origin(Settings):
 
     @property
     def _baseline(self) -> Baseline | None:
-        if isinstance(self.given, str) and self.given in OWN:
+        if isinstance(self.given, str) and self.given in _NOT_BASELINES:
             return None
         return to_baseline(self.given)
 
 
-def origin_names() -> list[str]:
-    """Return an origin's own names, and those of single baselines that need no setting."""
-    others = [
+def _origin_names() -> list[str]:
+    """Return the names of origins: "input", "auto", and single baselines that need no settings."""
+    single_baselines = [
         name
         for name, entry in baselines.items()
-        if name != SEARCHED
+        if name != _SEARCHED
         and inspect.Parameter.empty not in entry.settings.values()
         and entry().count == 1
     ]
-    return [*OWN, *others]
+    return [*_NOT_BASELINES, *single_baselines]
 
 
-def _blurred_if_image(part: Tensor) -> Tensor:
-    return blurred(part, Blur().sigma) if has_regions(part) else part
+def _blurred_if_image(values: Tensor) -> Tensor:
+    return blurred(values, Blur().sigma) if has_regions(values) else values
 
 
 AnyOrigin = Annotated[
-    str | Baseline | Sequence[str | Baseline], Check(lambda name, value: None, origin_names)
+    str | Baseline | Sequence[str | Baseline], Check(lambda name, value: None, _origin_names)
 ]
-"""A setting: an origin, or several, each checked where it is read."""
+"""A setting: an origin or several; `Origin.check_setting` checks them."""

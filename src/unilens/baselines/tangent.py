@@ -1,4 +1,4 @@
-"""The base-point whose integrated gradients lie most in the tangent space of the data."""
+"""The baseline whose integrated gradients align best with the tangent space of the data."""
 
 from __future__ import annotations
 
@@ -30,43 +30,45 @@ from .base import (
     baselines,
     check_several,
     check_single,
+    single,
     to_baselines,
 )
 
-COMMON = ("black", "uniform_noise", "gaussian_noise", "blur", "max_distance")
-"""The base-points that the paper compares with."""
+COMMON_BASELINES = ("black", "uniform_noise", "gaussian_noise", "blur", "max_distance")
+"""The baselines that the paper compares with."""
 
 
 @dataclass(frozen=True)
 class TangentAligned(Baseline):
-    """Compare with the base-point whose integrated gradients are the most tangential.
+    """Compare with the baseline whose integrated gradients align best with the tangent space.
 
-    It maximises mu = |P A(x')| / |A(x')|, with A the integrated gradients from x' to x on a
-    straight line, and P the projection onto the tangent space at x. Adam climbs from several
-    base-points, inside the box; the best point seen is kept, so that it is never worse than the
-    best of those it began from. With v the gradient of mu in A, and u = v * (x - x'),
+    The search maximises mu = |P A(x')| / |A(x')|, with A the integrated gradients from x' to x on
+    a straight line, and P the projection onto the tangent space at x. Adam ascends from several
+    starts, inside the box, and the search returns the best point visited, which is never worse
+    than the best start. With v the gradient of mu in A, and u = v * (x - x'),
 
         d mu / d x' = -v * sum_k w_k grad f(y_k) + sum_k w_k (1 - t_k) Hess f(y_k) u
 
-    at the points y_k of the line: exact, and without a graph through them all. `score`, `rule` and
-    `n_steps` are those of the attribution; as a part of a method they are the method's own.
+    at the points y_k of the line: exact, and without an autograd graph through all of them.
+    `score`, `rule` and `n_steps` are those of the attribution; within a method they are the
+    method's.
 
-    Another method that takes a baseline, or another path or weighting, makes another map from this
-    point, for which nothing was optimised.
+    The alignment is optimised for integrated gradients on a straight line; another path, weighting
+    or method makes another map from this baseline.
 
-    Only what is certain of the paper is followed: the objective, and a base-point optimised for
-    each input. The optimiser, its settings and where it starts are ours.
+    The objective and the search for each input follow the paper. The optimiser, its settings and
+    its starts are choices of unilens.
 
     Args:
         manifold: "transformations", which needs no data; a file of `unilens manifold fit`;
             `py:package.module:function`; or a `Manifold`.
-        starts: names of registered baselines with their defaults, or baselines: all are tried.
-        ascents: how many of them, the best for each input, are climbed from.
-        learning_rate: of Adam: about the most that a value moves per iteration, in the inputs'
+        starts: names of registered baselines with their defaults, or baselines; all are evaluated.
+        ascents: the number of starts, the best for each input, from which Adam ascends.
+        learning_rate: of Adam: roughly the largest change of a value per iteration, in the inputs'
             units.
-        iterations: Adam's steps; every one costs 3 `n_steps` passes each way for each ascent.
+        iterations: Adam's steps; each costs 3 `n_steps` forward and backward passes per ascent.
         bounds: the input box, lowest and highest value.
-        score: what is explained, by name or as a function of logits and target.
+        score: the score to explain, by name or as a function of logits and target.
         rule: quadrature, by name or as a function of n_steps.
         n_steps: nodes on the line.
 
@@ -77,7 +79,7 @@ class TangentAligned(Baseline):
 
     reads_axes_from: ClassVar[int] = 3
     manifold: Manifold | str | Path = "transformations"
-    starts: Sequence[str | Baseline] = COMMON
+    starts: Sequence[str | Baseline] = COMMON_BASELINES
     ascents: Count = 1
     learning_rate: Positive = 0.02
     iterations: CountOrZero = 10
@@ -102,10 +104,10 @@ class TangentAligned(Baseline):
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input; a product with a Hessian counts as two of each."""
-        climbed = self.ascents * (3 * self.iterations + 1) * self.n_steps
-        total = PassCount(climbed, climbed) if self.iterations else PassCount(0, 0)
-        tried = len(self.starts) * self.n_steps
-        total += PassCount(tried, tried)
+        count = len(self.starts) * self.n_steps
+        if self.iterations:
+            count += self.ascents * (3 * self.iterations + 1) * self.n_steps
+        total = PassCount(count, count)
         for start in to_baselines(self.starts):
             total += start.passes
         return total
@@ -126,8 +128,8 @@ class TangentAligned(Baseline):
     ) -> BaselineResult:
         """Return the baseline with the record of the search.
 
-        `start_alignment` `(B, starts)`: mu from each start. `alignment` `(B, ascents,
-        iterations + 1)`: mu along each ascent, from the best start on.
+        `start_alignment` `(B, starts)`: mu at each start. `alignment` `(B, ascents,
+        iterations + 1)`: mu along each ascent, the one from the best start first.
         """
         objective = _Alignment(
             ScoreGradient(model, resolve_score(self.score, model), target),
@@ -136,46 +138,44 @@ class TangentAligned(Baseline):
             quadrature(self.rule, self.n_steps),
         )
         starts = self._starts(model, inputs, target, generator)
-        tried = objective(starts)
-        order = tried.nan_to_num(-1.0).argsort(dim=0, descending=True, stable=True)
+        alignment = objective(starts)
+        order = alignment.nan_to_num(-1.0).argsort(dim=0, descending=True, stable=True)
         chosen = order[: self.ascents]
-        best = _Best(_taken(starts, order[:1])[0], tried.gather(0, order[:1])[0])
-        trace = self._climb(objective, _taken(starts, chosen), tried.gather(0, chosen), best)
-        return BaselineResult(best.points, {"start_alignment": tried.T, "alignment": trace})
+        best = _Best(_select(starts, order[:1])[0], alignment.gather(0, order[:1])[0])
+        trace = self._ascend(objective, _select(starts, chosen), alignment.gather(0, chosen), best)
+        return BaselineResult(best.points, {"start_alignment": alignment.T, "alignment": trace})
 
-    def _climb(
+    def _ascend(
         self, objective: _Alignment, points: Tensor, alignment: Tensor, best: _Best
     ) -> Tensor:
-        """Climb from points `(A, B, *S)`, keep the best; return mu on the way `(B, A, n)`."""
+        """Ascend from points `(A, B, *S)`, keep the best; return mu at each step `(B, A, n)`."""
         adam = Adam(self.learning_rate, points)
         trace = []
         for _ in range(self.iterations):
             alignment, slope = objective.with_slope(points)
             trace.append(alignment)
-            best.see(points, alignment)
+            best.update(points, alignment)
             points = (points + adam.step(slope)).clamp(*self.bounds)
         if self.iterations:
             alignment = objective(points)
-            best.see(points, alignment)
+            best.update(points, alignment)
         return torch.stack([*trace, alignment], dim=2).transpose(0, 1)
 
     def _starts(
         self, model: Evaluator, inputs: Tensor, target: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Return the base-points `(n, B, *S)` to begin from, inside the box."""
-        found = []
+        """Return the starts `(n, B, *S)`, clipped to the box."""
+        points = []
         for start in to_baselines(self.starts):
-            given = list(
-                baseline_results(start(model, inputs.clone(), target, generator=generator))
-            )
-            require(len(given) == 1, f"expected one baseline per start, got {len(given)}")
-            check_baseline(given[0].values, inputs)
-            found.append(given[0].values.detach().to(inputs).clamp(*self.bounds))
-        return torch.stack(found)
+            results = baseline_results(start(model, inputs.clone(), target, generator=generator))
+            values = single(results).values
+            check_baseline(values, inputs)
+            points.append(values.detach().to(inputs).clamp(*self.bounds))
+        return torch.stack(points)
 
 
 class _Alignment:
-    """mu of the integrated gradients from base-points to the inputs, and its gradient."""
+    """mu of the integrated gradients from baselines to the inputs, and its gradient."""
 
     def __init__(
         self, gradient: ScoreGradient, inputs: Tensor, space: TangentSpace, rule: Quadrature
@@ -183,80 +183,80 @@ class _Alignment:
         self._gradient, self._inputs, self._space, self._rule = gradient, inputs, space, rule
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Return mu `(n, B)` of base-points `(n, B, *S)`; NaN where the attribution is 0."""
+        """Return mu `(n, B)` of baselines `(n, B, *S)`; NaN where the attribution is 0."""
         return self._contents((self._inputs - points) * self._mean_gradient(points))
 
     def with_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mu `(n, B)` and its gradient `(n, B, *S)` in the base-points."""
-        way = self._inputs - points
+        """Return mu `(n, B)` of baselines and its gradient in them `(n, B, *S)`."""
+        direction = self._inputs - points
         mean = self._mean_gradient(points)
-        maps = way * mean
+        maps = direction * mean
         contents = self._contents(maps)
-        pull = torch.stack([self._pull(*pair) for pair in zip(maps, contents, strict=True)])
-        return contents, self._mean_product(points, pull * way) - pull * mean
+        slopes = torch.stack([self._slope(*pair) for pair in zip(maps, contents, strict=True)])
+        return contents, self._mean_product(points, slopes * direction) - slopes * mean
 
     def _contents(self, maps: Tensor) -> Tensor:
-        return torch.stack([self._space.content(one) for one in maps])
+        return torch.stack([self._space.content(values) for values in maps])
 
-    def _pull(self, values: Tensor, contents: Tensor) -> Tensor:
+    def _slope(self, values: Tensor, contents: Tensor) -> Tensor:
         """Return the gradient of mu in maps `(B, *S)`: (P A / mu - mu A) / |A|^2."""
         inside, whole = self._space.project(values), to_float64(values)
         squares = whole.flatten(1).square().sum(1)
-        pull = (
+        slope = (
             inside * expand_like(1 / contents, inside) - whole * expand_like(contents, whole)
-        ) / (expand_like(squares, whole))
-        return pull.nan_to_num(0.0, 0.0, 0.0).to(values.dtype)
+        ) / expand_like(squares, whole)
+        return slope.nan_to_num(0.0, 0.0, 0.0).to(values.dtype)
 
     def _mean_gradient(self, points: Tensor) -> Tensor:
         total = torch.zeros_like(points)
         for along, fraction, weight in self._lines(points):
-            found = self._gradient(along).gradients.unflatten(0, (len(fraction), -1))
-            for one, share in zip(found, weight, strict=True):
-                total.addcmul_(one, share)
+            gradients = self._gradient(along).gradients.unflatten(0, (len(fraction), -1))
+            for gradient, share in zip(gradients, weight, strict=True):
+                total.addcmul_(gradient, share)
         return total
 
     def _mean_product(self, points: Tensor, vectors: Tensor) -> Tensor:
         total = torch.zeros_like(points)
         for along, fraction, weight in self._lines(points):
             repeated = vectors.repeat(len(fraction), *(1 for _ in vectors.shape[1:]))
-            found = self._gradient.hessian_vector(along, repeated)
-            shares = weight * (1 - fraction)
-            for one, share in zip(found.unflatten(0, (len(fraction), -1)), shares, strict=True):
-                total.addcmul_(one, share)
+            products = self._gradient.hessian_vector(along, repeated)
+            products = products.unflatten(0, (len(fraction), -1))
+            for product, share in zip(products, weight * (1 - fraction), strict=True):
+                total.addcmul_(product, share)
         return total
 
     def _lines(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield points `(m * n, B, *S)` on all lines, with their fractions and weights."""
-        way = self._inputs - points
+        direction = self._inputs - points
         nodes, weights = self._rule
         for fraction, weight in self._gradient.blocks(self._inputs, nodes, weights):
-            yield (points + fraction.unsqueeze(1) * way).flatten(0, 1), fraction, weight
+            yield (points + fraction.unsqueeze(1) * direction).flatten(0, 1), fraction, weight
 
 
 class _Best:
-    """The best base-point of each input so far."""
+    """The best baseline of each input so far."""
 
     def __init__(self, points: Tensor, alignment: Tensor) -> None:
         self.points, self._alignment = points, alignment
 
-    def see(self, points: Tensor, alignment: Tensor) -> None:
+    def update(self, points: Tensor, alignment: Tensor) -> None:
         """Take points `(n, B, *S)` where mu `(n, B)` is larger than before."""
-        for some, content in zip(points, alignment, strict=True):
+        for point, content in zip(points, alignment, strict=True):
             better = content > self._alignment.nan_to_num(-1.0)
-            self.points = torch.where(expand_like(better, some).bool(), some, self.points)
+            self.points = torch.where(expand_like(better, point).bool(), point, self.points)
             self._alignment = torch.where(better, content, self._alignment)
 
 
-def _taken(starts: Tensor, order: Tensor) -> Tensor:
-    """Return the starts `(n, B, *S)` in each input's own order `(m, B)`."""
-    return torch.stack([starts[one, torch.arange(starts.shape[1])] for one in order])
+def _select(starts: Tensor, order: Tensor) -> Tensor:
+    """Return starts `(m, B, *S)` by their numbers for each input `(m, B)`."""
+    return torch.stack([starts[numbers, torch.arange(starts.shape[1])] for numbers in order])
 
 
 baselines.add(
     Card(
         "tangent_aligned",
         "manifold",
-        "the base-point whose integrated gradients lie most in the data's tangent space",
+        "the baseline whose integrated gradients align best with the data's tangent space",
         "Simpson et al. 2024, arXiv 2503.08240",
         deterministic=False,
         traits=("passes_at_most", "pictures"),

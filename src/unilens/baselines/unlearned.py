@@ -1,4 +1,4 @@
-"""UNI: the baseline that a model finds when it has unlearned the input."""
+"""UNI: the nearby input whose prediction matches that of a model that has unlearned the input."""
 
 from __future__ import annotations
 
@@ -17,71 +17,67 @@ from .._engine.output_detection import output_spec
 from .._ops.precision import expand_like, l2_norm, to_float64
 from .._ops.random import generator_of, per_input, standard_normal
 from .._ops.spatial import has_regions
-from .._validation.settings import Bounds, Count, CountOrZero, NonNegative, Positive
+from .._validation.settings import Bounds, Count, CountOrZero, Positive
 from ..errors import NotApplicableError, UnilensError, require
 from ..outputs import OutputSpec
 from ..registry import Card
 from .base import Baseline, BaselineResult, baselines
 from .origin import AnyOrigin, Origin
-from .shift import by_cells, roughness, to_length
+from .shift import by_cells, to_length
 
 
 @dataclass(frozen=True, eq=False)
 class Unlearned(Baseline):
     """Find a nearby input whose prediction matches that of a model which has unlearned the input.
 
-    For every input alone: theta' = theta + eta g / |g|, one ascent step on all weights of the
-    cross-entropy of the target; then T steps `d <- P(d - mu grad_d KL(F(x; theta') || F(o + d)))`
-    from d0, with P the projection onto the sphere of radius epsilon; the baseline is o + d, where
-    the origin o is the input itself in the paper. The model's weights are not touched: theta' are
-    separate tensors, one input's at a time.
+    The search treats each input separately. Unlearning is one ascent step of all weights on the
+    cross-entropy of the target: theta' = theta + eta g / |g|. Matching takes T steps
+    `d <- P(d - mu grad_d KL(F(x; theta') || F(o + d)))` from d0, with P the projection onto the
+    sphere of radius epsilon; the baseline is o + d, where the origin o is the input itself in the
+    paper. The model's weights do not change: theta' are separate tensors, those of one input at a
+    time.
 
-    F are probabilities of classes that exclude each other. For one output, and for labels that go
-    together, they are the target's own two: that it applies, and that it does not; so the
-    cross-entropy is binary, and one logit z is the logits [0, z] of two classes. Values without
-    probabilities, such as those of a regression, have nothing to unlearn.
+    F are probabilities of mutually exclusive classes. For a single output, and for multi-label
+    outputs, the classes are the presence and the absence of the target: the cross-entropy is
+    binary, and one logit z is the logits [0, z] of two classes. Outputs without probabilities, such
+    as those of a regression, cannot be unlearned.
 
-    The defaults are the paper's, or the closest reading of it; the method `uni` departs from them.
+    The defaults are the paper's, or the closest reading of it; the method `uni` has others.
 
     Args:
-        unlearning_rate: eta, length of the ascent step in weight space.
-        matching_steps: T; 0 leaves the baseline at its start.
+        unlearning_rate: eta, length of an ascent step in weight space.
+        matching_steps: T; with 0 the baseline stays at its start.
         matching_step_size: mu; with the normalised gradient a share of the budget. It has no effect
-            on a single step from zeros onto the sphere, of which only the direction remains.
+            on a single step from zeros onto the sphere, which keeps only the step's direction.
         budget: epsilon, the l2 distance of the baseline from the input, in the inputs' units
             (pixel values in [0, 1] over the whole image, for the bundled models), or in `units`;
-            of an origin other than the input, the distance from there, as a share of the way to
-            the input.
+            for another origin, the distance from it, as a share of its distance from the input.
         start: d0; "zeros", "gaussian" (expected norm epsilon) or "sphere" (norm epsilon).
         gradient: "raw" (paper) or "normalised" to an l2 norm of epsilon per input.
         projection: "sphere" (paper) or "ball".
         clamp: whether to clip the baseline to `bounds`; its distance can then be below epsilon.
         bounds: the input box, used by `clamp` alone.
         matching_target: "unlearned" (paper); "uniform" or "prior" skip the unlearning.
-        class_prior: `(K,)` probabilities, a tensor or a list, for `matching_target="prior"`; for
-            one output or a label `(2,)`, that it does not apply and that it does.
-        units: what counts as one step in each value, such as the standard deviations of a table's
-            columns: a number, a list or a tensor that broadcasts to one input, in the inputs'
-            units. The search runs in x / units: budget and distance are in these, so that
-            rescaling a value together with its unit changes nothing. `bounds` stay in the inputs'.
-        origin: o, what the search begins from and stays near to: "input" (paper); a registered
-            baseline by name, or a baseline; "auto", the blurred input for images, volumes and
-            clips, the input for all else; or a list of these, each of which gives a baseline of its
-            own, with draws of its own where it is random.
+        class_prior: `(K,)` probabilities, a tensor or a list, for `matching_target="prior"`; for a
+            single output or a label `(2,)`, the probabilities of its absence and its presence.
+        units: the unit of each value, such as the standard deviations of a table's columns: a
+            number, a list or a tensor that broadcasts to one input, in the inputs' units. The
+            search runs in x / units, and budget and distance are in these units, so that rescaling
+            a value together with its unit changes nothing. `bounds` stay in the inputs' units.
+        origin: o, the point from which the search starts and near which it stays: "input" (paper);
+            a registered baseline by name, or a baseline; "auto", the blurred input for images,
+            volumes and clips, the input for all else; or a list of these, each of which gives a
+            separate baseline, with independent draws where it is random.
         unlearning_steps: ascent steps, each of length eta.
-        unlearned_weights: "all" (paper) or "last", those of the last layer alone, which spares the
-            pass back through all others.
-        tolerance: the search ends for an input where a step lowers its loss by less than this share
-            of it; 0 takes all T steps.
-        grid: of images, the shift is the same in each cell of a `grid` x `grid` grid; None for a
-            shift of every pixel.
-        smoothness: of images, the weight in nats per squared unit of |D d|^2 / 2, D the differences
-            between neighbouring pixels, which is added to what the search minimises.
+        unlearned_weights: "all" (paper) or "last", those of the last layer alone, for which the
+            backward pass ends at that layer. Experimental.
+        grid: for images, the shift is constant in each cell of a `grid` x `grid` grid; None for a
+            separate shift of each pixel. Experimental.
 
     References:
         Choi, Duplessis, Belongie, "Unlearning-based Neural Interpretations", ICLR 2025,
-        arXiv 2410.08069, algorithm 1; its reviews for `grid` and `matching_target`. `origin`,
-        `unlearned_weights`, `tolerance` and `smoothness` are ours: docs/beyond.md.
+        arXiv 2410.08069, algorithm 1; its reviews for `grid` and `matching_target`. `origin` and
+        `unlearned_weights` are from unilens (docs/beyond.md).
     """
 
     unlearning_rate: Positive = 1.0
@@ -99,9 +95,7 @@ class Unlearned(Baseline):
     origin: AnyOrigin = "input"
     unlearning_steps: Count = 1
     unlearned_weights: Literal["all", "last"] = "all"
-    tolerance: NonNegative = 0.0
     grid: Count | None = None
-    smoothness: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         prior = self.class_prior
@@ -125,7 +119,7 @@ class Unlearned(Baseline):
     def _origins(self) -> list[Origin]:
         several = isinstance(self.origin, (list, tuple))
         given = cast(Sequence[str | Baseline], self.origin if several else [self.origin])
-        return [Origin(one) for one in given]
+        return [Origin(origin) for origin in given]
 
     @property
     def count(self) -> int:
@@ -134,53 +128,48 @@ class Unlearned(Baseline):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions for which it reads axes; see `reads_axes`."""
+        """The smallest `inputs.ndim` for which the channel axis matters; see `Baseline`."""
         known = [origin.reads_axes_from for origin in self._origins]
-        known += [4] if self.grid or self.smoothness else []
-        return min((least for least in known if least is not None), default=None)
+        known += [4] if self.grid else []
+        return min((dimensions for dimensions in known if dimensions is not None), default=None)
 
     @property
     def passes(self) -> PassCount:
-        """Passes per input, at most: T matching steps, a final loss, the unlearning steps."""
-        each = PassCount(self.matching_steps + 1, self.matching_steps)
-        unlearned = self.matching_target == "unlearned"
-        steps = self.unlearning_steps if unlearned else 0
+        """Passes per input: T matching steps, a final loss, and the unlearning steps."""
+        matching = PassCount(self.matching_steps + 1, self.matching_steps)
+        steps = self.unlearning_steps if self.matching_target == "unlearned" else 0
         total = PassCount(steps + 1, steps)
         for origin in self._origins:
-            total += each + origin.passes
+            total += matching + origin.passes
         return total
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where an origin, or the search, needs other inputs."""
+        """Raise `NotApplicableError` where an origin or the grid does not fit the inputs."""
         for origin in self._origins:
             origin.check_fits(model, inputs)
-        if (self.grid or self.smoothness) and not has_regions(inputs):
-            name = "grid" if self.grid else "smoothness"
+        if self.grid and not has_regions(inputs):
             raise NotApplicableError(
-                f"expected images (B, C, H, W) for {name}, got {tuple(inputs.shape)}; leave it out"
+                f"expected images (B, C, H, W) for grid, got {tuple(inputs.shape)}; leave it out"
             )
 
     def starts_at_input(self, model: Evaluator, inputs: Tensor) -> bool:
-        """Whether all searches begin at the inputs `(B, *S)` themselves."""
+        """Whether all searches start at the inputs `(B, *S)`."""
         return all(origin.is_input(model, inputs) for origin in self._origins)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> BaselineResult | list[BaselineResult]:
-        """Return a baseline per origin, with the record `matching_loss` `(B, T + 1)`, in nats.
-
-        Where the search of an input ended before, its last loss is repeated.
-        """
+        """Return a baseline per origin, with the record `matching_loss` `(B, T + 1)`, in nats."""
         target_log_probs = self._target_log_probs(model, inputs, target)
-        several = []
+        results = []
         for number, origin in enumerate(self._origins):
-            own = generator_of("origin", number, generator)
-            near = origin.place(model, inputs, target, self._units(inputs), own)
-            radius = self._radius(near, inputs).detach()
-            several.append(self._search(model, near, radius, target, target_log_probs, own))
-        if len(several) == 1:
-            return several[0]
-        return [dataclasses.replace(found, weight=1 / len(several)) for found in several]
+            derived = generator_of("origin", number, generator)
+            point = origin.point(model, inputs, target, self._units(inputs), derived)
+            radius = self._radius(point, inputs).detach()
+            results.append(self._search(model, point, radius, target, target_log_probs, derived))
+        if len(results) == 1:
+            return results[0]
+        return [dataclasses.replace(result, weight=1 / len(results)) for result in results]
 
     def _radius(self, origin: Tensor, inputs: Tensor) -> Tensor:
         """Return epsilon of each input `(B,)`."""
@@ -198,43 +187,22 @@ class Unlearned(Baseline):
         generator: torch.Generator,
     ) -> BaselineResult:
         """Return the baseline near the origin whose output matches the target."""
-        units, spec = self._units(origin), output_spec(model, origin)
-        shift = self._start(origin, radius, generator)
-        rows = torch.arange(len(origin), device=origin.device)
-        active, losses = rows, list[Tensor]()
+        units = self._units(origin)
+        divergence = _divergence(output_spec(model, origin), target, target_log_probs)
+        shift, losses = self._start(origin, radius, generator), []
         for _ in range(self.matching_steps):
-            points = (origin + shift * units)[active]
-            divergence = _divergence(spec, target[active], target_log_probs[active])
-            evaluation = model.differentiate(points.unsqueeze(0), divergence)
-            known = losses[-1] if losses else torch.zeros_like(evaluation.values[0])
-            loss = known.index_copy(0, active, evaluation.values[0])
-            if losses and self.tolerance:
-                going = (known - loss)[active] > self.tolerance * known[active]
-                moving, step = active[going], evaluation.gradients[0][going]
-            else:
-                moving, step = active, evaluation.gradients[0]
-            losses.append(loss)
-            active = moving
-            if not len(active):
-                break
-            step = self._shaped(step * units, shift[active])
+            evaluation = model.differentiate((origin + shift * units).unsqueeze(0), divergence)
+            losses.append(evaluation.values[0])
+            step = evaluation.gradients[0] * units
+            if self.grid:
+                step = by_cells(step, self.grid)
             if self.gradient == "normalised":
-                step = to_length(step, radius[active])
-            moved = shift[active] - self.matching_step_size * step
-            projected = self._project(origin[active], moved, radius[active], units)
-            shift = shift.index_copy(0, active, projected)
+                step = to_length(step, radius)
+            shift = self._project(origin, shift - self.matching_step_size * step, radius, units)
         baseline = origin + shift * units
-        losses.append(_divergence(spec, target, target_log_probs)(model(baseline), rows))
-        losses += losses[-1:] * (self.matching_steps + 1 - len(losses))
+        rows = torch.arange(len(origin), device=origin.device)
+        losses.append(divergence(model(baseline), rows))
         return BaselineResult(baseline, {"matching_loss": torch.stack(losses, dim=1)})
-
-    def _shaped(self, gradient: Tensor, shift: Tensor) -> Tensor:
-        """Return the gradient `(B, *S)` with the penalty's, in the space that shifts are of."""
-        if self.smoothness:
-            gradient = gradient + self.smoothness * roughness(shift)
-        if self.grid is None:
-            return gradient
-        return by_cells(gradient, self.grid)
 
     def _target_log_probs(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the log-probabilities `(B, C)` that the baseline's output should match."""
@@ -314,10 +282,10 @@ def _as_units(given: object) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         units = torch.zeros(())
     if not (units.isfinite().all() and units.gt(0).all()):
-        came = f"a tensor {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
+        actual = f"a tensor {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
         raise UnilensError(
-            f"expected units to be finite numbers above 0, got {came}; a column that never varies "
-            "has no standard deviation: give it the unit 1"
+            f"expected units to be finite numbers above 0, got {actual}; a column that never "
+            "varies has no standard deviation: give it the unit 1"
         )
     return units
 

@@ -1,4 +1,4 @@
-"""Several baselines at once, weighted."""
+"""Several weighted baselines."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from .base import (
     baseline_results,
     baselines,
     check_several,
-    fewest_read,
+    fewest_dimensions,
     to_baselines,
 )
 
 _WEIGHTS = ("equal", "confidence")
 Weights = Annotated[str | Sequence[float], Check(lambda name, value: None, lambda: _WEIGHTS)]
-"""A setting: a name, or a number for each baseline."""
+"""A setting: "equal", "confidence", or a number for each baseline."""
 
 
 @dataclass(frozen=True)
 class Weighted(Baseline):
-    """Compare with several baselines, and average what comes out.
+    """Compare with several baselines; the attribution is the weighted mean over them.
 
     Args:
         baselines: names of registered baselines with their defaults, or baselines.
-        weights: "equal"; "confidence", by how much of the target's probability is gone at the
-            baseline (equal where none takes any away); or a number for each.
+        weights: "equal"; "confidence", in proportion to the fall of the target's probability from
+            the input to the baseline (equal where it falls at none); or a number for each.
 
     References:
         Erion et al. 2021, arXiv 1906.10670, for the mean over baselines. "Weighted Integrated
-        Gradients", arXiv 2505.03201, weighs them by a fitness; the fall of confidence as the
-        weight is ours.
+        Gradients", arXiv 2505.03201, weights them by a fitness; weights by the fall of confidence
+        are from unilens.
     """
 
     baselines: Sequence[str | Baseline] = ("black", "white", "blur")
@@ -58,8 +58,10 @@ class Weighted(Baseline):
             return
         given = self.weights if isinstance(self.weights, (list, tuple)) else ()
         numbers = all(
-            isinstance(one, (int, float)) and not isinstance(one, bool) and 0 <= one < math.inf
-            for one in given
+            isinstance(weight, (int, float))
+            and not isinstance(weight, bool)
+            and 0 <= weight < math.inf
+            for weight in given
         )
         require(
             numbers and len(given) == len(self.baselines) and sum(given) > 0,
@@ -73,8 +75,8 @@ class Weighted(Baseline):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions for which one of them reads axes; see `reads_axes`."""
-        return fewest_read(self._components)
+        """The smallest value among the baselines; see `Baseline`."""
+        return fewest_dimensions(self._components)
 
     @property
     def count(self) -> int:
@@ -83,7 +85,7 @@ class Weighted(Baseline):
 
     @property
     def has_trajectory(self) -> bool:
-        """Whether every one of them keeps its trajectory."""
+        """Whether all of the baselines keep their trajectories."""
         return all(baseline.has_trajectory for baseline in self._components)
 
     @property
@@ -105,28 +107,29 @@ class Weighted(Baseline):
         """Return the baselines with their weights; see `Baseline`."""
         groups = []
         for number, baseline in enumerate(self._components):
-            own = generator_of("baseline", number, generator)
-            groups.append(list(baseline_results(baseline(model, inputs, target, generator=own))))
-        shares = self._shares(model, inputs, target, groups)
+            derived = generator_of("baseline", number, generator)
+            results = baseline(model, inputs, target, generator=derived)
+            groups.append(list(baseline_results(results)))
+        weights = self._weights(model, inputs, target, groups)
         return [
-            dataclasses.replace(found, weight=found.weight * share)
-            for group, share in zip(groups, shares, strict=True)
-            for found in group
+            dataclasses.replace(result, weight=result.weight * weight)
+            for group, weight in zip(groups, weights, strict=True)
+            for result in group
         ]
 
-    def _shares(
+    def _weights(
         self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[BaselineResult]]
     ) -> Iterator[float | Tensor]:
+        """Yield the weight of each group, a number or `(B,)`; they sum to one."""
         if self.weights == "confidence":
-            gone = self._confidence_gone(model, inputs, target, groups)
-            return iter(gone)
+            return iter(self._confidence_weights(model, inputs, target, groups))
         given = [1.0] * len(groups) if isinstance(self.weights, str) else self.weights
-        return (float(one) / sum(given) for one in given)
+        return (float(weight) / sum(given) for weight in given)
 
-    def _confidence_gone(
+    def _confidence_weights(
         self, model: Evaluator, inputs: Tensor, target: Tensor, groups: list[list[BaselineResult]]
     ) -> Tensor:
-        """Return the weights `(R, B)`."""
+        """Return the weights `(R, B)` of R groups by the fall of the target's probability."""
         spec = output_spec(model, inputs)
         spec.check_classes()
 
@@ -134,17 +137,17 @@ class Weighted(Baseline):
             return spec.confidence(to_float64(model(points)), target)
 
         at_input = confidence(inputs)
-        gone = torch.stack(
+        falls = torch.stack(
             [
                 sum(
-                    (found.weight * (at_input - confidence(found.values)) for found in group),
+                    (result.weight * (at_input - confidence(result.values)) for result in group),
                     start=torch.zeros_like(at_input),
                 )
                 for group in groups
             ]
         ).clamp_min(0)
-        total = gone.sum(0)
-        return torch.where(total > 0, gone / total, 1 / len(groups)).to(inputs.dtype)
+        total = falls.sum(0)
+        return torch.where(total > 0, falls / total, 1 / len(groups)).to(inputs.dtype)
 
 
 baselines.add(

@@ -1,4 +1,4 @@
-"""What the passes along a path show, what is measured of it, and the warnings."""
+"""Traces of the passes along a path, the measurements of a path, and the named warnings."""
 
 from .measures import (
     confidence_change,
@@ -11,13 +11,13 @@ from .measures import (
     top_curvature,
 )
 from .trace import Recorder, Trace, mean_trace
-from .warnings import WARNINGS, Warned, warn
+from .warnings import WARNINGS, WarningRule, warn
 
 __all__ = [
     "WARNINGS",
     "Recorder",
     "Trace",
-    "Warned",
+    "WarningRule",
     "confidence_change",
     "flat_fraction",
     "lanczos_curvature",

@@ -1,4 +1,4 @@
-"""Is this attribution to be trusted? Pure measurements of a path, and the named warnings."""
+"""Measurements that show whether an attribution can be trusted, computed from its path."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .._ops.correlation import spearman
 from .._ops.precision import expand_like, l2_norm, to_float64
 from .trace import Trace
 
-FLAT_SLOPE = 0.1
-"""A stretch of the path is flat where the score climbs at less than this share of its mean rate."""
+_FLAT_SLOPE = 0.1
+"""A segment of the path is flat where the score's slope is below this share of its mean slope."""
 
 
 def confidence_change(trace: Trace) -> Tensor:
-    """Return `(F(x') - F(x)) / F(x)` per input `(B,)`: -1 where the baseline says nothing."""
+    """Return `(F(x') - F(x)) / F(x)` per input `(B,)`: -1 where the baseline's confidence is 0."""
     return (trace.confidence[0] - trace.confidence[-1]) / trace.confidence[-1]
 
 
@@ -31,14 +31,14 @@ def monotonicity(trace: Trace) -> Tensor:
 
 
 def flat_fraction(trace: Trace) -> Tensor:
-    """Return the share of the path `(B,)` on which the score hardly moves, in [0, 1].
+    """Return the share of the path `(B,)` on which the score hardly changes, in [0, 1].
 
-    A stretch counts where the score changes at less than `FLAT_SLOPE` of the path's mean rate; NaN
-    where that is 0.
+    A segment counts where the magnitude of the score's slope is below a tenth of the path's mean
+    slope; the share is NaN where the mean slope is 0.
     """
     lengths = trace.fraction.diff(dim=0)
     mean_change = (trace.score[-1] - trace.score[0]).abs()
-    flat = trace.score.diff(dim=0).abs() < FLAT_SLOPE * mean_change * lengths
+    flat = trace.score.diff(dim=0).abs() < _FLAT_SLOPE * mean_change * lengths
     share = to_float64(flat * lengths).T.contiguous().sum(1)
     return share.masked_fill(mean_change == 0, torch.nan)
 
@@ -46,17 +46,22 @@ def flat_fraction(trace: Trace) -> Tensor:
 def riemann_error_bound(trace: Trace, distance: Tensor, n_steps: int) -> Tensor:
     """Return `M |x - x'|^2 / (2 n)` per input, in units of the score.
 
-    It bounds the error of a right or left Riemann sum where M bounds the change of the gradient.
+    It bounds the error of a left or right Riemann sum if M bounds the change of the gradient.
+
+    Args:
+        trace: whose `gradient_change` is M.
+        distance: `(B,)`, the l2 distance between input and baseline.
+        n_steps: of the path.
     """
     return trace.gradient_change * distance**2 / (2 * n_steps)
 
 
 def stability(maps: Mapping[int, Tensor]) -> dict[str, Tensor]:
-    """Return the rank correlation of the maps at fewer steps with the map at the largest number.
+    """Return the rank correlations between the map with the most steps and those with fewer.
 
     Args:
-        maps: attributions `(B, *S)` by number of steps; their absolute values are compared, for
-            images and volumes summed over channels.
+        maps: attributions `(B, *S)` by number of steps; their absolute values are compared, summed
+            over channels for images and volumes.
 
     Returns:
         By name `stability_<few>_<most>`, Spearman correlations `(B,)`.
@@ -77,8 +82,8 @@ def top_curvature(
 
     Args:
         product: from vectors `(N, B, *S)` to Hessian-vector products `(N, B, *S)`.
-        start: `(N, B, *S)`, the vectors to begin with; not zero.
-        iterations: products taken. The value approaches the eigenvalue from below in magnitude.
+        start: `(N, B, *S)`, the initial vectors, not zero.
+        iterations: number of products. The value approaches the eigenvalue from below in magnitude.
     """
     vectors, value = start, torch.zeros_like(l2_norm(start, 2))
     for _ in range(iterations):
@@ -94,14 +99,14 @@ def lanczos_curvature(
 ) -> Tensor:
     """Return each Hessian's eigenvalue of largest magnitude `(N, B)`, by Lanczos iteration.
 
-    At equal cost never worse than `top_curvature` from the same start, and mostly much better: it
-    looks at all vectors that the products have spanned, which are kept in memory. Each new one is
-    made orthogonal to all before it, twice.
+    At equal cost it is never worse than `top_curvature` from the same start, and usually much
+    better: it searches the space of all products, whose basis is kept in memory. Each new vector is
+    orthogonalised twice against the basis.
 
     Args:
         product: from vectors `(N, B, *S)` to Hessian-vector products `(N, B, *S)`.
-        start: `(N, B, *S)`, the vectors to begin with; not zero.
-        iterations: products taken, and vectors kept.
+        start: `(N, B, *S)`, the initial vectors, not zero.
+        iterations: number of products and of vectors kept.
     """
     size = min(iterations, start[0, 0].numel())
     vector, basis = to_float64(start) / expand_like(l2_norm(start, 2), to_float64(start)), []
@@ -116,10 +121,10 @@ def lanczos_curvature(
                 if row == step:
                     matrix[..., step, step] += share
         length = l2_norm(image, 2)
-        going = length > 1e-10 * matrix.abs().amax((2, 3))
+        continues = length > 1e-10 * matrix.abs().amax((2, 3))
         if step + 1 < size:
-            matrix[..., step, step + 1] = matrix[..., step + 1, step] = length * going
-        vector = expand_like(torch.where(going, 1 / length, 0.0), image) * image
+            matrix[..., step, step + 1] = matrix[..., step + 1, step] = length * continues
+        vector = expand_like(torch.where(continues, 1 / length, 0.0), image) * image
     values = torch.linalg.eigvalsh(matrix)
     return torch.where(
         values[..., -1].abs() >= values[..., 0].abs(), values[..., -1], values[..., 0]

@@ -1,4 +1,4 @@
-"""What the passes along a path have shown."""
+"""Scores, confidences and gradient changes along a path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..outputs import LOGITS, OutputSpec
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What the passes along a path have shown, both ends included.
+    """Scores, confidences and gradient changes along a path, both ends included.
 
     Attributes:
         fraction: `(P, B)`, ascending from 0 (the baseline) to 1 (the input).
@@ -34,27 +34,31 @@ class Trace:
 
 
 def mean_trace(traces: Sequence[Trace], weights: Sequence[Tensor]) -> Trace:
-    """Return the weighted mean of the traces from several baselines; the largest change of all.
+    """Return the weighted mean of traces from several baselines, with the largest gradient change.
 
-    Traces whose points lie elsewhere than the first one's are read there by linear interpolation.
+    Traces are interpolated linearly at the fractions of the first one.
+
+    Args:
+        traces: of the same inputs.
+        weights: `(B,)` for each trace; they sum to one.
     """
 
     def mean(columns: Sequence[Tensor]) -> Tensor:
-        weighted = [one * weight for one, weight in zip(columns, weights, strict=True)]
+        weighted = [column * weight for column, weight in zip(columns, weights, strict=True)]
         return torch.stack(weighted).sum(0)
 
     if len(traces) == 1:
         return traces[0]
     return Trace(
         traces[0].fraction,
-        mean([_at(traces[0].fraction, trace, trace.score) for trace in traces]),
-        mean([_at(traces[0].fraction, trace, trace.confidence) for trace in traces]),
+        mean([_interpolate(traces[0].fraction, trace, trace.score) for trace in traces]),
+        mean([_interpolate(traces[0].fraction, trace, trace.confidence) for trace in traces]),
         torch.stack([trace.gradient_change for trace in traces]).amax(0),
     )
 
 
-def _at(fraction: Tensor, trace: Trace, values: Tensor) -> Tensor:
-    """Return values `(P, B)` of a trace at other fractions `(Q, B)`."""
+def _interpolate(fraction: Tensor, trace: Trace, values: Tensor) -> Tensor:
+    """Return the values `(P, B)` of a trace interpolated at fractions `(Q, B)`."""
     if torch.equal(fraction, trace.fraction):
         return values
     known, queried = trace.fraction.T.contiguous(), fraction.T.contiguous()
@@ -66,7 +70,12 @@ def _at(fraction: Tensor, trace: Trace, values: Tensor) -> Tensor:
 
 
 class Recorder:
-    """Collects the trace while a path is walked."""
+    """Collect the trace of a path from its chunks.
+
+    Args:
+        target: `(B,)`.
+        spec: the kind of the model's outputs.
+    """
 
     def __init__(self, target: Tensor, spec: OutputSpec = LOGITS) -> None:
         self._target, self._spec = target, spec
@@ -78,38 +87,38 @@ class Recorder:
         self._common = False
 
     def end(self, fraction: float, outputs: Tensor, score: Tensor) -> None:
-        """Note the outputs `(B, K)` and scores `(B,)` at the baseline or at the input."""
+        """Record outputs `(B, K)` and scores `(B,)` at an end of the path, fraction 0 or 1."""
         self._add(
             torch.tensor([fraction], dtype=torch.float32), outputs.unsqueeze(0), score.unsqueeze(0)
         )
 
     def chunk(self, fraction: Tensor, points: Tensor, evaluation: Evaluation) -> None:
-        """Note what the passes at some points `(n, B, *S)` have shown."""
+        """Record the evaluation at the points `(n, B, *S)` of a chunk; see `PathChunk`."""
         self._add(fraction, evaluation.outputs, evaluation.values)
-        for here in zip(points.detach(), evaluation.gradients.detach(), strict=True):
+        for node in zip(points.detach(), evaluation.gradients.detach(), strict=True):
             if self._last is not None:
-                self._changes.append(_gradient_change(*self._last, *here))
-            self._last = here
+                self._changes.append(_gradient_change(*self._last, *node))
+            self._last = node
 
     def _add(self, fraction: Tensor, outputs: Tensor, score: Tensor) -> None:
-        common = fraction.ndim == 1  # nodes of every input's own are kept, whatever they are
+        common = fraction.ndim == 1  # nodes that differ between inputs are all kept
         columns = fraction.unsqueeze(1) if common else fraction
         fraction = columns.to(score.device, score.dtype).expand_as(score)
-        again = self._common and common and bool(fraction[0, 0] == self._fractions[-1][-1, 0])
+        repeated = self._common and common and bool(fraction[0, 0] == self._fractions[-1][-1, 0])
         self._common = common
-        if again:
+        if repeated:
             fraction, outputs, score = fraction[1:], outputs[1:], score[1:]
         if not len(fraction):
             return
         self._fractions.append(fraction)
         self._scores.append(score.detach())
-        shown = score
+        confidence = score
         if self._spec.has_probabilities:
-            shown = self._spec.confidence(outputs, self._target.expand(outputs.shape[:-1]))
-        self._confidences.append(shown.detach())
+            confidence = self._spec.confidence(outputs, self._target.expand(outputs.shape[:-1]))
+        self._confidences.append(confidence.detach())
 
     def trace(self) -> Trace:
-        """Return everything noted so far."""
+        """Return the trace of everything recorded so far."""
         scores = torch.cat(self._scores)
         changes = torch.stack([torch.full_like(to_float64(scores[0]), -torch.inf), *self._changes])
         largest = changes.amax(0)
@@ -121,7 +130,9 @@ class Recorder:
         )
 
 
-def _gradient_change(point: Tensor, gradient: Tensor, next_: Tensor, then: Tensor) -> Tensor:
+def _gradient_change(
+    point: Tensor, gradient: Tensor, next_point: Tensor, next_gradient: Tensor
+) -> Tensor:
     """Return `|dg| / |dp|` between two points `(B, *S)`; minus infinity where they are the same."""
-    distance = l2_norm(next_ - point)
-    return torch.where(distance > 0, l2_norm(then - gradient) / distance, -torch.inf)
+    distance = l2_norm(next_point - point)
+    return torch.where(distance > 0, l2_norm(next_gradient - gradient) / distance, -torch.inf)

@@ -1,4 +1,4 @@
-"""Paths: the way from the baseline to the input."""
+"""Paths from a baseline to an input."""
 
 from .._engine.score_gradient import ScoreGradient
 from .base import Curve, FunctionPath, Path, PathChunk, paths, to_path

@@ -1,4 +1,4 @@
-"""What a path is, and the registry of paths."""
+"""The base class of paths, and the registry of paths."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..registry import Registry
 
 
 class PathChunk(NamedTuple):
-    """Some steps of a path, of which only the sum is kept.
+    """Consecutive steps of a path; the attribution is a sum over chunks, which are not kept.
 
     Attributes:
-        fraction: `(n,)` or `(n, B)`, where on the path the points lie, in [0, 1].
+        fraction: `(n,)` or `(n, B)`, positions of the points on the path, in [0, 1].
         points: `(n, B, *S)`.
         evaluation: outputs `(n, B, K)`, scores `(n, B)` and gradients `(n, B, *S)` at the points.
-        displacement: what each gradient is multiplied by: how far the path goes in the step that
-            the point stands for; broadcasts against `(n, B, *S)`.
+        displacement: the displacement of the path in the step that each point represents, by which
+            the gradient is multiplied; broadcasts against `(n, B, *S)`.
     """
 
     fraction: Tensor
@@ -36,22 +36,21 @@ class PathChunk(NamedTuple):
 
 
 Curve = Callable[[Tensor], Tensor]
-"""From fractions of the way `(n,)` to points `(n, B, *S)`."""
+"""From fractions of the path `(n,)` to points `(n, B, *S)`."""
 
 
 class Path(Settings, ABC):
-    """From a baseline to an input.
+    """A path from a baseline to an input.
 
-    A path that is known beforehand gives its `curve`. One that chooses its next point by the
-    gradient at the last gives its chunks in place of it, in `__call__`. The attribution is the sum
-    over all chunks of gradient times displacement; chunks are yielded, not returned, so that memory
-    does not grow with the number of steps. Where a path is expected, a function of the shape of
-    `__call__` will do.
+    A path that is known in advance implements `curve`; one whose next point depends on the gradient
+    at the last implements `__call__`. The attribution is the sum over all chunks of gradient times
+    displacement; chunks are yielded one at a time, so that memory does not grow with the number of
+    steps. A plain function with the signature of `__call__` is accepted in place of a path.
     """
 
     @property
     def baseline(self) -> Baseline | None:
-        """The only baseline that the path can start from; None where any will do."""
+        """The only baseline from which the path can start; None where any baseline fits."""
         return None
 
     @property
@@ -61,7 +60,7 @@ class Path(Settings, ABC):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions of inputs for which it counts which holds the channels, if any."""
+        """The smallest `inputs.ndim` for which the channel axis matters; None if it never does."""
         return None
 
     def accepts(self, baseline: Baseline) -> None:
@@ -79,10 +78,9 @@ class Path(Settings, ABC):
     ) -> Iterator[PathChunk]:
         """Yield the chunks in order, one step for each node, from start to end `(B, *S)`.
 
-        The gradient at a node is multiplied by the chord from where its step begins to where it
-        ends, so that the displacements add up to the whole way whatever the number of steps: a
-        linear model is explained exactly, which a derivative of the curve at the nodes does not
-        achieve.
+        The gradient at a node is multiplied by the chord from the start to the end of its step, so
+        that the displacements sum to `end - start` for any number of steps and a linear model is
+        explained exactly. The curve's derivative at the nodes does not have this property.
         """
         curve, corners = self.curve(gradient.evaluator, start, end), edges(quadrature)
         last = curve(corners[:1])
@@ -112,7 +110,7 @@ class FunctionPath(Path):
 
 
 def to_path(given: object) -> Path:
-    """Return the path of a function; a path stays itself."""
+    """Return the path given by a function; return a path as it is."""
     if isinstance(given, Path):
         return given
     check_component("path", given)
@@ -123,9 +121,9 @@ paths: Registry[Path] = Registry("path")
 
 
 def edges(quadrature: Quadrature) -> Tensor:
-    """Return where the steps of a rule begin and end `(n_steps + 1,)`: a node's weight is its step.
+    """Return the edges of a rule's steps `(n_steps + 1,)`; a node's weight is its step's length.
 
-    Every node lies within its step: for equal weights by definition, for Gauss-Legendre by the
+    Each node lies within its step: for equal weights by definition, for Gauss-Legendre by the
     separation theorem of Chebyshev, Markov and Stieltjes (Szegö 1939, 3.41).
     """
     ends = quadrature.weights.cumsum(0)

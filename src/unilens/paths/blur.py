@@ -1,4 +1,4 @@
-"""BlurIG: from a blurred image to the sharp one, by less and less blur."""
+"""BlurIG: the path from a blurred image to the image, with decreasing blur."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._engine.packing import map_inputs
 from .._engine.score_gradient import ScoreGradient
 from .._validation.settings import Positive
 from ..baselines.base import BaselineResult
-from ..baselines.blur import Blur, Boundary, checked_space, gaussian_blur
+from ..baselines.blur import Blur, Boundary, check_spatial, gaussian_blur
 from ..quadrature import Quadrature
 from ..registry import Card
 from .base import Curve, Path, PathChunk, edges, paths
@@ -21,19 +21,19 @@ from .base import Curve, Path, PathChunk, edges, paths
 
 @dataclass(frozen=True)
 class BlurPath(Path):
-    """Walk along the gaussian blurs of the input, sigma from `max_sigma` to 0.
+    """The path of gaussian blurs of the input, with sigma from `max_sigma` to 0.
 
-    gamma(t) = blur(x, sigma(t)), sigma = max_sigma (1 - t), or max_sigma sqrt(1 - t), at which the
-    variance of the gaussian falls linearly. The path has its own baseline, blur(x, max_sigma).
+    gamma(t) = blur(x, sigma(t)), with sigma = max_sigma (1 - t), or max_sigma sqrt(1 - t), for
+    which the variance of the gaussian falls linearly. The baseline is blur(x, max_sigma).
 
     Args:
         max_sigma: standard deviation of the gaussian at the start, in pixels.
-        boundary: what lies outside of the image: "replicate", "reflect" or "zero". The last, which
-            the authors' public code takes, darkens the margins.
-        schedule: "linear" or "sqrt", how sigma falls.
+        boundary: the values outside the image: "replicate", "reflect" or "zero". "zero", the choice
+            of the authors' public code, darkens the margins.
+        schedule: "linear" or "sqrt", the fall of sigma.
         velocity: "chord" multiplies a gradient by the difference of the blurs at both ends of its
-            step; "derivative" by the derivative in sigma at the node, as the authors' public code
-            does (by a finite difference), and is far from complete at few steps.
+            step; "derivative" by the derivative in sigma at the node, which the authors' public
+            code approximates by a finite difference, and is far from complete at few steps.
 
     References:
         Xu, Venugopalan, Sundararajan, "Attribution in Scale and Space", CVPR 2020,
@@ -48,16 +48,16 @@ class BlurPath(Path):
 
     @property
     def baseline(self) -> Blur:
-        """The only baseline that the path starts from."""
+        """The only baseline from which the path starts."""
         return Blur(self.max_sigma, self.boundary)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where the inputs have no dimension of space."""
-        map_inputs(model, checked_space, inputs)
+        """Raise `NotApplicableError` where the inputs have no spatial dimensions."""
+        map_inputs(model, check_spatial, inputs)
 
     def curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
         """Return the blurs of the end; see `Path`."""
-        return lambda at: self._blurred(model, end, self._sigma(at))
+        return lambda fraction: self._blurred(model, end, self._sigma(fraction))
 
     def __call__(
         self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
@@ -76,16 +76,18 @@ class BlurPath(Path):
     def _blurred(self, model: Evaluator, end: Tensor, sigma: Tensor, slope: bool = False) -> Tensor:
         return map_inputs(
             model,
-            lambda part: gaussian_blur(part, sigma, self.boundary, slope=slope),
+            lambda values: gaussian_blur(values, sigma, self.boundary, slope=slope),
             end,
         )
 
     def _sigma(self, fraction: Tensor) -> Tensor:
-        left = (1 - fraction.detach().cpu().double()).clamp_min(0)
-        return self.max_sigma * (left if self.schedule == "linear" else left.sqrt())
+        remaining = (1 - fraction.detach().cpu().double()).clamp_min(0)
+        return self.max_sigma * (remaining if self.schedule == "linear" else remaining.sqrt())
 
 
 paths.add(
-    Card("blur", "blur", "by less and less blur (BlurIG)", "Xu et al. 2020, arXiv 2004.03383"),
+    Card(
+        "blur", "blur", "decreasing blur of the input (BlurIG)", "Xu et al. 2020, arXiv 2004.03383"
+    ),
     BlurPath,
 )

@@ -1,4 +1,4 @@
-"""Guided IG: at every step, the features with the smallest gradients go first."""
+"""Guided IG: at each step, the features with the smallest gradients change first."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .base import Path, PathChunk, edges, paths
 
 @dataclass(frozen=True)
 class GuidedPath(Path):
-    """Walk so that features with small gradients change first, near a straight line.
+    """The path near a straight line on which features with small gradients change first.
 
-    At each step the l1 distance to the input falls by the step's share. The features whose
-    gradients are smallest in magnitude move, a `fraction` of all of them at a time, each as far as
-    `max_distance` ahead of the straight line; those that fell as far behind it catch up first.
-    The gradient is taken where a step begins, whatever the rule: of a rule, only the weights count.
+    At each step the l1 distance to the input falls by the step's share. The features with the
+    smallest gradients in magnitude move, a `fraction` of all features at a time, each to at most
+    `max_distance` ahead of the straight line; features as far behind the line catch up first.
+    The gradient is taken at the start of a step for every rule: only the rule's weights matter.
 
     Args:
         fraction: share of the features that move together, in (0, 1].
-        max_distance: how far a feature may be ahead of or behind the straight line, as a share of
-            its own way; 0 is the straight line, 1 the unanchored form.
+        max_distance: the largest distance of a feature ahead of or behind the straight line, as a
+            share of its whole displacement; 0 is the straight line, 1 the unanchored form.
 
     References:
         Kapishnikov et al., "Guided Integrated Gradients: an Adaptive Path Method for Removing
@@ -55,14 +55,14 @@ class GuidedPath(Path):
         """Yield the chunks from start to end; see `Path`."""
         direction = end - start.values
         total = l1_norm(direction.detach())
-        here = start.values
+        point = start.values
         for begins, ends in pairwise(edges(quadrature).tolist()):
-            evaluation = gradient(here.unsqueeze(0))
+            evaluation = gradient(point.unsqueeze(0))
             ahead = start.values + min(ends + self.max_distance, 1.0) * direction
             behind = start.values + max(ends - self.max_distance, 0.0) * direction
-            late = (end - here).abs() > (end - behind).abs()
-            there = self._move(
-                torch.where(late, behind, here),
+            late = (end - point).abs() > (end - behind).abs()
+            following = self._move(
+                torch.where(late, behind, point),
                 ahead if ends + self.max_distance < 1 else end,
                 end,
                 total * (1 - ends),
@@ -70,46 +70,46 @@ class GuidedPath(Path):
             )
             yield PathChunk(
                 torch.tensor([begins], dtype=torch.float32),
-                here.unsqueeze(0),
+                point.unsqueeze(0),
                 evaluation,
-                (there - here).unsqueeze(0),
+                (following - point).unsqueeze(0),
             )
-            here = there
+            point = following
 
     def _move(
-        self, here: Tensor, ahead: Tensor, end: Tensor, remaining: Tensor, rank: Tensor
+        self, point: Tensor, ahead: Tensor, end: Tensor, remaining: Tensor, rank: Tensor
     ) -> Tensor:
-        """Move features up to `ahead`, the lowest ranks first, until `remaining` is left.
+        """Move features towards `ahead`, lowest ranks first, to an l1 distance to `end`.
 
-        Features move in blocks, all of a block by the same share of what is ahead of them.
+        Features move in blocks, all features of a block by the same share of their reach.
 
         Args:
-            here: `(B, *S)`.
-            ahead: `(B, *S)`, how far each may go.
+            point: `(B, *S)`.
+            ahead: `(B, *S)`, the farthest position of each feature.
             end: `(B, *S)`.
-            remaining: `(B,)`, the l1 distance to the end that is to be left.
+            remaining: `(B,)`, the l1 distance to the end after the move.
             rank: `(B, *S)`, gradients in magnitude.
         """
-        reach = ahead - here
+        reach = ahead - point
         order = torch.where(reach == 0, torch.inf, rank).flatten(1).contiguous()
         together = int(self.fraction * (order.shape[1] - 1)) + 1
         block = torch.searchsorted(_last_of_blocks(order, together), order)
         length = to_float64(reach.detach().abs().flatten(1))
-        in_block = length.new_zeros(len(here), int(block.max()) + 1).scatter_add_(1, block, length)
-        left = (end - here).detach()
+        in_block = length.new_zeros(len(point), int(block.max()) + 1).scatter_add_(1, block, length)
+        left = (end - point).detach()
         rounding = 4 * torch.finfo(left.dtype).eps * left.abs().flatten(1).amax(1)
         missing = l1_norm(left) - remaining
         missing = torch.where(missing > rounding, missing, 0.0).unsqueeze(1)
         share = (missing - in_block.cumsum(1) + in_block) / in_block
-        share = torch.where(in_block > 0, share.clamp(0, 1), 0.0).to(here.dtype)
-        step = share.gather(1, block).view(here.shape)
-        return torch.where(step == 1, ahead, here + step * reach)
+        share = torch.where(in_block > 0, share.clamp(0, 1), 0.0).to(point.dtype)
+        step = share.gather(1, block).view(point.shape)
+        return torch.where(step == 1, ahead, point + step * reach)
 
 
 def _last_of_blocks(order: Tensor, together: int) -> Tensor:
-    """Return the largest value of each block `(B, blocks)`: of `together` values, and equal ones.
+    """Return the largest value of each block `(B, blocks)` of `together` values and their ties.
 
-    Values that are infinite belong to no block; the last of all is infinity.
+    Infinite values belong to no block; the last entry is infinity.
     """
     ranks = _sorted(order)
     last: list[Tensor] = []

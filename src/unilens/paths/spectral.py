@@ -23,18 +23,18 @@ CHANNELS = ("separate", "joint")
 
 @dataclass(frozen=True)
 class SpectralPath(Path):
-    """Walk from the baseline to the input by one singular component after the other.
+    """The path on which singular components of the difference enter, the largest first.
 
     With x - x' = U diag(s) V^T, gamma(t) = x' + U diag(s a(t)) V^T. Component i enters linearly:
-    a_i(t) = clip((t - t_i) / w, 0, 1), t_i = (1 - w)(1 - s_i / s_1): the largest at once, those
-    near zero last. Coarse structure thus comes before fine detail. When the attribution is
-    differentiated, the singular vectors and the times of entry are held fixed.
+    a_i(t) = clip((t - t_i) / w, 0, 1), t_i = (1 - w)(1 - s_i / s_1): the largest from the start,
+    those near zero last, so that coarse structure comes before fine detail. When the attribution is
+    differentiated, the singular vectors and the entry times are held fixed.
 
     Args:
-        overlap: w in (0, 1], the share of the path that a component takes to enter; with 1 the
-            path is the straight line.
-        channels: "separate" decomposes every channel's image on its own, "joint" all channels of
-            an image stacked on one another.
+        overlap: w in (0, 1], the share of the path over which a component enters; 1 gives the
+            straight line.
+        channels: "separate" decomposes each channel of an image separately, "joint" all channels
+            stacked in one matrix.
 
     References:
         Kim, Lim, Lee, Choi, "Spectral Integrated Gradients for Coarse-to-Fine Feature
@@ -54,27 +54,27 @@ class SpectralPath(Path):
         )
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` unless an input is a matrix or several."""
+        """Raise `NotApplicableError` unless the inputs are images or signals."""
         map_inputs(model, _checked_matrices, inputs)
 
     def curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
         """Return the curve from start to end; see `Path`."""
-        ways: list[Callable[[Tensor], Tensor]] = []
+        displacements: list[Callable[[Tensor], Tensor]] = []
 
-        def decomposed(difference: Tensor) -> Tensor:
-            ways.append(self._way(difference))
+        def decompose(difference: Tensor) -> Tensor:
+            displacements.append(self._displacement(difference))
             return difference
 
-        map_inputs(model, decomposed, end - start.values)
+        map_inputs(model, decompose, end - start.values)
 
         def points(fraction: Tensor) -> Tensor:
-            each = iter(ways)
-            return start.values + map_inputs(model, lambda part: next(each)(fraction), end)
+            remaining = iter(displacements)
+            return start.values + map_inputs(model, lambda _: next(remaining)(fraction), end)
 
         return points
 
-    def _way(self, difference: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the function from fractions `(n,)` to how much of the way is gone `(n, B, *S)`."""
+    def _displacement(self, difference: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function from fractions `(n,)` to displacements from start `(n, B, *S)`."""
         whole = self._matrices(to_float64(difference))
         left, singular, right = torch.linalg.svd(whole.detach(), full_matrices=False)
         if whole.shape[-2] <= whole.shape[-1]:
@@ -85,15 +85,15 @@ class SpectralPath(Path):
         strength = torch.where(largest > 0, singular / largest, 0.0)
         enters = (1 - self.overlap) * (1 - strength)
 
-        def way(fraction: Tensor) -> Tensor:
-            gone = []
-            for at in fraction.to(singular):
-                entered = ((at - enters) / self.overlap).clamp(0, 1)
-                part = (left * entered.unsqueeze(-2)) @ right
-                gone.append(part.view(difference.shape).to(difference.dtype))
-            return torch.stack(gone)
+        def displacement(fraction: Tensor) -> Tensor:
+            values = []
+            for time in fraction.to(singular):
+                entered = ((time - enters) / self.overlap).clamp(0, 1)
+                product = (left * entered.unsqueeze(-2)) @ right
+                values.append(product.view(difference.shape).to(difference.dtype))
+            return torch.stack(values)
 
-        return way
+        return displacement
 
     def _matrices(self, difference: Tensor) -> Tensor:
         if difference.ndim == 4 and self.channels == "joint":

@@ -16,14 +16,14 @@ from .base import Path, PathChunk, paths
 
 @dataclass(frozen=True)
 class StraightLine(Path):
-    """Walk along start + t (end - start), t in [0, 1].
+    """The straight line start + t (end - start), t in [0, 1].
 
-    It takes nodes and weights `(n_steps, B)` of every input's own as well.
+    Nodes and weights may be `(n_steps,)`, or `(n_steps, B)` with separate ones for each input.
     """
 
     @property
     def takes_nodes_per_input(self) -> bool:
-        """True: every input may have nodes of its own."""
+        """True: each input may have separate nodes."""
         return True
 
     def __call__(
@@ -33,9 +33,9 @@ class StraightLine(Path):
         direction = end - start.values
         for fraction, weight in gradient.blocks(end, quadrature.nodes, quadrature.weights):
             points = start.values + fraction * direction
-            where = fraction.flatten(1)
-            where = where if quadrature.nodes.ndim == 2 else where.squeeze(1)
-            yield PathChunk(where, points, gradient(points), weight * direction)
+            positions = fraction.flatten(1)
+            positions = positions if quadrature.nodes.ndim == 2 else positions.squeeze(1)
+            yield PathChunk(positions, points, gradient(points), weight * direction)
 
 
 paths.add(

@@ -1,4 +1,4 @@
-"""What a weighting is, and the registry of weightings."""
+"""The base class of weightings, and the registry of weightings."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from ..quadrature import Quadrature
 from ..registry import Card, Registry
 
 Factors = Iterator[tuple[Tensor, Tensor]]
-"""Two factors `(B, *S)` per step, whose products add up to the attribution."""
+"""Two factors `(B, *S)` per step; the attribution is the sum of their products."""
 
 
 class Weighting(Settings, ABC):
-    """From the chunks of a path to what is added up.
+    """A map from the chunks of a path to the terms of the attribution.
 
-    Where a weighting is expected, a function of the shape of `__call__` will do.
+    A plain function with the signature of `__call__` is accepted in place of a weighting.
     """
 
     @property
     def complete(self) -> bool:
-        """Whether what is added up is the change of the score in theory."""
+        """Whether the terms sum to the change of the score in theory."""
         return True
 
     @property
     def places_nodes(self) -> bool:
-        """Whether it chooses the nodes of a path that takes nodes per input; see `place`."""
+        """Whether it chooses the nodes on paths that take nodes per input; see `place`."""
         return False
 
     @property
     def reads_axes_from(self) -> int | None:
-        """The fewest dimensions of inputs for which it counts which holds the channels, if any."""
+        """The smallest `inputs.ndim` for which the channel axis matters; None if it never does."""
         return None
 
     def for_model(self, model: Evaluator) -> Weighting:
-        """Return the weighting for a model, where it depends on its several inputs."""
+        """Return the weighting for a model; it may depend on the model's named inputs."""
         return self
 
     def place(self, scores: Tensor) -> Quadrature:
-        """Return nodes and weights `(n, B)` by the scores `(n + 1, B)` at equal distances."""
+        """Return nodes and weights `(n, B)` from the scores `(n + 1, B)` at equidistant points."""
         raise NotImplementedError(f"{type(self).__name__} places no nodes")
 
     @abstractmethod
@@ -56,7 +56,7 @@ class Weighting(Settings, ABC):
 
         Args:
             chunks: of the path, in order from the baseline.
-            quadrature: whose weights are the lengths of the steps, in fractions of the path.
+            quadrature: its weights are the lengths of the steps, in fractions of the path.
             start: `(B,)`, the score at the baseline.
             end: `(B,)`, the score at the input.
         """
@@ -80,7 +80,7 @@ class FunctionWeighting(Weighting):
 
 
 def to_weighting(given: object) -> Weighting:
-    """Return the weighting of a function; a weighting stays itself."""
+    """Return the weighting given by a function; return a weighting as it is."""
     if isinstance(given, Weighting):
         return given
     check_component("weighting", given)
@@ -92,7 +92,7 @@ weightings: Registry[Weighting] = Registry("weighting")
 
 @dataclass(frozen=True)
 class Riemann(Weighting):
-    """Multiply the gradient by how far the path goes: the integral along the path."""
+    """Multiply the gradient by the displacement: the integral along the path."""
 
     def __call__(
         self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor
@@ -106,9 +106,9 @@ class Riemann(Weighting):
 def score_changes(
     chunks: Iterable[PathChunk], start: Tensor, end: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield each node's gradient and displacement `(B, *S)`, and the change it stands for `(B,)`.
+    """Yield gradient and displacement `(B, *S)` of each node, and the change of the score `(B,)`.
 
-    That is the change until the next node; the first stands for all before it as well.
+    The change is that up to the next node; for the first node, from the baseline on.
     """
     node: tuple[Tensor, Tensor] | None = None
     before = start

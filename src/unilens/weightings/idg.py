@@ -1,4 +1,4 @@
-"""IDG: gradients count where the score changes."""
+"""IDG: gradients weighted by the slope of the score along the path."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .base import Factors, Weighting, weightings
 
 @dataclass(frozen=True)
 class DecisionGradients(Weighting):
-    """Count a gradient by how fast the score changes along the path where it is taken.
+    """Weight a gradient by the slope of the score along the path at its node.
 
-    A_i = int df/dx_i (dx_i/dt) (df/dt) dt, in squared units of the score: gradients on stretches
-    where the score has saturated count little. Not complete. On a straight path the steps are
-    placed where the score changes, whatever the rule: as many intervals as steps are tried, and
-    each gets steps in proportion to its slope less the smallest slope. In the authors' public code
-    an interval without steps moves all later ones towards the baseline; here it does not.
+    A_i = int df/dx_i (dx_i/dt) (df/dt) dt, in squared units of the score: gradients have little
+    weight where the score has saturated. It is not complete. On a straight path the steps are
+    placed where the score changes, for every rule: the path is split into n_steps equal intervals,
+    and each gets steps in proportion to its slope minus the smallest slope. In the authors' public
+    code an interval without steps shifts all later ones towards the baseline; here it does not.
 
     Args:
-        adaptive: whether to place the steps, for n_steps - 1 forward passes more.
+        adaptive: whether to place the steps, at the cost of n_steps - 1 more forward passes.
 
     References:
         Walker, Jha, Chen, Ewetz, "Integrated Decision Gradients: Compute Your Attributions Where
@@ -66,13 +66,13 @@ class DecisionGradients(Weighting):
         total = above.sum(0)
         shares = torch.where(total > 0, above / total, 1 / intervals) * intervals
         counts = _rounded(shares.T.cpu())
-        each = [_within(one, intervals) for one in counts]
-        nodes, weights = (torch.stack(column, dim=1) for column in zip(*each, strict=True))
+        rules = [_subdivided(row, intervals) for row in counts]
+        nodes, weights = (torch.stack(column, dim=1) for column in zip(*rules, strict=True))
         return Quadrature(nodes, weights)
 
 
 def _rounded(shares: Tensor) -> Tensor:
-    """Return whole numbers `(B, n)` nearest to shares that add up to n, adding up to n as well."""
+    """Round shares `(B, n)` that sum to n to whole numbers that sum to n."""
     counts = shares.floor()
     missing = (shares.shape[1] - counts.sum(1)).round().long()
     order = (counts - shares).argsort(dim=1, stable=True)
@@ -81,8 +81,8 @@ def _rounded(shares: Tensor) -> Tensor:
     return counts.long()
 
 
-def _within(counts: Tensor, intervals: int) -> tuple[Tensor, Tensor]:
-    """Return nodes, the left ends of equal parts of each interval, and the parts' lengths."""
+def _subdivided(counts: Tensor, intervals: int) -> tuple[Tensor, Tensor]:
+    """Split each interval equally; return the left ends and the lengths of the subintervals."""
     lengths = (1 / counts.double() / intervals).repeat_interleave(counts)
     starts = (torch.arange(intervals, dtype=torch.float64) / intervals).repeat_interleave(counts)
     first = (counts.cumsum(0) - counts).repeat_interleave(counts)
@@ -93,7 +93,7 @@ weightings.add(
     Card(
         "idg",
         "decision",
-        "gradients count where the score changes (IDG)",
+        "gradients weighted by the slope of the score along the path (IDG)",
         "Walker et al. 2024, arXiv 2305.20052",
     ),
     DecisionGradients,

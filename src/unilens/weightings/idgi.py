@@ -1,4 +1,4 @@
-"""IDGI: the change of the score, shared by squared gradients."""
+"""IDGI: the change of the score, distributed by squared gradients."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .base import Factors, Weighting, score_changes, weightings
 
 @dataclass(frozen=True)
 class ImportantDirection(Weighting):
-    """Share the change of the score in a step among the features by their squared gradients.
+    """Distribute the change of the score in each step over the features by squared gradients.
 
-    A_i = sum_k (f(x_{k+1}) - f(x_k)) g_i^2 / |g|^2, g the gradient at x_k: what moves across the
-    gradient is noise and gets nothing. Complete at every number of steps, except where a gradient
-    is zero. The published form is that of the left rule; with another, a node stands for what
-    changes until the next, the first for all before it as well.
+    A_i = sum_k (f(x_{k+1}) - f(x_k)) g_i^2 / |g|^2, with g the gradient at x_k: displacement
+    orthogonal to the gradient is noise and gets nothing. It is complete for any number of steps,
+    except where a gradient is zero. The published form uses the left rule; with another rule, the
+    change of a node is that up to the next node, and for the first node from the baseline on.
 
     References:
         Yang, Wang, Bilgic, "IDGI: A Framework to Eliminate Explanation Noise from Integrated
@@ -38,7 +38,7 @@ class ImportantDirection(Weighting):
 
 
 def _scaled(gradient: Tensor, change: Tensor) -> Tensor:
-    """Return the gradient, scaled so that its product with the gradient is the change."""
+    """Return the gradient scaled so that its inner product with the gradient is the change."""
     square = to_float64(gradient).flatten(1).square().sum(1)
     return gradient * expand_like(torch.where(square > 0, change / square, 0.0), gradient)
 
@@ -47,7 +47,7 @@ weightings.add(
     Card(
         "idgi",
         "important direction",
-        "the change of the score, shared by squared gradients (IDGI)",
+        "the change of the score, distributed by squared gradients (IDGI)",
         "Yang et al. 2023, arXiv 2303.14242",
     ),
     ImportantDirection,
