@@ -117,8 +117,8 @@ class ExplainContext:
             check_baseline(found.values, self.inputs)
             yield found
 
-    def found(self, baseline: Baseline) -> BaselineResult:
-        """Return the one baseline, for a method that has no use for several."""
+    def single_baseline(self, baseline: Baseline) -> BaselineResult:
+        """Return the only baseline, for a method that does not average over several."""
         check_single(baseline)
         return single(self.baselines(baseline))
 

@@ -71,7 +71,7 @@ class MaskingMethod(Method):
         self.baseline.check(model, inputs)
 
     def _explain(self, context: ExplainContext) -> Attribution:
-        found = context.found(self.baseline)
+        found = context.single_baseline(self.baseline)
         hidden = Masked(context, found.values, resolve_score(self.score, context.evaluator))
         attribution = Attribution(
             values=broadcast_over_channels(self._map(hidden), context.inputs),
