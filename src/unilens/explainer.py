@@ -109,6 +109,11 @@ class ExplainContext:
         explainer.check(evaluator, inputs)
         return cls(evaluator, inputs, outputs, target, seed, began)
 
+    @property
+    def output_spec(self) -> OutputSpec:
+        """What the model's outputs are; logits where that is not known."""
+        return self.evaluator.output_spec or LOGITS
+
     def baselines(self, baseline: Baseline) -> Iterator[BaselineResult]:
         """Yield what the inputs are compared with, checked."""
         generator = torch.Generator().manual_seed(self.seed)
@@ -124,7 +129,7 @@ class ExplainContext:
 
     def finish(self, explainer: Method, attribution: Attribution) -> Attribution:
         """Return the attribution with its provenance; what it says of its own is kept."""
-        spec = self.evaluator.output_spec or LOGITS
+        spec = self.output_spec
         made = {
             "outputs": {"kind": spec.kind, "source": spec.source},
             "method": type(explainer).__name__,

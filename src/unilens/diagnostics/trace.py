@@ -91,6 +91,9 @@ class Recorder:
                 self._changes.append(_gradient_change(*self._last, *here))
             self._last = here
 
+    def partial_sum(self, values: Tensor) -> None:
+        """Note the map `(B, *S)` summed up to the last step; the trace does not need it."""
+
     def _add(self, fraction: Tensor, outputs: Tensor, score: Tensor) -> None:
         common = fraction.ndim == 1  # nodes of every input's own are kept, whatever they are
         columns = fraction.unsqueeze(1) if common else fraction
