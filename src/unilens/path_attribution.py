@@ -45,8 +45,8 @@ class PathAttribution(Method):
             passes stay in memory, and rounding depends on the batch.
 
     Example:
-        >>> model = nn.Linear(2, 2, bias=False).eval()
-        >>> _ = nn.init.constant_(model.weight, 3.0)
+        >>> model = torch.nn.Linear(2, 2, bias=False).eval()
+        >>> _ = torch.nn.init.constant_(model.weight, 3.0)
         >>> explain = PathAttribution(score="logit", n_steps=1)
         >>> explain(model, torch.tensor([[1.0, 2.0]]), 0).values
         tensor([[3., 6.]])
@@ -62,10 +62,11 @@ class PathAttribution(Method):
 
     def __post_init__(self) -> None:
         quadrature(self.rule, self.n_steps)  # checks the rule
-        path, own = to_path(self.path), to_path(self.path).baseline
-        baseline = (own or Constant()) if self.baseline is None else to_baseline(self.baseline)
+        path = to_path(self.path)
+        default = path.baseline or Constant()
+        baseline = default if self.baseline is None else to_baseline(self.baseline)
         require(
-            own is None or baseline == own,
+            path.baseline is None or baseline == path.baseline,
             f"expected no baseline with {type(path).__name__}, which starts from its own, got "
             f"{self.baseline!r}; leave it out, or use path='straight'",
         )

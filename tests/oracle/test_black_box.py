@@ -247,7 +247,7 @@ def test_settings_are_checked(case):
     [
         ("occlusion", (6,), {"window": 2}, "a table has no neighbourhoods"),
         ("rise", (1, 2, 2, 2, 2), {}, r"Rise expects images \(B, C, H, W\), signals .*, got"),
-        ("sobol", (1, 200, 200), {"cells": 200}, "known for at most 10600 cells, got 40000"),
+        ("sobol", (1, 200, 200), {"cells": 200}, "at most 10600 cells, .* got 40000"),
     ],
 )
 def test_inputs_that_cannot_be_hidden_so(name, shape, settings, message):
