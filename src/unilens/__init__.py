@@ -1,4 +1,4 @@
-"""unilens: what a neural network saw, compared with a baseline that it learned."""
+"""unilens: explains the outputs of neural networks by what each input value contributes."""
 
 from __future__ import annotations
 

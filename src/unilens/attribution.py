@@ -65,6 +65,14 @@ class Attribution:
         return change - to_float64(self.values).flatten(1).sum(1)
 
     @property
+    def score_diagnostics(self) -> dict[str, Tensor]:
+        """The change of the score from the baseline, and the completeness gap, each `(B,)`."""
+        if self.baseline_score is None:
+            return {}
+        gap = {"completeness_gap": self.completeness_gap} if self.complete else {}
+        return {**gap, "score_change": self.score - self.baseline_score}
+
+    @property
     def confidence(self) -> Tensor:
         """The target's probability at the inputs, `(B,)`; NaN where the outputs have none."""
         return OutputSpec.of(self.provenance).confidence(self.outputs, self.target)

@@ -1,4 +1,4 @@
-"""What a method is, and what every method starts from."""
+"""`Method`, the base class of methods, and `ExplainContext`, the checked inputs of one call."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ __all__ = [
     "ExplainContext",
     "Method",
     "PassCount",
-    "axes_for",
     "evaluator_of",
     "to_first",
     "with_outputs",
@@ -49,21 +48,21 @@ __all__ = [
 
 
 def evaluator_of(model: nn.Module | Evaluator, attribution: Attribution | None) -> Evaluator:
-    """Return the model's evaluator, with what an attribution knows of the outputs."""
+    """Return the model's evaluator, with the kind of outputs in an attribution's provenance."""
     evaluator = Evaluator.of(model)
-    known = {} if attribution is None else attribution.provenance
-    if evaluator.output_spec is None and "outputs" in known:
-        evaluator.output_spec = OutputSpec.of(known)
+    provenance = {} if attribution is None else attribution.provenance
+    if evaluator.output_spec is None and "outputs" in provenance:
+        evaluator.output_spec = OutputSpec.of(provenance)
     return evaluator
 
 
 def with_outputs(model: nn.Module | Evaluator, outputs: str | None) -> nn.Module | Evaluator:
-    """Return the model, as an evaluator that knows what its outputs are where that is said."""
+    """Return the model; as an evaluator where `outputs` says what its outputs are."""
     if outputs is None:
         return model
     require(
         not isinstance(model, Evaluator),
-        "expected outputs= beside a module, got it beside an Evaluator; say it where that is made: "
+        "expected outputs= with a module, got it with an Evaluator; pass it when making that: "
         f"Evaluator(model, outputs={outputs!r})",
     )
     return Evaluator(cast(nn.Module, model), outputs=outputs)
@@ -71,7 +70,16 @@ def with_outputs(model: nn.Module | Evaluator, outputs: str | None) -> nn.Module
 
 @dataclass(frozen=True, slots=True)
 class ExplainContext:
-    """What every method starts from: checked inputs, their outputs, and a target fixed there."""
+    """The checked inputs of one call, with their outputs and target.
+
+    Attributes:
+        evaluator: runs the model.
+        inputs: `(B, *S)`.
+        outputs: `(B, K)`.
+        target: `(B,)`, class indices.
+        seed: of everything random.
+        began: start of the call, by `time.perf_counter`.
+    """
 
     evaluator: Evaluator
     inputs: Tensor
@@ -89,7 +97,7 @@ class ExplainContext:
         target: Target,
         seed: int,
     ) -> ExplainContext:
-        """Check everything that comes from the user, and run the model once at the inputs."""
+        """Check the user's arguments, and run the model once at the inputs."""
         began = time.perf_counter()
         seed = check_seed(seed)
         evaluator = Evaluator.of(model)
@@ -109,23 +117,28 @@ class ExplainContext:
         explainer.check(evaluator, inputs)
         return cls(evaluator, inputs, outputs, target, seed, began)
 
+    @property
+    def output_spec(self) -> OutputSpec:
+        """What the model's outputs are; logits where that is not known."""
+        return self.evaluator.output_spec or LOGITS
+
     def baselines(self, baseline: Baseline) -> Iterator[BaselineResult]:
-        """Yield what the inputs are compared with, checked."""
+        """Yield the baselines of the inputs, checked."""
         generator = torch.Generator().manual_seed(self.seed)
         given = baseline(self.evaluator, self.inputs.clone(), self.target, generator=generator)
-        for found in baseline_results(given):
-            check_baseline(found.values, self.inputs)
-            yield found
+        for result in baseline_results(given):
+            check_baseline(result.values, self.inputs)
+            yield result
 
-    def found(self, baseline: Baseline) -> BaselineResult:
-        """Return the one baseline, for a method that has no use for several."""
+    def single_baseline(self, baseline: Baseline) -> BaselineResult:
+        """Return the only baseline, for a method that does not average over several."""
         check_single(baseline)
         return single(self.baselines(baseline))
 
     def finish(self, explainer: Method, attribution: Attribution) -> Attribution:
-        """Return the attribution with its provenance; what it says of its own is kept."""
-        spec = self.evaluator.output_spec or LOGITS
-        made = {
+        """Return the attribution with its provenance; entries that it has already are kept."""
+        spec = self.output_spec
+        provenance = {
             "outputs": {"kind": spec.kind, "source": spec.source},
             "method": type(explainer).__name__,
             "settings": describe(explainer),
@@ -140,19 +153,19 @@ class ExplainContext:
         if not explainer.create_graph:
             attribution = map_tensors(attribution, Tensor.detach)
         if spec.warning is not None:
-            doubt = torch.ones_like(to_float64(attribution.score.detach()))
-            attribution = attribution.with_measured(**{spec.warning: doubt})
-        return attribution.with_provenance(**{**made, **attribution.provenance})
+            doubtful = torch.ones_like(to_float64(attribution.score.detach()))
+            attribution = attribution.with_measured(**{spec.warning: doubtful})
+        return attribution.with_provenance(**{**provenance, **attribution.provenance})
 
 
 class Method(Settings, ABC):
-    """What methods are built from: their authors write `_explain`, the rest is done here.
+    """Base class of methods: a subclass implements `passes` and `_explain`.
 
     Attributes:
-        reads_axes_from: the fewest dimensions of inputs `(B, *S)` for which it counts which of them
-            holds the channels; None where it never does, or only for a component, which says so by
-            the same name. `_explain` is always given channels first.
-        create_graph: whether its attributions can be differentiated.
+        reads_axes_from: the fewest dimensions of inputs `(B, *S)` for which the method depends on
+            the axis of the channels; None where it never does, or only through a component, which
+            has an attribute of the same name. `_explain` always receives channels first.
+        create_graph: whether its attributions are differentiable.
     """
 
     reads_axes_from: ClassVar[int | None] = None
@@ -165,26 +178,26 @@ class Method(Settings, ABC):
 
     @abstractmethod
     def _explain(self, context: ExplainContext) -> Attribution:
-        """Return the attribution; what it says of its own provenance is kept."""
+        """Return the attribution; `ExplainContext.finish` completes its provenance."""
 
     @property
     def complete(self) -> bool:
-        """Whether the values add up to the change of the score in theory; false unless said."""
+        """Whether the values add up to the change of the score in theory."""
         return False
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where the method does not fit; see `ExplainContext.begin`."""
+        """Raise `NotApplicableError` where the method does not apply to the model or the inputs."""
 
     def of_rows(self, rows: Tensor) -> Self:
-        """Return the method for some inputs of a batch: of a baseline given for each, theirs."""
+        """Return the method for some inputs `(m,)` of a batch, with their baselines alone."""
         fields = dataclasses.fields(cast(Any, self))
         values = {field.name: getattr(self, field.name) for field in fields}
-        theirs = {
+        baselines = {
             name: value.of_rows(rows)
             for name, value in values.items()
             if isinstance(value, Baseline)
         }
-        return dataclasses.replace(cast(Any, self), **theirs) if theirs else self
+        return dataclasses.replace(cast(Any, self), **baselines) if baselines else self
 
     @overload
     def __call__(
@@ -222,8 +235,8 @@ class Method(Settings, ABC):
         Args:
             model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
             inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which
-                it is called by keyword, or a tuple, by position. Integers and truths among the
-                parts, and what is wrapped in `unilens.multi_input.Frozen`, are held fixed.
+                it is called by keyword, or a tuple, by position. Integer and boolean inputs among
+                them, and those wrapped in `unilens.multi_input.Frozen`, stay fixed.
             target: class index or label, one for all or one per input; None for the class that
                 the model predicts at each input.
             seed: of everything random; the draw for an input depends on it and the input alone.
@@ -231,26 +244,25 @@ class Method(Settings, ABC):
 
         Returns:
             The attribution, with the diagnostics that cost no further passes; of several inputs,
-            its values in the structure in which they came.
+            with values and baseline in the structure of the inputs.
 
         Raises:
             UnilensError: the inputs, target or model do not fit; the message says how.
         """
         if isinstance(inputs, (Mapping, tuple)):
             refuse_channels_setting(channels)
-            found = explain_inputs(
-                lambda part, values, aim, rows: self.of_rows(rows)(part, values, aim, seed=seed),
+            attribution = explain_inputs(
+                lambda packed, values, targets, rows: self.of_rows(rows)(
+                    packed, values, targets, seed=seed
+                ),
                 model,
                 inputs,
                 target,
             )
-            if channels == "auto" and not axes_are_sure(self, inputs):
-                return found.with_measured(
-                    channels_known=torch.zeros(len(found.whole.values), dtype=torch.float64)
-                )
-            return found
+            sure = channels != "auto" or axes_are_sure(self, inputs)
+            return attribution.with_measured(**_axes_measured(len(attribution.whole), sure))
         with torch.inference_mode(False):
-            axes = axes_for(self, model, inputs, channels)
+            axes = _axes_for(self, model, inputs, channels)
             if axes is None or axes.channels == "first":
                 context = ExplainContext.begin(self, model, inputs, target, seed)
                 return _with_axes(context.finish(self, self._explain(context)), axes)
@@ -262,27 +274,27 @@ class Method(Settings, ABC):
             return _with_axes(context.finish(self, method._explain(context)), axes)
 
 
-def axes_for(
-    thing: object, model: nn.Module | Evaluator, inputs: Tensor, channels: str | int
+def _axes_for(
+    method: Method, model: nn.Module | Evaluator, inputs: Tensor, channels: str | int
 ) -> Axes | None:
-    """Return where the channels of inputs are, as far as it counts for a method; else None.
+    """Return which axis of the inputs holds the channels; None where the method ignores it.
 
-    They are read off the model only where the method depends on them.
+    It is detected from the model only where the method depends on it.
     """
-    known = model.channels if isinstance(model, Evaluator) else "auto"
-    said = channels if channels != "auto" else known
+    if channels == "auto" and isinstance(model, Evaluator):
+        channels = model.channels
     if not isinstance(inputs, Tensor):
-        return None if said == "auto" else Axes(said)
-    if said != "auto" or reads_axes(thing, inputs.ndim):
+        return None if channels == "auto" else Axes(channels)
+    if channels != "auto" or reads_axes(method, inputs.ndim):
         return resolve_axes(model, inputs, channels)
-    if not reads_axes(thing, inputs.ndim + 1):
+    if not reads_axes(method, inputs.ndim + 1):
         return None
     axes = resolve_axes(model, inputs, channels)
     return axes if axes is not None and axes.channels == "none" else None
 
 
 def to_first(attribution: Attribution, axes: Axes) -> Attribution:
-    """Return an attribution channels first."""
+    """Return an attribution with channels first."""
     baseline = attribution.baseline
     return dataclasses.replace(
         attribution,
@@ -293,15 +305,11 @@ def to_first(attribution: Attribution, axes: Axes) -> Attribution:
 
 
 def _with_axes(attribution: Attribution, axes: Axes | None) -> Attribution:
-    """Return an attribution in the user's order of axes, which stands in the provenance."""
+    """Return an attribution in the user's order of axes, and record that in its provenance."""
     if axes is None:
         return attribution
     baseline = attribution.baseline
-    measured = (
-        {}
-        if axes.sure
-        else {"channels_known": torch.zeros(len(attribution.values), dtype=torch.float64)}
-    )
+    measured = _axes_measured(len(attribution), axes.sure)
     return dataclasses.replace(
         attribution,
         values=axes.from_first(attribution.values),
@@ -309,3 +317,8 @@ def _with_axes(attribution: Attribution, axes: Axes | None) -> Attribution:
         measured={**attribution.measured, **measured},
         provenance={**attribution.provenance, "channels": str(axes)},
     )
+
+
+def _axes_measured(count: int, sure: bool) -> dict[str, Tensor]:
+    """Return the diagnostic `channels_known` `(B,)` where the axis of the channels is a guess."""
+    return {} if sure else {"channels_known": torch.zeros(count, dtype=torch.float64)}

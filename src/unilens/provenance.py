@@ -1,4 +1,4 @@
-"""How a result was made, as plain data."""
+"""The provenance of a result as plain data: settings and versions."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch import Tensor
 from ._validation.arrays import as_number
 
 
-def describe(thing: object) -> object:
-    """Return a setting as plain data: dataclasses by the fields they show, tensors by shape."""
-    thing = as_number(thing)
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        shown = [field.name for field in dataclasses.fields(thing) if field.repr]
-        fields = {name: describe(getattr(thing, name)) for name in shown}
-        return {"type": type(thing).__name__, **fields}
-    if isinstance(thing, (Tensor, numpy.ndarray)):
-        return f"{'Tensor' if isinstance(thing, Tensor) else 'array'}{tuple(thing.shape)}"
-    if isinstance(thing, (tuple, list)):
-        return [describe(one) for one in thing]
-    if isinstance(thing, (str, int, float, bool, type(None))):
-        return thing
-    return getattr(thing, "__qualname__", type(thing).__name__)
+def describe(value: object) -> object:
+    """Return a setting as plain data: dataclasses by the fields in their repr, tensors by shape."""
+    value = as_number(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        shown = [field.name for field in dataclasses.fields(value) if field.repr]
+        fields = {name: describe(getattr(value, name)) for name in shown}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, (Tensor, numpy.ndarray)):
+        return f"{'Tensor' if isinstance(value, Tensor) else 'array'}{tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return [describe(item) for item in value]
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    return getattr(value, "__qualname__", type(value).__name__)
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
+    """Return the versions of the software on which a result depends."""
     return {
         "unilens": metadata.version("unilens"),
         "torch": str(torch.__version__),

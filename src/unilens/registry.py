@@ -1,4 +1,4 @@
-"""Registries: the one list, per kind of thing, that the command line, docs and tests all read."""
+"""Registries of methods, metrics and their components, by name."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ T = TypeVar("T")
 
 
 TRAITS = {
-    "estimate": "a sample is drawn: exact in the limit alone",
+    "estimate": "estimated from a random sample; exact in the limit",
     "images": "for images, signals and volumes, not for tables",
     "incomplete": "a path method whose values do not add up to the change of the score",
-    "layer": "explains the positions of a layer's output",
-    "passes_at_most": "the passes that it states are an upper bound",
-    "passes_by_size": "passes depend on the size of the input; those of a photograph are stated",
-    "perceptron": "for multi-layer perceptrons alone",
-    "pictures": "for images and volumes, not for tables and signals",
+    "layer": "explains the spatial positions of a layer's output",
+    "passes_at_most": "the passes stated are an upper bound",
+    "passes_by_size": "passes depend on the input's size; those stated are for a photograph",
+    "perceptron": "for multi-layer perceptrons only",
+    "pictures": "for images, not for tables and signals",
     "positions": "masks a spatial position in all channels together",
-    "relu": "for models with ReLU alone",
+    "relu": "for models with ReLU only",
 }
-"""In what a method or baseline can differ from most, by name."""
+"""Properties in which a method or baseline can differ from most others, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a reader should know before choosing a registered thing.
+    """Facts about a registered component, for choosing it.
 
     Attributes:
         name: in the registry.
-        family: what it is like.
+        family: of similar components.
         summary: one line.
-        reference: where it comes from.
-        deterministic: whether it is without randomness of its own.
-        higher_precision: whether float64 is advised, since rounding decides much of the result.
-        traits: in what it differs from most of its kind; names in `TRAITS`.
+        reference: the publication.
+        deterministic: whether it draws no random numbers.
+        higher_precision: whether float64 is advised because rounding changes the result strongly.
+        traits: in which it differs from most of its kind; names in `TRAITS`.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[T]):
-    """A card, and the builder that turns settings into the thing itself."""
+    """A card, and the builder that makes the component from its settings."""
 
     card: Card
     build: Callable[..., T]
@@ -71,21 +71,21 @@ class Entry(Generic[T]):
         """Forward and backward passes per input with the defaults; None where it needs settings."""
         if inspect.Parameter.empty in self.settings.values():
             return None
-        thing: Any = self()
-        return tuple(thing.passes) if hasattr(thing, "passes") else (0, 0)
+        component: Any = self()
+        return tuple(component.passes) if hasattr(component, "passes") else (0, 0)
 
     def choices(self, name: str) -> tuple[str, ...]:
-        """Return the names that a setting takes, by its type; where that says none, its default."""
+        """Return the names that a setting takes, by its type; its default where that lists none."""
         check = checks_of(self.build).get(name)
         names = () if check is None else tuple(check.names())
         return names or (self.settings[name],)
 
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that are valid beside those given: a choice may bring its own."""
+        """Return the settings that are valid with those given, and their defaults."""
         return self.settings
 
     def __call__(self, **settings: Any) -> T:
-        """Build the thing, naming the valid settings where one is unknown or missing."""
+        """Build the component; raise where a setting is unknown or missing."""
         check_known(self.card.name, settings, self.settings)
         for name, default in self.settings.items():
             if default is inspect.Parameter.empty and name not in settings:
@@ -95,13 +95,13 @@ class Entry(Generic[T]):
 
 @dataclass(frozen=True)
 class Composed(Entry[T]):
-    """An entry some of whose settings are registered things, whose own settings lie beside its own.
+    """An entry assembled from other registered components; all settings share one flat namespace.
 
     Attributes:
-        component_registries: what these settings are chosen from, by the setting's name.
-        default_components: their defaults, by name.
-        selectable: which of them can be chosen; None for all.
-        overrides: settings in which the entry departs from what it builds and from its parts.
+        component_registries: registry of each component, by the name of its setting.
+        default_components: name of each default component, by the name of its setting.
+        selectable: settings whose components users can choose; None for all.
+        overrides: defaults that differ from those of the builder and the components.
     """
 
     component_registries: Mapping[str, Registry[Any]] = field(default_factory=dict)
@@ -111,36 +111,44 @@ class Composed(Entry[T]):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The names of the settings and their defaults, with those of the default parts."""
+        """The names of the settings and their defaults, with those of the default components."""
         return self.settings_with({})
 
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that are valid with the parts that are given, and their defaults.
+        """Return the settings that are valid with the components given, and their defaults.
 
-        A setting that the entry and a part both have is one setting, with the entry's default.
+        A setting that the entry and a component both have is one setting, with the entry's default.
         """
         known: dict[str, Any] = {}
-        for kind, part in self._chosen(given).items():
-            if isinstance(part, str):
-                known |= self.component_registries[kind][part].settings
+        for kind, component in self._chosen(given).items():
+            if isinstance(component, str):
+                known |= self.component_registries[kind][component].settings
         known = self._own | known | self._own
         known |= {name: value for name, value in self.overrides.items() if name in known}
-        return {kind: self.default_components[kind] for kind in self._offered} | known
+        return {kind: self.default_components[kind] for kind in self._selectable} | known
 
     def __call__(self, **settings: Any) -> T:
-        """Build the thing; settings beside its own go to the chosen parts."""
+        """Build the component; settings that are not its own go to the chosen components."""
         valid = self.settings_with(settings)
         check_known(self.card.name, settings, valid)
         values = {**valid, **settings}
         built = {name: values[name] for name in self._own}
-        for kind, part in self._chosen(settings).items():
-            built[kind] = self._part(kind, part, values) if isinstance(part, str) else part
+        for kind, component in self._chosen(settings).items():
+            given_by_name = isinstance(component, str)
+            built[kind] = self._build(kind, component, values) if given_by_name else component
         return self.build(**built)
 
-    def _part(self, kind: str, name: str, values: Mapping[str, Any]) -> object:
+    def _build(self, kind: str, name: str, values: Mapping[str, Any]) -> object:
+        """Build a component from those of the values that are its settings."""
         entry = self.component_registries[kind][name]
-        own = {name: values[name] for name in entry.settings}
-        return entry(**{k: v for k, v in own.items() if v is not inspect.Parameter.empty})
+        settings = {name: values[name] for name in entry.settings}
+        return entry(
+            **{
+                name: value
+                for name, value in settings.items()
+                if value is not inspect.Parameter.empty
+            }
+        )
 
     def choices(self, name: str) -> tuple[str, ...]:
         """Return the names that a setting takes, its own or one of its default components."""
@@ -155,6 +163,7 @@ class Composed(Entry[T]):
 
     @property
     def _own(self) -> dict[str, Any]:
+        """The settings of the builder that are no components, and their defaults."""
         parameters = inspect.signature(self.build).parameters
         return {
             name: parameter.default
@@ -163,12 +172,12 @@ class Composed(Entry[T]):
         }
 
     @property
-    def _offered(self) -> tuple[str, ...]:
+    def _selectable(self) -> tuple[str, ...]:
         return tuple(self.component_registries) if self.selectable is None else self.selectable
 
     def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parts, chosen or default, by name or as objects."""
-        chosen = {kind: given[kind] for kind in self._offered if kind in given}
+        """Return the components, chosen or default, by name or as objects."""
+        chosen = {kind: given[kind] for kind in self._selectable if kind in given}
         return {
             kind: chosen.get(kind, self.default_components[kind])
             for kind in self.component_registries
@@ -183,7 +192,7 @@ def check_known(owner: str, given: Mapping[str, Any], valid: Mapping[str, Any]) 
 
 
 class Registry(Mapping[str, Entry[T]]):
-    """Named entries of one kind, in the order of their registration."""
+    """Named entries of one kind, in the order in which they were registered."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -192,7 +201,10 @@ class Registry(Mapping[str, Entry[T]]):
     def register(self, entry: Entry[T]) -> None:
         """Register an entry under its card's name."""
         if entry.card.name in self._entries:
-            raise UnilensError(f"the {self.kind} {entry.card.name!r} is registered already")
+            raise UnilensError(
+                f"expected a new name for a {self.kind}, got {entry.card.name!r}, which is "
+                "registered already; choose another"
+            )
         self._entries[entry.card.name] = entry
 
     def add(self, card: Card, build: Callable[..., T]) -> None:
@@ -200,7 +212,7 @@ class Registry(Mapping[str, Entry[T]]):
         self.register(Entry(card, build))
 
     def add_value(self, card: Card, value: T) -> None:
-        """Register a thing that has no settings."""
+        """Register a component without settings."""
         self.add(card, lambda: value)
 
     def __getitem__(self, name: str) -> Entry[T]:

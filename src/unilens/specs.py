@@ -1,4 +1,4 @@
-"""Methods, metrics and their settings as text: `ig:baseline=blur,sigma=10`."""
+"""Methods and metrics with their settings, read from text: `ig:baseline=blur,sigma=10`."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def build_method(
     """Build a method; `references` may be an image, a folder of images, `samples` or a list.
 
     Args:
-        spec: name and settings of the method; `samples` are the photographs that come with
-            installed packages, a list names some of them.
+        spec: name and settings of the method; `samples` stands for the photographs that come with
+            installed packages, and a list names some of them.
         classifier: preprocesses the references.
-        value_range: the pixel values of files that are black and white, as for `read_image`.
+        value_range: pixel values of black and white in image files, as for `read_image`.
     """
     settings = dict(spec.settings)
     references = settings.get("references")
@@ -98,7 +98,7 @@ def _split_commas(text: str) -> list[str]:
 
 
 def read_settings(pairs: list[str]) -> dict[str, Any]:
-    """Read settings from texts `key=value`: JSON values, `[a,b]` as a list of texts, else text."""
+    """Read settings from texts `key=value`: a JSON value, `[a,b]` as a list of texts, or a text."""
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -124,7 +124,7 @@ def _read_references(
 
 
 def _read_folder(path: Path, value_range: tuple[float, float] | None) -> list[Image.Image]:
-    """Return an image, or all images of a folder."""
+    """Return the image at a path, or all images of a folder in alphabetical order."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     known = Image.registered_extensions()
     images = [file for file in files if file.suffix.lower() in known]

@@ -247,7 +247,7 @@ def test_black_box_refuses_wrong_settings(case):
     [
         ("occlusion", (6,), {"window": 2}, "a table has no neighbourhoods"),
         ("rise", (1, 2, 2, 2, 2), {}, r"Rise expects images \(B, C, H, W\), signals .*, got"),
-        ("sobol", (1, 200, 200), {"cells": 200}, "known for at most 10600 cells, got 40000"),
+        ("sobol", (1, 200, 200), {"cells": 200}, "at most 10600 cells, .* got 40000"),
     ],
 )
 def test_black_box_refuses_inputs_that_do_not_fit(name, shape, settings, message):

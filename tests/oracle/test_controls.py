@@ -112,8 +112,8 @@ def test_edges_refuse_inputs_other_than_pictures(shape, linear_of):
     with pytest.raises(NotApplicableError, match="expected pictures") as raised:
         explain(linear_of(inputs), inputs, "edges")
     assert str(raised.value) == (
-        f"expected pictures (B, 3, H, W) or (B, 1, H, W), got {tuple(inputs.shape)}; what has no "
-        "edges needs another control; use method='random'"
+        f"expected pictures (B, 3, H, W) or (B, 1, H, W), got {tuple(inputs.shape)}; other "
+        "inputs have no edges; use method='random'"
     )
     assert explain(linear_of(inputs), inputs, "random").values.shape == inputs.shape
 

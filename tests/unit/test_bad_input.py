@@ -293,7 +293,7 @@ def test_steps_are_of_one_tensor(given):
         methods["ig"](n_steps=2),
         given(torch.rand(2, 3)),
     )
-    with pytest.raises(NotApplicableError, match=r"inputs as one tensor \(B, \*S\).*side by side"):
+    with pytest.raises(NotApplicableError, match=r"inputs as one tensor \(B, \*S\).*concatenated"):
         path_steps(method, linear, parts, method(linear, parts))
 
 

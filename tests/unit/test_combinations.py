@@ -76,7 +76,7 @@ WRONG = {
         {"path": "trajectory", "baseline": "weighted", "baselines": ["adversarial", "black"]},
         "that keeps its trajectory",
     ),
-    "two baselines of their own": ("uni", {"path": "blur"}, "uni starts from its own baseline"),
+    "two baselines of their own": ("uni", {"path": "blur"}, "a path without a baseline for uni"),
     "several to hide with": ("rise", {"baseline": "adversarial"}, "one baseline per input, got 20"),
     "several for a rule": ("deeplift", {"baseline": "weighted"}, "one baseline per input, got 3"),
     "a switch": ("gradcam", {"relu": "no"}, "expected relu true or false, got 'no'"),
@@ -86,7 +86,7 @@ WRONG = {
     "weights": ("ig", {"baseline": "weighted", "weights": 3}, "numbers, none negative .* got 3"),
     "infinity": ("ig", {"baseline": "weighted", "weights": [1, 2, torch.inf]}, "none negative"),
     "parts": ("ig", {"baseline": "weighted", "baselines": [1, 2]}, "unilens.baselines, got int"),
-    "smoothing what is smooth": ("smoothgrad", {"inner": "vargrad"}, "does not smooth itself"),
+    "smoothing what is smooth": ("smoothgrad", {"inner": "vargrad"}, "a method without smoothing"),
     "a graph through noise": (
         "smoothgrad",
         {"inner": "ig", "create_graph": True},
@@ -95,7 +95,7 @@ WRONG = {
     "a name that two have": (
         "smoothgrad",
         {"inner": "ig", "baseline": "gaussian_noise", "std": 0.1},
-        "setting std is one of smoothgrad and of its inner method",
+        "settings of either smoothgrad or its inner method, got std of both",
     ),
     "references that are not numbers": (
         "expected_gradients",

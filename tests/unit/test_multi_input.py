@@ -377,7 +377,7 @@ def test_references_are_read_by_name_and_not_by_place():
 
 
 def test_references_of_parts_are_for_inputs_in_parts(two, inputs):
-    with pytest.raises(UnilensError, match=r"beside inputs of one tensor, got dict; pass a tensor"):
+    with pytest.raises(UnilensError, match=r"for inputs of one tensor, got dict; pass a tensor"):
         unilens.explain(
             Side(two).eval(), side_by_side(inputs), "expected_gradients", references=inputs
         )
@@ -525,7 +525,7 @@ def test_occlusion_hides_one_feature_of_any_table_and_refuses_pictures(two, inpu
     values = unilens.explain(Sum().eval(), several, "occlusion", score="logit", target=0).values
     torch.testing.assert_close(values[0], several[0])
     torch.testing.assert_close(values[1], 2 * several[1])
-    with pytest.raises(UnilensError, match=r"in\s+parts, got picture \(2, 4, 5\)"):
+    with pytest.raises(UnilensError, match=r"of several inputs \(B, F\), got picture \(2, 4, 5\)"):
         unilens.explain(two, inputs, "occlusion")
 
 

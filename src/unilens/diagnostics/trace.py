@@ -100,6 +100,9 @@ class Recorder:
                 self._changes.append(_gradient_change(*self._last, *node))
             self._last = node
 
+    def partial_sum(self, values: Tensor) -> None:
+        """Note the map `(B, *S)` summed up to the last step; the trace does not need it."""
+
     def _add(self, fraction: Tensor, outputs: Tensor, score: Tensor) -> None:
         common = fraction.ndim == 1  # nodes that differ between inputs are all kept
         columns = fraction.unsqueeze(1) if common else fraction

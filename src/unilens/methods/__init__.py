@@ -1,4 +1,4 @@
-"""The named methods, and the function that runs one."""
+"""The named methods, and `explain`, which runs one of them."""
 
 # The order of these imports is the order in which methods are listed.
 # ruff: isort: off

@@ -1,4 +1,4 @@
-"""The registry of methods, and the function that runs one by name."""
+"""The registry of methods, and `explain`, which runs a method by name."""
 
 from __future__ import annotations
 
@@ -60,38 +60,38 @@ def explain(
     channels: str | int = "auto",
     **settings: Any,
 ) -> Attribution | MultiInputAttribution:
-    """Explain what a model saw in each input.
+    """Explain a model's output for each input by what each of its values contributes.
 
     Args:
         model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
         inputs: `(B, *S)`, floating point; for a model of several inputs a mapping, with which it is
-            called by keyword, or a tuple, by position. Integers and truths among them, and what is
-            wrapped in `unilens.multi_input.Frozen`, stay fixed. Arrays, frames and sparse matrices
-            of other libraries are copied to the model's device.
+            called by keyword, or a tuple, by position. Integer and boolean inputs among them, and
+            those wrapped in `unilens.multi_input.Frozen`, stay fixed. Arrays, frames and sparse
+            matrices of other libraries are copied to the model's device.
         method: a name in `unilens.methods()`.
         target: class index or label, one for all or one per input, in a list, tensor, array or
             column; None for the predicted class.
         seed: of everything random.
         outputs: what the model's outputs are, a name in `unilens.outputs.OUTPUTS`: "logits",
-            "probabilities", "multi_label", "regression" and others; None to find out.
-            `provenance["outputs"]` says what was taken, and a warning where that is in doubt.
+            "probabilities", "multi_label", "regression" and others; None to detect it.
+            `provenance["outputs"]` holds the result, and a warning says where it is in doubt.
         channels: which axis of the inputs holds the channels or features: "first" `(B, C, ...)`;
             "last", as images `(B, H, W, C)`, clips `(B, T, H, W, C)` and time-first series
             `(B, T, F)`; "none", where every axis is spatial, `(B, H, W)`; the axis's number, as 2
-            for clips `(B, T, C, H, W)`; "auto", the `Evaluator`'s own, or what the first operation
-            of the model or the shape of photographs says. Where they say nothing it is "first", and
-            a map that depends on it has the warning `channels_assumed`. The provenance says what
-            was taken.
+            for clips `(B, T, C, H, W)`; "auto", the `Evaluator`'s own, or the axis that the model's
+            first operation or the shape of photographs shows. Where none shows it, it is "first",
+            and a map that depends on it has the warning `channels_assumed`. The provenance holds
+            the result.
         **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
             `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`. For several inputs,
-            `baseline={"image": "blur", "table": "black"}`, and `references` in their structure.
+            `baseline={"image": "blur", "table": "black"}`, and `references` in the same structure.
 
     Returns:
-        The attribution, with its diagnostics and the record of how it was made; of several inputs,
-        with values and baseline in the structure in which they came.
+        The attribution, with its diagnostics and provenance; of several inputs, with values and
+        baseline in the structure of the inputs.
 
     Raises:
-        UnknownNameError: no such method or setting.
+        UnknownNameError: the method or a setting is unknown.
         UnilensError: a setting, the inputs, the target or the model do not fit.
 
     Example:
@@ -103,26 +103,28 @@ def explain(
     """
     if channels in SPECTRAL_CHANNELS and "channels" in methods[method].settings_with(settings):
         settings, channels = {**settings, "channels": channels}, "auto"  # the spectral path's
-    explainer: Any = methods[method](**_of_parts(settings, inputs))
-    said: dict[str, Any] = {} if channels == "auto" else {"channels": channels}
-    attribution = explainer(with_outputs(model, outputs), inputs, target, seed=seed, **said)
+    explainer: Any = methods[method](**_structured_settings(settings, inputs))
+    axes: dict[str, Any] = {} if channels == "auto" else {"channels": channels}
+    attribution = explainer(with_outputs(model, outputs), inputs, target, seed=seed, **axes)
     return attribution.with_provenance(method=method)
 
 
-def _of_parts(settings: Mapping[str, Any], inputs: Tensor | MultiInputs) -> dict[str, Any]:
-    """Return settings that may be given for every part as methods take them."""
-    read = {"baseline": PerInput, "references": lambda given: _references(given, inputs)}
+def _structured_settings(
+    settings: Mapping[str, Any], inputs: Tensor | MultiInputs
+) -> dict[str, Any]:
+    """Return the settings, with those given per input in the form that methods take."""
+    read = {"baseline": PerInput, "references": lambda given: _pack_references(given, inputs)}
     return {
         name: read[name](value) if name in read and isinstance(value, (Mapping, tuple)) else value
         for name, value in settings.items()
     }
 
 
-def _references(given: MultiInputs, inputs: Tensor | MultiInputs) -> Tensor:
-    """Return references that came in parts `(R, D)`, in the order of the inputs' parts."""
+def _pack_references(given: MultiInputs, inputs: Tensor | MultiInputs) -> Tensor:
+    """Return references for several inputs as one tensor `(R, D)`, packed as the inputs are."""
     require(
         isinstance(inputs, (Mapping, tuple)),
-        f"expected references of shape (R, *S) beside inputs of one tensor, got "
+        f"expected references of shape (R, *S) for inputs of one tensor, got "
         f"{type(given).__name__}; pass a tensor",
     )
     input_spec = pack(to_tensors(cast(MultiInputs, inputs))).input_spec

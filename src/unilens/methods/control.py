@@ -1,7 +1,7 @@
-"""Controls: maps that know nothing of the model, for a method to do better than.
+"""Controls: maps that do not depend on the model, which a method should outperform.
 
-The model runs once at the inputs all the same, so that the record says which class and score the
-map stands beside. It has no say in the values, nor has the target.
+The model runs once at the inputs, so that the attribution has its target, score and outputs. The
+values depend on neither model nor target.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from .base import methods
 
 @dataclass(frozen=True)
 class Control(Method):
-    """What the controls share: a score on the record that does not change the map.
+    """Base of the controls.
 
     Args:
-        score: what is recorded beside the map, by name or as a function of logits and target.
+        score: recorded with the map, which it does not change; by name or as a function of logits
+            and target.
     """
 
     score: AnyScore = "probability"
@@ -54,11 +55,11 @@ class Control(Method):
 class RandomMap(Control):
     """Independent standard normal values, without a unit, drawn from the seed and the input.
 
-    Places in random order, for rankings; as many values for as against, for signed maps. Nothing
+    They rank the positions in a random order, and half of them are negative on average. Nothing
     else that draws from the same seed, such as a baseline or a metric, draws these values.
 
     Args:
-        score: what is recorded beside the map, by name or as a function of logits and target.
+        score: recorded with the map, which it does not change.
 
     References:
         Hooker et al. 2019, arXiv 1806.10758 (a random ranking as the control of a benchmark).
@@ -72,23 +73,19 @@ class RandomMap(Control):
 
     def _values(self, inputs: Tensor, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_for("control", seed))
-        return per_input(
-            inputs,
-            generator,
-            lambda g: standard_normal(inputs.shape[1:], g),
-        )
+        return per_input(inputs, generator, lambda own: standard_normal(inputs.shape[1:], own))
 
 
 @dataclass(frozen=True)
 class EdgeMap(Control):
-    """The strength of the picture's edges: the Sobel magnitude of its luminance, never negative.
+    """The strength of an image's edges: the Sobel magnitude of its luminance, never negative.
 
-    √((S_h² + S_v²) / 32), S_h and S_v the sums of 3 x 3 luminances with the Sobel weights; the
-    border is continued outwards. In units of the pixels, spread evenly over the channels: their sum
-    is the edge map.
+    √((S_h² + S_v²) / 32), where S_h and S_v are the sums of 3 x 3 luminances with the Sobel weights
+    and the border pixels are repeated outwards. The map is in units of the pixels, and divided
+    evenly among the channels.
 
     Args:
-        score: what is recorded beside the map, by name or as a function of logits and target.
+        score: recorded with the map, which it does not change.
 
     References:
         Adebayo et al. 2018, arXiv 1810.03292 (maps compared with an edge detector); Hooker et al.
@@ -104,8 +101,8 @@ class EdgeMap(Control):
     reads_axes_from: ClassVar[int] = 3
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` unless the inputs are pictures."""
-        check_pictures(inputs, "what has no edges needs another control; use method='random'")
+        """Raise `NotApplicableError` unless the inputs are images."""
+        check_pictures(inputs, "other inputs have no edges; use method='random'")
 
     def _values(self, inputs: Tensor, seed: int) -> Tensor:
         return broadcast_over_channels(edges(inputs), inputs)
@@ -115,7 +112,7 @@ methods.add(
     Card(
         "random",
         "control",
-        "control: normal values that know nothing of the model",
+        "control: random normal values, independent of the model",
         "Hooker et al. 2019, arXiv 1806.10758",
         deterministic=False,
     ),
@@ -125,7 +122,7 @@ methods.add(
     Card(
         "edges",
         "control",
-        "control: the strength of the picture's edges, whatever the model",
+        "control: the strength of the image's edges, independent of the model",
         "Adebayo et al. 2018, arXiv 1810.03292",
         traits=("pictures",),
     ),

@@ -1,4 +1,4 @@
-"""Expected gradients: integrated gradients averaged over many references, by sampling."""
+"""Expected gradients: integrated gradients averaged over references, by sampling."""
 
 from __future__ import annotations
 
@@ -24,26 +24,24 @@ from .base import methods
 
 
 class _Draws(NamedTuple):
-    """What each input was compared with, `(n_steps, B)` both: reference and place on the line."""
+    """The references drawn and the fractions of the lines from them, both `(n_steps, B)`."""
 
     chosen: Tensor
-    places: Tensor
+    fractions: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class ExpectedGradients(Method):
-    """Average (x_i - r_i) df/dx_i(r + t (x - r)) over draws of a reference r and a place t.
+    """Average (x_i - r_i) df/dx_i(r + t (x - r)) over draws of a reference r and a fraction t.
 
-    The baseline of the result is the mean of the references drawn, and its score the mean of
-    theirs, so the completeness gap is the error of the sampling.
+    The baseline of the result is the mean of the references drawn, and its score the mean of their
+    scores, so that the completeness gap is the error of the sampling.
 
     Args:
-        references: `(R, *S)`, in the inputs' units, of their shape after the first dimension;
-            needed.
-        n_steps: draws per input, each of one reference and one place.
-        sampling: "stratified": the k-th place is uniform in [k/n, (k+1)/n), and the references
-            are used equally often, give or take one, each round in a random order; "independent":
-            the paper's plain draws.
+        references: `(R, *S)`, in the inputs' units; required.
+        n_steps: draws per input, each of one reference and one fraction.
+        sampling: "stratified": the k-th fraction is uniform in [k/n, (k+1)/n), and the numbers of
+            draws of two references differ by at most one; "independent": the paper's draws.
         score: what is explained, by name or as a function of logits and target.
 
     References:
@@ -68,12 +66,12 @@ class ExpectedGradients(Method):
 
     @property
     def passes(self) -> PassCount:
-        """Forward and backward passes per input, with the references' scores."""
+        """Forward and backward passes per input, with those for the references' scores."""
         return PassCount(self.n_steps + min(self._count, self.n_steps) + 1, self.n_steps)
 
     @property
     def complete(self) -> bool:
-        """True: the gap is the error of the sampling."""
+        """True in expectation: the gap is the error of the sampling."""
         return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
@@ -87,15 +85,14 @@ class ExpectedGradients(Method):
         draws = self._draw(context)
         total = torch.zeros_like(context.inputs)
         baseline = torch.zeros_like(context.inputs)
-        for chosen, places in self._blocks(context, *draws):
-            start = references[chosen]
-            direction = context.inputs - start
-            points = start + expand_like(places, start) * direction
-            for one, way, from_ in zip(
-                gradient(points).gradients, direction, start, strict=True
-            ):  # one by one: no sum whose rounding depends on the batch
-                total += one * way
-                baseline += from_
+        for chosen, fractions in self._blocks(context, *draws):
+            starts = references[chosen]
+            directions = context.inputs - starts
+            points = starts + expand_like(fractions, starts) * directions
+            steps = zip(gradient(points).gradients, directions, starts, strict=True)
+            for slope, direction, start in steps:  # rounding must not depend on the batch
+                total += slope * direction
+                baseline += start
         attribution = Attribution(
             values=total / self.n_steps,
             target=context.target,
@@ -105,52 +102,48 @@ class ExpectedGradients(Method):
             baseline_score=self._mean_score(context, references, draws.chosen),
             complete=self.complete,
         )
-        assert attribution.baseline_score is not None
-        return attribution.with_measured(
-            completeness_gap=attribution.completeness_gap,
-            score_change=attribution.score - attribution.baseline_score,
-        )
+        return attribution.with_measured(**attribution.score_diagnostics)
 
     @property
     def _count(self) -> int:
         return 0 if self.references is None else len(self.references)
 
     def _draw(self, context: ExplainContext) -> _Draws:
-        def draw(own: torch.Generator) -> Tensor:
-            uniform = torch.rand(self.n_steps, generator=own, dtype=torch.float64)
+        def draw(generator: torch.Generator) -> Tensor:
+            uniform = torch.rand(self.n_steps, generator=generator, dtype=torch.float64)
             if self.sampling == "independent":
-                chosen = torch.randint(self._count, (self.n_steps,), generator=own)
+                chosen = torch.randint(self._count, (self.n_steps,), generator=generator)
                 return torch.stack([chosen, uniform])
             rounds = -(-self.n_steps // self._count)
-            orders = [torch.randperm(self._count, generator=own) for _ in range(rounds)]
-            places = (torch.arange(self.n_steps) + uniform) / self.n_steps
-            return torch.stack([torch.cat(orders)[: self.n_steps], places])
+            orders = [torch.randperm(self._count, generator=generator) for _ in range(rounds)]
+            fractions = (torch.arange(self.n_steps) + uniform) / self.n_steps
+            return torch.stack([torch.cat(orders)[: self.n_steps], fractions])
 
         drawn = per_input(context.inputs, torch.Generator().manual_seed(context.seed), draw)
-        chosen, places = drawn.permute(1, 2, 0)
-        return _Draws(chosen.long(), places)
+        chosen, fractions = drawn.permute(1, 2, 0)
+        return _Draws(chosen.long(), fractions)
 
     def _mean_score(self, context: ExplainContext, references: Tensor, chosen: Tensor) -> Tensor:
-        """Return the mean score `(B,)` of the references drawn, each evaluated once if it can."""
+        """Return the mean score `(B,)` of the references drawn; few references run once each."""
         if self._count <= self.n_steps:
-            every = torch.arange(self._count, device=chosen.device).unsqueeze(1)
-            known = self._scores(context, references, every.expand(-1, len(context.inputs)))
+            indices = torch.arange(self._count, device=chosen.device).unsqueeze(1)
+            known = self._scores(context, references, indices.expand(-1, len(context.inputs)))
             scores = known.gather(0, chosen)
         else:
             scores = self._scores(context, references, chosen)
         total = torch.zeros_like(scores[0])
-        for one in scores:
-            total += one
+        for score in scores:
+            total += score
         return total / self.n_steps
 
     def _scores(self, context: ExplainContext, references: Tensor, chosen: Tensor) -> Tensor:
+        """Return the scores `(n, B)` of the references chosen `(n, B)`."""
         score = resolve_score(self.score, context.evaluator)
-        target = context.target
-        found = []
+        scores = []
         for (block,) in self._blocks(context, chosen):
             outputs = context.evaluator.outputs(references[block])
-            found += [score(one, target) for one in outputs]
-        return torch.stack(found)
+            scores += [score(logits, context.target) for logits in outputs]
+        return torch.stack(scores)
 
     def _blocks(self, context: ExplainContext, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
         size = context.evaluator.points_at_once(context.inputs)

@@ -1,4 +1,4 @@
-"""The plain gradients: no baseline and no path."""
+"""The gradient at the input, without a baseline or a path."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .base import methods
 
 @dataclass(frozen=True)
 class Gradient(Method):
-    """The gradient of the score at the input, or input times gradient; no baseline.
+    """The gradient of the score at the input, or input times gradient.
 
     Args:
         score: what is explained, by name or as a function of logits and target.
-        times_input: multiply by the input: exact for a linear model without bias, against black.
+        times_input: multiply by the input; complete, from black, for linear models without bias.
 
     References:
         Simonyan et al. 2014, arXiv 1312.6034; Shrikumar et al. 2016, arXiv 1605.01713.

@@ -1,4 +1,4 @@
-"""The named settings of Score x Baseline x Path x Quadrature."""
+"""The named settings of Score x Baseline x Path x Weighting x Quadrature."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _DEFAULTS = {"baseline": "black", "path": "straight", "weighting": "riemann"}
 
 
 class PathMethod(Composed[Method]):
-    """A named setting of `PathAttribution`."""
+    """A named `PathAttribution`; a path with a baseline of its own replaces the default one."""
 
     def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
         chosen = super()._chosen(given)
         path = chosen["path"]
-        own = paths[path]() if isinstance(path, str) else to_path(path)
-        if own.baseline is None or "baseline" in given:
+        chosen_path = paths[path]() if isinstance(path, str) else to_path(path)
+        if chosen_path.baseline is None or "baseline" in given:
             return chosen
         if self.default_components["baseline"] != _DEFAULTS["baseline"]:
             raise UnilensError(
-                f"{self.card.name} starts from its own baseline, and path={path!r} from its own as "
-                "well; use another path, or method='ig'"
+                f"expected a path without a baseline for {self.card.name}, which has one, got "
+                f"path={path!r}, which has one too; use another path, or method='ig'"
             )
         return chosen | {"baseline": None}
 
@@ -52,12 +52,12 @@ def _add(
     )
 
 
-# Rounding alone moves the maps of those with `higher_precision` by a quarter and more on networks
+# Rounding changes the maps of methods with `higher_precision` by a quarter and more on networks
 # with kinks: docs/paths.md and docs/uni.md have the numbers.
-# `uni` departs from the paper in where the search begins, in its single step, and in what its path
-# adds up: docs/uni.md and docs/beyond.md have the numbers.
+# `uni` differs from the paper in the origin of its search, in its single matching step and in its
+# weighting: docs/uni.md and docs/beyond.md have the numbers.
 _UNI = "Choi et al. 2025, arXiv 2410.08069"
-_OURS = {
+_UNI_SETTINGS = {
     "rule": "midpoint",
     "n_steps": 15,
     "origin": "auto",
@@ -68,12 +68,12 @@ _add(
     Card(
         "uni",
         "unlearning",
-        "UNI: from the unlearned baseline, our settings",
+        "UNI from the unlearned baseline, with the settings of unilens",
         _UNI,
     ),
     default_components={"baseline": "unlearned", "weighting": "gains"},
     selectable=("path", "weighting"),
-    overrides=_OURS,
+    overrides=_UNI_SETTINGS,
 )
 _add(
     Card(
@@ -84,7 +84,7 @@ _add(
     ),
     default_components={"baseline": "unlearned", "weighting": "gains"},
     selectable=("path", "weighting"),
-    overrides={**_OURS, "n_steps": 8},
+    overrides={**_UNI_SETTINGS, "n_steps": 8},
 )
 _add(
     Card(
@@ -110,7 +110,7 @@ _add(
     Card(
         "blur_ig",
         "path",
-        "BlurIG: from a blurred image by less and less blur",
+        "BlurIG: the path from a blurred image to the image by decreasing blur",
         "Xu et al. 2020, arXiv 2004.03383",
         traits=("images",),
     ),
@@ -134,7 +134,7 @@ _add(
     Card(
         "sig",
         "path",
-        "SIG: singular components of the difference, the largest first",
+        "SIG: adds the singular components of the difference, the largest first",
         "Kim et al. 2026, arXiv 2605.19607",
         traits=("images",),
     ),
@@ -146,7 +146,7 @@ _add(
     Card(
         "agi",
         "path",
-        "AGI: back from the inputs at which other classes win",
+        "AGI: the paths of attacks towards other classes, back to the input",
         "Pan et al. 2021, IJCAI, doi 10.24963/ijcai.2021/396",
         deterministic=False,
         higher_precision=True,

@@ -1,4 +1,4 @@
-"""Neutral baselines of multi-layer perceptrons: a baseline of its own for every path of neurons."""
+"""Neutral baselines of multi-layer perceptrons: a separate baseline for every path of neurons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from .._ops.precision import to_float64
 from .._validation.references import check_references, references_for
 from .._validation.settings import Count, Number
 from ..attribution import Attribution
-from ..baselines import FunctionBaseline
+from ..baselines import Baseline, Constant
+from ..baselines.constant import FixedValues
 from ..errors import NotApplicableError, require
 from ..explainer import ExplainContext, Method
 from ..path_attribution import PathAttribution
@@ -29,32 +30,33 @@ _MOST_COPIES = 200_000
 _HALVINGS = 60
 
 
-def log_odds(outputs: Tensor, target: Tensor) -> Tensor:
+def _log_odds(outputs: Tensor, target: Tensor) -> Tensor:
     """Return the log odds of a binary classifier `(M,)`: its logit, or the target's margin."""
     return outputs[..., 0] if outputs.shape[-1] == 1 else margin(outputs, target)
 
 
 @dataclass(frozen=True, eq=False)
 class Neutral(Method):
-    """Integrated gradients of a binary MLP from where every neuron is as neutral as its reader.
+    """Integrated gradients of a binary MLP from a baseline at which its output is neutral.
 
-    A neuron's baseline c(p) takes of each of its inputs, over the references, the quantile p where
-    its weight is positive and 1 - p where it is negative, so that the neuron rises with p. For the
-    output neuron p is such that its value is the neutral one; the baseline's entries are then what
-    the neurons before it should give, and so on down to the inputs. Neurons of one layer need not
-    agree on their inputs. So the MLP is rewritten with a copy of the inputs for every path of
-    neurons, and integrated gradients from the copies' baselines are summed over the copies.
+    The baseline c(p) of a neuron consists of quantiles of its inputs over the references: p where
+    the weight is positive and 1 - p where it is negative, so that the neuron's value increases with
+    p. For the output neuron, p gives the neutral value. The entries of its baseline are the values
+    that the neurons before it should have, which determine their p, and so on down to the inputs.
+    Neurons of one layer may need different inputs, so the MLP is rewritten with a copy of the
+    inputs for every path of neurons, and integrated gradients from the copies' baselines are summed
+    over the copies.
 
-    It explains the logit of a model with one output, and with two the target's minus the other's.
-    The result's `baseline` is the mean over the copies, for a picture; its `baseline_score` is that
-    of the copies themselves: the neutral value's log odds, or the closest that quantiles reach.
+    The score is the logit of a model with one output; of two, the target's minus the other's. The
+    result's `baseline` is the mean over the copies, for display; its `baseline_score` is that of
+    the copies themselves: the neutral value's log odds, or the closest that quantiles reach.
 
-    Where several p do (a ReLU at rest), it is the one closest to the median. This, the
-    interpolation of quantiles and the logit in place of the probability are ours.
+    Where several p give the value (an inactive ReLU), the closest to the median is used. This, the
+    interpolation of quantiles and the logit in place of the probability are additions of unilens.
 
     Args:
-        references: `(R, *S)`, the training inputs or a sample of them; needed.
-        neutral_value: the target's probability at which a decision could fall either way.
+        references: `(R, *S)`, the training inputs or a sample of them; required.
+        neutral_value: the target's probability at which the decision is undecided.
         n_steps: nodes on the path.
         rule: quadrature, by name or as a function of n_steps.
 
@@ -74,27 +76,27 @@ class Neutral(Method):
             0 < self.neutral_value < 1,
             f"expected neutral_value to be a probability between 0 and 1, got {self.neutral_value}",
         )
-        self._along(None)
+        self._path_method()  # checks the settings
 
     @property
     def score(self) -> Callable[[Tensor, Tensor], Tensor]:
         """What is explained: the log odds of the target."""
-        return log_odds
+        return _log_odds
 
     @property
     def passes(self) -> PassCount:
-        """Forward and backward passes per input: two of the model, the others of its rewriting."""
-        return self._along(None).passes + PassCount(2, 0)
+        """Forward and backward passes per input: two of the model, the others of its copies."""
+        return self._path_method().passes + PassCount(2, 0)
 
     @property
     def complete(self) -> bool:
-        """True: integrated gradients of the copies are."""
+        """True: integrated gradients of the copies are complete."""
         return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless the model is a binary MLP of moderate size.
 
-        A pass shows whether the layers are all that the model does.
+        It runs the model once, to compare its outputs with those of its layers.
         """
         outputs, spec = to_float64(model(inputs)), output_spec(model, inputs)
         several = outputs.shape[-1] > 1
@@ -104,30 +106,30 @@ class Neutral(Method):
                 f"{spec.kind!r}; use method='ig'"
             )
         layers = _binary(model, inputs)
-        found = to_float64(inputs).flatten(1)
+        values = to_float64(inputs).flatten(1)
         for layer in layers:
-            found = layer(found)
+            values = layer(values)
         coarse = max(torch.finfo(dtype).eps for dtype in (model.dtype, inputs.dtype) if dtype)
-        if not torch.allclose(found, outputs, rtol=coarse**0.5, atol=coarse**0.5):
+        if not torch.allclose(values, outputs, rtol=coarse**0.5, atol=coarse**0.5):
             raise NotApplicableError(
-                "expected a model that does what its layers do, got other outputs; hooks that "
-                "change them are not supported"
+                "expected the outputs of the model's layers, got other outputs; remove hooks that "
+                "change them, or use method='ig'"
             )
         references_for("neutral", self.references, inputs)
 
     def _explain(self, context: ExplainContext) -> Attribution:
         references = references_for("neutral", self.references, context.inputs)
         layers = _binary(context.evaluator, context.inputs)
-        score = log_odds(context.outputs, context.target)
+        score = _log_odds(context.outputs, context.target)
         values, baseline = torch.empty_like(context.inputs), torch.empty_like(context.inputs)
         baseline_score = torch.empty_like(score)
-        for one in context.target.unique().tolist():
-            rows = context.target == one
-            towards = [*layers[:-1], _towards(layers[-1], one)]
-            values[rows], baseline[rows], there = self._from_copies(
-                towards, to_float64(references).flatten(1), context.inputs[rows]
+        for target in context.target.unique().tolist():
+            rows = context.target == target
+            binary = [*layers[:-1], _target_layer(layers[-1], target)]
+            values[rows], baseline[rows], scores = self._from_copies(
+                binary, to_float64(references).flatten(1), context.inputs[rows]
             )
-            baseline_score[rows] = there.to(score.dtype)
+            baseline_score[rows] = scores.to(score.dtype)
         attribution = Attribution(
             values,
             context.target,
@@ -137,38 +139,31 @@ class Neutral(Method):
             baseline_score,
             complete=self.complete,
         )
-        measured = {
-            "completeness_gap": attribution.completeness_gap,
-            "score_change": score - baseline_score,
-        }
-        return attribution.with_measured(**measured)
+        return attribution.with_measured(**attribution.score_diagnostics)
 
     def _from_copies(
         self, layers: list[Layer], references: Tensor, inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return values `(B, *S)`, the mean baseline `(*S)` and the score there, for one target."""
+        """Return values `(B, *S)`, mean baseline `(*S)` and its score `(B,)`, for one target."""
         logit = math.log(self.neutral_value / (1 - self.neutral_value))
-        copies = neutral_copies(layers, references, logit).to(inputs.dtype)
+        copies = _neutral_copies(layers, references, logit).to(inputs.dtype)
         middle = (1,) * (copies.ndim - 1)
         tiled = inputs.reshape(len(inputs), *middle, -1).expand(-1, *copies.shape)
-        found = self._along(copies)(sparse(layers).to(inputs.dtype), tiled, 0)
-        assert found.baseline_score is not None
-        # One by one: no sum whose rounding depends on the batch.
-        summed = torch.stack([one.flatten(0, -2).sum(0) for one in found.values])
+        method = self._path_method(FixedValues(copies))
+        attribution = method(_with_copied_inputs(layers).to(inputs.dtype), tiled, 0)
+        assert attribution.baseline_score is not None
+        # One sum per input: rounding must not depend on the batch.
+        summed = torch.stack([values.flatten(0, -2).sum(0) for values in attribution.values])
         mean = copies.flatten(0, -2).mean(0)
-        return summed.view_as(inputs), mean.view_as(inputs[0]), found.baseline_score
+        return summed.view_as(inputs), mean.view_as(inputs[0]), attribution.baseline_score
 
-    def _along(self, copies: Tensor | None) -> PathAttribution:
-        def known(model: Evaluator, inputs: Tensor, target: Tensor, **_: object) -> Tensor:
-            assert copies is not None
-            return copies.expand_as(inputs).clone()
-
+    def _path_method(self, baseline: Baseline | None = None) -> PathAttribution:
         return PathAttribution(
-            FunctionBaseline(known), rule=self.rule, n_steps=self.n_steps, score="logit"
+            baseline or Constant(), rule=self.rule, n_steps=self.n_steps, score="logit"
         )
 
 
-def neutral_copies(layers: list[Layer], references: Tensor, target: float) -> Tensor:
+def _neutral_copies(layers: list[Layer], references: Tensor, target: float) -> Tensor:
     """Return the baseline `(1, n, ..., m, F)` of every path of neurons, from the output down.
 
     Args:
@@ -185,13 +180,13 @@ def neutral_copies(layers: list[Layer], references: Tensor, target: float) -> Te
     return values
 
 
-def sparse(layers: list[Layer]) -> nn.Module:
-    """Return the MLP in which every neuron has inputs of its own: `(M, 1, ..., F)` to `(M, 1)`."""
-    parts = [part for layer in layers for part in (_Apart(layer), layer.link)]
-    return nn.Sequential(*parts).eval()
+def _with_copied_inputs(layers: list[Layer]) -> nn.Module:
+    """Return the MLP with copied inputs per path of neurons: `(M, 1, ..., F)` to `(M, 1)`."""
+    modules = [module for layer in layers for module in (_UnsharedLinear(layer), layer.link)]
+    return nn.Sequential(*modules).eval()
 
 
-class _Apart(nn.Module):
+class _UnsharedLinear(nn.Module):
     """A linear layer whose neurons do not share inputs: `(..., n, m)` to `(..., n)`."""
 
     def __init__(self, layer: Layer) -> None:
@@ -204,6 +199,7 @@ class _Apart(nn.Module):
 
 
 def _binary(model: Evaluator, inputs: Tensor) -> list[Layer]:
+    """Return the layers of a binary MLP; raise where it is none, or has too many copies."""
     layers = perceptron(model, inputs[:1])
     outputs = len(layers[-1].weight)
     if outputs > 2:
@@ -219,8 +215,8 @@ def _binary(model: Evaluator, inputs: Tensor) -> list[Layer]:
     return layers
 
 
-def _towards(last: Layer, target: int) -> Layer:
-    """Return the output layer with a single neuron: the log odds of the target."""
+def _target_layer(last: Layer, target: int) -> Layer:
+    """Return the output layer with one neuron, whose value is the log odds of the target."""
     if len(last.weight) == 1:
         return last
     other = 1 - target
@@ -233,40 +229,40 @@ def _search(layer: Layer, known: Tensor, target: Tensor) -> Tensor:
 
     Args:
         layer: n neurons with m inputs.
-        known: `(R, m)`, those inputs at the references.
-        target: `(*C, n)`, the neurons' values in each of their copies.
+        known: `(R, m)`, these inputs at the references.
+        target: `(*C, n)`, the values that the neurons should have in each of their copies.
     """
     ordered = known.sort(0).values
 
-    def baseline(place: Tensor) -> Tensor:
-        place = place.unsqueeze(-1)
-        return _quantile(ordered, torch.where(layer.weight >= 0, place, 1 - place))
+    def baseline(p: Tensor) -> Tensor:
+        p = p.unsqueeze(-1)
+        return _quantile(ordered, torch.where(layer.weight >= 0, p, 1 - p))
 
-    def value(place: Tensor) -> Tensor:
-        sums = torch.einsum("...nm,nm->...n", baseline(place), layer.weight)
+    def value(p: Tensor) -> Tensor:
+        sums = torch.einsum("...nm,nm->...n", baseline(p), layer.weight)
         return layer.link(sums + layer.bias)
 
-    lowest = _first(lambda place: value(place) >= target, target)
-    highest = _first(lambda place: value(place) > target, target)
+    lowest = _bisect(lambda p: value(p) >= target, target)
+    highest = _bisect(lambda p: value(p) > target, target)
     return baseline(torch.full_like(target, 0.5).clamp(lowest, highest))
 
 
-def _first(holds: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
-    """Return the first place in [0, 1] from which on something holds; 1 where there is none."""
+def _bisect(holds: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """Return the smallest p in [0, 1] from which on a condition holds; 1 where it never does."""
     low, high = torch.zeros_like(like), torch.ones_like(like)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        found = holds(middle)
-        low, high = torch.where(found, low, middle), torch.where(found, middle, high)
+        holding = holds(middle)
+        low, high = torch.where(holding, low, middle), torch.where(holding, middle, high)
     return high
 
 
 def _quantile(ordered: Tensor, share: Tensor) -> Tensor:
     """Return the quantiles of sorted columns `(R, m)` at shares `(..., m)`, interpolated."""
-    place = (share * (len(ordered) - 1)).flatten(0, -2)
-    below = place.long()
+    rank = (share * (len(ordered) - 1)).flatten(0, -2)
+    below = rank.long()
     above = (below + 1).clamp(max=len(ordered) - 1)
-    values = torch.lerp(ordered.gather(0, below), ordered.gather(0, above), place - below)
+    values = torch.lerp(ordered.gather(0, below), ordered.gather(0, above), rank - below)
     return values.view_as(share)
 
 
@@ -274,7 +270,7 @@ methods.add(
     Card(
         "neutral",
         "references",
-        "a binary MLP against inputs that leave it undecided; references=(R, *S)",
+        "binary MLPs: IG from inputs that leave the MLP undecided; references=(R, *S)",
         "Izzo et al. 2020, arXiv 2006.04896",
         traits=("perceptron",),
     ),

@@ -1,4 +1,4 @@
-"""Another method's maps at noisy copies of the input: their mean, variance or mean square."""
+"""The mean, variance or mean square of another method's maps at noisy copies of the input."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from ..scores import resolve as resolve_score
 from .base import methods
 
 Aggregate = Literal["mean", "variance", "square"]
-"""Of the maps, the variance of the maps, of the squared maps."""
+"""Mean of the maps, variance of the maps, mean of the squared maps."""
 
 
 @dataclass(frozen=True)
 class Smoothed(Method):
     """Explain noisy copies of the input by any method, and aggregate the maps.
 
-    The target is the one at the clean input. There is no baseline, so the completeness gap is NaN:
-    the values explain the noisy copies.
+    The target is the one at the clean input. The values explain the noisy copies, so there is no
+    baseline, and the completeness gap is NaN.
 
     Args:
         explainer: the method that explains each copy.
-        n_samples: noisy copies per input.
-        std: standard deviation of the gaussian noise, in the inputs' units. The SmoothGrad paper
-            gives it as a share, 0.10 to 0.20, of the input's range (largest minus smallest value).
+        n_samples: number of noisy copies per input.
+        std: standard deviation of the Gaussian noise, in the inputs' units; the SmoothGrad paper
+            uses 0.10 to 0.20 of the input's range (largest minus smallest value).
         aggregate: "mean" (SmoothGrad) in units of the score; "variance" over the samples, divided
             by n_samples (VarGrad), or "square", the mean of the squares (SmoothGrad-Squared), in
             squared units of the score and never negative.
@@ -68,7 +68,8 @@ class Smoothed(Method):
         )
         require(
             not self.explainer.create_graph,
-            "expected an explainer without create_graph: the mean over noisy copies keeps no graph",
+            "expected an explainer without create_graph, got one with it; leave it out: the "
+            "aggregate keeps no graph",
         )
         check_count("n_samples", self.n_samples, 2 if self.aggregate == "variance" else 1)
 
@@ -79,7 +80,7 @@ class Smoothed(Method):
 
     @property
     def passes(self) -> PassCount:
-        """Forward and backward passes per input: the explainer's for every sample, and one more."""
+        """Forward and backward passes per input: the explainer's per sample, and one more."""
         forward, backward = self.explainer.passes
         return PassCount(self.n_samples * forward + 1, self.n_samples * backward)
 
@@ -88,7 +89,7 @@ class Smoothed(Method):
         self.explainer.check(model, inputs)
 
     def of_rows(self, rows: Tensor) -> Smoothed:
-        """Return the method for some inputs of a batch; see `Method.of_rows`."""
+        """Return the method for some inputs `(m,)` of a batch; see `Method.of_rows`."""
         if not isinstance(self.explainer, Method):
             return self
         return dataclasses.replace(self, explainer=self.explainer.of_rows(rows))
@@ -99,37 +100,38 @@ class Smoothed(Method):
         return Attribution(values, context.target, score, context.outputs, complete=self.complete)
 
     def _aggregate(self, context: ExplainContext) -> Tensor:
-        """Return the aggregate of the samples' maps, by Welford's updates: none of them is kept."""
+        """Return the aggregate of the samples' maps, by Welford's updates, which keep no sample."""
         mean = torch.zeros_like(context.inputs)
-        spread = torch.zeros_like(context.inputs)
+        squares = torch.zeros_like(context.inputs)
         for count, values in enumerate(self._maps(context), start=1):
             value = values.square() if self.aggregate == "square" else values
             before = value - mean
             mean = mean + before / count
-            spread = spread + before * (value - mean)
-        return spread / self.n_samples if self.aggregate == "variance" else mean
+            squares = squares + before * (value - mean)
+        return squares / self.n_samples if self.aggregate == "variance" else mean
 
     def _maps(self, context: ExplainContext) -> Iterator[Tensor]:
-        """Yield each sample's map `(B, *S)`; as many are made at once as keep the workers busy."""
-        own = generators(context.inputs, torch.Generator().manual_seed(context.seed))
+        """Yield each sample's map `(B, *S)`; one call explains enough samples for all workers."""
+        draws = generators(context.inputs, torch.Generator().manual_seed(context.seed))
         at_once, batch = _samples_at_once(len(context.inputs)), torch.arange(len(context.inputs))
         for done in range(0, self.n_samples, at_once):
             count = min(at_once, self.n_samples - done)
-            noisy = torch.stack([self._noisy(context.inputs, own) for _ in range(count)])
+            noisy = torch.stack([self._noisy(context.inputs, draws) for _ in range(count)])
             explainer = self.of_rows(batch.repeat(count)).explainer
             target, points = context.target.repeat(count), noisy.flatten(0, 1)
-            found = explainer(
+            attribution = explainer(
                 context.evaluator, points, target, seed=context.seed, channels="first"
             )
-            yield from found.values.unflatten(0, (count, -1))
+            yield from attribution.values.unflatten(0, (count, -1))
 
-    def _noisy(self, inputs: Tensor, own: list[torch.Generator]) -> Tensor:
-        noise = torch.stack([standard_normal(inputs.shape[1:], one) for one in own])
+    def _noisy(self, inputs: Tensor, draws: list[torch.Generator]) -> Tensor:
+        """Return the inputs with fresh noise, each from its own generator."""
+        noise = torch.stack([standard_normal(inputs.shape[1:], generator) for generator in draws])
         return inputs + self.std * noise.to(inputs.dtype).to(inputs.device)
 
 
 def _samples_at_once(batch: int) -> int:
-    """Return how many samples of each input keep all workers busy with inputs of their own."""
+    """Return how many samples of each input occupy all workers."""
     return math.ceil(4 * torch.get_num_threads() / batch)
 
 
@@ -143,7 +145,7 @@ _OWN = {
 
 @dataclass(frozen=True)
 class SmoothedMethod(Entry[Method]):
-    """A named `Smoothed`; the inner method's settings lie in the same flat namespace."""
+    """A named `Smoothed`; its settings and the inner method's share one flat namespace."""
 
     build: Callable[..., Method] = Smoothed
     aggregate: Aggregate = "mean"
@@ -154,7 +156,7 @@ class SmoothedMethod(Entry[Method]):
         return {"inner": _INNER, **_OWN, **methods[_INNER].settings}
 
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that are valid with the inner method that is given."""
+        """Return the settings that are valid for the inner method given, and their defaults."""
         inner = self._inner(given)
         return {"inner": _INNER, **inner.settings_with(given), **_OWN}
 
@@ -162,7 +164,7 @@ class SmoothedMethod(Entry[Method]):
         inner = methods[given.get("inner", _INNER)]
         require(
             not isinstance(inner, SmoothedMethod),
-            f"expected inner to be a method that does not smooth itself, got {inner.card.name!r}; "
+            f"expected inner to be a method without smoothing, got {inner.card.name!r}; "
             "nest unilens.methods.Smoothed in Python",
         )
         return inner
@@ -176,13 +178,13 @@ class SmoothedMethod(Entry[Method]):
         return super().choices(name) if name in _OWN else methods[_INNER].choices(name)
 
     def __call__(self, **settings: Any) -> Method:
-        """Build the method; settings beside its own go to the inner method."""
+        """Build the method; settings that are not its own go to the inner method."""
         check_known(self.card.name, settings, self.settings_with(settings))
         shared = set(_OWN) & set(self._inner(settings).settings_with(settings)) & set(settings)
         require(
             not shared,
-            f"the setting {', '.join(sorted(shared))} is one of {self.card.name} and of its inner "
-            "method; build unilens.methods.Smoothed in Python",
+            f"expected settings of either {self.card.name} or its inner method, got "
+            f"{', '.join(sorted(shared))} of both; build unilens.methods.Smoothed in Python",
         )
         own = {name: settings.pop(name) for name in _OWN if name in settings}
         inner = self._inner(settings)

@@ -1,1 +1,1 @@
-"""Methods that mask the input and watch the score: forward passes only."""
+"""Methods that mask the input and measure the score: forward passes only."""

@@ -1,7 +1,7 @@
-"""What the score does when places are hidden: forward passes only, so that any model will do.
+"""Scores of inputs with masked positions: forward passes only, so that any model will do.
 
-A place is a pixel, a sample of a signal or a feature of a table; it is hidden in all channels at
-once. A map of places is spread evenly over the channels: their sum is the map.
+A position is a pixel, a sample of a signal or a feature of a table; it is masked in all channels
+together. A map of positions is divided evenly among the channels, so that they sum to the map.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _PHOTOGRAPH = torch.Size((3, 224, 224))
 
 @dataclass(frozen=True)
 class MaskingMethod(Method):
-    """What methods share that hide places of the input and watch the score.
+    """Base of the methods that mask positions of the input and measure the score.
 
     Args:
-        baseline: what is put where a place is hidden.
+        baseline: its values replace those of masked positions.
         score: what is explained, by name or as a function of logits and target.
     """
 
@@ -64,23 +64,23 @@ class MaskingMethod(Method):
         grids = [f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > 1]
         if grids:
             raise NotApplicableError(
-                f"{type(self).__name__} hides the features of tables (B, F) where inputs come in "
-                f"parts, got {', '.join(grids)}; use method='ig'"
+                f"{type(self).__name__} masks the features of several inputs (B, F), got "
+                f"{', '.join(grids)}; use method='ig'"
             )
         check_single(self.baseline)
         self.baseline.check(model, inputs)
 
     def _explain(self, context: ExplainContext) -> Attribution:
-        found = context.found(self.baseline)
-        hidden = Masked(context, found.values, resolve_score(self.score, context.evaluator))
+        result = context.single_baseline(self.baseline)
+        masked = MaskedScores(context, result.values, resolve_score(self.score, context.evaluator))
         attribution = Attribution(
-            values=broadcast_over_channels(self._map(hidden), context.inputs),
+            values=broadcast_over_channels(self._map(masked), context.inputs),
             target=context.target,
-            score=hidden.score_of(context.outputs),
+            score=masked.score_of(context.outputs),
             outputs=context.outputs,
-            baseline=found.values,
-            record=found.record,
-            measured={"proximity": proximity(context.inputs, found.values)},
+            baseline=result.values,
+            record=result.record,
+            measured={"proximity": proximity(context.inputs, result.values)},
             complete=self.complete,
         )
         passes = self._passes(context.inputs.shape[1:])
@@ -94,13 +94,13 @@ class MaskingMethod(Method):
         """Return how many masked points an input of shape `*S` takes."""
 
     @abstractmethod
-    def _map(self, hidden: Masked) -> Tensor:
-        """Return the maps `(B, *places)`."""
+    def _map(self, masked: MaskedScores) -> Tensor:
+        """Return the maps `(B, *spatial_shape)`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Masked:
-    """The scores of inputs in which places are hidden."""
+class MaskedScores:
+    """The scores of inputs whose masked positions have the baseline's values."""
 
     context: ExplainContext
     baseline: Tensor
@@ -112,13 +112,13 @@ class Masked:
         return self.context.inputs.shape[1:]
 
     def zeros(self) -> Tensor:
-        """Return a map `(B, *places)` to sum in."""
+        """Return maps of zeros `(B, *spatial_shape)` in float64."""
         return to_float64(self.context.inputs).new_zeros(
             len(self.context.inputs), *spatial_shape_of(self.shape)
         )
 
     def blocks(self, points: int) -> Iterator[Tensor]:
-        """Yield the numbers of the points, as many at a time as fit into memory."""
+        """Yield the indices of the points, in blocks that fit into memory."""
         together = self.context.evaluator.points_at_once(self.context.inputs)
         yield from torch.arange(points).split(together)
 
@@ -129,9 +129,11 @@ class Masked:
         return self.score(rows, target).view(outputs.shape[:-1])
 
     def scores(self, kept: Tensor) -> Tensor:
-        """Return the scores `(n, B)` where of each place the share `kept` `(n, *places)` is left.
+        """Return the scores `(n, B)` of mixtures of inputs and baseline.
 
-        Of the rest the baseline takes the place. The sum is exact for shares of 0 and 1.
+        Args:
+            kept: `(n, *spatial_shape)`, the share of the input at each position; the baseline has
+                the rest. The mixture is exact for shares of 0 and 1.
         """
         inputs = self.context.inputs
         channels = (1,) * (inputs.ndim - kept.ndim)
@@ -140,6 +142,6 @@ class Masked:
         return self.score_of(self.context.evaluator.outputs(points))
 
 
-def masks_with(card: Card, build: Callable[..., Method]) -> None:
-    """Register a method whose baseline, and its settings, are chosen beside its own."""
+def add_masking_method(card: Card, build: Callable[..., Method]) -> None:
+    """Register a masking method; its settings include a baseline and the baseline's settings."""
     methods.register(Composed(card, build, {"baseline": baselines}, {"baseline": "black"}))

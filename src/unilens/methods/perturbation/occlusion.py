@@ -1,4 +1,4 @@
-"""Occlusion: how far the score falls when a window hides a place."""
+"""Occlusion: how far the score falls when a window masks a position."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..._ops.spatial import spatial_shape_of
 from ..._validation.settings import Count
 from ...errors import NotApplicableError, require
 from ...registry import Card
-from .masking import Masked, MaskingMethod, masks_with
+from .masking import MaskedScores, MaskingMethod, add_masking_method
 
 
-class _Slide(NamedTuple):
-    """A window that slides along one side of the input, in places."""
+class _SlidingWindow(NamedTuple):
+    """A window that slides along one side of the input; lengths are in positions."""
 
     side: int
     window: int
@@ -28,25 +28,25 @@ class _Slide(NamedTuple):
 
     @property
     def stops(self) -> int:
-        """Where it stops: until it has reached the end of the side, or hangs over it."""
+        """The number of its stops; the last one reaches the end of the side or beyond."""
         return math.ceil((self.side - self.window) / self.stride) + 1
 
     def covers(self, stop: Tensor) -> Tensor:
-        """Return which places it covers at stops `(n,)`, `(n, side)`."""
+        """Return which positions it covers at stops `(n,)`, as truths `(n, side)`."""
         offset = torch.arange(self.side) - stop.unsqueeze(1) * self.stride
         return (offset >= 0) & (offset < self.window)
 
 
 @dataclass(frozen=True)
 class Occlusion(MaskingMethod):
-    """How far the score falls when a window hides a place: the mean over the windows that do.
+    """How far the score falls when a window masks a position: the mean over the windows that do.
 
     Args:
-        baseline: what is put where a place is hidden.
+        baseline: its values replace those of masked positions.
         score: what is explained, by name or as a function of logits and target.
         window: side of the window, in pixels or samples; None for a seventh of each side (32 of
-            224 pixels). Longer than a side, it covers all of it. Tables: one feature at a time.
-        stride: from one window to the next; None for half the window. At most the window.
+            224 pixels). A window longer than a side covers it. Tables: one feature at a time.
+        stride: from one window to the next, at most the window; None for half the window.
 
     References:
         Zeiler & Fergus 2014, arXiv 1311.2901.
@@ -59,8 +59,8 @@ class Occlusion(MaskingMethod):
         super().__post_init__()
         require(
             self.window is None or self.stride is None or self.stride <= self.window,
-            f"expected stride to be at most the window {self.window}, so that every place is "
-            f"hidden once, got {self.stride}",
+            f"expected stride to be at most the window {self.window}, so that every "
+            f"position is masked, got {self.stride}",
         )
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
@@ -69,36 +69,38 @@ class Occlusion(MaskingMethod):
         if inputs.ndim == 2 and (self.window, self.stride) != (None, None):
             raise NotApplicableError(
                 "a table has no neighbourhoods to slide a window over; leave window and stride "
-                "out to hide one feature at a time"
+                "out to mask one feature at a time"
             )
 
-    def _slides(self, shape: torch.Size) -> list[_Slide]:
+    def _windows(self, shape: torch.Size) -> list[_SlidingWindow]:
         if len(shape) == 1:
-            return [_Slide(shape[0], 1, 1)]
-        slides = []
+            return [_SlidingWindow(shape[0], 1, 1)]
+        windows = []
         for side in spatial_shape_of(shape):
             window = min(self.window or max(1, round(side / 7)), side)
-            slides.append(_Slide(side, window, min(self.stride or max(1, window // 2), window)))
-        return slides
+            stride = min(self.stride or max(1, window // 2), window)
+            windows.append(_SlidingWindow(side, window, stride))
+        return windows
 
     def _points(self, shape: torch.Size) -> int:
-        return math.prod(slide.stops for slide in self._slides(shape))
+        return math.prod(window.stops for window in self._windows(shape))
 
-    def _map(self, hidden: Masked) -> Tensor:
-        slides = self._slides(hidden.shape)
-        whole = hidden.score_of(hidden.context.outputs)
-        total, times = hidden.zeros(), hidden.zeros()
-        for index in hidden.blocks(self._points(hidden.shape)):
-            stops = torch.unravel_index(index, [slide.stops for slide in slides])
-            covered = _outer([s.covers(stop) for s, stop in zip(slides, stops, strict=True)])
-            falls = whole - hidden.scores(~covered)
-            for one, fall in zip(covered.to(total), falls, strict=True):
-                total += one * expand_like(fall, total)
-                times += one
+    def _map(self, masked: MaskedScores) -> Tensor:
+        windows = self._windows(masked.shape)
+        unmasked = masked.score_of(masked.context.outputs)
+        total, times = masked.zeros(), masked.zeros()
+        for index in masked.blocks(self._points(masked.shape)):
+            stops = torch.unravel_index(index, [window.stops for window in windows])
+            pairs = zip(windows, stops, strict=True)
+            masks = _outer_product([window.covers(stop) for window, stop in pairs])
+            falls = unmasked - masked.scores(~masks)
+            for mask, fall in zip(masks.to(total), falls, strict=True):
+                total += mask * expand_like(fall, total)
+                times += mask
         return total / times
 
 
-def _outer(sides: Sequence[Tensor]) -> Tensor:
+def _outer_product(sides: Sequence[Tensor]) -> Tensor:
     """Return the products `(n, a, b, ...)` of truths `(n, a)`, `(n, b)`, ..., one per side."""
     product = sides[0]
     for side in sides[1:]:
@@ -106,11 +108,11 @@ def _outer(sides: Sequence[Tensor]) -> Tensor:
     return product
 
 
-masks_with(
+add_masking_method(
     Card(
         "occlusion",
         "perturbation",
-        "how far the score falls when a window hides a place",
+        "how far the score falls when a window masks a position",
         "Zeiler & Fergus 2014, arXiv 1311.2901",
         traits=("passes_by_size", "positions"),
     ),

@@ -1,4 +1,4 @@
-"""Sobol indices: the share of the score's variance in which a cell of places takes part."""
+"""Sobol indices: the share of the score's variance that involves each cell of positions."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..._ops.spatial import spatial_shape_of
 from ..._validation.settings import Count
 from ...errors import NotApplicableError, require
 from ...registry import Card
-from .masking import Masked, MaskingMethod, masks_with
+from .masking import MaskedScores, MaskingMethod, add_masking_method
 
 
 @dataclass(frozen=True)
 class Sobol(MaskingMethod):
-    """Total Sobol indices: the share of the score's variance in which a cell of places takes part.
+    """Total Sobol indices: the share of the score's variance that involves a cell of positions.
 
-    Cells are hidden by random degrees, from not at all to all of it. The index of a cell is the
-    part of the variance that would be left if all other cells were known: its own effect and that
+    Each cell is mixed with the baseline in a random share from 0 to 1. The index of a cell is the
+    share of the variance that would be left if all other cells were fixed: its own effect and that
     of all its interactions, unsigned. Jansen's estimator, on a scrambled Sobol sequence. All inputs
-    get the same design; in a table every feature is a cell.
+    have the same design; in a table every feature is a cell.
 
     Args:
-        baseline: what is put where a cell is hidden.
+        baseline: its values replace those of masked cells.
         score: what is explained, by name or as a function of logits and target.
-        cells: along each side of the input; None for 8, and for 4 where it has three sides.
-        designs: rows of the design, a power of two; a row costs as many passes as there are cells,
+        cells: cells per side of the input; None for 8, or for 4 in three spatial dimensions.
+        designs: rows of the design, a power of two; each takes as many passes as there are cells,
             and two more.
 
     References:
@@ -51,13 +51,13 @@ class Sobol(MaskingMethod):
         )
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` as `MaskingMethod`, or for too many cells."""
+        """Raise `NotApplicableError` as `MaskingMethod` does, or for too many cells."""
         super().check(model, inputs)
         count, most = math.prod(self._grid(inputs.shape[1:])), SobolEngine.MAXDIM // 2
         if count > most:
             raise NotApplicableError(
-                f"Sobol sequences are known for at most {most} cells, got {count}; use fewer "
-                "cells or method='rise'"
+                f"expected at most {most} cells, the limit of Sobol sequences, got {count}; use "
+                "fewer cells or method='rise'"
             )
 
     def _grid(self, shape: torch.Size) -> list[int]:
@@ -67,21 +67,21 @@ class Sobol(MaskingMethod):
     def _points(self, shape: torch.Size) -> int:
         return self.designs * (math.prod(self._grid(shape)) + 2)
 
-    def _map(self, hidden: Masked) -> Tensor:
-        grid, places = self._grid(hidden.shape), spatial_shape_of(hidden.shape)
-        rows = self._rows(math.prod(grid), hidden.context.seed)
+    def _map(self, masked: MaskedScores) -> Tensor:
+        grid, spatial_shape = self._grid(masked.shape), spatial_shape_of(masked.shape)
+        rows = self._rows(math.prod(grid), masked.context.seed)
         scores = [
-            hidden.scores(_enlarge(rows(index).view(-1, *grid), places))
-            for index in hidden.blocks(self._points(hidden.shape))
+            masked.scores(_enlarge(rows(index).view(-1, *grid), spatial_shape))
+            for index in masked.blocks(self._points(masked.shape))
         ]
-        each = to_float64(torch.cat(scores)).T.contiguous()  # sums that do not depend on the batch
-        indices = torch.stack([_jansen(one.view(-1, self.designs)) for one in each])
-        return _enlarge(indices.view(-1, *grid), places)
+        by_input = to_float64(torch.cat(scores)).T.contiguous()  # sums independent of the batch
+        indices = torch.stack([_jansen(column.view(-1, self.designs)) for column in by_input])
+        return _enlarge(indices.view(-1, *grid), spatial_shape)
 
     def _rows(self, count: int, seed: int) -> Callable[[Tensor], Tensor]:
-        """Return the function from points' numbers `(n,)` to the shares `(n, count)` kept.
+        """Return the function from the points' indices `(n,)` to the shares kept `(n, count)`.
 
-        The points are the rows of the matrices A, B, and A with one column after the other from B.
+        The points are the rows of the matrices A, B, and, for each column, A with it taken from B.
         """
         engine = SobolEngine(2 * count, scramble=True, seed=seed)
         first = engine.quasi.to(torch.float32) / 2**engine.MAXBIT
@@ -100,22 +100,22 @@ class Sobol(MaskingMethod):
 def _jansen(scores: Tensor) -> Tensor:
     """Return the total indices `(d,)` from scores `(2 + d, N)` at A, B and A with columns of B.
 
-    Where the score does not vary, nothing has a share in it: zero.
+    The indices are zero where the score does not vary.
     """
     variance = scores[:2].var(correction=0)
-    parts = (scores[2:] - scores[0]).square().mean(1) / 2
-    return parts / variance if variance > 0 else torch.zeros_like(parts)
+    involved = (scores[2:] - scores[0]).square().mean(1) / 2
+    return involved / variance if variance > 0 else torch.zeros_like(involved)
 
 
-def _enlarge(cells: Tensor, places: torch.Size) -> Tensor:
-    """Return cells `(n, *grid)` as places `(n, *places)`: each place has the value of its cell."""
-    for dim, side in enumerate(places, start=1):
+def _enlarge(cells: Tensor, spatial_shape: torch.Size) -> Tensor:
+    """Return the values of cells `(n, *grid)` at their positions `(n, *spatial_shape)`."""
+    for dim, side in enumerate(spatial_shape, start=1):
         cell = torch.arange(side, device=cells.device) * cells.shape[dim] // side
         cells = cells.index_select(dim, cell)
     return cells
 
 
-masks_with(
+add_masking_method(
     Card(
         "sobol",
         "perturbation",

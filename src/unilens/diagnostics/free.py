@@ -1,0 +1,47 @@
+"""The diagnostics of a path method that cost no further passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from .measures import (
+    confidence_change,
+    flat_fraction,
+    monotonicity,
+    riemann_error_bound,
+)
+from .trace import Trace
+
+
+def free_diagnostics(
+    trace: Trace,
+    distance: Tensor,
+    n_steps: int,
+    record: Mapping[str, Tensor],
+    *,
+    has_probabilities: bool,
+) -> dict[str, Tensor]:
+    """Return the diagnostics of a path and of the search for its baseline, each `(B,)`.
+
+    Args:
+        trace: of the path.
+        distance: `(B,)`, from the baseline to the input; see `proximity`.
+        n_steps: nodes on the path.
+        record: of the search for the baseline, with its `matching_loss` `(B, T)` or `(B, R, T)`,
+            if it has one.
+        has_probabilities: whether the model's outputs are probabilities, or become such.
+    """
+    measured = {"confidence_change": confidence_change(trace)} if has_probabilities else {}
+    measured |= {
+        "proximity": distance,
+        "monotonicity": monotonicity(trace),
+        "flat_fraction": flat_fraction(trace),
+        "riemann_error_bound": riemann_error_bound(trace, distance, n_steps),
+    }
+    if "matching_loss" in record:
+        losses = record["matching_loss"]
+        fall = losses[..., 0] - losses[..., -1]
+        measured["matching_loss_fall"] = fall.view(len(fall), -1).mean(1)
+    return measured
