@@ -155,7 +155,7 @@ class Attribution:
         attribution, header = load(cls, path)
         require(
             "parts" not in header,
-            f"expected {path} to hold an attribution of one input, got several inputs; load it "
+            f"expected {path} to hold an attribution of one input, got one of several; load it "
             "with unilens.multi_input.MultiInputAttribution.load",
         )
         return attribution
