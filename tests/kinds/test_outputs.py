@@ -409,7 +409,7 @@ def test_settings_that_do_not_fit_are_one_line():
     model, x = network(3), inputs()
     with pytest.raises(UnilensError, match="expected outputs to be one of logits, log_prob"):
         unilens.explain(model, x, "ig", outputs="softmax")
-    with pytest.raises(UnilensError, match=r"say it where that is made: Evaluator\(model, outp"):
+    with pytest.raises(UnilensError, match=r"pass it when making that: Evaluator\(model, outp"):
         unilens.explain(Evaluator(model), x, "ig", outputs="logits")
     for said in ("probabilities", "log_probabilities", "multi_label_probabilities"):
         with pytest.raises(UnilensError, match=f"as outputs='{said}' says, got outputs from"):
