@@ -300,6 +300,8 @@ class Evaluator:
 
         return self._passes.run(inputs.unsqueeze(0), work, alone=True)[0][0]
 
+    outputs_after_ascent = unlearned_logits  # scripts of users call it so
+
     @torch.inference_mode(False)
     def private_module(self, inputs: Tensor) -> nn.Module:
         """Return a copy of the model to hook or change, whose outputs are the model's.
