@@ -61,7 +61,7 @@ class PassRunner:
         self._dtypes = floating_dtypes(module)
         self._plans: dict[torch.Size, Plan] = {}
         self._checked_sizes: set[tuple[torch.Size, int]] = set()
-        self._versions = 0
+        self._versions, self._scripted = 0, is_scripted(module)
 
     @torch.inference_mode(False)
     def plan(self, inputs: Tensor) -> Plan:
@@ -94,7 +94,7 @@ class PassRunner:
         """
         flat, first = points.flatten(0, 1), self.plan(points[0])
         while True:
-            plan = self.plan(points[0])
+            plan = self._plans.get(points.shape[2:]) or self.plan(points[0])
             results = Results(len(flat))
             task = functools.partial(self._one_pass, plan, work, flat, beside, results)
             passes = self._microbatches.split(points, plan, alone=alone, product=beside is not None)
@@ -124,7 +124,7 @@ class PassRunner:
 
     def _graph_pass(self, plan: Plan, points: Tensor) -> Tensor:
         plain = plan.without("", *SPEED_UPS)
-        if not plan.copied or is_scripted(self._module):
+        if not plan.copied or self._scripted:
             with USER_MODULE, Guard(self._module) as guard:
                 outputs = self._calls.forward(self._module, plain, points)
             require(
@@ -204,8 +204,22 @@ class PassRunner:
             self.pool.clear()
 
     def _total_versions(self) -> int:
-        weights = (*self._module.parameters(), *self._module.buffers())
-        return sum(0 if value.is_inference() else value._version for value in weights)
+        """Return what grows with every write into a weight or buffer; asked before every run."""
+        if self._scripted:
+            return sum(map(_version_of, (*self._module.parameters(), *self._module.buffers())))
+        total, seen, waiting = 0, set[int](), [self._module]
+        while waiting:  # `parameters()` takes ten times as long: it makes names
+            module = waiting.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                total += sum(map(_version_of, module._parameters.values()))
+                total += sum(map(_version_of, module._buffers.values()))
+                waiting += [child for child in module._modules.values() if child is not None]
+        return total
+
+
+def _version_of(value: Tensor | None) -> int:
+    return 0 if value is None or value.is_inference() else value._version
 
 
 def floating_dtypes(module: nn.Module) -> list[torch.dtype]:
