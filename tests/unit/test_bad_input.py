@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from unilens import UnknownNameError, explain
-from unilens.baselines import BaselineResult
+from unilens import PathAttribution, UnknownNameError, explain
+from unilens.baselines import BaselineResult, Constant
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
 from unilens.methods.path_diagnostics import curvature, path_steps, stability
+from unilens.paths import GuidedPath, Path
+from unilens.weightings import ImportantDirection, Riemann
 
 
 class Head(nn.Module):
@@ -336,3 +338,46 @@ def test_a_single_output_is_explained_by_its_logit():
     found = explain(single, inputs(), "ig", score="logit", n_steps=2)
     assert torch.allclose(found.values.flatten(1), single[1].weight * inputs().flatten(1))
     assert torch.allclose(found.confidence, single(inputs()).sigmoid()[:, 0])
+
+
+def curve_of(function):
+    class Own(Path):
+        def curve(self, model, start, end):
+            return function(start.values, end)
+
+    return Own()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (type("Bare", (Path,), {})(), "Bare to define curve or __call__, got neither"),
+        (curve_of(lambda start, end: 3), r"a function from Own.curve, got 3"),
+        (
+            curve_of(lambda start, end: lambda t: end),
+            r"\(1, 2, 2, 3\) from the curve .* got \(2, 2, 3\)",
+        ),
+        (curve_of(lambda start, end: lambda t: 0.5), "from the curve of Own, got float"),
+    ],
+)
+def test_path_that_is_no_curve_is_one_line(path, message):
+    with pytest.raises(UnilensError, match=message):
+        PathAttribution(path=path, n_steps=2)(model(), inputs())
+
+
+def test_weighting_that_places_nodes_defines_place():
+    class Placing(Riemann):
+        places_nodes = True
+
+    with pytest.raises(UnilensError, match="expected Placing to define place"):
+        PathAttribution(weighting=Placing(), n_steps=2)(model(), inputs())
+
+
+def test_path_attribution_takes_registered_names():
+    named = PathAttribution("grey", path="guided", weighting="idgi", n_steps=3)
+    built = PathAttribution(
+        Constant(0.5), path=GuidedPath(), weighting=ImportantDirection(), n_steps=3
+    )
+    assert named == built
+    with pytest.raises(UnknownNameError, match="unknown path 'guidedd'; did you mean guided"):
+        PathAttribution(path="guidedd")

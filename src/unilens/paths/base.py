@@ -14,6 +14,7 @@ from .._engine.evaluator import Evaluation, Evaluator
 from .._engine.score_gradient import ScoreGradient
 from .._validation.settings import Settings, check_component
 from ..baselines.base import Baseline, BaselineResult
+from ..errors import UnilensError, require
 from ..quadrature import Quadrature
 from ..registry import Registry
 
@@ -71,7 +72,10 @@ class Path(Settings, ABC):
 
     def curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
         """Return the curve from the start to the end `(B, *S)`."""
-        raise NotImplementedError(f"{type(self).__name__} has no curve; write one, or __call__")
+        raise UnilensError(
+            f"expected {type(self).__name__} to define curve or __call__, got neither; write "
+            "curve(self, model, start, end)"
+        )
 
     def __call__(
         self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature
@@ -82,7 +86,7 @@ class Path(Settings, ABC):
         that the displacements sum to `end - start` for any number of steps and a linear model is
         explained exactly. The curve's derivative at the nodes does not have this property.
         """
-        curve, corners = self.curve(gradient.evaluator, start, end), edges(quadrature)
+        curve, corners = self._checked_curve(gradient.evaluator, start, end), edges(quadrature)
         last = curve(corners[:1])
         for fraction, edge in gradient.blocks(end, quadrature.nodes, corners[1:]):
             ends = curve(edge.flatten())
@@ -90,6 +94,23 @@ class Path(Settings, ABC):
             displacement = torch.cat([last, ends]).diff(dim=0)
             last = ends[-1:]
             yield PathChunk(fraction.flatten(), points, gradient(points), displacement)
+
+    def _checked_curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
+        """Return the curve, whose points are checked: another shape could broadcast in silence."""
+        curve, name = self.curve(model, start, end), type(self).__name__
+        require(callable(curve), f"expected a function from {name}.curve, got {curve!r}")
+
+        def points(fraction: Tensor) -> Tensor:
+            given: object = curve(fraction)
+            shape = (len(fraction), *end.shape)
+            came = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            require(
+                came == shape,
+                f"expected points (n, B, *S) of shape {shape} from the curve of {name}, got {came}",
+            )
+            return cast(Tensor, given)
+
+        return points
 
 
 @dataclass(frozen=True)
@@ -110,9 +131,11 @@ class FunctionPath(Path):
 
 
 def to_path(given: object) -> Path:
-    """Return the path given by a function; return a path as it is."""
+    """Return the path of a registered name or a function; return a path as it is."""
     if isinstance(given, Path):
         return given
+    if isinstance(given, str):
+        return paths[given]()
     check_component("path", given)
     return FunctionPath(cast(Callable[..., Iterator[PathChunk]], given))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._engine.evaluator import Evaluator
 from .._validation.settings import Settings, check_component
+from ..errors import UnilensError
 from ..paths import PathChunk
 from ..quadrature import Quadrature
 from ..registry import Card, Registry
@@ -46,7 +47,10 @@ class Weighting(Settings, ABC):
 
     def place(self, scores: Tensor) -> Quadrature:
         """Return nodes and weights `(n, B)` from the scores `(n + 1, B)` at equidistant points."""
-        raise NotImplementedError(f"{type(self).__name__} places no nodes")
+        raise UnilensError(
+            f"expected {type(self).__name__} to define place(self, scores), since its "
+            "places_nodes is true"
+        )
 
     @abstractmethod
     def __call__(
@@ -80,9 +84,11 @@ class FunctionWeighting(Weighting):
 
 
 def to_weighting(given: object) -> Weighting:
-    """Return the weighting given by a function; return a weighting as it is."""
+    """Return the weighting of a registered name or a function; return a weighting as it is."""
     if isinstance(given, Weighting):
         return given
+    if isinstance(given, str):
+        return weightings[given]()
     check_component("weighting", given)
     return FunctionWeighting(cast(Callable[..., Factors], given))
 
