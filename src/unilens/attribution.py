@@ -97,10 +97,17 @@ class Attribution:
     @property
     def warnings(self) -> list[list[str]]:
         """The named warnings of each input (see `unilens.diagnostics.WARNINGS`)."""
+        return [diagnostics.warn(measured) for measured in self._measured_by_input()]
+
+    @property
+    def verdicts(self) -> list[str]:
+        """One line for each input: whether its map can be used, and why."""
+        return [diagnostics.verdict(measured) for measured in self._measured_by_input()]
+
+    def _measured_by_input(self) -> list[dict[str, float]]:
         known = {name: values.tolist() for name, values in self.diagnostics.items()}
         return [
-            diagnostics.warn({name: values[i] for name, values in known.items()})
-            for i in range(len(self.values))
+            {name: values[i] for name, values in known.items()} for i in range(len(self.values))
         ]
 
     def __len__(self) -> int:

@@ -17,14 +17,15 @@ from .attribution import Attribution
 from .baselines import Baseline, BaselineResult, Constant
 from .baselines.base import to_baseline
 from .diagnostics import Recorder, Trace, mean_trace, proximity
-from .diagnostics.free import free_diagnostics
+from .diagnostics.free import free_diagnostics, nested_diagnostics
 from .errors import UnilensError, require
 from .explainer import ExplainContext, Method
 from .paths import Path, PathChunk, StraightLine, to_path
 from .quadrature import AnyRule, Quadrature, quadrature
 from .scores import AnyScore
 from .scores import resolve as resolve_score
-from .weightings import Riemann, Weighting, to_weighting
+from .weightings import FunctionWeighting, Riemann, Weighting, to_weighting
+from .weightings.nested import CoarseSum, fork
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,26 @@ class PathAttribution(Method):
         """Whether the weighting adds up to the change of the score."""
         return self.weighting.complete
 
+    @property
+    def estimates_error(self) -> bool:
+        """Whether the sum by every third node is added up too; see `unilens.weightings.nested`."""
+        own = not isinstance(self.weighting, FunctionWeighting)
+        return own and self.n_steps > 1 and not self.create_graph
+
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the baseline or the path does not fit the inputs."""
         self.baseline.check(model, inputs)
         self.path.check(model, inputs)
 
     def _explain(self, context: ExplainContext) -> Attribution:
-        values = baseline = torch.zeros_like(context.inputs)
+        values = baseline = coarse = torch.zeros_like(context.inputs)
         terms: list[_Term] = []
         for result in context.baselines(self.baseline):
             total, term = self.from_baseline(context, result)
             weight = expand_like(term.weight.expand(len(total)), total)
             values, baseline = values + weight * total, baseline + weight * result.values
+            if term.coarse is not None:
+                coarse = coarse + weight * term.coarse
             terms.append(term)
         weights = [term.weight for term in terms]
         _check_weights(weights)
@@ -128,6 +137,8 @@ class PathAttribution(Method):
                 attribution.record,
                 has_probabilities=context.output_spec.has_probabilities,
             )
+            if self.estimates_error:
+                measured |= nested_diagnostics(values, coarse)
             return attribution.with_measured(**attribution.score_diagnostics, **measured)
 
     def from_baseline(
@@ -148,12 +159,19 @@ class PathAttribution(Method):
         recorder.end(0.0, outputs, start)
         rule = self._rule(gradient, result, context.inputs, start, end)
         chunks = _recorded(self.path(gradient, result, context.inputs, rule), recorder)
+        weighting, coarse = self.weighting.for_model(context.evaluator), None
+        if self.estimates_error:
+            chunks, spare = fork(chunks)
+            coarse = CoarseSum(weighting, spare, rule, start, end, context.inputs)
         total = torch.zeros_like(context.inputs)
-        for first, second in self.weighting.for_model(context.evaluator)(chunks, rule, start, end):
+        for first, second in weighting(chunks, rule, start, end):
             total.addcmul_(first, second)  # step by step: rounding must not depend on the batch
             recorder.partial_sum(total)
+            if coarse is not None:
+                coarse.advance()
         recorder.end(1.0, context.outputs, end)
         return total, _Term(
+            coarse=None if coarse is None else coarse.value,
             score=start,
             trace=recorder.trace(),
             distance=proximity(context.inputs.detach(), result.values.detach()),
@@ -183,6 +201,7 @@ class PathAttribution(Method):
 class _Term(NamedTuple):
     """What one baseline adds to the mean over several, apart from its values."""
 
+    coarse: Tensor | None
     score: Tensor
     trace: Trace
     distance: Tensor

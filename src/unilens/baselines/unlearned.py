@@ -23,7 +23,7 @@ from ..outputs import OutputSpec
 from ..registry import Card
 from .base import Baseline, BaselineResult, baselines
 from .origin import AnyOrigin, Origin
-from .shift import by_cells, to_length
+from .shift import LINE_SEARCH_TRIES, by_cells, step_down, to_length
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,8 @@ class Unlearned(Baseline):
         start: d0; "zeros", "gaussian" (expected norm epsilon) or "sphere" (norm epsilon).
         gradient: "raw" (paper) or "normalised" to an l2 norm of epsilon per input.
         projection: "sphere" (paper) or "ball".
+        line_search: whether each step has the longest of three lengths that lowers the loss (see
+            `unilens.baselines.shift.step_down`), in place of mu; for `projection="ball"`.
         clamp: whether to clip the baseline to `bounds`; its distance can then be below epsilon.
         bounds: the input box, used by `clamp` alone.
         matching_target: "unlearned" (paper); "uniform" or "prior" skip the unlearning.
@@ -87,6 +89,7 @@ class Unlearned(Baseline):
     start: Literal["zeros", "gaussian", "sphere"] = "zeros"
     gradient: Literal["raw", "normalised"] = "raw"
     projection: Literal["sphere", "ball"] = "sphere"
+    line_search: bool = False
     clamp: bool = False
     bounds: Bounds = (0.0, 1.0)
     matching_target: Literal["unlearned", "uniform", "prior"] = "unlearned"
@@ -106,6 +109,10 @@ class Unlearned(Baseline):
         require(
             (self.matching_target == "prior") == (self.class_prior is not None),
             "expected class_prior (K,) with matching_target='prior', and only with it",
+        )
+        require(
+            self.projection == "ball" or not self.line_search,
+            "expected projection='ball' with line_search, which chooses the distance, got 'sphere'",
         )
         require(len(self._origins) > 0, f"expected at least one origin, got {self.origin!r}")
         for origin in self._origins:
@@ -135,8 +142,13 @@ class Unlearned(Baseline):
 
     @property
     def passes(self) -> PassCount:
-        """Passes per input: T matching steps, a final loss, and the unlearning steps."""
-        matching = PassCount(self.matching_steps + 1, self.matching_steps)
+        """Passes per input: T matching steps, a final loss, and the unlearning steps.
+
+        With the line search an upper bound: each step takes one to three forward passes more, and
+        there is no final loss.
+        """
+        tries = self.matching_steps * LINE_SEARCH_TRIES if self.line_search else 1
+        matching = PassCount(self.matching_steps + tries, self.matching_steps)
         steps = self.unlearning_steps if self.matching_target == "unlearned" else 0
         total = PassCount(steps + 1, steps)
         for origin in self._origins:
@@ -189,20 +201,29 @@ class Unlearned(Baseline):
         """Return the baseline near the origin whose output matches the target."""
         units = self._units(origin)
         divergence = _divergence(output_spec(model, origin), target, target_log_probs)
-        shift, losses = self._start(origin, radius, generator), []
+
+        def loss_at(shift: Tensor, rows: Tensor) -> Tensor:
+            return divergence(model(origin[rows] + shift * units), rows)
+
+        def project(shift: Tensor, rows: Tensor) -> Tensor:
+            return self._project(origin[rows], shift, radius[rows], units)
+
+        rows = torch.arange(len(origin), device=origin.device)
+        shift, losses, last = self._start(origin, radius, generator), [], None
         for _ in range(self.matching_steps):
             evaluation = model.differentiate((origin + shift * units).unsqueeze(0), divergence)
             losses.append(evaluation.values[0])
-            step = evaluation.gradients[0] * units
+            slope = evaluation.gradients[0] * units
             if self.grid:
-                step = by_cells(step, self.grid)
+                slope = by_cells(slope, self.grid)
+            if self.line_search:
+                shift, last = step_down(loss_at, project, shift, losses[-1], slope, radius)
+                continue
             if self.gradient == "normalised":
-                step = to_length(step, radius)
-            shift = self._project(origin, shift - self.matching_step_size * step, radius, units)
-        baseline = origin + shift * units
-        rows = torch.arange(len(origin), device=origin.device)
-        losses.append(divergence(model(baseline), rows))
-        return BaselineResult(baseline, {"matching_loss": torch.stack(losses, dim=1)})
+                slope = to_length(slope, radius)
+            shift = project(shift - self.matching_step_size * slope, rows)
+        losses.append(loss_at(shift, rows) if last is None else last)
+        return BaselineResult(origin + shift * units, {"matching_loss": torch.stack(losses, dim=1)})
 
     def _target_log_probs(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the log-probabilities `(B, C)` that the baseline's output should match."""

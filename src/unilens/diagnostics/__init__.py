@@ -2,6 +2,7 @@
 
 from .measures import (
     confidence_change,
+    confidence_fallback,
     flat_fraction,
     lanczos_curvature,
     monotonicity,
@@ -11,15 +12,18 @@ from .measures import (
     top_curvature,
 )
 from .trace import Recorder, Trace, mean_trace
-from .warnings import WARNINGS, WarningRule, warn
+from .warnings import LEVELS, WARNINGS, WarningRule, highest_level, verdict, warn
 
 __all__ = [
+    "LEVELS",
     "WARNINGS",
     "Recorder",
     "Trace",
     "WarningRule",
     "confidence_change",
+    "confidence_fallback",
     "flat_fraction",
+    "highest_level",
     "lanczos_curvature",
     "mean_trace",
     "monotonicity",
@@ -27,5 +31,6 @@ __all__ = [
     "riemann_error_bound",
     "stability",
     "top_curvature",
+    "verdict",
     "warn",
 ]

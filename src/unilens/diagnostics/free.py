@@ -6,11 +6,15 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from .._ops.correlation import spearman
+from .._ops.precision import l2_norm
 from .measures import (
     confidence_change,
+    confidence_fallback,
     flat_fraction,
     monotonicity,
     riemann_error_bound,
+    unsigned,
 )
 from .trace import Trace
 
@@ -37,6 +41,7 @@ def free_diagnostics(
     measured |= {
         "proximity": distance,
         "monotonicity": monotonicity(trace),
+        "confidence_fallback": confidence_fallback(trace),
         "flat_fraction": flat_fraction(trace),
         "riemann_error_bound": riemann_error_bound(trace, distance, n_steps),
     }
@@ -45,3 +50,18 @@ def free_diagnostics(
         fall = losses[..., 0] - losses[..., -1]
         measured["matching_loss_fall"] = fall.view(len(fall), -1).mean(1)
     return measured
+
+
+def nested_diagnostics(values: Tensor, coarse: Tensor) -> dict[str, Tensor]:
+    """Return how far a map `(B, *S)` differs from that by every third node of its path.
+
+    Returns:
+        `sum_error` `(B,)`, an estimate of the map's l2 error by the number of steps, as a share of
+        the map's norm: half of the difference, as if the error were proportional to 1 / n (for
+        smooth models it falls faster); and `sum_stability` `(B,)`, the Spearman correlation of the
+        two maps' absolute values, summed over channels for images.
+    """
+    return {
+        "sum_error": l2_norm(values - coarse) / l2_norm(values) / 2,
+        "sum_stability": spearman(unsigned(values).flatten(1), unsigned(coarse).flatten(1)),
+    }

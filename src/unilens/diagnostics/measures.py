@@ -30,6 +30,17 @@ def monotonicity(trace: Trace) -> Tensor:
     return spearman(trace.fraction.T, trace.confidence.T)
 
 
+def confidence_fallback(trace: Trace) -> Tensor:
+    """Return the largest fall of the confidence on the way to the input `(B,)`.
+
+    It is a share of the confidence's range along the path, in [0, 1]: 0 where it never falls, NaN
+    where it is constant.
+    """
+    confidence = to_float64(trace.confidence)
+    fall = (confidence.cummax(0).values - confidence).amax(0)
+    return fall / (confidence.amax(0) - confidence.amin(0))
+
+
 def flat_fraction(trace: Trace) -> Tensor:
     """Return the share of the path `(B,)` on which the score hardly changes, in [0, 1].
 
@@ -67,7 +78,7 @@ def stability(maps: Mapping[int, Tensor]) -> dict[str, Tensor]:
         By name `stability_<few>_<most>`, Spearman correlations `(B,)`.
     """
     most = max(maps)
-    flat = {steps: _unsigned(values).flatten(1) for steps, values in maps.items()}
+    flat = {steps: unsigned(values).flatten(1) for steps, values in maps.items()}
     return {
         f"stability_{steps}_{most}": spearman(flat[steps], flat[most])
         for steps in sorted(maps)
@@ -131,5 +142,6 @@ def lanczos_curvature(
     )
 
 
-def _unsigned(values: Tensor) -> Tensor:
+def unsigned(values: Tensor) -> Tensor:
+    """Return the absolute values of maps `(B, *S)`, summed over channels for images and volumes."""
     return values.abs().sum(1) if values.ndim in (4, 5) else values.abs()

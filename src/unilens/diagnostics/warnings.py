@@ -1,4 +1,4 @@
-"""The named warnings and their conditions."""
+"""The named warnings with their levels, and the verdict that sums up one map."""
 
 from __future__ import annotations
 
@@ -6,97 +6,158 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+Measured = Mapping[str, float]
+"""All diagnostics of one input, by name."""
+
+LEVELS = ("info", "caution", "problem")
+"""Of a warning: worth knowing; look closer before you use the map; do not rely on the map."""
+
 
 @dataclass(frozen=True, slots=True)
 class WarningRule:
     """A named warning.
 
     Attributes:
+        level: one of `LEVELS`.
         diagnostic: the name of the diagnostic on whose value it depends.
         applies: the condition, from that value and all diagnostics of one input.
-        meaning: one line for the user.
+        meaning: one sentence.
+        remedy: one sentence that says what to do.
+        phrase: the meaning in a few words with its number, from the same as `applies`.
     """
 
+    level: str
     diagnostic: str
-    applies: Callable[[float, Mapping[str, float]], bool]
+    applies: Callable[[float, Measured], bool]
     meaning: str
+    remedy: str
+    phrase: Callable[[float, Measured], str]
+
+    def __str__(self) -> str:
+        return f"{self.meaning} {self.remedy}"
+
+
+def _gap_share(value: float, all_: Measured) -> float:
+    change = abs(all_["score_change"])
+    return abs(value) / change if change else math.inf
 
 
 WARNINGS: dict[str, WarningRule] = {
     "undefined": WarningRule(
+        "problem",
         "values_finite",
         lambda value, _: value != 1,
-        "the map has values that are not finite numbers",
-    ),
-    "completeness_gap": WarningRule(
-        "completeness_gap",
-        lambda value, all_: abs(value) > 0.05 * abs(all_["score_change"]),
-        "the map does not add up to the change of the score: more than 5 % is missing; "
-        "raise n_steps",
-    ),
-    "non_monotonic_path": WarningRule(
-        "monotonicity",
-        lambda value, _: value < 0.9,
-        "the confidence rises and falls along the path: some of the map explains detours",
-    ),
-    "saturation": WarningRule(
-        "flat_fraction",
-        lambda value, all_: value > 0.5 and all_.get("confidence_change", math.nan) < -0.95,
-        "the confidence at the baseline is nearly 0 and the score is flat on more than half of the "
-        "path: few steps determine the whole map",
-    ),
-    "high_path_curvature": WarningRule(
-        "riemann_error_bound",
-        lambda value, all_: value > abs(all_["score_change"]),
-        "the gradient changes so fast along the path that a Riemann sum of as many steps could be "
-        "wrong by as much as the whole change of the score",
-    ),
-    "informative_baseline": WarningRule(
-        "confidence_change",
-        lambda value, _: value > -0.1,
-        "the model is nearly as confident at the baseline as at the input: the map explains little",
+        "The map has values that are not finite numbers.",
+        "Explain the model in float64, or look for the layer whose gradient is not finite.",
+        lambda value, _: "has values that are not finite",
     ),
     "baseline_is_input": WarningRule(
+        "problem",
         "proximity",
         lambda value, _: value == 0,
-        "the baseline is the input itself: the map is zero",
+        "The baseline is the input itself, and the map is zero.",
+        "Take another baseline.",
+        lambda value, _: "the baseline is the input itself",
+    ),
+    "completeness_gap": WarningRule(
+        "caution",
+        "completeness_gap",
+        lambda value, all_: abs(value) > 0.05 * abs(all_["score_change"]),
+        "The map does not add up to the change of the score: more than 5 % is missing.",
+        "Raise n_steps.",
+        lambda value, all_: f"misses {_gap_share(value, all_):.0%} of the score's change",
+    ),
+    "few_steps": WarningRule(
+        "caution",
+        "sum_error",
+        lambda value, _: value > 0.3,
+        "The map still changes with the number of steps: the gradient turns between them.",
+        "Raise n_steps.",
+        lambda value, _: f"the sum over the steps is off by about {value:.0%}",
+    ),
+    "informative_baseline": WarningRule(
+        "caution",
+        "confidence_change",
+        lambda value, _: value > -0.1,
+        "The model is nearly as confident at the baseline as at the input.",
+        "Take a baseline further away: a larger budget, or baseline='blur'.",
+        lambda value, _: f"the confidence at the baseline differs by {value:+.0%} only",
+    ),
+    "non_monotonic_path": WarningRule(
+        "info",
+        "monotonicity",
+        lambda value, _: value < 0.9,
+        "The confidence rises and falls along the path, and the map explains detours too.",
+        "Take a path that climbs: the methods uni and uni_blur have one on most inputs.",
+        lambda value, all_: (
+            f"the confidence falls back by {all_.get('confidence_fallback', math.nan):.0%} "
+            "on the way"
+        ),
+    ),
+    "saturation": WarningRule(
+        "info",
+        "flat_fraction",
+        lambda value, all_: value > 0.5 and all_.get("confidence_change", math.nan) < -0.95,
+        "The confidence at the baseline is nearly 0 and the score is flat on more than half of the "
+        "path, so that few steps determine the whole map.",
+        "Raise n_steps.",
+        lambda value, _: f"the score is flat on {value:.0%} of the path",
     ),
     "matching_loss_did_not_fall": WarningRule(
+        "caution",
         "matching_loss_fall",
         lambda value, _: not value > 0,
-        "the search for the baseline did not come closer to the unlearned model's output: treat "
-        "the map with caution; lower budget, or take more matching_steps, although rounding then "
-        "affects the map more",
+        "The search for the baseline did not come closer to the unlearned model's output.",
+        "Search with line_search=True and projection='ball'.",
+        lambda value, _: "the search for the baseline found nothing better than its start",
     ),
     "one_logit_assumed": WarningRule(
+        "caution",
         "one_logit_assumed",
         lambda value, _: value == 1,
-        "the model's single output is taken for the logit of the positive class; pass "
-        "outputs='regression' if it is a value, or outputs='logits' if it is that logit",
+        "The model's single output is taken for the logit of the positive class.",
+        "Pass outputs='regression' if it is a value, or outputs='logits' if it is that logit.",
+        lambda value, _: "the single output is taken for a logit",
     ),
     "probabilities_assumed": WarningRule(
+        "caution",
         "probabilities_assumed",
         lambda value, _: value == 1,
-        "the outputs are taken for probabilities, since they stay between 0 and 1 far from the "
-        "input as well; pass outputs='logits' or another kind if they are not",
+        "The outputs are taken for probabilities, since they stay between 0 and 1 far from the "
+        "input as well.",
+        "Pass outputs='logits' or another kind if they are not.",
+        lambda value, _: "the outputs are taken for probabilities",
     ),
     "logits_assumed": WarningRule(
+        "caution",
         "logits_assumed",
         lambda value, _: value == 1,
-        "the outputs are taken for logits: they sum to one at the inputs, but not elsewhere; pass "
-        "outputs='probabilities' or another kind if they are not",
+        "The outputs are taken for logits: they sum to one at the inputs, but not elsewhere.",
+        "Pass outputs='probabilities' or another kind if they are not.",
+        lambda value, _: "the outputs are taken for logits",
     ),
     "channels_assumed": WarningRule(
+        "caution",
         "channels_known",
         lambda value, _: value != 1,
-        "the model does not show which axis holds the channels, and the map depends on it: the "
-        "first axis after the batch was taken; pass channels='first', 'last' or 'none'",
+        "The model does not show which axis holds the channels, and the map depends on it: the "
+        "first axis after the batch was taken.",
+        "Pass channels='first', 'last' or 'none'.",
+        lambda value, _: "the first axis is taken for the channels",
     ),
 }
 """The named warnings, in the order in which they are reported."""
 
+_HEADS = {
+    None: "Usable",
+    "info": "Usable",
+    "caution": "Usable with care",
+    "problem": "Do not rely on it",
+}
+_UNCHECKED = "Not checked: the method has no path, and nothing in the map says how good it is"
 
-def warn(diagnostics: Mapping[str, float]) -> list[str]:
+
+def warn(diagnostics: Measured) -> list[str]:
     """Return the names of the warnings that one input's diagnostics call for."""
     return [
         name
@@ -104,3 +165,31 @@ def warn(diagnostics: Mapping[str, float]) -> list[str]:
         if rule.diagnostic in diagnostics
         and rule.applies(diagnostics[rule.diagnostic], diagnostics)
     ]
+
+
+def highest_level(names: list[str]) -> str | None:
+    """Return the highest level of some warnings; None without any."""
+    return max((WARNINGS[name].level for name in names), key=LEVELS.index, default=None)
+
+
+def verdict(diagnostics: Measured) -> str:
+    """Return one line that says whether one input's map can be used, and why.
+
+    Warnings of the level "info" are not in it.
+    """
+    names = warn(diagnostics)
+    level = highest_level(names)
+    doubts = [
+        rule.phrase(diagnostics[rule.diagnostic], diagnostics)
+        for rule in (WARNINGS[name] for name in names)
+        if rule.level != "info"
+    ]
+    strengths = []
+    if "completeness_gap" in diagnostics and "completeness_gap" not in names:
+        strengths.append("adds up")
+    if "sum_stability" in diagnostics and "few_steps" not in names:
+        strengths.append(f"stable ({diagnostics['sum_stability']:.2f})")
+    if not strengths and not doubts:
+        return f"{_UNCHECKED}."
+    reasons = [", ".join(strengths), *doubts]
+    return f"{_HEADS[level]}: {'; '.join(filter(None, reasons))}."

@@ -54,48 +54,53 @@ def _add(
 
 # Rounding changes the maps of methods with `higher_precision` by a quarter and more on networks
 # with kinks: docs/paths.md and docs/uni.md have the numbers.
-# `uni` differs from the paper in the origin of its search, in its single matching step and in its
-# weighting: docs/uni.md and docs/beyond.md have the numbers.
-_UNI = "Choi et al. 2025, arXiv 2410.08069"
-_UNI_SETTINGS = {
-    "rule": "midpoint",
-    "n_steps": 15,
-    "origin": "auto",
-    "matching_steps": 1,
-    "gradient": "normalised",
-}
+_PAPER = "Choi et al. 2025, arXiv 2410.08069"
+_SEARCHED = {"baseline": "unlearned"}
+_SELECTABLE = ("path", "weighting")
+_add(
+    Card(
+        "uni_blur",
+        "unlearning",
+        "why this class, compared with the same picture out of focus?",
+        "unilens, after Choi et al. 2025, arXiv 2410.08069",
+    ),
+    default_components={**_SEARCHED, "weighting": "gains"},
+    selectable=_SELECTABLE,
+    overrides={
+        "rule": "midpoint",
+        "n_steps": 15,
+        "origin": "auto",
+        "matching_steps": 1,
+        "projection": "ball",
+        "line_search": True,
+    },
+)
 _add(
     Card(
         "uni",
         "unlearning",
-        "UNI from the unlearned baseline, with the settings of unilens",
-        _UNI,
+        "UNI: why is the model surer here than right beside?",
+        f"{_PAPER}, algorithm 1, with normalised gradients",
     ),
-    default_components={"baseline": "unlearned", "weighting": "gains"},
-    selectable=("path", "weighting"),
-    overrides=_UNI_SETTINGS,
-)
-_add(
-    Card(
-        "uni_fast",
-        "unlearning",
-        "UNI in fewer passes than integrated gradients of 15 steps",
-        _UNI,
-    ),
-    default_components={"baseline": "unlearned", "weighting": "gains"},
-    selectable=("path", "weighting"),
-    overrides={**_UNI_SETTINGS, "n_steps": 8},
+    default_components=_SEARCHED,
+    selectable=_SELECTABLE,
+    overrides={
+        "rule": "right",
+        "n_steps": 15,
+        "gradient": "normalised",
+        "matching_step_size": 0.12,
+    },
 )
 _add(
     Card(
         "uni_paper",
         "unlearning",
-        "UNI exactly as algorithm 1 of the paper",
-        _UNI,
+        "UNI to the letter of algorithm 1; rounding decides some maps",
+        f"{_PAPER}, algorithm 1",
         higher_precision=True,
     ),
-    default_components={"baseline": "unlearned"},
-    selectable=("path", "weighting"),
+    default_components=_SEARCHED,
+    selectable=_SELECTABLE,
     overrides={"rule": "right", "n_steps": 15},
 )
 _add(
