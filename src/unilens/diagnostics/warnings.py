@@ -59,6 +59,14 @@ WARNINGS: dict[str, WarningRule] = {
         "Take another baseline.",
         lambda value, _: "the baseline is the input itself",
     ),
+    "sign_contradicted": WarningRule(
+        "caution",
+        "sign_agreement",
+        lambda value, _: value == 0,
+        "Without the strongest column or word the score moves the other way than its sign says.",
+        "Compare with another method: expected_gradients for tables, occlusion for texts.",
+        lambda value, _: "the model contradicts the sign of the strongest value",
+    ),
     "completeness_gap": WarningRule(
         "caution",
         "completeness_gap",
@@ -110,6 +118,15 @@ WARNINGS: dict[str, WarningRule] = {
         "The search for the baseline did not come closer to the unlearned model's output.",
         "Search with line_search=True and projection='ball'.",
         lambda value, _: "the search for the baseline found nothing better than its start",
+    ),
+    "no_reference": WarningRule(
+        "caution",
+        "reference_known",
+        lambda value, _: value != 1,
+        "The inputs are compared with 0, for want of something better: in a table that can be an "
+        "impossible row.",
+        "Pass references=, typical inputs such as training data, or 10 or more inputs at once.",
+        lambda value, _: "compared with 0, for want of references",
     ),
     "one_logit_assumed": WarningRule(
         "caution",
