@@ -60,7 +60,7 @@ WARNINGS: dict[str, WarningRule] = {
         lambda value, _: "the baseline is the input itself",
     ),
     "sign_contradicted": WarningRule(
-        "caution",
+        "problem",
         "sign_agreement",
         lambda value, _: value == 0,
         "Without the strongest column or word the score moves the other way than its sign says.",
@@ -108,7 +108,7 @@ WARNINGS: dict[str, WarningRule] = {
         lambda value, all_: value > 0.5 and all_.get("confidence_change", math.nan) < -0.95,
         "The confidence at the baseline is nearly 0 and the score is flat on more than half of the "
         "path, so that few steps determine the whole map.",
-        "Raise n_steps.",
+        "Take a nearer baseline: the method uni has one.",
         lambda value, _: f"the score is flat on {value:.0%} of the path",
     ),
     "matching_loss_did_not_fall": WarningRule(
