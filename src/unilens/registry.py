@@ -14,18 +14,21 @@ T = TypeVar("T")
 
 
 TRAITS = {
+    "costlier_maps": "makes maps that cost more than the method's own, for other numbers of steps",
     "estimate": "estimated from a random sample; exact in the limit",
     "images": "for images, signals and volumes, not for tables",
     "incomplete": "a path method whose values do not add up to the change of the score",
     "layer": "explains the spatial positions of a layer's output",
+    "other_models": "explains other models, each of which is prepared first",
     "passes_at_most": "the passes stated are an upper bound",
     "passes_by_size": "passes depend on the input's size; those stated are for a photograph",
     "perceptron": "for multi-layer perceptrons only",
     "pictures": "for images, not for tables and signals",
     "positions": "masks a spatial position in all channels together",
     "relu": "for models with ReLU only",
+    "rounding": "the last bits of the values depend on the batch",
 }
-"""Properties in which a method or baseline can differ from most others, by name."""
+"""Properties in which a method, baseline or metric can differ from most others, by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Metric(Settings, ABC):
         summary: one line.
         reference: where it comes from.
         deterministic: whether it is without randomness of its own.
+        traits: in which it differs from most metrics; names in `unilens.registry.TRAITS`.
         higher_is_better: see `MetricCard`.
         bounds: see `MetricCard`.
         needs: see `MetricCard`.
@@ -59,6 +60,7 @@ class Metric(Settings, ABC):
     summary: ClassVar[str] = ""
     reference: ClassVar[str] = ""
     deterministic: ClassVar[bool] = True
+    traits: ClassVar[tuple[str, ...]] = ()
     higher_is_better: ClassVar[bool | None] = True
     bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
     needs: ClassVar[tuple[str, ...]] = ()
@@ -230,7 +232,10 @@ class Metric(Settings, ABC):
             _check_made_by(context.attribution, context.method)
 
 
-_FACTS = ("family", "summary", "reference", "deterministic", "higher_is_better", "bounds", "needs")
+_FACTS = (
+    *("family", "summary", "reference", "deterministic", "traits"),
+    *("higher_is_better", "bounds", "needs"),
+)
 
 
 class MetricRegistry(Registry[Metric]):

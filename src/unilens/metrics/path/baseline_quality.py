@@ -49,6 +49,7 @@ class TopEigenvalue(Metric):
     summary = "curvature of the score at the baseline: the top Hessian eigenvalue's magnitude"
     reference = "Choi et al. 2025, arXiv 2410.08069"
     deterministic = False
+    traits = ("rounding",)
     higher_is_better = False
     bounds = (0, None)
     needs = ("path",)

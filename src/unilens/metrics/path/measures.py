@@ -262,6 +262,7 @@ class Stability(Comparison):
     family = "path"
     summary = "similarity of maps of few steps with one of many"
     reference = "Choi et al. 2025, arXiv 2410.08069, figure 7"
+    traits = ("costlier_maps",)
     bounds = (-1, 1)
     needs = ("method",)
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen

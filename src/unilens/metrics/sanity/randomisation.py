@@ -50,6 +50,7 @@ class Randomisation(Comparison):
     family = "sanity"
     reference = "Adebayo et al. 2018, arXiv 1810.03292"
     deterministic = False
+    traits = ("other_models",)
     higher_is_better = False
     bounds = (-1, 1)
     needs = ("method",)
