@@ -71,11 +71,14 @@ class Entry(Generic[T]):
 
     @property
     def cost(self) -> tuple[int, int] | None:
-        """Forward and backward passes per input with the defaults; None where it needs settings."""
+        """Forward and backward passes per input with the defaults; None where it needs settings.
+
+        For methods, baselines, metrics and perturbations, whose base classes have `passes`.
+        """
         if inspect.Parameter.empty in self.settings.values():
             return None
         component: Any = self()
-        return tuple(component.passes) if hasattr(component, "passes") else (0, 0)
+        return tuple(component.passes)
 
     def choices(self, name: str) -> tuple[str, ...]:
         """Return the names that a setting takes, by its type; its default where that lists none."""
