@@ -15,7 +15,8 @@ from torch import nn
 import unilens
 from unilens import UnilensError, evaluate, explain
 from unilens._validation.arrays import as_number, to_tensor
-from unilens._validation.inputs import check_target, embedding_hint
+from unilens._validation.inputs import check_target
+from unilens._validation.models import embedding_hint
 from unilens.baselines import FixedValues
 from unilens.baselines.base import baselines
 from unilens.interop.quantus import explain_func

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
-from .._validation.inputs import check_model
+from .._validation.models import check_model
 from .._validation.settings import check_channels
 from ..errors import NotApplicableError, require
 from .channel_detection import Reading, of_shape, read_channels

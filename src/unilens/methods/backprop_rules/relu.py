@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..._engine.activations import Activation, Call, Rule
 from ..._engine.evaluator import Evaluator, PassCount
-from ..._validation.inputs import not_differentiable
+from ..._validation.models import not_differentiable
 from ...attribution import Attribution
 from ...errors import NotApplicableError
 from ...explainer import ExplainContext, Method

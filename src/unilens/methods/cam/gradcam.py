@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.plans import MODEL_ERRORS
 from ..._ops.spatial import LINEAR
-from ..._validation.inputs import not_differentiable
+from ..._validation.models import not_differentiable
 from ...attribution import Attribution
 from ...errors import NotApplicableError, first_line, require
 from ...explainer import ExplainContext, Method
