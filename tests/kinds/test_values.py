@@ -23,7 +23,7 @@ from unilens.interop.quantus import explain_func
 from unilens.interop.tables import TableExplainer
 from unilens.methods.base import methods
 from unilens.methods.gradient import Gradient
-from unilens.metrics.base import metrics
+from unilens.metrics.registry import metrics
 from unilens.multi_input import Frozen
 from unilens.paths.base import paths
 from unilens.provenance import describe

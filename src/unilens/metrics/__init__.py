@@ -2,7 +2,8 @@
 
 # The order of these imports is the order in which metrics are listed.
 # ruff: isort: off
-from .base import Metric, evaluate, metrics
+from .base import Metric
+from .registry import evaluate, metrics
 from .context import EvalContext
 from .measurement import Measurement, MetricCard
 from .cache import MetricCache

@@ -15,10 +15,11 @@ from .._ops.precision import to_float64
 from .._validation.settings import Number
 from ..errors import NotApplicableError, require
 from ..metrics.maps import Reduction
-from .base import Metric, metrics
+from .base import Metric
 from .context import EvalContext
 from .maps import constant
 from .measurement import Measurement
+from .registry import metrics
 from .similarities import top_shares
 
 

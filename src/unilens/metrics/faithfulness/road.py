@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..._validation.settings import TwoOrMore, check_fraction
 from ...errors import require
-from ..base import metrics
 from ..context import EvalContext
 from ..maps import constant, ranking, unchanged
+from ..registry import metrics
 from .imputers import AnyImputer, ImputeFunction
 from .removal import MuFidelity, Removal, counts_of
 

@@ -20,9 +20,10 @@ from ...diagnostics import measures as diagnostics
 from ...errors import NotApplicableError, UnilensError, first_line
 from ...scores import AnyScore
 from ...scores import resolve as resolve_score
-from ..base import Metric, metrics
+from ..base import Metric
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 
 _SOLVERS = {"lanczos": diagnostics.lanczos_curvature, "power": diagnostics.top_curvature}
 _NETWORKS = ("alex", "vgg", "squeeze")

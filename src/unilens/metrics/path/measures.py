@@ -23,10 +23,11 @@ from ...methods.path_diagnostics import maps_at
 from ...outputs import LOGITS
 from ...path_attribution import PathAttribution
 from ...scores import AnyScore
-from ..base import Metric, metrics
+from ..base import Metric
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 from ..similarities import Similarity, Spearman
 
 

@@ -14,10 +14,10 @@ from ..._validation.settings import Check
 from ...errors import require
 from ...scores import AnyScore
 from ...scores import resolve as resolve_score
-from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 from .corruptions import Corruption, check_corruptible, corruptions
 from .perturbations import labels
 

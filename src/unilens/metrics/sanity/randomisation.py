@@ -12,10 +12,10 @@ from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.memory import out_of_memory
 from ..._validation.settings import Count, check_count, one_of
 from ...errors import NotApplicableError, UnilensError, first_line, require
-from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 from ..similarities import Similarity, Spearman
 from .layers import evenly, layers_of, randomised, within
 
