@@ -23,12 +23,11 @@ from .faithfulness.road import Road, SensitivityN
 from .faithfulness.infidelity import Infidelity
 from .robustness.perturbations import (
     CorruptionPerturbation,
-    LabelAttack,
-    Noise,
     Perturbation,
     PerturbedInputs,
     perturbations,
 )
+from .robustness.bounded import LabelAttack, Noise
 from .robustness.attack import Attack, FastAttack
 from .robustness.measure import Robustness
 from .robustness.sensitivity import LocalLipschitz, MaxSensitivity, MeanSensitivity

@@ -20,9 +20,10 @@ from ...provenance import describe
 from ...registry import Card
 from ..context import EvalContext
 from ..similarities import check_top
+from .bounded import BoundedPerturbation, signs
 from .explainer_vjp import explainer_vjp, has_explainer_vjp
 from .objectives import FLAT_AT_INPUT, OBJECTIVES, Objective, ObjectiveSpec, slope
-from .perturbations import BoundedPerturbation, PerturbedInputs, labels, perturbations, signs
+from .perturbations import PerturbedInputs, labels, perturbations
 
 _START = 1 / 8
 """How far from the input the search begins where it has no slope there, in radii."""
