@@ -56,6 +56,8 @@ class ExpectedGradients(Method):
         tensor([[1.5000, 3.0000]])
     """
 
+    complete = True  # in expectation: the gap is the error of the sampling
+
     references: Tensor | None = None
     n_steps: Count = 200
     sampling: Literal["stratified", "independent"] = "stratified"
@@ -68,11 +70,6 @@ class ExpectedGradients(Method):
     def passes(self) -> PassCount:
         """Forward and backward passes per input, with those for the references' scores."""
         return PassCount(self.n_steps + min(self._count, self.n_steps) + 1, self.n_steps)
-
-    @property
-    def complete(self) -> bool:
-        """True in expectation: the gap is the error of the sampling."""
-        return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `UnilensError` where references are missing or have another shape."""

@@ -65,6 +65,8 @@ class Neutral(Method):
         Neutrality", 2020, arXiv 2006.04896.
     """
 
+    complete = True
+
     references: Tensor | None = None
     neutral_value: Number = 0.5
     n_steps: Count = 50
@@ -87,11 +89,6 @@ class Neutral(Method):
     def passes(self) -> PassCount:
         """Forward and backward passes per input: two of the model, the others of its copies."""
         return self._path_method().passes + PassCount(2, 0)
-
-    @property
-    def complete(self) -> bool:
-        """True: integrated gradients of the copies are complete."""
-        return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless the model is a binary MLP of moderate size.

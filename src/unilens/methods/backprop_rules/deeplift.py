@@ -37,6 +37,8 @@ class DeepLift(Method):
         Shrikumar et al. 2017, arXiv 1704.02685; Ancona et al. 2018, arXiv 1711.06104.
     """
 
+    complete = True
+
     baseline: Baseline = field(default_factory=Constant)
     score: str = "logit"
 
@@ -51,11 +53,6 @@ class DeepLift(Method):
         The check takes one more pass, at the first input.
         """
         return self.baseline.passes + PassCount(3, 2)
-
-    @property
-    def complete(self) -> bool:
-        """True: the rule passes on the whole difference."""
-        return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where an operation of the model has no rescale rule."""
@@ -85,6 +82,8 @@ class DeepLiftShap(Method):
         Lundberg and Lee 2017, arXiv 1705.07874.
     """
 
+    complete = True
+
     references: Tensor | None = None
     score: str = "logit"
 
@@ -97,11 +96,6 @@ class DeepLiftShap(Method):
         """Forward and backward passes per input; those of one reference where none are given."""
         count = 1 if self.references is None else len(self.references)
         return PassCount(1 + 2 * count, 2 * count)
-
-    @property
-    def complete(self) -> bool:
-        """True: a mean of complete maps is complete."""
-        return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise where the references do not fit, or an operation has no rescale rule."""

@@ -49,15 +49,12 @@ class GuidedBackprop(Method):
         Springenberg et al. 2015, arXiv 1412.6806.
     """
 
+    passes = PassCount(2, 1)
+
     score: AnyScore = "probability"
 
     _name: ClassVar[str] = "guided_backprop"
     _rules: ClassVar[dict[str, Rule]] = {"relu": _guided, "relu6": _guided}
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input."""
-        return PassCount(2, 1)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model has no ReLU; it takes a forward pass."""

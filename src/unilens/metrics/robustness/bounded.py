@@ -97,11 +97,7 @@ class Noise(BoundedPerturbation):
     """
 
     map_independent = True
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input."""
-        return PassCount(1, 0)
+    passes = PassCount(1, 0)
 
     def __call__(self, context: EvalContext) -> PerturbedInputs:
         """Return the changed inputs; see `Perturbation`."""

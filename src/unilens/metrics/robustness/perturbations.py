@@ -108,6 +108,7 @@ class CorruptionPerturbation(Perturbation):
     """
 
     map_independent = True
+    passes = PassCount(1, 0)
     corruption: OneCorruption = "brightness"
     strength: float | None = None
 
@@ -115,11 +116,6 @@ class CorruptionPerturbation(Perturbation):
         change = self._resolved
         if self.strength is not None:
             change.check(self.strength)
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input."""
-        return PassCount(1, 0)
 
     @property
     def _resolved(self) -> Corruption:

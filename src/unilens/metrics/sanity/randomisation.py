@@ -54,6 +54,7 @@ class Randomisation(Comparison):
     higher_is_better = False
     bounds = (-1, 1)
     needs = ("method",)
+    passes = PassCount(2, 1)  # at the inputs, and one to find the layers
 
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     mode: Annotated[str, one_of(MODES)] = "cascading"
@@ -68,11 +69,6 @@ class Randomisation(Comparison):
             )
         else:
             check_count("layers", self.layers)
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input: at the inputs, and one to find the layers."""
-        return PassCount(2, 1)
 
     @property
     def explanations(self) -> int:
