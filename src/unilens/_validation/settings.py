@@ -100,7 +100,7 @@ def checks_of(build: Callable[..., object]) -> dict[str, Check]:
 
 def _check_of(hint: Any) -> Check | None:
     if hint is bool:
-        return Check(check_switch)
+        return Check(_check_switch)
     if get_origin(hint) is Literal:
         return one_of(get_args(hint))
     if get_origin(hint) is Annotated:
@@ -160,7 +160,7 @@ def check_count(name: str, value: object, least: int = 1) -> int:
     return count
 
 
-def check_switch(name: str, value: object) -> None:
+def _check_switch(name: str, value: object) -> None:
     """Raise unless the value is true or false."""
     require(
         isinstance(as_number(value), bool), f"expected {name} true or false, got {shown(value)}"

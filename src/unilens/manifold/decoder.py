@@ -71,7 +71,7 @@ class Coder(Protocol):
 
 
 @runtime_checkable
-class ShapedCoder(Protocol):
+class _ShapedCoder(Protocol):
     """A coder of inputs of one shape `*S`."""
 
     shape: Sequence[int]
@@ -111,7 +111,7 @@ class Decoder:
 
     def check(self, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the coder takes another shape."""
-        if isinstance(self.coder, ShapedCoder):
+        if isinstance(self.coder, _ShapedCoder):
             check_shape(torch.Size(self.coder.shape), inputs)
 
     def __call__(self, inputs: Tensor) -> TangentSpace:

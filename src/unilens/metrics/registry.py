@@ -24,7 +24,7 @@ _FACTS = (
 )
 
 
-class MetricRegistry(Registry[Metric]):
+class _MetricRegistry(Registry[Metric]):
     """The named metrics: classes, and named settings of classes."""
 
     def add_metric(
@@ -67,7 +67,7 @@ class MetricRegistry(Registry[Metric]):
         )
 
 
-metrics = MetricRegistry("metric")
+metrics = _MetricRegistry("metric")
 
 
 def evaluate(

@@ -122,7 +122,7 @@ class LensRecall(TopK):
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the similarities `(B,)`; see `Similarity`."""
-        check_neighbours(first)
+        _check_neighbours(first)
         maps = [self._reduced(values) for values in (first, second)]
         rows = [values.flatten(1) for values in maps]
         k = top_count(self.k, rows[0].shape[1])
@@ -159,7 +159,7 @@ class StructuralSimilarity(MapSimilarity):
         """Return the similarities `(B,)`; see `Similarity`."""
         from skimage.metrics import structural_similarity  # here: it is slow to load
 
-        check_neighbours(first)
+        _check_neighbours(first)
         maps = [self._reduced(values) for values in (first, second)]
         side = 2 * int(3.5 * self.sigma + 0.5) + 1
         require(
@@ -183,7 +183,7 @@ class StructuralSimilarity(MapSimilarity):
         return torch.tensor(values).to(maps[0]).masked_fill(undefined, torch.nan)
 
 
-def check_neighbours(values: Tensor) -> None:
+def _check_neighbours(values: Tensor) -> None:
     """Raise `NotApplicableError` unless maps are of images, signals or volumes."""
     if not 3 <= values.ndim <= 5:
         raise NotApplicableError(

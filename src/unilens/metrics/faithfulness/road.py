@@ -45,7 +45,7 @@ class Road(Removal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fractions(self.fractions)
+        _check_fractions(self.fractions)
 
     @property
     def _points(self) -> int:
@@ -105,7 +105,7 @@ class SensitivityN(Removal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fractions(self.fractions)
+        _check_fractions(self.fractions)
 
     @property
     def _points(self) -> int:
@@ -132,7 +132,7 @@ class SensitivityN(Removal):
         return at._with_imputer(context, impute)[0]
 
 
-def check_fractions(fractions: object) -> None:
+def _check_fractions(fractions: object) -> None:
     """Raise unless they are several numbers above 0 and below 1."""
     several = isinstance(fractions, (tuple, list)) and bool(fractions)
     require(several, f"expected fractions to be several numbers, got {fractions!r}")
