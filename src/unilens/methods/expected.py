@@ -13,7 +13,7 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import expand_like
 from .._ops.random import per_input
-from .._validation.references import check_references, references_for
+from .._validation.references import References, references_for
 from .._validation.settings import Count
 from ..attribution import Attribution
 from ..explainer import ExplainContext, Method
@@ -58,13 +58,10 @@ class ExpectedGradients(Method):
 
     complete = True  # in expectation: the gap is the error of the sampling
 
-    references: Tensor | None = None
+    references: References | None = None
     n_steps: Count = 200
     sampling: Literal["stratified", "independent"] = "stratified"
     score: AnyScore = "probability"
-
-    def __post_init__(self) -> None:
-        check_references(self.references, optional=True)
 
     @property
     def passes(self) -> PassCount:

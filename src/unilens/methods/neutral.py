@@ -13,12 +13,12 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
 from .._engine.perceptron import Layer, perceptron
 from .._ops.precision import to_float64
-from .._validation.references import check_references, references_for
-from .._validation.settings import Count, Number
+from .._validation.references import References, references_for
+from .._validation.settings import Count, Fraction
 from ..attribution import Attribution
 from ..baselines import Baseline, Constant
 from ..baselines.constant import FixedValues
-from ..errors import NotApplicableError, require
+from ..errors import NotApplicableError
 from ..explainer import ExplainContext, Method
 from ..path_attribution import PathAttribution
 from ..quadrature import AnyRule
@@ -67,17 +67,12 @@ class Neutral(Method):
 
     complete = True
 
-    references: Tensor | None = None
-    neutral_value: Number = 0.5
+    references: References | None = None
+    neutral_value: Fraction = 0.5
     n_steps: Count = 50
     rule: AnyRule = "gauss_legendre"
 
     def __post_init__(self) -> None:
-        check_references(self.references, optional=True)
-        require(
-            0 < self.neutral_value < 1,
-            f"expected neutral_value to be a probability between 0 and 1, got {self.neutral_value}",
-        )
         self._path_method()  # checks the settings
 
     @property

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .._ops.precision import to_float64
-from .._validation.settings import Number
-from ..errors import NotApplicableError, require
+from .._validation.settings import NonNegative
+from ..errors import NotApplicableError
 from ..metrics.maps import Reduction
 from .base import Metric
 from .context import EvalContext
@@ -82,11 +82,7 @@ class PointingGame(Localisation):
     summary = "whether the strongest position lies inside the mask"
     reference = "Zhang et al. 2016, arXiv 1608.00507"
 
-    tolerance: Number = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.tolerance >= 0, f"expected tolerance of at least 0, got {self.tolerance!r}")
+    tolerance: NonNegative = 0.0
 
     def _check(self, context: EvalContext) -> None:
         super()._check(context)

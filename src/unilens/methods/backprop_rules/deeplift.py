@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..._engine.evaluator import Evaluator, PassCount
-from ..._validation.references import check_references, references_for
+from ..._validation.references import References, references_for
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, baselines
 from ...baselines.base import check_single, to_baseline
 from ...diagnostics import proximity
-from ...errors import require
 from ...explainer import ExplainContext, Method
 from ...registry import Card, Composed
 from ...scores import logit
 from ..base import methods
 from .rescale import check_rescale, rescale
+
+_Logit = Literal["logit"]
+"""The only score that the rescale rule explains."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,9 @@ class DeepLift(Method):
     complete = True
 
     baseline: Baseline = field(default_factory=Constant)
-    score: str = "logit"
+    score: _Logit = "logit"
 
     def __post_init__(self) -> None:
-        _check_logit(self.score)
         object.__setattr__(self, "baseline", to_baseline(self.baseline))
 
     @property
@@ -84,12 +86,8 @@ class DeepLiftShap(Method):
 
     complete = True
 
-    references: Tensor | None = None
-    score: str = "logit"
-
-    def __post_init__(self) -> None:
-        check_references(self.references, optional=True)
-        _check_logit(self.score)
+    references: References | None = None
+    score: _Logit = "logit"
 
     @property
     def passes(self) -> PassCount:
@@ -113,13 +111,6 @@ class DeepLiftShap(Method):
         values, start = _for_rows(context, mean_over_references)
         mean = references.mean(0).expand_as(context.inputs).clone()
         return _attribution(context, values, mean, start)
-
-
-def _check_logit(score: object) -> None:
-    require(
-        score == "logit",
-        f"expected score='logit', the only one that the rescale rule explains, got {score!r}",
-    )
 
 
 def _for_rows(
