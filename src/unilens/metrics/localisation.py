@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from itertools import product
 
+import numpy
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from .._ops.precision import to_float64
 from .._validation.settings import NonNegative
@@ -93,7 +91,13 @@ class PointingGame(Localisation):
             )
 
     def _inside(self, mask: Tensor) -> Tensor:
-        return grown(mask, self.tolerance)
+        from skimage.morphology import isotropic_dilation  # here: it is slow to load
+
+        near = [
+            isotropic_dilation(row, self.tolerance) if row.any() else row
+            for row in mask.cpu().numpy()
+        ]
+        return torch.from_numpy(numpy.stack(near)).to(mask.device)
 
     def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         strongest = relevance == relevance.max()
@@ -142,18 +146,6 @@ class RelevanceRank(Localisation):
     def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         size = int(inside.sum())
         return (top_shares(relevance.unsqueeze(0), size)[0] * inside).sum() / size
-
-
-def grown(mask: Tensor, distance: float) -> Tensor:
-    """Return the mask `(B, *spatial)` grown by a distance."""
-    grid, reach = mask.shape[1:], min(math.floor(distance), max(mask.shape[1:]))
-    around = pad(mask, (reach,) * 2 * len(grid))
-    near = mask.clone()
-    for offset in product(range(-reach, reach + 1), repeat=len(grid)):
-        if math.hypot(*offset) <= distance:
-            moved = (slice(reach + o, reach + o + n) for o, n in zip(offset, grid, strict=True))
-            near |= around[(slice(None), *moved)]
-    return near
 
 
 metrics.add_metric("pointing_game", PointingGame)

@@ -15,6 +15,7 @@ from ..._validation.settings import Count, check_count
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, to_baseline
 from ...baselines.base import check_single
+from ...baselines.constant import FixedValues
 from ...diagnostics import Trace
 from ...diagnostics import measures as diagnostics
 from ...errors import NotApplicableError, require
@@ -83,22 +84,10 @@ class PathMetric(Metric):
             if known.trace is not None:
                 return known
             assert known.baseline is not None
-            key: object = self._line(None), known.baseline
-            baseline = _at(known.baseline)
-        else:
-            key = self._line(baseline)
-        return context.once(key, lambda: self._along(baseline, context))
-
-    def _along(self, baseline: Baseline, context: EvalContext) -> Attribution:
-        return self._line(baseline)(
-            context.evaluator, context.inputs, context.target, seed=context.seed
-        )
-
-
-def _at(baseline: Tensor | None) -> Baseline:
-    """Return what finds a baseline that is known already."""
-    assert baseline is not None
-    return cast(Baseline, lambda *_, **__: baseline)
+            baseline = FixedValues(known.baseline)
+        line = self._line(baseline)
+        begin = context.evaluator, context.inputs, context.target
+        return context.once(line, lambda: line(*begin, seed=context.seed))
 
 
 def _nothing_moves(trace: Trace, context: EvalContext) -> Tensor:
