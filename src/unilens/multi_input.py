@@ -18,7 +18,8 @@ from ._engine.packing import Frozen, InputSpec, MultiInputs, PackedInputs, Packe
 from ._ops.fields import chosen, to_numpy
 from ._ops.files import load, not_whole, save
 from ._validation.arrays import as_number, to_tensor
-from ._validation.inputs import Target, check_model, embedding_hint, read_target
+from ._validation.inputs import Target, read_target
+from ._validation.models import check_model, embedding_hint
 from .attribution import Attribution
 from .diagnostics import Trace
 from .errors import UnilensError, require

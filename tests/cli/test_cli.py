@@ -445,7 +445,10 @@ def test_a_method_that_does_not_fit_is_refused_by_name_before_anything_runs(
         ("ig:path=curly", "unknown path 'curly'. Valid: blur, guided"),
         ("ig:weighting=heavy", "unknown weighting 'heavy'"),
         ("blur_ig:sigma=3", "unknown setting of blur_ig 'sigma'; did you mean max_sigma"),
-        ("guided_ig:fraction=2", "expected fraction to be above 0 and at most 1, got 2"),
+        (
+            "guided_ig:fraction=2",
+            "fraction to be a finite number above 0 and at most 1, got 2",
+        ),
         ("agi:classes=[1,1]", "expected classes to be a number or different class indices"),
         ("ig:baseline=weighted,baselines=black", "expected baselines to be a list of names"),
     ],

@@ -48,7 +48,7 @@ def write_report(store: Store, folder: Path) -> list[Path]:
             bool(cells.images()),
             f"expected rows in {store.folder}, got none yet; unilens benchmark makes them",
         )
-        results = results_of(cells, store.plan)
+        results = _results_of(cells, store.plan)
         context = _context(store, cells, results)
         costs = cells.costs()
     texts = {
@@ -65,7 +65,7 @@ def plan_as_toml(plan: Plan) -> str:
     return tomli_w.dumps(plan.model_dump(mode="json", exclude_none=True))
 
 
-def results_of(cells: Cells, plan: Plan) -> list[Result]:
+def _results_of(cells: Cells, plan: Plan) -> list[Result]:
     """Return all families of a run with their statistics."""
     return [
         result_of(family, plan.card(family.metric), analyse(family, plan.seed))
