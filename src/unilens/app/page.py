@@ -31,7 +31,7 @@ from .request import (
     setting_fields,
 )
 from .service import ExplainService, Explanation
-from .trust import verdicts
+from .trust import answers
 from .upload import photograph_upload, refuse_links, unchecked
 
 _PREDICTED = -1
@@ -264,7 +264,7 @@ class Page:
             (path, asked.model_dump()),
             _small(f"{len(maps)} map(s) in {seconds:.1f} s."),
             maps_html(explanation),
-            trust_html({name: verdicts(attribution) for name, attribution in maps.items()}),
+            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
             "?state=" + page_state(photograph, asked).link() if photograph.sample else "",
         )
 
@@ -281,7 +281,7 @@ class Page:
             maps = self.service.with_stability(explanation, job)
         return (
             path_html(explanation, paths),
-            trust_html({name: verdicts(attribution) for name, attribution in maps.items()}),
+            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
             gr.update(value=0),
             "",
             None,
