@@ -59,7 +59,7 @@ def add_endpoints(service: ExplainService, files: VisitorFiles) -> None:
                 "areas": {
                     metric: float(curve.values[0]) for metric, curve in result.curves.items()
                 },
-                "verdicts": [vars(verdict) for verdict in result.verdicts],
+                "answers": [vars(answer) for answer in result.answers],
             }
             for name, result in run_checks(service, explanation, job).items()
         }

@@ -19,7 +19,7 @@ from .photograph import read_photograph, sample_photograph
 from .render import checks_html, maps_html, path_html, predictions_html, trust_html
 from .request import ExplainRequest, PageState, read_form, read_link, read_request, read_state
 from .service import ExplainService, Explanation
-from .trust import verdicts
+from .trust import answers
 from .upload import refuse_links
 
 Shown = tuple[str, dict[str, Any]]
@@ -133,7 +133,7 @@ class Page:
             (path, asked.model_dump()),
             _small(f"{len(maps)} map(s) in {seconds:.1f} s."),
             maps_html(explanation),
-            trust_html({name: verdicts(attribution) for name, attribution in maps.items()}),
+            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
             "?state=" + page_state(photograph, asked).link() if photograph.sample else "",
         )
 
@@ -150,7 +150,7 @@ class Page:
             maps = self.service.with_stability(explanation, job)
         return (
             path_html(explanation, paths),
-            trust_html({name: verdicts(attribution) for name, attribution in maps.items()}),
+            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
             gr.update(value=0),
             "",
             None,

@@ -175,7 +175,7 @@ def _show_record(record: Mapping[str, Any], path: Path) -> None:
         ]
         facts.append(f"{result['seconds']:.1f} s")
         output.show(f"  {name}: {', '.join(facts)}")
-        output.show_warnings(result["warnings"])
+        output.show_verdict(result["verdict"], result["warnings"])
     for name, reason in record["left_out"].items():
         output.show(f"  left out: {name}: {reason}")
     output.show_written(path, records.SUFFIXES)

@@ -159,7 +159,9 @@ def _show_record(
         output.show_renderable(rich_text(attribution, by))
         words = ", ".join(f"{word} {value:+.3f}" for word, value in strongest(attribution))
         output.show(f"    strongest: {words}", highlight=False)
-        output.show_warnings(attribution.attribution.warnings[0])
+        output.show_verdict(
+            attribution.attribution.verdicts[0], attribution.attribution.warnings[0]
+        )
     for note in next(iter(attributions.values())).notes:
         output.show(f"  note: {note}")
     output.show_written(path, SUFFIXES)

@@ -10,8 +10,10 @@ from typing import Any
 
 import tomli_w
 
+from ...diagnostics import WARNINGS
 from ...errors import require
 from ...metrics import metrics
+from ...output.levels import LEVEL_STYLES, warning_lines
 from ..plan import Plan
 from ..store import DIGEST_LIMIT, Store
 from . import findings, paper, tables
@@ -88,6 +90,7 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
     expected = planned * len(plan.models) * len(plan.methods) * len(plan.metrics)
     rows = sum(counts.values())
     reasons = cells.reasons()
+    warnings = _by_level(cells.warnings())[:_MAX_LISTED]
     return {
         "name": store.folder.resolve().name,
         "plan": plan,
@@ -114,7 +117,8 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "rank_by": plan.rank_by or plan.metrics[0],
         "reasons": reasons[:_MAX_LISTED],
         "reasons_left": max(0, len(reasons) - _MAX_LISTED),
-        "warnings": cells.warnings()[:_MAX_LISTED],
+        "warnings": warnings,
+        "meanings": warning_lines({name for *_, name, _ in warnings} & WARNINGS.keys()),
         "paper_notes": paper.notes() if of_paper else [],
         "paper_source": paper.SOURCE,
         "sessions": [_pretty(session) for session in store.manifest["sessions"]],
@@ -125,6 +129,28 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "level": round(LEVEL * 100),
         "resamples": RESAMPLES,
     }
+
+
+def _by_level(
+    warnings: Sequence[tuple[str, str, str, int]],
+) -> list[tuple[str, str, str, str, int]]:
+    """Return model, method, level, warning and number of maps, the highest level first.
+
+    Names that this version does not have come last, with the level unknown.
+    """
+    levels = {level: f"{style.symbol} {level}" for level, style in LEVEL_STYLES.items()}
+    order = [*reversed(levels.values()), "unknown"]
+    rows = [
+        (
+            model,
+            method,
+            levels[WARNINGS[name].level] if name in WARNINGS else "unknown",
+            name,
+            count,
+        )
+        for model, method, name, count in warnings
+    ]
+    return sorted(rows, key=lambda row: order.index(row[2]))
 
 
 def _metric_section(
