@@ -50,7 +50,7 @@ from unilens.specs import read_specs
 
 PHOTO_METHODS = [
     "uni_blur",
-    "uni_blur:gradient=normalised,line_search=False,projection=sphere",
+    "uni_blur:gradient=normalised,line_search=false,projection=sphere",
     "uni",
     "uni_paper",
     "ig:n_steps=15",

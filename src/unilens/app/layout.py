@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ..methods import methods
+from ..methods.defaults import SHOWN_BY_DEFAULT
 from ..models import samples
 from .handlers import PRIVATE
 from .path_steps import N_STOPS
@@ -71,7 +72,7 @@ class Layout:
         )
         self.methods = gr.Dropdown(
             [(f"{name}: {entry.card.summary}", name) for name, entry in methods.items()],
-            value=["uni"],
+            value=list(SHOWN_BY_DEFAULT),
             multiselect=True,
             max_choices=MAX_METHODS,
             label=f"Methods (one to {MAX_METHODS})",

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from ..attribution import Attribution
+from ..methods import methods
 from ..output.levels import lines
 from ..output.viz import Array, colour_scale, coloured, data_uri, flatten, pixels
 from .checks import CONTROL, MapChecks
@@ -78,6 +79,7 @@ def _card(
     verdict, *warnings = lines(attribution)
     card = {
         "name": name,
+        "card": methods[str(attribution.provenance["method"])].card,
         "scale": scale,
         "own_scale": own_scale,
         "verdict": verdict,

@@ -15,6 +15,7 @@ from pydantic import ValidationError as PydanticError
 from ..errors import UnilensError, UnknownNameError, require
 from ..explainer import Method
 from ..methods import methods
+from ..methods.defaults import SHOWN_BY_DEFAULT
 from ..models import PixelClassifier, samples
 from ..registry import Composed
 from ..specs import Spec, build_method
@@ -87,7 +88,9 @@ class ExplainRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Name
-    methods: tuple[MethodRequest, ...] = (MethodRequest(name="uni"),)
+    methods: tuple[MethodRequest, ...] = tuple(
+        MethodRequest(name=name) for name in SHOWN_BY_DEFAULT
+    )
     target: Annotated[StrictInt, Field(ge=0)] | None = None
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
 

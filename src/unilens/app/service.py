@@ -281,7 +281,11 @@ def _explain_by(
     explainer.check(evaluator, inputs)
     request = explanation.request
     attribution = explainer(evaluator, inputs, request.target, seed=request.seed)
-    return attribution.with_provenance(method=method.name, given=dict(method.settings))
+    return attribution.with_provenance(
+        method=method.name,
+        given=dict(method.settings),
+        reference=methods[method.name].card.reference,
+    )
 
 
 def _bytes_of(value: object) -> int:

@@ -120,7 +120,7 @@ def explain(
     attribution = explainer(model, inputs, target, seed=seed, **axes)
     if isinstance(model, Evaluator) and isinstance(attribution, Attribution):
         attribution = _with_sign_agreement(model, inputs, attribution, settings)
-    return attribution.with_provenance(method=method)
+    return attribution.with_provenance(method=method, reference=methods[method].card.reference)
 
 
 def _with_sign_agreement(

@@ -17,6 +17,10 @@ _TABLE_STEPS = 1000
 """Of expected gradients on tables, whose passes are cheap; 200 draws miss more of the change."""
 
 
+SHOWN_BY_DEFAULT = ("uni_blur", "uni")
+"""Methods that the command line and the page show beside each other; each has its question."""
+
+
 class DefaultMethod(NamedTuple):
     """A method chosen for the user.
 
