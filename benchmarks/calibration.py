@@ -34,7 +34,8 @@ import pyarrow.parquet
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import unilens
 from unilens._engine.evaluator import Evaluator
@@ -60,8 +61,8 @@ PHOTO_METHODS = [
 NETWORKS = {
     "lite0": "efficientnet_lite0",
     "lite2": "efficientnet_lite2",
-    "squeezenet": "py:benchmarks.networks:squeezenet",
-    "dinov2": "py:benchmarks.networks:dinov2",
+    "squeezenet": "py:networks:squeezenet",
+    "dinov2": "py:networks:dinov2",
 }
 TEXT_METHODS = {
     "uni, one step (the default before)": ("uni", {"matching_steps": 1, "rule": "midpoint"}),
