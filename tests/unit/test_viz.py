@@ -2,6 +2,7 @@ import numpy
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from torch import nn
 
 from unilens import UnilensError, explain
@@ -101,6 +102,12 @@ def test_the_verdict_stands_below_each_map_and_covers_nothing(draw):
     for attribution in found.values():
         assert str(lines(attribution)[0]) in shown
     assert overlaps(figure) == []
+    whole = figure.bbox
+    for ax in figure.axes:
+        for text in filter(Text.get_text, (ax.xaxis.label, *ax.texts)):
+            box = text.get_window_extent()
+            assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+            assert whole.y0 <= box.y0 < box.y1 <= whole.y1
 
 
 @pytest.mark.parametrize(

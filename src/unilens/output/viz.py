@@ -159,7 +159,7 @@ def comparison(
     blocks = -(-(len(names) + 1) // columns)
     verdicts = [_verdict(attribution, index, 2.1) for attribution in attributions.values()]
     n_lines = max(text.count("\n") + 1 for text, _ in verdicts)
-    figure = _new_figure(2.1 * columns, (4.6 + 0.15 * n_lines) * blocks + 0.7, title)
+    figure = _new_figure(2.1 * columns, (4.6 + 0.18 * n_lines) * blocks + 0.7, title)
     grid = figure.subplots(2 * blocks, columns, squeeze=False)
     for ax in grid.flat:
         ax.set_axis_off()
@@ -173,6 +173,7 @@ def comparison(
         above.set_title(name, fontsize=11, parse_math=False, wrap=True)
         below.imshow(overlay(view.image(image), values, style), aspect=view.aspect)
         text, font = verdicts[position - 1]
+        below.set_anchor("N")
         below.text(0.5, -0.03, text, ha="center", va="top", transform=below.transAxes, **font)
     return figure
 
