@@ -83,7 +83,7 @@ def speed(times: int = 5) -> None:
             context = browser.new_context(viewport={"width": 1400, "height": 1000})
             page = context.new_page()
             page.set_default_timeout(120_000)
-            request = {"model": MODEL, "methods": [{"name": "uni"}], "seed": number}
+            request = {"model": MODEL, "methods": [{"name": "uni_blur"}], "seed": number}
             state = json.dumps({"unilens_page": 1, "sample": "chelsea", "request": request})
             began = time.perf_counter()
             page.goto(address + "?state=" + base64.urlsafe_b64encode(state.encode()).decode())

@@ -27,8 +27,8 @@ from unilens.models import read_image
 
 METHODS = {
     "IG, 15 steps": methods["ig"](n_steps=15, rule="midpoint"),
+    "uni_blur": methods["uni_blur"](),
     "uni": methods["uni"](),
-    "uni_fast": methods["uni_fast"](),
     "uni_paper": methods["uni_paper"](),
 }
 READINGS = {"signed": "sum", "unsigned": "abs"}

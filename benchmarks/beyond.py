@@ -1,4 +1,4 @@
-"""What makes a UNI, and where `uni` stands among all methods: the tables of docs/beyond.md.
+"""What makes a UNI, and where `uni_blur` stands among all methods: the tables of docs/beyond.md.
 
     unilens benchmark benchmarks/beyond.toml --data FOLDER --limit 31 --out RUN
     python benchmarks/beyond.py settings RUN
@@ -6,15 +6,19 @@
     python benchmarks/beyond.py standing RUN:31 [RUN ...]
 
 `settings`: means of each setting and rival; a star where the paired Wilcoxon test, adjusted (Holm)
-for all settings of the column, tells it from `uni` on the same images. `standing`: per model and
-metric, `uni` beside the best other method, whose 95 % bootstrap interval says whether `uni` is
-level with it, and beside `uni_paper`, by the interval of their paired difference. `RUN:N` leaves
-out the first N images of a run, in the order in which they were taken: settings were chosen there.
+for all settings of the column, tells it from `uni_blur` on the same images. `standing`: per model
+and metric, `uni_blur` beside the best other method, whose 95 % bootstrap interval says whether it
+is level with that, and beside `uni_paper`, by the interval of their paired difference. `RUN:N`
+leaves out the first N images of a run, in the order in which they were taken: settings were chosen
+there.
+
+The kept rows of `uni_blur` are those of its search by one full step, without the line search.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -28,7 +32,9 @@ from unilens.benchmark.report import statistics
 from unilens.benchmark.report.statistics import ALPHA, holm, signed_rank
 from unilens.metrics import metrics
 
-OURS = "uni"
+FULL_STEP = ("gradient=normalised", "line_search=false", "projection=sphere")
+"""Settings of the search by one full step, of which the kept rows are."""
+OURS = f"uni_blur:{','.join(FULL_STEP)}"
 ROUNDING = 1e-6
 """Means of sums in float32 that differ by less are the same."""
 Values = Mapping[str, Mapping[str, float]]
@@ -84,6 +90,21 @@ def sign_of(metric: str) -> int:
     return 1 if metrics[metric.partition(":")[0]].card.higher_is_better else -1
 
 
+def label(method: str) -> str:
+    """Return what a method is called in a table: the settings of the full step in two words.
+
+    >>> label("uni_blur:gradient=normalised,line_search=false,projection=sphere,n_steps=8")
+    '`uni_blur:n_steps=8` (full step)'
+    >>> label("ig:n_steps=15")
+    '`ig:n_steps=15`'
+    """
+    if FULL_STEP[1] not in method:
+        return f"`{method}`"
+    name, _, given = method.partition(":")
+    own = ",".join(one for one in re.split(r",(?![^[]*\])", given) if one not in FULL_STEP)
+    return f"`{name}{':' * bool(own)}{own}` (full step)"
+
+
 def settings(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
     """Yield the table of means of each model."""
     for model in dict.fromkeys(model for model, _ in cells):
@@ -108,11 +129,11 @@ def settings(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
                 else "–"
                 for metric, values in of_model.items()
             ]
-            yield f"| `{method}` | {' | '.join(shown)} |"
+            yield f"| {label(method)} | {' | '.join(shown)} |"
 
 
 def significant_methods(values: Values) -> set[str]:
-    """Return the methods that the adjusted test tells from `uni`."""
+    """Return the methods that the adjusted test tells from `uni_blur`."""
     others = [method for method in values if method != OURS]
     p_values = []
     for method in others:
@@ -123,10 +144,13 @@ def significant_methods(values: Values) -> set[str]:
 
 
 def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
-    """Yield a line per cell, then how many of them `uni` leads, is level in, and loses."""
+    """Yield a line per cell, then how many of them `uni_blur` leads, is level in, and loses."""
     counts: dict[str, int] = defaultdict(int)
     below, incomplete = [], set[str]()
-    yield "| model | metric | images | `uni` | best other | interval | verdict | to `uni_paper` |"
+    yield (
+        f"| model | metric | images | {label(OURS)} | best other | interval | verdict | "
+        "to `uni_paper` |"
+    )
     yield "|---|---|---:|---:|---|---|---|---|"
     for (model, metric), values in cells.items():
         sign = sign_of(metric)
@@ -154,7 +178,7 @@ def standing(cells: Mapping[tuple[str, str], Values]) -> Iterator[str]:
         if against[1] < 0:
             below.append(f"{model} {metric}")
         yield (
-            f"| {model} | `{metric}` | {len(common)} | {ours.mean():.3f} | `{best}` "
+            f"| {model} | `{metric}` | {len(common)} | {ours.mean():.3f} | {label(best)} "
             f"{arrays[best].mean():.3f} | {low:.3f} to {high:.3f} | {verdict} | "
             f"{against[0]:+.3f} to {against[1]:+.3f} |"
         )

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from beyond import OURS, label
+
 Row = Mapping[str, str]
-METHOD = "uni"
 SHORT = {
     "mu_fidelity": "μ-fidelity",
     "mu_fidelity:imputer=blur": "same, blur imputer",
@@ -69,7 +70,7 @@ def table(rows: list[Row]) -> Iterable[str]:
         of_method = [cells[method, metric] for metric in metrics]
         seconds = next((row["map_seconds"] for row in of_method if row["map_seconds"]), "")
         shown = f"{float(seconds):.2f}" if seconds else "–"
-        yield f"| `{method}` | {shown} | {' | '.join(map(cell, of_method))} |"
+        yield f"| {label(method)} | {shown} | {' | '.join(map(cell, of_method))} |"
 
 
 def heading(metric: str) -> str:
@@ -96,20 +97,20 @@ def cell(row: Row) -> str:
 def standing(rows: list[Row], pairs: list[Row]) -> str:
     """Return the rank of UNI's mean, and the significantly better and worse methods."""
     means = {row["method"]: float(row["mean"]) for row in rows if row["mean"]}
-    if METHOD not in means:
+    if OURS not in means:
         return "no value"
     sign = 1 if higher(rows, rows[0]["metric"]) else -1
-    rank = 1 + sum(sign * mean > sign * means[METHOD] for mean in means.values())
+    rank = 1 + sum(sign * mean > sign * means[OURS] for mean in means.values())
     apart = [
-        pair["second"] if pair["first"] == METHOD else pair["first"]
+        pair["second"] if pair["first"] == OURS else pair["first"]
         for pair in pairs
-        if METHOD in (pair["first"], pair["second"]) and pair["significant"] == "true"
+        if OURS in (pair["first"], pair["second"]) and pair["significant"] == "true"
     ]
-    better = [one for one in apart if sign * means[one] > sign * means[METHOD]]
+    better = [one for one in apart if sign * means[one] > sign * means[OURS]]
     worse = [one for one in apart if one not in better]
     return (
-        f"{rank} of {len(means)}; better: {', '.join(better) or 'none'}; "
-        f"worse: {', '.join(worse) or 'none'}"
+        f"{rank} of {len(means)}; better: {', '.join(map(label, better)) or 'none'}; "
+        f"worse: {', '.join(map(label, worse)) or 'none'}"
     )
 
 

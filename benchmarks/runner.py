@@ -25,7 +25,7 @@ from unilens.benchmark.plan import Plan, make_plan
 from unilens.metrics.cache import MetricCache
 from unilens.models import samples
 
-METHODS = ("uni", "ig", "gradient", "gradcam")
+METHODS = ("uni_blur", "ig", "gradient", "gradcam")
 METRICS = ("mu_fidelity:subsets=50", "insertion_auc", "deletion_auc", "monotonicity")
 
 

@@ -23,32 +23,33 @@ from unilens._ops.correlation import spearman
 from unilens.models import read_image, samples
 
 NOISE = 1e-6
-PAPER = {"origin": "input", "weighting": "riemann", "matching_steps": 10}
-"""Where the paper searches and what it adds up: what is left is how the search moves."""
+FULL = {"gradient": "normalised", "line_search": False, "projection": "sphere"}
+"""The search of `uni_blur` without its line search: steps of a given length."""
 SETTINGS = {
     "paper: raw, μ 0.1": ("uni_paper", {}),
     "raw, μ 0.03": ("uni_paper", {"matching_step_size": 0.03}),
     "raw, μ 0.01, T 30": ("uni_paper", {"matching_step_size": 0.01, "matching_steps": 30}),
-    "normalised, μ 0.4 ε": ("uni", {**PAPER, "matching_step_size": 0.4}),
-    "normalised, μ 0.2 ε": ("uni", {**PAPER, "matching_step_size": 0.2}),
-    "normalised, μ 0.12 ε": ("uni", {**PAPER, "matching_step_size": 0.12}),
-    "normalised, μ 0.06 ε, T 20": (
-        "uni",
-        {**PAPER, "matching_step_size": 0.06, "matching_steps": 20},
+    "normalised, μ 0.4 ε": ("uni", {"matching_step_size": 0.4}),
+    "normalised, μ 0.2 ε": ("uni", {"matching_step_size": 0.2}),
+    "uni: normalised, μ 0.12 ε": ("uni", {}),
+    "normalised, μ 0.06 ε, T 20": ("uni", {"matching_step_size": 0.06, "matching_steps": 20}),
+    "uni_blur": ("uni_blur", {}),
+    "uni_blur, 8 nodes": ("uni_blur", {"n_steps": 8}),
+    "uni_blur, one full step": ("uni_blur", FULL),
+    "uni_blur, next to the image": ("uni_blur", {"origin": "input"}),
+    "uni_blur, without a search": ("uni_blur", {"matching_steps": 0}),
+    "uni_blur, 2 steps": ("uni_blur", {"matching_steps": 2}),
+    "uni_blur, 4 steps": ("uni_blur", {"matching_steps": 4}),
+    "uni_blur, half of the way": ("uni_blur", {"budget": 0.5}),
+    "uni_blur, 10 steps of 0.12 ε": (
+        "uni_blur",
+        {**FULL, "matching_steps": 10, "matching_step_size": 0.12},
     ),
-    "uni": ("uni", {}),
-    "uni_fast": ("uni_fast", {}),
-    "uni, next to the image": ("uni", {"origin": "input"}),
-    "uni, without a search": ("uni", {"matching_steps": 0}),
-    "uni, 2 steps": ("uni", {"matching_steps": 2}),
-    "uni, 4 steps": ("uni", {"matching_steps": 4}),
-    "uni, half of the way": ("uni", {"budget": 0.5}),
-    "uni, 10 steps of 0.12 ε": ("uni", {"matching_steps": 10, "matching_step_size": 0.12}),
-    "uni, 10 small steps in a ball": (
-        "uni",
-        {"matching_steps": 10, "projection": "ball", "matching_step_size": 0.03},
+    "uni_blur, 10 small steps in a ball": (
+        "uni_blur",
+        {**FULL, "matching_steps": 10, "projection": "ball", "matching_step_size": 0.03},
     ),
-    "uni, 10 steps, 7 x 7 cells": ("uni", {"matching_steps": 10, "grid": 7}),
+    "uni_blur, 10 full steps, 7 x 7 cells": ("uni_blur", {**FULL, "matching_steps": 10, "grid": 7}),
     "ig from black, 15 steps": ("ig", {"n_steps": 15}),
     "ig from blur, 15 steps": ("ig", {"n_steps": 15, "baseline": "blur"}),
     "gradient": ("gradient", {}),

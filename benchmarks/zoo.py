@@ -76,7 +76,12 @@ def check(built: Built) -> Record:
     before = state_of(built.model)
     explained = [
         _step(found, name, step, built, target, outputs, expected)
-        for name, step in (("outputs", _outputs), ("ig", _ig), ("uni", _uni), ("gradcam", _cam))
+        for name, step in (
+            ("outputs", _outputs),
+            ("ig", _ig),
+            ("uni_blur", _uni),
+            ("gradcam", _cam),
+        )
     ]
     notes = [f"{name}: {note}" for name, _, note in explained if note]
     statuses = [status for _, status, _ in explained]
@@ -182,7 +187,7 @@ def _ig(built: Built, target: Tensor, outputs: Tensor, expected: Tensor) -> tupl
 
 
 def _uni(built: Built, target: Tensor, outputs: Tensor, expected: Tensor) -> tuple[str, bool]:
-    found = explain(built.model, built.inputs[:1], "uni", target[:1], n_steps=2)
+    found = explain(built.model, built.inputs[:1], "uni_blur", target[:1], n_steps=2)
     return "runs", bool(found.values.isfinite().all())
 
 
@@ -270,7 +275,7 @@ def sweep(path: Path, chosen: list[Family]) -> None:
 
 COLUMNS = (
     *("family", "model", "parameters", "input", "status"),
-    *("outputs", "ig", "uni", "Grad-CAM layer", "notes"),
+    *("outputs", "ig", "uni_blur", "Grad-CAM layer", "notes"),
 )
 HEAD = """# Models
 
@@ -283,8 +288,8 @@ build: the smallest, with random weights and a small input, in float64. {right} 
 - **ig**: the largest difference between integrated gradients of the predicted class's logit and
   captum's, same quadrature of {steps} steps, one point per pass, as a share of the largest
   attribution. Right up to {map_tolerance:g}.
-- **uni** and **Grad-CAM layer**: a finite map, or a refusal in one line. The layer is the one that
-  Grad-CAM chooses.
+- **uni_blur** and **Grad-CAM layer**: a finite map, or a refusal in one line. The layer is the one
+  that Grad-CAM chooses.
 - **right**: all of these, and the model's weights, buffers and modes are as before to the last bit.
 
 Texts are explained at the embeddings of their tokens, as [`unilens.text`](text.md) does. Made on
@@ -347,7 +352,7 @@ def _model_row(record: Record) -> str:
         record.get("input", ""),
         record["status"],
         *shown,
-        record.get("uni", ""),
+        record.get("uni_blur", ""),
         layer if layer in ("", "refused", "raised") else f"`{layer}`",
         "; ".join(record["notes"]),
     )

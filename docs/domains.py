@@ -36,7 +36,7 @@ from unilens.output.viz import heatmap, pixels  # noqa: E402
 from unilens.text import TextClassifier  # noqa: E402
 
 METHODS: dict[str, dict[str, Any]] = {
-    "uni": {},
+    "uni_blur": {},
     "ig": {},
     "gradient": {},
     "random": {},
@@ -106,7 +106,11 @@ def table() -> Domain:
     model, _, inputs, target, names = cancer()
     rows = (inputs - model.mean) / model.std
     print(f"accuracy {(predicted(model.model, rows) == target).double().mean():.3f}")
-    methods = {"uni": {}, "uni:budget=2": {"method": "uni", "budget": 2.0}, **METHODS}
+    methods = {
+        "uni_blur": {},
+        "uni_blur:budget=2": {"method": "uni_blur", "budget": 2.0},
+        **METHODS,
+    }
     return Domain(
         [(Evaluator(model.model, independent=False), rows)],
         "black",
@@ -119,7 +123,7 @@ def text() -> Domain:
     """Return ten sentences at the embeddings of MiniLM, whose head is trained here."""
     classifier = TextClassifier(*sentiment())
     read = [classifier.encode(sentence) for sentence, word in HELD_OUT if word is not None]
-    methods = METHODS | {"uni": {**METHODS["uni"], "units": classifier.typical_norm}}
+    methods = METHODS | {"uni_blur": {**METHODS["uni_blur"], "units": classifier.typical_norm}}
     shown = next(number for number, one in enumerate(read) if "soup" in one.tokens.text)
     tokens = read[shown].tokens
 
@@ -260,7 +264,7 @@ def unknown(domain: Domain, found: dict[str, list[Attribution]]) -> None:
             f"{model.model.label(int(one))} {share:.2f}"
             for one, share in zip(top.indices[image], top.values[image].tolist(), strict=True)
         ])  # fmt: skip
-    for name in ("uni", "ig", "gradient"):
+    for name in ("uni_blur", "ig", "gradient"):
         other = explain(model, images, name, target=top.indices[:, 1])
         both = (one.values.sum(1).flatten(1) for one in (found[name][0], other))
         print(f"{name}: rank correlation with the second class {spearman(*both).tolist()}")

@@ -59,7 +59,7 @@ def _photograph() -> None:
         "ig": {},
         "ig:baseline=blur": {"baseline": "blur"},
         "ig:baseline=tangent_aligned": aligned,
-        "uni": {},
+        "uni_blur": {},
     }
     evaluator = Evaluator(model)
     found = {

@@ -44,7 +44,7 @@ NAMES = {
             "weighted",
         )
     }
-    | {"uni": {}},
+    | {"uni_blur": {}},
     "gradients": {
         "gradient": {},
         "input_x_gradient": {},
@@ -61,7 +61,7 @@ NAMES = {
         "rise, centred": {"method": "rise", "n_masks": 1000, "centred": True},
         "sobol": {},
     },
-    "controls": {"random": {}, "edges": {}, "gradient": {}, "guided_backprop": {}, "uni": {}},
+    "controls": {"random": {}, "edges": {}, "gradient": {}, "guided_backprop": {}, "uni_blur": {}},
 }
 
 

@@ -55,7 +55,7 @@ def of_table() -> None:
 
 
 SIGNALS: dict[str, dict[str, Any]] = {
-    "uni": {},
+    "uni_blur": {},
     "ig": {},
     "ig:baseline=blur,sigma=4": {"method": "ig", "baseline": "blur", "sigma": 4.0},
     "gradient": {},
@@ -83,7 +83,7 @@ def of_signals() -> None:
         hit = mask.gather(1, size.argmax(1, keepdim=True)).double().mean()
         print(f"| `{name}` | {inside.mean():.2f} | {hit:.2f} |")
     figure = Figure(figsize=(11, 5), layout="constrained")
-    shown = ("uni", "ig", "gradient", "random")
+    shown = ("uni_blur", "ig", "gradient", "random")
     axes = figure.subplots(len(shown) + 1, 1, sharex=True)
     axes[0].plot(inputs[0, 0], color="black", linewidth=0.9)
     axes[0].set_ylabel("signal", rotation=0, ha="right")
@@ -98,7 +98,7 @@ def of_signals() -> None:
 
 
 DIGITS: dict[str, dict[str, Any]] = {
-    "uni": {},
+    "uni_blur": {},
     "uni_paper": {},
     "ig": {},
     "ig:baseline=blur,sigma=2": {"method": "ig", "baseline": "blur", "sigma": 2.0},
@@ -126,7 +126,7 @@ def of_digits() -> None:
             for metric in ("deletion_auc", "insertion_auc", "mu_fidelity")
         ]
         print(f"| `{name}` | {' | '.join(f'{float(score):.2f}' for score in scores)} |")
-    shown = ("uni", "ig", "ig:baseline=blur,sigma=2", "gradient", "occlusion", "random")
+    shown = ("uni_blur", "ig", "ig:baseline=blur,sigma=2", "gradient", "occlusion", "random")
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     grid = figure.subplots(3, len(shown) + 1)
     for row, axes in enumerate(grid):

@@ -81,7 +81,7 @@ class CostConfig(BaseModel, extra="forbid", frozen=True):
     """
 
     models: Names = ("efficientnet_lite0",)
-    methods: Names = ("uni", "ig")
+    methods: Names = ("uni_blur", "ig")
     settings: dict[str, Any] = {}
     resolutions: Sizes = (112, 160, 224, 320)
     n_steps: Sizes = (2, 4, 8, 16)

@@ -27,7 +27,7 @@ _SHOWN = (
     "ig:baseline=black",
     "ig:baseline=blur",
     "ig:baseline=uniform_noise",
-    "uni",
+    "uni_blur",
     "gradient",
     "input_x_gradient",
     "smoothgrad",

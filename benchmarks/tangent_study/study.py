@@ -38,7 +38,7 @@ METHODS = (
     "ig:baseline=dataset_sample",
     "ig:baseline=max_entropy",
     "ig:baseline=adversarial",
-    "uni",
+    "uni_blur",
     "uni_paper",
     "gradient",
     "input_x_gradient",

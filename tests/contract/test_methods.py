@@ -349,7 +349,7 @@ ON_A_LINEAR_MODEL = {
 }
 
 
-OF_GAINS = {"uni", "uni_fast"}
+OF_GAINS = {"uni_blur"}
 """Methods that weigh by gains."""
 
 

@@ -8,7 +8,7 @@ import unilens
 
 SETTINGS = {
     "ig": {"rule": "midpoint", "n_steps": 6},
-    "uni": {"n_steps": 3},
+    "uni_blur": {"n_steps": 3},
     "gradient": {},
     "gradcam": {},
     "deeplift": {},

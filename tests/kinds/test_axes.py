@@ -316,7 +316,7 @@ def test_clips_of_frames_before_channels_are_clips():
             return super().forward(x.transpose(1, 2))
 
     x = inputs_of(3)
-    for name in ("occlusion", "uni", "rise"):
+    for name in ("occlusion", "uni_blur", "rise"):
         settings = FEW.get(name, {})
         expected = explain(OfChannelsFirst().eval(), x, name, 0, channels="first", **settings)
         for channels, said in (("auto", "2 (Conv2d)"), (2, "2")):
@@ -343,7 +343,7 @@ def test_inputs_of_no_channels_are_grids():
 
     model, x = Grid().eval(), inputs_of(2)[:, 0]
     for channels in ("none", "auto"):
-        for name in ("occlusion", "gradcam", "uni"):
+        for name in ("occlusion", "gradcam", "uni_blur"):
             expected = explain(model.inner, x.unsqueeze(1), name, 0).values.squeeze(1)
             assert_same(explain(model, x, name, 0, channels=channels).values, expected)
 
@@ -428,8 +428,8 @@ def test_given_baselines_and_units_come_in_the_users_order():
     assert found.baseline[0, 0, 0].tolist() == [0.1, 0.2, 0.3]
     units = [0.5, 1.0, 2.0]
     of_first = values.new_tensor(units).view(3, 1, 1)
-    first = explain(Network(2), x.movedim(-1, 1), "uni", 0, units=of_first)
-    found = explain(of_last, x, "uni", 0, units=units, channels="last")
+    first = explain(Network(2), x.movedim(-1, 1), "uni_blur", 0, units=of_first)
+    found = explain(of_last, x, "uni_blur", 0, units=units, channels="last")
     assert_same(found.values, last(first.values))
 
 

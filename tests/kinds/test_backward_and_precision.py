@@ -280,7 +280,7 @@ def test_precision_of_the_model_is_kept(make):
     for method in ("gradcam", "guided_backprop", "occlusion", "rise", "sobol"):
         found = by_hand.explain(model, PICTURES, method)
         close(found, by_hand.explain(called, PICTURES, method), tolerance, method)
-    for method in ("uni", "deeplift"):
+    for method in ("uni_blur", "deeplift"):
         try:
             found = by_hand.explain(model, PICTURES, method)
         except unilens.UnilensError as error:
@@ -321,7 +321,7 @@ try:
     by_hand.close(by_hand.explain(model, PICTURES, "ig"), right, 1e-4, "ig")
     assert torch.get_default_dtype() == torch.float64
     double = Net()
-    assert by_hand.explain(double, PICTURES.double(), "uni").isfinite().all()
+    assert by_hand.explain(double, PICTURES.double(), "uni_blur").isfinite().all()
     for metric in by_hand.METRICS:
         assert by_hand.evaluate(model, PICTURES, metric).isfinite().all()
 finally:

@@ -202,7 +202,7 @@ def on_threads(*works):
         raise errors[0]
 
 
-METHODS = ("ig", "uni", "gradient", "deeplift", "guided_backprop", "gradcam", "occlusion")
+METHODS = ("ig", "uni_blur", "gradient", "deeplift", "guided_backprop", "gradcam", "occlusion")
 
 
 @pytest.mark.parametrize("share", ["module", "evaluator", "stateful module", "global store"])
@@ -317,7 +317,7 @@ kept = unilens.Evaluator(net())
 inputs = torch.rand(2, 3, 8, 8)
 values = by_hand.explain(model, inputs, "gradient")
 for call in range(60):
-    method = ("ig", "uni", "deeplift", "occlusion")[call // 2 % 4]
+    method = ("ig", "uni_blur", "deeplift", "occlusion")[call // 2 % 4]
     by_hand.explain(net() if call % 2 else kept, inputs, method)
     if call % 3 == 0:
         by_hand.evaluate(model, inputs, "deletion_auc")
@@ -350,7 +350,7 @@ def test_nothing_keeps_a_model_alive():
     gc.collect()
     gc.disable()  # no cycle: it goes with the last reference
     try:
-        everything_of_a_few = ("ig", "uni", "deeplift", "guided_backprop", "occlusion")
+        everything_of_a_few = ("ig", "uni_blur", "deeplift", "guided_backprop", "occlusion")
         for method in everything_of_a_few:
             by_hand.explain(model, PICTURES, method)
         del model
@@ -369,7 +369,7 @@ def wait_until(holds):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a callback
-@pytest.mark.parametrize("method", ["gradient", "uni", "deeplift"])
+@pytest.mark.parametrize("method", ["gradient", "uni_blur", "deeplift"])
 def test_interrupt_at_any_moment(method, workers):
     model = net()
     want = by_hand.explain(model, PICTURES, method)
@@ -444,12 +444,12 @@ from tests.kinds import by_hand
 from tests.kinds.test_beside_other_code import PICTURES, net
 torch.set_num_threads(2)
 model = net()
-right = by_hand.explain(model, PICTURES, "uni")
+right = by_hand.explain(model, PICTURES, "uni_blur")
 child = os.fork()
 if child == 0:
     torch.set_num_threads(1)  # as a loader's workers do: GNU's OpenMP hangs after a fork
-    os._exit(0 if torch.equal(by_hand.explain(model, PICTURES, "uni"), right) else 3)
-again = by_hand.explain(model, PICTURES, "uni")
+    os._exit(0 if torch.equal(by_hand.explain(model, PICTURES, "uni_blur"), right) else 3)
+again = by_hand.explain(model, PICTURES, "uni_blur")
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert torch.equal(again, right)
 """
@@ -482,12 +482,12 @@ def test_evaluator_goes_to_a_spawned_process():
 
 def test_evaluator_pickles_with_its_settings():
     evaluator = unilens.Evaluator(net(), chunk=3, fold=False, outputs="logits")
-    right = by_hand.explain(evaluator, PICTURES, "uni")
+    right = by_hand.explain(evaluator, PICTURES, "uni_blur")
     again = pickle.loads(pickle.dumps(evaluator))
-    assert torch.equal(by_hand.explain(again, PICTURES, "uni"), right)
+    assert torch.equal(by_hand.explain(again, PICTURES, "uni_blur"), right)
     assert again._settings == evaluator._settings
     copied = copy.deepcopy(evaluator)
-    assert torch.equal(by_hand.explain(copied, PICTURES, "uni"), right)
+    assert torch.equal(by_hand.explain(copied, PICTURES, "uni_blur"), right)
 
 
 # The user's own tensors and stores.

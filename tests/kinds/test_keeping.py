@@ -34,7 +34,7 @@ def inputs():
 
 @pytest.fixture
 def found(network, inputs):
-    return explain(network, inputs, "uni", n_steps=4)
+    return explain(network, inputs, "uni_blur", n_steps=4)
 
 
 def equal(first, second):
@@ -53,7 +53,7 @@ def equal(first, second):
 # Files
 
 
-@pytest.mark.parametrize("method", ["uni", "ig", "gradient", "idg", "occlusion", "smoothgrad"])
+@pytest.mark.parametrize("method", ["uni_blur", "ig", "gradient", "idg", "occlusion", "smoothgrad"])
 def test_load_gives_back_every_bit_that_save_wrote(network, inputs, tmp_path, method):
     found = explain(network, inputs, method, seed=3)
     found.save(tmp_path / "kept")
@@ -291,7 +291,7 @@ def test_attributions_of_several_inputs_are_taken_apart_by_input(bilinear, parts
 
 def test_an_input_of_a_batch_is_what_explaining_it_alone_gives(network, inputs, found):
     for row in range(4):
-        alone = explain(network, inputs[row : row + 1], "uni", n_steps=4)
+        alone = explain(network, inputs[row : row + 1], "uni_blur", n_steps=4)
         ours = found[row].with_provenance(seconds=0)
         assert equal(ours, alone.with_provenance(seconds=0))
         assert ours.warnings == alone.warnings
@@ -430,12 +430,12 @@ class Field(nn.Module):
 
 WITH_SETTINGS = {
     "expected_gradients": {"references": torch.zeros(2, 6), "n_steps": 4},
-    "uni": {"matching_target": "uniform", "n_steps": 4},
+    "uni_blur": {"matching_target": "uniform", "n_steps": 4},
 }
 
 
 @pytest.mark.parametrize(
-    "method", ["ig", "gradient", "occlusion", "smoothgrad", "idg", "uni", "expected_gradients"]
+    "method", ["ig", "gradient", "occlusion", "smoothgrad", "idg", "uni_blur", "expected_gradients"]
 )
 def test_attributions_keep_no_graph_of_a_model_that_differentiates(method):
     found = explain(Field().eval(), torch.rand(2, 6), method, 0, **WITH_SETTINGS.get(method, {}))

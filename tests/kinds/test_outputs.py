@@ -16,7 +16,7 @@ from unilens.interop.tables import TableExplainer
 from unilens.outputs import OUTPUTS, OutputSpec
 from unilens.scores import resolve
 
-FAST = {"uni": {"matching_steps": 2, "n_steps": 4}, "ig": {"n_steps": 4}}
+FAST = {"uni_blur": {"matching_steps": 2, "n_steps": 4}, "ig": {"n_steps": 4}}
 
 
 class Lambda(nn.Module):
@@ -57,9 +57,9 @@ def kind(model, x=None, **settings):
 # --- one output ------------------------------------------------------------------------------
 
 METHODS = {
-    "uni": {},
+    "uni_blur": {},
     "uni_paper": {"n_steps": 4},
-    "uni_fast": {},
+    "uni": {"n_steps": 8},
     "ig": {},
     "gradient": {},
     "occlusion": {},
@@ -115,8 +115,8 @@ def test_one_probability_is_the_probability(last):
     one, x = network(1), inputs()
     model = nn.Sequential(one, last).eval() if isinstance(last, nn.Module) else Lambda(one, last)
     model.eval()
-    found = unilens.explain(model, x, "uni", **FAST["uni"])
-    reference = unilens.explain(one, x, "uni", **FAST["uni"])
+    found = unilens.explain(model, x, "uni_blur", **FAST["uni_blur"])
+    reference = unilens.explain(one, x, "uni_blur", **FAST["uni_blur"])
     assert found.provenance["outputs"] == {"kind": "probabilities", "source": "last operation"}
     assert torch.allclose(found.confidence, model(x)[:, 0])
     assert torch.allclose(found.values, reference.values, atol=1e-8)
@@ -189,7 +189,7 @@ PROBABLE = {
 
 
 @pytest.mark.parametrize("model", PROBABLE)
-@pytest.mark.parametrize("method", ["uni", "ig"])
+@pytest.mark.parametrize("method", ["uni_blur", "ig"])
 def test_probabilities_are_never_a_softmax_of_a_softmax(model, method):
     x, model = inputs(), PROBABLE[model].eval()
     found = unilens.explain(model, x, method, **FAST[method])
@@ -258,7 +258,7 @@ def test_saturated_probabilities_give_finite_maps():
     model = nn.Sequential(network(3, scale=3000.0).float(), nn.Softmax(-1)).eval()
     x = inputs().float()
     assert (model(x).amax(-1) == 1).all()
-    for method in ("uni", "ig", "agi"):
+    for method in ("uni_blur", "ig", "agi"):
         found = unilens.explain(model, x, method, n_steps=3)
         assert found.values.isfinite().all()
 
@@ -266,7 +266,7 @@ def test_saturated_probabilities_give_finite_maps():
 # --- labels that go together -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["uni", "agi", "max_entropy", "weighted", "occlusion"])
+@pytest.mark.parametrize("method", ["uni_blur", "agi", "max_entropy", "weighted", "occlusion"])
 def test_a_label_is_explained_as_its_own_two_classes(method):
     head, x, settings = network(3), inputs(), METHODS[method]
     name = "ig" if method in ("max_entropy", "weighted") else method
@@ -290,8 +290,8 @@ def test_sigmoids_inside_are_the_labels_probabilities(last):
     assert torch.allclose(found.score, model(x).amax(-1))
     assert found.warnings == [[], []]
     if last is None:
-        uni = unilens.explain(model, x, "uni", 1, **FAST["uni"])
-        own = unilens.explain(head, x, "uni", 1, outputs="multi_label", **FAST["uni"])
+        uni = unilens.explain(model, x, "uni_blur", 1, **FAST["uni_blur"])
+        own = unilens.explain(head, x, "uni_blur", 1, outputs="multi_label", **FAST["uni_blur"])
         assert torch.allclose(uni.values, own.values, atol=1e-8)
 
 
@@ -325,9 +325,9 @@ def test_log_probability_of_one_output_is_that_of_its_logit():
         nn.Sequential(one, nn.LogSigmoid()).eval(),
         Lambda(as_two(one), lambda z: log_softmax(z, -1)[:, 1:]).eval(),
     ]
-    reference = unilens.explain(one, x, "uni", **FAST["uni"])
+    reference = unilens.explain(one, x, "uni_blur", **FAST["uni_blur"])
     for model in models:
-        found = unilens.explain(model, x, "uni", **FAST["uni"])
+        found = unilens.explain(model, x, "uni_blur", **FAST["uni_blur"])
         assert found.provenance["outputs"]["kind"] == "log_probabilities"
         assert torch.allclose(found.values, reference.values, atol=1e-8)
         assert torch.allclose(found.confidence, one(x).sigmoid()[:, 0])
@@ -344,7 +344,11 @@ def test_values_are_explained_as_they_are(said):
     assert torch.equal(found.score, model(x)[:, 0])
     assert found.confidence.isnan().all()
     assert "confidence_change" not in found.diagnostics
-    for settings in ({"method": "uni"}, {"baseline": "max_entropy"}, {"baseline": "adversarial"}):
+    for settings in (
+        {"method": "uni_blur"},
+        {"baseline": "max_entropy"},
+        {"baseline": "adversarial"},
+    ):
         with pytest.raises(NotApplicableError, match=f"got outputs={said!r}; use a method"):
             unilens.explain(model, x, **{"method": "ig", **settings}, outputs=said)
     with pytest.raises(NotApplicableError, match="expected outputs with probabilities"):
@@ -535,7 +539,7 @@ def test_outputs_that_are_no_rows_of_numbers_are_one_line(case, method):
 
 def test_outputs_of_one_number_per_input_are_one_output():
     flat, column = (Lambda(network(3), f).eval() for f in (lambda z: z[:, 0], lambda z: z[:, :1]))
-    for method in ("ig", "uni", "occlusion"):
+    for method in ("ig", "uni_blur", "occlusion"):
         found, expected = (unilens.explain(m, inputs(3), method).values for m in (flat, column))
         assert torch.equal(found, expected)
 
@@ -568,8 +572,10 @@ def test_adapters_hand_on_what_the_outputs_are():
     from unilens.interop.quantus import explain_func
 
     model, x = network(3), inputs()
-    reference = unilens.explain(model, x, "uni", 1, outputs="multi_label", **FAST["uni"]).values
-    settings = {"outputs": "multi_label", "score": "probability", **FAST["uni"]}
+    reference = unilens.explain(
+        model, x, "uni_blur", 1, outputs="multi_label", **FAST["uni_blur"]
+    ).values
+    settings = {"outputs": "multi_label", "score": "probability", **FAST["uni_blur"]}
     assert torch.allclose(UNI(model, **settings).attribute(x, target=1), reference, atol=1e-9)
     maps = explain_func(model, x.numpy(), numpy.ones(2, int), **settings)
     assert numpy.allclose(maps, reference.numpy(), atol=1e-9)
@@ -611,7 +617,7 @@ def two_names_and_one_output():
     return made
 
 
-@pytest.mark.parametrize("method", ["uni", "ig"])
+@pytest.mark.parametrize("method", ["uni_blur", "ig"])
 def test_text_confidence_is_what_the_head_says(method):
     from unilens.text import explain_text
 

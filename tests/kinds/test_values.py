@@ -107,9 +107,9 @@ def test_settings_of_a_users_own_class_are_converted():
 def test_settings_give_the_same_values_and_provenance_as_pythons_own(linear):
     given = {"matching_steps": numpy.int8(2), "budget": torch.tensor(0.5), "seed": numpy.uint8(3)}
     bounds = {"clamp": numpy.True_, "bounds": numpy.array([0.0, 1.0])}
-    found = explain(linear, torch.as_tensor(X), "uni", numpy.int64(1), **given, **bounds)
+    found = explain(linear, torch.as_tensor(X), "uni_blur", numpy.int64(1), **given, **bounds)
     plain = {"matching_steps": 2, "budget": 0.5, "seed": 3, "clamp": True, "bounds": (0.0, 1.0)}
-    expected = explain(linear, torch.as_tensor(X), "uni", 1, **plain)
+    expected = explain(linear, torch.as_tensor(X), "uni_blur", 1, **plain)
     assert torch.equal(found.values, expected.values)
     ours, theirs = (json.loads(json.dumps(one.provenance)) for one in (found, expected))
     assert ours | {"seconds": 0} == theirs | {"seconds": 0}

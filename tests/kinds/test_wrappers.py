@@ -58,7 +58,7 @@ SCRIPTS = [scripted, traced, frozen, saved_and_loaded]
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("make", SCRIPTS, ids=lambda make: make.__name__)
 def test_torchscript_gives_the_values_of_the_net(make, pictures):
-    refused = ["gradcam", *BY_RULES] + (["uni"] if make is frozen else [])
+    refused = ["gradcam", *BY_RULES] + (["uni_blur"] if make is frozen else [])
     methods = set(SETTINGS) - set(refused)
     assert_like_plain(make(), Net(), pictures, methods, by_hand.METRICS)
     for method in refused:
@@ -135,8 +135,8 @@ def test_parallel_modules_give_the_values_of_the_net(kind, place, pictures, grou
     if place == "with hooks":
         plain = Doubled(plain)
         if kind == "DistributedDataParallel":
-            methods -= {"uni", "gradcam", "deeplift"}
-            assert ".module" in by_hand.refusal(model.eval(), pictures, "uni")
+            methods -= {"uni_blur", "gradcam", "deeplift"}
+            assert ".module" in by_hand.refusal(model.eval(), pictures, "uni_blur")
     assert_like_plain(model.eval(), plain, pictures, methods, by_hand.METRICS)
 
 
@@ -264,9 +264,9 @@ def test_wrapped_net_gives_the_values_of_the_net(make, pictures):
     model, own = make(), make in OWN_WEIGHTS
     plain = plain_of(model, pictures) if own else Net()
     # Other weights to unlearn are another baseline: its values are the wrapper's own.
-    methods = set(SETTINGS) - ({"uni"} if own else set())
+    methods = set(SETTINGS) - ({"uni_blur"} if own else set())
     assert_like_plain(model, plain, pictures, methods, by_hand.METRICS)
-    assert by_hand.explain(model, pictures, "uni").isfinite().all()
+    assert by_hand.explain(model, pictures, "uni_blur").isfinite().all()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -286,7 +286,7 @@ def test_computed_weights_by_hand(make, pictures):
     torch.testing.assert_close(
         by_hand.explain(model, pictures, "gradient"), by_hand.gradient(model, pictures)
     )
-    assert by_hand.explain(model, pictures, "uni").isfinite().all()
+    assert by_hand.explain(model, pictures, "uni_blur").isfinite().all()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -338,5 +338,5 @@ def test_low_rank_adapters(pictures):
     right = by_hand.integrated_gradients(model, pictures)
     torch.testing.assert_close(by_hand.explain(model, pictures, "ig"), right)
     merged = copy.deepcopy(model).merge_and_unload().eval()
-    assert_like_plain(model, merged, pictures, set(SETTINGS) - {"uni"}, by_hand.METRICS)
-    assert by_hand.explain(model, pictures, "uni").isfinite().all()
+    assert_like_plain(model, merged, pictures, set(SETTINGS) - {"uni_blur"}, by_hand.METRICS)
+    assert by_hand.explain(model, pictures, "uni_blur").isfinite().all()

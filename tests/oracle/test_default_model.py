@@ -44,15 +44,15 @@ def test_uni_does_not_depend_on_batch(photographs):
     batch = torch.cat([photographs, photographs.flip(-1), photographs.flip(-2)[:2]])
     evaluator = Evaluator(model)
     settings = {"n_steps": 3, "matching_steps": 5}
-    together = explain(evaluator, batch, "uni", **settings).values
+    together = explain(evaluator, batch, "uni_blur", **settings).values
     for i in (0, 4):
-        alone = explain(Evaluator(model), batch[i : i + 1], "uni", **settings).values[0]
+        alone = explain(Evaluator(model), batch[i : i + 1], "uni_blur", **settings).values[0]
         assert float((alone - together[i]).abs().max()) <= 1e-5 * float(alone.abs().max())
 
 
-@pytest.mark.parametrize("method", ["deeplift", "guided_backprop", "gradcam", "ig", "uni"])
+@pytest.mark.parametrize("method", ["deeplift", "guided_backprop", "gradcam", "ig", "uni_blur"])
 def test_method_does_not_depend_on_threads(method, photographs):
-    steps = {"n_steps": 4} if method in ("ig", "uni") else {}
+    steps = {"n_steps": 4} if method in ("ig", "uni_blur") else {}
     before, maps = torch.get_num_threads(), []
     try:
         for count in (1, 2):
@@ -63,7 +63,7 @@ def test_method_does_not_depend_on_threads(method, photographs):
     assert torch.equal(*maps)
 
 
-@pytest.mark.parametrize("method", ["uni", "uni_fast"])
+@pytest.mark.parametrize("method", ["uni_blur", "uni_fast"])
 def test_method_is_stable_under_rounding(method, photographs):
     """A millionth per pixel is four thousand times below what 8 bits can hold."""
     model = Evaluator(load_model())

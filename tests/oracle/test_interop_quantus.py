@@ -70,17 +70,17 @@ def test_quantus_evaluate_equals_that_of_captum_maps(model, batch, capsys):
 def test_quantus_evaluate_takes_method_names(model, batch, capsys):
     found = quantus.evaluate(
         metrics={"sparseness": METRICS["sparseness"], "sensitivity": METRICS["sensitivity"]},
-        xai_methods={"uni": explain_func, "gradient": explain_func},
+        xai_methods={"uni_blur": explain_func, "gradient": explain_func},
         model=model,
         x_batch=batch[0],
         y_batch=batch[1],
         explain_func_kwargs={"seed": 1},
     )
     assert "Failed" not in capsys.readouterr().out
-    for name in ("uni", "gradient"):
+    for name in ("uni_blur", "gradient"):
         assert numpy.isfinite(found[name]["sparseness"]).all()
         assert numpy.isfinite(found[name]["sensitivity"]).all()
-    assert found["uni"]["sparseness"] != found["gradient"]["sparseness"]
+    assert found["uni_blur"]["sparseness"] != found["gradient"]["sparseness"]
 
 
 def test_quantus_function_equals_explain(model, batch):

@@ -179,7 +179,7 @@ def test_path_metric_of_bare_map_needs_baseline(small_net, images):
 
 
 def test_stability_is_correlation_of_recomputed_maps(small_net, images):
-    method = methods["uni"](n_steps=7)
+    method = methods["uni_blur"](n_steps=7)
     found = method(small_net, images)
     shown = Stability(steps=(1, 7), against=12)(small_net, images, found, method=method)
     for count in (1, 7):
@@ -198,7 +198,7 @@ def test_stability_is_correlation_of_recomputed_maps(small_net, images):
 
 
 def test_stability_does_not_depend_on_given_map(small_net, images):
-    ig, uni = (explain(small_net, images, name, n_steps=5) for name in ("ig", "uni"))
+    ig, uni = (explain(small_net, images, name, n_steps=5) for name in ("ig", "uni_blur"))
     settings = {"method": methods["ig"](n_steps=5), "steps": (2,), "against": 5}
     expected = evaluate(small_net, images, ig, "stability", **settings)
     for values in (uni.values, images, explain(small_net, images, "gradient").values):

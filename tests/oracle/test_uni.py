@@ -14,8 +14,11 @@ from unilens.baselines import Unlearned, Weighted, baselines
 from unilens.errors import NotApplicableError, UnilensError
 
 
-def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15):
-    """One image (1, C, H, W); weights are unlearned by an ordinary optimiser step on a copy."""
+def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15, normalise=False):
+    """One image (1, C, H, W); weights are unlearned by an ordinary optimiser step on a copy.
+
+    With `normalise` each gradient of the search is scaled to the length eps, as `uni` does.
+    """
     unlearned = copy.deepcopy(model)
     loss = cross_entropy(unlearned(x), torch.tensor([c]))
     loss.backward()
@@ -30,6 +33,8 @@ def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15):
         found = torch.softmax(model(x + delta), dim=1)
         cost = (reference * (reference / found).log()).sum()
         (step,) = torch.autograd.grad(cost, delta)
+        if normalise:
+            step = eps * step / (step**2).sum() ** 0.5
         delta = (delta - mu * step).detach()
         delta = eps * delta / (delta**2).sum() ** 0.5
     baseline = x + delta
@@ -41,11 +46,16 @@ def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15):
     return (x - baseline) / B * total, baseline
 
 
+READINGS = {"uni_paper": {}, "uni": {"mu": 0.12, "normalise": True}}
+"""Algorithm 1 to the letter, and with normalised gradients and steps of 0.12 eps."""
+
+
+@pytest.mark.parametrize("method", READINGS)
 @pytest.mark.parametrize("settings", [{}, {"n_steps": 4, "matching_steps": 3, "budget": 1.5}])
-def test_uni_paper_equals_algorithm_1(settings, small_net, images):
+def test_uni_equals_algorithm_1(method, settings, small_net, images):
     names = {"n_steps": "B", "matching_steps": "T", "budget": "eps"}
-    slow = {names[name]: value for name, value in settings.items()}
-    attribution = explain(small_net, images, "uni_paper", **settings)
+    slow = {names[name]: value for name, value in settings.items()} | READINGS[method]
+    attribution = explain(small_net, images, method, **settings)
     for i, x in enumerate(images):
         expected, baseline = algorithm_1(small_net, x[None], int(attribution.target[i]), **slow)
         assert attribution.baseline[i].numpy() == pytest.approx(baseline[0].numpy(), abs=1e-10)
@@ -59,20 +69,42 @@ def smoothed(image, sigma, mode):
     return torch.from_numpy(gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode=mode))
 
 
-def uni_by_hand(model, x, c, n):
-    """`uni` of one image (1, C, H, W): its baseline and its map."""
-    unlearned = copy.deepcopy(model)
-    cross_entropy(unlearned(x), torch.tensor([c])).backward()
-    norm = sum((p.grad**2).sum() for p in unlearned.parameters()) ** 0.5
-    with torch.no_grad():
-        for p in unlearned.parameters():
-            p += p.grad / norm
-        reference = torch.softmax(unlearned(x), dim=1)
-    start = smoothed(x, 15, "nearest").requires_grad_(True)
-    found = torch.softmax(model(start), dim=1)
-    (slope,) = torch.autograd.grad((reference * (reference / found).log()).sum(), start)
-    start = start.detach()
-    baseline = start - 0.25 * (x - start).norm() * slope / slope.norm()
+def line_search_by_hand(model, start, reference, radius, steps=1, lengths=3):
+    """One image (C, H, W): each step has Polyak's length, quartered until the loss falls."""
+
+    def loss_of(point):
+        found = model(point[None]).softmax(-1)[0]
+        return (reference * (reference / found).log()).sum()
+
+    losses, delta = [], torch.zeros_like(start)
+    for _ in range(steps):
+        point = (start + delta).requires_grad_(True)
+        loss = loss_of(point)
+        (slope,) = torch.autograd.grad(loss, point)
+        losses.append(loss.item())
+        length = min(loss.item() / slope.norm().item(), radius)
+        for _ in range(lengths):
+            trial = delta - length * slope / slope.norm()
+            if trial.norm() > radius:
+                trial = trial * radius / trial.norm()
+            if loss_of(start + trial).item() < losses[-1]:
+                delta = trial
+                break
+            length /= 4
+    return start + delta, [*losses, loss_of(start + delta).item()]
+
+
+def full_step_by_hand(model, start, reference, radius):
+    """One image (C, H, W): the step to the sphere, along the gradient."""
+    point = start.clone().requires_grad_(True)
+    found = model(point[None]).softmax(-1)[0]
+    (slope,) = torch.autograd.grad((reference * (reference / found).log()).sum(), point)
+    return start - radius * slope / slope.norm(), None
+
+
+def gains_by_hand(model, x, baseline, c, n):
+    """The map of one image (C, H, W): two fifths integral of regions, three fifths gains."""
+    x, baseline = x[None], baseline[None]
     parts, scores = [], []
     for k in range(n):
         point = (baseline + (k + 0.5) / n * (x - baseline)).requires_grad_(True)
@@ -86,16 +118,26 @@ def uni_by_hand(model, x, c, n):
     for part, low, high in zip(parts, before, after, strict=True):
         gain = (part * (1 if high > low else -1)).clamp(min=0)
         total = total + (high - low - 0.4 * part.sum()) * gain / gain.sum()
-    return total, baseline
+    return total[0]
 
 
-@pytest.mark.parametrize(("method", "n"), [("uni", 15), ("uni_fast", 8)])
-def test_uni_takes_one_step_from_blurred_image(method, n, small_net, images):
-    attribution = explain(small_net, images, method)
+FULL_STEP = {"gradient": "normalised", "line_search": False, "projection": "sphere"}
+
+
+@pytest.mark.parametrize("n", [15, 8])
+@pytest.mark.parametrize(
+    ("settings", "search"), [({}, line_search_by_hand), (FULL_STEP, full_step_by_hand)]
+)
+def test_uni_blur_searches_from_blurred_image(settings, search, n, small_net, images):
+    attribution = explain(small_net, images, "uni_blur", n_steps=n, **settings)
     for i, x in enumerate(images):
-        expected, baseline = uni_by_hand(small_net, x[None], int(attribution.target[i]), n)
-        assert attribution.baseline[i].numpy() == pytest.approx(baseline[0].numpy(), abs=1e-9)
-        difference = float((attribution.values[i] - expected[0]).abs().max())
+        c = int(attribution.target[i])
+        start = smoothed(x[None], 15, "nearest")[0]
+        radius = 0.25 * float((x - start).norm())
+        baseline, _ = search(small_net, start, unlearn(small_net, x, c), radius)
+        expected = gains_by_hand(small_net, x, baseline, c, n)
+        assert attribution.baseline[i].numpy() == pytest.approx(baseline.numpy(), abs=1e-9)
+        difference = float((attribution.values[i] - expected).abs().max())
         assert difference <= 1e-8 * float(expected.abs().max())
 
 
@@ -160,7 +202,7 @@ def test_unlearned_takes_uniform_and_prior_targets(matching_target, small_net, i
 
 
 def test_unlearned_records_matching_loss(small_net, images):
-    attribution = explain(small_net, images, "uni", matching_steps=10)
+    attribution = explain(small_net, images, "uni")
     losses = attribution.record["matching_loss"]
     assert losses.shape == (8, 11)
     assert bool((losses[:, -1] < losses[:, 0]).all())
@@ -204,7 +246,7 @@ POWERS = {
 
 
 @pytest.mark.parametrize("kind", POWERS)
-@pytest.mark.parametrize("method", ["uni", "uni_paper"])
+@pytest.mark.parametrize("method", ["uni_blur", "uni", "uni_paper"])
 def test_uni_is_invariant_to_rescaling_with_units(method, kind, small_net, images):
     """Powers of two round nothing, so that both must agree to the last bit."""
     units = POWERS[kind].double()
@@ -216,7 +258,7 @@ def test_uni_is_invariant_to_rescaling_with_units(method, kind, small_net, image
     assert torch.equal(found.values, rescaled.values)
     assert torch.equal(found.baseline, rescaled.baseline * units)
     assert torch.equal(found.record["matching_loss"], rescaled.record["matching_loss"])
-    if (method, kind) == ("uni", "one"):
+    if (method, kind) == ("uni_blur", "one"):
         return  # its budget is a share of the way: one unit for all values changes nothing
     plain = explain(small_net, images, method)
     assert not torch.allclose(found.baseline, plain.baseline, atol=1e-3)
@@ -231,9 +273,10 @@ def test_unlearned_budget_is_in_units(start, small_net, images):
 
 
 def test_unlearned_units_of_one_equal_none(small_net, images):
-    plain = explain(small_net, images, "uni")
+    plain = explain(small_net, images, "uni_blur")
     for units in (1, [[[1.0]]], torch.ones(3, 13, 11)):
-        assert torch.equal(explain(small_net, images, "uni", units=units).values, plain.values)
+        found = explain(small_net, images, "uni_blur", units=units)
+        assert torch.equal(found.values, plain.values)
 
 
 @pytest.mark.parametrize(
@@ -391,3 +434,145 @@ def test_unlearned_refuses_unknown_origin(origin):
 def test_unlearned_refuses_other_values_as_origin(origin, said):
     with pytest.raises(UnilensError, match=said):
         Unlearned(origin=origin)
+
+
+# --- the line search --------------------------------------------------------------------------
+
+DOWN = {"projection": "ball", "line_search": True}
+
+
+class Steep(torch.nn.Module):
+    """A model whose loss has so sharp a bend that a step along its gradient overshoots."""
+
+    def __init__(self, sharpness):
+        super().__init__()
+        torch.manual_seed(3)
+        self.sharpness = sharpness
+        self.head = torch.nn.Linear(6, 4).double()
+        self.eval()
+
+    def forward(self, inputs):
+        return self.head((self.sharpness * inputs).sin())
+
+
+def steep_rows(count=40):
+    return torch.rand(count, 6, generator=torch.Generator().manual_seed(4)).double()
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("origin", ["input", "grey", "blur"])
+def test_line_search_equals_replica(origin, steps, small_net, images):
+    settings = {**DOWN, "origin": origin, "matching_steps": steps, "budget": 0.4}
+    found = find(Unlearned(**settings), small_net, images)
+    target = small_net(images).argmax(-1)
+    starts = images if origin == "input" else find(baselines[origin](), small_net, images)
+    for i, x in enumerate(images):
+        reference = unlearn(small_net, x, int(target[i]))
+        radius = 0.4 if origin == "input" else 0.4 * float((starts[i] - x).norm())
+        expected, losses = line_search_by_hand(small_net, starts[i], reference, radius, steps)
+        assert found.values[i].numpy() == pytest.approx(expected.numpy(), abs=1e-9)
+        assert found.record["matching_loss"][i].tolist() == pytest.approx(losses, abs=1e-9)
+
+
+@pytest.mark.parametrize("sharpness", [3.0, 30.0, 300.0])
+def test_line_search_equals_replica_where_steps_overshoot(sharpness):
+    model, rows = Steep(sharpness), steep_rows()
+    found = find(Unlearned(**DOWN, matching_steps=2, budget=0.5), model, rows)
+    target = model(rows).argmax(-1)
+    for row, c, values, losses in zip(
+        rows, target, found.values, found.record["matching_loss"], strict=True
+    ):
+        reference = unlearn(model, row, int(c))
+        expected, expected_losses = line_search_by_hand(model, row, reference, 0.5, steps=2)
+        assert values.numpy() == pytest.approx(expected.numpy(), abs=1e-9)
+        assert losses.tolist() == pytest.approx(expected_losses, abs=1e-9)
+
+
+@pytest.mark.parametrize("sharpness", [3.0, 30.0, 300.0])
+def test_line_search_never_raises_loss_nor_leaves_budget(sharpness):
+    model, rows = Steep(sharpness), steep_rows()
+    found = find(Unlearned(**DOWN, matching_steps=3, budget=0.5), model, rows)
+    losses = found.record["matching_loss"]
+    assert losses.shape == (40, 4)
+    assert bool((losses.diff(dim=1) <= 0).all())
+    assert bool((losses[:, -1] < losses[:, 0]).any())
+    assert float((found.values - rows).norm(dim=1).max()) <= 0.5 + 1e-12
+
+
+class Kink(torch.nn.Module):
+    """Logits `b + 10 |x|` and 0: the loss is least at 0, beyond which a long step leads up."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+        self.eval()
+
+    def forward(self, inputs):
+        first = self.bias + 10 * inputs[:, 0].abs()
+        return torch.stack([first, 0 * first], dim=1)
+
+
+def test_line_search_stays_where_no_length_lowers_loss():
+    rows = torch.tensor([[1e-4], [-1e-3], [0.004], [-0.012], [0.04]], dtype=torch.float64)
+    found = find(Unlearned(**DOWN, matching_steps=1, budget=0.5), Kink(), rows)
+    losses, tries = found.record["matching_loss"], []
+    for i, row in enumerate(rows):
+        reference = unlearn(Kink(), row, 0)
+        expected, expected_losses = line_search_by_hand(Kink(), row, reference, 0.5)
+        assert found.values[i].tolist() == pytest.approx(expected.tolist(), abs=1e-12)
+        assert losses[i].tolist() == pytest.approx(expected_losses, abs=1e-12)
+        tries += [
+            lengths
+            for lengths in (1, 2, 3)
+            if line_search_by_hand(Kink(), row, reference, 0.5, lengths=lengths)[1][1]
+            < expected_losses[0]
+        ][:1] or [None]
+    assert tries == [None, None, 3, 2, 1]
+    assert torch.equal(found.values[:2], rows[:2])
+    assert torch.equal(losses[:2, 0], losses[:2, 1])
+
+
+@pytest.mark.parametrize("sharpness", [30.0, 3000.0])
+def test_line_search_of_row_does_not_depend_on_others(sharpness):
+    model, rows = Steep(sharpness), steep_rows(12)
+    together = find(Unlearned(**DOWN, matching_steps=3, budget=0.5), model, rows)
+    for i in range(len(rows)):
+        alone = find(Unlearned(**DOWN, matching_steps=3, budget=0.5), model, rows[i : i + 1])
+        assert alone.values[0].tolist() == pytest.approx(together.values[i].tolist(), abs=1e-12)
+        losses = together.record["matching_loss"][i].tolist()
+        assert alone.record["matching_loss"][0].tolist() == pytest.approx(losses, abs=1e-12)
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 30.0, 3000.0])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_line_search_takes_at_most_the_stated_passes(sharpness, steps):
+    counted = []
+    model, rows = Steep(sharpness), steep_rows(1)
+    baseline = Unlearned(**DOWN, matching_steps=steps, budget=0.5)
+    evaluator = Evaluator(model, on_pass=counted.append)
+    target = model(rows).argmax(-1)
+    baseline(evaluator, rows, target, generator=torch.Generator())  # the first passes are tried
+    counted.clear()
+    baseline(evaluator, rows, target, generator=torch.Generator())
+    assert baseline.passes == (2 + 4 * steps, 1 + steps)
+    fewest = baseline.passes.forward - 2 * steps
+    assert fewest <= sum(counted) <= baseline.passes.forward
+
+
+def test_line_search_needs_ball():
+    with pytest.raises(UnilensError) as caught:
+        Unlearned(line_search=True, projection="sphere")
+    assert str(caught.value) == (
+        "expected projection='ball' with line_search, which chooses the distance, got 'sphere'"
+    )
+
+
+def test_line_search_needs_ball_in_methods(small_net, images):
+    for method, settings in (
+        ("uni", {"line_search": True}),
+        ("uni_blur", {"projection": "sphere"}),
+    ):
+        with pytest.raises(
+            UnilensError, match=r"^expected projection='ball' with line_search, .*$"
+        ):
+            explain(small_net, images, method, **settings)

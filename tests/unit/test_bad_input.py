@@ -169,7 +169,7 @@ def test_one_clear_line(case):
 
 
 def test_names_are_suggested_and_listed():
-    with pytest.raises(UnknownNameError, match="Valid: uni, uni_fast, uni_paper, ig, blur_ig"):
+    with pytest.raises(UnknownNameError, match="Valid: uni_blur, uni, uni_paper, ig, blur_ig"):
         explain(model(), inputs(), "zzz")
 
 
@@ -186,15 +186,15 @@ def test_a_model_that_cannot_be_copied_is_run_itself():
     broken.handle = Uncopied()
     assert torch.allclose(explain(broken, inputs(), "ig").values, expected, atol=1e-7)
     with pytest.raises(UnilensError, match=r"to unlearn on the copy: .* TypeError: cannot be"):
-        explain(broken, inputs(), "uni")
+        explain(broken, inputs(), "uni_blur")
 
 
 def test_a_function_that_holds_the_model_is_copied_with_it():
     closed = model()
-    expected = explain(nn.Sequential(closed, Twice()).eval(), inputs(), "uni").values
+    expected = explain(nn.Sequential(closed, Twice()).eval(), inputs(), "uni_blur").values
     plain = closed.forward
     closed.forward = lambda given: plain(given) * 2
-    assert torch.allclose(explain(closed, inputs(), "uni").values, expected, atol=1e-7)
+    assert torch.allclose(explain(closed, inputs(), "uni_blur").values, expected, atol=1e-7)
 
 
 class Twice(nn.Module):
@@ -204,12 +204,12 @@ class Twice(nn.Module):
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_it_works_where_gradients_are_switched_off(mode):
-    expected = explain(model(), inputs(), "uni").values
+    expected = explain(model(), inputs(), "uni_blur").values
     with mode():
-        assert torch.equal(explain(model(), inputs(), "uni").values, expected)
+        assert torch.equal(explain(model(), inputs(), "uni_blur").values, expected)
     with torch.inference_mode():
         made_there = inputs()
-    assert torch.equal(explain(model(), made_there, "uni").values, expected)
+    assert torch.equal(explain(model(), made_there, "uni_blur").values, expected)
 
 
 def test_a_function_with_an_empty_cell_is_no_obstacle():
@@ -257,13 +257,13 @@ def test_a_baseline_that_gives_something_else(case):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["occlusion", "deeplift", "uni"])
+@pytest.mark.parametrize("method", ["occlusion", "deeplift", "uni_blur"])
 def test_several_baselines_are_refused_where_one_is_needed(method):
     def both(model, inputs, target, generator):
         return [BaselineResult(inputs, weight=0.5), BaselineResult(0 * inputs, weight=0.5)]
 
     rows = torch.rand(2, 6)
-    setting = "origin" if method == "uni" else "baseline"
+    setting = "origin" if method == "uni_blur" else "baseline"
     with pytest.raises(UnilensError, match="expected one baseline per input, got 2"):
         explain(nn.Linear(6, 4).eval(), rows, method, **{setting: both})
 

@@ -306,6 +306,20 @@ def test_the_page_says_who_leads_and_that_uni_is_behind(make_run):
     said = text_of(page_of(make_run(images=40, change=change)))
     assert "uni: of 3 tables it has the best mean in 0" in said
     assert said.count("uni is behind ig:baseline=blur: mean difference") == 3
+    assert (
+        "uni: Choi et al. 2025, arXiv 2410.08069, algorithm 1, with normalised gradients." in said
+    )
+
+
+def test_the_page_says_that_uni_blur_is_of_unilens(make_run):
+    def change(rows):
+        for row in rows:
+            if row["method"] == "uni":
+                row["method"] = "uni_blur"
+
+    methods = ["uni_blur", "ig", "ig:baseline=blur", "gradient", "gradcam"]
+    said = text_of(page_of(make_run(change=change, methods=methods)))
+    assert "uni_blur: unilens, after Choi et al. 2025, arXiv 2410.08069." in said
 
 
 def test_remarks_name_what_is_missing(make_run):
@@ -417,15 +431,15 @@ def test_numbers_for_readers(value, text):
 @pytest.mark.parametrize(
     ("model", "method", "metric", "mean", "sd", "table"),
     [
-        ("torchvision:resnet18", "uni", "monotonicity", 0.97, 0.222, 1),
+        ("torchvision:resnet18", "uni_paper", "monotonicity", 0.97, 0.222, 1),
         ("timm:resnet18.a1_in1k", "uni_paper", "mu_fidelity_abs", 0.12, 0.124, 2),
         ("torchvision:efficientnet_v2_s", "agi", "deletion_auc", 0.18, 0.207, 3),
         ("timm:vit_base_patch16_224", "ig", "insertion_auc", 0.32, 0.107, 4),
         ("torchvision:convnext_tiny", "guided_ig", "mu_fidelity_abs", 0.18, 0.149, 2),
         ("torchvision:vgg16_bn", "gradient", "fgsm_spearman", 0.014, None, 5),
-        ("hf:google/vit-base-patch16-224", "uni", "fgsm_top_k", 0.407, None, 6),
-        ("torchvision:convnext_tiny", "uni", "confidence_change", -0.951, None, 7),
-        ("torchvision:vgg16_bn", "uni", "lpips", 0.001, None, 7),
+        ("hf:google/vit-base-patch16-224", "uni_paper", "fgsm_top_k", 0.407, None, 6),
+        ("torchvision:convnext_tiny", "uni_paper", "confidence_change", -0.951, None, 7),
+        ("torchvision:vgg16_bn", "uni_paper", "lpips", 0.001, None, 7),
     ],
 )
 def test_the_papers_figures(model, method, metric, mean, sd, table):
@@ -437,16 +451,19 @@ def test_the_papers_figures(model, method, metric, mean, sd, table):
 @pytest.mark.parametrize(
     ("model", "method", "metric"),
     [
-        ("efficientnet_lite0", Spec("uni", {}), Spec("monotonicity", {})),
-        ("torchvision:resnet50", Spec("uni", {}), Spec("monotonicity", {})),
-        ("py:resnet18", Spec("uni", {}), Spec("monotonicity", {})),
+        ("efficientnet_lite0", Spec("uni_paper", {}), Spec("monotonicity", {})),
+        ("torchvision:resnet50", Spec("uni_paper", {}), Spec("monotonicity", {})),
+        ("py:resnet18", Spec("uni_paper", {}), Spec("monotonicity", {})),
         ("torchvision:resnet18", Spec("ig", {"baseline": "blur"}), Spec("monotonicity", {})),
-        ("torchvision:resnet18", Spec("uni", {"score": "logit"}), Spec("monotonicity", {})),
+        ("torchvision:resnet18", Spec("uni_paper", {"score": "logit"}), Spec("monotonicity", {})),
         ("torchvision:resnet18", Spec("gradcam", {}), Spec("insertion_auc", {})),
+        ("torchvision:resnet18", Spec("uni", {}), Spec("insertion_auc", {})),
+        ("torchvision:resnet18", Spec("uni_blur", {}), Spec("insertion_auc", {})),
+        ("torchvision:vgg16_bn", Spec("uni", {}), Spec("lpips", {})),
         ("torchvision:resnet18", Spec("ig", {}), Spec("confidence_change", {})),
-        ("torchvision:resnet18", Spec("uni", {}), Spec("mu_fidelity", {})),
-        ("torchvision:resnet18", Spec("uni", {}), Spec("fgsm_top_k", {"k": 500})),
-        ("torchvision:resnet18", Spec("uni", {}), Spec("lpips", {"network": "squeeze"})),
+        ("torchvision:resnet18", Spec("uni_paper", {}), Spec("mu_fidelity", {})),
+        ("torchvision:resnet18", Spec("uni_paper", {}), Spec("fgsm_top_k", {"k": 500})),
+        ("torchvision:resnet18", Spec("uni_paper", {}), Spec("lpips", {"network": "squeeze"})),
     ],
 )
 def test_what_the_paper_does_not_have(model, method, metric):
@@ -458,7 +475,7 @@ def test_settings_that_leave_a_method_the_papers_own():
     assert (
         paper.figure(model, Spec("ig", {"baseline": "black", "n_steps": 15}), metric).mean == 0.69
     )
-    assert paper.figure(model, Spec("uni", {"n_steps": 15}), metric).mean == 0.97
+    assert paper.figure(model, Spec("uni_paper", {"n_steps": 15}), metric).mean == 0.97
 
 
 def test_the_papers_tables_are_whole_and_the_slip_is_named():
@@ -468,17 +485,23 @@ def test_the_papers_tables_are_whole_and_the_slip_is_named():
     assert [one["table"] for one in found.values()] == [1, 2, 3, 4, 5, 6, 7, 7, 7]
     for name in ("attack_spearman", "attack_top_1000_percent"):
         assert found[name]["values"]["swin_t"] == found[name]["values"]["resnet18"]
-    slip = paper.figure("torchvision:swin_t", Spec("uni", {}), Spec("fgsm_spearman", {}))
+    slip = paper.figure("torchvision:swin_t", Spec("uni_paper", {}), Spec("fgsm_spearman", {}))
     assert "slip" in slip.note
-    assert "slip" not in paper.figure("torchvision:swin_t", Spec("uni", {}), Spec("lpips", {})).note
+    assert (
+        "slip"
+        not in paper.figure("torchvision:swin_t", Spec("uni_paper", {}), Spec("lpips", {})).note
+    )
     said = " ".join(paper.notes())
     assert "not strictly comparable" in said
     assert "swin_t" in said
 
 
 def test_untrained_models_are_not_put_beside_the_paper(make_run):
-    assert "paper 0.640" in text_of(page_of(make_run("trained")))
-    assert "paper 0.640" not in text_of(page_of(make_run("untrained", random_weights=True)))
+    said = {"methods": ["uni_paper", "ig", "gradient"]}
+    assert "paper 0.640" in text_of(page_of(make_run("trained", **said)))
+    untrained = make_run("untrained", random_weights=True, **said)
+    assert "paper 0.640" not in text_of(page_of(untrained))
+    assert "paper 0.640" not in text_of(page_of(make_run("normalised")))
 
 
 def test_a_plan_as_toml_is_the_plan():

@@ -428,7 +428,7 @@ class NoFloat64(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("method", ["uni", "ig", "guided_ig", "sig", "idgi"])
+@pytest.mark.parametrize("method", ["uni_blur", "ig", "guided_ig", "sig", "idgi"])
 def test_devices_without_float64_can_be_used(method, small_net, images, monkeypatch):
     monkeypatch.setattr("unilens._ops.precision._WITHOUT_FLOAT64", {"cpu"})
     # Nodes and weights are made on the CPU in float64, and arrive on the device in float32.

@@ -69,7 +69,7 @@ def test_methods_without_gradients_explain_functions(classifier, method):
     assert numpy.abs(found).max() > 0
 
 
-@pytest.mark.parametrize("method", ["uni", "ig", "gradient", "smoothgrad", "agi", "gradcam"])
+@pytest.mark.parametrize("method", ["uni_blur", "ig", "gradient", "smoothgrad", "agi", "gradcam"])
 def test_methods_that_need_gradients_say_so_in_one_line(classifier, method):
     with pytest.raises(NotApplicableError, match=f"{method} needs gradients") as caught:
         TableExplainer(classifier, method)

@@ -105,7 +105,7 @@ def test_what_comes_out_is_that_of_the_same_model_on_one_tensor(two, inputs, met
 
 
 def test_uni_begins_at_the_blurred_picture_and_the_row_itself(two, inputs):
-    found = unilens.explain(two, inputs, "uni", matching_steps=0)
+    found = unilens.explain(two, inputs, "uni_blur", matching_steps=0)
     blurred = Blur()(None, inputs["picture"], None, generator=None)
     assert torch.equal(found.baseline["picture"], blurred)
     assert torch.equal(found.baseline["row"], inputs["row"])
@@ -128,9 +128,9 @@ def test_uni_of_a_row_in_parts_is_uni_of_the_row(two, inputs):
         def forward(self, row):
             return self.two(picture=drawn(1, *IMAGE).expand(len(row), *IMAGE), row=row)
 
-    alone = unilens.explain(Row().eval(), inputs["row"], "uni")
+    alone = unilens.explain(Row().eval(), inputs["row"], "uni_blur")
     assert torch.equal(
-        unilens.explain(Row().eval(), (inputs["row"],), "uni").values[0], alone.values
+        unilens.explain(Row().eval(), (inputs["row"],), "uni_blur").values[0], alone.values
     )
 
 
@@ -236,7 +236,7 @@ def test_values_given_for_a_baseline_stay_with_their_input_where_inputs_hold_dif
     assert torch.equal(found.baseline["picture"], torch.full_like(inputs["picture"], 0.5))
 
 
-@pytest.mark.parametrize("method", ["uni", "ig", "smoothgrad", "rise", "sobol", "random"])
+@pytest.mark.parametrize("method", ["uni_blur", "ig", "smoothgrad", "rise", "sobol", "random"])
 @pytest.mark.parametrize("held", [False, True])
 def test_a_batch_is_a_loop_to_the_last_bit(held, method):
     torch.manual_seed(0)
@@ -296,7 +296,7 @@ def test_batch_norms_are_folded_in_models_of_parts_as_well():
 
 def test_the_model_stays_as_it_is(two, inputs):
     before = copy.deepcopy(two.state_dict())
-    unilens.explain(two, {**inputs, "scale": torch.tensor([1, 2, 3])}, "uni")
+    unilens.explain(two, {**inputs, "scale": torch.tensor([1, 2, 3])}, "uni_blur")
     assert all(torch.equal(value, before[name]) for name, value in two.state_dict().items())
     assert all(parameter.grad is None for parameter in two.parameters())
     assert [name for name, _ in two.named_children()] == ["picture", "row", "top"]
@@ -628,7 +628,7 @@ def test_a_model_may_write_into_what_it_holds(two, inputs):
 
 
 def test_what_is_known_of_a_path_stays_with_its_input(two, inputs):
-    found = unilens.explain(two, {**inputs, "scale": torch.tensor([1, 3, 1])}, "uni")
+    found = unilens.explain(two, {**inputs, "scale": torch.tensor([1, 3, 1])}, "uni_blur")
     rows = torch.tensor([2, 0])
     some = chosen(found.whole, rows)
     assert torch.equal(some.values, found.whole.values[rows])

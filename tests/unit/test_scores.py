@@ -55,7 +55,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("came", WRONG)
-@pytest.mark.parametrize("method", ["ig", "gradient", "occlusion", "smoothgrad", "uni"])
+@pytest.mark.parametrize("method", ["ig", "gradient", "occlusion", "smoothgrad", "uni_blur"])
 def test_a_function_gives_one_number_per_row(came, method):
     model, inputs = torch.nn.Linear(4, 3).eval(), torch.rand(2, 4)
     with pytest.raises(

@@ -45,7 +45,7 @@ def test_units_give_the_map_of_the_standardised_table(table):
 @pytest.mark.parametrize(
     ("method", "settings", "least"),
     [
-        ("uni", {}, 0.9),
+        ("uni_blur", {}, 0.9),
         ("ig", {}, 0.85),
         ("ig", {"baseline": "blur", "sigma": 4.0}, 0.85),
         ("occlusion", {"window": 8, "stride": 4}, 0.9),
@@ -69,7 +69,7 @@ def signal():
 def test_digits_are_explained_completely():
     model, inputs, target = digits()
     assert accuracy(model, inputs, target) > 0.95
-    for method in ("uni", "ig"):
+    for method in ("uni_blur", "ig"):
         gap = explain(Evaluator(model, independent=False), inputs[:20], method).completeness_gap
         assert float(gap.abs().max()) < 0.02
 

@@ -42,7 +42,7 @@ class Unlearned(Baseline):
     binary, and one logit z is the logits [0, z] of two classes. Outputs without probabilities, such
     as those of a regression, cannot be unlearned.
 
-    The defaults are the paper's, or the closest reading of it; the method `uni` has others.
+    The defaults are the paper's, or the closest reading of it; `uni` and `uni_blur` have others.
 
     Args:
         unlearning_rate: eta, length of an ascent step in weight space.

@@ -126,7 +126,7 @@ class Plan(_Section):
     """
 
     models: Names = (DEFAULT_MODEL,)
-    methods: Names = ("uni", "ig")
+    methods: Names = ("uni_blur", "uni", "ig")
     metrics: Names = ("mu_fidelity", "insertion_auc", "deletion_auc")
     settings: dict[str, Setting] = {}
     target: Literal["predicted", "label"] = "predicted"

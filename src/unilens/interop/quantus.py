@@ -20,7 +20,7 @@ def explain_func(
     inputs: Any,
     targets: Any,
     *,
-    method: str = "uni",
+    method: str = "uni_blur",
     device: str | torch.device | None = None,
     seed: int = 0,
     outputs: str | None = None,

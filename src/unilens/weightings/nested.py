@@ -60,11 +60,12 @@ class _Groups(NamedTuple):
 
     Attributes:
         sizes: of the groups, in order.
-        chosen: position, within its group, of the node that stands for it.
+        chosen: position, within its group, of the node that stands for it, `(G,)`; `(G, B)` where
+            each input has nodes of its own.
     """
 
     sizes: list[int]
-    chosen: list[int]
+    chosen: Tensor
 
     @classmethod
     def of(cls, quadrature: Quadrature) -> _Groups:
@@ -77,13 +78,14 @@ class _Groups(NamedTuple):
         count = -(-len(nodes) // _GROUP)
         sizes = [len(part) for part in torch.arange(len(nodes)).tensor_split(count)]
         left = weights.cumsum(0) - weights
-        position = float(((nodes - left) / weights.clamp_min(1e-12)).mean().clamp(0, 1))
-        return cls(sizes, [int(position * (size - 1) + 0.5) for size in sizes])
+        position = ((nodes - left) / weights.clamp_min(1e-12)).mean(0).clamp(0, 1)
+        return cls(sizes, torch.stack([(position * (size - 1) + 0.5).long() for size in sizes]))
 
     def rule(self, quadrature: Quadrature) -> Quadrature:
         """Return the nodes chosen, with the weights of their groups."""
-        starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(0)
-        nodes = quadrature.nodes[starts + torch.tensor(self.chosen)]
+        starts = torch.tensor([0, *self.sizes[:-1]], device=self.chosen.device).cumsum(0)
+        index = (starts + self.chosen.T).T
+        nodes = quadrature.nodes.gather(0, index)
         weights = [part.sum(0) for part in quadrature.weights.split(self.sizes)]
         return Quadrature(nodes, torch.stack(weights))
 
@@ -94,7 +96,25 @@ class _Groups(NamedTuple):
             group = list(itertools.islice(nodes, size))
             if len(group) == size:
                 displacement = functools.reduce(torch.add, (node.displacement for node in group))
-                yield group[chosen]._replace(displacement=displacement)
+                yield _pick(group, chosen)._replace(displacement=displacement)
+
+
+def _pick(group: list[PathChunk], chosen: Tensor) -> PathChunk:
+    """Return the chosen node of a group: one for all inputs, or one for each `(B,)`."""
+    if not chosen.ndim:
+        return group[int(chosen)]
+    rows = torch.arange(len(chosen), device=chosen.device)
+
+    def pick(fields: Iterable[Tensor]) -> Tensor:
+        return torch.cat(list(fields))[chosen, rows].unsqueeze(0)
+
+    fields = zip(*(node.evaluation for node in group), strict=True)
+    return PathChunk(
+        pick(node.fraction for node in group),
+        pick(node.points for node in group),
+        type(group[0].evaluation)(*map(pick, fields)),
+        group[0].displacement,
+    )
 
 
 def _nodes(chunks: Iterable[PathChunk]) -> Iterator[PathChunk]:

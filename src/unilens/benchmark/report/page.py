@@ -12,6 +12,7 @@ import tomli_w
 
 from ...diagnostics import WARNINGS
 from ...errors import require
+from ...methods import methods
 from ...metrics import metrics
 from ...output.levels import LEVEL_STYLES, warning_lines
 from ..plan import Plan
@@ -75,6 +76,12 @@ def _results_of(cells: Cells, plan: Plan) -> list[Result]:
     ]
 
 
+def _sources(plan: Plan, texts: Sequence[str]) -> list[str]:
+    """Return where each method comes from; `uni_blur` is not the published one."""
+    names = dict.fromkeys(plan.method_specs[text].name for text in texts)
+    return [f"{name}: {methods[name].card.reference}." for name in names]
+
+
 def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str, Any]:
     plan, counts, images = store.plan, cells.count(), cells.images()
     main = cells.conditions[0]
@@ -102,7 +109,7 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "main": condition(*main),
         "ours": ours,
         "overall": findings.overall(main_results),
-        "about_uni": findings.uni_against_others(main_results, ours),
+        "about_uni": [*findings.uni_against_others(main_results, ours), *_sources(plan, ours)],
         "remarks": findings.remarks(plan, main_results, images, counts.get("failed", 0)),
         "metrics": [_metric_section(plan, parts, results, m, costs, ours) for m in plan.metrics],
         "costs": _costs_table(plan, costs),

@@ -25,7 +25,8 @@ _MODELS = {
     "swin_t": ("swin_t", "swin_tiny_patch4_window7_224", "swin-tiny-patch4-window7-224"),
 }
 _COLUMNS = {known: column for column, names in _MODELS.items() for known in names}
-_METHODS = {"uni_paper": "uni"}
+_METHODS = {"uni_paper": "uni", "uni": ""}
+"""Their names in the tables; `uni`, with normalised gradients and other steps, has none."""
 _METRICS = {
     "monotonicity": "monotonicity",
     "mu_fidelity_abs": "mu_fidelity_abs",
@@ -81,9 +82,9 @@ def figure(model: str, method: Spec, metric: Spec) -> Figure | None:
 
     Args:
         model: as `unilens.load_model` takes it.
-        method: with the settings given for it. `uni_paper` is the paper's UNI,
-            `ig` from black is its IG, others go by their names; settings other than the number of
-            steps make it another method.
+        method: with the settings given for it. `uni_paper` is the paper's UNI (and
+            `uni`, which differs from it in two settings, is not), `ig` from black is its IG, others
+            go by their names; settings other than the number of steps make it another method.
         metric: with the settings given for it.
     """
     column, name = _column(model), _table(metric)

@@ -20,7 +20,7 @@ from .classes import (
     UNI,
     BlurIG,
     GuidedIG,
-    UNIFast,
+    UNIBlur,
     UnilensAttribution,
     UNIPaper,
 )
@@ -36,7 +36,7 @@ __all__ = [
     "BlurIG",
     "CaptumMethod",
     "GuidedIG",
-    "UNIFast",
+    "UNIBlur",
     "UNIPaper",
     "UnilensAttribution",
 ]

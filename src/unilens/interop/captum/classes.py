@@ -153,15 +153,15 @@ class _Named(UnilensAttribution):
 
 
 class UNI(_Named, method="uni"):
-    """UNI, from the unlearned baseline; see `UnilensAttribution`."""
+    """UNI, algorithm 1 with normalised gradients; see `UnilensAttribution`."""
 
 
-class UNIFast(_Named, method="uni_fast"):
-    """UNI in fewer passes than integrated gradients of 15 steps; see `UnilensAttribution`."""
+class UNIBlur(_Named, method="uni_blur"):
+    """UNI of unilens, searched from the blurred image; see `UnilensAttribution`."""
 
 
 class UNIPaper(_Named, method="uni_paper"):
-    """UNI exactly as algorithm 1 of the paper; see `UnilensAttribution`."""
+    """UNI to the letter of algorithm 1; see `UnilensAttribution`."""
 
 
 class IG(_Named, method="ig"):
