@@ -144,7 +144,9 @@ class Plan(_Section):
     def _expand(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
         if _ALL not in names:
             return names
-        known = list(methods) if info.field_name == "methods" else _without_mask()
+        known = list(methods)
+        if info.field_name == "metrics":
+            known = [name for name, entry in metrics.items() if "mask" not in entry().needs]
         return tuple(dict.fromkeys([*known, *(name for name in names if name != _ALL)]))
 
     @field_validator("models", "methods", "metrics")
@@ -195,10 +197,6 @@ class Plan(_Section):
     def card(self, metric: str) -> MetricCard:
         """Return the card of a metric of this plan."""
         return cast(MetricCard, metrics[self.metric_specs[metric].name].card)
-
-
-def _without_mask() -> list[str]:
-    return [name for name, entry in metrics.items() if "mask" not in entry().needs]
 
 
 def _check_buildable(registry: Registry[Method], name: str, spec: Spec) -> None:

@@ -108,7 +108,8 @@ _REMEDY = "; wrap the network in unilens.PixelClassifier and load it by py:"
 def _candidate(processor: Any, channels: int) -> Preprocessing | None:
     """Return the preprocessing of a processor with the usual settings; None for others."""
     try:
-        size, crop = dict(processor.size), processor.crop_size if _crops(processor) else None
+        cropped = getattr(processor, "do_center_crop", False)
+        size, crop = dict(processor.size), processor.crop_size if cropped else None
         resize = size.get("shortest_edge") or (size["height"], size["width"])
         normalised = processor.do_normalize
         kind = Image.Resampling(int(processor.resample))
@@ -123,10 +124,6 @@ def _candidate(processor: Any, channels: int) -> Preprocessing | None:
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-
-
-def _crops(processor: Any) -> bool:
-    return bool(getattr(processor, "do_center_crop", False))
 
 
 def _pair(resize: int | tuple[int, int]) -> tuple[int, int]:
