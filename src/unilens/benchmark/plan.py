@@ -43,7 +43,7 @@ class CorruptionConfig(_Section):
         return name
 
 
-class DataConfig(_Section):
+class _DataConfig(_Section):
     """The images.
 
     Attributes:
@@ -136,7 +136,7 @@ class Plan(_Section):
     random_weights: bool = False
     pictures: int = Field(default=100, ge=0)
     rank_by: str | None = None
-    data: DataConfig = DataConfig()
+    data: _DataConfig = _DataConfig()
     engine: EngineConfig = EngineConfig()
 
     @field_validator("methods", "metrics")
@@ -279,7 +279,7 @@ def _first(error: ValidationError) -> str:
 
 def _owner(loc: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
-        "data": DataConfig,
+        "data": _DataConfig,
         "engine": EngineConfig,
         "corruptions": CorruptionConfig,
     }

@@ -27,7 +27,7 @@ _STUBS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class _Folder:
     """Images in a folder.
 
     Attributes:
@@ -56,7 +56,7 @@ def list_folder(url: str, *, labels: str | None = None, limit: int | None = None
         names = sorted(_names(files, root))
     if not names:
         raise UnilensError(f"no such folder or image, or an empty one: {url}")
-    origin = Folder(url, alone=names == [""])
+    origin = _Folder(url, alone=names == [""])
     if origin.alone:
         names = [posixpath.basename(root)]
     images = [name for name in names if _is_image(name)]
