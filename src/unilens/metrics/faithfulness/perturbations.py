@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ from ..._validation.settings import (
     Positive,
     Settings,
     TwoOrMore,
-    check_component,
     one_of,
 )
 from ...errors import NotApplicableError
@@ -55,28 +54,6 @@ class InfidelityPerturbation(Settings, ABC):
     @abstractmethod
     def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
         """Return the draws by name: one set, or one for each of several imputers."""
-
-
-@dataclass(frozen=True)
-class FunctionInfidelityPerturbation(InfidelityPerturbation):
-    """A function as a perturbation.
-
-    Args:
-        function: from an `EvalContext` and the number of samples to draws by name.
-    """
-
-    function: Callable[[EvalContext, int], dict[str, Draws]]
-
-    def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
-        """Return the draws; see `InfidelityPerturbation`."""
-        return self.function(context, samples)
-
-
-def as_infidelity_perturbation(value: Any) -> InfidelityPerturbation:
-    """Return a perturbation as it is, and a function as one."""
-    check_component("perturbation", value)
-    own = isinstance(value, InfidelityPerturbation)
-    return value if own else FunctionInfidelityPerturbation(value)
 
 
 infidelity_perturbations: Registry[InfidelityPerturbation] = Registry("perturbation")
