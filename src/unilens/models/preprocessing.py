@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def agreed(
     require(channels in (1, 3), f"expected {name} to take 1 or 3 channels, got {channels}{_REMEDY}")
     pictures = [_picture(sides, channels) for sides in _SIDES]
     results = [_run(transform, picture, name, channels) for picture in pictures]
-    if ours is not None and all(map(_Same(ours), pictures, results)):
+    if ours is not None and all(map(functools.partial(_same, ours), pictures, results)):
         return ours
     shapes = {tuple(result.shape) for result in results}
     require(
@@ -145,25 +146,18 @@ class _Processor:
         return values[0]
 
 
-@dataclass(frozen=True)
-class _Same:
+def _same(ours: Preprocessing, picture: Image.Image, theirs: Tensor) -> bool:
     """Whether a preprocessing gives the same pixels as another library."""
-
-    ours: Preprocessing
-
-    def __call__(self, picture: Image.Image, theirs: Tensor) -> bool:
-        mean, std = (
-            torch.tensor(v, dtype=torch.float32).view(-1, 1, 1)
-            for v in (self.ours.mean, self.ours.std)
-        )
-        try:
-            pixels = self.ours(picture)
-            restored = theirs * std + mean
-        except (TypeError, ValueError, RuntimeError):  # settings that ours does not have
-            return False
-        return pixels.shape == restored.shape == theirs.shape and bool(
-            (pixels - restored).abs().max() <= TOLERANCE
-        )
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (ours.mean, ours.std)
+    )
+    try:
+        pixels, restored = ours(picture), theirs * std + mean
+    except (TypeError, ValueError, RuntimeError):  # settings that ours does not have
+        return False
+    return pixels.shape == restored.shape == theirs.shape and bool(
+        (pixels - restored).abs().max() <= TOLERANCE
+    )
 
 
 def _picture(sides: tuple[int, int], channels: int) -> Image.Image:

@@ -19,12 +19,7 @@ from ..context import EvalContext
 from ..maps import constant, unchanged
 from ..measurement import Measurement
 from ..registry import metrics
-from .perturbations import (
-    Draws,
-    InfidelityPerturbation,
-    Square,
-    infidelity_perturbations,
-)
+from .perturbations import Draws, InfidelityPerturbation, Square, infidelity_perturbations
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,7 @@ from torch import Tensor
 
 from ..._ops.random import standard_normal, uniform
 from ..._ops.spatial import grid_cell_index
-from ..._validation.settings import (
-    Fraction,
-    Positive,
-    Settings,
-    TwoOrMore,
-    one_of,
-)
+from ..._validation.settings import Fraction, Positive, Settings, TwoOrMore, one_of
 from ...errors import NotApplicableError
 from ...registry import Card, Registry
 from ..context import EvalContext

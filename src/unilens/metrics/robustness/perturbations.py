@@ -10,11 +10,7 @@ from typing import Annotated, ClassVar
 from torch import Tensor
 
 from ..._engine.evaluator import PassCount
-from ..._validation.settings import (
-    Check,
-    Settings,
-    check_component,
-)
+from ..._validation.settings import Check, Settings, check_component
 from ...outputs import LOGITS
 from ...registry import Card, Registry
 from ..context import EvalContext
