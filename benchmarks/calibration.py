@@ -34,9 +34,6 @@ import pyarrow.parquet
 import torch
 from torch import Tensor, nn
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
 import unilens
 from unilens._engine.evaluator import Evaluator
 from unilens._ops.precision import l2_norm
@@ -203,6 +200,7 @@ def sentences() -> Iterator[tuple[str, str, str]]:
 
 def text_rows() -> Iterator[Row]:
     """Yield the rows of sentences."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from tests.text_models import sentiment
 
     from unilens.text import TextClassifier, explain_text
