@@ -21,6 +21,9 @@ from .diagnostics import Trace
 from .errors import require
 from .outputs import OutputSpec
 
+_MAX_TARGETS = 5
+"""Targets that the repr of an attribution names."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
@@ -110,6 +113,9 @@ class Attribution:
             {name: values[i] for name, values in known.items()} for i in range(len(self.values))
         ]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} by {summary(self, f'shape {tuple(self.values.shape[1:])}')}"
+
     def __len__(self) -> int:
         return len(self.values)
 
@@ -174,3 +180,21 @@ class Attribution:
     def with_provenance(self, **provenance: object) -> Attribution:
         """Return a copy with further entries in its provenance."""
         return dataclasses.replace(self, provenance={**self.provenance, **provenance})
+
+
+def summary(attribution: Attribution, shapes: str) -> str:
+    """Return the method, number and targets of an attribution, and the verdict on its first input.
+
+    Args:
+        attribution: the attribution.
+        shapes: of one input, in words.
+    """
+    method = attribution.provenance.get("method", "an unnamed method")
+    count, plural = len(attribution), "" if len(attribution) == 1 else "s"
+    targets = ", ".join(map(str, attribution.target[:_MAX_TARGETS].tolist())) or "none"
+    targets += ", ..." if count > _MAX_TARGETS else ""
+    lines = [f"{method}: {count} input{plural} of {shapes}, target{plural} {targets}"]
+    lines += [f"{'input 0: ' * (count > 1)}{verdict}" for verdict in attribution[:1].verdicts]
+    if "default" in attribution.provenance:
+        lines.append(str(attribution.provenance["default"]))
+    return "\n  ".join(lines)

@@ -33,7 +33,7 @@ class UnknownNameError(ChoiceError):
     def __init__(self, kind: str, name: object, valid: Iterable[str], remedy: str = "") -> None:
         names = list(valid)
         self._said = kind, name, names, remedy
-        nearest = nearest_names(str(name), names)
+        nearest = _nearest_names(str(name), names)
         message = f"unknown {kind} {str(name)!r}"
         message += f"; did you mean {' or '.join(nearest)}?" if nearest else "."
         if len(names) <= 40:
@@ -45,7 +45,7 @@ class UnknownNameError(ChoiceError):
         return type(self), self._said
 
 
-def nearest_names(name: str, names: Iterable[str], at_most: int = 3) -> list[str]:
+def _nearest_names(name: str, names: Iterable[str], at_most: int = 3) -> list[str]:
     """Return the names closest in spelling to `name`, ignoring case, best first."""
     by_folded: dict[str, str] = {}
     for candidate in names:

@@ -18,8 +18,9 @@ from ._engine.packing import Frozen, InputSpec, MultiInputs, PackedInputs, Packe
 from ._ops.fields import chosen, to_numpy
 from ._ops.files import load, not_whole, save
 from ._validation.arrays import as_number, to_tensor
-from ._validation.inputs import Target, check_model, embedding_hint, read_target
-from .attribution import Attribution
+from ._validation.inputs import Target, read_target
+from ._validation.models import check_model, embedding_hint
+from .attribution import Attribution, summary
 from .diagnostics import Trace
 from .errors import UnilensError, require
 
@@ -72,6 +73,12 @@ class MultiInputAttribution:
     def with_provenance(self, **provenance: object) -> MultiInputAttribution:
         """Return a copy with further entries in its provenance."""
         return dataclasses.replace(self, whole=self.whole.with_provenance(**provenance))
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(
+            f"{name} {tuple(shape)}" for name, shape in self.input_spec.shapes.items()
+        )
+        return f"{type(self).__name__} by {summary(self.whole, f'shapes {shapes}')}"
 
     def __len__(self) -> int:
         return len(self.whole)

@@ -14,18 +14,21 @@ T = TypeVar("T")
 
 
 TRAITS = {
+    "costlier_maps": "makes maps that cost more than the method's own, for other numbers of steps",
     "estimate": "estimated from a random sample; exact in the limit",
     "images": "for images, signals and volumes, not for tables",
     "incomplete": "a path method whose values do not add up to the change of the score",
     "layer": "explains the spatial positions of a layer's output",
+    "other_models": "explains other models, each of which is prepared first",
     "passes_at_most": "the passes stated are an upper bound",
     "passes_by_size": "passes depend on the input's size; those stated are for a photograph",
     "perceptron": "for multi-layer perceptrons only",
     "pictures": "for images, not for tables and signals",
     "positions": "masks a spatial position in all channels together",
     "relu": "for models with ReLU only",
+    "rounding": "the last bits of the values depend on the batch",
 }
-"""Properties in which a method or baseline can differ from most others, by name."""
+"""Properties in which a method, baseline or metric can differ from most others, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,14 @@ class Entry(Generic[T]):
 
     @property
     def cost(self) -> tuple[int, int] | None:
-        """Forward and backward passes per input with the defaults; None where it needs settings."""
+        """Forward and backward passes per input with the defaults; None where it needs settings.
+
+        For methods, baselines, metrics and perturbations, whose base classes have `passes`.
+        """
         if inspect.Parameter.empty in self.settings.values():
             return None
         component: Any = self()
-        return tuple(component.passes) if hasattr(component, "passes") else (0, 0)
+        return tuple(component.passes)
 
     def choices(self, name: str) -> tuple[str, ...]:
         """Return the names that a setting takes, by its type; its default where that lists none."""

@@ -152,7 +152,7 @@ def test_long_work_is_cancelled_and_the_next_begins(visit):
     expect(visit.find(".ul-maps h3")).to_have_text("gradient")
 
 
-def test_the_slower_checks_show_two_charts_and_their_verdicts(visit):
+def test_the_slower_checks_show_two_charts_and_their_answers(visit):
     visit.sample().choose("gradient").explain()
     expect(visit.find("#ul-path-view")).to_contain_text("None of the chosen methods has")
     visit.find("#ul-check").click()
@@ -162,9 +162,9 @@ def test_the_slower_checks_show_two_charts_and_their_verdicts(visit):
     for chart in charts.all():
         assert chart.locator("polyline").count() == 2  # gradient, and the control
         assert "random map: area 0." in chart.get_attribute("aria-label")
-    verdicts = visit.find(".ul-checks .ul-verdict").all_inner_texts()
-    assert len(verdicts) == 4
-    assert set(verdicts) <= {"good", "look closer", "do not rely on it", "not measured"}
+    levels = visit.find(".ul-checks .ul-level").all_inner_texts()
+    assert len(levels) == 4
+    assert set(levels) <= {"good", "caution", "problem", "not measured"}
 
 
 def test_what_is_taken_along_restores_the_page_in_another_browser(window, own, tmp_path):
@@ -276,7 +276,7 @@ def test_text_can_be_read_in_light_and_in_dark(window, scheme):
     expect(visit.find("#ul-trust")).to_contain_text("Does the map stay with more steps?")
     dark = visit.find("body").evaluate(CONTRAST)[1] < 0.1
     assert dark == (scheme == "dark")
-    for kind in (".ul-small", ".ul-verdict", ".ul-warnings li", "figcaption", ".ul-summary"):
+    for kind in (".ul-small", ".ul-verdict", ".ul-level", "figcaption", ".ul-summary"):
         parts = visit.find(f"{kind}:visible")
         assert parts.count(), kind
         for part in parts.all():

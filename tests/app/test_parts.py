@@ -2,9 +2,9 @@
 
 import base64
 import dataclasses
+import html
 import io
 import json
-import math
 import os
 import re
 import socket
@@ -47,6 +47,8 @@ from unilens.errors import UnilensError
 from unilens.methods import methods
 from unilens.models import PixelClassifier, samples
 from unilens.models.classifier import Preprocessing
+from unilens.output import records
+from unilens.output.levels import LEVEL_STYLES
 
 EVIL = '<script>alert("a&b")</script>'
 
@@ -120,6 +122,8 @@ def test_every_method_takes_its_own_defaults_and_choices(method, classifier):
             own = {field.name: choice}
             if field.name == "inner" and "n_samples" in methods[method].settings:
                 own["n_samples"] = 2
+            if choice == "sphere":
+                own["line_search"] = False
             if choice == "trajectory":
                 own |= {"baseline": "adversarial"} if "baseline" in methods[method].settings else {}
             chosen = MethodRequest(name=method, settings=own)
@@ -508,15 +512,18 @@ GOOD = {
     "values_finite": 1.0,
     "completeness_gap": 0.001,
     "score_change": 1.0,
+    "sum_error": 0.01,
+    "sum_stability": 0.99,
     "monotonicity": 1.0,
+    "confidence_fallback": 0.0,
     "confidence_change": -0.99,
     "flat_fraction": 0.1,
-    "riemann_error_bound": 0.1,
     "proximity": 5.0,
     "matching_loss_fall": 1.0,
     "stability_15_30": 0.99,
     "stability_1_30": 0.9,
 }
+WITHOUT_WARNING = {"Does the map stay with more steps?", "Does one step do as well?"}
 
 
 class Known:
@@ -530,22 +537,24 @@ class Known:
 
 
 def lights(**known):
-    return {one.question: one.light for one in trust.verdicts(Known(**known))}
+    return {answer.question: answer.light for answer in trust.answers(Known(**known))}
 
 
-def test_a_good_map_is_all_green():
-    assert set(lights().values()) == {"good"}
+def test_a_good_map_is_green_and_numbers_without_a_warning_are_information():
+    found = lights()
+    assert {question for question, light in found.items() if light == "info"} == WITHOUT_WARNING
+    assert set(found.values()) == {"good", "info"}
 
 
 @pytest.mark.parametrize(
     ("warning", "known"),
     [
         ("undefined", {"values_finite": 0.0}),
-        ("completeness_gap", {"completeness_gap": -0.06}),
-        ("non_monotonic_path", {"monotonicity": 0.89}),
-        ("saturation", {"flat_fraction": 0.51}),
-        ("high_path_curvature", {"riemann_error_bound": 1.01, "stability_15_30": math.nan}),
-        ("informative_baseline", {"confidence_change": -0.09}),
+        ("completeness_gap", {"completeness_gap": -0.6}),
+        ("few_steps", {"sum_error": 5.0}),
+        ("non_monotonic_path", {"monotonicity": 0.1, "confidence_fallback": 0.9}),
+        ("saturation", {"flat_fraction": 0.9}),
+        ("informative_baseline", {"confidence_change": -0.01}),
         ("baseline_is_input", {"proximity": 0.0}),
         ("matching_loss_did_not_fall", {"matching_loss_fall": 0.0}),
         ("matching_loss_did_not_fall", {"matching_loss_fall": float("nan")}),
@@ -555,55 +564,59 @@ def test_a_good_map_is_all_green():
         ("channels_assumed", {"channels_known": 0.0}),
     ],
 )
-def test_every_warning_is_red(warning, known):
-    found = {one.warning: one for one in trust.verdicts(Known(**known)) if one.warning}
-    assert found[warning].light == "poor"
-    assert list(lights(**known).values()).count("poor") == 1
+def test_the_light_of_a_warning_is_its_level(warning, known):
+    rule = diagnostics.WARNINGS[warning]
+    answers = trust.answers(Known(**known))
+    warned = [answer for answer in answers if answer.warning]
+    assert {(answer.warning, answer.light) for answer in warned} == {(warning, rule.level)}
+    assert all(answer.answer.endswith(rule.remedy) for answer in warned)
+    others = {answer.light for answer in answers if not answer.warning}
+    assert others == {"good", "info"}
 
 
-def test_a_bound_that_is_exceeded_is_a_doubt_where_the_map_is_seen_to_stay():
-    question = "Are the steps small enough for the path's bends?"
-    for stability, light in ((0.99, "fair"), (0.81, "fair"), (0.79, "poor")):
-        assert lights(riemann_error_bound=1.01, stability_15_30=stability)[question] == light
+def test_each_level_has_a_light_with_the_symbol_of_every_output():
+    assert list(trust.LIGHTS) == ["good", *diagnostics.LEVELS, "unknown"]
+    assert len(set(trust.LIGHTS.values())) == len({symbol for symbol, _ in trust.LIGHTS.values()})
+    for level in diagnostics.LEVELS:
+        assert trust.LIGHTS[level] == (LEVEL_STYLES[level].symbol, level)
 
 
 def test_a_gap_that_rounds_to_nothing_has_no_minus():
-    told = {one.question: one.answer for one in trust.verdicts(Known(completeness_gap=-1e-9))}
-    assert "is +0.0000, 0.0% of" in told["Does the map add up?"]
+    found = {one.question: one.answer for one in trust.answers(Known(completeness_gap=-1e-9))}
+    assert "is +0.0000, 0.0% of" in found["Does the map add up?"]
 
 
 def test_no_warning_is_forgotten():
-    (mark,) = test_every_warning_is_red.pytestmark
+    (mark,) = test_the_light_of_a_warning_is_its_level.pytestmark
     assert {name for name, _ in mark.args[1]} == set(diagnostics.WARNINGS)
 
 
 @pytest.mark.parametrize(
-    ("question", "known", "light"),
+    ("question", "known"),
     [
-        ("Does the map add up?", {"completeness_gap": 0.009}, "good"),
-        ("Does the map add up?", {"completeness_gap": -0.011}, "fair"),
-        ("Does the map add up?", {"completeness_gap": float("nan")}, "unknown"),
-        ("Does the confidence climb all the way?", {"monotonicity": 0.96}, "fair"),
-        ("Does the confidence climb all the way?", {"monotonicity": 0.98}, "good"),
-        ("Does the baseline hide what the model saw?", {"confidence_change": -0.4}, "fair"),
-        ("Is the whole path used?", {"flat_fraction": float("nan")}, "unknown"),
-        (
-            "Is the whole path used?",
-            {"flat_fraction": 0.6, "confidence_change": -0.9},
-            "fair",
-        ),
-        (
-            "Are the steps small enough for the path's bends?",
-            {"riemann_error_bound": 0.6},
-            "fair",
-        ),
-        ("Does the map stay with more steps?", {"stability_15_30": 0.94}, "fair"),
-        ("Does the map stay with more steps?", {"stability_15_30": 0.79}, "poor"),
-        ("Does one step do as well?", {"stability_1_30": 0.4}, "fair"),
+        ("Does the map add up?", {"completeness_gap": float("nan")}),
+        ("Is the whole path used?", {"flat_fraction": float("nan")}),
+        ("Does the map stay with more steps?", {"stability_15_30": float("nan")}),
     ],
 )
-def test_lights(question, known, light):
-    assert lights(**known)[question] == light
+def test_what_is_undefined_has_no_light(question, known):
+    assert lights(**known)[question] == "unknown"
+
+
+def test_the_card_of_a_map_shows_the_verdict_and_the_lines_of_the_record(service, photograph):
+    explained = service.explain(photograph, requested("ig", "gradient"), Job())
+    poor = explained.attributions["ig"].with_measured(
+        **{name: torch.tensor([5.0]) for name in ("sum_error", "completeness_gap")}
+    )
+    explained = dataclasses.replace(explained, attributions={**explained.attributions, "ig": poor})
+    first, second = render.maps_html(explained).split("<article")[1:]
+    record = records.of_method(poor)
+    assert set(record["levels"]) == set(record["warnings"]) >= {"few_steps", "completeness_gap"}
+    assert record["verdict"] in html.unescape(first)
+    for name, level in record["levels"].items():
+        line = f"{LEVEL_STYLES[level].symbol} {level}: {diagnostics.WARNINGS[name]} [{name}]"
+        assert f'<li class="ul-{level}">{line}</li>' in html.unescape(first)
+    assert explained.attributions["gradient"].verdicts[0] in second
 
 
 def traced(scores, confidences):
@@ -624,17 +637,18 @@ def traced(scores, confidences):
     return made.with_measured(monotonicity=diagnostics.monotonicity(trace))
 
 
-def test_a_path_that_turns_back_is_red():
-    back = trust.verdicts(traced([0.0, 0.9, 0.1, 0.8, 0.2, 0.5], [0.0, 0.9, 0.1, 0.8, 0.2, 0.5]))
-    straight = trust.verdicts(traced([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.25, 0.5, 0.75, 1.0]))
+def test_a_path_that_turns_back_is_warned_about():
+    back = trust.answers(traced([0.0, 0.9, 0.1, 0.8, 0.2, 0.5], [0.0, 0.9, 0.1, 0.8, 0.2, 0.5]))
+    straight = trust.answers(traced([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.25, 0.5, 0.75, 1.0]))
     question = "Does the confidence climb all the way?"
-    assert {one.question: one.light for one in back}[question] == "poor"
+    level = diagnostics.WARNINGS["non_monotonic_path"].level
+    assert {one.question: one.light for one in back}[question] == level
     assert {one.question: one.light for one in straight}[question] == "good"
 
 
 def test_a_method_without_a_path_says_so(service, photograph):
     found = service.explain(photograph, requested("gradient"), Job())
-    told = trust.verdicts(found.attributions["gradient"])
+    told = trust.answers(found.attributions["gradient"])
     assert told[-1].light == "unknown"
 
 
@@ -676,19 +690,19 @@ def checked(service, *names):
 def test_a_perfect_map_beats_the_random_one(corner):
     found = checked(corner, "input_x_gradient", "random")
     assert set(found) == {CONTROL, "input_x_gradient", "random"}
-    by_light = {one.question: one.light for one in found["input_x_gradient"].verdicts}
+    by_light = {one.question: one.light for one in found["input_x_gradient"].answers}
     assert by_light["Do the most important pixels bring the class back?"] == "good"
     assert by_light["Does the class go with the most important pixels?"] == "good"
     own, control = found["input_x_gradient"].curves, found[CONTROL].curves
     assert own["insertion_auc"].values[0] > control["insertion_auc"].values[0] + 0.05
     assert own["deletion_auc"].values[0] < control["deletion_auc"].values[0] - 0.05
-    assert not found[CONTROL].verdicts
-    assert len(found["random"].verdicts) == 4
+    assert not found[CONTROL].answers
+    assert len(found["random"].answers) == 4
 
 
 def test_a_map_that_knows_nothing_of_the_model_is_told(corner):
-    found = {one.question: one.light for one in checked(corner, "edges")["edges"].verdicts}
-    assert found["Does the map depend on what the model has learned?"] in ("poor", "unknown")
+    found = {one.question: one.light for one in checked(corner, "edges")["edges"].answers}
+    assert found["Does the map depend on what the model has learned?"] in ("problem", "unknown")
     assert found["Do the most important pixels bring the class back?"] != "good"
 
 
@@ -719,8 +733,8 @@ def evil(monkeypatch, photograph):
 
 def test_texts_are_escaped_and_pictures_have_words(evil):
     service, explained = evil
-    found = {name: trust.verdicts(one) for name, one in explained.attributions.items()}
-    found[EVIL] = [trust.Verdict(EVIL, "poor", EVIL, EVIL)]
+    found = {name: trust.answers(one) for name, one in explained.attributions.items()}
+    found[EVIL] = [trust.Answer(EVIL, "problem", EVIL, EVIL)]
     pages = {
         "predictions": render.predictions_html(
             service.predictions(explained.photograph, "small"), explained.photograph.name

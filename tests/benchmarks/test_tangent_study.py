@@ -11,6 +11,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from tangent_study.classifier import accuracy
 from tangent_study.fitting import fit, open_fitted
@@ -20,12 +21,16 @@ from tangent_study.study import score
 from unilens import evaluate, explain
 from unilens.errors import UnilensError
 from unilens.manifold import load_manifold
-from unilens.manifold.files import about_manifold
 from unilens.manifold.fitting import FitConfig
 from unilens.manifold.training import fit_autoencoder
 
 ROOT = Path(__file__).parents[2]
 FEW = ("ig:baseline=tangent_aligned,iterations=2", "ig:baseline=black", "uni", "gradient", "random")
+
+
+def about(path):
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["about"])
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +70,7 @@ def test_what_was_fitted_is_kept_with_how_good_it_is(folder):
     assert known["manifold"]["rank"] == {"least": 4, "most": 4}
     right = accuracy(fitted.classifier, held)
     assert known["accuracy"]["held_out"] == right
-    assert about_manifold(folder / "manifold.safetensors")["data"] == "digits"
+    assert about(folder / "manifold.safetensors")["data"] == "digits"
     with pytest.raises(UnilensError, match=r"fit\.json exists already"):
         fit(folder, "digits", FitConfig())
 
@@ -162,7 +167,7 @@ def test_manifold_fit(run, photos, tmp_path, kind):
     assert ("error" in out) == (kind != "local_pca")
     path = tmp_path / "new" / "fitted.safetensors"
     assert load_manifold(path)(torch.rand(2, 1, 16, 16)).rank.tolist() == [3, 3]
-    assert about_manifold(path)["config"]["data"] == str(photos)
+    assert about(path)["config"]["data"] == str(photos)
     code, _, err = run("manifold", "fit", "new/fitted.safetensors", *asked)
     assert code == 2
     assert "exists already" in err

@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it writes, what it prints, how it refuses."""
 
+import io
 import json
 import re
 import subprocess
@@ -15,9 +16,11 @@ from torch import nn
 
 from unilens import cli, evaluate, explain, load_model
 from unilens.cli import photographs
+from unilens.diagnostics import WARNINGS
 from unilens.methods import methods
 from unilens.metrics import imputers, metrics, similarities
 from unilens.models import read_image
+from unilens.output.levels import verdict_line, warning_lines
 
 FAST = ("--quick", "--set", "n_steps=2")
 HERE = __name__
@@ -445,7 +448,10 @@ def test_a_method_that_does_not_fit_is_refused_by_name_before_anything_runs(
         ("ig:path=curly", "unknown path 'curly'. Valid: blur, guided"),
         ("ig:weighting=heavy", "unknown weighting 'heavy'"),
         ("blur_ig:sigma=3", "unknown setting of blur_ig 'sigma'; did you mean max_sigma"),
-        ("guided_ig:fraction=2", "expected fraction to be above 0 and at most 1, got 2"),
+        (
+            "guided_ig:fraction=2",
+            "fraction to be a finite number above 0 and at most 1, got 2",
+        ),
         ("agi:classes=[1,1]", "expected classes to be a number or different class indices"),
         ("ig:baseline=weighted,baselines=black", "expected baselines to be a list of names"),
     ],
@@ -657,3 +663,37 @@ def test_printed_text_loads_no_plotting_library(arguments):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout or done.stderr.startswith("error: unknown")
+
+
+def test_each_map_has_its_verdict_and_its_warnings(run, photograph, tmp_path):
+    chosen = ("--method", "ig:baseline=white", "--method", "gradient")
+    code, out, err = explain_small(run, photograph, *chosen, *FAST)
+    assert (code, err) == (0, "")
+    record = json.loads((tmp_path / "unilens-out" / "photo.json").read_text())
+    printed = out.splitlines()
+    assert any(result["warnings"] for result in record["methods"].values())
+    for name, result in record["methods"].items():
+        warnings = result["warnings"]
+        assert result["levels"] == {name: WARNINGS[name].level for name in warnings}
+        expected = [verdict_line(result["verdict"], warnings), *warning_lines(warnings)]
+        start = printed.index(f"    {expected[0]}")
+        assert printed[start : start + len(expected)] == [f"    {line}" for line in expected]
+        assert any(line.startswith(f"  {name}: ") for line in printed[:start])
+
+
+def test_a_terminal_without_the_symbols_shows_the_words(monkeypatch, photograph, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    arguments = ["--method", "ig:baseline=white", *FAST, "--model", f"py:{HERE}:small_model"]
+    monkeypatch.setattr(sys, "argv", ["unilens", "explain", str(photograph), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    stdout.flush()
+    out = stdout.buffer.getvalue().decode("ascii")
+    record = json.loads((tmp_path / "unilens-out" / "photo.json").read_text())
+    levels = record["methods"]["ig:baseline=white"]["levels"]
+    assert levels
+    for level in levels.values():
+        assert f"    ? {level}: " in out

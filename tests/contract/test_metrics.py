@@ -20,29 +20,13 @@ from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
 from unilens.metrics import Measurement, Metric, MetricCard, imputers, metrics, similarities
 from unilens.metrics.path import baseline_quality
+from unilens.registry import TRAITS
 
 from ..conftest import SmallNet, randomise
 from .test_methods import counting, taken
 
-# Settings without which a metric is slow, or says nothing of inputs (B, 3, 13, 11).
-_TOP = {"k": 9}
-NEEDED = {
-    "attack_spearman": {**_TOP, "iterations": 3},
-    "attack_top_k": {**_TOP, "iterations": 3},
-    "robustness": {**_TOP, "iterations": 3},
-    "fgsm_spearman": _TOP,
-    "fgsm_top_k": _TOP,
-    "fgsm_label_top_k": _TOP,
-    "noise_top_k": _TOP,
-    "mu_fidelity": {"subsets": 20, "cells": 4},
-    "mu_fidelity_abs": {"subsets": 20, "cells": 4},
-}
-PREPARES = {"randomisation_cascading", "randomisation_independent"}
-"""Metrics that explain other models, each of which has to be made ready first."""
-OF_OTHER_STEPS = {"stability"}
-"""Metrics whose maps cost more than the method's own: they are made at other numbers of steps."""
-TO_ROUNDING = {"top_eigenvalue"}
-"""Metrics of Hessian-vector products, whose last bits depend on the batch."""
+SMALL = {"k": 9, "iterations": 3, "subsets": 20, "cells": 4}
+"""Settings, where a metric has them, that are fast and fit inputs (B, 3, 13, 11)."""
 every_metric = pytest.mark.parametrize("name", metrics)
 
 
@@ -50,8 +34,12 @@ def card_of(name):
     return metrics[name].card
 
 
+def small_settings(name):
+    return {key: SMALL[key] for key in SMALL if key in metrics[name].settings}
+
+
 def build(name):
-    return metrics[name](**NEEDED.get(name, {}))
+    return metrics[name](**small_settings(name))
 
 
 def method():
@@ -125,7 +113,7 @@ def same(first, second):
 
 def alike(name, first, second):
     """Whether values are the same to the last bit, or nearly so where the metric cannot be."""
-    if name in TO_ROUNDING:
+    if "rounding" in card_of(name).traits:
         return torch.allclose(first, second, rtol=1e-9, atol=0)
     return same(first, second)
 
@@ -136,10 +124,9 @@ def test_metric_on_batch_equals_loop(name, small_net, few):
     alone = [measure(name, small_net, few[i : i + 1]) for i in range(3)]
     values = torch.cat([measurement.values for measurement in alone])
     assert alike(name, together.values, values)
-    if name in TO_ROUNDING:
-        return
     for key, part in together.breakdown.items():
-        assert same(part, torch.cat([measurement.breakdown[key] for measurement in alone])), key
+        parts = torch.cat([measurement.breakdown[key] for measurement in alone])
+        assert alike(name, part, parts), key
 
 
 @every_metric
@@ -213,10 +200,11 @@ def test_metric_runs_at_most_declared_passes(name, few):
     forward, backward = taken()
     own, maps = measuring.passes, measuring.explanations
     assert isinstance(own, PassCount)
-    if name in OF_OTHER_STEPS:
+    traits = card_of(name).traits
+    if "costlier_maps" in traits:
         assert measuring.explanations >= 2
         return
-    ready = 12 * maps if name in PREPARES else 0  # proofs of the models that they make
+    ready = 12 * maps if "other_models" in traits else 0  # proofs of the models that they make
     assert forward <= 3 * (own.forward + maps * of_map.forward)
     assert backward <= 3 * (own.backward + maps * of_map.backward) + ready
     if not maps and not own.backward:
@@ -231,6 +219,7 @@ def test_metric_card_is_complete(name):
     assert len(card.summary) < 90
     assert "\n" not in card.summary
     assert len(card.reference) > 10
+    assert set(card.traits) <= set(TRAITS)
     assert card.higher_is_better in (True, False, None)
     assert unilens.metrics()[name] is card
 

@@ -15,14 +15,15 @@ from torch import nn
 import unilens
 from unilens import UnilensError, evaluate, explain
 from unilens._validation.arrays import as_number, to_tensor
-from unilens._validation.inputs import check_target, embedding_hint
+from unilens._validation.inputs import check_target
+from unilens._validation.models import embedding_hint
 from unilens.baselines import FixedValues
 from unilens.baselines.base import baselines
 from unilens.interop.quantus import explain_func
 from unilens.interop.tables import TableExplainer
 from unilens.methods.base import methods
 from unilens.methods.gradient import Gradient
-from unilens.metrics.base import metrics
+from unilens.metrics.registry import metrics
 from unilens.multi_input import Frozen
 from unilens.paths.base import paths
 from unilens.provenance import describe

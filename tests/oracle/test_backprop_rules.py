@@ -345,7 +345,7 @@ def test_backprop_rules_refuse_opaque_operations(method):
 def test_backprop_rules_refuse_wrong_settings():
     model, inputs = nn.Linear(6, 3).eval(), torch.rand(2, 6)
     for method in ("deeplift", "deeplift_shap"):
-        with pytest.raises(UnilensError, match="expected score='logit'"):
+        with pytest.raises(UnilensError, match="expected score to be one of logit"):
             explain(model, inputs, method, score="probability")
     with pytest.raises(UnilensError, match=r"deeplift_shap needs references=\(R, 6\)"):
         explain(model, inputs, "deeplift_shap")

@@ -228,7 +228,7 @@ WRONG = {
     "stride": ("occlusion", {"window": 2, "stride": 3}, "stride to be at most the window 2"),
     "window": ("occlusion", {"window": 0}, "window to be a whole number of at least 1, got 0"),
     "masks": ("rise", {"n_masks": 1.5}, "n_masks to be a whole number of at least 1, got 1.5"),
-    "keep": ("rise", {"keep": 1}, "keep to be a number below 1, got 1"),
+    "keep": ("rise", {"keep": 1}, "keep below 1, got 1"),
     "designs": ("sobol", {"designs": 3}, "designs to be a power of two"),
     "cells": ("sobol", {"cells": True}, "cells to be a whole number of at least 1, got True"),
     "baseline": ("rise", {"baseline": 0.5}, "baseline to be a function or an object"),

@@ -420,11 +420,6 @@ def test_wrong_arguments_raise_one_line(case, network, inputs):
     assert "\n" not in str(caught.value)
 
 
-def test_attribute_future_is_not_supported(network):
-    with pytest.raises(NotImplementedError, match="UNI"):
-        UNI(network).attribute_future()
-
-
 @pytest.mark.parametrize(
     ("build", "arguments", "method"),
     [

@@ -175,7 +175,9 @@ def test_localisation_refuses_wrong_settings(small_net, images, mask):
             kind()(small_net, images, images)
         assert kind().needs == ("mask",)
         assert kind().explanations == 0
-    with pytest.raises(UnilensError, match="expected tolerance of at least 0"):
+    with pytest.raises(
+        UnilensError, match="expected tolerance to be a finite number of at least 0"
+    ):
         PointingGame(tolerance=-1)
     with pytest.raises(UnilensError, match="expected tolerance to be a finite number"):
         PointingGame(tolerance="far")

@@ -7,7 +7,17 @@ from torch import nn
 
 from unilens import PathAttribution, explain
 from unilens.baselines import Constant
-from unilens.diagnostics import WARNINGS, Trace, flat_fraction, stability, top_curvature, warn
+from unilens.diagnostics import (
+    LEVELS,
+    WARNINGS,
+    Trace,
+    flat_fraction,
+    highest_level,
+    stability,
+    top_curvature,
+    verdict,
+    warn,
+)
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
 from unilens.methods.path_diagnostics import curvature, path_steps
@@ -52,7 +62,7 @@ def test_diagnostics_worked_out_by_hand(cubic):
     assert result.trace.fraction.T.tolist() == [[0, 0.5, 1]] * 2
     assert result.trace.score[:, 0].tolist() == pytest.approx([0.0, 1.5, 9.0])
     assert result.trace.confidence[:, 0].tolist() == pytest.approx(sigmoid)
-    measured = {name: float(value[0]) for name, value in result.diagnostics.items()}
+    measured = measured_of(result, 0)
     # The gradient goes from (3, 1) at (1, .5) to (12, 1) at (2, 1): 9 over |(1, .5)|.
     rate = 9 / math.sqrt(1.25)
     assert measured == pytest.approx(
@@ -63,11 +73,20 @@ def test_diagnostics_worked_out_by_hand(cubic):
             "confidence_change": 0.5 / sigmoid[2] - 1,
             "proximity": math.sqrt(5),
             "monotonicity": 1.0,
+            "confidence_fallback": 0.0,
             "flat_fraction": 0.0,
             "riemann_error_bound": rate * 5 / 4,
+            # By the last node alone the map is (2 * 12, 1), by both (15, 1).
+            "sum_error": 9 / math.sqrt(15**2 + 1) / 2,
+            "sum_stability": 1.0,
         }
     )
-    assert result.warnings[0] == ["completeness_gap", "high_path_curvature"]
+    assert "completeness_gap" in result.warnings[0]
+    assert result.verdicts == [verdict(measured), verdict(measured_of(result, 1))]
+
+
+def measured_of(attribution, index):
+    return {name: float(value[index]) for name, value in attribution.diagnostics.items()}
 
 
 def test_monotonicity_of_a_path_that_peaks_in_the_middle():
@@ -98,17 +117,19 @@ def test_every_warning_can_be_given_and_kept():
         "monotonicity": 1.0,
         "flat_fraction": 0.1,
         "confidence_change": -0.8,
-        "riemann_error_bound": 0.1,
+        "confidence_fallback": 0.0,
+        "sum_error": 0.01,
+        "sum_stability": 0.98,
         "proximity": 0.25,
         "matching_loss_fall": 1.0,
     }
     assert warn(good) == []
     bad = {
         "undefined": {"values_finite": 0.0},
-        "completeness_gap": {"completeness_gap": -0.03},
-        "non_monotonic_path": {"monotonicity": 0.5},
+        "completeness_gap": {"completeness_gap": -0.3},
+        "few_steps": {"sum_error": 5.0},
+        "non_monotonic_path": {"monotonicity": 0.1, "confidence_fallback": 0.9},
         "saturation": {"flat_fraction": 0.8, "confidence_change": -0.99},
-        "high_path_curvature": {"riemann_error_bound": 0.6},
         "informative_baseline": {"confidence_change": -0.05},
         "baseline_is_input": {"proximity": 0.0},
         "matching_loss_did_not_fall": {"matching_loss_fall": math.nan},
@@ -119,7 +140,35 @@ def test_every_warning_can_be_given_and_kept():
     }
     assert set(bad) == set(WARNINGS)
     for name, change in bad.items():
-        assert warn({**good, **change}) == [name]
+        measured = {**good, **change}
+        assert warn(measured) == [name]
+        level = WARNINGS[name].level
+        assert highest_level([name]) == level
+        assert ("Usable:" in verdict(measured)) == (level == "info")
+        assert ("Do not rely on it:" in verdict(measured)) == (level == "problem")
+        phrase = WARNINGS[name].phrase(measured[WARNINGS[name].diagnostic], measured)
+        assert (phrase in verdict(measured)) == (level != "info")
+    assert verdict(good) == "Usable: adds up, stable (0.98)."
+    assert verdict({"values_finite": 1.0}).startswith("Not checked: ")
+    assert highest_level(list(bad)) == max((WARNINGS[name].level for name in bad), key=LEVELS.index)
+    assert highest_level([]) is None
+
+
+def test_repr_names_method_targets_and_verdict(cubic):
+    found = explain(cubic, X, "ig", 0)
+    first, second = repr(found).splitlines()
+    assert first == "Attribution by ig: 2 inputs of shape (2,), targets 0, 0"
+    assert second == f"  input 0: {found.verdicts[0]}"
+    single = found[1].with_provenance(default="ig, as it is the default for tables")
+    assert repr(single).splitlines() == [
+        "Attribution by ig: 1 input of shape (2,), target 0",
+        f"  {found.verdicts[1]}",
+        "  ig, as it is the default for tables",
+    ]
+    many = explain(cubic, X[:1].expand(9, 2), "gradient", 1)
+    assert repr(many).splitlines()[0].endswith("9 inputs of shape (2,), targets 1, 1, 1, 1, 1, ...")
+    assert len(repr(many)) < 300
+    assert "0 inputs of shape (2,), targets none" in repr(found[:0])
 
 
 def test_stability_compares_unsigned_maps_summed_over_channels():

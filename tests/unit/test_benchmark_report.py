@@ -17,7 +17,9 @@ from unilens.benchmark.report.gallery import gallery
 from unilens.benchmark.report.page import FILES, plan_as_toml, write_report
 from unilens.benchmark.report.statistics import Family, analyse
 from unilens.benchmark.store import Store
+from unilens.diagnostics import LEVELS, WARNINGS
 from unilens.metrics import metrics
+from unilens.output.levels import LEVEL_STYLES, warning_lines
 from unilens.specs import Spec
 
 EVIL = "<script>alert('x')</script>&\"'"
@@ -195,6 +197,28 @@ def test_it_can_be_read_without_seeing_it(make_run):
     told = sum(key == "aria-label" for tag, key, _ in page.attributes if tag == "svg")
     assert hidden + told == tags.count("svg")
     assert ("html", "lang", "en") in page.attributes
+
+
+def test_warnings_are_listed_by_level_with_their_sentences(make_run):
+    levels = {name: rule.level for name, rule in WARNINGS.items()}
+    chosen = ["gone", *{level: name for name, level in levels.items()}.values()]  # one of each
+
+    def change(rows):
+        for row in rows:
+            row["warnings"] = chosen if row["method"] == "ig" else chosen[:2]
+
+    page = page_of(make_run(change=change, pictures=0))
+    heading, *rows = page.tables["Maps with a warning"]
+    assert heading == ["method", "model", "level", "warning", "maps"]
+    order = [*reversed(LEVELS), "unknown"]
+    shown = [level.split()[-1] for _, _, level, _, _ in rows]
+    assert shown == sorted(shown, key=order.index)
+    for _, _, level, name, _ in rows:
+        expected = levels.get(name)
+        assert level == (f"{LEVEL_STYLES[expected].symbol} {expected}" if expected else "unknown")
+    assert {name for _, _, _, name, _ in rows} == set(chosen)
+    for line in warning_lines(chosen[1:]):
+        assert str(line) in text_of(page)
 
 
 def test_what_users_wrote_is_text(make_run):

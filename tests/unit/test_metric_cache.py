@@ -30,7 +30,7 @@ from unilens.metrics.faithfulness.perturbations import PerturbedPoints
 from unilens.metrics.path import baseline_quality
 
 from ..contract.test_methods import POINTS, Counting, taken
-from ..contract.test_metrics import NEEDED, TO_ROUNDING, Distance, mask_of, same
+from ..contract.test_metrics import Distance, mask_of, same, small_settings
 
 FEW = {"subsets": 20, "cells": 4}
 
@@ -52,7 +52,7 @@ def dimmed(subject, samples):
 
 
 VARIANTS = [
-    *((name, NEEDED.get(name, {})) for name in metrics),
+    *((name, small_settings(name)) for name in metrics),
     ("mu_fidelity", {**FEW, "reduction": "abs"}),
     ("mu_fidelity", {**FEW, "correlation": "pearson", "imputer": ["black", "blur"]}),
     ("mu_fidelity", {**FEW, "score": "logit"}),
@@ -118,7 +118,7 @@ def test_nothing_changes(small_net, few, monkeypatch):
             differ += [
                 (turn, name, settings, key)
                 for key, value in expected.items()
-                if not same(value, found[key]) and name not in TO_ROUNDING
+                if not same(value, found[key]) and "rounding" not in metrics[name].card.traits
             ]
             ours, theirs = ({**one.provenance, "seconds": None} for one in (with_memo, alone))
             assert ours == theirs
@@ -209,7 +209,7 @@ def test_a_pair_explains_once(counted, few, first, second, calls):
     cache = MetricCache(counted, few)
 
     def measure(name, values, method=maps):
-        measuring = metrics[name](**NEEDED.get(name, {}))
+        measuring = metrics[name](**small_settings(name))
         before = maps.calls
         passes = forward_passes(
             lambda: measuring(counted, few, values, method=method, target=0, cache=cache)
@@ -355,7 +355,7 @@ def held(thing, beside):
 def test_memory_does_not_grow_with_the_maps(counted, few):
     cache, after = MetricCache(counted, few), []
     names = ("fgsm_top_k", "noise_spearman", "fgsm_label_spearman", "max_sensitivity")
-    asked = [(name, NEEDED.get(name, {})) for name in (*names, "mu_fidelity", "infidelity", "road")]
+    asked = [(name, small_settings(name)) for name in (*names, "mu_fidelity", "infidelity", "road")]
     for first in range(3):
         values = few.roll(first, -1)
         for name, settings in asked:

@@ -429,6 +429,12 @@ def test_an_attribution_of_parts_has_what_any_has(two, inputs):
     assert torch.equal(again.values["row"], found.values["row"])
     assert found.provenance["method"] == "ig"
     assert found.warnings == found.whole.warnings
+    assert found.verdicts == found.whole.verdicts
+    shapes = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in found.values.items())
+    first, second = repr(found).splitlines()
+    assert first.startswith("MultiInputAttribution by ")
+    assert f" of shapes {shapes}, target" in first
+    assert found.verdicts[0] in second
     assert torch.equal(found.saliency["row"], found.values["row"].abs())
     assert "mine" in found.with_measured(mine=torch.zeros(3)).diagnostics
     with pytest.raises(AttributeError, match="nothing"):

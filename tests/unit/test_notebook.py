@@ -49,7 +49,8 @@ def test_tables_show_their_strongest_values(linear):
 def test_warnings_are_told_and_names_escaped(linear):
     found = explain(linear, torch.zeros(1, 4).double(), "ig", 0, n_steps=2, score="logit")
     html = found.with_provenance(method="<b>mine</b>")._repr_html_()
-    assert "baseline_is_input" in html
+    assert "[baseline_is_input]" in html
+    assert found.verdicts[0] in html
     assert "&lt;b&gt;mine&lt;/b&gt;" in html
     assert "<b>mine" not in html
 

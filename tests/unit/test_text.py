@@ -55,6 +55,13 @@ def test_values_by_token_and_by_word():
     assert math.isnan(found.completeness_gap)
 
 
+def test_repr_names_method_label_and_verdict():
+    found = made(*UNFUNNY, VALUES)
+    first, second = repr(found).splitlines()
+    assert first == ("TextAttribution (good) by an unnamed method: 1 input of 5 tokens, target 0")
+    assert second == f"  {found.attribution.verdicts[0]}"
+
+
 def test_pieces_are_the_text():
     found = made(*UNFUNNY, VALUES)
     assert found.pieces() == [

@@ -1,9 +1,12 @@
 import numpy
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from torch import nn
 
 from unilens import UnilensError, explain
+from unilens.output.levels import lines
 from unilens.output.viz import STYLES, colour_scale, comparison, flatten, heatmap, overlay, panel
 
 
@@ -57,6 +60,54 @@ def test_a_panel_has_a_row_for_each_method():
     assert figure.axes[0].get_ylabel() == "uni_paper"
     assert "distance 0.25" in figure.axes[1].get_xlabel()
     assert figure.get_suptitle() == "why?"
+
+
+def overlaps(figure):
+    """Return the texts of a figure that lie over each other, or over a picture."""
+    renderer = figure.canvas.get_renderer()
+    figure.canvas.draw()
+    texts = [
+        text
+        for ax in figure.axes
+        for text in (ax.title, ax.xaxis.label, *ax.texts)
+        if text.get_text() and text.get_visible()
+    ]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    pictures = [("", ax.get_window_extent(renderer)) for ax in figure.axes if ax.images]
+    return [
+        (name, other)
+        for number, (name, box) in enumerate(boxes)
+        for other, area in (*boxes[number + 1 :], *pictures)
+        if min(box.x1, area.x1) - max(box.x0, area.x0) > 1
+        and min(box.y1, area.y1) - max(box.y0, area.y0) > 1
+    ]
+
+
+@pytest.mark.parametrize("draw", [panel, comparison])
+def test_the_verdict_stands_below_each_map_and_covers_nothing(draw):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4)).eval()
+    image = torch.rand(3, 8, 8)
+    bad = {"completeness_gap": -9.0, "proximity": 0.0, "sum_error": 5.0, "channels_known": 0.0}
+    measured = {name: torch.tensor([value]) for name, value in bad.items()}
+    found = {name: explain(model, image[None], name) for name in ("ig", "gradient", "idgi")}
+    found["ig"] = found["ig"].with_measured(**measured)
+    found["idgi"] = found["idgi"].with_measured(**measured)
+    figure = draw(image, found)
+    FigureCanvasAgg(figure)
+    shown = [
+        " ".join(text.get_text().split())
+        for ax in figure.axes
+        for text in (ax.xaxis.label, *ax.texts)
+    ]
+    for attribution in found.values():
+        assert str(lines(attribution)[0]) in shown
+    assert overlaps(figure) == []
+    whole = figure.bbox
+    for ax in figure.axes:
+        for text in filter(Text.get_text, (ax.xaxis.label, *ax.texts)):
+            box = text.get_window_extent()
+            assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+            assert whole.y0 <= box.y0 < box.y1 <= whole.y1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
-from .._validation.inputs import check_model
+from .._validation.models import check_model
 from .._validation.settings import check_channels
 from ..errors import NotApplicableError, require
 from .channel_detection import Reading, of_shape, read_channels
@@ -216,7 +216,7 @@ def axes_are_sure(thing: object, inputs: MultiInputs) -> bool:
 
 
 @runtime_checkable
-class ReadsAxes(Protocol):
+class _ReadsAxes(Protocol):
     """A method or component whose values may depend on which axis holds the channels.
 
     Attributes:
@@ -231,15 +231,15 @@ def reads_axes(thing: object, ndim: int) -> bool:
     """Whether a method or component gives other values where the channels lie elsewhere.
 
     Args:
-        thing: it or its components say so; see `ReadsAxes`.
+        thing: it or its components say so; see `_ReadsAxes`.
         ndim: the dimensions of the inputs.
     """
-    if isinstance(thing, ReadsAxes) and thing.reads_axes_from is not None:
+    if isinstance(thing, _ReadsAxes) and thing.reads_axes_from is not None:
         return ndim >= thing.reads_axes_from
-    return any(reads_axes(component, ndim) for component in components_of(thing))
+    return any(reads_axes(component, ndim) for component in _components_of(thing))
 
 
-def components_of(thing: object) -> Iterator[object]:
+def _components_of(thing: object) -> Iterator[object]:
     """Yield the components of a method, or of a component."""
     if isinstance(thing, (list, tuple)):
         yield from thing

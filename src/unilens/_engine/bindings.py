@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .object_graph import EMPTY, is_library, is_of_library, slots_of
 
 
-class Binding(NamedTuple):
+class _Binding(NamedTuple):
     """A name outside of the model that its code can bind anew: of a class, a module or globals."""
 
     owner: Any
@@ -44,14 +44,14 @@ class Binding(NamedTuple):
         return True
 
 
-def state_outside(kept: list[Any]) -> tuple[list[Any], list[Binding]]:
+def state_outside(kept: list[Any]) -> tuple[list[Any], list[_Binding]]:
     """Return what the model's own code names outside of the model, and the names that it binds.
 
     Functions of the user's that it names are followed, and the attributes that it sets are looked
     for in the user's modules and classes that it names.
     """
     mutable: list[Any] = []
-    bindings: dict[tuple[int, str], Binding] = {}
+    bindings: dict[tuple[int, str], _Binding] = {}
     own_kinds = {type(value) for value in kept if isinstance(value, nn.Module)}
     own_kinds = {kind for kind in own_kinds if not is_of_library(kind)}
     waiting: list[Any] = list({base for value in kept for base in type(value).__mro__})
@@ -77,7 +77,7 @@ def state_outside(kept: list[Any]) -> tuple[list[Any], list[Binding]]:
         pairs = [(code.__globals__, name) for name in bound]
         owners = [*own_kinds, *(value for value in known if _has_users_attributes(value))]
         pairs += [(owner, name) for owner in owners for name in attributes]
-        bindings |= {(id(owner), name): Binding(owner, name) for owner, name in pairs}
+        bindings |= {(id(owner), name): _Binding(owner, name) for owner, name in pairs}
     return mutable, list(bindings.values())
 
 

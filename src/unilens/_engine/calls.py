@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .._validation.inputs import check_outputs, embedding_hint
+from .._validation.models import check_outputs, embedding_hint
 from ..errors import UnilensError, first_line
 from .memory import out_of_memory
 from .packing import InputSpec, PackedModel

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .._validation.inputs import check_model
+from .._validation.models import check_model
 from .._validation.settings import check_channels, check_choice, check_count
 from ..errors import NotApplicableError, require
 from ..outputs import OUTPUTS, OutputSpec

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .._validation.inputs import not_differentiable
+from .._validation.models import not_differentiable
 from ..errors import UnilensError, first_line
 from .memory import out_of_memory
 from .plans import MODEL_ERRORS

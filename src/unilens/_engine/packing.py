@@ -126,7 +126,7 @@ class InputSpec:
 
 
 @runtime_checkable
-class HasInputSpec(Protocol):
+class _HasInputSpec(Protocol):
     """A model that may have several inputs, packed; an `Evaluator`, for one."""
 
     input_spec: object
@@ -143,7 +143,7 @@ def map_inputs(model: object, function: Callable[[Tensor], Tensor], values: Tens
     Returns:
         `(..., D)` or `(..., *S)`.
     """
-    input_spec = model.input_spec if isinstance(model, HasInputSpec) else None
+    input_spec = model.input_spec if isinstance(model, _HasInputSpec) else None
     if not isinstance(input_spec, InputSpec) or values.shape[1:] != (input_spec.size,):
         return function(values)
     return input_spec.map(function, values)

@@ -56,11 +56,11 @@ class Smooth(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs of the model with its kinks smoothed."""
-        with Rewritten(_smooth(self.beta)):
+        with _Rewritten(_smooth(self.beta)):
             return self.model(inputs)
 
 
-class Rewritten(TorchFunctionMode):
+class _Rewritten(TorchFunctionMode):
     """Computes activations by other formulas while it is entered, in this thread.
 
     Args:
@@ -83,7 +83,7 @@ class Rewritten(TorchFunctionMode):
         return _computed(self._formulas[name], *args, **kwargs)
 
 
-class _TwiceDifferentiable(Rewritten):
+class _TwiceDifferentiable(_Rewritten):
     """Also computes attention and convolutions so that they can be differentiated twice."""
 
     def __torch_function__(
@@ -101,7 +101,7 @@ class _TwiceDifferentiable(Rewritten):
         return super().__torch_function__(func, types, args, kwargs)
 
 
-def twice_differentiable() -> Rewritten:
+def twice_differentiable() -> _Rewritten:
     """Return the mode in which every function that a model calls can be differentiated twice.
 
     The hard sigmoid is written as ReLU6, and the hard swish with it; attention by its formula,

@@ -61,7 +61,7 @@ class Workers:
         """Run the block as a pass runs, on the calling thread, outside of its autocast."""
         kind = self._device.type
         off = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else _NOTHING
-        with modes_taken_off(), off, single_threaded() if self._on_cpu else _NOTHING:
+        with _modes_taken_off(), off, _single_threaded() if self._on_cpu else _NOTHING:
             yield
 
 
@@ -101,7 +101,7 @@ class _Run:
                 del error  # its traceback holds this frame: together they would be a cycle
 
     def _drain(self) -> None:
-        with single_threaded():
+        with _single_threaded():
             while not self._stopped:
                 with self._lock:
                     item = next(self._items, None)
@@ -126,7 +126,7 @@ def _join(thread: threading.Thread) -> None:
 
 
 @contextlib.contextmanager
-def modes_taken_off() -> Iterator[None]:
+def _modes_taken_off() -> Iterator[None]:
     """Take off torch's modes that an interrupt left on: Ctrl-C may fall between on and off."""
     stacks: tuple[Callable[[], list[Any]], ...] = (
         torch.overrides._get_current_function_mode_stack,
@@ -142,7 +142,7 @@ def modes_taken_off() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def single_threaded() -> Iterator[None]:
+def _single_threaded() -> Iterator[None]:
     """Run torch's operations on the calling thread alone; no other thread is affected.
 
     `torch.set_num_threads` changes what every new thread of the process begins with. The numbers

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Annotated, cast
 
 from torch import Tensor
 
 from ..errors import UnilensError, require
 from .arrays import to_tensor
+from .settings import Check
 
 
-def check_references(references: object, optional: bool = False) -> None:
-    """Raise unless references are a tensor of at least one input, or missing where they may be."""
-    if references is None and optional:
-        return
+def check_references(references: object) -> None:
+    """Raise unless references are a tensor of at least one input."""
     references = to_tensor("references", references)
     actual = (
         tuple(references.shape) if isinstance(references, Tensor) else type(references).__name__
@@ -27,6 +26,10 @@ def check_references(references: object, optional: bool = False) -> None:
         f"expected finite references, got NaN or infinity in references of shape {actual}; clean "
         "them first",
     )
+
+
+References = Annotated[Tensor, Check(lambda _, value: check_references(value))]
+"""A setting: other inputs `(R, *S)`."""
 
 
 def references_for(owner: str, references: Tensor | None, inputs: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Callable, Iterable
 from types import UnionType
@@ -100,7 +101,7 @@ def checks_of(build: Callable[..., object]) -> dict[str, Check]:
 
 def _check_of(hint: Any) -> Check | None:
     if hint is bool:
-        return Check(check_switch)
+        return Check(_check_switch)
     if get_origin(hint) is Literal:
         return one_of(get_args(hint))
     if get_origin(hint) is Annotated:
@@ -160,7 +161,7 @@ def check_count(name: str, value: object, least: int = 1) -> int:
     return count
 
 
-def check_switch(name: str, value: object) -> None:
+def _check_switch(name: str, value: object) -> None:
     """Raise unless the value is true or false."""
     require(
         isinstance(as_number(value), bool), f"expected {name} true or false, got {shown(value)}"
@@ -193,17 +194,22 @@ def check_choice(name: str, value: object, valid: Iterable[str]) -> None:
 
 
 def check_number(
-    name: str, value: object, above: float | None = None, least: float | None = None
+    name: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    most: float = math.inf,
 ) -> float:
-    """Return the value as a number; raise unless it is above `above` and at least `least`."""
-    expected, number = "a finite number", as_number(value)
-    fits = _is_finite(number)
-    if above is not None:
-        expected, fits = f"{expected} above {above:g}", fits and number > above  # type: ignore[operator]
-    if least is not None:
-        expected, fits = f"{expected} of at least {least:g}", fits and number >= least  # type: ignore[operator]
-    require(fits, f"expected {name} to be {expected}, got {shown(value)}")
-    return cast(float, number)
+    """Return the value as a number; raise where it is not finite or not within the bounds."""
+    number = cast(float, as_number(value))
+    bounds = {" above": above, " of at least": least, " at most": most}
+    given = (f"{words} {bound:g}" for words, bound in bounds.items() if math.isfinite(bound))
+    require(
+        _is_finite(number) and above < number and least <= number <= most,
+        f"expected {name} to be a finite number{' and'.join(given)}, got {shown(value)}",
+    )
+    return number
 
 
 def check_fraction(name: str, value: object) -> None:
@@ -234,6 +240,10 @@ Number = Annotated[float, Check(check_number)]
 """A finite number."""
 Positive = Annotated[float, Check(functools.partial(check_number, above=0))]
 NonNegative = Annotated[float, Check(functools.partial(check_number, least=0))]
+Share = Annotated[float, Check(functools.partial(check_number, above=0, most=1))]
+"""A number above 0 and at most 1."""
+UnitInterval = Annotated[float, Check(functools.partial(check_number, least=0, most=1))]
+"""A number from 0 to 1."""
 Bounds = Annotated[tuple[float, float], Check(lambda name, value: check_bounds(value))]
 """The lowest and highest value of an input."""
 Fraction = Annotated[float, Check(check_fraction)]

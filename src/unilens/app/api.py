@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import UnilensError
+from ..methods.defaults import SHOWN_BY_DEFAULT
 from .checks import run_checks
 from .files import VisitorFiles, explanation_record
 from .handlers import ONE_AT_A_TIME, with_short_errors
@@ -59,14 +60,14 @@ def add_endpoints(service: ExplainService, files: VisitorFiles) -> None:
                 "areas": {
                     metric: float(curve.values[0]) for metric, curve in result.curves.items()
                 },
-                "verdicts": [vars(verdict) for verdict in result.verdicts],
+                "answers": [vars(answer) for answer in result.answers],
             }
             for name, result in run_checks(service, explanation, job).items()
         }
 
     with gr.Row(visible=False):
         image, model = photograph_upload(label="image"), unchecked(gr.Textbox("", label="model"))
-        methods = gr.JSON(["uni"], label="methods")
+        methods = gr.JSON(list(SHOWN_BY_DEFAULT), label="methods")
         target = unchecked(gr.Number(None, label="target", precision=0))
         seed = unchecked(gr.Number(0, label="seed", precision=0))
         result, paths, button = gr.JSON(label="result"), gr.Files(label="files"), gr.Button()

@@ -13,7 +13,7 @@ from ..methods import methods
 from ..metrics import Measurement, MetricCard, metrics
 from .jobs import Job
 from .service import ExplainService, Explanation
-from .trust import Verdict
+from .trust import Answer
 
 T = TypeVar("T")
 CONTROL = "random map"
@@ -30,11 +30,11 @@ class MapChecks:
 
     Attributes:
         curves: insertion and deletion, with the details `fractions` and `curve`, by metric.
-        verdicts: a traffic light for each check.
+        answers: one, with a light, for each check.
     """
 
     curves: Mapping[str, Measurement] = field(default_factory=dict)
-    verdicts: list[Verdict] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
 
 def run_checks(service: ExplainService, explanation: Explanation, job: Job) -> dict[str, MapChecks]:
@@ -49,9 +49,9 @@ def run_checks(service: ExplainService, explanation: Explanation, job: Job) -> d
     for run in runs[1:]:
         attribution = explanation.attributions[run.name]
         curves = run.curves(attribution)
-        verdicts = [_beats_control(metric, curves, control) for metric in _CURVES]
-        verdicts += [run.noise(attribution), run.random_weights(attribution)]
-        checks[run.name] = MapChecks(curves, verdicts)
+        answers = [_beats_control(metric, curves, control) for metric in _CURVES]
+        answers += [run.noise(attribution), run.random_weights(attribution)]
+        checks[run.name] = MapChecks(curves, answers)
     return checks
 
 
@@ -80,28 +80,28 @@ class _CheckRun:
             for number, metric in enumerate(_CURVES)
         }
 
-    def noise(self, attribution: Attribution) -> Verdict:
+    def noise(self, attribution: Attribution) -> Answer:
         """Return whether the map stays when the photograph gets a little noise."""
         question = "Does the map survive a little noise?"
         try:
             value = self._rerun("noise_spearman", attribution, 0.3, 0.3, 1)
         except UnilensError as error:
-            return Verdict(question, "unknown", str(error))
+            return Answer(question, "unknown", str(error))
         answer = f"With noise too weak to be seen, the map keeps a rank correlation of {value:.2f}."
-        return _grade(question, value, answer, good=0.8, fair=0.5)
+        return _grade(question, value, answer, good=0.8, caution=0.5)
 
-    def random_weights(self, attribution: Attribution) -> Verdict:
+    def random_weights(self, attribution: Attribution) -> Answer:
         """Return whether the map goes when the model forgets what it has learned."""
         question = "Does the map depend on what the model has learned?"
         try:
             value = self._rerun("randomisation_cascading", attribution, 0.6, 0.4, 5)
         except UnilensError as error:
-            return Verdict(question, "unknown", str(error))
+            return Answer(question, "unknown", str(error))
         answer = (
             "With random weights in place of learned ones the maps have a rank correlation of "
             f"{value:.2f} with this one: near 0 is right."
         )
-        return _grade(question, -value, answer, good=-0.4, fair=-0.7)
+        return _grade(question, -value, answer, good=-0.4, caution=-0.7)
 
     def _rerun(
         self, metric: str, attribution: Attribution, start: float, share: float, times: int
@@ -132,7 +132,7 @@ class _CheckRun:
 
 def _beats_control(
     metric: str, curves: Mapping[str, Measurement], control: Mapping[str, Measurement]
-) -> Verdict:
+) -> Answer:
     """Return whether the area under a map's curve is better than that of the random map."""
     higher = cast(MetricCard, metrics[metric].card).higher_is_better
     area, random = float(curves[metric].values[0]), float(control[metric].values[0])
@@ -141,11 +141,11 @@ def _beats_control(
         f"({'higher' if higher else 'lower'} is better)."
     )
     lead = area - random if higher else random - area
-    return _grade(_CURVES[metric], lead, answer, good=0.05, fair=0.0)
+    return _grade(_CURVES[metric], lead, answer, good=0.05, caution=0.0)
 
 
-def _grade(question: str, value: float, answer: str, *, good: float, fair: float) -> Verdict:
+def _grade(question: str, value: float, answer: str, *, good: float, caution: float) -> Answer:
     if value != value:
-        return Verdict(question, "unknown", "It is undefined for this photograph.")
-    light = "good" if value >= good else "fair" if value >= fair else "poor"
-    return Verdict(question, light, answer)
+        return Answer(question, "unknown", "It is undefined for this photograph.")
+    light = "good" if value >= good else "caution" if value >= caution else "problem"
+    return Answer(question, light, answer)

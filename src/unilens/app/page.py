@@ -1,8 +1,7 @@
-"""The page: its parts, and what happens when they are used."""
+"""The page: what happens when its components are used."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,32 +9,19 @@ from typing import Any
 import gradio as gr
 
 from ..errors import UnilensError
-from ..methods import methods
-from ..models import samples
 from .api import add_endpoints
 from .checks import run_checks
 from .files import VisitorFiles, page_state
 from .handlers import ONE_AT_A_TIME, PRIVATE, progress_callback, visitor_id, with_short_errors
 from .jobs import Job, Jobs
-from .path_steps import N_STOPS
-from .photograph import MAX_BYTES, read_photograph, sample_photograph
+from .layout import PREDICTED, Layout
+from .photograph import read_photograph, sample_photograph
 from .render import checks_html, maps_html, path_html, predictions_html, trust_html
-from .request import (
-    MAX_METHODS,
-    ExplainRequest,
-    PageState,
-    read_form,
-    read_link,
-    read_request,
-    read_state,
-    setting_fields,
-)
+from .request import ExplainRequest, PageState, read_form, read_link, read_request, read_state
 from .service import ExplainService, Explanation
-from .trust import verdicts
-from .upload import photograph_upload, refuse_links, unchecked
+from .trust import answers
+from .upload import refuse_links
 
-_PREDICTED = -1
-"""Value of the target field for the predicted class."""
 Shown = tuple[str, dict[str, Any]]
 """What is on the page: the path of the photograph, and the request as plain values."""
 
@@ -54,180 +40,63 @@ class Page:
     def build(self) -> gr.Blocks:
         """Return the page."""
         with gr.Blocks(title="unilens", analytics_enabled=False, fill_width=True) as blocks:
-            gr.HTML(
-                "<header><h1>unilens</h1><p>What did the network see? Drop a photograph, choose a "
-                "class, compare methods, and find out which of them to trust.</p></header>",
-                elem_id="ul-header",
-            )
-            with gr.Row(elem_id="ul-main"):
-                with gr.Column(scale=3, min_width=300):
-                    self._add_inputs()
-                with gr.Column(scale=9, min_width=320):
-                    self._add_outputs()
-            self._connect(blocks)
+            self._connect(blocks, Layout(self.service.models))
             add_endpoints(self.service, self._visitor_files)
         refuse_links(blocks)
         return blocks
 
-    def _add_inputs(self) -> None:
-        """Lay out what the visitor chooses."""
-        self.photograph = photograph_upload(
-            label=f"Photograph (at most {MAX_BYTES // 2**20} MB)",
-            sources=["upload", "clipboard"],
-            height=260,
-            elem_id="ul-photograph",
-            alt_text="The photograph to be explained",
-        )
-        self.sample = gr.Dropdown(
-            [(f"{name}: {entry.card.summary}", name) for name, entry in samples.items()],
-            value=None,
-            label="… or a sample",
-            elem_id="ul-sample",
-        )
-        self.model = gr.Dropdown(
-            list(self.service.models),
-            value=self.service.models[0],
-            label="Model",
-            elem_id="ul-model",
-            visible=len(self.service.models) > 1,
-        )
-        self.predictions = gr.HTML(elem_id="ul-predictions")
-        self.target = gr.Dropdown(
-            [("the class predicted", _PREDICTED)],
-            value=_PREDICTED,
-            label="Class to explain",
-            elem_id="ul-target",
-            filterable=True,
-        )
-        self.methods = gr.Dropdown(
-            [(f"{name}: {entry.card.summary}", name) for name, entry in methods.items()],
-            value=["uni"],
-            multiselect=True,
-            max_choices=MAX_METHODS,
-            label=f"Methods (one to {MAX_METHODS})",
-            elem_id="ul-methods",
-        )
-        with gr.Row():
-            self.explain = gr.Button("Explain", variant="primary", elem_id="ul-explain")
-            self.cancel = gr.Button("Cancel", elem_id="ul-cancel")
-        self.settings = gr.State({})
-        with gr.Accordion("Advanced settings", open=False, elem_id="ul-advanced"):
-            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="ul-seed")
-            gr.render(
-                inputs=[self.methods, self.settings], triggers=[self.methods.change], queue=False
-            )(self._render_settings)
-        for component in (self.sample, self.model, self.target, self.methods, self.seed):
-            unchecked(component)
-        self.restore = gr.UploadButton(
-            "Open a downloaded page", file_types=[".json"], size="sm", elem_id="ul-restore"
-        )
-
-    def _render_settings(self, names: Sequence[str], chosen: Mapping[str, Any]) -> None:
-        listed = names if isinstance(names, list) else []
-        for name in [name for name in listed if isinstance(name, str) and name in methods]:
-            settings = dict(chosen.get(name, {}))
-            gr.Markdown(f"**{name}** · {methods[name].card.reference}")
-            for field in setting_fields(name, settings):
-                value = settings.get(field.name, field.default)
-                look: dict[str, Any] = {"label": field.name.replace("_", " "), "interactive": True}
-                component: Any
-                if field.choices:
-                    component = gr.Dropdown(list(field.choices), value=value, **look)
-                elif isinstance(field.default, bool):
-                    component = gr.Checkbox(bool(value), **look)
-                else:
-                    precision = 0 if isinstance(field.default, int) else None
-                    component = gr.Number(value, precision=precision, **look)
-                change = functools.partial(_with_setting, name, field.name, field.default)
-                component.change(
-                    change, [self.settings, component], self.settings, queue=False, **PRIVATE
-                )
-
-    def _add_outputs(self) -> None:
-        """Lay out what the visitor sees."""
-        self.shown = gr.State(None)
-        self.status = gr.HTML(_small("Nothing explained yet."), elem_id="ul-status")
-        self.opacity = gr.Slider(
-            0, 1, 0.85, step=0.05, label="Opacity of the overlay", elem_id="ul-opacity"
-        )
-        self.maps = gr.HTML(elem_id="ul-maps")
-        with gr.Accordion("The path: from the baseline to the photograph", elem_id="ul-path"):
-            self.stop = gr.Slider(
-                0, N_STOPS - 1, 0, step=1, label="Along the path (0: baseline)", elem_id="ul-stop"
-            )
-            self.path = gr.HTML(elem_id="ul-path-view")
-        with gr.Accordion("Can I trust this?", elem_id="ul-trust-part"):
-            self.trust = gr.HTML(elem_id="ul-trust")
-            self.check = gr.Button(
-                "Run the slower checks (insertion, deletion, noise, random weights)",
-                elem_id="ul-check",
-            )
-            self.checks = gr.HTML(elem_id="ul-checks")
-        with gr.Accordion("Download", open=False, elem_id="ul-take"):
-            self.link = gr.Textbox(
-                label="Link to this page (samples only: a photograph does not fit into a link)",
-                interactive=False,
-                buttons=["copy"],
-                elem_id="ul-link",
-            )
-            self.prepare = gr.Button(
-                "Prepare figure, maps, record, page and Python code", elem_id="ul-prepare"
-            )
-            self.files = gr.Files(label="Files", interactive=False, elem_id="ul-files")
-
-    def _connect(self, blocks: gr.Blocks) -> None:
+    def _connect(self, blocks: gr.Blocks, layout: Layout) -> None:
         """Connect the components to their handlers."""
         queued = {**ONE_AT_A_TIME, **PRIVATE}
         direct: dict[str, Any] = {"queue": False, **PRIVATE}
-        form = [self.photograph, self.model, self.methods, self.target, self.seed, self.settings]
         gr.on(
-            [self.photograph.change, self.model.change],
+            [layout.photograph.change, layout.model.change],
             self._predict,
-            [self.photograph, self.model],
-            [self.predictions, self.target],
+            [layout.photograph, layout.model],
+            [layout.predictions, layout.target],
             show_progress="minimal",
             **queued,
         )
         # not `input`, which comes twice for one choice
-        self.sample.select(self._take_sample, self.sample, self.photograph, **direct)
-        explaining = self.explain.click(
+        layout.sample.select(self._take_sample, layout.sample, layout.photograph, **direct)
+        explaining = layout.explain.click(
             self._explain,
-            form,
-            [self.shown, self.status, self.maps, self.trust, self.link],
-            show_progress_on=[self.status],
+            layout.form,
+            [layout.shown, layout.status, layout.maps, layout.trust, layout.link],
+            show_progress_on=[layout.status],
             **queued,
         )
         details = explaining.success(
             self._details,
-            self.shown,
-            [self.path, self.trust, self.stop, self.checks, self.files],
-            show_progress_on=[self.path],
+            layout.shown,
+            [layout.path, layout.trust, layout.stop, layout.checks, layout.files],
+            show_progress_on=[layout.path],
             **queued,
         )
-        checking = self.check.click(
-            self._check, self.shown, self.checks, show_progress_on=[self.checks], **queued
+        checking = layout.check.click(
+            self._check, layout.shown, layout.checks, show_progress_on=[layout.checks], **queued
         )
-        self.prepare.click(self._write_files, self.shown, self.files, **queued)
-        self.cancel.click(
-            self._cancel, None, self.status, cancels=[explaining, details, checking], **direct
+        layout.prepare.click(self._write_files, layout.shown, layout.files, **queued)
+        layout.cancel.click(
+            self._cancel, None, layout.status, cancels=[explaining, details, checking], **direct
         )
-        self.restore.upload(self._restore_file, self.restore, form, **PRIVATE)
-        blocks.load(self._restore_link, None, form, **PRIVATE)
+        layout.restore.upload(self._restore_file, layout.restore, layout.form, **PRIVATE)
+        blocks.load(self._restore_link, None, layout.form, **PRIVATE)
         blocks.unload(self._leave)
-        self.opacity.input(None, self.opacity, None, js="unilens.opacity")
-        self.stop.change(None, self.stop, None, js="unilens.stop")
+        layout.opacity.input(None, layout.opacity, None, js="unilens.opacity")
+        layout.stop.change(None, layout.stop, None, js="unilens.stop")
 
     @with_short_errors
     def _predict(self, path: str | None, model: str) -> tuple[str, Any]:
         classifier = self.service.classifier(model)
         labels = [(classifier.label(index), index) for index in range(len(classifier.labels))]
         if path is None:
-            choices = [("the class predicted", _PREDICTED), *labels]
-            return "", gr.update(choices=choices, value=_PREDICTED)
+            choices = [("the class predicted", PREDICTED), *labels]
+            return "", gr.update(choices=choices, value=PREDICTED)
         photograph = self._visitor_files.read(path)
         predictions = self.service.predictions(photograph, model)
         likely = [(prediction["label"], prediction["index"]) for prediction in predictions]
-        predicted = (f"the class predicted: {predictions[0]['label']}", _PREDICTED)
+        predicted = (f"the class predicted: {predictions[0]['label']}", PREDICTED)
         size = " × ".join(map(str, photograph.image.size))
         return (
             predictions_html(predictions, f"{photograph.name}, {size} pixels"),
@@ -264,7 +133,7 @@ class Page:
             (path, asked.model_dump()),
             _small(f"{len(maps)} map(s) in {seconds:.1f} s."),
             maps_html(explanation),
-            trust_html({name: verdicts(attribution) for name, attribution in maps.items()}),
+            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
             "?state=" + page_state(photograph, asked).link() if photograph.sample else "",
         )
 
@@ -281,7 +150,7 @@ class Page:
             maps = self.service.with_stability(explanation, job)
         return (
             path_html(explanation, paths),
-            trust_html({name: verdicts(attribution) for name, attribution in maps.items()}),
+            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
             gr.update(value=0),
             "",
             None,
@@ -338,7 +207,7 @@ class Page:
             path,
             request.model,
             [method.name for method in request.methods],
-            _PREDICTED if request.target is None else request.target,
+            PREDICTED if request.target is None else request.target,
             request.seed,
             {method.name: dict(method.settings) for method in request.methods},
         )
@@ -354,18 +223,6 @@ class Page:
         return self.service.explain(self._visitor_files.read(path), read_request(values), job)
 
 
-def _with_setting(
-    method: str, name: str, default: object, settings: dict[str, Any], value: object
-) -> dict[str, Any]:
-    """Return the settings with one changed; a default is left out."""
-    changed = {**settings.get(method, {}), name: value}
-    if value == default:
-        del changed[name]
-    elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        changed[name] = float(value)
-    return {**settings, method: changed}
-
-
 def _read_inputs(
     model: str, names: Sequence[str], target: int | None, seed: float, settings: Mapping[str, Any]
 ) -> ExplainRequest:
@@ -373,7 +230,7 @@ def _read_inputs(
         {"name": name, "settings": settings.get(name, {}) if isinstance(name, str) else {}}
         for name in (names if isinstance(names, list) else [names])
     ]
-    return read_form(model, chosen, None if target == _PREDICTED else target, seed)
+    return read_form(model, chosen, None if target == PREDICTED else target, seed)
 
 
 def _small(text: str) -> str:

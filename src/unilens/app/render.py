@@ -11,11 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from ..attribution import Attribution
+from ..methods import methods
+from ..output.levels import lines
 from ..output.viz import Array, colour_scale, coloured, data_uri, flatten, pixels
 from .checks import CONTROL, MapChecks
 from .path_steps import STOPS, PathSteps
 from .service import Explanation
-from .trust import LIGHTS, Verdict
+from .trust import LIGHTS, Answer
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f")
 """Of the curves of four methods (Okabe and Ito 2008, safe for colour blindness) and the control."""
@@ -74,11 +76,14 @@ def _card(
 ) -> dict[str, Any]:
     values, baseline = attribution.values[0], attribution.baseline
     scale, own_scale = _scale(attribution, common)
+    verdict, *warnings = lines(attribution)
     card = {
         "name": name,
+        "card": methods[str(attribution.provenance["method"])].card,
         "scale": scale,
         "own_scale": own_scale,
-        "warnings": attribution.warnings[0],
+        "verdict": verdict,
+        "warnings": warnings,
         "seconds": attribution.provenance["seconds"],
         "heatmap": _heatmap_uri(values, scale),
         "overlay": _overlay_uri(values, scale),
@@ -186,13 +191,13 @@ def _polyline(fractions: Iterable[float], values: Iterable[float]) -> str:
     )
 
 
-def trust_html(methods: Mapping[str, Sequence[Verdict]]) -> str:
-    """Return the verdicts on every map."""
+def trust_html(methods: Mapping[str, Sequence[Answer]]) -> str:
+    """Return the answers about every map."""
     return _html("trust.html", methods=methods)
 
 
 def checks_html(checks: Mapping[str, MapChecks]) -> str:
-    """Return the slower checks: the curves beside those of a random map, and the verdicts."""
+    """Return the slower checks: the curves beside those of a random map, and the answers."""
     charts = [
         {
             "title": title,
@@ -203,7 +208,7 @@ def checks_html(checks: Mapping[str, MapChecks]) -> str:
         }
         for metric, title in _CHARTS.items()
     ]
-    methods = {name: result.verdicts for name, result in checks.items() if name != CONTROL}
+    methods = {name: result.answers for name, result in checks.items() if name != CONTROL}
     return _html("checks.html", charts=charts, methods=methods)
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError as PydanticError
 from ..errors import UnilensError, UnknownNameError, require
 from ..explainer import Method
 from ..methods import methods
+from ..methods.defaults import SHOWN_BY_DEFAULT
 from ..models import PixelClassifier, samples
 from ..registry import Composed
 from ..specs import Spec, build_method
@@ -87,7 +88,9 @@ class ExplainRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Name
-    methods: tuple[MethodRequest, ...] = (MethodRequest(name="uni"),)
+    methods: tuple[MethodRequest, ...] = tuple(
+        MethodRequest(name=name) for name in SHOWN_BY_DEFAULT
+    )
     target: Annotated[StrictInt, Field(ge=0)] | None = None
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
 
@@ -106,7 +109,7 @@ class ExplainRequest(BaseModel):
 
 
 @dataclass(frozen=True)
-class SettingField:
+class _SettingField:
     """A setting as the page shows it.
 
     Attributes:
@@ -120,7 +123,7 @@ class SettingField:
     choices: tuple[str, ...] = ()
 
 
-def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list[SettingField]:
+def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list[_SettingField]:
     """Return the settings that the page offers for a method and its chosen components.
 
     Args:
@@ -128,7 +131,7 @@ def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list
         chosen: settings so far; a chosen baseline or path adds its own settings.
     """
     return [
-        SettingField(name, default, _choices(method, name) if isinstance(default, str) else ())
+        _SettingField(name, default, _choices(method, name) if isinstance(default, str) else ())
         for name, default in methods[method].settings_with(chosen or {}).items()
         if name not in HIDDEN_SETTINGS and isinstance(default, bool | int | float | str | None)
     ]

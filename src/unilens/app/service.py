@@ -17,6 +17,7 @@ from .._engine.output_detection import output_spec
 from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError, require
 from ..explainer import Method
+from ..methods import methods
 from ..methods.path_diagnostics import stability
 from ..models import PixelClassifier, load_model
 from ..output.records import predictions
@@ -281,7 +282,11 @@ def _explain_by(
     explainer.check(evaluator, inputs)
     request = explanation.request
     attribution = explainer(evaluator, inputs, request.target, seed=request.seed)
-    return attribution.with_provenance(method=method.name, given=dict(method.settings))
+    return attribution.with_provenance(
+        method=method.name,
+        given=dict(method.settings),
+        reference=methods[method.name].card.reference,
+    )
 
 
 def _bytes_of(value: object) -> int:

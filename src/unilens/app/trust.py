@@ -1,32 +1,31 @@
-"""Can I trust this? The diagnostics of a map as questions, with a traffic light each."""
+"""Can I trust this? The diagnostics of a map as questions, each with the level of its warning."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..attribution import Attribution
 from ..diagnostics import WARNINGS
+from ..output.levels import LEVEL_STYLES
 
 LIGHTS = {
     "good": ("●", "good"),
-    "fair": ("▲", "look closer"),
-    "poor": ("✖", "do not rely on it"),
-    "unknown": ("○", "not measured"),
+    **{level: (style.symbol, level) for level, style in LEVEL_STYLES.items()},
+    "unknown": ("?", "not measured"),
 }
 """Symbol and text of each light, so that it does not depend on its colour."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Answer:
     """The answer to one question about a map.
 
     Attributes:
         question: in plain words.
         light: one of `LIGHTS`.
         answer: in plain words, with the number.
-        warning: name of the warning behind a red light, if there is one.
+        warning: name of the warning behind the light, if there is one.
     """
 
     question: str
@@ -42,20 +41,14 @@ class _Question:
     Attributes:
         text: the question.
         diagnostic: name of the diagnostic.
-        answer: format of the answer, with `value`, the score's `change` and their ratio `relative`.
-        warning: name of the warning that makes the light red, if there is one.
-        below: a value below it deserves a closer look without a warning.
-        above: a ratio above it deserves a closer look without a warning.
-        in_score: whether the value is in units of the score; otherwise the ratio is the value.
+        answer: format of the answer, with `value` and its ratio `relative` to the score's change.
+        warning: name of the warning whose level is the light; without one the light is "info".
     """
 
     text: str
     diagnostic: str
     answer: str
     warning: str = ""
-    below: float = -math.inf
-    above: float = math.inf
-    in_score: bool = False
 
 
 _QUESTIONS = (
@@ -64,38 +57,36 @@ _QUESTIONS = (
         "completeness_gap",
         "The completeness gap is {value:+z.4f}, {relative:.1%} of the score's change.",
         "completeness_gap",
-        above=0.01,
-        in_score=True,
+    ),
+    _Question(
+        "Are there enough steps?",
+        "sum_error",
+        "By the map of every third step, this one is off by about {value:.1%}.",
+        "few_steps",
     ),
     _Question(
         "Does the confidence climb all the way?",
         "monotonicity",
         "Position on the path and confidence have a rank correlation of {value:.2f}.",
         "non_monotonic_path",
-        below=0.97,
+    ),
+    _Question(
+        "Does the confidence fall back on the way?",
+        "confidence_fallback",
+        "It falls back by {value:.1%} of its range on the path.",
+        "non_monotonic_path",
     ),
     _Question(
         "Does the baseline hide what the model saw?",
         "confidence_change",
         "The confidence at the baseline differs from that at the photograph by {value:+.0%}.",
         "informative_baseline",
-        above=-0.5,
     ),
     _Question(
         "Is the whole path used?",
         "flat_fraction",
         "The score hardly moves on {value:.0%} of the path.",
         "saturation",
-        above=0.5,
-    ),
-    _Question(
-        "Are the steps small enough for the path's bends?",
-        "riemann_error_bound",
-        "A plain sum of as many steps could be off by {value:.2g}; the score changes by "
-        "{change:.2g}.",
-        "high_path_curvature",
-        above=0.5,
-        in_score=True,
     ),
     _Question(
         "Did the search for the baseline converge?",
@@ -107,18 +98,15 @@ _QUESTIONS = (
         "Does the map stay with more steps?",
         "stability_15_30",
         "Maps of 15 and of 30 steps have a rank correlation of {value:.2f}.",
-        below=0.95,
     ),
     _Question(
         "Does one step do as well?",
         "stability_1_30",
         "Maps of 1 and of 30 steps have a rank correlation of {value:.2f}: the lower, the more the "
         "path bends.",
-        below=0.5,
     ),
 )
-_POOR_STABILITY = 0.8
-_NO_PATH = Verdict(
+_NO_PATH = Answer(
     "Compared with what?",
     "unknown",
     "This method has no path from a baseline, so most of these questions do not apply. The slower "
@@ -126,43 +114,32 @@ _NO_PATH = Verdict(
 )
 
 
-def verdicts(attribution: Attribution, index: int = 0) -> list[Verdict]:
+def answers(attribution: Attribution, index: int = 0) -> list[Answer]:
     """Return the answers that the diagnostics of one map give, the most basic question first."""
     diagnostics = {name: float(values[index]) for name, values in attribution.diagnostics.items()}
-    warned = attribution.warnings[index]
-    answers = [
-        _verdict(question, diagnostics, warned)
+    warnings = attribution.warnings[index]
+    found = [
+        _answer(question, diagnostics, warnings)
         for question in _QUESTIONS
         if question.diagnostic in diagnostics
     ]
-    asked = {question.warning for question in _QUESTIONS}
-    answers += [
-        Verdict(name.replace("_", " "), "poor", WARNINGS[name].meaning, name)
-        for name in warned
-        if name not in asked
+    shown = {answer.warning for answer in found}
+    found += [
+        Answer(name.replace("_", " "), WARNINGS[name].level, str(WARNINGS[name]), name)
+        for name in warnings
+        if name not in shown
     ]
-    return answers if attribution.trace is not None else [*answers, _NO_PATH]
+    return found if attribution.trace is not None else [*found, _NO_PATH]
 
 
-def _verdict(question: _Question, diagnostics: Mapping[str, float], warned: list[str]) -> Verdict:
+def _answer(question: _Question, diagnostics: Mapping[str, float], warnings: list[str]) -> Answer:
     value, change = diagnostics[question.diagnostic], abs(diagnostics.get("score_change", 0.0))
-    relative = abs(value) / (change or 1.0) if question.in_score else value
     undefined = value != value
-    answer = question.answer.format(value=value, change=change, relative=relative)
-    stability = diagnostics.get("stability_15_30", 0.0)
-    light = "good"
-    if question.warning in warned:  # some warnings are of undefined values, too
-        bound = question.diagnostic == "riemann_error_bound"  # of the worst case
-        light = "fair" if bound and stability >= _POOR_STABILITY else "poor"
-    elif undefined:
-        light = "unknown"
-    elif question.diagnostic == "stability_15_30" and value < _POOR_STABILITY:
-        light = "poor"
-    elif value < question.below or relative > question.above:
-        light = "fair"
-    return Verdict(
-        question.text,
-        light,
-        "It is undefined for this photograph." if undefined else answer,
-        question.warning if question.warning in warned else "",
-    )
+    answer = question.answer.format(value=value, relative=abs(value) / (change or 1.0))
+    if undefined:
+        answer = "It is undefined for this photograph."
+    if question.warning in warnings:  # some warnings are of undefined values, too
+        rule = WARNINGS[question.warning]
+        return Answer(question.text, rule.level, f"{answer} {rule.remedy}", question.warning)
+    light = "unknown" if undefined else "good" if question.warning else "info"
+    return Answer(question.text, light, answer)

@@ -37,11 +37,11 @@ def describe_environment() -> dict[str, Any]:
                 torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
             ],
         },
-        "git": {"here": git_state(Path.cwd()), "unilens": _own_git_state()},
+        "git": {"here": _git_state(Path.cwd()), "unilens": _own_git_state()},
     }
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
+def _git_state(folder: Path) -> dict[str, Any] | None:
     """Return the commit of a folder's checkout, and whether files have changed since."""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
@@ -53,7 +53,7 @@ def _own_git_state() -> dict[str, Any] | None:
     """Return the state of unilens's own checkout, or None outside one."""
     here = Path(__file__)
     tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name) is not None
-    return git_state(here.parent) if tracked else None
+    return _git_state(here.parent) if tracked else None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import pyarrow
+
+from ..metrics import Measurement
 
 SCHEMA_VERSION = 1
 """Version of the columns; a run of another version is not resumed."""
@@ -56,6 +59,26 @@ OK, UNDEFINED, INAPPLICABLE, FAILED = "ok", "undefined", "inapplicable", "failed
 not apply (the metric of a path, for a map without one); or there was an error."""
 
 Row = dict[str, Any]
+_CURVES = ("curve", "fractions", "confidence")
+"""The details of a metric that are kept, by the last word of their name."""
+_LONGEST_CURVE = 1001
+
+
+def measurement_columns(measurement: Measurement) -> Row:
+    """Return the measurement of one input as plain data."""
+    value = float(measurement.values[0])
+    return {
+        "value": value if math.isfinite(value) else None,
+        "status": OK if math.isfinite(value) else UNDEFINED,
+        "parts": [
+            (name, float(values[0])) for name, values in sorted(measurement.breakdown.items())
+        ],
+        "curves": [
+            (name, values[0].double().tolist())
+            for name, values in sorted(measurement.details.items())
+            if name.split()[-1] in _CURVES and values[0].numel() <= _LONGEST_CURVE
+        ],
+    }
 
 
 def table_of(rows: list[Row]) -> pyarrow.Table:

@@ -107,7 +107,7 @@ def _run(
     on_progress(len(index), planned, failed, "")
     pending: list[Row] = []
     last = time.monotonic()
-    with closing(_engine(plan)(plan, units_of(plan, items, index))) as batches:
+    with closing(_engine(plan)(plan, _units_of(plan, items, index))) as batches:
         try:
             for rows in batches:
                 pending += rows
@@ -146,7 +146,7 @@ def _in_this_process(plan: Plan, units: Iterable[Unit]) -> RowBatches:
         yield from workbench.rows(unit)
 
 
-def units_of(plan: Plan, items: Sequence[Item], index: RowIndex) -> Iterator[Unit]:
+def _units_of(plan: Plan, items: Sequence[Item], index: RowIndex) -> Iterator[Unit]:
     """Yield the units with missing rows, model by model, so that each model is loaded once."""
     for model in plan.models:
         for number, item in enumerate(items):

@@ -23,7 +23,6 @@ from .._engine.output_detection import output_spec
 from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError, first_line, require
 from ..explainer import Method
-from ..metrics import Measurement
 from ..metrics.cache import MetricCache
 from ..models import PixelClassifier, load_model
 from ..output.viz import overlay, pixels
@@ -33,14 +32,11 @@ from .data import Item, class_index_of
 from .data.imagenet_c import corrupt
 from .data.items import writable
 from .plan import CorruptionConfig, Plan
-from .rows import FAILED, INAPPLICABLE, OK, UNDEFINED, Row
+from .rows import FAILED, INAPPLICABLE, Row, measurement_columns
 
 _log = logging.getLogger(__name__)
 RowBatches = Generator[list[Row], None, None]
 """Lists of rows in any order; closed to stop early."""
-_CURVES = ("curve", "fractions", "confidence")
-"""The details of a metric that are kept, by the last word of their name."""
-_LONGEST_CURVE = 1001
 _PICTURE_SIDE = 160
 _MODELS_KEPT = 2
 
@@ -65,7 +61,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class _LoadedModel:
     """A model and the plan's methods built for it, or the errors of building them."""
 
     classifier: PixelClassifier
@@ -74,7 +70,7 @@ class LoadedModel:
 
 
 @dataclass(frozen=True)
-class PreparedImage:
+class _PreparedImage:
     """A preprocessed image.
 
     Attributes:
@@ -130,7 +126,7 @@ class Workbench:
             for metric in missing
         ]
 
-    def _load(self, name: str) -> LoadedModel:
+    def _load(self, name: str) -> _LoadedModel:
         plan = self._plan
         try:
             classifier = load_model(name, pretrained=not plan.random_weights, device=plan.device)
@@ -142,7 +138,7 @@ class Workbench:
             ) from error
         classifier = classifier.to(getattr(torch, plan.dtype))
         explainers = {method: _built(spec, classifier) for method, spec in self._specs.items()}
-        return LoadedModel(classifier, Evaluator(classifier), explainers)
+        return _LoadedModel(classifier, Evaluator(classifier), explainers)
 
     def _base(self, unit: Unit) -> Row:
         corruption = unit.corruption
@@ -154,7 +150,7 @@ class Workbench:
             "seed": self._plan.seed,
         }
 
-    def _prepare(self, unit: Unit, loaded: LoadedModel) -> PreparedImage:
+    def _prepare(self, unit: Unit, loaded: _LoadedModel) -> _PreparedImage:
         """Return the preprocessed image with its label and the model's prediction."""
         classifier, plan = loaded.classifier, self._plan
         pixels = classifier.preprocess(unit.item.load())
@@ -179,20 +175,21 @@ class Workbench:
                 f"{unit.item.name}; explain the predicted class",
             )
             target = 0
+        confidence = float(spec.probabilities(outputs)[0, target])
         columns = {
             "content": hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()[:16],
             "label": label,
             "predicted": predicted,
             "target": target,
-            "confidence": _number(spec.probabilities(outputs)[0, target]),
+            "confidence": confidence if math.isfinite(confidence) else None,
         }
-        return PreparedImage(inputs, columns, cache)
+        return _PreparedImage(inputs, columns, cache)
 
     def _method_rows(
         self,
         unit: Unit,
-        loaded: LoadedModel,
-        image: PreparedImage,
+        loaded: _LoadedModel,
+        image: _PreparedImage,
         method: str,
         missing: Sequence[str],
         base: Row,
@@ -229,14 +226,14 @@ class Workbench:
         ]
         first = self._plan.metrics[0]
         if unit.pictured and first in missing:
-            picture = thumbnail(image.pixels[0], attribution.values[0])
+            picture = _thumbnail(image.pixels[0], attribution.values[0])
             rows[missing.index(first)]["picture"] = picture
         return rows
 
     def _measured(
         self,
-        loaded: LoadedModel,
-        image: PreparedImage,
+        loaded: _LoadedModel,
+        image: _PreparedImage,
         explainer: Method,
         attribution: Attribution,
         metric: str,
@@ -252,7 +249,7 @@ class Workbench:
                 seed=self._plan.seed,
                 cache=image.cache,
             )
-            columns = _measurement_columns(measurement)
+            columns = measurement_columns(measurement)
         except Exception as error:
             columns = {"status": _status(error), "reason": _reason(error, f"{where}, {metric}")}
         return columns | {"seconds": time.perf_counter() - began}
@@ -289,32 +286,11 @@ def _reason(error: Exception, where: str) -> str:
     return writable(f"{type(error).__name__}: {first_line(error)}")
 
 
-def _measurement_columns(measurement: Measurement) -> Row:
-    """Return the measurement of one input as plain data."""
-    value = float(measurement.values[0])
-    return {
-        "value": value if math.isfinite(value) else None,
-        "status": OK if math.isfinite(value) else UNDEFINED,
-        "parts": [
-            (name, float(values[0])) for name, values in sorted(measurement.breakdown.items())
-        ],
-        "curves": [
-            (name, values[0].double().tolist())
-            for name, values in sorted(measurement.details.items())
-            if name.split()[-1] in _CURVES and values[0].numel() <= _LONGEST_CURVE
-        ],
-    }
-
-
-def _number(value: Tensor) -> float | None:
-    return float(value) if bool(value.isfinite()) else None
-
-
 def _as_json(described: object) -> str:
     return json.dumps(described, sort_keys=True, default=str)
 
 
-def thumbnail(image: Tensor, values: Tensor) -> bytes:
+def _thumbnail(image: Tensor, values: Tensor) -> bytes:
     """Return an image `(3, H, W)` beside its map `(3, H, W)` laid over it, as a small WebP."""
     panels = numpy.concatenate([pixels(image), overlay(image, values)], axis=1)
     drawn = Image.fromarray((panels * 255).round().astype(numpy.uint8))

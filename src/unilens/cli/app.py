@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 
@@ -25,6 +26,9 @@ def main() -> None:
     """Run the command line; an error is printed as one line, and the exit code is not zero."""
     if not sys.path or sys.path[0] != "":
         sys.path.insert(0, "")  # for py:module:function in the current folder
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that cannot print a symbol prints "?"
+            stream.reconfigure(errors="replace")
     with warnings_in_one_line():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused as an error
         sys.exit(_run(sys.argv[1:]))

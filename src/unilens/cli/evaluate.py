@@ -14,6 +14,7 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..errors import UnilensError, require
 from ..methods import methods
+from ..methods.defaults import SHOWN_BY_DEFAULT
 from ..metrics import Measurement, Metric, MetricCache, MetricCard, metrics
 from ..models import DEFAULT_MODEL, PixelClassifier
 from ..models.images import decode_image
@@ -74,7 +75,7 @@ def evaluate(
         len(masks) == len(sources),
         f"expected one --mask per photograph ({len(sources)}), got {len(masks)}",
     )
-    specs = read_specs(methods, method or ["uni"], options.read_shared(set_, score))
+    specs = read_specs(methods, method or list(SHOWN_BY_DEFAULT), options.read_shared(set_, score))
     metric_specs = read_specs(metrics, metric or list(_DEFAULT_METRICS))
     built = {text: metrics[spec.name](**spec.settings) for text, spec in metric_specs.items()}
     for text, measure in built.items():

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..errors import UnilensError, UnknownNameError, require
 from ..methods import methods
+from ..methods.defaults import SHOWN_BY_DEFAULT
 from ..methods.path_diagnostics import curvature, stability
 from ..models import DEFAULT_MODEL
 from ..output import records
@@ -75,7 +76,9 @@ def explain(
         every or _ALL not in (method or []),
         f"expected --method {_ALL} alone, got {', '.join(method or [])}",
     )
-    specs = read_specs(methods, list(methods) if every else method or ["uni"], settings)
+    specs = read_specs(
+        methods, list(methods) if every else method or list(SHOWN_BY_DEFAULT), settings
+    )
     setup = load_setup(
         model,
         specs,
@@ -146,7 +149,9 @@ def _explain(
             with errors_of(name):
                 attribution = _attribution(setup, name, pixels, quick)
                 attributions[name] = attribution.with_provenance(
-                    method=spec.name, given=dict(spec.settings)
+                    method=spec.name,
+                    given=dict(spec.settings),
+                    reference=methods[spec.name].card.reference,
                 )
         advance()
     return attributions, errors
@@ -174,8 +179,10 @@ def _show_record(record: Mapping[str, Any], path: Path) -> None:
             if diagnostics.get(key) is not None
         ]
         facts.append(f"{result['seconds']:.1f} s")
-        output.show(f"  {name}: {', '.join(facts)}")
-        output.show_warnings(result["warnings"])
+        card = methods[result["method"]].card
+        output.show(f"  {name}: {card.summary} ({card.reference})", highlight=False)
+        output.show(f"    {', '.join(facts)}")
+        output.show_verdict(result["verdict"], result["warnings"])
     for name, reason in record["left_out"].items():
         output.show(f"  left out: {name}: {reason}")
     output.show_written(path, records.SUFFIXES)

@@ -24,6 +24,7 @@ from ..text import (
     text_methods,
 )
 from ..text.attribution import PARTS
+from ..text.methods import DEFAULT_SPEC, explain_encoded
 from ..text.render import page, rich_text, strongest
 from . import options, output
 from .app import app
@@ -63,7 +64,7 @@ def explain_text(
     """
     require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
     settings = options.read_shared(set_, score)
-    specs = read_specs(text_methods, method or ["uni"], settings)
+    specs = read_specs(text_methods, method or [DEFAULT_SPEC], settings)
     check_seed(seed)
     with output.waiting(f"loading {model}"):
         classifier = load_text_classifier(model, device=read_device(device))
@@ -112,11 +113,9 @@ def _explain(
     attributions = {}
     for name, explainer in explainers.items():
         with output.waiting(f"{name}: {text[:40]}"):
-            attribution = explainer(evaluator, encoded.embeddings, target, seed=seed)
-        label = classifier.label(int(attribution.target))
-        attributions[name] = TextAttribution(
-            encoded.tokens, label, attribution.with_provenance(method=name), encoded.notes
-        )
+            attributions[name] = explain_encoded(
+                classifier, encoded, evaluator, explainer, target, method=name, seed=seed
+            )
     return attributions
 
 
@@ -160,7 +159,9 @@ def _show_record(
         output.show_renderable(rich_text(attribution, by))
         words = ", ".join(f"{word} {value:+.3f}" for word, value in strongest(attribution))
         output.show(f"    strongest: {words}", highlight=False)
-        output.show_warnings(attribution.attribution.warnings[0])
+        output.show_verdict(
+            attribution.attribution.verdicts[0], attribution.attribution.warnings[0]
+        )
     for note in next(iter(attributions.values())).notes:
         output.show(f"  note: {note}")
     output.show_written(path, SUFFIXES)

@@ -56,7 +56,7 @@ def list_(kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_REGISTRI
         headings,
         [
             [name, entry.card.family, entry.card.summary + _remarks(entry.card)]
-            + [_cost(entry)] * costs
+            + ([_cost(entry)] if costs else [])
             + [", ".join(starmap(_setting, entry.settings.items()))] * settings
             for name, entry in _REGISTRIES[kind].items()
         ],

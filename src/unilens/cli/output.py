@@ -25,8 +25,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ..diagnostics import WARNINGS
 from ..errors import UnilensWarning
+from ..output.levels import verdict_line, warning_lines
 from ..output.text import one_line, printable, terminal_safe
 
 _out = Console()
@@ -90,11 +90,12 @@ def show_prediction(record: Mapping[str, Any], title: str = "") -> None:
     show(f"{target['label']} (class {target['index']}){probability}", title=title)
 
 
-def show_warnings(names: Iterable[str]) -> None:
-    """Print the named warnings of a map with their meanings."""
-    for name in names:
-        meaning = _markup(WARNINGS[name].meaning)
-        _out.print(f"    [yellow]{name}[/]: {meaning}", soft_wrap=True)
+def show_verdict(verdict: str, warnings: list[str]) -> None:
+    """Print the verdict on a map, then its warnings, in the colours of their levels."""
+    for line in (verdict_line(verdict, warnings), *warning_lines(warnings)):
+        head, colon, rest = str(line).partition(":")
+        text = Text.assemble("    ", (head + colon, line.style.terminal), rest)
+        _out.print(text, soft_wrap=True)
 
 
 def show_written(path: Path, suffixes: Sequence[str] = ("",)) -> None:

@@ -58,8 +58,9 @@ def nested_diagnostics(values: Tensor, coarse: Tensor) -> dict[str, Tensor]:
     Returns:
         `sum_error` `(B,)`, an estimate of the map's l2 error by the number of steps, as a share of
         the map's norm: half of the difference, as if the error were proportional to 1 / n (for
-        smooth models it falls faster); and `sum_stability` `(B,)`, the Spearman correlation of the
-        two maps' absolute values, summed over channels for images.
+        smooth models it falls faster; on a curved path the error of its chords is not in it); and
+        `sum_stability` `(B,)`, the Spearman correlation of the two maps' absolute values, summed
+        over channels for images.
     """
     return {
         "sum_error": l2_norm(values - coarse) / l2_norm(values) / 2,

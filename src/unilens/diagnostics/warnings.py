@@ -59,6 +59,14 @@ WARNINGS: dict[str, WarningRule] = {
         "Take another baseline.",
         lambda value, _: "the baseline is the input itself",
     ),
+    "sign_contradicted": WarningRule(
+        "problem",
+        "sign_agreement",
+        lambda value, _: value == 0,
+        "Without the strongest column or word the score moves the other way than its sign says.",
+        "Compare with another method: expected_gradients for tables, occlusion for texts.",
+        lambda value, _: "the model contradicts the sign of the strongest value",
+    ),
     "completeness_gap": WarningRule(
         "caution",
         "completeness_gap",
@@ -100,7 +108,7 @@ WARNINGS: dict[str, WarningRule] = {
         lambda value, all_: value > 0.5 and all_.get("confidence_change", math.nan) < -0.95,
         "The confidence at the baseline is nearly 0 and the score is flat on more than half of the "
         "path, so that few steps determine the whole map.",
-        "Raise n_steps.",
+        "Take a nearer baseline: the method uni has one.",
         lambda value, _: f"the score is flat on {value:.0%} of the path",
     ),
     "matching_loss_did_not_fall": WarningRule(
@@ -110,6 +118,15 @@ WARNINGS: dict[str, WarningRule] = {
         "The search for the baseline did not come closer to the unlearned model's output.",
         "Search with line_search=True and projection='ball'.",
         lambda value, _: "the search for the baseline found nothing better than its start",
+    ),
+    "no_reference": WarningRule(
+        "caution",
+        "reference_known",
+        lambda value, _: value != 1,
+        "The inputs are compared with 0, for want of something better: in a table that can be an "
+        "impossible row.",
+        "Pass references=, typical inputs such as training data, or 10 or more inputs at once.",
+        lambda value, _: "compared with 0, for want of references",
     ),
     "one_logit_assumed": WarningRule(
         "caution",

@@ -40,7 +40,8 @@ class TableExplainer:
         model: a module from `(n, F)` to logits `(n, K)`, in eval mode, or an `Evaluator` of one,
             made with `independent=False` for many rows; an estimator; or a function from an array
             `(n, F)`, or a frame where rows come in one, to `(n, K)` or `(n,)`.
-        method: a name in `unilens.methods()`; None for "uni" for modules, "occlusion" for others.
+        method: a name in `unilens.methods()`; None for the default of `unilens.explain` for
+            modules, "occlusion" for others.
         target: class index, one for all or one per row; None for the class predicted.
         outputs: what a function gives: "probability", whose rows sum to one, or "score", anything
             else; None for "probability" of `predict_proba`, and "score" otherwise. Of a module, as
@@ -72,15 +73,15 @@ class TableExplainer:
         self.outputs = outputs
         torch_model = isinstance(model, (nn.Module, Evaluator))
         self._predict = None if torch_model else _predict(model)
-        self.method = method or ("uni" if self._predict is None else "occlusion")
+        self.method = method if method or self._predict is None else "occlusion"
         if self._predict is not None:
             named = getattr(self._predict, "__name__", "") == "predict_proba"
             self.outputs = outputs or ("probability" if named else "score")
             check_choice("outputs", self.outputs, _OUTPUTS)
             if self.outputs == "score":
                 self.settings = {"score": "logit", **settings}
-        explainer = methods[self.method](**self.settings)
-        if self._predict is not None and explainer.passes.backward:
+        explainer = None if self.method is None else methods[self.method](**self.settings)
+        if self._predict is not None and explainer and explainer.passes.backward:
             raise NotApplicableError(
                 f"{self.method} needs gradients, which a function of arrays does not have; use "
                 "method='occlusion', 'rise' or 'sobol', or pass a torch.nn.Module"

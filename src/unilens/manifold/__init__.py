@@ -1,7 +1,7 @@
 """Data manifolds: their tangent spaces, and the part of a map that lies within them."""
 
 from .autoencoder import ConvAutoencoder
-from .decoder import Coder, Decoder, jacobians, tangent_bases
+from .decoder import Coder, Decoder, jacobians
 from .files import load_manifold, save_manifold
 from .local import LocalPCA
 from .naming import as_manifold
@@ -23,5 +23,4 @@ __all__ = [
     "jacobians",
     "load_manifold",
     "save_manifold",
-    "tangent_bases",
 ]

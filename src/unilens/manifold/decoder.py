@@ -47,18 +47,6 @@ def jacobians(decode: Decode, codes: Tensor, *, at_once: int | None = None) -> T
     return torch.cat(blocks)
 
 
-def tangent_bases(decode: Decode, codes: Tensor, *, at_once: int | None = None) -> TangentSpace:
-    """Return the column spans of a decoder's Jacobians; see `jacobians`.
-
-    Example:
-        >>> circle = lambda angle: torch.cat([angle.cos(), angle.sin()], dim=1)
-        >>> space = tangent_bases(circle, torch.zeros(1, 1, dtype=torch.float64))
-        >>> space.basis[0, :, 0].abs().tolist(), space.rank.tolist()
-        ([0.0, 1.0], [1])
-    """
-    return TangentSpace.spanned_by(jacobians(decode, codes, at_once=at_once))
-
-
 @runtime_checkable
 class Coder(Protocol):
     """A map from inputs to codes and back, such as an autoencoder."""
@@ -71,7 +59,7 @@ class Coder(Protocol):
 
 
 @runtime_checkable
-class ShapedCoder(Protocol):
+class _ShapedCoder(Protocol):
     """A coder of inputs of one shape `*S`."""
 
     shape: Sequence[int]
@@ -111,7 +99,7 @@ class Decoder:
 
     def check(self, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the coder takes another shape."""
-        if isinstance(self.coder, ShapedCoder):
+        if isinstance(self.coder, _ShapedCoder):
             check_shape(torch.Size(self.coder.shape), inputs)
 
     def __call__(self, inputs: Tensor) -> TangentSpace:

@@ -72,12 +72,6 @@ def load_manifold(path: str | Path) -> Manifold:
         ) from error
 
 
-def about_manifold(path: str | Path) -> dict[str, Any]:
-    """Return the kind of the manifold in a file, and the `about` saved with it."""
-    header, _ = _read(path)
-    return {"kind": header.get("kind"), **json.loads(header.get("about", "{}"))}
-
-
 def _read(path: str | Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from .._validation.settings import check_choice, check_count
+from .._validation.settings import Count, Settings, TwoOrMore, one_of
 from .decoder import Decoder
 from .files import KINDS
 from .local import LocalPCA
@@ -23,7 +23,7 @@ _BATCH = 500
 
 
 @dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Settings):
     """The settings of a fit.
 
     Attributes:
@@ -35,17 +35,12 @@ class FitConfig:
         seed: of everything random.
     """
 
-    kind: str = "autoencoder"
-    dimension: int = 16
+    kind: Annotated[str, one_of(KINDS)] = "autoencoder"
+    dimension: Count = 16
     width: int = 16
-    neighbours: int = 50
-    epochs: int = 30
+    neighbours: TwoOrMore = 50
+    epochs: Count = 30
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_choice("kind", self.kind, KINDS)
-        for name, least in (("dimension", 1), ("epochs", 1), ("neighbours", 2)):
-            check_count(name, getattr(self, name), least)
 
 
 def fit_manifold(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._ops.precision import to_float64
-from .._validation.references import check_references
+from .._validation.references import References
 from .._validation.settings import Count, Settings, TwoOrMore
 from ..errors import require
 from .tangent import TangentSpace, check_shape
@@ -32,12 +32,11 @@ class LocalPCA(Settings):
         space alignment", doi 10.1137/S1064827502419154.
     """
 
-    references: Tensor
+    references: References
     dimension: Count = 16
     neighbours: TwoOrMore = 50
 
     def __post_init__(self) -> None:
-        check_references(self.references)
         most = min(self.neighbours - 1, self.references[0].numel())
         require(
             self.dimension <= most,

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast, overload
 
+import torch
 from torch import Tensor, nn
 
 from .._engine.evaluator import Evaluator
 from .._engine.packing import MultiInputs, pack
-from .._validation.inputs import Target
+from .._validation.inputs import Target, check_inputs
 from ..attribution import Attribution
 from ..baselines import PerInput
-from ..errors import require
+from ..errors import NotApplicableError, require
 from ..explainer import Method, with_outputs
 from ..multi_input import MultiInputAttribution, to_tensors
 from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
+from .contradiction import measure_rows
+from .defaults import IG_FROM_BLUR, UNI_BLUR, default_method
 
 methods: Registry[Method] = Registry("method")
 
@@ -25,7 +28,7 @@ methods: Registry[Method] = Registry("method")
 def explain(
     model: nn.Module | Evaluator,
     inputs: Tensor,
-    method: str = "uni",
+    method: str | None = None,
     target: Target = None,
     *,
     seed: int = 0,
@@ -39,7 +42,7 @@ def explain(
 def explain(
     model: nn.Module | Evaluator,
     inputs: MultiInputs,
-    method: str = "uni",
+    method: str | None = None,
     target: Target = None,
     *,
     seed: int = 0,
@@ -52,7 +55,7 @@ def explain(
 def explain(
     model: nn.Module | Evaluator,
     inputs: Tensor | MultiInputs,
-    method: str = "uni",
+    method: str | None = None,
     target: Target = None,
     *,
     seed: int = 0,
@@ -68,7 +71,9 @@ def explain(
             called by keyword, or a tuple, by position. Integer and boolean inputs among them, and
             those wrapped in `unilens.multi_input.Frozen`, stay fixed. Arrays, frames and sparse
             matrices of other libraries are copied to the model's device.
-        method: a name in `unilens.methods()`.
+        method: a name in `unilens.methods()`; None for the default of the kind of inputs, which
+            `provenance["default"]` and the `repr` name: `uni_blur` for images, volumes and clips;
+            for all else `expected_gradients`, with the `references` given or with rows of the call.
         target: class index or label, one for all or one per input, in a list, tensor, array or
             column; None for the predicted class.
         seed: of everything random.
@@ -101,12 +106,64 @@ def explain(
         >>> attribution.values.shape, bool(attribution.completeness_gap.abs().max() < 1e-4)
         (torch.Size([2, 1, 2, 2]), True)
     """
+    if method is None:
+        return _explain_by_default(
+            model, inputs, target, settings, seed=seed, outputs=outputs, channels=channels
+        )
     if channels in SPECTRAL_CHANNELS and "channels" in methods[method].settings_with(settings):
         settings, channels = {**settings, "channels": channels}, "auto"  # the spectral path's
     explainer: Any = methods[method](**_structured_settings(settings, inputs))
     axes: dict[str, Any] = {} if channels == "auto" else {"channels": channels}
-    attribution = explainer(with_outputs(model, outputs), inputs, target, seed=seed, **axes)
-    return attribution.with_provenance(method=method)
+    model = with_outputs(model, outputs)
+    if not isinstance(inputs, (Mapping, tuple)):
+        model = Evaluator.of(model)
+    attribution = explainer(model, inputs, target, seed=seed, **axes)
+    if isinstance(model, Evaluator) and isinstance(attribution, Attribution):
+        attribution = _with_sign_agreement(model, inputs, attribution, settings)
+    return attribution.with_provenance(method=method, reference=methods[method].card.reference)
+
+
+def _with_sign_agreement(
+    model: Evaluator, inputs: Any, attribution: Attribution, settings: Mapping[str, Any]
+) -> Attribution:
+    """Return an attribution of rows or series with its `sign_agreement`; others as they are."""
+    grey = attribution.axes.channels == "none"
+    if attribution.values.ndim not in (2, 3) or grey or attribution.values.requires_grad:
+        return attribution
+    inputs = check_inputs(inputs, model.device, model.model)
+    references = settings.get("references")
+    known = references if isinstance(references, Tensor) else None
+    return measure_rows(model, inputs, attribution, known)
+
+
+def _explain_by_default(
+    model: nn.Module | Evaluator,
+    inputs: Tensor | MultiInputs,
+    target: Target,
+    settings: Mapping[str, Any],
+    *,
+    outputs: str | None,
+    **call: Any,
+) -> Attribution | MultiInputAttribution:
+    """Explain by the default method; see `explain`."""
+    if not isinstance(inputs, (Mapping, tuple)):
+        inputs = check_inputs(inputs, None)
+        model, outputs = Evaluator.of(with_outputs(model, outputs)), None
+    chosen = default_method(inputs, settings, call["channels"])
+    try:
+        merged = {**chosen.settings, **settings}
+        attribution = explain(model, inputs, chosen.name, target, outputs=outputs, **merged, **call)
+    except NotApplicableError:
+        spec = model.output_spec if isinstance(model, Evaluator) else None
+        if chosen.name != UNI_BLUR.name or spec is None or spec.has_probabilities:
+            raise
+        chosen = IG_FROM_BLUR
+        merged = {**chosen.settings, **settings}
+        attribution = explain(model, inputs, chosen.name, target, **merged, **call)
+    if not chosen.has_reference:
+        unknown = torch.zeros(len(attribution), dtype=torch.float64)
+        attribution = attribution.with_measured(reference_known=unknown)
+    return attribution.with_provenance(default=chosen.reason)
 
 
 def _structured_settings(

@@ -34,12 +34,9 @@ class Control(Method):
             and target.
     """
 
-    score: AnyScore = "probability"
+    passes = PassCount(1, 0)
 
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input."""
-        return PassCount(1, 0)
+    score: AnyScore = "probability"
 
     def _explain(self, context: ExplainContext) -> Attribution:
         score = resolve_score(self.score, context.evaluator)(context.outputs, context.target)

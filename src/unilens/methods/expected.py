@@ -13,7 +13,7 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import expand_like
 from .._ops.random import per_input
-from .._validation.references import check_references, references_for
+from .._validation.references import References, references_for
 from .._validation.settings import Count
 from ..attribution import Attribution
 from ..explainer import ExplainContext, Method
@@ -56,23 +56,17 @@ class ExpectedGradients(Method):
         tensor([[1.5000, 3.0000]])
     """
 
-    references: Tensor | None = None
+    complete = True  # in expectation: the gap is the error of the sampling
+
+    references: References | None = None
     n_steps: Count = 200
     sampling: Literal["stratified", "independent"] = "stratified"
     score: AnyScore = "probability"
-
-    def __post_init__(self) -> None:
-        check_references(self.references, optional=True)
 
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input, with those for the references' scores."""
         return PassCount(self.n_steps + min(self._count, self.n_steps) + 1, self.n_steps)
-
-    @property
-    def complete(self) -> bool:
-        """True in expectation: the gap is the error of the sampling."""
-        return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `UnilensError` where references are missing or have another shape."""

@@ -26,13 +26,10 @@ class Gradient(Method):
         Simonyan et al. 2014, arXiv 1312.6034; Shrikumar et al. 2016, arXiv 1605.01713.
     """
 
+    passes = PassCount(2, 1)
+
     score: AnyScore = "probability"
     times_input: bool = False
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input."""
-        return PassCount(2, 1)
 
     def _explain(self, context: ExplainContext) -> Attribution:
         score = resolve_score(self.score, context.evaluator)

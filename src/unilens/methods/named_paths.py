@@ -62,7 +62,7 @@ _add(
         "uni_blur",
         "unlearning",
         "why this class, compared with the same picture out of focus?",
-        "unilens, after Choi et al. 2025, arXiv 2410.08069",
+        "this package, after Choi et al. 2025, arXiv 2410.08069",
     ),
     default_components={**_SEARCHED, "weighting": "gains"},
     selectable=_SELECTABLE,

@@ -13,12 +13,12 @@ from .._engine.evaluator import Evaluator, PassCount
 from .._engine.output_detection import output_spec
 from .._engine.perceptron import Layer, perceptron
 from .._ops.precision import to_float64
-from .._validation.references import check_references, references_for
-from .._validation.settings import Count, Number
+from .._validation.references import References, references_for
+from .._validation.settings import Count, Fraction
 from ..attribution import Attribution
 from ..baselines import Baseline, Constant
 from ..baselines.constant import FixedValues
-from ..errors import NotApplicableError, require
+from ..errors import NotApplicableError
 from ..explainer import ExplainContext, Method
 from ..path_attribution import PathAttribution
 from ..quadrature import AnyRule
@@ -65,17 +65,14 @@ class Neutral(Method):
         Neutrality", 2020, arXiv 2006.04896.
     """
 
-    references: Tensor | None = None
-    neutral_value: Number = 0.5
+    complete = True
+
+    references: References | None = None
+    neutral_value: Fraction = 0.5
     n_steps: Count = 50
     rule: AnyRule = "gauss_legendre"
 
     def __post_init__(self) -> None:
-        check_references(self.references, optional=True)
-        require(
-            0 < self.neutral_value < 1,
-            f"expected neutral_value to be a probability between 0 and 1, got {self.neutral_value}",
-        )
         self._path_method()  # checks the settings
 
     @property
@@ -87,11 +84,6 @@ class Neutral(Method):
     def passes(self) -> PassCount:
         """Forward and backward passes per input: two of the model, the others of its copies."""
         return self._path_method().passes + PassCount(2, 0)
-
-    @property
-    def complete(self) -> bool:
-        """True: integrated gradients of the copies are complete."""
-        return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless the model is a binary MLP of moderate size.

@@ -144,7 +144,7 @@ _OWN = {
 
 
 @dataclass(frozen=True)
-class SmoothedMethod(Entry[Method]):
+class _SmoothedMethod(Entry[Method]):
     """A named `Smoothed`; its settings and the inner method's share one flat namespace."""
 
     build: Callable[..., Method] = Smoothed
@@ -163,7 +163,7 @@ class SmoothedMethod(Entry[Method]):
     def _inner(self, given: Mapping[str, Any]) -> Entry[Method]:
         inner = methods[given.get("inner", _INNER)]
         require(
-            not isinstance(inner, SmoothedMethod),
+            not isinstance(inner, _SmoothedMethod),
             f"expected inner to be a method without smoothing, got {inner.card.name!r}; "
             "nest unilens.methods.Smoothed in Python",
         )
@@ -173,7 +173,7 @@ class SmoothedMethod(Entry[Method]):
         """Return the names that a setting takes, its own or the inner method's."""
         if name == "inner":
             return tuple(
-                other for other, entry in methods.items() if not isinstance(entry, SmoothedMethod)
+                other for other, entry in methods.items() if not isinstance(entry, _SmoothedMethod)
             )
         return super().choices(name) if name in _OWN else methods[_INNER].choices(name)
 
@@ -198,7 +198,7 @@ for _name, _aggregate, _summary, _reference in (
     ("squaregrad", "square", "the mean squared map", "Hooker et al. 2019, arXiv 1806.10758"),
 ):
     methods.register(
-        SmoothedMethod(
+        _SmoothedMethod(
             Card(_name, "smoothing", f"{_summary} of `inner` at noisy inputs", _reference, False),
             aggregate=cast(Aggregate, _aggregate),
         )

@@ -2,7 +2,8 @@
 
 # The order of these imports is the order in which metrics are listed.
 # ruff: isort: off
-from .base import Metric, evaluate, metrics
+from .base import Metric
+from .registry import evaluate, metrics
 from .context import EvalContext
 from .measurement import Measurement, MetricCard
 from .cache import MetricCache
@@ -22,12 +23,11 @@ from .faithfulness.road import Road, SensitivityN
 from .faithfulness.infidelity import Infidelity
 from .robustness.perturbations import (
     CorruptionPerturbation,
-    LabelAttack,
-    Noise,
     Perturbation,
     PerturbedInputs,
     perturbations,
 )
+from .robustness.bounded import LabelAttack, Noise
 from .robustness.attack import Attack, FastAttack
 from .robustness.measure import Robustness
 from .robustness.sensitivity import LocalLipschitz, MaxSensitivity, MeanSensitivity

@@ -8,9 +8,10 @@ from pathlib import Path
 from .._ops.precision import to_float64
 from ..manifold import Manifold, as_manifold
 from ..manifold.tangent import spaces_at
-from .base import Metric, metrics
+from .base import Metric
 from .context import EvalContext
 from .measurement import Measurement
+from .registry import metrics
 
 
 @dataclass(frozen=True)

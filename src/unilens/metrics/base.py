@@ -1,8 +1,7 @@
-"""What a metric is, what it is given, and the registry of metrics."""
+"""The base class of metrics: checks what it is given, and measures."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,20 +20,15 @@ from .._validation.settings import Settings
 from ..attribution import Attribution
 from ..baselines.axes import function_to_first, settings_to_first
 from ..errors import NotApplicableError, UnilensError, require
-from ..explainer import (
-    Method,
-    evaluator_of,
-    to_first,
-    with_outputs,
-)
+from ..explainer import Method, evaluator_of
 from ..methods import methods
 from ..outputs import OutputSpec
 from ..provenance import describe, versions
-from ..registry import Composed, Entry, Registry
+from ..registry import Entry, Registry
 from .cache import MetricCache
 from .context import EvalContext, MapFunction, method_of_rows
-from .maps import check_map, check_mask
-from .measurement import Measurement, MetricCard
+from .maps import check_map, check_mask, maps_to_first, mask_to_first
+from .measurement import Measurement
 from .multi_input import MultiInputMaps, measure_multi_input
 
 Component = tuple[str, Registry[Any], str]
@@ -49,6 +43,7 @@ class Metric(Settings, ABC):
         summary: one line.
         reference: where it comes from.
         deterministic: whether it is without randomness of its own.
+        traits: in which it differs from most metrics; names in `unilens.registry.TRAITS`.
         higher_is_better: see `MetricCard`.
         bounds: see `MetricCard`.
         needs: see `MetricCard`.
@@ -59,6 +54,7 @@ class Metric(Settings, ABC):
     summary: ClassVar[str] = ""
     reference: ClassVar[str] = ""
     deterministic: ClassVar[bool] = True
+    traits: ClassVar[tuple[str, ...]] = ()
     higher_is_better: ClassVar[bool | None] = True
     bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
     needs: ClassVar[tuple[str, ...]] = ()
@@ -195,10 +191,10 @@ class Metric(Settings, ABC):
         found = self(
             first,
             moved,
-            _maps_to_first(attribution, inputs, axes),
+            maps_to_first(attribution, inputs, axes),
             method=_method_to_first(explainer, axes, inputs.ndim - 1),
             target=target,
-            mask=_mask_to_first(mask, inputs, axes),
+            mask=mask_to_first(mask, inputs, axes),
             seed=seed,
             cache=None if cache is None else cache.channels_first(first, inputs, moved),
         )
@@ -230,122 +226,6 @@ class Metric(Settings, ABC):
             _check_made_by(context.attribution, context.method)
 
 
-_FACTS = ("family", "summary", "reference", "deterministic", "higher_is_better", "bounds", "needs")
-
-
-class MetricRegistry(Registry[Metric]):
-    """The named metrics: classes, and named settings of classes."""
-
-    def add_metric(
-        self,
-        name: str,
-        build: type[Metric],
-        *,
-        settings: Mapping[str, Any] | None = None,
-        components: Mapping[str, str] | None = None,
-        selectable: tuple[str, ...] | None = None,
-        **facts: Any,
-    ) -> None:
-        """Register a metric under a name; its card holds the facts that the class declares.
-
-        Args:
-            name: in the registry.
-            build: the class.
-            settings: defaults of this name that differ from the class's and its components'.
-            components: default components of this name that differ from the class's.
-            selectable: the components that can be chosen; None for all.
-            **facts: of this name, where they differ from the class's.
-        """
-        card = MetricCard(
-            name, **{fact: getattr(build, fact) for fact in _FACTS} | facts, metric=build.__name__
-        )
-        if not (build.components or settings):
-            return self.add(card, build)
-        defaults = {setting: default for setting, _, default in build.components}
-        return self.register(
-            Composed(
-                card,
-                build,
-                component_registries={
-                    setting: registry for setting, registry, _ in build.components
-                },
-                default_components={**defaults, **(components or {})},
-                selectable=selectable,
-                overrides=settings or {},
-            )
-        )
-
-
-metrics = MetricRegistry("metric")
-
-
-def evaluate(
-    model: nn.Module | Evaluator,
-    inputs: Tensor | MultiInputs,
-    attribution: Attribution | Tensor | MultiInputMaps,
-    metric: str = "mu_fidelity",
-    *,
-    method: str | Method | MapFunction | None = None,
-    target: Target = None,
-    mask: Tensor | None = None,
-    seed: int = 0,
-    outputs: str | None = None,
-    channels: str | int = "auto",
-    **settings: Any,
-) -> Tensor:
-    """Measure how good maps are; from unilens, captum or anywhere.
-
-    Args:
-        model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
-        inputs: `(B, *S)`, floating point; several as a mapping or a tuple, as for
-            `unilens.explain`, are judged together, every value a feature. Inputs,
-            maps and masks may be arrays of other libraries, as there.
-        attribution: what `unilens.explain` gave, or maps `(B, *S)`; a map of pixels `(B, H, W)` or
-            `(B, 1, H, W)` will do for images `(B, C, H, W)`.
-        metric: a name in `unilens.metrics()`.
-        method: what made the maps, for metrics that explain again: a name, a method with its
-            settings, or a function from model, inputs and target to maps.
-        target: the classes that the maps explain; None for the attribution's own, or for the
-            predicted ones.
-        mask: where the object is, for metrics of localisation: `(B, *spatial)`, true inside, or
-            boxes `(B, 4)` as left, top, right, bottom in pixels.
-        seed: of everything random.
-        outputs: what the model's outputs are, a name in `unilens.outputs.OUTPUTS`; None for what
-            the attribution says, or to find out.
-        channels: which axis of inputs and maps holds the channels; see `unilens.explain`. "auto"
-            takes what the attribution's provenance says, where it says something.
-        **settings: of the metric, by name: `imputer="blur"`, `reduction="abs"`.
-
-    Returns:
-        `(B,)` in float64, one number per input; NaN where the metric is undefined.
-        `unilens.metrics()[metric]` says which direction is good.
-
-    Raises:
-        UnknownNameError: no such metric or setting.
-        NotApplicableError: the metric needs a method, mask or path.
-        UnilensError: a setting, the inputs, the maps or the model do not fit.
-
-    Example:
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
-        >>> inputs = torch.rand(3, 1, 4, 4)
-        >>> maps = model[1].weight[0].view(1, 1, 4, 4) * inputs
-        >>> evaluate(model, inputs, maps.detach(), target=0, cells=4, score="logit").mean() > 0.99
-        tensor(True)
-    """
-    measure = metrics[metric](**settings)
-    found = measure(
-        with_outputs(model, outputs),
-        inputs,
-        attribution,
-        method=method,
-        target=target,
-        mask=mask,
-        seed=seed,
-        channels=channels,
-    )
-    return found.values
-
-
 def _axes_for(
     model: nn.Module | Evaluator, inputs: Tensor, attribution: object, channels: str | int
 ) -> Axes | None:
@@ -358,28 +238,6 @@ def _axes_for(
     if said == "auto" and "channels" in made:
         return cast(Attribution, attribution).axes
     return resolve_axes(model, inputs, channels)
-
-
-def _maps_to_first(attribution: Any, inputs: Tensor, axes: Axes) -> Any:
-    """Return maps channels first; maps without channels stay, as any that do not fit."""
-    if isinstance(attribution, Attribution):
-        fits = attribution.values.shape == inputs.shape
-        attribution = to_first(attribution, axes) if fits else attribution
-        unsettled = {k: v for k, v in attribution.provenance.items() if k != "settings"}
-        return dataclasses.replace(attribution, provenance=unsettled)
-    if not isinstance(attribution, Tensor):
-        return attribution
-    if attribution.shape == inputs.shape:
-        return axes.to_first(attribution)
-    single = attribution.shape == (*inputs.shape[:-1], 1) and axes.channels == "last"
-    return axes.to_first(attribution) if single else attribution
-
-
-def _mask_to_first(mask: Any, inputs: Tensor, axes: Axes) -> Any:
-    """Return a mask without the single channel that it may have last."""
-    shape = getattr(mask, "shape", None)
-    single = axes.channels == "last" and shape == (*inputs.shape[:-1], 1)
-    return mask.squeeze(-1) if single else mask
 
 
 def _method_to_first(method: Any, axes: Axes, ndim: int) -> Any:

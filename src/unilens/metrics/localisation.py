@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from itertools import product
 
+import numpy
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from .._ops.precision import to_float64
-from .._validation.settings import Number
-from ..errors import NotApplicableError, require
+from .._validation.settings import NonNegative
+from ..errors import NotApplicableError
 from ..metrics.maps import Reduction
-from .base import Metric, metrics
+from .base import Metric
 from .context import EvalContext
 from .maps import constant
 from .measurement import Measurement
+from .registry import metrics
 from .similarities import top_shares
 
 
@@ -81,11 +80,7 @@ class PointingGame(Localisation):
     summary = "whether the strongest position lies inside the mask"
     reference = "Zhang et al. 2016, arXiv 1608.00507"
 
-    tolerance: Number = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.tolerance >= 0, f"expected tolerance of at least 0, got {self.tolerance!r}")
+    tolerance: NonNegative = 0.0
 
     def _check(self, context: EvalContext) -> None:
         super()._check(context)
@@ -96,7 +91,13 @@ class PointingGame(Localisation):
             )
 
     def _inside(self, mask: Tensor) -> Tensor:
-        return grown(mask, self.tolerance)
+        from skimage.morphology import isotropic_dilation  # here: it is slow to load
+
+        near = [
+            isotropic_dilation(row, self.tolerance) if row.any() else row
+            for row in mask.cpu().numpy()
+        ]
+        return torch.from_numpy(numpy.stack(near)).to(mask.device)
 
     def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         strongest = relevance == relevance.max()
@@ -145,18 +146,6 @@ class RelevanceRank(Localisation):
     def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         size = int(inside.sum())
         return (top_shares(relevance.unsqueeze(0), size)[0] * inside).sum() / size
-
-
-def grown(mask: Tensor, distance: float) -> Tensor:
-    """Return the mask `(B, *spatial)` grown by a distance."""
-    grid, reach = mask.shape[1:], min(math.floor(distance), max(mask.shape[1:]))
-    around = pad(mask, (reach,) * 2 * len(grid))
-    near = mask.clone()
-    for offset in product(range(-reach, reach + 1), repeat=len(grid)):
-        if math.hypot(*offset) <= distance:
-            moved = (slice(reach + o, reach + o + n) for o, n in zip(offset, grid, strict=True))
-            near |= around[(slice(None), *moved)]
-    return near
 
 
 metrics.add_metric("pointing_game", PointingGame)

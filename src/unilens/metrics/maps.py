@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from .._engine.axes import Axes
 from .._ops.precision import to_float64
 from .._ops.spatial import broadcast_over_channels, spatial_shape_of
 from .._validation.arrays import to_tensor
 from .._validation.settings import one_of
+from ..attribution import Attribution
 from ..errors import UnilensError, require
+from ..explainer import to_first
 
 REDUCTIONS = ("sum", "abs")
 """sum: values summed over channels, with their sign; abs: their absolute values, summed."""
@@ -72,6 +76,28 @@ def _inside(boxes: Tensor, grid: torch.Size) -> Tensor:
     columns = torch.arange(grid[1], device=boxes.device)[None, None, :]
     left, top, right, bottom = (side[:, None, None] for side in boxes.unbind(1))
     return (columns >= left) & (columns < right) & (rows >= top) & (rows < bottom)
+
+
+def maps_to_first(attribution: Any, inputs: Tensor, axes: Axes) -> Any:
+    """Return maps channels first; maps without channels stay, as any that do not fit."""
+    if isinstance(attribution, Attribution):
+        fits = attribution.values.shape == inputs.shape
+        attribution = to_first(attribution, axes) if fits else attribution
+        unsettled = {k: v for k, v in attribution.provenance.items() if k != "settings"}
+        return dataclasses.replace(attribution, provenance=unsettled)
+    if not isinstance(attribution, Tensor):
+        return attribution
+    if attribution.shape == inputs.shape:
+        return axes.to_first(attribution)
+    single = attribution.shape == (*inputs.shape[:-1], 1) and axes.channels == "last"
+    return axes.to_first(attribution) if single else attribution
+
+
+def mask_to_first(mask: Any, inputs: Tensor, axes: Axes) -> Any:
+    """Return a mask without the single channel that it may have last."""
+    shape = getattr(mask, "shape", None)
+    single = axes.channels == "last" and shape == (*inputs.shape[:-1], 1)
+    return mask.squeeze(-1) if single else mask
 
 
 def reduce_channels(values: Tensor, reduction: str) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 from .._ops.correlation import spearman
 from .._ops.precision import expand_like, to_float64
 from .._validation.settings import (
+    Check,
     Count,
     Positive,
     Settings,
@@ -34,6 +35,18 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 1 where they are the same, NaN where one of them is constant.
 """
 similarities: Registry[Similarity] = Registry("similarity")
+
+
+def _check_top(name: str, k: object) -> None:
+    number = check_number(name, k, above=0)
+    require(
+        number < 1 or number == int(number),
+        f"expected {name} to be a whole number, or a fraction below 1, got {k!r}",
+    )
+
+
+Top = Annotated[float, Check(_check_top)]
+"""A setting: a whole number of positions, or a fraction of them."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +96,7 @@ class TopK(MapSimilarity):
             the positions where that is less.
     """
 
-    k: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_top(self.k)
+    k: Top | None = None
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the similarities `(B,)`; see `Similarity`."""
@@ -122,7 +131,7 @@ class LensRecall(TopK):
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the similarities `(B,)`; see `Similarity`."""
-        check_neighbours(first)
+        _check_neighbours(first)
         maps = [self._reduced(values) for values in (first, second)]
         rows = [values.flatten(1) for values in maps]
         k = top_count(self.k, rows[0].shape[1])
@@ -159,7 +168,7 @@ class StructuralSimilarity(MapSimilarity):
         """Return the similarities `(B,)`; see `Similarity`."""
         from skimage.metrics import structural_similarity  # here: it is slow to load
 
-        check_neighbours(first)
+        _check_neighbours(first)
         maps = [self._reduced(values) for values in (first, second)]
         side = 2 * int(3.5 * self.sigma + 0.5) + 1
         require(
@@ -183,7 +192,7 @@ class StructuralSimilarity(MapSimilarity):
         return torch.tensor(values).to(maps[0]).masked_fill(undefined, torch.nan)
 
 
-def check_neighbours(values: Tensor) -> None:
+def _check_neighbours(values: Tensor) -> None:
     """Raise `NotApplicableError` unless maps are of images, signals or volumes."""
     if not 3 <= values.ndim <= 5:
         raise NotApplicableError(
@@ -219,17 +228,6 @@ def top_shares(rows: Tensor, k: int) -> Tensor:
     above, tied = rows > last, rows == last
     share = to_float64(k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
     return to_float64(above) + share * to_float64(tied)
-
-
-def check_top(k: object) -> None:
-    """Raise unless k is a whole number of positions, or a fraction of them."""
-    if k is None:
-        return
-    check_number("k", k, above=0)
-    require(
-        k < 1 or k == int(k),  # type: ignore[operator, call-overload]
-        f"expected k to be a whole number, or a fraction below 1, got {k!r}",
-    )
 
 
 _GHORBANI = "Ghorbani et al. 2019, arXiv 1710.10547"

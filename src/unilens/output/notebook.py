@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..diagnostics import WARNINGS
+from .levels import lines
 from .views import View, display_axes
 
 MAX_INPUTS = 4
@@ -29,8 +29,8 @@ alt="{{ text }}" style="max-width:224px;width:100%;image-rendering:auto">\
 {% if input.strongest %}<table><tr><th>index</th><th>value</th></tr>
 {% for index, value in input.strongest %}<tr><td>{{ index }}</td><td>{{ value }}</td></tr>
 {% endfor %}</table>{% endif %}
-{% for name, meaning in input.warnings %}\
-<p style="margin:.3em 0;color:#b03000">✖ <b>{{ name }}</b>: {{ meaning }}</p>{% endfor %}
+{% for line in input.lines %}\
+<p style="margin:.3em 0;color:{{ line.style.colour }}">{{ line }}</p>{% endfor %}
 </div>
 {% endfor %}
 </div>
@@ -70,7 +70,7 @@ def _input_summary(attribution: Attribution, index: int) -> dict[str, Any]:
         "facts": facts,
         "images": _images(attribution, index) if is_image else [],
         "strongest": [] if is_image else _strongest(values),
-        "warnings": [(name, WARNINGS[name].meaning) for name in attribution.warnings[index]],
+        "lines": lines(attribution, index),
     }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .._ops.files import write_whole
 from ..attribution import Attribution
+from ..diagnostics import WARNINGS
 from ..errors import UnilensError
 from ..models import PixelClassifier
 from ..models.labels import Labelled
@@ -98,13 +99,16 @@ def _class_name(transform: object) -> str | None:
 def of_method(attribution: Attribution, index: int = 0) -> dict[str, Any]:
     """Return the explanation of one input, with its diagnostics, as plain data."""
     trace, baseline_score = attribution.trace, attribution.baseline_score
+    warnings = attribution.warnings[index]
     return {
         "score": number(attribution.score[index]),
         "baseline_score": None if baseline_score is None else number(baseline_score[index]),
         "diagnostics": {
             name: number(values[index]) for name, values in attribution.diagnostics.items()
         },
-        "warnings": attribution.warnings[index],
+        "verdict": attribution.verdicts[index],
+        "warnings": warnings,
+        "levels": {name: WARNINGS[name].level for name in warnings},
         "path": None
         if trace is None
         else {

@@ -54,13 +54,13 @@ class View:
     def image(self, image: Tensor) -> Tensor:
         """Return an input or a baseline `(*S)` as colours `(1, H, W)` or `(3, H, W)` in [0, 1]."""
         low, high = self.limits
-        values = as_image(image, self.axes).detach().cpu().float()
+        values = _as_image(image, self.axes).detach().cpu().float()
         scaled = (values - low) / ((high - low) or 1.0)
         return as_rgb(scaled.clamp(0, 1), self.bands)
 
     def values(self, values: Tensor) -> Tensor:
         """Return a map `(*S)` as `(C, H, W)`."""
-        return as_image(values, self.axes)
+        return _as_image(values, self.axes)
 
 
 def display_axes(image: Tensor, attributions: Iterable[Attribution], channels: str | int) -> Axes:
@@ -76,7 +76,7 @@ def display_axes(image: Tensor, attributions: Iterable[Attribution], channels: s
     return Axes(of_shape(torch.Size((1, *image.shape))).channels)
 
 
-def as_image(values: Tensor, axes: Axes) -> Tensor:
+def _as_image(values: Tensor, axes: Axes) -> Tensor:
     """Return an input or a map `(*S)` as an image `(C, H, W)`.
 
     A volume or clip `(C, D, H, W)` becomes its middle slice. A series `(C, L)` becomes an image of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..errors import UnknownNameError, require
 from ..outputs import OutputSpec
+from .levels import lines
 from .text import printable
 from .views import Bands, View, as_rgb
 
@@ -28,8 +30,8 @@ STYLES = ("signed", "unsigned", "green")
 
 _QUANTILE = 0.995
 _GREY = "#666666"
-_RED = "#b03000"
-_WARNING_TEXT: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8, "color": _RED}
+_CHARACTERS_PER_INCH = 14
+"""Of the verdict below a map, in its font of 8 points."""
 
 
 def heatmap(values: Tensor, style: str = "signed") -> Array:
@@ -155,7 +157,9 @@ def comparison(
     """
     view, names = View.of(image, attributions.values(), bands, channels), list(attributions)
     blocks = -(-(len(names) + 1) // columns)
-    figure = _new_figure(2.1 * columns, 4.9 * blocks + 0.7, title)
+    verdicts = [_verdict(attribution, index, 2.1) for attribution in attributions.values()]
+    n_lines = max(text.count("\n") + 1 for text, _ in verdicts)
+    figure = _new_figure(2.1 * columns, (4.6 + 0.18 * n_lines) * blocks + 0.7, title)
     grid = figure.subplots(2 * blocks, columns, squeeze=False)
     for ax in grid.flat:
         ax.set_axis_off()
@@ -168,8 +172,9 @@ def comparison(
         above.imshow(heatmap(values, style), aspect=view.aspect)
         above.set_title(name, fontsize=11, parse_math=False, wrap=True)
         below.imshow(overlay(view.image(image), values, style), aspect=view.aspect)
-        warnings = "\n".join(attributions[name].warnings[index])
-        below.text(0.5, -0.03, warnings, transform=below.transAxes, **_WARNING_TEXT)
+        text, font = verdicts[position - 1]
+        below.set_anchor("N")
+        below.text(0.5, -0.03, text, ha="center", va="top", transform=below.transAxes, **font)
     return figure
 
 
@@ -213,8 +218,16 @@ def _draw_row(
     axes[2].imshow(heatmap(values, style), aspect=view.aspect)
     axes[2].set_xlabel(_legend(style, scale), fontsize=8, color=_GREY)
     axes[3].imshow(overlay(view.image(image), values, style), aspect=view.aspect)
-    axes[3].set_xlabel("\n".join(attribution.warnings[index]), fontsize=8, color=_RED)
+    text, font = _verdict(attribution, index, 2.8)
+    axes[3].set_xlabel(text, **font)
     _draw_path(axes[4], attribution, index)
+
+
+def _verdict(attribution: Attribution, index: int, width: float) -> tuple[str, dict[str, Any]]:
+    """Return the verdict on a map in lines of this width in inches, with its font and colour."""
+    line = lines(attribution, index)[0]
+    text = fill(str(line), int(width * _CHARACTERS_PER_INCH))
+    return text, {"fontsize": 8, "color": line.style.colour, "parse_math": False}
 
 
 def _legend(style: str, scale: float) -> str:

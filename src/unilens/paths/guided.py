@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import l1_norm, to_float64
+from .._validation.settings import Share, UnitInterval
 from ..baselines.base import BaselineResult
-from ..errors import require
 from ..quadrature import Quadrature
 from ..registry import Card
 from .base import Path, PathChunk, edges, paths
@@ -39,15 +39,8 @@ class GuidedPath(Path):
         the authors' public code.
     """
 
-    fraction: float = 0.25
-    max_distance: float = 0.02
-
-    def __post_init__(self) -> None:
-        for name, lowest in (("fraction", "above 0"), ("max_distance", "at least 0")):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            inside = number and (0 < value <= 1 or (value == 0 and lowest == "at least 0"))
-            require(inside, f"expected {name} to be {lowest} and at most 1, got {value!r}")
+    fraction: Share = 0.25
+    max_distance: UnitInterval = 0.02
 
     def __call__(
         self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature

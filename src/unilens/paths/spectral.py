@@ -12,9 +12,9 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator
 from .._engine.packing import map_inputs
 from .._ops.precision import to_float64
-from .._validation.settings import one_of
+from .._validation.settings import Share, one_of
 from ..baselines.base import BaselineResult
-from ..errors import NotApplicableError, require
+from ..errors import NotApplicableError
 from ..registry import Card
 from .base import Curve, Path, paths
 
@@ -43,15 +43,8 @@ class SpectralPath(Path):
     """
 
     reads_axes_from: ClassVar[int] = 3
-    overlap: float = 0.4
+    overlap: Share = 0.4
     channels: Annotated[str, one_of(CHANNELS)] = "separate"
-
-    def __post_init__(self) -> None:
-        number = isinstance(self.overlap, (int, float)) and not isinstance(self.overlap, bool)
-        require(
-            number and 0 < self.overlap <= 1,
-            f"expected overlap to be a number above 0 and at most 1, got {self.overlap!r}",
-        )
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless the inputs are images or signals."""

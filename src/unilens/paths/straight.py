@@ -21,10 +21,7 @@ class StraightLine(Path):
     Nodes and weights may be `(n_steps,)`, or `(n_steps, B)` with separate ones for each input.
     """
 
-    @property
-    def takes_nodes_per_input(self) -> bool:
-        """True: each input may have separate nodes."""
-        return True
+    takes_nodes_per_input = True
 
     def __call__(
         self, gradient: ScoreGradient, start: BaselineResult, end: Tensor, quadrature: Quadrature

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .._ops.precision import to_float64
-from ..attribution import Attribution
+from ..attribution import Attribution, summary
 from ..errors import require
 from .tokens import Tokens
 
@@ -30,6 +30,10 @@ class TextAttribution:
     label: str
     attribution: Attribution
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shapes = f"{len(self.tokens.names)} tokens"
+        return f"TextAttribution ({self.label}) by {summary(self.attribution, shapes)}"
 
     @property
     def token_values(self) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .._engine.copying import unwrapped
 from .._engine.memory import out_of_memory
-from .._validation.inputs import check_model, check_outputs
+from .._validation.models import check_model, check_outputs
 from ..errors import UnilensError, first_line, require
 from ..models.labels import Labelled
 from .embeddings import AtEmbeddings, embed, embedding_layer, logits_of, own_copy, padding_id

@@ -16,9 +16,10 @@ from ..baselines import Baseline, Constant, baselines
 from ..errors import NotApplicableError
 from ..explainer import Method
 from ..methods import methods
+from ..methods.contradiction import sign_agreement
 from ..registry import Card, Composed, Entry, Registry
 from .attribution import TextAttribution
-from .classifier import TextClassifier
+from .classifier import EncodedText, TextClassifier
 from .embeddings import AtEmbeddings
 
 
@@ -79,6 +80,8 @@ def _for_texts(entry: Entry[Method]) -> Entry[Method]:
     )
 
 
+DEFAULT_SPEC = "ig:baseline=image_mean"
+"""What `explain_text` takes without a method; docs/warnings.md has the measurements."""
 _OF_PICTURES = {"gradcam", "guided_gradcam", "edges"}
 """Methods that read grids of pixels, which a transformer's tokens x channels are not."""
 text_methods: Registry[Method] = Registry("method")
@@ -112,7 +115,7 @@ def build_text_method(
 def explain_text(
     classifier: TextClassifier,
     text: str,
-    method: str = "uni",
+    method: str | None = None,
     target: Target = None,
     *,
     seed: int = 0,
@@ -127,7 +130,7 @@ def explain_text(
     Args:
         classifier: of texts; it is not changed.
         text: one text.
-        method: a name in `text_methods`.
+        method: a name in `text_methods`; None for the default, `ig` from the text's mean embedding.
         target: class index or label; None for the class that the model predicts.
         seed: of everything random.
         outputs: what the network's outputs are, as in `unilens.explain`; None for the
@@ -142,11 +145,60 @@ def explain_text(
         UnknownNameError: no such method or setting.
         UnilensError: the text, a setting, the target or the model do not fit.
     """
+    by_default = method is None
+    if method is None:
+        method, settings = "ig", {"baseline": "image_mean", **settings}
     explainer = build_text_method(classifier, method, settings)
     encoded = classifier.encode(text)
     model = Evaluator(encoded.model, outputs=outputs, channels="first")
-    attribution = explainer(model, encoded.embeddings, target, seed=seed)
-    label = classifier.label(int(attribution.target))
-    return TextAttribution(
-        encoded.tokens, label, attribution.with_provenance(method=method), encoded.notes
+    explanation = explain_encoded(
+        classifier, encoded, model, explainer, target, method=method, seed=seed
     )
+    if not by_default:
+        return explanation
+    reason = f"{method} from the text's mean embedding, the default for texts"
+    attribution = explanation.attribution.with_provenance(default=reason)
+    return dataclasses.replace(explanation, attribution=attribution)
+
+
+def explain_encoded(
+    classifier: TextClassifier,
+    encoded: EncodedText,
+    model: Evaluator,
+    explainer: Method,
+    target: Target,
+    *,
+    method: str,
+    seed: int,
+) -> TextAttribution:
+    """Return the attribution of an encoded text, with the `sign_agreement` of its strongest word.
+
+    The word is replaced by the mask token, or by the padding token, or by zeros, the first that the
+    tokenizer has.
+
+    Args:
+        classifier: of texts.
+        encoded: by the classifier.
+        model: runs `encoded.model`.
+        explainer: the method.
+        target: class index or label; None for the class that the model predicts.
+        method: the explainer's name, for the provenance.
+        seed: of everything random.
+    """
+    attribution = explainer(model, encoded.embeddings, target, seed=seed)
+    words = torch.tensor(encoded.tokens.word_of)
+    agreement = sign_agreement(
+        model, encoded.embeddings, attribution, words, _missing_word(encoded.model)
+    )
+    attribution = attribution.with_measured(sign_agreement=agreement)
+    label = classifier.label(int(attribution.target))
+    attribution = attribution.with_provenance(method=method)
+    return TextAttribution(encoded.tokens, label, attribution, encoded.notes)
+
+
+def _missing_word(model: AtEmbeddings) -> Tensor:
+    """Return the embedding `(1, E, 1)` that stands for a word left out."""
+    for token in ("mask", "pad"):
+        if model.replacements.get(token) is not None:
+            return model.replacement(token).view(1, -1, 1)
+    return torch.zeros(1, 1, 1)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..diagnostics import WARNINGS
+from ..output.levels import lines
 from ..output.text import terminal_safe
 from .attribution import TextAttribution
 
@@ -31,8 +31,8 @@ border-radius:6px;padding:.8em;max-width:48em;margin:.5em 0">
 <span style="background:{{ full_against }}">against</span> the class, full colour {{ scale }}. \
 Strongest: {% for word, value in strongest %}{{ ", " if not loop.first }}{{ word }} {{ value }}\
 {% endfor %}</p>
-{% for name, meaning in warnings %}<p style="margin:.3em 0;color:#b03000">✖ <b>{{ name }}</b>: \
-{{ meaning }}</p>
+{% for line in lines %}<p style="margin:.3em 0;color:{{ line.style.colour }}">\
+{{ line }}</p>
 {% endfor %}{% for note in notes %}<p style="margin:.3em 0;color:#666">{{ note }}</p>
 {% endfor %}</div>
 """
@@ -71,7 +71,7 @@ def html(explanation: TextAttribution, by: str = "word") -> str:
             full_against=_css(-scale, scale),
             scale=f"{scale:.2g}",
             strongest=[(word, f"{value:+.2g}") for word, value in strongest(explanation)],
-            warnings=[(name, WARNINGS[name].meaning) for name in attribution.warnings[0]],
+            lines=lines(attribution),
             notes=explanation.notes,
         )
     )

@@ -23,7 +23,7 @@ BY_INDEX = "index"
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class _Samples:
     """The photographs of installed packages."""
 
     def load(self, name: str) -> Image.Image:
@@ -84,7 +84,7 @@ def open_source(
     if labels is not None:
         raise UnilensError(f"expected no labels with {SAMPLES}, which have none, got {labels!r}")
     return [
-        Item(name, None, Samples())
+        Item(name, None, _Samples())
         for name in hash_order((f"{SAMPLES}/{n}" for n in samples), limit)
     ]
 

@@ -23,7 +23,7 @@ _SPLITS = ("validation", "val", "test", "train")
 
 
 @dataclass(frozen=True, slots=True)
-class HubSet:
+class _HubSet:
     """A split of a data set of Hugging Face.
 
     Attributes:
@@ -72,7 +72,7 @@ def list_hub(
     indices = numbered_names(settings["split"], len(data), limit)
     classes = getattr(data.features.get(label), "names", None) or ()
     targets = data.select(list(indices.values())).select_columns([label])[label][:] if label else ()
-    origin = HubSet(repo, stored, image)
+    origin = _HubSet(repo, stored, image)
     return [
         Item(name, as_label(target, classes, by_index), origin)
         for name, target in zip(indices, targets or [None] * len(indices), strict=True)
@@ -103,7 +103,7 @@ def _loaded(repo: str, settings: str) -> Any:
 
 
 @functools.lru_cache(maxsize=4)
-def _undecoded(origin: HubSet) -> Any:
+def _undecoded(origin: _HubSet) -> Any:
     import datasets
 
     data = _loaded(origin.repo, origin.settings).select_columns([origin.column])

@@ -24,7 +24,7 @@ _WHOLE = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class TorchvisionSet:
+class _TorchvisionSet:
     """A data set of torchvision.
 
     Attributes:
@@ -77,7 +77,7 @@ def _kind(name: str) -> Any:
 
 def _with_split(
     name: str, settings: dict[str, Any], parameters: list[str], split: str | None
-) -> tuple[TorchvisionSet, str]:
+) -> tuple[_TorchvisionSet, str]:
     """Return the data set with the split as its builder takes it, and the split's name."""
     choices = [split] if split else list(_SPLITS)
     if "train" in parameters:
@@ -86,15 +86,15 @@ def _with_split(
             raise UnilensError(
                 f"expected the split of torchvision:{name} to be train or test, got {split!r}"
             )
-        return TorchvisionSet(name, _json(settings | {"train": choice == "train"})), choice
+        return _TorchvisionSet(name, _json(settings | {"train": choice == "train"})), choice
     if "split" not in parameters:
         if split:
             raise UnilensError(
                 f"expected no split, since torchvision:{name} has none, got {split!r}"
             )
-        return TorchvisionSet(name, _json(settings)), _WHOLE
+        return _TorchvisionSet(name, _json(settings)), _WHOLE
     for choice in choices:
-        origin = TorchvisionSet(name, _json(settings | {"split": choice}))
+        origin = _TorchvisionSet(name, _json(settings | {"split": choice}))
         try:
             _opened(origin)
         except _NoSuchSplitError as error:
@@ -109,7 +109,7 @@ class _NoSuchSplitError(UnilensError):
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(origin: TorchvisionSet) -> Any:
+def _opened(origin: _TorchvisionSet) -> Any:
     settings = json.loads(origin.settings)
     source = f"torchvision:{origin.name}"
     try:

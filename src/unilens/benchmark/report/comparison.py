@@ -66,7 +66,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class _Difference:
     """One method under one metric and model in both runs, over the images they share.
 
     Attributes:
@@ -113,7 +113,7 @@ def write_comparison(first: Store, second: Store, folder: Path) -> list[Path]:
             "rows": _rows(connection),
             "only": _only(connection),
             "settings": _settings(first, second, connection),
-            "doubts": doubts(first.plan, second.plan) + _other_contents(connection),
+            "doubts": _doubts(first.plan, second.plan) + _other_contents(connection),
             "groups": _grouped(differences),
             "level": round(LEVEL * 100),
             "resamples": RESAMPLES,
@@ -127,7 +127,7 @@ def write_comparison(first: Store, second: Store, folder: Path) -> list[Path]:
     return write_all(folder, texts)
 
 
-def doubts(first: Plan, second: Plan) -> list[str]:
+def _doubts(first: Plan, second: Plan) -> list[str]:
     """Return the reasons why two plans are not comparable; empty if they are."""
     before, now = (_flat(plan.model_dump(mode="json")) for plan in (first, second))
     return [
@@ -137,7 +137,7 @@ def doubts(first: Plan, second: Plan) -> list[str]:
     ]
 
 
-def _differences(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Iterator[Difference]:
+def _differences(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Iterator[_Difference]:
     """Yield the shared cells in the order of the second plan, p adjusted by family."""
     connection.execute(_PAIRED)
     names = [*plan.models, *plan.metrics, *plan.methods]
@@ -147,7 +147,7 @@ def _differences(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Iterator[
         for *key, cell, n_a, n_b in _all(connection, _SHARED)
         for rest in [(cell, n_a, n_b)]
     }
-    families: dict[tuple[Any, ...], list[Difference]] = {}
+    families: dict[tuple[Any, ...], list[_Difference]] = {}
     for key in sorted(cells, key=lambda cell: (*cell[:2], *(rank[name] for name in cell[2:]))):
         cell, n_a, n_b = cells[key]
         values = connection.execute(
@@ -161,7 +161,7 @@ def _differences(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Iterator[
             yield replace(difference, pair=replace(difference.pair, adjusted=p))
 
 
-def _difference(key: Any, plan: Plan, a: Array, b: Array) -> Difference:
+def _difference(key: Any, plan: Plan, a: Array, b: Array) -> _Difference:
     values = numpy.stack([b, a], axis=1)
     none = (0, 0)
     corruption, severity, model, metric, _ = key
@@ -169,9 +169,9 @@ def _difference(key: Any, plan: Plan, a: Array, b: Array) -> Difference:
     higher = plan.card(family.metric).higher_is_better
     if not len(values):
         empty = Summary("", 0, 0, 0, 0)
-        return Difference(key, higher, 0, 0, empty, empty, Pair("B", "A", 0))
+        return _Difference(key, higher, 0, 0, empty, empty, Pair("B", "A", 0))
     summaries, (pair,) = analyse(family, plan.seed)
-    return Difference(key, higher, 0, 0, summaries[1], summaries[0], pair)
+    return _Difference(key, higher, 0, 0, summaries[1], summaries[0], pair)
 
 
 def _rows(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -269,9 +269,9 @@ def _names(first: Store, second: Store) -> tuple[str, str]:
     return first.folder.resolve().name, second.folder.resolve().name
 
 
-def _grouped(differences: list[Difference]) -> list[dict[str, Any]]:
+def _grouped(differences: list[_Difference]) -> list[dict[str, Any]]:
     """Return the differences by metric and condition."""
-    groups: dict[tuple[str, str, int], list[Difference]] = {}
+    groups: dict[tuple[str, str, int], list[_Difference]] = {}
     for difference in differences:
         corruption, severity, _, metric, _ = difference.cell
         groups.setdefault((metric, corruption, severity), []).append(difference)
@@ -286,7 +286,7 @@ def _grouped(differences: list[Difference]) -> list[dict[str, Any]]:
     ]
 
 
-def _csv_row(difference: Difference) -> tuple[object, ...]:
+def _csv_row(difference: _Difference) -> tuple[object, ...]:
     pair = difference.pair
     return (
         *(*difference.cell[:4], difference.higher_is_better, difference.cell[4]),

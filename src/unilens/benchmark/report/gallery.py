@@ -12,7 +12,7 @@ from .cells import Cells
 
 
 @dataclass(frozen=True)
-class GalleryImage:
+class _GalleryImage:
     """An image of the gallery: its rank (`best`, ...), its value, and the picture as a data URL."""
 
     rank: str
@@ -38,7 +38,7 @@ def gallery(plan: Plan, cells: Cells, corruption: str, severity: int) -> list[di
                 (
                     method,
                     [
-                        GalleryImage(rank, image, value, _data_url(pictures[model, method, image]))
+                        _GalleryImage(rank, image, value, _data_url(pictures[model, method, image]))
                         for rank, image, value in chosen[model, method]
                     ],
                 )

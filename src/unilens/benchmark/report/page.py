@@ -10,9 +10,11 @@ from typing import Any
 
 import tomli_w
 
+from ...diagnostics import WARNINGS
 from ...errors import require
 from ...methods import methods
 from ...metrics import metrics
+from ...output.levels import LEVEL_STYLES, warning_lines
 from ..plan import Plan
 from ..store import DIGEST_LIMIT, Store
 from . import findings, paper, tables
@@ -49,7 +51,7 @@ def write_report(store: Store, folder: Path) -> list[Path]:
             bool(cells.images()),
             f"expected rows in {store.folder}, got none yet; unilens benchmark makes them",
         )
-        results = results_of(cells, store.plan)
+        results = _results_of(cells, store.plan)
         context = _context(store, cells, results)
         costs = cells.costs()
     texts = {
@@ -66,7 +68,7 @@ def plan_as_toml(plan: Plan) -> str:
     return tomli_w.dumps(plan.model_dump(mode="json", exclude_none=True))
 
 
-def results_of(cells: Cells, plan: Plan) -> list[Result]:
+def _results_of(cells: Cells, plan: Plan) -> list[Result]:
     """Return all families of a run with their statistics."""
     return [
         result_of(family, plan.card(family.metric), analyse(family, plan.seed))
@@ -95,6 +97,7 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
     expected = planned * len(plan.models) * len(plan.methods) * len(plan.metrics)
     rows = sum(counts.values())
     reasons = cells.reasons()
+    warnings = _by_level(cells.warnings())[:_MAX_LISTED]
     return {
         "name": store.folder.resolve().name,
         "plan": plan,
@@ -121,7 +124,8 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "rank_by": plan.rank_by or plan.metrics[0],
         "reasons": reasons[:_MAX_LISTED],
         "reasons_left": max(0, len(reasons) - _MAX_LISTED),
-        "warnings": cells.warnings()[:_MAX_LISTED],
+        "warnings": warnings,
+        "meanings": warning_lines({name for *_, name, _ in warnings} & WARNINGS.keys()),
         "paper_notes": paper.notes() if of_paper else [],
         "paper_source": paper.SOURCE,
         "sessions": [_pretty(session) for session in store.manifest["sessions"]],
@@ -132,6 +136,28 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "level": round(LEVEL * 100),
         "resamples": RESAMPLES,
     }
+
+
+def _by_level(
+    warnings: Sequence[tuple[str, str, str, int]],
+) -> list[tuple[str, str, str, str, int]]:
+    """Return model, method, level, warning and number of maps, the highest level first.
+
+    Names that this version does not have come last, with the level unknown.
+    """
+    levels = {level: f"{style.symbol} {level}" for level, style in LEVEL_STYLES.items()}
+    order = [*reversed(levels.values()), "unknown"]
+    rows = [
+        (
+            model,
+            method,
+            levels[WARNINGS[name].level] if name in WARNINGS else "unknown",
+            name,
+            count,
+        )
+        for model, method, name, count in warnings
+    ]
+    return sorted(rows, key=lambda row: order.index(row[2]))
 
 
 def _metric_section(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, cast
 
+import numpy
 import torch
 from captum.attr import GradientAttribution
 from captum.log import log_usage
@@ -138,10 +139,6 @@ class UnilensAttribution(GradientAttribution):  # type: ignore[misc]
         given = values if several else values[0]
         return (given, -attribution.completeness_gap) if return_convergence_delta else given
 
-    def attribute_future(self) -> None:
-        """Raise `NotImplementedError`."""
-        raise NotImplementedError(f"attribute_future is not there for {type(self).__name__}")
-
 
 class _Named(UnilensAttribution):
     """The base of classes for one method each; see `UnilensAttribution`."""
@@ -270,17 +267,13 @@ def _shape_of_outputs(
 
 def _flat(index: tuple[int, ...], shape: tuple[int, ...]) -> int:
     """Return an index into outputs `(B, *shape)` as one into flattened outputs."""
-    if len(index) != len(shape) or not all(
-        0 <= position < size for position, size in zip(index, shape, strict=True)
-    ):
+    try:
+        return int(numpy.ravel_multi_index(index, shape))
+    except (TypeError, ValueError):
         raise UnilensError(
             f"expected target to be an index into outputs of shape (B, {', '.join(map(str, shape))}"
             f"), got {index}"
-        )
-    flat = 0
-    for position, size in zip(index, shape, strict=True):
-        flat = flat * size + position
-    return flat
+        ) from None
 
 
 def _outputs(forward: Callable[..., Any], single: bool) -> nn.Module:

@@ -42,6 +42,8 @@ class CaptumMethod(Method):
         True
     """
 
+    passes = PassCount(1, 0)  # at the inputs; those of captum are not counted
+
     build: Callable[[nn.Module], Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     score: AnyScore = "logit"
@@ -51,11 +53,6 @@ class CaptumMethod(Method):
             callable(self.build),
             f"expected build to be a class of captum or a function, got {self.build!r}",
         )
-
-    @property
-    def passes(self) -> PassCount:
-        """The pass at the inputs; captum's own are not counted."""
-        return PassCount(1, 0)
 
     def _explain(self, context: ExplainContext) -> Attribution:
         score = resolve_score(self.score, context.evaluator)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..._engine.evaluator import Evaluator, PassCount
-from ..._validation.references import check_references, references_for
+from ..._validation.references import References, references_for
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, baselines
 from ...baselines.base import check_single, to_baseline
 from ...diagnostics import proximity
-from ...errors import require
 from ...explainer import ExplainContext, Method
 from ...registry import Card, Composed
 from ...scores import logit
 from ..base import methods
 from .rescale import check_rescale, rescale
+
+_Logit = Literal["logit"]
+"""The only score that the rescale rule explains."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class DeepLift(Method):
         Shrikumar et al. 2017, arXiv 1704.02685; Ancona et al. 2018, arXiv 1711.06104.
     """
 
+    complete = True
+
     baseline: Baseline = field(default_factory=Constant)
-    score: str = "logit"
+    score: _Logit = "logit"
 
     def __post_init__(self) -> None:
-        _check_logit(self.score)
         object.__setattr__(self, "baseline", to_baseline(self.baseline))
 
     @property
@@ -51,11 +55,6 @@ class DeepLift(Method):
         The check takes one more pass, at the first input.
         """
         return self.baseline.passes + PassCount(3, 2)
-
-    @property
-    def complete(self) -> bool:
-        """True: the rule passes on the whole difference."""
-        return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where an operation of the model has no rescale rule."""
@@ -85,23 +84,16 @@ class DeepLiftShap(Method):
         Lundberg and Lee 2017, arXiv 1705.07874.
     """
 
-    references: Tensor | None = None
-    score: str = "logit"
+    complete = True
 
-    def __post_init__(self) -> None:
-        check_references(self.references, optional=True)
-        _check_logit(self.score)
+    references: References | None = None
+    score: _Logit = "logit"
 
     @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input; those of one reference where none are given."""
         count = 1 if self.references is None else len(self.references)
         return PassCount(1 + 2 * count, 2 * count)
-
-    @property
-    def complete(self) -> bool:
-        """True: a mean of complete maps is complete."""
-        return True
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise where the references do not fit, or an operation has no rescale rule."""
@@ -119,13 +111,6 @@ class DeepLiftShap(Method):
         values, start = _for_rows(context, mean_over_references)
         mean = references.mean(0).expand_as(context.inputs).clone()
         return _attribution(context, values, mean, start)
-
-
-def _check_logit(score: object) -> None:
-    require(
-        score == "logit",
-        f"expected score='logit', the only one that the rescale rule explains, got {score!r}",
-    )
 
 
 def _for_rows(

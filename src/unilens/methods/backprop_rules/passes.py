@@ -12,7 +12,7 @@ from ..._engine.activations import ActivationRules, Rule
 from ..._engine.calls import Run
 from ..._engine.evaluator import Evaluator
 from ..._engine.plans import MODEL_ERRORS
-from ..._validation.inputs import not_differentiable
+from ..._validation.models import not_differentiable
 from ...errors import NotApplicableError, first_line
 
 

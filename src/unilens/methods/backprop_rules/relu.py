@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..._engine.activations import Activation, Call, Rule
 from ..._engine.evaluator import Evaluator, PassCount
-from ..._validation.inputs import not_differentiable
+from ..._validation.models import not_differentiable
 from ...attribution import Attribution
 from ...errors import NotApplicableError
 from ...explainer import ExplainContext, Method
@@ -49,15 +49,12 @@ class GuidedBackprop(Method):
         Springenberg et al. 2015, arXiv 1412.6806.
     """
 
+    passes = PassCount(2, 1)
+
     score: AnyScore = "probability"
 
     _name: ClassVar[str] = "guided_backprop"
     _rules: ClassVar[dict[str, Rule]] = {"relu": _guided, "relu6": _guided}
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input."""
-        return PassCount(2, 1)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the model has no ReLU; it takes a forward pass."""

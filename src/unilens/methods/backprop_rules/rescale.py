@@ -9,7 +9,7 @@ from torch.nn import functional
 from ..._engine.activations import POOLING, Activation, ActivationRules, Rule, own_functions
 from ..._engine.evaluator import Evaluator
 from ..._ops.precision import to_float64
-from ..._validation.inputs import not_differentiable, quantised
+from ..._validation.models import not_differentiable, quantised
 from ...errors import NotApplicableError
 from ...explainer import ExplainContext
 from ...scores import logit

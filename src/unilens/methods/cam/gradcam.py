@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.plans import MODEL_ERRORS
 from ..._ops.spatial import LINEAR
-from ..._validation.inputs import not_differentiable
+from ..._validation.models import not_differentiable
 from ...attribution import Attribution
 from ...errors import NotApplicableError, first_line, require
 from ...explainer import ExplainContext, Method
@@ -47,6 +47,7 @@ class GradCAM(Method):
     """
 
     reads_axes_from: ClassVar[int] = 3
+    passes = PassCount(2, 1)  # the check takes one more, at the first input
     layer: str | None = None
     relu: bool = True
     score: AnyScore = "probability"
@@ -56,11 +57,6 @@ class GradCAM(Method):
             self.layer is None or isinstance(self.layer, str),
             f"expected layer to be the name of a module, got {self.layer!r}",
         )
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input; the check takes one more, at the first input."""
-        return PassCount(2, 1)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless the layer, or some layer, gives a spatial grid."""
@@ -111,16 +107,12 @@ class GuidedGradCAM(Method):
     """
 
     reads_axes_from: ClassVar[int] = 3
+    passes = PassCount(3, 2)  # the check takes more, at the first input
     layer: str | None = None
     score: AnyScore = "probability"
 
     def __post_init__(self) -> None:
         GradCAM(self.layer, score=self.score)  # checks the settings
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input; the check takes more, at the first input."""
-        return PassCount(3, 2)
 
     @property
     def _factors(self) -> tuple[GradCAM, GuidedBackprop]:

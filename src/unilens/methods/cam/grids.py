@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..._engine.axes import ChannelsFirst, users_module
 from ..._engine.evaluator import Evaluator
-from ..._validation.inputs import not_differentiable
+from ..._validation.models import not_differentiable
 from ...errors import NotApplicableError, UnknownNameError
 
 _MOST_PREFIX_TOKENS = 5

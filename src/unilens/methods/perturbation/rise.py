@@ -13,8 +13,7 @@ from torch.nn.functional import interpolate
 from ..._ops.precision import expand_like, to_float64
 from ..._ops.random import uniform
 from ..._ops.spatial import LINEAR, spatial_shape_of
-from ..._validation.settings import Count, Positive
-from ...errors import require
+from ..._validation.settings import Count, Fraction
 from ...registry import Card
 from .masking import MaskedScores, MaskingMethod, add_masking_method
 
@@ -42,12 +41,8 @@ class Rise(MaskingMethod):
 
     n_masks: Count = 2000
     cells: Count = 8
-    keep: Positive = 0.5
+    keep: Fraction = 0.5
     centred: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.keep < 1, f"expected keep to be a number below 1, got {self.keep!r}")
 
     def _points(self, shape: torch.Size) -> int:
         return self.n_masks

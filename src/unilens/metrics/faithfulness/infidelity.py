@@ -12,11 +12,12 @@ from ..._ops.precision import to_float64
 from ..._validation.settings import TwoOrMore
 from ...scores import AnyScore
 from ...scores import resolve as resolve_score
-from ..base import Metric, metrics
+from ..base import Metric
 from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import constant, unchanged
 from ..measurement import Measurement
+from ..registry import metrics
 from .perturbations import (
     Draws,
     InfidelityPerturbation,

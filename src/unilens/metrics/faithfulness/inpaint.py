@@ -12,8 +12,8 @@ from ..._engine.evaluator import Evaluator
 from ..._ops.precision import expand_like, to_float64
 from ..._ops.random import standard_normal
 from ..._ops.spatial import LINEAR
-from ..._validation.settings import Number, Positive, Settings
-from ...errors import NotApplicableError, require
+from ..._validation.settings import NonNegative, Positive, Settings
+from ...errors import NotApplicableError
 from ...registry import Card
 from ..context import EvalContext
 from .imputers import ImputeFunction, imputers, over_channels
@@ -42,11 +42,8 @@ class Inpaint(Settings):
         arXiv 2202.00449: noisy linear imputation.
     """
 
-    noise: Number = 0.01
+    noise: NonNegative = 0.01
     tolerance: Positive = 1e-5
-
-    def __post_init__(self) -> None:
-        require(self.noise >= 0, f"expected noise of at least 0, got {self.noise!r}")
 
     def __call__(self, context: EvalContext) -> ImputeFunction:
         """Return the imputing function; see `Imputer`."""

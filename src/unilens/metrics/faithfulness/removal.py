@@ -24,11 +24,12 @@ from ...errors import require
 from ...metrics.maps import Reduction
 from ...scores import AnyScore
 from ...scores import resolve as resolve_score
-from ..base import Metric, metrics
+from ..base import Metric
 from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import constant, ranking, unchanged
 from ..measurement import Measurement
+from ..registry import metrics
 from .imputers import AnyImputer, ImputeFunction, impute_function, resolve_imputers
 
 _OF_THE_MAP = ("imputer", "reduction", "correlation", "absolute")

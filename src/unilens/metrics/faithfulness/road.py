@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from ..._validation.settings import TwoOrMore, check_fraction
+from ..._validation.settings import Check, TwoOrMore, check_fraction
 from ...errors import require
-from ..base import metrics
 from ..context import EvalContext
 from ..maps import constant, ranking, unchanged
+from ..registry import metrics
 from .imputers import AnyImputer, ImputeFunction
 from .removal import MuFidelity, Removal, counts_of
+
+
+def _check_fractions(name: str, fractions: Any) -> None:
+    several = isinstance(fractions, (tuple, list)) and bool(fractions)
+    require(several, f"expected {name} to be several numbers, got {fractions!r}")
+    for fraction in fractions:
+        check_fraction(name, fraction)
+
+
+Fractions = Annotated[tuple[float, ...], Check(_check_fractions)]
+"""A setting: several numbers above 0 and below 1."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +53,7 @@ class Road(Removal):
     reference = "Rong et al. 2022, arXiv 2202.00449"
 
     imputer: AnyImputer = "inpaint"
-    fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fractions(self.fractions)
+    fractions: Fractions = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
     @property
     def _points(self) -> int:
@@ -99,13 +107,9 @@ class SensitivityN(Removal):
     reference = "Ancona et al. 2018, arXiv 1711.06104"
     bounds = (-1, 1)
 
-    fractions: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 0.8)
+    fractions: Fractions = (0.01, 0.03, 0.1, 0.3, 0.8)
     subsets: TwoOrMore = 100
     cells: TwoOrMore | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fractions(self.fractions)
 
     @property
     def _points(self) -> int:
@@ -130,14 +134,6 @@ class SensitivityN(Removal):
             correlation="pearson",
         )
         return at._with_imputer(context, impute)[0]
-
-
-def check_fractions(fractions: object) -> None:
-    """Raise unless they are several numbers above 0 and below 1."""
-    several = isinstance(fractions, (tuple, list)) and bool(fractions)
-    require(several, f"expected fractions to be several numbers, got {fractions!r}")
-    for fraction in fractions:  # type: ignore[attr-defined]
-        check_fraction("fractions", fraction)
 
 
 metrics.add_metric("road", Road)

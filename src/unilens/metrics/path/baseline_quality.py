@@ -20,9 +20,10 @@ from ...diagnostics import measures as diagnostics
 from ...errors import NotApplicableError, UnilensError, first_line
 from ...scores import AnyScore
 from ...scores import resolve as resolve_score
-from ..base import Metric, metrics
+from ..base import Metric
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 
 _SOLVERS = {"lanczos": diagnostics.lanczos_curvature, "power": diagnostics.top_curvature}
 _NETWORKS = ("alex", "vgg", "squeeze")
@@ -49,6 +50,7 @@ class TopEigenvalue(Metric):
     summary = "curvature of the score at the baseline: the top Hessian eigenvalue's magnitude"
     reference = "Choi et al. 2025, arXiv 2410.08069"
     deterministic = False
+    traits = ("rounding",)
     higher_is_better = False
     bounds = (0, None)
     needs = ("path",)

@@ -15,6 +15,7 @@ from ..._validation.settings import Count, check_count
 from ...attribution import Attribution
 from ...baselines import Baseline, Constant, to_baseline
 from ...baselines.base import check_single
+from ...baselines.constant import FixedValues
 from ...diagnostics import Trace
 from ...diagnostics import measures as diagnostics
 from ...errors import NotApplicableError, require
@@ -23,10 +24,11 @@ from ...methods.path_diagnostics import maps_at
 from ...outputs import LOGITS
 from ...path_attribution import PathAttribution
 from ...scores import AnyScore
-from ..base import Metric, metrics
+from ..base import Metric
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 from ..similarities import Similarity, Spearman
 
 
@@ -82,22 +84,10 @@ class PathMetric(Metric):
             if known.trace is not None:
                 return known
             assert known.baseline is not None
-            key: object = self._line(None), known.baseline
-            baseline = _at(known.baseline)
-        else:
-            key = self._line(baseline)
-        return context.once(key, lambda: self._along(baseline, context))
-
-    def _along(self, baseline: Baseline, context: EvalContext) -> Attribution:
-        return self._line(baseline)(
-            context.evaluator, context.inputs, context.target, seed=context.seed
-        )
-
-
-def _at(baseline: Tensor | None) -> Baseline:
-    """Return what finds a baseline that is known already."""
-    assert baseline is not None
-    return cast(Baseline, lambda *_, **__: baseline)
+            baseline = FixedValues(known.baseline)
+        line = self._line(baseline)
+        begin = context.evaluator, context.inputs, context.target
+        return context.once(line, lambda: line(*begin, seed=context.seed))
 
 
 def _nothing_moves(trace: Trace, context: EvalContext) -> Tensor:
@@ -262,6 +252,7 @@ class Stability(Comparison):
     family = "path"
     summary = "similarity of maps of few steps with one of many"
     reference = "Choi et al. 2025, arXiv 2410.08069, figure 7"
+    traits = ("costlier_maps",)
     bounds = (-1, 1)
     needs = ("method",)
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen

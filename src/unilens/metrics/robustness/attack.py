@@ -19,10 +19,11 @@ from ...metrics.maps import Reduction
 from ...provenance import describe
 from ...registry import Card
 from ..context import EvalContext
-from ..similarities import check_top
+from ..similarities import Top
+from .bounded import BoundedPerturbation, signs
 from .explainer_vjp import explainer_vjp, has_explainer_vjp
 from .objectives import FLAT_AT_INPUT, OBJECTIVES, Objective, ObjectiveSpec, slope
-from .perturbations import BoundedPerturbation, PerturbedInputs, labels, perturbations, signs
+from .perturbations import PerturbedInputs, labels, perturbations
 
 _START = 1 / 8
 """How far from the input the search begins where it has no slope there, in radii."""
@@ -68,7 +69,7 @@ class FastAttack(BoundedPerturbation):
     """
 
     objective: Annotated[str, one_of(OBJECTIVES)] = "top_k"
-    k: float | None = None
+    k: Top | None = None
     reduction: Reduction = "sum"
     beta: Positive | None = 30.0
     via: str | Method | None = None
@@ -76,7 +77,6 @@ class FastAttack(BoundedPerturbation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_top(self.k)
         via = methods[self.via]() if isinstance(self.via, str) else self.via
         require(
             via is None or has_explainer_vjp(via),

@@ -14,16 +14,16 @@ from ..._validation.settings import Check
 from ...errors import require
 from ...scores import AnyScore
 from ...scores import resolve as resolve_score
-from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 from .corruptions import Corruption, check_corruptible, corruptions
 from .perturbations import labels
 
 CorruptionChoice = str | Corruption | Sequence[str | Corruption]
 AnyCorruption = Annotated[
-    CorruptionChoice, Check(lambda _, value: resolve_corruptions(value), lambda: corruptions)
+    CorruptionChoice, Check(lambda _, value: _resolve_corruptions(value), lambda: corruptions)
 ]
 """A setting: the name of a registered corruption, a corruption, or several."""
 
@@ -73,7 +73,7 @@ class Consistency(Comparison):
         """The corruptions with their strengths, each with a name."""
         return [
             (f"{name} {strength:g}", corruption, strength)
-            for name, corruption in resolve_corruptions(self.corruption).items()
+            for name, corruption in _resolve_corruptions(self.corruption).items()
             for strength in self.strengths or corruption.severities[:3]
         ]
 
@@ -113,7 +113,7 @@ class Consistency(Comparison):
         return Measurement(values.nanmean(1), breakdown, details)
 
 
-def resolve_corruptions(corruption: CorruptionChoice) -> dict[str, Corruption]:
+def _resolve_corruptions(corruption: CorruptionChoice) -> dict[str, Corruption]:
     """Return the corruptions of a setting, by name: from a name, an object, or several."""
     several = [corruption] if isinstance(corruption, (str, Corruption)) else corruption
     require(

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import l2_norm
-from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 from .attack import Attack
 from .perturbations import Perturbation, PerturbedInputs, as_perturbation, perturbations
 

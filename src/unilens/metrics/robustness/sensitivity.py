@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..._ops.precision import l2_norm, to_float64
 from ..._validation.settings import Count, Positive
-from ..base import Metric, metrics
+from ..base import Metric
 from ..cache import settings_key
 from ..context import EvalContext
 from ..maps import constant
 from ..measurement import Measurement
+from ..registry import metrics
 
 
 @dataclass(frozen=True)

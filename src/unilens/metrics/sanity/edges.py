@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..._ops.luminance import check_pictures, edges, grey
 from ..._validation.settings import one_of
-from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 from ..similarities import Similarity, Spearman
 
 CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {"edges": edges, "grey": grey}

@@ -12,10 +12,10 @@ from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.memory import out_of_memory
 from ..._validation.settings import Count, check_count, one_of
 from ...errors import NotApplicableError, UnilensError, first_line, require
-from ..base import metrics
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
+from ..registry import metrics
 from ..similarities import Similarity, Spearman
 from .layers import evenly, layers_of, randomised, within
 
@@ -50,9 +50,11 @@ class Randomisation(Comparison):
     family = "sanity"
     reference = "Adebayo et al. 2018, arXiv 1810.03292"
     deterministic = False
+    traits = ("other_models",)
     higher_is_better = False
     bounds = (-1, 1)
     needs = ("method",)
+    passes = PassCount(2, 1)  # at the inputs, and one to find the layers
 
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     mode: Annotated[str, one_of(MODES)] = "cascading"
@@ -67,11 +69,6 @@ class Randomisation(Comparison):
             )
         else:
             check_count("layers", self.layers)
-
-    @property
-    def passes(self) -> PassCount:
-        """Forward and backward passes per input: at the inputs, and one to find the layers."""
-        return PassCount(2, 1)
 
     @property
     def explanations(self) -> int:

@@ -1,0 +1,138 @@
+"""The registry of metrics, and the function that runs one by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .._engine.evaluator import Evaluator
+from .._engine.packing import MultiInputs
+from .._validation.inputs import Target
+from ..attribution import Attribution
+from ..explainer import Method, with_outputs
+from ..registry import Composed, Registry
+from .base import Metric
+from .context import MapFunction
+from .measurement import MetricCard
+from .multi_input import MultiInputMaps
+
+_FACTS = (
+    *("family", "summary", "reference", "deterministic", "traits"),
+    *("higher_is_better", "bounds", "needs"),
+)
+
+
+class _MetricRegistry(Registry[Metric]):
+    """The named metrics: classes, and named settings of classes."""
+
+    def add_metric(
+        self,
+        name: str,
+        build: type[Metric],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        components: Mapping[str, str] | None = None,
+        selectable: tuple[str, ...] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Register a metric under a name; its card holds the facts that the class declares.
+
+        Args:
+            name: in the registry.
+            build: the class.
+            settings: defaults of this name that differ from the class's and its components'.
+            components: default components of this name that differ from the class's.
+            selectable: the components that can be chosen; None for all.
+            **facts: of this name, where they differ from the class's.
+        """
+        card = MetricCard(
+            name, **{fact: getattr(build, fact) for fact in _FACTS} | facts, metric=build.__name__
+        )
+        if not (build.components or settings):
+            return self.add(card, build)
+        defaults = {setting: default for setting, _, default in build.components}
+        return self.register(
+            Composed(
+                card,
+                build,
+                component_registries={
+                    setting: registry for setting, registry, _ in build.components
+                },
+                default_components={**defaults, **(components or {})},
+                selectable=selectable,
+                overrides=settings or {},
+            )
+        )
+
+
+metrics = _MetricRegistry("metric")
+
+
+def evaluate(
+    model: nn.Module | Evaluator,
+    inputs: Tensor | MultiInputs,
+    attribution: Attribution | Tensor | MultiInputMaps,
+    metric: str = "mu_fidelity",
+    *,
+    method: str | Method | MapFunction | None = None,
+    target: Target = None,
+    mask: Tensor | None = None,
+    seed: int = 0,
+    outputs: str | None = None,
+    channels: str | int = "auto",
+    **settings: Any,
+) -> Tensor:
+    """Measure how good maps are; from unilens, captum or anywhere.
+
+    Args:
+        model: from `(B, *S)` to logits `(B, K)`, in eval mode; it is not changed.
+        inputs: `(B, *S)`, floating point; several as a mapping or a tuple, as for
+            `unilens.explain`, are judged together, every value a feature. Inputs,
+            maps and masks may be arrays of other libraries, as there.
+        attribution: what `unilens.explain` gave, or maps `(B, *S)`; a map of pixels `(B, H, W)` or
+            `(B, 1, H, W)` will do for images `(B, C, H, W)`.
+        metric: a name in `unilens.metrics()`.
+        method: what made the maps, for metrics that explain again: a name, a method with its
+            settings, or a function from model, inputs and target to maps.
+        target: the classes that the maps explain; None for the attribution's own, or for the
+            predicted ones.
+        mask: where the object is, for metrics of localisation: `(B, *spatial)`, true inside, or
+            boxes `(B, 4)` as left, top, right, bottom in pixels.
+        seed: of everything random.
+        outputs: what the model's outputs are, a name in `unilens.outputs.OUTPUTS`; None for what
+            the attribution says, or to find out.
+        channels: which axis of inputs and maps holds the channels; see `unilens.explain`. "auto"
+            takes what the attribution's provenance says, where it says something.
+        **settings: of the metric, by name: `imputer="blur"`, `reduction="abs"`.
+
+    Returns:
+        `(B,)` in float64, one number per input; NaN where the metric is undefined.
+        `unilens.metrics()[metric]` says which direction is good.
+
+    Raises:
+        UnknownNameError: no such metric or setting.
+        NotApplicableError: the metric needs a method, mask or path.
+        UnilensError: a setting, the inputs, the maps or the model do not fit.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
+        >>> inputs = torch.rand(3, 1, 4, 4)
+        >>> maps = model[1].weight[0].view(1, 1, 4, 4) * inputs
+        >>> evaluate(model, inputs, maps.detach(), target=0, cells=4, score="logit").mean() > 0.99
+        tensor(True)
+    """
+    measure = metrics[metric](**settings)
+    found = measure(
+        with_outputs(model, outputs),
+        inputs,
+        attribution,
+        method=method,
+        target=target,
+        mask=mask,
+        seed=seed,
+        channels=channels,
+    )
+    return found.values

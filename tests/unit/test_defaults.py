@@ -1,0 +1,143 @@
+"""The method that is taken where none is named, and the verdict and sign that come with it."""
+
+import pytest
+import torch
+
+import unilens
+from unilens import Evaluator
+from unilens.diagnostics import WARNINGS, highest_level, verdict, warn
+from unilens.methods.contradiction import sign_agreement
+from unilens.methods.defaults import FEWEST_ROWS
+
+ROWS = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+
+
+def rows_model():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).eval()
+
+
+def image_model(outputs=3):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, outputs)).eval()
+
+
+def test_images_take_uni_blur():
+    images = torch.rand(2, 3, 8, 8)
+    found = unilens.explain(image_model(), images)
+    assert torch.equal(found.values, unilens.explain(image_model(), images, "uni_blur").values)
+    assert found.provenance["method"] == "uni_blur"
+    assert "default for images" in found.provenance["default"]
+    assert "default" not in unilens.explain(image_model(), images, "uni_blur").provenance
+
+
+def test_images_of_a_regression_take_ig_from_the_blurred_input():
+    found = unilens.explain(image_model(1), torch.rand(2, 3, 8, 8), outputs="regression")
+    assert found.provenance["method"] == "ig"
+    assert "no classes" in found.provenance["default"]
+
+
+def test_settings_go_to_the_default_method():
+    found = unilens.explain(image_model(), torch.rand(1, 3, 8, 8), n_steps=3)
+    assert found.provenance["settings"]["n_steps"] == 3
+
+
+def test_rows_are_references_for_each_other():
+    found = unilens.explain(rows_model(), ROWS)
+    references = ROWS[torch.linspace(0, 39, 30).round().long()]
+    expected = unilens.explain(
+        rows_model(), ROWS, "expected_gradients", references=references, n_steps=1000
+    )
+    assert torch.equal(found.values, expected.values)
+    assert "30 inputs of this call" in found.provenance["default"]
+
+
+def test_references_given_are_used():
+    found = unilens.explain(rows_model(), ROWS[:1], references=ROWS[1:])
+    assert found.provenance["method"] == "expected_gradients"
+    assert found.warnings == [[]]
+
+
+def test_few_rows_are_compared_with_zero_and_say_so():
+    found = unilens.explain(rows_model(), ROWS[: FEWEST_ROWS - 1])
+    assert torch.equal(found.values, unilens.explain(rows_model(), ROWS[:9], "ig").values)
+    assert all("no_reference" in names for names in found.warnings)
+    assert "compared with 0" in found.verdicts[0]
+
+
+def test_several_inputs_take_uni_blur_where_one_is_an_image():
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows, self.images = rows_model(), image_model()
+
+        def forward(self, rows, images):
+            return self.rows(rows) + self.images(images)
+
+    inputs = {"rows": ROWS[:2], "images": torch.rand(2, 3, 8, 8)}
+    found = unilens.explain(Two().eval(), inputs)
+    assert found.whole.provenance["method"] == "uni_blur"
+
+
+def linear(weights):
+    model = torch.nn.Linear(len(weights), 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.stack([torch.tensor(weights), torch.zeros(len(weights))]))
+    return model.eval()
+
+
+def test_sign_agreement_of_a_linear_model_and_of_its_negative():
+    model, inputs = Evaluator(linear([1.0, -3.0])), torch.tensor([[1.0, 1.0], [4.0, 1.0]])
+    found = unilens.explain(model, inputs, "ig", 0)
+    groups, typical = torch.arange(2), torch.zeros(())
+    assert sign_agreement(model, inputs, found, groups, typical).tolist() == [1, 1]
+    wrong = unilens.Attribution(
+        -found.values, found.target, found.score, found.outputs, provenance=found.provenance
+    )
+    assert sign_agreement(model, inputs, wrong, groups, typical).tolist() == [0, 0]
+
+
+def test_sign_agreement_without_an_effect_is_undefined():
+    model, inputs = Evaluator(linear([1.0, -3.0])), torch.tensor([[1.0, 1.0]])
+    found = unilens.explain(model, inputs, "ig", 0)
+    agreement = sign_agreement(model, inputs, found, torch.arange(2), inputs)
+    assert agreement.isnan().all()
+
+
+def test_sign_agreement_sums_the_values_of_a_group():
+    model, inputs = Evaluator(linear([1.0, 1.0, -1.5])), torch.ones(1, 3)
+    found = unilens.explain(model, inputs, "ig", 0, score="logit")
+    groups = torch.tensor([0, 0, 1])
+    assert sign_agreement(model, inputs, found, groups, torch.zeros(())).tolist() == [1]
+    alone = torch.arange(3)  # the last column is the strongest, and speaks against the class
+    assert sign_agreement(model, inputs, found, alone, torch.zeros(())).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        ({"values_finite": 1.0}, "Not checked: the method has no path"),
+        (
+            {"completeness_gap": 0.0, "score_change": 0.5, "sum_stability": 0.968},
+            "Usable: adds up, stable (0.97).",
+        ),
+        (
+            {"completeness_gap": 0.1, "score_change": 0.5},
+            "Usable with care: misses 20% of the score's change.",
+        ),
+        (
+            {"sum_error": 0.5, "sum_stability": 0.4, "sign_agreement": 0.0},
+            "Do not rely on it: the model contradicts the sign of the strongest value; the sum "
+            "over the steps is off by about 50%.",
+        ),
+    ],
+)
+def test_verdict(measured, expected):
+    assert verdict(measured).startswith(expected)
+
+
+def test_level_of_a_verdict_is_the_highest_of_its_warnings():
+    names = warn({"values_finite": 0.0, "sum_error": 0.5})
+    assert highest_level(names) == "problem"
+    assert [WARNINGS[name].level for name in names] == ["problem", "caution"]
+    assert highest_level([]) is None
