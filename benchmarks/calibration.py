@@ -5,8 +5,7 @@
     python benchmarks/calibration.py tables ROWS
     python benchmarks/calibration.py report ROWS
 
-The first three write rows, one per map; maps that the file ROWS/NAME.parquet holds are not made
-again. `report` prints the tables of docs/warnings.md from all rows of the folder.
+The first three write rows, one per map, and go on where they were stopped. `report` prints the tables of docs/warnings.md from all rows of the folder.
 
 Truths, per map. Photographs: the l2 distance from the map of 300 steps, as a share of its norm
 (the first `--deep` photographs); how far the map moves under noise of a millionth, likewise; how
@@ -20,11 +19,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import itertools
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,6 @@ import pyarrow
 import pyarrow.parquet
 import torch
 from torch import Tensor, nn
-
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import unilens
 from unilens._engine.evaluator import Evaluator
@@ -94,6 +91,8 @@ PREDICTS = {
 }
 """By warning: its diagnostic, whether high (1) or low (-1) values are bad, and the truth."""
 Row = dict[str, Any]
+Key = tuple[str, str]
+"""Item and method of a row."""
 
 
 def main() -> None:
@@ -114,13 +113,16 @@ def main() -> None:
     if given.what == "photos":
         if given.network is None or given.data is None:
             sys.exit("expected --network and --data with photos")
-        name, made = given.network, photo_rows(given.network, given.data, given.limit, given.deep)
-    else:
-        name, made = given.what, {"texts": text_rows, "tables": table_rows}[given.what]()
-    write(given.rows / f"{name}.parquet", made)
+        made = functools.partial(photo_rows, given.network, given.data, given.limit, given.deep)
+        write(given.rows / f"{given.network}.parquet", made)
+        return
+    made = {"texts": text_rows, "tables": table_rows}[given.what]
+    write(given.rows / f"{given.what}.parquet", made)
 
 
-def photo_rows(network: str, folder: Path, limit: int | None, deep: int) -> Iterator[Row]:
+def photo_rows(
+    network: str, folder: Path, limit: int | None, deep: int, known: set[Key]
+) -> Iterator[Row]:
     """Yield the rows of photographs: every other one of the folder first, then the others."""
     model = load_model(NETWORKS[network])
     evaluator = Evaluator(model)
@@ -131,6 +133,8 @@ def photo_rows(network: str, folder: Path, limit: int | None, deep: int) -> Iter
     for number, name in enumerate(chosen):
         pixels = model.preprocess(folder / name).unsqueeze(0)
         for text, spec in specs.items():
+            if (name, text) in known:
+                continue
             method = methods[spec.name](**spec.settings)
             row = {"domain": "photos", "network": network, "item": name, "method": text}
             yield row | photo_row(evaluator, pixels, method, number, number < deep)
@@ -201,8 +205,9 @@ def sentences() -> Iterator[tuple[str, str, str]]:
         yield SENTENCES[k % 5].format(a=a, b=b, v=first, w=last), good, bad
 
 
-def text_rows() -> Iterator[Row]:
+def text_rows(known: set[Key]) -> Iterator[Row]:
     """Yield the rows of sentences."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from tests.text_models import sentiment
 
     from unilens.text import TextClassifier, explain_text
@@ -210,6 +215,8 @@ def text_rows() -> Iterator[Row]:
     classifier = TextClassifier(*sentiment())
     for name, (method, settings) in TEXT_METHODS.items():
         for text, good, bad in sentences():
+            if (text, name) in known:
+                continue
             found = explain_text(classifier, text, method, **settings)
             values, words = found.word_values, found.tokens.words
             favoured = good if int(found.attribution.target) == 1 else bad
@@ -276,8 +283,10 @@ def table_model(kind: str) -> tuple[nn.Module, Tensor, Tensor]:
     return model, held_out * std + mean, contributions(kind, held_out)
 
 
-def table_rows() -> Iterator[Row]:
-    """Yield the rows of tables."""
+def table_rows(known: set[Key]) -> Iterator[Row]:
+    """Yield the rows of tables, which take seconds: all of them, or none."""
+    if known:
+        return
     for kind in ("linear", "curved", "raw units"):
         model, rows, truth = table_model(kind)
         evaluator = Evaluator(model, independent=False)
@@ -300,16 +309,18 @@ def table_rows() -> Iterator[Row]:
                 }
 
 
-def write(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows to a file, as a whole after each hundred."""
+def write(path: Path, made: Callable[[set[Key]], Iterator[Row]]) -> None:
+    """Add the rows that a file does not hold yet, and write it after each minute."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    made: list[Row] = []
-    for row in rows:
-        made.append(row)
-        if not len(made) % 100:
-            save(path, made)
-            print(f"{path.stem}: {len(made)} rows", file=sys.stderr)
-    save(path, made)
+    rows = pyarrow.parquet.read_table(path).to_pylist() if path.exists() else []
+    written = time.perf_counter()
+    for row in made({(row["item"], row["method"]) for row in rows}):
+        rows.append(row)
+        if time.perf_counter() - written > 60:
+            save(path, rows)
+            print(f"{path.stem}: {len(rows)} rows", file=sys.stderr)
+            written = time.perf_counter()
+    save(path, rows)
 
 
 def save(path: Path, rows: Sequence[Row]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from unilens.benchmark.plan import make_plan
-from unilens.benchmark.store import FolderLock, Store
+from unilens.benchmark.store import Store, folder_lock
 
 SHIFT = {"uni": 0.10, "ig": 0.0, "ig:baseline=blur": 0.12, "gradient": -0.05, "gradcam": 0.05}
 FRACTIONS = [step / 10 for step in range(11)]
@@ -81,7 +81,7 @@ def make_run(tmp_path):
         } | said
         plan = make_plan(said)
         folder = tmp_path / name
-        with FolderLock(folder):
+        with folder_lock(folder):
             store = Store.create(folder, plan)
             found = rows_of(plan, images, seed, pictures) if rows is None else rows
             if change is not None:

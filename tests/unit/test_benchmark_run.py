@@ -17,7 +17,7 @@ from unilens.benchmark import runner
 from unilens.benchmark.plan import make_plan
 from unilens.benchmark.rows import MEASURED_TIME
 from unilens.benchmark.runner import planned_rows, run
-from unilens.benchmark.store import LOG, FolderLock, Store
+from unilens.benchmark.store import LOG, Store, folder_lock
 from unilens.errors import UnilensError
 from unilens.explainer import Method
 from unilens.methods import methods
@@ -300,7 +300,7 @@ def test_pictures_are_kept_of_the_first_images_once_per_map(photos, tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(photos, tmp_path):
-    with FolderLock(tmp_path / "run"), pytest.raises(UnilensError, match="another process"):
+    with folder_lock(tmp_path / "run"), pytest.raises(UnilensError, match="another process"):
         run(plan_of(photos), tmp_path / "run")
 
 

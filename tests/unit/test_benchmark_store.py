@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from unilens.benchmark.plan import make_plan
 from unilens.benchmark.rows import KEY, SCHEMA
-from unilens.benchmark.store import LOCK, MANIFEST, FolderLock, RowIndex, Store
+from unilens.benchmark.store import LOCK, MANIFEST, RowIndex, Store, folder_lock
 from unilens.errors import UnilensError
 
 PLAN = make_plan({"methods": ["ig", "gradient"], "metrics": ["mu_fidelity", "road"]})
@@ -142,14 +142,14 @@ def test_a_broken_shard_does_not_keep_failed_rows_from_being_done_again(store):
 
 def test_a_manifest_half_written_is_no_obstacle_and_goes(tmp_path):
     (tmp_path / ".manifest-abc.json").write_text("{")
-    with FolderLock(tmp_path):
+    with folder_lock(tmp_path):
         Store.create(tmp_path, PLAN).clean()
     assert not (tmp_path / ".manifest-abc.json").exists()
 
 
 def test_a_refused_folder_has_nothing_new(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UnilensError, match="empty folder"), FolderLock(tmp_path):
+    with pytest.raises(UnilensError, match="empty folder"), folder_lock(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -165,8 +165,8 @@ def test_failed_rows_can_be_forgotten_and_nothing_else(store):
 
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from unilens.benchmark.store import FolderLock\n"
-        "with FolderLock(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from unilens.benchmark.store import folder_lock\n"
+        "with folder_lock(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -175,19 +175,19 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
         text=True,
     ) as other:
         assert other.stdout.readline() == "in\n"
-        with pytest.raises(UnilensError, match="another process is writing"), FolderLock(tmp_path):
+        with pytest.raises(UnilensError, match="another process is writing"), folder_lock(tmp_path):
             pass
         other.send_signal(signal.SIGKILL)
         other.wait()
-    with FolderLock(tmp_path):
+    with folder_lock(tmp_path):
         pass
 
 
 def test_the_same_process_is_refused_as_well(tmp_path):
     with (
-        FolderLock(tmp_path),
+        folder_lock(tmp_path),
         pytest.raises(UnilensError, match="another process is writing"),
-        FolderLock(tmp_path),
+        folder_lock(tmp_path),
     ):
         pass
 
@@ -259,13 +259,13 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(UnilensError, match="expected a folder for the run"),
-        FolderLock(tmp_path / "file" / "run"),
+        folder_lock(tmp_path / "file" / "run"),
     ):
         pass
 
 
 def test_the_lock_is_no_obstacle_to_a_new_run(tmp_path):
-    with FolderLock(tmp_path):
+    with folder_lock(tmp_path):
         Store.create(tmp_path, PLAN)
     assert {path.name for path in tmp_path.iterdir()} >= {LOCK, MANIFEST, "rows"}
 

@@ -26,7 +26,7 @@ from unilens.metrics import (
     metrics,
 )
 from unilens.metrics.cache import key_of
-from unilens.metrics.faithfulness.perturbations import PerturbedPoints
+from unilens.metrics.faithfulness.perturbations import InfidelityPerturbation, PerturbedPoints
 from unilens.metrics.path import baseline_quality
 
 from ..contract.test_methods import POINTS, Counting, taken
@@ -40,15 +40,19 @@ def against(outputs, target):
     return -outputs.gather(1, target.unsqueeze(1))[:, 0]
 
 
-def dimmed(subject, samples):
+class Dimmed(InfidelityPerturbation):
     """A perturbation that depends on how many samples there are."""
 
-    def drawn(block):
-        shares = torch.tensor([number / samples for number in block]).view(-1, 1, 1, 1, 1)
-        change = shares.to(subject.inputs) * subject.inputs
-        return PerturbedPoints(change, subject.inputs - change)
+    def __call__(self, context, samples):
+        def drawn(block):
+            shares = torch.tensor([number / samples for number in block]).view(-1, 1, 1, 1, 1)
+            change = shares.to(context.inputs) * context.inputs
+            return PerturbedPoints(change, context.inputs - change)
 
-    return {"black": drawn}
+        return {"black": drawn}
+
+
+dimmed = Dimmed()
 
 
 VARIANTS = [

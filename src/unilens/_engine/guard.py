@@ -65,7 +65,9 @@ class Guard:
             self._watch.__exit__(*error)
         self.wrote_tensors = self._watch.restore()
         for value, alias in zip(self._tensors, self._aliases, strict=True):
-            if alias is not None and _moved(value, alias):
+            if alias is not None and (
+                value.data_ptr() != alias.data_ptr() or value.shape != alias.shape
+            ):
                 value.data = alias
                 self.wrote_tensors = True
         self.changed = any([self.wrote_tensors, *(snapshot.restore() for snapshot in self._before)])
@@ -85,7 +87,3 @@ class Guard:
 def _alias(value: Tensor) -> Tensor | None:
     plain = type(value) in (Tensor, nn.Parameter, nn.Buffer) and value.layout == torch.strided
     return value.detach() if plain and not value.is_inference() else None
-
-
-def _moved(value: Tensor, alias: Tensor) -> bool:
-    return value.data_ptr() != alias.data_ptr() or value.shape != alias.shape

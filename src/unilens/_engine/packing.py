@@ -252,7 +252,9 @@ def pack(inputs: MultiInputs) -> PackedInputs:
         f"{', '.join(map(str, given)) or 'no inputs'}; convert it with .float()",
     )
     frozen = {name: _unwrap(value) for name, value in given.items() if name not in attributed}
-    rows = {name: value for name, value in frozen.items() if _has_rows(value)}
+    rows = {
+        name: value for name, value in frozen.items() if isinstance(value, Tensor) and value.ndim
+    }
     _check_rows({**attributed, **rows})
     input_spec = InputSpec(
         {name: value.shape[1:] for name, value in attributed.items()},
@@ -270,10 +272,6 @@ def _items(inputs: MultiInputs) -> dict[Name, Any]:
 def _unwrap(given: object) -> object:
     value = given.value if isinstance(given, Frozen) else given
     return value.detach() if isinstance(value, Tensor) else value
-
-
-def _has_rows(value: object) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0
 
 
 def _is_attributed(value: object) -> bool:

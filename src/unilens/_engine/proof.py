@@ -187,7 +187,7 @@ def _observe_user(
     plan = dataclasses.replace(plan, own_weights=wrote, backward_error=first.error)
     if first.reads_values:
         plan = plan.without("its forward decides by values of its input", "together")
-    if _is_reentrant(first.error):
+    if "checkpoint" in first.error.lower() and ".grad()" in first.error:
         plan = dataclasses.replace(plan, reentrant=True, backward_error="")
         plan = plan.without("reentrant checkpointing", *SPEED_UPS)
     try:
@@ -196,10 +196,6 @@ def _observe_user(
     except MODEL_ERRORS:  # the other point may lie outside of what the model takes
         points, second = points[:1].expand_as(points), first
     return _Reference(model, points, plan, call, [first, second])
-
-
-def _is_reentrant(error: str) -> bool:
-    return "checkpoint" in error.lower() and ".grad()" in error
 
 
 def _guarded(model: nn.Module, point: Tensor, plan: Plan, call: Call) -> tuple[Observation, bool]:

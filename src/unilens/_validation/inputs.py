@@ -47,7 +47,7 @@ def check_inputs(
             f"expected inputs on the model's device {device}, got {given.device}; "
             "move one of them with .to(...)"
         )
-    given = given.detach().clone().to(_at_least_float32(given.dtype))
+    given = given.detach().clone().to(torch.promote_types(given.dtype, torch.float32))
     bad = (~given.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if bad:
         raise UnilensError(
@@ -73,10 +73,6 @@ def _remedy(given: object) -> str:
     if hasattr(first, "collect"):
         return "collect a lazy frame first, with .collect()"
     return "stack the inputs with torch.stack or wrap them with torch.as_tensor"
-
-
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype == torch.float64 else torch.float32
 
 
 def _way(inputs: Tensor, model: nn.Module | None) -> str:

@@ -54,6 +54,19 @@ def one_of(names: Iterable[str]) -> Check:
     return Check(lambda name, value: check_choice(name, value, names), lambda: names)
 
 
+def instance_of(kind: type) -> Check:
+    """Return the check of a setting that is an object of a class."""
+
+    def run(name: str, value: object) -> None:
+        came = f"the class {value.__name__}" if isinstance(value, type) else shown(value)
+        require(
+            isinstance(value, kind),
+            f"expected {name} to be an object of the class {kind.__name__}, got {came}",
+        )
+
+    return Check(run)
+
+
 class Settings:
     """The base of dataclasses whose fields are settings: plain values, checked by their types.
 

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +191,16 @@ WorkerSetup = tuple[str, str, tuple[str, ...]]
 
 def _unit_rows(setup: WorkerSetup, unit: Unit) -> tuple[list[Row], list[LogLine]]:
     """Return the rows of a unit and the log lines of it; runs in a worker."""
-    with _LogCollector() as collector:
+    logger, collector = logging.getLogger("unilens"), BufferingHandler(sys.maxsize)
+    collector.setLevel(logging.INFO)
+    logger.addHandler(collector)
+    logger.setLevel(logging.INFO)
+    try:
         bench = _workbench(setup, _device(json.loads(setup[0])["device"]))
         rows = [row for batch in bench.rows(unit) for row in batch]
-    return rows, collector.lines
+    finally:
+        logger.removeHandler(collector)
+    return rows, [(record.levelno, collector.format(record)) for record in collector.buffer]
 
 
 @functools.lru_cache(maxsize=1)
@@ -221,25 +228,3 @@ def _device(device: str) -> str:
         return device
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return f"cuda:{visible.split(',').index(assigned[0]) if visible else assigned[0]}"
-
-
-class _LogCollector(logging.Handler):
-    """Collects what unilens logs in a worker, for the run's own log."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.lines: list[LogLine] = []
-        self.setFormatter(logging.Formatter("%(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
-        self.lines.append((record.levelno, self.format(record)))
-
-    def __enter__(self) -> _LogCollector:
-        logger = logging.getLogger("unilens")
-        logger.addHandler(self)
-        logger.setLevel(logging.INFO)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        logging.getLogger("unilens").removeHandler(self)

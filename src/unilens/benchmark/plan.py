@@ -43,7 +43,7 @@ class CorruptionConfig(_Section):
         return name
 
 
-class DataConfig(_Section):
+class _DataConfig(_Section):
     """The images.
 
     Attributes:
@@ -136,7 +136,7 @@ class Plan(_Section):
     random_weights: bool = False
     pictures: int = Field(default=100, ge=0)
     rank_by: str | None = None
-    data: DataConfig = DataConfig()
+    data: _DataConfig = _DataConfig()
     engine: EngineConfig = EngineConfig()
 
     @field_validator("methods", "metrics")
@@ -144,7 +144,9 @@ class Plan(_Section):
     def _expand(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
         if _ALL not in names:
             return names
-        known = list(methods) if info.field_name == "methods" else _without_mask()
+        known = list(methods)
+        if info.field_name == "metrics":
+            known = [name for name, entry in metrics.items() if "mask" not in entry().needs]
         return tuple(dict.fromkeys([*known, *(name for name in names if name != _ALL)]))
 
     @field_validator("models", "methods", "metrics")
@@ -195,10 +197,6 @@ class Plan(_Section):
     def card(self, metric: str) -> MetricCard:
         """Return the card of a metric of this plan."""
         return cast(MetricCard, metrics[self.metric_specs[metric].name].card)
-
-
-def _without_mask() -> list[str]:
-    return [name for name, entry in metrics.items() if "mask" not in entry().needs]
 
 
 def _check_buildable(registry: Registry[Method], name: str, spec: Spec) -> None:
@@ -281,7 +279,7 @@ def _first(error: ValidationError) -> str:
 
 def _owner(loc: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
-        "data": DataConfig,
+        "data": _DataConfig,
         "engine": EngineConfig,
         "corruptions": CorruptionConfig,
     }

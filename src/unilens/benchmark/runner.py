@@ -13,7 +13,7 @@ from ..errors import UnilensError
 from .data import Item, open_source
 from .plan import Plan
 from .rows import FAILED, Row
-from .store import LOG, FolderLock, RowIndex, Store
+from .store import LOG, RowIndex, Store, folder_lock
 from .work import RowBatches, Unit, Workbench
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def run(
     """
     began = time.monotonic()
     items = _items(plan)
-    with FolderLock(folder):
+    with folder_lock(folder):
         store = Store.create(folder, plan, len(items))
         with _logging_to(folder / LOG):
             return _run(plan, store, items, retry_failed, on_progress, began)

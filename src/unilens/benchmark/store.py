@@ -7,9 +7,10 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import pyarrow
 from filelock import FileLock, Timeout
@@ -199,37 +200,29 @@ def _read(path: Path) -> pyarrow.Table:
     return parquet.read_table(path, page_checksum_verification=True)
 
 
-class FolderLock:
-    """The lock of a run's folder, which one writing process holds.
-
-    Args:
-        folder: of the run; created where it does not exist.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> Self:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if not (self._folder / MANIFEST).exists():
-                _check_new(self._folder)
-            self._lock = FileLock(self._folder / LOCK)
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise UnilensError(
-                f"another process is writing to {self._folder}; wait until it has ended, or choose "
-                "another folder with --out"
-            ) from None
-        except OSError as error:
-            raise UnilensError(
-                f"expected a folder for the run that can be written, got {self._folder}: "
-                f"{_reason(error)}; choose another with --out"
-            ) from error
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder, which one writing process has; the folder is created."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / MANIFEST).exists():
+            _check_new(folder)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UnilensError(
+            f"another process is writing to {folder}; wait until it has ended, or choose another "
+            "folder with --out"
+        ) from None
+    except OSError as error:
+        raise UnilensError(
+            f"expected a folder for the run that can be written, got {folder}: {_reason(error)}; "
+            "choose another with --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _reason(error: OSError) -> str:

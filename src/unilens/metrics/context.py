@@ -15,9 +15,7 @@ from .._ops.random import generators, seed_for
 from .._ops.spatial import spatial_shape_of
 from ..attribution import Attribution
 from ..errors import require
-from ..explainer import (
-    Method,
-)
+from ..explainer import Method
 from ..scores import Score
 from .cache import MetricCache
 from .maps import check_map, reduce_channels

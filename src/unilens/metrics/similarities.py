@@ -12,14 +12,7 @@ from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 
 from .._ops.correlation import spearman
 from .._ops.precision import expand_like, to_float64
-from .._validation.settings import (
-    Check,
-    Count,
-    Positive,
-    Settings,
-    check_number,
-    one_of,
-)
+from .._validation.settings import Check, Count, Positive, Settings, check_number, one_of
 from ..errors import NotApplicableError, require
 from ..metrics.maps import Reduction
 from ..registry import Card, Registry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def agreed(
     require(channels in (1, 3), f"expected {name} to take 1 or 3 channels, got {channels}{_REMEDY}")
     pictures = [_picture(sides, channels) for sides in _SIDES]
     results = [_run(transform, picture, name, channels) for picture in pictures]
-    if ours is not None and all(map(_Same(ours), pictures, results)):
+    if ours is not None and all(map(functools.partial(_same, ours), pictures, results)):
         return ours
     shapes = {tuple(result.shape) for result in results}
     require(
@@ -108,7 +109,8 @@ _REMEDY = "; wrap the network in unilens.PixelClassifier and load it by py:"
 def _candidate(processor: Any, channels: int) -> Preprocessing | None:
     """Return the preprocessing of a processor with the usual settings; None for others."""
     try:
-        size, crop = dict(processor.size), processor.crop_size if _crops(processor) else None
+        cropped = getattr(processor, "do_center_crop", False)
+        size, crop = dict(processor.size), processor.crop_size if cropped else None
         resize = size.get("shortest_edge") or (size["height"], size["width"])
         normalised = processor.do_normalize
         kind = Image.Resampling(int(processor.resample))
@@ -123,10 +125,6 @@ def _candidate(processor: Any, channels: int) -> Preprocessing | None:
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-
-
-def _crops(processor: Any) -> bool:
-    return bool(getattr(processor, "do_center_crop", False))
 
 
 def _pair(resize: int | tuple[int, int]) -> tuple[int, int]:
@@ -148,25 +146,18 @@ class _Processor:
         return values[0]
 
 
-@dataclass(frozen=True)
-class _Same:
+def _same(ours: Preprocessing, picture: Image.Image, theirs: Tensor) -> bool:
     """Whether a preprocessing gives the same pixels as another library."""
-
-    ours: Preprocessing
-
-    def __call__(self, picture: Image.Image, theirs: Tensor) -> bool:
-        mean, std = (
-            torch.tensor(v, dtype=torch.float32).view(-1, 1, 1)
-            for v in (self.ours.mean, self.ours.std)
-        )
-        try:
-            pixels = self.ours(picture)
-            restored = theirs * std + mean
-        except (TypeError, ValueError, RuntimeError):  # settings that ours does not have
-            return False
-        return pixels.shape == restored.shape == theirs.shape and bool(
-            (pixels - restored).abs().max() <= TOLERANCE
-        )
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (ours.mean, ours.std)
+    )
+    try:
+        pixels, restored = ours(picture), theirs * std + mean
+    except (TypeError, ValueError, RuntimeError):  # settings that ours does not have
+        return False
+    return pixels.shape == restored.shape == theirs.shape and bool(
+        (pixels - restored).abs().max() <= TOLERANCE
+    )
 
 
 def _picture(sides: tuple[int, int], channels: int) -> Image.Image:

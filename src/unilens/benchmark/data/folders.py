@@ -27,7 +27,7 @@ _STUBS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class _Folder:
     """Images in a folder.
 
     Attributes:
@@ -56,7 +56,7 @@ def list_folder(url: str, *, labels: str | None = None, limit: int | None = None
         names = sorted(_names(files, root))
     if not names:
         raise UnilensError(f"no such folder or image, or an empty one: {url}")
-    origin = Folder(url, alone=names == [""])
+    origin = _Folder(url, alone=names == [""])
     if origin.alone:
         names = [posixpath.basename(root)]
     images = [name for name in names if _is_image(name)]
@@ -66,10 +66,9 @@ def list_folder(url: str, *, labels: str | None = None, limit: int | None = None
             f"{url}, but {', '.join(names[:3])}"
         )
     table = _table(url, names, images, labels)
-    return [
-        Item(n, _parent_name(n) if table is None else table.get(n), origin)
-        for n in hash_order(images, limit)
-    ]
+    if table is None:
+        table = {name: posixpath.basename(posixpath.dirname(name)) or None for name in images}
+    return [Item(name, table.get(name), origin) for name in hash_order(images, limit)]
 
 
 def _table(
@@ -82,10 +81,6 @@ def _table(
         files, path = url_to_fs(table_url)
         content = files.cat_file(path)
         return read_labels(content.decode("utf-8-sig"), table_url, set(images))
-
-
-def _parent_name(name: str) -> str | None:
-    return posixpath.basename(posixpath.dirname(name)) or None
 
 
 def _names(files: fsspec.AbstractFileSystem, root: str) -> Iterator[str]:

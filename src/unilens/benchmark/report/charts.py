@@ -53,7 +53,7 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class _Mark:
     """A point of a method with its label in the margin.
 
     Attributes:
@@ -100,14 +100,14 @@ class Chart:
     height: float
     x: Axis
     y: Axis | None
-    marks: list[Mark]
+    marks: list[_Mark]
     x_label: str
     y_label: str
     description: str
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class _Panel:
     """A small chart: the curve and band of one method, in front of all other curves."""
 
     label: str
@@ -134,7 +134,7 @@ class Panels:
     height: float
     x: Axis
     y: Axis
-    panels: list[Panel] = field(default_factory=list)
+    panels: list[_Panel] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
 
@@ -147,7 +147,7 @@ def intervals(result: Result, ours: Sequence[str]) -> Chart | None:
     height = _ROW * len(ranked)
     x = _axis(ends, 190, 560)
     marks = [
-        Mark(
+        _Mark(
             summary.method,
             x.at(summary.mean or 0.0),
             _ROW * (row + 0.5),
@@ -181,7 +181,7 @@ def cost_against_quality(
     y = _axis([summary.mean or 0.0 for summary, _ in known], height, 12)
     label_ys = space_labels([y.at(summary.mean or 0.0) for summary, _ in known], _LABEL, 8, height)
     marks = [
-        Mark(
+        _Mark(
             summary.method,
             x.at(seconds),
             y.at(summary.mean or 0.0),
@@ -215,7 +215,7 @@ def steps(parts: Mapping[str, Mapping[int, float]], ours: Sequence[str]) -> Char
     last = {method: y.at(means[max(means)]) for method, means in parts.items()}
     label_ys = space_labels(list(last.values()), _LABEL, 8, height)
     marks = [
-        Mark(
+        _Mark(
             method,
             x.at(float(max(means))),
             last[method],
@@ -247,7 +247,7 @@ def panels(curves: Sequence[MeanCurve], ours: Sequence[str]) -> Panels:
             f"{curve.method}: mean from {number(curve.mean[0])} to {number(curve.mean[-1])}"
         )
         group.panels.append(
-            Panel(curve.method, curve.method in ours, description, group.lines[-1], band)
+            _Panel(curve.method, curve.method in ours, description, group.lines[-1], band)
         )
     return group
 

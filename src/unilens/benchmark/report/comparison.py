@@ -108,7 +108,7 @@ def write_comparison(first: Store, second: Store, folder: Path) -> list[Path]:
             require(bool(counts[name]), f"expected rows in {store.folder}, got none yet")
         differences = list(_differences(connection, second.plan))
         context = {
-            "names": _names(first, second),
+            "names": (first.folder.resolve().name, second.folder.resolve().name),
             "folders": (str(first.folder), str(second.folder)),
             "rows": _rows(connection),
             "only": _only(connection),
@@ -263,10 +263,6 @@ def _as_text(value: Any) -> str:
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _names(first: Store, second: Store) -> tuple[str, str]:
-    return first.folder.resolve().name, second.folder.resolve().name
 
 
 def _grouped(differences: list[_Difference]) -> list[dict[str, Any]]:

@@ -51,7 +51,10 @@ def write_report(store: Store, folder: Path) -> list[Path]:
             bool(cells.images()),
             f"expected rows in {store.folder}, got none yet; unilens benchmark makes them",
         )
-        results = _results_of(cells, store.plan)
+        results = [
+            result_of(family, store.plan.card(family.metric), analyse(family, store.plan.seed))
+            for family in cells.families()
+        ]
         context = _context(store, cells, results)
         costs = cells.costs()
     texts = {
@@ -66,14 +69,6 @@ def write_report(store: Store, folder: Path) -> list[Path]:
 def plan_as_toml(plan: Plan) -> str:
     """Return a plan as TOML, which `unilens benchmark` takes."""
     return tomli_w.dumps(plan.model_dump(mode="json", exclude_none=True))
-
-
-def _results_of(cells: Cells, plan: Plan) -> list[Result]:
-    """Return all families of a run with their statistics."""
-    return [
-        result_of(family, plan.card(family.metric), analyse(family, plan.seed))
-        for family in cells.families()
-    ]
 
 
 def _sources(plan: Plan, texts: Sequence[str]) -> list[str]:

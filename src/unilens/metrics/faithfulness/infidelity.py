@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import to_float64
-from ..._validation.settings import TwoOrMore
+from ..._validation.settings import TwoOrMore, instance_of
 from ...scores import AnyScore
 from ...scores import resolve as resolve_score
 from ..base import Metric
@@ -18,13 +19,7 @@ from ..context import EvalContext
 from ..maps import constant, unchanged
 from ..measurement import Measurement
 from ..registry import metrics
-from .perturbations import (
-    Draws,
-    InfidelityPerturbation,
-    Square,
-    as_infidelity_perturbation,
-    infidelity_perturbations,
-)
+from .perturbations import Draws, InfidelityPerturbation, Square, infidelity_perturbations
 
 
 @dataclass(frozen=True)
@@ -55,13 +50,12 @@ class Infidelity(Metric):
     bounds = (0, None)
     components = (("perturbation", infidelity_perturbations, "square"),)
 
-    perturbation: InfidelityPerturbation = field(default_factory=Square)
+    perturbation: Annotated[InfidelityPerturbation, instance_of(InfidelityPerturbation)] = field(
+        default_factory=Square
+    )
     samples: TwoOrMore = 100
     scaled: bool = False
     score: AnyScore = "probability"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "perturbation", as_infidelity_perturbation(self.perturbation))
 
     @property
     def passes(self) -> PassCount:

@@ -5,21 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..._ops.random import standard_normal, uniform
 from ..._ops.spatial import grid_cell_index
-from ..._validation.settings import (
-    Fraction,
-    Positive,
-    Settings,
-    TwoOrMore,
-    check_component,
-    one_of,
-)
+from ..._validation.settings import Fraction, Positive, Settings, TwoOrMore, one_of
 from ...errors import NotApplicableError
 from ...registry import Card, Registry
 from ..context import EvalContext
@@ -55,28 +48,6 @@ class InfidelityPerturbation(Settings, ABC):
     @abstractmethod
     def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
         """Return the draws by name: one set, or one for each of several imputers."""
-
-
-@dataclass(frozen=True)
-class FunctionInfidelityPerturbation(InfidelityPerturbation):
-    """A function as a perturbation.
-
-    Args:
-        function: from an `EvalContext` and the number of samples to draws by name.
-    """
-
-    function: Callable[[EvalContext, int], dict[str, Draws]]
-
-    def __call__(self, context: EvalContext, samples: int) -> dict[str, Draws]:
-        """Return the draws; see `InfidelityPerturbation`."""
-        return self.function(context, samples)
-
-
-def as_infidelity_perturbation(value: Any) -> InfidelityPerturbation:
-    """Return a perturbation as it is, and a function as one."""
-    check_component("perturbation", value)
-    own = isinstance(value, InfidelityPerturbation)
-    return value if own else FunctionInfidelityPerturbation(value)
 
 
 infidelity_perturbations: Registry[InfidelityPerturbation] = Registry("perturbation")

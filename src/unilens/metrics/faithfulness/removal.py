@@ -15,11 +15,7 @@ from ..._engine.evaluator import PassCount
 from ..._ops.correlation import pearson, spearman
 from ..._ops.random import uniform
 from ..._ops.spatial import grid_cell_index, sum_by_cell
-from ..._validation.settings import (
-    Fraction,
-    TwoOrMore,
-    one_of,
-)
+from ..._validation.settings import Fraction, TwoOrMore, one_of
 from ...errors import require
 from ...metrics.maps import Reduction
 from ...scores import AnyScore

@@ -290,7 +290,7 @@ class Stability(Comparison):
 def _maps_at(context: EvalContext, steps: tuple[int, ...]) -> dict[int, Tensor]:
     """Return the maps by number of steps."""
     method: Any = context.method
-    if not dataclasses.is_dataclass(method) or not hasattr(method, "n_steps"):
+    if not dataclasses.is_dataclass(method) or "n_steps" not in method.__dataclass_fields__:
         raise NotApplicableError(
             f"stability varies a method's n_steps, and {type(method).__name__} has none; pass "
             "method='ig' or another path method"

@@ -158,15 +158,6 @@ class Attack(FastAttack):
     Everything else is as in `FastAttack`.
 
     Args:
-        norm: see `FastAttack`.
-        radius: see `FastAttack`.
-        bounds: see `FastAttack`.
-        objective: see `FastAttack`.
-        k: see `FastAttack`.
-        reduction: see `FastAttack`.
-        beta: see `FastAttack`.
-        via: see `FastAttack`.
-        nodes: see `FastAttack`.
         step: s, the length of a step; None for an eighth of the radius.
         iterations: how many steps.
 

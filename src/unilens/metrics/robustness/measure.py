@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._ops.precision import l2_norm
+from ..._validation.settings import instance_of
 from ..comparison import Comparison
 from ..context import EvalContext
 from ..measurement import Measurement
 from ..registry import metrics
 from .attack import Attack
-from .perturbations import Perturbation, PerturbedInputs, as_perturbation, perturbations
+from .perturbations import Perturbation, PerturbedInputs, perturbations
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,7 @@ class Robustness(Comparison):
     needs = ("method",)
     components = (("perturbation", perturbations, "attack"), *Comparison.components)
 
-    perturbation: Perturbation = field(default_factory=Attack)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "perturbation", as_perturbation(self.perturbation))
+    perturbation: Annotated[Perturbation, instance_of(Perturbation)] = field(default_factory=Attack)
 
     @property
     def passes(self) -> PassCount:

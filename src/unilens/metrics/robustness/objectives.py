@@ -34,7 +34,7 @@ class ObjectiveSpec:
     generators: list[torch.Generator]
 
 
-def top_k(spec: ObjectiveSpec) -> Objective:
+def _top_k(spec: ObjectiveSpec) -> Objective:
     """Push down what the k positions that counted most hold of the map: -sum_top A / sum |A|."""
     first = reduce_channels(spec.first, spec.reduction).flatten(1)
     shares = top_shares(first, top_count(spec.k, first.shape[1]))
@@ -46,7 +46,7 @@ def top_k(spec: ObjectiveSpec) -> Objective:
     return objective
 
 
-def mass_centre(spec: ObjectiveSpec) -> Objective:
+def _mass_centre(spec: ObjectiveSpec) -> Objective:
     """Move the centre of mass of the absolute values: its squared distance, in positions."""
     if spec.first.ndim < 3:
         raise NotApplicableError(
@@ -66,7 +66,7 @@ def mass_centre(spec: ObjectiveSpec) -> Objective:
     return lambda values: (centre(values) - before).square().sum(1)
 
 
-def random(spec: ObjectiveSpec) -> Objective:
+def _random(spec: ObjectiveSpec) -> Objective:
     """Move the map in a direction drawn at random: r . (A - A at the input), |r| = 1."""
     shape = spec.first.shape[1:]
     drawn = [torch.randn(shape, generator=one, dtype=torch.float64) for one in spec.generators]
@@ -75,17 +75,17 @@ def random(spec: ObjectiveSpec) -> Objective:
     return lambda values: (way * (to_float64(values) - before)).flatten(1).sum(1)
 
 
-def difference(spec: ObjectiveSpec) -> Objective:
+def _difference(spec: ObjectiveSpec) -> Objective:
     """Move the map in any direction: the mean squared difference of its values."""
     before = to_float64(spec.first)
     return lambda values: (to_float64(values) - before).square().flatten(1).mean(1)
 
 
 OBJECTIVES: dict[str, Callable[[ObjectiveSpec], Objective]] = {
-    "top_k": top_k,
-    "mass_centre": mass_centre,
-    "random": random,
-    "difference": difference,
+    "top_k": _top_k,
+    "mass_centre": _mass_centre,
+    "random": _random,
+    "difference": _difference,
 }
 FLAT_AT_INPUT = {"mass_centre", "difference"}
 """Objectives that have no slope at the input itself: an attack starts beside it."""

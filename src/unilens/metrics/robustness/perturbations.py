@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
 from ..._engine.evaluator import PassCount
-from ..._validation.settings import (
-    Check,
-    Settings,
-    check_component,
-)
+from ..._validation.settings import Check, Settings, check_component
 from ...outputs import LOGITS
 from ...registry import Card, Registry
 from ..context import EvalContext
@@ -60,27 +56,6 @@ class Perturbation(Settings, ABC):
     @abstractmethod
     def __call__(self, context: EvalContext) -> PerturbedInputs:
         """Return the changed inputs."""
-
-
-@dataclass(frozen=True)
-class FunctionPerturbation(Perturbation):
-    """A function as a perturbation.
-
-    Args:
-        function: from an `EvalContext` to `PerturbedInputs`.
-    """
-
-    function: Callable[[EvalContext], PerturbedInputs]
-
-    def __call__(self, context: EvalContext) -> PerturbedInputs:
-        """Return the changed inputs; see `Perturbation`."""
-        return self.function(context)
-
-
-def as_perturbation(value: Any) -> Perturbation:
-    """Return a perturbation as it is, and a function as one."""
-    check_component("perturbation", value)
-    return value if isinstance(value, Perturbation) else FunctionPerturbation(value)
 
 
 perturbations: Registry[Perturbation] = Registry("perturbation")
