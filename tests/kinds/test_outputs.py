@@ -568,7 +568,7 @@ def test_tables_of_a_module_take_what_its_outputs_are():
 
 
 def test_adapters_hand_on_what_the_outputs_are():
-    from unilens.interop.captum import UNI
+    from unilens.interop.captum import UNIBlur
     from unilens.interop.quantus import explain_func
 
     model, x = network(3), inputs()
@@ -576,7 +576,7 @@ def test_adapters_hand_on_what_the_outputs_are():
         model, x, "uni_blur", 1, outputs="multi_label", **FAST["uni_blur"]
     ).values
     settings = {"outputs": "multi_label", "score": "probability", **FAST["uni_blur"]}
-    assert torch.allclose(UNI(model, **settings).attribute(x, target=1), reference, atol=1e-9)
+    assert torch.allclose(UNIBlur(model, **settings).attribute(x, target=1), reference, atol=1e-9)
     maps = explain_func(model, x.numpy(), numpy.ones(2, int), **settings)
     assert numpy.allclose(maps, reference.numpy(), atol=1e-9)
 

@@ -39,7 +39,12 @@ NAN = inputs()
 NAN[1, 0, 0] = float("nan")
 CASES = {
     "method": (model(), inputs(), {"method": "unii"}, "unknown method 'unii'; did you mean uni"),
-    "setting": (model(), inputs(), {"budgets": 1}, "setting of uni 'budgets'; did you mean budget"),
+    "setting": (
+        model(),
+        inputs(),
+        {"method": "uni", "budgets": 1},
+        "setting of uni 'budgets'; did you mean budget",
+    ),
     "score": (model(), inputs(), {"score": "prob"}, "unknown score 'prob'; did you mean prob"),
     "no module": (lambda x: x, inputs(), {}, "expected model to be a torch.nn.Module, got funct"),
     "training": (
@@ -147,13 +152,13 @@ CASES = {
     "values to unlearn": (
         model(lambda outputs: outputs[:, :1]),
         inputs(),
-        {"outputs": "regression"},
+        {"method": "uni", "outputs": "regression"},
         "expected outputs with probabilities of classes, got outputs='regression'; use a method",
     ),
     "no weights": (
         nn.Flatten().eval(),
         torch.rand(2, 2, 2),
-        {},
+        {"method": "uni"},
         "expected a model with weights to unlearn",
     ),
 }

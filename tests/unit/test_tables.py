@@ -23,7 +23,8 @@ def test_in_raw_units_a_few_small_columns_take_the_budget_and_in_standard_deviat
     assert accuracy(model, inputs, target) > 0.95
     std = train.std(0)
     evaluator = Evaluator(model, independent=False)
-    raw, found = explain(evaluator, inputs), explain(evaluator, inputs, units=std, budget=1.0)
+    raw = explain(evaluator, inputs, "uni")
+    found = explain(evaluator, inputs, "uni", units=std, budget=1.0)
     moved = (raw.baseline - inputs) / std
     assert float(moved.norm(dim=1).median()) > 30  # standard deviations: no such patient exists
     moved = (found.baseline - inputs) / std
@@ -35,8 +36,8 @@ def test_units_give_the_map_of_the_standardised_table(table):
     model, _, inputs, _, _ = table
     inside, mean, std = (one.double() for one in (model.model, model.mean, model.std))
     model, inputs = model.double(), inputs.double()
-    found = explain(model, inputs[:8], units=std)
-    expected = explain(inside, (inputs[:8] - mean) / std)
+    found = explain(model, inputs[:8], "uni", units=std)
+    expected = explain(inside, (inputs[:8] - mean) / std, "uni")
     assert torch.allclose(found.values, expected.values, atol=1e-9)
     assert float(found.values.abs().max()) > 1e-4
     model.float()
