@@ -23,9 +23,9 @@ from unilens.text import TextClassifier, explain_text  # noqa: E402
 from unilens.text.render import page  # noqa: E402
 
 SETTINGS = {
-    "uni_blur": {},
-    "uni_blur:budget=0.5": {"method": "uni_blur", "budget": 0.5},
-    "uni_blur:budget=1": {"method": "uni_blur", "budget": 1.0},
+    "uni:matching_steps=1": {"method": "uni", "matching_steps": 1},
+    "uni:matching_steps=1,budget=0.5": {"method": "uni", "matching_steps": 1, "budget": 0.5},
+    "uni:matching_steps=1,budget=1": {"method": "uni", "matching_steps": 1, "budget": 1.0},
     **{
         f"ig:baseline={name}": {"method": "ig", "baseline": name}
         for name in ("zero", "pad", "mask", "image_mean", "blur", "max_entropy")
@@ -36,7 +36,7 @@ SETTINGS = {
     "occlusion:baseline=mask": {"method": "occlusion", "baseline": "mask", "window": 1},
     "random": {},
 }
-SHOWN = ("uni_blur", "ig:baseline=zero", "ig:baseline=mask")
+SHOWN = ("uni:matching_steps=1", "ig:baseline=zero", "ig:baseline=mask")
 
 
 def falls(classifier: TextClassifier, text: str, target: int) -> torch.Tensor:
