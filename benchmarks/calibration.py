@@ -5,7 +5,8 @@
     python benchmarks/calibration.py tables ROWS
     python benchmarks/calibration.py report ROWS
 
-The first three write rows, one per map, and go on where they were stopped. `report` prints the tables of docs/warnings.md from all rows of the folder.
+The first three write rows, one per map, and go on where they were stopped. `report` prints the
+tables of docs/warnings.md from all rows of the folder.
 
 Truths, per map. Photographs: the l2 distance from the map of 300 steps, as a share of its norm
 (the first `--deep` photographs); how far the map moves under noise of a millionth, likewise; how

@@ -84,8 +84,8 @@ class _Groups(NamedTuple):
     def rule(self, quadrature: Quadrature) -> Quadrature:
         """Return the nodes chosen, with the weights of their groups."""
         starts = torch.tensor([0, *self.sizes[:-1]], device=self.chosen.device).cumsum(0)
-        starts = starts.view(-1, *[1] * (self.chosen.ndim - 1))
-        nodes = quadrature.nodes.gather(0, starts + self.chosen)
+        index = starts.view(-1, *[1] * (self.chosen.ndim - 1)) + self.chosen
+        nodes = quadrature.nodes.gather(0, index)
         weights = [part.sum(0) for part in quadrature.weights.split(self.sizes)]
         return Quadrature(nodes, torch.stack(weights))
 
