@@ -45,7 +45,7 @@ def test_every_domain_has_a_picture_and_every_map_a_row(domains):
     for name in domains.DOMAINS:
         assert (DOCS / "images" / f"domain-{name}.png").exists()
         found = rows_of(name)
-        assert {"uni", "ig", "gradient", "random"} <= set(found)
+        assert {"uni_blur", "ig", "gradient", "random"} <= set(found)
         assert all(len(cells) == 6 for cells in found.values())
 
 

@@ -24,7 +24,7 @@ def test_in_raw_units_a_few_small_columns_take_the_budget_and_in_standard_deviat
     std = train.std(0)
     evaluator = Evaluator(model, independent=False)
     raw = explain(evaluator, inputs, "uni")
-    found = explain(evaluator, inputs, "uni", units=std, budget=1.0)
+    found = explain(evaluator, inputs, "uni", units=std, budget=1.0, rule="midpoint")
     moved = (raw.baseline - inputs) / std
     assert float(moved.norm(dim=1).median()) > 30  # standard deviations: no such patient exists
     moved = (found.baseline - inputs) / std
