@@ -14,10 +14,11 @@ from unilens.baselines import Unlearned, Weighted, baselines
 from unilens.errors import NotApplicableError, UnilensError
 
 
-def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15, normalise=False):
+def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15, normalise=False, at=1.0):
     """One image (1, C, H, W); weights are unlearned by an ordinary optimiser step on a copy.
 
-    With `normalise` each gradient of the search is scaled to the length eps, as `uni` does.
+    With `normalise` each gradient of the search is scaled to the length eps, as `uni` does; each
+    node lies at the share `at` of its step.
     """
     unlearned = copy.deepcopy(model)
     loss = cross_entropy(unlearned(x), torch.tensor([c]))
@@ -40,14 +41,14 @@ def algorithm_1(model, x, c, eta=1.0, T=10, eps=0.25, mu=0.1, B=15, normalise=Fa
     baseline = x + delta
     total = torch.zeros_like(x)
     for k in range(1, B + 1):
-        point = (baseline + k / B * (x - baseline)).requires_grad_(True)
+        point = (baseline + (k - 1 + at) / B * (x - baseline)).requires_grad_(True)
         (gradient,) = torch.autograd.grad(torch.softmax(model(point), dim=1)[0, c], point)
         total += gradient
     return (x - baseline) / B * total, baseline
 
 
-READINGS = {"uni_paper": {}, "uni": {"mu": 0.12, "normalise": True}}
-"""Algorithm 1 to the letter, and with normalised gradients and steps of 0.12 eps."""
+READINGS = {"uni_paper": {}, "uni": {"mu": 0.12, "normalise": True, "at": 0.5}}
+"""Algorithm 1 to the letter, and with normalised gradients, steps of 0.12 eps and midpoints."""
 
 
 @pytest.mark.parametrize("method", READINGS)
