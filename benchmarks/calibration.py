@@ -40,7 +40,7 @@ from unilens._engine.evaluator import Evaluator
 from unilens._ops.precision import l2_norm
 from unilens.attribution import Attribution
 from unilens.baselines.blur import Blur, blurred
-from unilens.diagnostics import WARNINGS
+from unilens.diagnostics import WARNINGS, warn
 from unilens.explainer import Method
 from unilens.methods import methods
 from unilens.methods.contradiction import sign_agreement
@@ -84,7 +84,7 @@ CELLS = 9
 PREDICTS = {
     "few_steps": ("sum_error", 1, "true_error"),
     "completeness_gap": ("relative_gap", 1, "true_error"),
-    "non_monotonic_path": ("monotonicity", -1, "drop"),
+    "non_monotonic_path": ("confidence_fallback", 1, "drop"),
     "saturation": ("flat_fraction", 1, "drop"),
     "informative_baseline": ("confidence_change", 1, "drop"),
     "matching_loss_did_not_fall": ("matching_loss_fall", -1, "drop"),
@@ -176,12 +176,12 @@ def value(
 
 
 def measured(attribution: Attribution, index: int = 0) -> Row:
-    """Return the diagnostics and the warnings of one map."""
+    """Return the diagnostics of one map."""
     known = {name: float(values[index]) for name, values in attribution.diagnostics.items()}
     change = abs(known.get("score_change", 0.0))
     if change:
         known["relative_gap"] = abs(known.get("completeness_gap", float("nan"))) / change
-    return {**known, "warnings": attribution.warnings[index]}
+    return known
 
 
 GOOD = ("wonderful", "excellent", "superb", "charming", "brilliant", "delightful", "great")
@@ -336,7 +336,13 @@ def read(folder: Path) -> list[Row]:
     files = sorted(folder.glob("*.parquet"))
     if not files:
         sys.exit(f"expected a folder with rows, got none in {folder}; make some first")
-    return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
+    rows = [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
+    return [row | {"warnings": warn(numbers(row))} for row in rows]
+
+
+def numbers(row: Row) -> dict[str, float]:
+    """Return the diagnostics of a row; warnings are those of the rules as they are now."""
+    return {name: value for name, value in row.items() if isinstance(value, float)}
 
 
 def report(rows: Sequence[Row]) -> Iterator[str]:

@@ -78,7 +78,7 @@ WARNINGS: dict[str, WarningRule] = {
     "few_steps": WarningRule(
         "caution",
         "sum_error",
-        lambda value, _: value > 0.3,
+        lambda value, _: value > 0.4,
         "The map still changes with the number of steps: the gradient turns between them.",
         "Raise n_steps.",
         lambda value, _: f"the sum over the steps is off by about {value:.0%}",
@@ -93,14 +93,11 @@ WARNINGS: dict[str, WarningRule] = {
     ),
     "non_monotonic_path": WarningRule(
         "info",
-        "monotonicity",
-        lambda value, _: value < 0.9,
-        "The confidence rises and falls along the path, and the map explains detours too.",
-        "Take a path that climbs: the methods uni and uni_blur have one on most inputs.",
-        lambda value, all_: (
-            f"the confidence falls back by {all_.get('confidence_fallback', math.nan):.0%} "
-            "on the way"
-        ),
+        "confidence_fallback",
+        lambda value, _: value > 0.1,
+        "The confidence falls back on the way to the input, and the map explains that detour too.",
+        "Take a path that climbs: the method uni has one on nearly all inputs.",
+        lambda value, _: f"the confidence falls back by {value:.0%} on the way",
     ),
     "saturation": WarningRule(
         "info",
