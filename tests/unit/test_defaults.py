@@ -122,6 +122,14 @@ def test_sign_agreement_sums_the_values_of_a_group():
             "Usable: adds up, stable (0.97).",
         ),
         (
+            {"completeness_gap": 0.0, "score_change": 0.5, "sum_stability": 0.68},
+            "Usable: adds up, hardly stable (0.68).",
+        ),
+        (
+            {"completeness_gap": 0.0, "score_change": 0.5, "sum_stability": float("nan")},
+            "Usable: adds up.",
+        ),
+        (
             {"completeness_gap": 0.1, "score_change": 0.5},
             "Usable with care: misses 20% of the score's change.",
         ),

@@ -168,6 +168,8 @@ _HEADS = {
     "caution": "Usable with care",
     "problem": "Do not rely on it",
 }
+_STABLE = {0.9: "stable", 0.7: "fairly stable", -math.inf: "hardly stable"}
+"""Words for the rank correlation with the map by every third node, from the least of each on."""
 _UNCHECKED = "Not checked: the method has no path, and nothing in the map says how good it is"
 
 
@@ -201,8 +203,10 @@ def verdict(diagnostics: Measured) -> str:
     strengths = []
     if "completeness_gap" in diagnostics and "completeness_gap" not in names:
         strengths.append("adds up")
-    if "sum_stability" in diagnostics and "few_steps" not in names:
-        strengths.append(f"stable ({diagnostics['sum_stability']:.2f})")
+    stability = diagnostics.get("sum_stability", math.nan)
+    if stability == stability and "few_steps" not in names:
+        word = next(word for least, word in _STABLE.items() if stability >= least)
+        strengths.append(f"{word} ({stability:.2f})")
     if not strengths and not doubts:
         return f"{_UNCHECKED}."
     reasons = [", ".join(strengths), *doubts]
