@@ -63,6 +63,7 @@ _add(
         "unlearning",
         "why this class, compared with the same picture out of focus?",
         "this package, after Choi et al. 2025, arXiv 2410.08069",
+        traits=("passes_at_most",),
     ),
     default_components={**_SEARCHED, "weighting": "gains"},
     selectable=_SELECTABLE,
