@@ -25,7 +25,7 @@ import itertools
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,8 @@ PREDICTS = {
 }
 """By warning: its diagnostic, whether high (1) or low (-1) values are bad, and the truth."""
 Row = dict[str, Any]
-Key = tuple[str, str]
-"""Item and method of a row."""
+Known = Mapping[tuple[str, str], bool]
+"""By item and method: whether the row that is held has the true error."""
 
 
 def main() -> None:
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def photo_rows(
-    network: str, folder: Path, limit: int | None, deep: int, known: set[Key]
+    network: str, folder: Path, limit: int | None, deep: int, known: Known
 ) -> Iterator[Row]:
     """Yield the rows of photographs: every other one of the folder first, then the others."""
     model = load_model(NETWORKS[network])
@@ -134,7 +134,7 @@ def photo_rows(
     for number, name in enumerate(chosen):
         pixels = model.preprocess(folder / name).unsqueeze(0)
         for text, spec in specs.items():
-            if (name, text) in known:
+            if known.get((name, text)) or ((name, text) in known and number >= deep):
                 continue
             method = methods[spec.name](**spec.settings)
             row = {"domain": "photos", "network": network, "item": name, "method": text}
@@ -206,7 +206,7 @@ def sentences() -> Iterator[tuple[str, str, str]]:
         yield SENTENCES[k % 5].format(a=a, b=b, v=first, w=last), good, bad
 
 
-def text_rows(known: set[Key]) -> Iterator[Row]:
+def text_rows(known: Known) -> Iterator[Row]:
     """Yield the rows of sentences."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from tests.text_models import sentiment
@@ -284,7 +284,7 @@ def table_model(kind: str) -> tuple[nn.Module, Tensor, Tensor]:
     return model, held_out * std + mean, contributions(kind, held_out)
 
 
-def table_rows(known: set[Key]) -> Iterator[Row]:
+def table_rows(known: Known) -> Iterator[Row]:
     """Yield the rows of tables, which take seconds: all of them, or none."""
     if known:
         return
@@ -303,25 +303,26 @@ def table_rows(known: set[Key]) -> Iterator[Row]:
                 yield {
                     "domain": "tables",
                     "network": kind,
-                    "item": str(index),
+                    "item": f"{kind}, row {index}",
                     "method": name,
                     "sign_wrong": float(wrong[index]),
                     **measured(attribution, index),
                 }
 
 
-def write(path: Path, made: Callable[[set[Key]], Iterator[Row]]) -> None:
+def write(path: Path, made: Callable[[Known], Iterator[Row]]) -> None:
     """Add the rows that a file does not hold yet, and write it after each minute."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = pyarrow.parquet.read_table(path).to_pylist() if path.exists() else []
+    held = pyarrow.parquet.read_table(path).to_pylist() if path.exists() else []
+    rows = {(row["item"], row["method"]): row for row in held}
     written = time.perf_counter()
-    for row in made({(row["item"], row["method"]) for row in rows}):
-        rows.append(row)
+    for row in made({key: row.get("true_error") is not None for key, row in rows.items()}):
+        rows[row["item"], row["method"]] = row
         if time.perf_counter() - written > 60:
-            save(path, rows)
+            save(path, list(rows.values()))
             print(f"{path.stem}: {len(rows)} rows", file=sys.stderr)
             written = time.perf_counter()
-    save(path, rows)
+    save(path, list(rows.values()))
 
 
 def save(path: Path, rows: Sequence[Row]) -> None:
@@ -457,7 +458,7 @@ def predictions(rows: Sequence[Row]) -> Iterator[str]:
     ]
     for warning, diagnostic, sign, truth in asked:
         known = [row for row in rows if _finite(row.get(diagnostic)) and _finite(row.get(truth))]
-        if len({row["item"] for row in known}) < 3:
+        if len({(row["network"], row["item"]) for row in known}) < 3:
             continue
         found, low, high = correlation(known, diagnostic, sign, truth)
         shown = f"{found:.2f} ({low:.2f} to {high:.2f})"
@@ -471,18 +472,23 @@ def _finite(value: float | None) -> bool:
 def correlation(
     rows: Sequence[Row], diagnostic: str, sign: int, truth: str, draws: int = 1000
 ) -> tuple[float, float, float]:
-    """Return the rank correlation within network and method, and its bootstrap interval by item."""
+    """Return the rank correlation, and its bootstrap interval by input of a network.
+
+    Ranks are those within network and method; of the true error, whose rows are few, within all
+    rows.
+    """
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row["network"], row["method"]].append(row)
-    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        key = ("", "") if truth == "true_error" else (row["network"], row["method"])
+        groups[key].append(row)
+    pairs: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for group in groups.values():
         columns = [
             centred([scale * row[key] for row in group])
             for scale, key in ((sign, diagnostic), (1, truth))
         ]
         for row, *pair in zip(group, *columns, strict=True):
-            pairs[row["item"]].append(tuple(pair))
+            pairs[row["network"], row["item"]].append(tuple(pair))
     items = list(pairs)
     generator = numpy.random.default_rng(0)
     found = [pearson([pair for item in items for pair in pairs[item]])]

@@ -131,7 +131,7 @@ def test_sign_agreement_sums_the_values_of_a_group():
         ),
         (
             {"completeness_gap": 0.1, "score_change": 0.5},
-            "Usable with care: misses 20% of the score's change.",
+            "Usable: misses 20% of the score's change.",
         ),
         (
             {"sum_error": 0.5, "sum_stability": 0.4, "sign_agreement": 0.0},

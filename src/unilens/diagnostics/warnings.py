@@ -67,14 +67,6 @@ WARNINGS: dict[str, WarningRule] = {
         "Compare with another method: expected_gradients for tables, occlusion for texts.",
         lambda value, _: "the model contradicts the sign of the strongest value",
     ),
-    "completeness_gap": WarningRule(
-        "caution",
-        "completeness_gap",
-        lambda value, all_: abs(value) > 0.05 * abs(all_["score_change"]),
-        "The map does not add up to the change of the score: more than 5 % is missing.",
-        "Raise n_steps.",
-        lambda value, all_: f"misses {_gap_share(value, all_):.0%} of the score's change",
-    ),
     "few_steps": WarningRule(
         "caution",
         "sum_error",
@@ -82,39 +74,6 @@ WARNINGS: dict[str, WarningRule] = {
         "The map still changes with the number of steps: the gradient turns between them.",
         "Raise n_steps.",
         lambda value, _: f"the sum over the steps is off by about {value:.0%}",
-    ),
-    "informative_baseline": WarningRule(
-        "caution",
-        "confidence_change",
-        lambda value, _: value > -0.1,
-        "The model is nearly as confident at the baseline as at the input.",
-        "Take a baseline further away: a larger budget, or baseline='blur'.",
-        lambda value, _: f"the confidence at the baseline differs by {value:+.0%} only",
-    ),
-    "non_monotonic_path": WarningRule(
-        "info",
-        "confidence_fallback",
-        lambda value, _: value > 0.1,
-        "The confidence falls back on the way to the input, and the map explains that detour too.",
-        "Take a path that climbs: the method uni has one on nearly all inputs.",
-        lambda value, _: f"the confidence falls back by {value:.0%} on the way",
-    ),
-    "saturation": WarningRule(
-        "info",
-        "flat_fraction",
-        lambda value, all_: value > 0.5 and all_.get("confidence_change", math.nan) < -0.95,
-        "The confidence at the baseline is nearly 0 and the score is flat on more than half of the "
-        "path, so that few steps determine the whole map.",
-        "Take a nearer baseline: the method uni has one.",
-        lambda value, _: f"the score is flat on {value:.0%} of the path",
-    ),
-    "matching_loss_did_not_fall": WarningRule(
-        "caution",
-        "matching_loss_fall",
-        lambda value, _: not value > 0,
-        "The search for the baseline did not come closer to the unlearned model's output.",
-        "Search with line_search=True and projection='ball'.",
-        lambda value, _: "the search for the baseline found nothing better than its start",
     ),
     "no_reference": WarningRule(
         "caution",
@@ -159,8 +118,49 @@ WARNINGS: dict[str, WarningRule] = {
         "Pass channels='first', 'last' or 'none'.",
         lambda value, _: "the first axis is taken for the channels",
     ),
+    "completeness_gap": WarningRule(
+        "info",
+        "completeness_gap",
+        lambda value, all_: abs(value) > 0.05 * abs(all_["score_change"]),
+        "The map does not add up to the change of the score: more than 5 % is missing.",
+        "Raise n_steps.",
+        lambda value, all_: f"misses {_gap_share(value, all_):.0%} of the score's change",
+    ),
+    "informative_baseline": WarningRule(
+        "info",
+        "confidence_change",
+        lambda value, _: value > -0.1,
+        "The model is nearly as confident at the baseline as at the input.",
+        "Take a baseline further away: a larger budget, or baseline='blur'.",
+        lambda value, _: f"the confidence at the baseline differs by {value:+.0%} only",
+    ),
+    "non_monotonic_path": WarningRule(
+        "info",
+        "confidence_fallback",
+        lambda value, _: value > 0.1,
+        "The confidence falls back on the way to the input, and the map explains that detour too.",
+        "Take a path that climbs: the method uni has one on nearly all inputs.",
+        lambda value, _: f"the confidence falls back by {value:.0%} on the way",
+    ),
+    "saturation": WarningRule(
+        "info",
+        "flat_fraction",
+        lambda value, all_: value > 0.5 and all_.get("confidence_change", math.nan) < -0.95,
+        "The confidence at the baseline is nearly 0 and the score is flat on more than half of the "
+        "path, so that few steps determine the whole map.",
+        "Take a nearer baseline: the method uni has one.",
+        lambda value, _: f"the score is flat on {value:.0%} of the path",
+    ),
+    "matching_loss_did_not_fall": WarningRule(
+        "info",
+        "matching_loss_fall",
+        lambda value, _: not value > 0,
+        "The search for the baseline did not come closer to the unlearned model's output.",
+        "Search with line_search=True and projection='ball'.",
+        lambda value, _: "the search for the baseline found nothing better than its start",
+    ),
 }
-"""The named warnings, in the order in which they are reported."""
+"""The named warnings, in the order in which they are reported: problems first."""
 
 _HEADS = {
     None: "Usable",
@@ -191,15 +191,12 @@ def highest_level(names: list[str]) -> str | None:
 def verdict(diagnostics: Measured) -> str:
     """Return one line that says whether one input's map can be used, and why.
 
-    Warnings of the level "info" are not in it.
+    Its first words follow the highest level of the warnings; their phrases stand behind.
     """
     names = warn(diagnostics)
     level = highest_level(names)
-    doubts = [
-        rule.phrase(diagnostics[rule.diagnostic], diagnostics)
-        for rule in (WARNINGS[name] for name in names)
-        if rule.level != "info"
-    ]
+    rules = [WARNINGS[name] for name in names]
+    doubts = [rule.phrase(diagnostics[rule.diagnostic], diagnostics) for rule in rules]
     strengths = []
     if "completeness_gap" in diagnostics and "completeness_gap" not in names:
         strengths.append("adds up")
