@@ -155,7 +155,7 @@ def photo_row(evaluator: Evaluator, pixels: Tensor, method: Method, number: int,
         "mu_fidelity": value(evaluator, pixels, attribution, "mu_fidelity", subsets=100),
         "insertion": value(evaluator, pixels, attribution, "insertion_auc"),
         "cell_agreement": float(
-            sign_agreement(evaluator, pixels, attribution, cells, out_of_focus)
+            sign_agreement(evaluator, pixels, attribution, "probability", cells, out_of_focus)
         ),
         **measured(attribution),
     }

@@ -94,8 +94,10 @@ class Attribution:
     @property
     def diagnostics(self) -> dict[str, Tensor]:
         """Every diagnostic measured for this attribution, by name, each `(B,)`."""
-        finite = self.values.flatten(1).isfinite().all(1)
-        return {"values_finite": to_float64(finite), **self.measured}
+        flat = self.values.flatten(1)
+        finite, zero = flat.isfinite().all(1), (flat == 0).all(1)
+        known = {"values_finite": to_float64(finite), **self.measured}
+        return {**known, "all_zero": to_float64(zero)} if zero.any() else known
 
     @property
     def warnings(self) -> list[list[str]]:

@@ -166,10 +166,12 @@ class Method(Settings, ABC):
             the axis of the channels; None where it never does, or only through a component, which
             has an attribute of the same name. `_explain` always receives channels first.
         create_graph: whether its attributions are differentiable.
+        score: what is explained; None for methods that explain no score.
     """
 
     reads_axes_from: ClassVar[int | None] = None
     create_graph: bool = False
+    score: Any = None
 
     @property
     @abstractmethod

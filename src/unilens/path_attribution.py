@@ -24,7 +24,7 @@ from .paths import Path, PathChunk, StraightLine, to_path
 from .quadrature import AnyRule, Quadrature, quadrature
 from .scores import AnyScore
 from .scores import resolve as resolve_score
-from .weightings import FunctionWeighting, Riemann, Weighting, to_weighting
+from .weightings import Riemann, Weighting, to_weighting
 from .weightings.nested import CoarseSum, fork
 
 
@@ -96,8 +96,7 @@ class PathAttribution(Method):
     @property
     def estimates_error(self) -> bool:
         """Whether the sum by every third node is added up too; see `unilens.weightings.nested`."""
-        own = not isinstance(self.weighting, FunctionWeighting)
-        return own and self.n_steps > 1 and not self.create_graph
+        return self.weighting.nested and self.n_steps > 1 and not self.create_graph
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the baseline or the path does not fit the inputs."""
@@ -137,7 +136,7 @@ class PathAttribution(Method):
                 attribution.record,
                 has_probabilities=context.output_spec.has_probabilities,
             )
-            if self.estimates_error:
+            if all(term.coarse is not None for term in terms):
                 measured |= nested_diagnostics(values, coarse)
             return attribution.with_measured(**attribution.score_diagnostics, **measured)
 

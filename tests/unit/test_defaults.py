@@ -90,17 +90,17 @@ def test_sign_agreement_of_a_linear_model_and_of_its_negative():
     model, inputs = Evaluator(linear([1.0, -3.0])), torch.tensor([[1.0, 1.0], [4.0, 1.0]])
     found = unilens.explain(model, inputs, "ig", 0)
     groups, typical = torch.arange(2), torch.zeros(())
-    assert sign_agreement(model, inputs, found, groups, typical).tolist() == [1, 1]
+    assert sign_agreement(model, inputs, found, "probability", groups, typical).tolist() == [1, 1]
     wrong = unilens.Attribution(
         -found.values, found.target, found.score, found.outputs, provenance=found.provenance
     )
-    assert sign_agreement(model, inputs, wrong, groups, typical).tolist() == [0, 0]
+    assert sign_agreement(model, inputs, wrong, "probability", groups, typical).tolist() == [0, 0]
 
 
 def test_sign_agreement_without_an_effect_is_undefined():
     model, inputs = Evaluator(linear([1.0, -3.0])), torch.tensor([[1.0, 1.0]])
     found = unilens.explain(model, inputs, "ig", 0)
-    agreement = sign_agreement(model, inputs, found, torch.arange(2), inputs)
+    agreement = sign_agreement(model, inputs, found, "probability", torch.arange(2), inputs)
     assert agreement.isnan().all()
 
 
@@ -108,9 +108,9 @@ def test_sign_agreement_sums_the_values_of_a_group():
     model, inputs = Evaluator(linear([1.0, 1.0, -1.5])), torch.ones(1, 3)
     found = unilens.explain(model, inputs, "ig", 0, score="logit")
     groups = torch.tensor([0, 0, 1])
-    assert sign_agreement(model, inputs, found, groups, torch.zeros(())).tolist() == [1]
+    assert sign_agreement(model, inputs, found, "logit", groups, torch.zeros(())).tolist() == [1]
     alone = torch.arange(3)  # the last column is the strongest, and speaks against the class
-    assert sign_agreement(model, inputs, found, alone, torch.zeros(())).tolist() == [1]
+    assert sign_agreement(model, inputs, found, "logit", alone, torch.zeros(())).tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_sign_agreement_sums_the_values_of_a_group():
         ),
         (
             {"completeness_gap": 0.0, "score_change": 0.5, "sum_stability": 0.68},
-            "Usable: adds up, hardly stable (0.68).",
+            "Usable: adds up, stability 0.68.",
         ),
         (
             {"completeness_gap": 0.0, "score_change": 0.5, "sum_stability": float("nan")},

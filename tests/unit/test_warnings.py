@@ -89,7 +89,20 @@ def one_output(outputs):
     return unilens.explain(model, torch.rand(1, 2), "ig", outputs=outputs)
 
 
+def log_of_nothing(baseline):
+    model = Function(lambda x: torch.stack([x.log().sum(1), x.sum(1)], 1)).eval()
+    return explain(model, torch.full((1, 3), 0.5), score="logit", baseline=baseline)
+
+
+def constant(weight):
+    model = two_classes(lambda x: weight * x.sum(1))
+    return explain(model, torch.rand(1, 2) + 0.1)
+
+
 CASES = {
+    "undefined_score": (lambda: log_of_nothing("black"), lambda: log_of_nothing("white")),
+    "zero_map": (lambda: constant(0.0), lambda: constant(1.0)),
+    "large_gap": (lambda: steep(1), lambda: steep(200)),
     "undefined": (lambda: underflow(False), lambda: underflow(True)),
     "baseline_is_input": (lambda: zeros("black"), lambda: zeros("white")),
     "completeness_gap": (lambda: steep(4), lambda: steep(200)),

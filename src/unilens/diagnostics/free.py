@@ -45,8 +45,8 @@ def free_diagnostics(
         "flat_fraction": flat_fraction(trace),
         "riemann_error_bound": riemann_error_bound(trace, distance, n_steps),
     }
-    if "matching_loss" in record:
-        losses = record["matching_loss"]
+    losses = record.get("matching_loss", distance)
+    if losses.ndim > 1 and losses.shape[-1]:
         fall = losses[..., 0] - losses[..., -1]
         measured["matching_loss_fall"] = fall.view(len(fall), -1).mean(1)
     return measured

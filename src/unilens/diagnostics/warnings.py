@@ -37,9 +37,27 @@ class WarningRule:
         return f"{self.meaning} {self.remedy}"
 
 
+_ROUNDING = 1e-6
+"""A gap below it is one of rounding, whatever the change."""
+
+
 def _gap_share(value: float, all_: Measured) -> float:
-    change = abs(all_["score_change"])
+    """Return the gap as a share of the score's change; 0 where it is not above rounding."""
+    if not abs(value) > _ROUNDING:
+        return 0.0
+    change = abs(all_.get("score_change", math.nan))
     return abs(value) / change if change else math.inf
+
+
+def _misses(value: float, all_: Measured) -> str:
+    share = _gap_share(value, all_)
+    return f"misses {share:.0%} of the score's change" if share < 10 else "does not add up at all"
+
+
+def _little_change(value: float, _: Measured) -> str:
+    if value > 0.1:
+        return "the model is surer at the baseline than at the input"
+    return f"the confidence at the baseline differs by {value:+.0%} only"
 
 
 WARNINGS: dict[str, WarningRule] = {
@@ -50,6 +68,22 @@ WARNINGS: dict[str, WarningRule] = {
         "The map has values that are not finite numbers.",
         "Explain the model in float64, or look for the layer whose gradient is not finite.",
         lambda value, _: "has values that are not finite",
+    ),
+    "undefined_score": WarningRule(
+        "problem",
+        "completeness_gap",
+        lambda value, _: not math.isfinite(value),
+        "The score at the baseline is not a finite number, and nothing adds up to it.",
+        "Take another baseline, or another score.",
+        lambda value, _: "the score at the baseline is not finite",
+    ),
+    "zero_map": WarningRule(
+        "problem",
+        "all_zero",
+        lambda value, _: value == 1,
+        "The map is zero everywhere.",
+        "Take another baseline, or look whether the model depends on its input at all.",
+        lambda value, _: "the map is zero everywhere",
     ),
     "baseline_is_input": WarningRule(
         "problem",
@@ -66,6 +100,14 @@ WARNINGS: dict[str, WarningRule] = {
         "Without the strongest column or word the score moves the other way than its sign says.",
         "Compare with another method: expected_gradients for tables, occlusion for texts.",
         lambda value, _: "the model contradicts the sign of the strongest value",
+    ),
+    "large_gap": WarningRule(
+        "caution",
+        "completeness_gap",
+        lambda value, all_: _gap_share(value, all_) > 0.5,
+        "The map does not add up: more than half of the score's change is missing.",
+        "Raise n_steps.",
+        _misses,
     ),
     "few_steps": WarningRule(
         "caution",
@@ -121,18 +163,18 @@ WARNINGS: dict[str, WarningRule] = {
     "completeness_gap": WarningRule(
         "info",
         "completeness_gap",
-        lambda value, all_: abs(value) > 0.05 * abs(all_["score_change"]),
+        lambda value, all_: 0.05 < _gap_share(value, all_) <= 0.5,
         "The map does not add up to the change of the score: more than 5 % is missing.",
         "Raise n_steps.",
-        lambda value, all_: f"misses {_gap_share(value, all_):.0%} of the score's change",
+        _misses,
     ),
     "informative_baseline": WarningRule(
         "info",
         "confidence_change",
         lambda value, _: value > -0.1,
-        "The model is nearly as confident at the baseline as at the input.",
-        "Take a baseline further away: a larger budget, or baseline='blur'.",
-        lambda value, _: f"the confidence at the baseline differs by {value:+.0%} only",
+        "The model is about as confident at the baseline as at the input, or more.",
+        "Take a baseline that is further away: for uni, a larger budget.",
+        _little_change,
     ),
     "non_monotonic_path": WarningRule(
         "info",
@@ -168,8 +210,9 @@ _HEADS = {
     "caution": "Usable with care",
     "problem": "Do not rely on it",
 }
-_STABLE = {0.9: "stable", 0.7: "fairly stable", -math.inf: "hardly stable"}
-"""Words for the rank correlation with the map by every third node, from the least of each on."""
+_GAPS = {"completeness_gap", "large_gap", "undefined_score"}
+_STABLE = 0.9
+"""From this rank correlation with the map by every third node on, a map is called stable."""
 _UNCHECKED = "Not checked: the method has no path, and nothing in the map says how good it is"
 
 
@@ -198,12 +241,14 @@ def verdict(diagnostics: Measured) -> str:
     rules = [WARNINGS[name] for name in names]
     doubts = [rule.phrase(diagnostics[rule.diagnostic], diagnostics) for rule in rules]
     strengths = []
-    if "completeness_gap" in diagnostics and "completeness_gap" not in names:
+    if "completeness_gap" in diagnostics and not _GAPS & set(names):
         strengths.append("adds up")
     stability = diagnostics.get("sum_stability", math.nan)
     if stability == stability and "few_steps" not in names:
-        word = next(word for least, word in _STABLE.items() if stability >= least)
-        strengths.append(f"{word} ({stability:.2f})")
+        shown = (
+            f"stable ({stability:.2f})" if stability >= _STABLE else f"stability {stability:.2f}"
+        )
+        strengths.append(shown)
     if not strengths and not doubts:
         return f"{_UNCHECKED}."
     reasons = [", ".join(strengths), *doubts]

@@ -8,6 +8,7 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
+from .._engine.axes import resolve_axes
 from .._engine.evaluator import Evaluator
 from .._engine.packing import MultiInputs, pack
 from .._validation.inputs import Target, check_inputs
@@ -119,21 +120,19 @@ def explain(
         model = Evaluator.of(model)
     attribution = explainer(model, inputs, target, seed=seed, **axes)
     if isinstance(model, Evaluator) and isinstance(attribution, Attribution):
-        attribution = _with_sign_agreement(model, inputs, attribution, settings)
+        attribution = _with_sign_agreement(model, inputs, attribution, explainer)
     return attribution.with_provenance(method=method, reference=methods[method].card.reference)
 
 
 def _with_sign_agreement(
-    model: Evaluator, inputs: Any, attribution: Attribution, settings: Mapping[str, Any]
+    model: Evaluator, inputs: Any, attribution: Attribution, explainer: Method
 ) -> Attribution:
     """Return an attribution of rows or series with its `sign_agreement`; others as they are."""
     grey = attribution.axes.channels == "none"
     if attribution.values.ndim not in (2, 3) or grey or attribution.values.requires_grad:
         return attribution
     inputs = check_inputs(inputs, model.device, model.model)
-    references = settings.get("references")
-    known = references if isinstance(references, Tensor) else None
-    return measure_rows(model, inputs, attribution, known)
+    return measure_rows(model, inputs, attribution, explainer)
 
 
 def _explain_by_default(
@@ -146,10 +145,14 @@ def _explain_by_default(
     **call: Any,
 ) -> Attribution | MultiInputAttribution:
     """Explain by the default method; see `explain`."""
+    axes = None
     if not isinstance(inputs, (Mapping, tuple)):
-        inputs = check_inputs(inputs, None)
         model, outputs = Evaluator.of(with_outputs(model, outputs)), None
-    chosen = default_method(inputs, settings, call["channels"])
+        inputs = check_inputs(inputs, model.device, model.model)
+        axes = resolve_axes(model, inputs, call["channels"]) if inputs.ndim == 3 else None
+    chosen = default_method(
+        model, inputs, settings, grey=axes is not None and axes.channels == "none"
+    )
     try:
         merged = {**chosen.settings, **settings}
         attribution = explain(model, inputs, chosen.name, target, outputs=outputs, **merged, **call)

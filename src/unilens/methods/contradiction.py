@@ -9,28 +9,30 @@ from torch.nn.functional import cross_entropy
 from .._engine.evaluator import Evaluator
 from .._ops.precision import to_float64
 from ..attribution import Attribution
+from ..explainer import Method
 from ..outputs import OutputSpec
-
-FEWEST_ROWS = 10
-"""Inputs of one call from which they serve as references for each other."""
+from ..path_attribution import PathAttribution
+from ..scores import AnyScore
+from ..scores import resolve as resolve_score
 
 
 def sign_agreement(
     model: Evaluator,
     inputs: Tensor,
     attribution: Attribution,
+    score: AnyScore,
     groups: Tensor,
     replacement: Tensor,
 ) -> Tensor:
     """Return 1 where replacing the strongest group moves the score as its sign says, else 0.
 
-    The score is the target's log-probability, or its output where there are no probabilities. It
-    costs one forward pass per input.
+    It costs one forward pass per input.
 
     Args:
         model: runs the model.
         inputs: `(B, *S)`.
         attribution: of these inputs.
+        score: that the attribution explains; a probability is compared by its logarithm.
         groups: integers from 0 that broadcast to `(*S)`; values of a group belong together, such as
             a column's or a word's. Negative: never replaced.
         replacement: broadcasts to the inputs; what stands in place of the group.
@@ -47,40 +49,48 @@ def sign_agreement(
     hidden = groups.unsqueeze(0) == strongest.view(-1, *[1] * groups.ndim)
     without = torch.where(hidden, replacement.to(inputs), inputs)
     with torch.no_grad():
-        after = model(without)
-    spec, target = OutputSpec.of(attribution.provenance), attribution.target
-    before = _log_score(spec, attribution.outputs.detach(), target)
-    effect = (before - _log_score(spec, after, target)).sign()
+        before, after = (
+            _compared(model, score, outputs, attribution)
+            for outputs in (attribution.outputs.detach(), model(without))
+        )
     claimed = sums.gather(1, strongest.unsqueeze(1)).squeeze(1).sign()
+    effect = (before - after).sign()
     agrees = to_float64(claimed == effect)
     return agrees.masked_fill((claimed * effect == 0) | (claimed * effect).isnan(), torch.nan)
 
 
 def measure_rows(
-    model: Evaluator, inputs: Tensor, attribution: Attribution, references: Tensor | None
+    model: Evaluator, inputs: Tensor, attribution: Attribution, method: Method
 ) -> Attribution:
-    """Return an attribution of rows or series with its `sign_agreement`.
+    """Return an attribution of rows or series with its `sign_agreement`, where it has signs.
 
-    The strongest column of a row, or position of a series in all channels, is replaced by its mean
-    over the references or, from `FEWEST_ROWS` inputs on, over the inputs; else by 0.
+    The strongest column of a row, or position of a series in all channels, is replaced by that of
+    the baseline; by 0 where the baseline is searched for near the input.
 
     Args:
         model: runs the model.
         inputs: `(B, F)`, or `(B, C, L)` in the order of the attribution's axes.
         attribution: of these inputs.
-        references: `(R, *S)`, typical inputs, if there are any.
+        method: that made it; the values of one that is not complete are no contributions.
     """
+    if method.score is None or not method.complete or attribution.baseline is None:
+        return attribution
     groups = torch.arange(inputs.shape[-1])
     if inputs.ndim == 3 and attribution.axes.channels == "last":
         groups = torch.arange(inputs.shape[1]).unsqueeze(1)
-    known = references if references is not None else inputs if len(inputs) >= FEWEST_ROWS else None
-    typical = inputs.new_zeros(()) if known is None else known.detach().mean(0)
-    agreement = sign_agreement(model, inputs, attribution, groups, typical)
+    typical = attribution.baseline.detach()
+    if isinstance(method, PathAttribution) and method.baseline.starts_at_input(model, inputs):
+        typical = torch.zeros_like(typical)
+    agreement = sign_agreement(model, inputs, attribution, method.score, groups, typical)
     return attribution.with_measured(sign_agreement=agreement)
 
 
-def _log_score(spec: OutputSpec, outputs: Tensor, target: Tensor) -> Tensor:
-    if not spec.has_probabilities:
-        return to_float64(outputs.gather(1, target.unsqueeze(1)).squeeze(1))
-    logits, classes = spec.class_logits(to_float64(outputs), target)
-    return -cross_entropy(logits, classes, reduction="none")
+def _compared(
+    model: Evaluator, score: AnyScore, outputs: Tensor, attribution: Attribution
+) -> Tensor:
+    """Return the score `(B,)` in float64; of a probability, the logarithm, which has no ceiling."""
+    spec, target = OutputSpec.of(attribution.provenance), attribution.target
+    if score == "probability" and spec.has_probabilities:
+        logits, classes = spec.class_logits(to_float64(outputs), target)
+        return -cross_entropy(logits, classes, reduction="none")
+    return to_float64(resolve_score(score, model)(outputs, target))

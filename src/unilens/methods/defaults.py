@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .._engine.evaluator import Evaluator
 from .._engine.packing import MultiInputs
+from .._engine.unlearning import weights_of
 from .._ops.spatial import has_regions
-from .contradiction import FEWEST_ROWS
+from ..multi_input import to_tensors
+
+FEWEST_ROWS = 10
+"""Rows of one call from which they serve as references for each other."""
+_FOR_ROWS = "expected_gradients"
 
 _MOST_REFERENCES = 30
 _TABLE_STEPS = 1000
@@ -41,36 +47,57 @@ UNI_BLUR = DefaultMethod("uni_blur", {}, "uni_blur, the default for images")
 IG_FROM_BLUR = DefaultMethod(
     "ig", {"baseline": "blur"}, "ig from the blurred input, since the outputs have no classes"
 )
+IG_WITHOUT_WEIGHTS = DefaultMethod(
+    "ig", {"baseline": "blur"}, "ig from the blurred input, since no weights can be unlearned"
+)
 IG_FROM_ZERO = DefaultMethod("ig", {}, "ig from 0, since there are no references", False)
 
 
 def default_method(
-    inputs: Tensor | MultiInputs, given: Mapping[str, Any], channels: str | int
+    model: nn.Module | Evaluator,
+    inputs: Tensor | MultiInputs,
+    given: Mapping[str, Any],
+    *,
+    grey: bool = False,
 ) -> DefaultMethod:
-    """Return the default method for inputs; docs/which-method.md has the measurements.
+    """Return the default method for inputs; docs/warnings.md has the measurements.
 
     Images, volumes and clips: `uni_blur`. All else: `expected_gradients`, with the references given
-    or with rows of the same call; integrated gradients from 0 where there are neither.
+    or with rows of the same call. Integrated gradients from a baseline that is given, from the
+    blurred image where the model has no weights to unlearn, and from 0 where there are no
+    references.
 
     Args:
+        model: its weights are looked at.
         inputs: `(B, *S)`, or several.
         given: the user's settings.
-        channels: as in `unilens.explain`.
+        grey: whether inputs `(B, H, W)` are images without channels.
     """
-    values = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
-    values = [values] if isinstance(values, Tensor) else list(values)
-    tensors = [value for value in values if isinstance(value, Tensor) and value.ndim]
-    if any(has_regions(value) or (channels == "none" and value.ndim == 3) for value in tensors):
-        return UNI_BLUR
-    name = "expected_gradients"
+    if "baseline" in given:
+        return DefaultMethod("ig", {}, "ig from the baseline given")
+    single = isinstance(inputs, Tensor)
+    tensors = [value for value in _values(inputs) if isinstance(value, Tensor) and value.ndim]
+    if grey or any(has_regions(value) for value in tensors):
+        module = model.model if isinstance(model, Evaluator) else model
+        learns = not isinstance(module, nn.Module) or weights_of(module, "all")
+        return UNI_BLUR if learns else IG_WITHOUT_WEIGHTS
+    if given.get("create_graph"):
+        return IG_FROM_ZERO
+    steps = {"n_steps": _TABLE_STEPS} if single and cast(Tensor, inputs).ndim == 2 else {}
     if "references" in given:
-        return DefaultMethod(name, {}, f"{name} with the references given")
-    rows = min((len(value) for value in tensors), default=0)
-    if rows >= FEWEST_ROWS and isinstance(inputs, Tensor):
-        chosen = torch.linspace(0, rows - 1, min(rows, _MOST_REFERENCES)).round().long()
-        settings: dict[str, Any] = {"references": inputs.detach()[chosen.to(inputs.device)]}
-        if inputs.ndim == 2:
-            settings["n_steps"] = _TABLE_STEPS
-        reason = f"{name} with {len(chosen)} inputs of this call as references"
-        return DefaultMethod(name, settings, reason)
-    return IG_FROM_ZERO
+        return DefaultMethod(_FOR_ROWS, steps, f"{_FOR_ROWS} with the references given")
+    rows = len(cast(Tensor, inputs)) if single else 0
+    if rows < FEWEST_ROWS:
+        return IG_FROM_ZERO
+    chosen = torch.linspace(0, rows - 1, min(rows, _MOST_REFERENCES)).round().long()
+    references = cast(Tensor, inputs).detach()[chosen.to(cast(Tensor, inputs).device)]
+    reason = f"{_FOR_ROWS} with {len(chosen)} inputs of this call as references"
+    return DefaultMethod(_FOR_ROWS, {"references": references, **steps}, reason)
+
+
+def _values(inputs: Tensor | MultiInputs) -> list[object]:
+    """Return the single inputs, arrays of other libraries as tensors."""
+    if isinstance(inputs, Tensor):
+        return [inputs]
+    read = to_tensors(inputs)
+    return list(read.values() if isinstance(read, Mapping) else read)

@@ -76,7 +76,7 @@ class Smoothed(Method):
     @property
     def score(self) -> str | Score:
         """What is explained: the explainer's score."""
-        return self.explainer.score  # type: ignore[attr-defined]
+        return self.explainer.score
 
     @property
     def passes(self) -> PassCount:

@@ -58,10 +58,10 @@ def attribution_html(attribution: Attribution) -> str:
 
 def _input_summary(attribution: Attribution, index: int) -> dict[str, Any]:
     values = attribution.values[index].detach()
-    facts = [f"score {float(attribution.score[index]):.4g}"]
+    facts = [f"score {attribution.score[index].item():.4g}"]
     if attribution.baseline_score is not None:
-        facts.append(f"{float(attribution.baseline_score[index]):.4g} at the baseline")
-    gap = float(attribution.completeness_gap[index])
+        facts.append(f"{attribution.baseline_score[index].item():.4g} at the baseline")
+    gap = attribution.completeness_gap[index].item()
     if gap == gap:
         facts.append(f"completeness gap {gap:+.2g}")
     is_image = _is_image(attribution, values)

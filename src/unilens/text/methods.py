@@ -150,13 +150,17 @@ def explain_text(
         method, settings = "ig", {"baseline": "image_mean", **settings}
     explainer = build_text_method(classifier, method, settings)
     encoded = classifier.encode(text)
+    if by_default and settings["baseline"] == "image_mean" and _is_uniform(encoded.embeddings):
+        settings = {**settings, "baseline": _missing_token(encoded.model)}
+        explainer = build_text_method(classifier, method, settings)
     model = Evaluator(encoded.model, outputs=outputs, channels="first")
     explanation = explain_encoded(
         classifier, encoded, model, explainer, target, method=method, seed=seed
     )
     if not by_default:
         return explanation
-    reason = f"{method} from the text's mean embedding, the default for texts"
+    start = "the text's mean embedding" if settings["baseline"] == "image_mean" else "other tokens"
+    reason = f"{method} from {start}, the default for texts"
     attribution = explanation.attribution.with_provenance(default=reason)
     return dataclasses.replace(explanation, attribution=attribution)
 
@@ -186,19 +190,34 @@ def explain_encoded(
         seed: of everything random.
     """
     attribution = explainer(model, encoded.embeddings, target, seed=seed)
-    words = torch.tensor(encoded.tokens.word_of)
-    agreement = sign_agreement(
-        model, encoded.embeddings, attribution, words, _missing_word(encoded.model)
-    )
-    attribution = attribution.with_measured(sign_agreement=agreement)
+    if explainer.score is not None and explainer.complete:
+        words = torch.tensor(encoded.tokens.word_of)
+        agreement = sign_agreement(
+            model,
+            encoded.embeddings,
+            attribution,
+            explainer.score,
+            words,
+            _missing_word(encoded.model),
+        )
+        attribution = attribution.with_measured(sign_agreement=agreement)
     label = classifier.label(int(attribution.target))
     attribution = attribution.with_provenance(method=method)
     return TextAttribution(encoded.tokens, label, attribution, encoded.notes)
 
 
+def _is_uniform(embeddings: Tensor) -> bool:
+    """Return whether all tokens of a text are the same: it is its own mean."""
+    return bool(torch.allclose(embeddings, embeddings.mean(-1, keepdim=True)))
+
+
+def _missing_token(model: AtEmbeddings) -> str:
+    """Return the name of the token that stands for a word left out; "zero" without one."""
+    known = (token for token in ("mask", "pad") if model.replacements.get(token) is not None)
+    return next(known, "zero")
+
+
 def _missing_word(model: AtEmbeddings) -> Tensor:
     """Return the embedding `(1, E, 1)` that stands for a word left out."""
-    for token in ("mask", "pad"):
-        if model.replacements.get(token) is not None:
-            return model.replacement(token).view(1, -1, 1)
-    return torch.zeros(1, 1, 1)
+    name = _missing_token(model)
+    return torch.zeros(1, 1, 1) if name == "zero" else model.replacement(name).view(1, -1, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor
 
@@ -24,7 +24,13 @@ class Weighting(Settings, ABC):
     """A map from the chunks of a path to the terms of the attribution.
 
     A plain function with the signature of `__call__` is accepted in place of a weighting.
+
+    Attributes:
+        nested: whether it may run a second time, beside the first, over every third node: it keeps
+            nothing between calls, and yields one pair of factors for each node.
     """
+
+    nested: ClassVar[bool] = False
 
     @property
     def complete(self) -> bool:
@@ -99,6 +105,8 @@ weightings: Registry[Weighting] = Registry("weighting")
 @dataclass(frozen=True)
 class Riemann(Weighting):
     """Multiply the gradient by the displacement: the integral along the path."""
+
+    nested = True
 
     def __call__(
         self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor

@@ -48,6 +48,8 @@ class Gains(Weighting):
         the score in each step.
     """
 
+    nested = True
+
     coarse: NonNegative = 0.4
     neighbourhood: Positive = 0.09
 

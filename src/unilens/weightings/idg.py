@@ -33,6 +33,8 @@ class DecisionGradients(Weighting):
         the Model Makes Its Decision", AAAI 2024, arXiv 2305.20052.
     """
 
+    nested = True
+
     adaptive: bool = True
 
     @property

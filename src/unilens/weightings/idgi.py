@@ -29,6 +29,8 @@ class ImportantDirection(Weighting):
         Gradients", CVPR 2023, arXiv 2303.14242, algorithm 1.
     """
 
+    nested = True
+
     def __call__(
         self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor
     ) -> Factors:

@@ -44,15 +44,20 @@ class CoarseSum:
         coarse = groups.rule(quadrature)
         self._terms = weighting(groups.merge(chunks), coarse, start.detach(), end.detach())
         self._ends = set(torch.tensor(groups.sizes).cumsum(0).tolist())
-        self._steps = 0
-        self.value = torch.zeros_like(like)
+        self._expected, self._steps = sum(groups.sizes), 0
+        self._value = torch.zeros_like(like)
+
+    @property
+    def value(self) -> Tensor | None:
+        """The sum `(B, *S)`; None where the path has other steps than its rule."""
+        return self._value if self._steps == self._expected else None
 
     def advance(self) -> None:
         """Note a step of the full sum; add a term where it is the last one of its group."""
         self._steps += 1
         if self._steps in self._ends:
             first, second = next(self._terms)
-            self.value.addcmul_(first, second)
+            self._value.addcmul_(first, second)
 
 
 class _Groups(NamedTuple):
