@@ -523,7 +523,11 @@ GOOD = {
     "stability_15_30": 0.99,
     "stability_1_30": 0.9,
 }
-WITHOUT_WARNING = {"Does the map stay with more steps?", "Does one step do as well?"}
+WITHOUT_WARNING = {
+    "Does the confidence climb all the way?",
+    "Does the map stay with more steps?",
+    "Does one step do as well?",
+}
 
 
 class Known:
@@ -550,7 +554,12 @@ def test_a_good_map_is_green_and_numbers_without_a_warning_are_information():
     ("warning", "known"),
     [
         ("undefined", {"values_finite": 0.0}),
-        ("completeness_gap", {"completeness_gap": -0.6}),
+        ("undefined_score", {"completeness_gap": float("nan")}),
+        ("zero_map", {"all_zero": 1.0}),
+        ("sign_contradicted", {"sign_agreement": 0.0}),
+        ("no_reference", {"reference_known": 0.0}),
+        ("large_gap", {"completeness_gap": -0.6, "score_change": 1.0}),
+        ("completeness_gap", {"completeness_gap": -0.3, "score_change": 1.0}),
         ("few_steps", {"sum_error": 5.0}),
         ("non_monotonic_path", {"monotonicity": 0.1, "confidence_fallback": 0.9}),
         ("saturation", {"flat_fraction": 0.9}),
@@ -594,7 +603,6 @@ def test_no_warning_is_forgotten():
 @pytest.mark.parametrize(
     ("question", "known"),
     [
-        ("Does the map add up?", {"completeness_gap": float("nan")}),
         ("Is the whole path used?", {"flat_fraction": float("nan")}),
         ("Does the map stay with more steps?", {"stability_15_30": float("nan")}),
     ],
@@ -611,7 +619,7 @@ def test_the_card_of_a_map_shows_the_verdict_and_the_lines_of_the_record(service
     explained = dataclasses.replace(explained, attributions={**explained.attributions, "ig": poor})
     first, second = render.maps_html(explained).split("<article")[1:]
     record = records.of_method(poor)
-    assert set(record["levels"]) == set(record["warnings"]) >= {"few_steps", "completeness_gap"}
+    assert set(record["levels"]) == set(record["warnings"]) >= {"few_steps", "large_gap"}
     assert record["verdict"] in html.unescape(first)
     for name, level in record["levels"].items():
         line = f"{LEVEL_STYLES[level].symbol} {level}: {diagnostics.WARNINGS[name]} [{name}]"
@@ -634,13 +642,16 @@ def traced(scores, confidences):
         baseline_score=torch.tensor([scores[0]]),
         trace=trace,
     )
-    return made.with_measured(monotonicity=diagnostics.monotonicity(trace))
+    return made.with_measured(
+        monotonicity=diagnostics.monotonicity(trace),
+        confidence_fallback=diagnostics.confidence_fallback(trace),
+    )
 
 
 def test_a_path_that_turns_back_is_warned_about():
     back = trust.answers(traced([0.0, 0.9, 0.1, 0.8, 0.2, 0.5], [0.0, 0.9, 0.1, 0.8, 0.2, 0.5]))
     straight = trust.answers(traced([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.25, 0.5, 0.75, 1.0]))
-    question = "Does the confidence climb all the way?"
+    question = "Does the confidence fall back on the way?"
     level = diagnostics.WARNINGS["non_monotonic_path"].level
     assert {one.question: one.light for one in back}[question] == level
     assert {one.question: one.light for one in straight}[question] == "good"

@@ -55,6 +55,8 @@ def explain_small(run, *arguments):
 
 def test_the_default_command_on_a_sample(run, tmp_path):
     code, out, err = run("explain", "--sample", "chelsea", *FAST, "--set", "matching_steps=1")
+    assert out.index("uni_blur: why this class") < out.index("uni: UNI: why is the model surer")
+    assert "Usable" in out
     assert (code, err) == (0, "")
     assert "tiger cat (class 282), probability 0.39" in out
     folder = tmp_path / "unilens-out"
@@ -62,14 +64,17 @@ def test_the_default_command_on_a_sample(run, tmp_path):
     record = json.loads((folder / "chelsea.json").read_text())
     assert record["target"] == {"index": 282, "label": "tiger cat"}
     assert record["model"]["size"] == [224, 224]
-    one = record["methods"]["uni"]
+    assert list(record["methods"]) == ["uni_blur", "uni"]
+    assert record["methods"]["uni"]["diagnostics"]["proximity"] == pytest.approx(0.25)
+    one = record["methods"]["uni_blur"]
     assert one["diagnostics"]["proximity"] > 30  # from the blurred photograph
+    assert one["reference"].startswith("this package, after Choi et al. 2025")
     assert one["given"] == {"n_steps": 2, "matching_steps": 1}
     assert one["seed"] == 0
     assert one["seconds"] > 0
     maps = load_file(folder / "chelsea.safetensors")
-    assert maps["uni/values"].shape == maps["uni/baseline"].shape == (3, 224, 224)
-    total = float(maps["uni/values"].double().sum())
+    assert maps["uni_blur/values"].shape == maps["uni_blur/baseline"].shape == (3, 224, 224)
+    total = float(maps["uni_blur/values"].double().sum())
     change = one["score"] - one["baseline_score"]
     assert total + one["diagnostics"]["completeness_gap"] == pytest.approx(change, abs=1e-6)
     with Image.open(folder / "chelsea.png") as picture:
@@ -182,8 +187,8 @@ def test_file_names_of_every_kind(run, photograph, tmp_path, name):
 def test_the_score_can_be_set_in_three_ways(run, photograph):
     for given in (("--score", "logit"), ("--set", "score=logit"), ("--method", "uni:score=logit")):
         _, out, _ = explain_small(run, photograph, *FAST, *given, "--json", "--overwrite")
-        (made,) = json.loads(out)["methods"].values()
-        assert made["settings"]["score"] == "logit"
+        for made in json.loads(out)["methods"].values():
+            assert made["settings"]["score"] == "logit"
 
 
 def test_a_list_can_be_a_setting_of_one_method(run, photograph):
@@ -274,7 +279,10 @@ BAD = {
     "model": (("--model", "efficientnet"), "unknown model 'efficientnet'; did you mean effic"),
     "style": (("--style", "red"), "unknown style 'red'. Valid: signed, unsigned, green."),
     "score": (("--score", "logits"), "unknown score 'logits'; did you mean logit"),
-    "setting": (("--set", "nsteps=3"), "unknown setting of uni 'nsteps'; did you mean n_steps"),
+    "setting": (
+        ("--set", "nsteps=3"),
+        "unknown setting of uni_blur, uni 'nsteps'; did you mean n_steps",
+    ),
     "setting of one": (("--method", "uni:budgt=3"), "setting of uni 'budgt'; did you mean budget"),
     "no value": (("--set", "n_steps"), "expected a setting as key=value, got 'n_steps'"),
     "wrong value": (

@@ -296,7 +296,7 @@ def test_what_is_assumed_is_a_warning_of_methods_that_depend_on_it():
     found = explain(model, x, "occlusion", 0)
     assert found.warnings == [["channels_assumed"]] * 2
     assert found.provenance["channels"] == "first (assumed)"
-    assert "channels=" in WARNINGS["channels_assumed"].meaning
+    assert "channels=" in WARNINGS["channels_assumed"].remedy
     for method, settings in (("occlusion", {"channels": "last"}), ("gradient", {})):
         assert explain(model, x, method, 0, **settings).warnings == [[], []]
 

@@ -202,11 +202,11 @@ def test_equivalent_functions_have_equal_attributions():
 
 def test_uni_class_equals_method_with_logit_score(network, inputs):
     values, delta = UNI(network).attribute(inputs, target=1, return_convergence_delta=True)
-    expected = unilens.explain(network, inputs, "uni_blur", 1, score="logit")
+    expected = unilens.explain(network, inputs, "uni", 1, score="logit")
     assert torch.equal(values, expected.values)
     assert torch.equal(delta, -expected.completeness_gap)
     asked = UNI(network, score="probability").attribute(inputs, target=1)
-    assert torch.equal(asked, unilens.explain(network, inputs, "uni_blur", 1).values)
+    assert torch.equal(asked, unilens.explain(network, inputs, "uni", 1).values)
 
 
 def test_uni_class_on_tuple_equals_method_on_several_inputs(network, inputs):
@@ -221,7 +221,7 @@ def test_uni_class_on_tuple_equals_method_on_several_inputs(network, inputs):
     parts, factor = (inputs[:, :2], inputs[:, 2:]), torch.tensor([1.0, 2.0, 1.0, 0.5])
     model = TwoInputs().eval()
     found = UNI(model).attribute(parts, target=2, additional_forward_args=factor)
-    expected = unilens.explain(model, (*parts, Frozen(factor)), "uni_blur", 2, score="logit")
+    expected = unilens.explain(model, (*parts, Frozen(factor)), "uni", 2, score="logit")
     assert all(map(torch.equal, found, expected.values[:2]))
     assert len(found) == 2
 
@@ -230,7 +230,7 @@ def test_captum_infidelity_of_uni_is_zero_on_linear_model(inputs):
     torch.manual_seed(2)
     linear = nn.Linear(6, 3).double().eval()
     values = UNI(linear).attribute(inputs, target=1)
-    shift = inputs - unilens.explain(linear, inputs, "uni_blur", 1, score="logit").baseline
+    shift = inputs - unilens.explain(linear, inputs, "uni", 1, score="logit").baseline
 
     def perturb(points):
         noise = 0.1 * torch.randn_like(points)

@@ -47,7 +47,8 @@ def check_inputs(
             f"expected inputs on the model's device {device}, got {given.device}; "
             "move one of them with .to(...)"
         )
-    given = given.detach().clone().to(torch.promote_types(given.dtype, torch.float32))
+    wide = given.dtype if given.dtype == torch.float64 else torch.float32  # float8 does not promote
+    given = given.detach().clone().to(wide)
     bad = (~given.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if bad:
         raise UnilensError(

@@ -42,13 +42,12 @@ class _Question:
         text: the question.
         diagnostic: name of the diagnostic.
         answer: format of the answer, with `value` and its ratio `relative` to the score's change.
-        warning: name of the warning whose level is the light; without one the light is "info".
+            The light is the level of the diagnostic's warning; "info" where it has none.
     """
 
     text: str
     diagnostic: str
     answer: str
-    warning: str = ""
 
 
 _QUESTIONS = (
@@ -56,43 +55,36 @@ _QUESTIONS = (
         "Does the map add up?",
         "completeness_gap",
         "The completeness gap is {value:+z.4f}, {relative:.1%} of the score's change.",
-        "completeness_gap",
     ),
     _Question(
         "Are there enough steps?",
         "sum_error",
         "By the map of every third step, this one is off by about {value:.1%}.",
-        "few_steps",
     ),
     _Question(
         "Does the confidence climb all the way?",
         "monotonicity",
         "Position on the path and confidence have a rank correlation of {value:.2f}.",
-        "non_monotonic_path",
     ),
     _Question(
         "Does the confidence fall back on the way?",
         "confidence_fallback",
         "It falls back by {value:.1%} of its range on the path.",
-        "non_monotonic_path",
     ),
     _Question(
         "Does the baseline hide what the model saw?",
         "confidence_change",
         "The confidence at the baseline differs from that at the photograph by {value:+.0%}.",
-        "informative_baseline",
     ),
     _Question(
         "Is the whole path used?",
         "flat_fraction",
         "The score hardly moves on {value:.0%} of the path.",
-        "saturation",
     ),
     _Question(
         "Did the search for the baseline converge?",
         "matching_loss_fall",
         "The matching loss fell by {value:.2g} nats.",
-        "matching_loss_did_not_fall",
     ),
     _Question(
         "Does the map stay with more steps?",
@@ -138,8 +130,9 @@ def _answer(question: _Question, diagnostics: Mapping[str, float], warnings: lis
     answer = question.answer.format(value=value, relative=abs(value) / (change or 1.0))
     if undefined:
         answer = "It is undefined for this photograph."
-    if question.warning in warnings:  # some warnings are of undefined values, too
-        rule = WARNINGS[question.warning]
-        return Answer(question.text, rule.level, f"{answer} {rule.remedy}", question.warning)
-    light = "unknown" if undefined else "good" if question.warning else "info"
-    return Answer(question.text, light, answer)
+    for name in warnings:  # some warnings are of undefined values, too
+        rule = WARNINGS[name]
+        if rule.diagnostic == question.diagnostic:
+            return Answer(question.text, rule.level, f"{answer} {rule.remedy}", name)
+    judged = any(rule.diagnostic == question.diagnostic for rule in WARNINGS.values())
+    return Answer(question.text, "unknown" if undefined else "good" if judged else "info", answer)
