@@ -45,7 +45,7 @@ def test_a_text_is_printed_and_written(run, tmp_path):
     record = json.loads((folder / f"{name}.json").read_text())
     assert record["text"] == TEXT
     assert record["words"] == list(expected.tokens.words)
-    one = record["methods"]["uni"]
+    one = record["methods"]["ig:baseline=image_mean"]
     assert one["token_values"] == pytest.approx(expected.token_values.tolist(), rel=1e-6)
     assert one["word_values"] == pytest.approx(expected.word_values.tolist(), rel=1e-6)
     total = sum(one["token_values"]) + one["diagnostics"]["completeness_gap"]
@@ -94,7 +94,7 @@ def test_a_text_that_cannot_be_explained_leaves_the_others(run, tmp_path):
         (("The film", "--target", "funny"), "unknown label 'funny'"),
         (("The film", "--method", "ig:baseline=masks"), "unknown baseline 'masks'; did you mean"),
         (("The film", "--method", "gradcam"), "unknown method 'gradcam'"),
-        (("The film", "--set", "window=1"), "unknown setting of uni 'window'"),
+        (("The film", "--set", "window=1"), "unknown setting of ig:baseline=image_mean 'window'"),
         (("The film", "--seed", "-1"), "expected seed to be a whole number"),
         ((), "Missing argument"),
     ],

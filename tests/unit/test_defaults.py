@@ -8,6 +8,7 @@ from unilens import Evaluator
 from unilens.diagnostics import WARNINGS, highest_level, verdict, warn
 from unilens.methods.contradiction import sign_agreement
 from unilens.methods.defaults import FEWEST_ROWS
+from unilens.weightings import Weighting
 
 ROWS = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
 
@@ -149,3 +150,86 @@ def test_level_of_a_verdict_is_the_highest_of_its_warnings():
     assert highest_level(names) == "problem"
     assert [WARNINGS[name].level for name in names] == ["problem", "caution"]
     assert highest_level([]) is None
+
+
+def test_baseline_given_is_used_by_ig():
+    found = unilens.explain(rows_model(), ROWS[:2], baseline="white")
+    assert torch.equal(
+        found.values, unilens.explain(rows_model(), ROWS[:2], "ig", baseline="white").values
+    )
+    assert found.provenance["default"] == "ig from the baseline given"
+    assert not any("no_reference" in names for names in found.warnings)
+
+
+def test_grey_images_without_channels_are_images():
+    layers = [torch.nn.Unflatten(1, (1, 12)), torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(200, 3)).eval()
+    images = torch.rand(12, 12, 12)
+    for given in (model, Evaluator(model, channels="none")):
+        assert unilens.explain(given, images).provenance["method"] == "uni_blur"
+
+
+def test_images_of_a_model_without_weights_take_ig_from_the_blurred_input():
+    class Mean(torch.nn.Module):
+        def forward(self, images):
+            return images.mean((2, 3))
+
+    found = unilens.explain(Mean().eval(), torch.rand(1, 3, 8, 8))
+    assert found.provenance["method"] == "ig"
+    assert "no weights" in found.provenance["default"]
+
+
+def test_arrays_in_a_mapping_are_looked_at():
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows, self.images = rows_model(), image_model()
+
+        def forward(self, rows, images):
+            return self.rows(rows) + self.images(images)
+
+    inputs = {"rows": ROWS[:2].numpy(), "images": torch.rand(2, 3, 8, 8).numpy()}
+    found = unilens.explain(Two().eval(), inputs)
+    assert found.whole.provenance["method"] == "uni_blur"
+
+
+def test_sign_agreement_is_by_the_score_explained():
+    """The logit falls without the first column, and the probability rises."""
+    model = torch.nn.Linear(2, 2, bias=False).eval()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+    inputs = torch.tensor([[1.0, 0.0]])
+    for score, sign in (("logit", 1), ("probability", -1)):
+        found = unilens.explain(model, inputs, "ig", 0, score=score)
+        assert float(found.values[0, 0].sign()) == sign
+        assert float(found.diagnostics["sign_agreement"]) == 1
+
+
+def test_sign_agreement_is_the_same_in_any_batch_and_container():
+    together = unilens.explain(rows_model(), ROWS + 5, "ig")
+    alone = [unilens.explain(rows_model(), ROWS[k : k + 1] + 5, "ig") for k in range(len(ROWS))]
+    assert together.verdicts == [found.verdicts[0] for found in alone]
+    given = [unilens.explain(rows_model(), ROWS[:5], references=R) for R in (ROWS, ROWS.numpy())]
+    assert given[0].verdicts == given[1].verdicts
+
+
+@pytest.mark.parametrize("method", ["gradient", "vargrad", "rise", "sobol", "idg", "random"])
+def test_maps_without_contributions_have_no_sign_agreement(method):
+    found = unilens.explain(rows_model(), ROWS[:3], method)
+    assert "sign_agreement" not in found.diagnostics
+
+
+def test_a_weighting_of_ones_own_runs_once():
+    """It yields fewer terms than there are nodes, and counts its calls."""
+
+    class Late(Weighting):
+        calls = 0
+
+        def __call__(self, chunks, quadrature, start, end):
+            Late.calls += 1
+            for chunk in chunks:
+                yield chunk.evaluation.gradients[-1], chunk.displacement[-1]
+
+    found = unilens.PathAttribution(weighting=Late(), n_steps=6)(rows_model(), ROWS[:2])
+    assert Late.calls == 1
+    assert "sum_error" not in found.diagnostics

@@ -196,7 +196,7 @@ def test_zero_is_black(classifier):
 
 
 def test_units_that_are_given_count(classifier):
-    found = explain_text(classifier, TEXT, units=2.0, budget=0.5).attribution
+    found = explain_text(classifier, TEXT, "uni", units=2.0, budget=0.5).attribution
     assert float(found.diagnostics["proximity"]) == pytest.approx(1.0)
 
 
@@ -222,10 +222,38 @@ def test_texts_that_cannot_be_explained(text, message, classifier):
     assert "\n" not in str(raised.value)
 
 
+def test_default_method_is_ig_from_the_mean_embedding(classifier):
+    found = explain_text(classifier, TEXT, n_steps=4)
+    expected = explain_text(classifier, TEXT, "ig", baseline="image_mean", n_steps=4)
+    assert torch.equal(found.word_values, expected.word_values)
+    assert "the default for texts" in found.attribution.provenance["default"]
+    assert "default" not in expected.attribution.provenance
+
+
+@pytest.mark.parametrize("text", ["good", "good good good"])
+def test_a_text_of_one_word_is_compared_with_other_tokens(classifier, text):
+    found = explain_text(classifier, text)
+    expected = explain_text(classifier, text, "ig", baseline="mask")
+    assert torch.equal(found.word_values, expected.word_values)
+    assert found.word_values.abs().max() > 0
+
+
+def test_the_strongest_words_sign_is_compared_with_the_mask(classifier):
+    found = explain_text(classifier, TEXT, score="logit")
+    encoded, values = classifier.encode(TEXT), found.word_values
+    target, strongest = int(found.attribution.target), int(values.abs().argmax())
+    words = torch.tensor(encoded.tokens.word_of)
+    mask = encoded.model.replacement("mask").view(1, -1, 1)
+    without = torch.where(words == strongest, mask, encoded.embeddings)
+    fall = encoded.model(encoded.embeddings)[0, target] - encoded.model(without)[0, target]
+    agrees = float(fall.sign() == values[strongest].sign())
+    assert float(found.attribution.diagnostics["sign_agreement"]) == agrees
+
+
 def test_wrong_names_are_told_with_the_right_ones(classifier):
     with pytest.raises(UnknownNameError, match="unknown baseline 'masks'; did you mean mask"):
         explain_text(classifier, TEXT, "ig", baseline="masks")
-    with pytest.raises(UnknownNameError, match="unknown setting of uni 'steps'"):
+    with pytest.raises(UnknownNameError, match="unknown setting of ig 'steps'"):
         explain_text(classifier, TEXT, steps=3)
     with pytest.raises(UnilensError, match="unknown label 'LABEL_7'"):
         explain_text(classifier, TEXT, target="LABEL_7")
@@ -282,7 +310,7 @@ def test_one_output_is_a_logit_unless_the_configuration_says_a_value():
     assert torch.allclose(found.attribution.confidence, logit.sigmoid())
     bert.config.problem_type = "regression"
     with pytest.raises(UnilensError, match="got outputs='regression'; use a method"):
-        explain_text(classifier, "The film")
+        explain_text(classifier, "The film", "uni")
     found = explain_text(classifier, "The film", "ig")
     assert torch.allclose(found.attribution.score, logit)
     assert found.attribution.confidence.isnan().all()
