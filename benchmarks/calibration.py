@@ -356,6 +356,7 @@ def report(rows: Sequence[Row]) -> Iterator[str]:
         yield from rates(of_domain)
         if domain == "photos":
             yield from error_ratios(of_domain)
+            yield from quality(of_domain)
         else:
             yield from wrong_signs(of_domain)
     yield "\n### What each warning predicts\n"
@@ -401,6 +402,20 @@ def error_ratios(rows: Sequence[Row]) -> Iterator[str]:
             low, middle, high = numpy.quantile(true / estimate, [0.25, 0.5, 0.75])
             shown = f"{middle:.2f} ({low:.2f} to {high:.2f})"
             yield f"| {method} | {len(pairs)} | {numpy.median(true):.3f} | {shown} |"
+
+
+def quality(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the means of each method in one half of the photographs / in the other."""
+    names = {"mu_fidelity": "MuFidelity", "insertion": "insertion", "moves": "moves under noise"}
+    yield f"\n| method | {' | '.join(names.values())} |"
+    yield f"|---{'|---:' * len(names)}|"
+    for method in dict.fromkeys(row["method"] for row in rows):
+        both = halves([row for row in rows if row["method"] == method])
+        cells = [
+            " / ".join(f"{numpy.mean([row[name] for row in half]):.3f}" for half in both)
+            for name in names
+        ]
+        yield f"| {method} | {' | '.join(cells)} |"
 
 
 def wrong_signs(rows: Sequence[Row]) -> Iterator[str]:

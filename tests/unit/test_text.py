@@ -238,13 +238,16 @@ def test_a_text_of_one_word_is_compared_with_other_tokens(classifier, text):
     assert found.word_values.abs().max() > 0
 
 
-def test_the_strongest_words_sign_is_compared_with_the_mask(classifier):
-    found = explain_text(classifier, TEXT, score="logit")
+@pytest.mark.parametrize("method", ["ig", "uni"])
+def test_the_strongest_words_sign_is_compared_with_a_pass_without_it(classifier, method):
+    settings = {"baseline": "pad"} if method == "ig" else {}
+    found = explain_text(classifier, TEXT, method, score="logit", **settings)
     encoded, values = classifier.encode(TEXT), found.word_values
     target, strongest = int(found.attribution.target), int(values.abs().argmax())
     words = torch.tensor(encoded.tokens.word_of)
-    mask = encoded.model.replacement("mask").view(1, -1, 1)
-    without = torch.where(words == strongest, mask, encoded.embeddings)
+    token = "pad" if method == "ig" else "mask"
+    other = encoded.model.replacement(token).view(1, -1, 1)
+    without = torch.where(words == strongest, other, encoded.embeddings)
     fall = encoded.model(encoded.embeddings)[0, target] - encoded.model(without)[0, target]
     agrees = float(fall.sign() == values[strongest].sign())
     assert float(found.attribution.diagnostics["sign_agreement"]) == agrees

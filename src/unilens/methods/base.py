@@ -19,7 +19,7 @@ from ..explainer import Method, with_outputs
 from ..multi_input import MultiInputAttribution, to_tensors
 from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
-from .contradiction import measure_rows
+from .contradiction import measure_signs
 from .defaults import IG_FROM_BLUR, UNI_BLUR, default_method
 
 methods: Registry[Method] = Registry("method")
@@ -132,7 +132,7 @@ def _with_sign_agreement(
     if attribution.values.ndim not in (2, 3) or grey or attribution.values.requires_grad:
         return attribution
     inputs = check_inputs(inputs, model.device, model.model)
-    return measure_rows(model, inputs, attribution, explainer)
+    return measure_signs(model, inputs, attribution, explainer)
 
 
 def _explain_by_default(

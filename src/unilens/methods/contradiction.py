@@ -59,29 +59,37 @@ def sign_agreement(
     return agrees.masked_fill((claimed * effect == 0) | (claimed * effect).isnan(), torch.nan)
 
 
-def measure_rows(
-    model: Evaluator, inputs: Tensor, attribution: Attribution, method: Method
+def measure_signs(
+    model: Evaluator,
+    inputs: Tensor,
+    attribution: Attribution,
+    method: Method,
+    groups: Tensor | None = None,
+    missing: Tensor | None = None,
 ) -> Attribution:
-    """Return an attribution of rows or series with its `sign_agreement`, where it has signs.
+    """Return an attribution of rows, series or texts with its `sign_agreement`, if it has signs.
 
-    The strongest column of a row, or position of a series in all channels, is replaced by that of
-    the baseline; by 0 where the baseline is searched for near the input.
+    The strongest column, position in all channels, or group is replaced by that of the baseline.
 
     Args:
         model: runs the model.
         inputs: `(B, F)`, or `(B, C, L)` in the order of the attribution's axes.
         attribution: of these inputs.
         method: that made it; the values of one that is not complete are no contributions.
+        groups: of values; None for columns or positions.
+        missing: broadcasts to the inputs; the replacement where the baseline is searched for near
+            the input. None for 0.
     """
     if method.score is None or not method.complete or attribution.baseline is None:
         return attribution
-    groups = torch.arange(inputs.shape[-1])
-    if inputs.ndim == 3 and attribution.axes.channels == "last":
-        groups = torch.arange(inputs.shape[1]).unsqueeze(1)
-    typical = attribution.baseline.detach()
+    if groups is None:
+        groups = torch.arange(inputs.shape[-1])
+        if inputs.ndim == 3 and attribution.axes.channels == "last":
+            groups = torch.arange(inputs.shape[1]).unsqueeze(1)
+    replacement = attribution.baseline.detach()
     if isinstance(method, PathAttribution) and method.baseline.starts_at_input(model, inputs):
-        typical = torch.zeros_like(typical)
-    agreement = sign_agreement(model, inputs, attribution, method.score, groups, typical)
+        replacement = inputs.new_zeros(()) if missing is None else missing
+    agreement = sign_agreement(model, inputs, attribution, method.score, groups, replacement)
     return attribution.with_measured(sign_agreement=agreement)
 
 

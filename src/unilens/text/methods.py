@@ -16,7 +16,7 @@ from ..baselines import Baseline, Constant, baselines
 from ..errors import NotApplicableError
 from ..explainer import Method
 from ..methods import methods
-from ..methods.contradiction import sign_agreement
+from ..methods.contradiction import measure_signs
 from ..registry import Card, Composed, Entry, Registry
 from .attribution import TextAttribution
 from .classifier import EncodedText, TextClassifier
@@ -177,8 +177,8 @@ def explain_encoded(
 ) -> TextAttribution:
     """Return the attribution of an encoded text, with the `sign_agreement` of its strongest word.
 
-    The word is replaced by the mask token, or by the padding token, or by zeros, the first that the
-    tokenizer has.
+    The word is replaced by that of the baseline; where the baseline is searched for near the text,
+    by the mask token, or by the padding token, or by zeros, the first that the tokenizer has.
 
     Args:
         classifier: of texts.
@@ -190,17 +190,10 @@ def explain_encoded(
         seed: of everything random.
     """
     attribution = explainer(model, encoded.embeddings, target, seed=seed)
-    if explainer.score is not None and explainer.complete:
-        words = torch.tensor(encoded.tokens.word_of)
-        agreement = sign_agreement(
-            model,
-            encoded.embeddings,
-            attribution,
-            explainer.score,
-            words,
-            _missing_word(encoded.model),
-        )
-        attribution = attribution.with_measured(sign_agreement=agreement)
+    words = torch.tensor(encoded.tokens.word_of)
+    attribution = measure_signs(
+        model, encoded.embeddings, attribution, explainer, words, _missing_word(encoded.model)
+    )
     label = classifier.label(int(attribution.target))
     attribution = attribution.with_provenance(method=method)
     return TextAttribution(encoded.tokens, label, attribution, encoded.notes)
