@@ -150,7 +150,7 @@ def test_a_preset_runs_without_anything_else_and_flags_change_it(run, here):
     )
     assert (code, err) == (0, "")
     assert '"seed": 5' in out
-    assert "2 images, 60 rows, to unilens-out/smoke" in out
+    assert "2 images, 70 rows, to unilens-out/smoke" in out
     assert not (here / "unilens-out").exists()
 
 
