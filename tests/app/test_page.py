@@ -97,7 +97,7 @@ def test_without_a_photograph_the_page_says_what_it_needs(visit):
 
 
 def test_the_path_of_uni_is_walked_by_the_slider_without_the_server(visit):
-    visit.sample().explain()
+    visit.sample().choose("uni_blur").explain()
     visit.find(".ul-path-steps").wait_for()
     expect(visit.find("#ul-trust article")).to_have_count(1)
     expect(visit.find("#ul-trust")).to_contain_text("Does the map stay with more steps?")

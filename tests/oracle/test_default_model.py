@@ -63,7 +63,7 @@ def test_method_does_not_depend_on_threads(method, photographs):
     assert torch.equal(*maps)
 
 
-@pytest.mark.parametrize("method", ["uni_blur", "uni_fast"])
+@pytest.mark.parametrize("method", ["uni_blur", "uni"])
 def test_method_is_stable_under_rounding(method, photographs):
     """A millionth per pixel is four thousand times below what 8 bits can hold."""
     model = Evaluator(load_model())

@@ -132,7 +132,7 @@ def test_text_uni_paper_equals_algorithm_1(bert):
 def test_text_uni_of_encoder_is_complete_and_lowers_confidence(minilm):
     changes = []
     for text, _ in HELD_OUT[:4]:
-        found = explain_text(minilm, text)
+        found = explain_text(minilm, text, "uni")
         attribution = found.attribution
         change = float(attribution.score - attribution.baseline_score)
         assert float(found.word_values.sum()) == pytest.approx(change, abs=0.01)
