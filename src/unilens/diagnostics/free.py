@@ -18,6 +18,9 @@ from .measures import (
 )
 from .trace import Trace
 
+_MOST_POSITIONS = 10_000
+"""That `sum_stability` compares."""
+
 
 def free_diagnostics(
     trace: Trace,
@@ -60,9 +63,15 @@ def nested_diagnostics(values: Tensor, coarse: Tensor) -> dict[str, Tensor]:
         the map's norm: half of the difference, as if the error were proportional to 1 / n (for
         smooth models it falls faster; on a curved path the error of its chords is not in it); and
         `sum_stability` `(B,)`, the Spearman correlation of the two maps' absolute values, summed
-        over channels for images.
+        over channels for images, at up to 10,000 positions.
     """
     return {
         "sum_error": l2_norm(values - coarse) / l2_norm(values) / 2,
-        "sum_stability": spearman(unsigned(values).flatten(1), unsigned(coarse).flatten(1)),
+        "sum_stability": spearman(_some(values), _some(coarse)),
     }
+
+
+def _some(maps: Tensor) -> Tensor:
+    """Return the unsigned values at evenly spaced positions `(B, n)`: ranking all takes longer."""
+    flat = unsigned(maps).flatten(1)
+    return flat[:, :: -(-flat.shape[1] // _MOST_POSITIONS)]
