@@ -233,3 +233,11 @@ def test_a_weighting_of_ones_own_runs_once():
     found = unilens.PathAttribution(weighting=Late(), n_steps=6)(rows_model(), ROWS[:2])
     assert Late.calls == 1
     assert "sum_error" not in found.diagnostics
+
+
+def test_settings_of_the_search_take_uni():
+    found = unilens.explain(rows_model(), ROWS[:2], budget=0.5)
+    assert torch.equal(
+        found.values, unilens.explain(rows_model(), ROWS[:2], "uni", budget=0.5).values
+    )
+    assert found.provenance["default"] == "uni, which alone has the settings given"

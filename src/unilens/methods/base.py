@@ -20,7 +20,7 @@ from ..multi_input import MultiInputAttribution, to_tensors
 from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
 from .contradiction import measure_signs
-from .defaults import IG_FROM_BLUR, UNI_BLUR, default_method
+from .defaults import IG_FROM_BLUR, UNI, UNI_BLUR, default_method
 
 methods: Registry[Method] = Registry("method")
 
@@ -135,6 +135,11 @@ def _with_sign_agreement(
     return measure_signs(model, inputs, attribution, explainer)
 
 
+def _takes(method: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether a method has all of these settings."""
+    return set(settings) <= set(methods[method].settings_with(settings))
+
+
 def _explain_by_default(
     model: nn.Module | Evaluator,
     inputs: Tensor | MultiInputs,
@@ -153,6 +158,8 @@ def _explain_by_default(
     chosen = default_method(
         model, inputs, settings, grey=axes is not None and axes.channels == "none"
     )
+    if not _takes(chosen.name, settings) and _takes(UNI.name, settings):
+        chosen = UNI
     try:
         merged = {**chosen.settings, **settings}
         attribution = explain(model, inputs, chosen.name, target, outputs=outputs, **merged, **call)
