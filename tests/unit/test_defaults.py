@@ -23,6 +23,17 @@ def image_model(outputs=3):
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, outputs)).eval()
 
 
+class RowsAndImages(torch.nn.Module):
+    """A model of a row of a table and an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.images = rows_model(), image_model()
+
+    def forward(self, rows, images):
+        return self.rows(rows) + self.images(images)
+
+
 def test_images_take_uni_blur():
     images = torch.rand(2, 3, 8, 8)
     found = unilens.explain(image_model(), images)
@@ -67,16 +78,8 @@ def test_few_rows_are_compared_with_zero_and_say_so():
 
 
 def test_several_inputs_take_uni_blur_where_one_is_an_image():
-    class Two(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rows, self.images = rows_model(), image_model()
-
-        def forward(self, rows, images):
-            return self.rows(rows) + self.images(images)
-
     inputs = {"rows": ROWS[:2], "images": torch.rand(2, 3, 8, 8)}
-    found = unilens.explain(Two().eval(), inputs)
+    found = unilens.explain(RowsAndImages().eval(), inputs)
     assert found.whole.provenance["method"] == "uni_blur"
 
 
@@ -130,6 +133,7 @@ def test_sign_agreement_sums_the_values_of_a_group():
             {"completeness_gap": 0.0, "score_change": 0.5, "sum_stability": float("nan")},
             "Usable: adds up.",
         ),
+        ({"completeness_gap": 1e-9, "score_change": 1e-12}, "Usable: adds up."),
         (
             {"completeness_gap": 0.1, "score_change": 0.5},
             "Usable: misses 20% of the score's change.",
@@ -180,16 +184,8 @@ def test_images_of_a_model_without_weights_take_ig_from_the_blurred_input():
 
 
 def test_arrays_in_a_mapping_are_looked_at():
-    class Two(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rows, self.images = rows_model(), image_model()
-
-        def forward(self, rows, images):
-            return self.rows(rows) + self.images(images)
-
     inputs = {"rows": ROWS[:2].numpy(), "images": torch.rand(2, 3, 8, 8).numpy()}
-    found = unilens.explain(Two().eval(), inputs)
+    found = unilens.explain(RowsAndImages().eval(), inputs)
     assert found.whole.provenance["method"] == "uni_blur"
 
 
