@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, cast, overload
+from typing import Any, ClassVar, Self, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,16 @@ from .baselines import Baseline, BaselineResult
 from .baselines.axes import settings_to_first
 from .baselines.base import baseline_results, check_single, single
 from .errors import UnilensError, require
-from .multi_input import MultiInputAttribution, explain_inputs
+from .multi_input import (
+    MultiInputAttribution,
+    explain_inputs,
+    read_inputs,
+    whole_of,
+    with_whole,
+)
 from .outputs import LOGITS, OutputSpec
 from .provenance import describe, versions
+from .scores import OutputScore, as_output_score, bind
 
 __all__ = [
     "ExplainContext",
@@ -51,6 +58,12 @@ def evaluator_of(model: nn.Module | Evaluator, attribution: Attribution | None) 
     """Return the model's evaluator, with the kind of outputs in an attribution's provenance."""
     evaluator = Evaluator.of(model)
     provenance = {} if attribution is None else attribution.provenance
+    spec = evaluator.output_spec
+    require(
+        "score" not in provenance or (spec is not None and spec.source == "score"),
+        f"expected the score that the maps explain, {provenance.get('score')}; pass it to "
+        "unilens.evaluate, as score=",
+    )
     if evaluator.output_spec is None and "outputs" in provenance:
         evaluator.output_spec = OutputSpec.of(provenance)
     return evaluator
@@ -66,6 +79,55 @@ def with_outputs(model: nn.Module | Evaluator, outputs: str | None) -> nn.Module
         f"Evaluator(model, outputs={outputs!r})",
     )
     return Evaluator(cast(nn.Module, model), outputs=outputs)
+
+
+A = TypeVar("A", Attribution, MultiInputAttribution)
+
+
+def explain_output_score(
+    explain: Callable[[Evaluator, Any, Tensor], A],
+    model: nn.Module | Evaluator,
+    inputs: Tensor | MultiInputs,
+    target: Target,
+    score: OutputScore,
+) -> A:
+    """Explain a score of whatever the model returns, which becomes the model's only output.
+
+    Args:
+        explain: from an evaluator whose outputs are the score's columns, inputs, and the column of
+            each input, to its attribution by the score `logit`.
+        model: the user's.
+        inputs: `(B, *S)`, in the user's order of axes, or several.
+        target: None.
+        score: of what the model returns.
+
+    Returns:
+        The attribution, with each input's own outputs: `(B, 1)`, or the logits `(B, K)` of classes.
+    """
+    require(
+        target is None,
+        f"expected no target beside a score of what the model returns, got {target!r}; the score "
+        "says what is explained",
+    )
+    model = model if isinstance(inputs, (Mapping, tuple)) else Evaluator.of(model)
+    checked = checked_inputs(model, inputs)
+    bound = bind(model, checked, score)
+    given = inputs if isinstance(inputs, Tensor) else checked
+    found = explain(bound.evaluator, given, bound.target)
+    whole = whole_of(found)
+    outputs, target = bound.own_outputs(whole.outputs)
+    spec = bound.evaluator.output_spec or LOGITS
+    made = {"outputs": dataclasses.replace(spec, blocks=1).provenance, "score": describe(score)}
+    whole = dataclasses.replace(whole, outputs=outputs, target=target).with_provenance(**made)
+    return with_whole(found, whole)
+
+
+def checked_inputs(model: nn.Module | Evaluator, inputs: Tensor | MultiInputs) -> Any:
+    """Return inputs as tensors on the model's device, in the user's order of axes."""
+    if isinstance(inputs, (Mapping, tuple)):
+        return read_inputs(inputs, model)
+    evaluator = Evaluator.of(model)
+    return check_inputs(inputs, evaluator.device, evaluator.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +201,7 @@ class ExplainContext:
         """Return the attribution with its provenance; entries that it has already are kept."""
         spec = self.output_spec
         provenance = {
-            "outputs": {"kind": spec.kind, "source": spec.source},
+            "outputs": spec.provenance,
             "method": type(explainer).__name__,
             "settings": describe(explainer),
             "seed": self.seed,
@@ -189,6 +251,16 @@ class Method(Settings, ABC):
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` where the method does not apply to the model or the inputs."""
+
+    def with_score(self, score: str) -> Self:
+        """Return the method that explains another score, which its own methods explain too."""
+        changed = {
+            field.name: score if field.name == "score" else value.with_score(score)
+            for field in dataclasses.fields(cast(Any, self))
+            for value in [getattr(self, field.name)]
+            if field.name == "score" or isinstance(value, Method)
+        }
+        return dataclasses.replace(cast(Any, self), **changed)
 
     def of_rows(self, rows: Tensor) -> Self:
         """Return the method for some inputs `(m,)` of a batch, with their baselines alone."""
@@ -251,6 +323,17 @@ class Method(Settings, ABC):
         Raises:
             UnilensError: the inputs, target or model do not fit; the message says how.
         """
+        if (score := as_output_score(self.score)) is not None:
+            method = self.with_score("logit")
+            return explain_output_score(
+                lambda bound, checked, column: method(
+                    bound, checked, column, seed=seed, channels=channels
+                ),
+                model,
+                inputs,
+                target,
+                score,
+            )
         if isinstance(inputs, (Mapping, tuple)):
             refuse_channels_setting(channels)
             attribution = explain_inputs(

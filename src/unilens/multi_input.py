@@ -25,6 +25,7 @@ from .diagnostics import Trace
 from .errors import UnilensError, require
 
 T = TypeVar("T")
+A = TypeVar("A", Attribution, "MultiInputAttribution")
 _PER_INPUT = ("values", "target", "score", "outputs", "baseline", "baseline_score")
 
 
@@ -127,6 +128,18 @@ class MultiInputAttribution:
         if name.startswith("_") or name in ("whole", "input_spec"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.whole, name)
+
+
+def whole_of(attribution: Attribution | MultiInputAttribution) -> Attribution:
+    """Return an attribution; of several inputs, that of all of them together."""
+    return attribution.whole if isinstance(attribution, MultiInputAttribution) else attribution
+
+
+def with_whole(attribution: A, whole: Attribution) -> A:
+    """Return an attribution with another one in its place; see `whole_of`."""
+    if isinstance(attribution, MultiInputAttribution):
+        return dataclasses.replace(attribution, whole=whole)
+    return whole
 
 
 def _input_spec_data(input_spec: InputSpec) -> dict[str, object]:

@@ -345,7 +345,7 @@ def test_values_are_explained_as_they_are(said):
     assert found.confidence.isnan().all()
     assert "confidence_change" not in found.diagnostics
     for settings in (
-        {"method": "uni_blur"},
+        {"method": "uni", "matching_target": "uniform"},
         {"baseline": "max_entropy"},
         {"baseline": "adversarial"},
     ):

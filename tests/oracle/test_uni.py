@@ -65,6 +65,43 @@ def test_uni_equals_algorithm_1(method, settings, small_net, images):
         assert difference <= 1e-8 * scale
 
 
+def algorithm_1_of_a_value(model, x, index, eta=1.0, T=10, eps=0.25, mu=0.12, B=15):
+    """One row (1, F): the value falls by one step of the weights, and the search matches it."""
+    unlearned = copy.deepcopy(model)
+    unlearned(x)[0, index].backward()
+    norm = sum((p.grad**2).sum() for p in unlearned.parameters()) ** 0.5
+    with torch.no_grad():
+        for p in unlearned.parameters():
+            p -= eta * p.grad / norm
+        reference = unlearned(x)[0, index]
+    delta = torch.zeros_like(x)
+    for _ in range(T):
+        delta.requires_grad_(True)
+        cost = (model(x + delta)[0, index] - reference) ** 2
+        (step,) = torch.autograd.grad(cost, delta)
+        delta = delta - mu * eps * step / step.norm()
+        delta = (eps * delta / delta.norm()).detach()
+    baseline = x + delta
+    total = torch.zeros_like(x)
+    for k in range(B):
+        point = (baseline + (k + 0.5) / B * (x - baseline)).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(model(point)[0, index], point)
+        total += gradient
+    return (x - baseline) / B * total, baseline
+
+
+def test_uni_of_a_value_lowers_the_value_itself():
+    torch.manual_seed(4)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+    model, rows = model.double().eval(), torch.rand(4, 5, dtype=torch.float64)
+    attribution = explain(model, rows, "uni", 2, outputs="regression")
+    for i, x in enumerate(rows):
+        expected, baseline = algorithm_1_of_a_value(model, x[None], 2)
+        assert torch.allclose(attribution.baseline[i], baseline[0], atol=1e-10)
+        assert torch.allclose(attribution.values[i], expected[0], atol=1e-10)
+    assert (attribution.score_diagnostics["score_change"] > 0).all()
+
+
 def smoothed(image, sigma, mode):
     """A gaussian average of each channel of an image (1, C, H, W), by scipy."""
     return torch.from_numpy(gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode=mode))

@@ -152,7 +152,7 @@ CASES = {
     "values to unlearn": (
         model(lambda outputs: outputs[:, :1]),
         inputs(),
-        {"method": "uni", "outputs": "regression"},
+        {"method": "uni", "outputs": "regression", "matching_target": "uniform"},
         "expected outputs with probabilities of classes, got outputs='regression'; use a method",
     ),
     "no weights": (

@@ -82,12 +82,6 @@ class ChannelsFirst(Adapter):
         self.training = model.training
         self.model, self.axes = model, axes
 
-    def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the user's model: a layer, or the lookup of its labels."""
-        if name in ("model", "module") or name.startswith("_"):
-            return super().__getattr__(name)
-        return getattr(super().__getattr__("model"), name)
-
     @property
     def arrangement(self) -> Hashable:
         """The order of axes."""

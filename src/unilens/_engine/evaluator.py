@@ -26,6 +26,7 @@ from .gradients import input_gradient, second_gradient, weight_gradients
 from .microbatches import Microbatches
 from .packing import InputSpec
 from .passes import PassRunner, floating_dtypes
+from .plan_cache import Adapter
 from .plans import SPEED_UPS, Plan
 from .smooth_activations import twice_differentiable
 from .unlearning import check_weights, logits_after_ascent
@@ -135,7 +136,7 @@ class Evaluator:
             "outputs": outputs,
         }
         self.channels = channels
-        self.output_spec: OutputSpec | None = None
+        self.output_spec = model.output_spec if isinstance(model, Adapter) else None
         if outputs is not None:
             check_choice("outputs", outputs, OUTPUTS)
             self.output_spec = OutputSpec(outputs, "setting")
@@ -178,7 +179,8 @@ class Evaluator:
         """Return an evaluator of another model with the settings of this one."""
         other = Evaluator(model, **{**self._settings, "channels": self.channels})
         other._calls.input_spec = other.input_spec or self.input_spec
-        other.output_spec = self.output_spec
+        if not isinstance(model, Adapter) or model.output_spec is None:
+            other.output_spec = self.output_spec
         return other
 
     def __call__(self, inputs: Tensor) -> Tensor:

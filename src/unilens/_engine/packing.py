@@ -180,11 +180,6 @@ class PackedModel(Adapter):
         )
         return str(self.input_spec), self.input_spec.arguments, self.input_spec.named, tuple(frozen)
 
-    @property
-    def class_index(self) -> Any:
-        """The model's function from a label to its class, where it has labels."""
-        return self.model.class_index
-
     def forward(self, values: Tensor) -> Any:
         """Return what the model gives for packed values `(M, D)`."""
         frozen = {name: _expand_rows(value, values) for name, value in self.frozen.items()}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from ..outputs import OutputSpec
 from .copying import unwrapped
 from .guard import USER_MODULE
 from .memory import pointer_of
@@ -26,9 +28,17 @@ class Adapter(nn.Module):
 
     Attributes:
         model: the user's module, or another adapter.
+        output_spec: what its outputs are; None where they are those of `model`.
     """
 
     model: nn.Module
+    output_spec: OutputSpec | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the user's model: a layer, or the lookup of its labels."""
+        if name in ("model", "module") or name.startswith("_"):
+            return super().__getattr__(name)
+        return getattr(super().__getattr__("model"), name)
 
     @property
     def arrangement(self) -> Hashable:

@@ -68,8 +68,8 @@ def check_outputs(outputs: object, count: int) -> Tensor:
     """
     if not isinstance(outputs, Tensor):
         raise UnilensError(
-            f"expected the model to return a tensor of logits, got {_describe(outputs)}; "
-            "wrap it in a module whose forward returns the logits alone"
+            f"expected the model to return a tensor of logits, got {_describe(outputs)}; wrap it "
+            f"in a module whose forward returns the logits alone, or pass {_score_for(outputs)}"
         )
     if kind := _unusable(outputs):
         raise UnilensError(
@@ -92,7 +92,19 @@ def _row_remedy(shape: tuple[int, ...], count: int) -> str:
             "inputs go through the model one at a time too, where .squeeze() drops the dimension "
             "of the batch: leave it out, or squeeze(dim) one dimension and return rows"
         )
+    if len(shape) > 2 and shape[0] == count:
+        kind = "forecast(step, series)" if len(shape) == 3 else "segmentation(class)"
+        return f"pass score=, such as unilens.scores.{kind}, or a function of the outputs to (B,)"
     return "wrap the model in a module that returns one row of logits per input"
+
+
+def _score_for(outputs: object) -> str:
+    """Return which score of what a model returns is likely, as a remedy."""
+    first = outputs[0] if isinstance(outputs, (tuple, list)) and outputs else outputs
+    names = set(first) if isinstance(first, Mapping) else set()
+    kinds = {"boxes": "detection()", "pred_boxes": "detection()", "out": "segmentation(class)"}
+    kind = next((f"unilens.scores.{kind}" for name, kind in kinds.items() if name in names), "")
+    return f"score={kind or 'a function of what it returns to values (B,)'}"
 
 
 def _unusable(outputs: Tensor) -> str:

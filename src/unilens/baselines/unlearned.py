@@ -10,7 +10,6 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from .._engine.evaluator import Evaluator, Objective, PassCount
 from .._engine.output_detection import output_spec
@@ -19,9 +18,10 @@ from .._ops.random import generator_of, per_input, standard_normal
 from .._ops.spatial import has_regions
 from .._validation.settings import Bounds, Count, CountOrZero, Positive
 from ..errors import NotApplicableError, UnilensError, require
-from ..outputs import OutputSpec
+from ..outputs import OutputSpec, pick
 from ..registry import Card
 from .base import Baseline, BaselineResult, baselines
+from .matching import divergence, lowered, squared_distance, surprise
 from .origin import AnyOrigin, Origin
 from .shift import LINE_SEARCH_TRIES, by_cells, step_down, to_length
 
@@ -39,8 +39,9 @@ class Unlearned(Baseline):
 
     F are probabilities of mutually exclusive classes. For a single output, and for multi-label
     outputs, the classes are the presence and the absence of the target: the cross-entropy is
-    binary, and one logit z is the logits [0, z] of two classes. Outputs without probabilities, such
-    as those of a regression, cannot be unlearned.
+    binary, and one logit z is the logits [0, z] of two classes. Of outputs without probabilities,
+    such as a regression's, the target's value f itself is unlearned: the step lowers it, and the
+    search lowers (f(x; theta') - f(o + d))^2.
 
     The defaults are the paper's, or the closest reading of it; `uni` and `uni_blur` have others.
 
@@ -171,14 +172,17 @@ class Unlearned(Baseline):
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> BaselineResult | list[BaselineResult]:
-        """Return a baseline per origin, with the record `matching_loss` `(B, T + 1)`, in nats."""
-        target_log_probs = self._target_log_probs(model, inputs, target)
+        """Return a baseline per origin, with the record `matching_loss` `(B, T + 1)`.
+
+        It is in nats; of outputs without probabilities, in the square of their unit.
+        """
+        loss = self._matching_loss(model, inputs, target)
         results = []
         for number, origin in enumerate(self._origins):
             derived = generator_of("origin", number, generator)
             point = origin.point(model, inputs, target, self._units(inputs), derived)
             radius = self._radius(point, inputs).detach()
-            results.append(self._search(model, point, radius, target, target_log_probs, derived))
+            results.append(self._search(model, point, radius, loss, derived))
         if len(results) == 1:
             return results[0]
         return [dataclasses.replace(result, weight=1 / len(results)) for result in results]
@@ -194,16 +198,14 @@ class Unlearned(Baseline):
         model: Evaluator,
         origin: Tensor,
         radius: Tensor,
-        target: Tensor,
-        target_log_probs: Tensor,
+        loss: Objective,
         generator: torch.Generator,
     ) -> BaselineResult:
-        """Return the baseline near the origin whose output matches the target."""
+        """Return the baseline near the origin with the least loss that the search finds."""
         units = self._units(origin)
-        divergence = _divergence(output_spec(model, origin), target, target_log_probs)
 
         def loss_at(shift: Tensor, rows: Tensor) -> Tensor:
-            return divergence(model(origin[rows] + shift * units), rows)
+            return loss(model(origin[rows] + shift * units), rows)
 
         def project(shift: Tensor, rows: Tensor) -> Tensor:
             return self._project(origin[rows], shift, radius[rows], units)
@@ -211,7 +213,7 @@ class Unlearned(Baseline):
         rows = torch.arange(len(origin), device=origin.device)
         shift, losses, last = self._start(origin, radius, generator), [], None
         for _ in range(self.matching_steps):
-            evaluation = model.differentiate((origin + shift * units).unsqueeze(0), divergence)
+            evaluation = model.differentiate((origin + shift * units).unsqueeze(0), loss)
             losses.append(evaluation.values[0])
             slope = evaluation.gradients[0] * units
             if self.grid:
@@ -225,20 +227,33 @@ class Unlearned(Baseline):
         losses.append(loss_at(shift, rows) if last is None else last)
         return BaselineResult(origin + shift * units, {"matching_loss": torch.stack(losses, dim=1)})
 
-    def _target_log_probs(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Tensor:
-        """Return the log-probabilities `(B, C)` that the baseline's output should match."""
+    def _matching_loss(self, model: Evaluator, inputs: Tensor, target: Tensor) -> Objective:
+        """Return the objective that the search lowers."""
         spec = output_spec(model, inputs)
-        spec.check_classes()
+        if spec.has_probabilities:
+            return divergence(spec, target, self._target_log_probs(model, inputs, target, spec))
+        if self.matching_target != "unlearned":
+            spec.check_classes()
+
+        outputs = self._unlearned(model, inputs, lowered(target))
+        return squared_distance(target, pick(outputs, target))
+
+    def _unlearned(self, model: Evaluator, inputs: Tensor, objective: Objective) -> Tensor:
+        """Return the outputs `(B, K)` at each input after ascent steps on an objective."""
+        return model.unlearned_logits(
+            inputs,
+            objective,
+            self.unlearning_rate,
+            steps=self.unlearning_steps,
+            weights=self.unlearned_weights,
+        )
+
+    def _target_log_probs(
+        self, model: Evaluator, inputs: Tensor, target: Tensor, spec: OutputSpec
+    ) -> Tensor:
+        """Return the log-probabilities `(B, C)` that the baseline's output should match."""
         if self.matching_target == "unlearned":
-            outputs = model.unlearned_logits(
-                inputs,
-                lambda outputs, rows: cross_entropy(
-                    *spec.class_logits(outputs, target[rows]), reduction="none"
-                ),
-                self.unlearning_rate,
-                steps=self.unlearning_steps,
-                weights=self.unlearned_weights,
-            )
+            outputs = self._unlearned(model, inputs, surprise(spec, target))
             return spec.class_logits(outputs, target)[0].log_softmax(-1)
         outputs, _ = spec.class_logits(model(inputs), target)
         if self.class_prior is None:
@@ -309,18 +324,6 @@ def _as_units(given: object) -> Tensor:
             "varies has no standard deviation: give it the unit 1"
         )
     return units
-
-
-def _divergence(spec: OutputSpec, target: Tensor, target_log_probs: Tensor) -> Objective:
-    """Return the objective KL(target_log_probs || probabilities of the outputs), in nats."""
-
-    def divergence(outputs: Tensor, rows: Tensor) -> Tensor:
-        expected = target_log_probs[rows].to(outputs.dtype)
-        logits, _ = spec.class_logits(outputs, target[rows])
-        gap = expected - logits.log_softmax(-1)
-        return torch.where(expected > -torch.inf, expected.exp() * gap, 0.0).sum(-1)
-
-    return divergence
 
 
 baselines.add(

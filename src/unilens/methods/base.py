@@ -14,13 +14,14 @@ from .._engine.packing import MultiInputs, pack
 from .._validation.inputs import Target, check_inputs
 from ..attribution import Attribution
 from ..baselines import PerInput
-from ..errors import NotApplicableError, require
-from ..explainer import Method, with_outputs
+from ..errors import require
+from ..explainer import Method, explain_output_score, with_outputs
 from ..multi_input import MultiInputAttribution, to_tensors
 from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
+from ..scores import as_output_score
 from .contradiction import measure_signs
-from .defaults import IG_FROM_BLUR, UNI, UNI_BLUR, default_method
+from .defaults import UNI, default_method
 
 methods: Registry[Method] = Registry("method")
 
@@ -91,6 +92,10 @@ def explain(
         **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
             `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`. For several inputs,
             `baseline={"image": "blur", "table": "black"}`, and `references` in the same structure.
+            `score` is what is explained: of a class, by name or as a function of outputs `(M, K)`
+            and target `(M,)`; or of whatever the model returns, a function of that alone to `(M,)`,
+            or one of `unilens.scores`: `segmentation`, `detection`, `similarity`, `regression`,
+            `forecast`.
 
     Returns:
         The attribution, with its diagnostics and provenance; of several inputs, with values and
@@ -107,6 +112,24 @@ def explain(
         >>> attribution.values.shape, bool(attribution.completeness_gap.abs().max() < 1e-4)
         (torch.Size([2, 1, 2, 2]), True)
     """
+    if (score := as_output_score(settings.get("score"))) is not None:
+        rest = {name: value for name, value in settings.items() if name != "score"}
+        if method is None or _takes(method, {"score": "logit"}):
+            rest["score"] = "logit"
+        require(
+            outputs is None,
+            f"expected no outputs= beside a score of what the model returns, got {outputs!r}; "
+            "leave it out",
+        )
+        return explain_output_score(
+            lambda bound, checked, column: explain(
+                bound, checked, method, column, seed=seed, channels=channels, **rest
+            ),
+            model,
+            inputs,
+            target,
+            score,
+        )
     if method is None:
         return _explain_by_default(
             model, inputs, target, settings, seed=seed, outputs=outputs, channels=channels
@@ -160,16 +183,8 @@ def _explain_by_default(
     )
     if not _takes(chosen.name, settings) and _takes(UNI.name, settings):
         chosen = UNI
-    try:
-        merged = {**chosen.settings, **settings}
-        attribution = explain(model, inputs, chosen.name, target, outputs=outputs, **merged, **call)
-    except NotApplicableError:
-        spec = model.output_spec if isinstance(model, Evaluator) else None
-        if chosen.name != UNI_BLUR.name or spec is None or spec.has_probabilities:
-            raise
-        chosen = IG_FROM_BLUR
-        merged = {**chosen.settings, **settings}
-        attribution = explain(model, inputs, chosen.name, target, **merged, **call)
+    merged = {**chosen.settings, **settings}
+    attribution = explain(model, inputs, chosen.name, target, outputs=outputs, **merged, **call)
     if not chosen.has_reference:
         unknown = torch.zeros(len(attribution), dtype=torch.float64)
         attribution = attribution.with_measured(reference_known=unknown)

@@ -45,9 +45,6 @@ class DefaultMethod(NamedTuple):
 
 UNI_BLUR = DefaultMethod("uni_blur", {}, "uni_blur, the default for images")
 UNI = DefaultMethod("uni", {}, "uni, which alone has the settings given")
-IG_FROM_BLUR = DefaultMethod(
-    "ig", {"baseline": "blur"}, "ig from the blurred input, since the outputs have no classes"
-)
 IG_WITHOUT_WEIGHTS = DefaultMethod(
     "ig", {"baseline": "blur"}, "ig from the blurred input, since no weights can be unlearned"
 )

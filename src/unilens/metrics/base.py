@@ -151,7 +151,7 @@ class Metric(Settings, ABC):
             with torch.no_grad():
                 found = self._measure(context)
         made = {
-            "outputs": {"kind": spec.kind, "source": spec.source},
+            "outputs": spec.provenance,
             "metric": type(self).__name__,
             "settings": describe(self),
             "method": None if method is None else describe(method),

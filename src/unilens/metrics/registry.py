@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,12 @@ from .._engine.evaluator import Evaluator
 from .._engine.packing import MultiInputs
 from .._validation.inputs import Target
 from ..attribution import Attribution
-from ..explainer import Method, with_outputs
+from ..errors import require
+from ..explainer import Method, checked_inputs, with_outputs
+from ..methods import methods
+from ..multi_input import MultiInputAttribution, with_whole
 from ..registry import Composed, Registry
+from ..scores import OutputScore, as_output_score, bind
 from .base import Metric
 from .context import MapFunction
 from .measurement import MetricCard
@@ -124,6 +129,12 @@ def evaluate(
         >>> evaluate(model, inputs, maps.detach(), target=0, cells=4, score="logit").mean() > 0.99
         tensor(True)
     """
+    if (score := as_output_score(settings.get("score"))) is not None:
+        known = "score" in metrics[metric].settings_with(settings)
+        settings = {**settings, "score": "logit"} if known else _without_score(settings)
+        model, attribution, method, target = _with_output_score(
+            score, model, inputs, attribution, method, target
+        )
     measure = metrics[metric](**settings)
     found = measure(
         with_outputs(model, outputs),
@@ -136,3 +147,36 @@ def evaluate(
         channels=channels,
     )
     return found.values
+
+
+def _without_score(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "score"}
+
+
+def _with_output_score(
+    score: OutputScore,
+    model: nn.Module | Evaluator,
+    inputs: Tensor | MultiInputs,
+    attribution: Any,
+    method: Any,
+    target: Target,
+) -> tuple[Evaluator, Any, Any, Tensor]:
+    """Return the model whose outputs are a score's columns, with maps, method and target for it."""
+    require(
+        target is None,
+        f"expected no target beside a score of what the model returns, got {target!r}; leave it "
+        "out",
+    )
+    checked = checked_inputs(model, inputs)
+    bound = bind(model, checked, score)
+    column = bound.target
+    if isinstance(attribution, MultiInputAttribution):
+        attribution = with_whole(attribution, dataclasses.replace(attribution.whole, target=column))
+    elif isinstance(attribution, Attribution):
+        attribution = dataclasses.replace(attribution, target=column)
+    if isinstance(method, str):
+        takes = "score" in methods[method].settings_with({})
+        method = methods[method](**({"score": "logit"} if takes else {}))
+    elif isinstance(method, Method) and as_output_score(method.score) is not None:
+        method = method.with_score("logit")
+    return bound.evaluator, attribution, method, column

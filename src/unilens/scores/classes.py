@@ -1,8 +1,7 @@
-"""Scores: the number to explain for each row of outputs, given a fixed target class.
+"""Scores of a class: from outputs `(M, K)` and target indices `(M,)` to values `(M,)`.
 
-A score is a function from outputs `(M, K)` and targets `(M,)` to values `(M,)`; any function with
-that signature can be used in place of a registered name. A function with a parameter `spec` also
-receives the kind of the outputs (`unilens.outputs.OutputSpec`).
+Any function with that signature can be used in place of a registered name. A function with a
+parameter `spec` also receives the kind of the outputs (`unilens.outputs.OutputSpec`).
 """
 
 from __future__ import annotations
@@ -11,18 +10,19 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast, overload
 
 import torch
 from torch import Tensor
 
-from ._validation.settings import Check
-from .errors import UnilensError
-from .outputs import LOGITS, OutputSpec, pick
-from .registry import Card, Registry
+from .._validation.settings import Check, check_count
+from ..errors import NotApplicableError, UnilensError
+from ..outputs import LOGITS, OutputSpec, pick
+from ..registry import Card, Registry
+from .base import as_output_score
 
 if TYPE_CHECKING:
-    from ._engine.evaluator import Evaluator
+    from .._engine.evaluator import Evaluator
 
 
 class Score(Protocol):
@@ -68,26 +68,77 @@ def sigmoid(outputs: Tensor, target: Tensor) -> Tensor:
     return pick(outputs, target).sigmoid()
 
 
-def margin(outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS) -> Tensor:
-    """Return the target's output minus the largest other output; positive for the largest output.
+@overload
+def margin(*, against: int | None = None) -> Score: ...
 
-    For a single logit, or a label's logit, that is the logit itself; for a single probability p, or
+
+@overload
+def margin(
+    outputs: Tensor, target: Tensor, spec: OutputSpec = LOGITS, *, against: int | None = None
+) -> Tensor: ...
+
+
+def margin(
+    outputs: Tensor | None = None,
+    target: Tensor | None = None,
+    spec: OutputSpec = LOGITS,
+    *,
+    against: int | None = None,
+) -> Tensor | Score:
+    """Return the target's output minus another: the largest of the others, or that of a class.
+
+    `margin(against=3)`, without outputs, is the score that contrasts the target with class 3. For a
+    single logit, or a label's logit, the margin is the logit itself; for a single probability p, or
     a label's, it is 2 p - 1.
+
+    Args:
+        outputs: `(M, K)`.
+        target: `(M,)`.
+        spec: what the outputs are.
+        against: index of the other class, of several that exclude each other; None for the class
+            with the largest of the other outputs.
+
+    Raises:
+        UnilensError: `against` is no other class.
 
     >>> margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
     tensor([1.])
+    >>> margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]), against=1)
+    tensor([2.])
     """
+    if against is not None:
+        check_count("against", against, least=0)
+    if outputs is None or target is None:
+        return cast(Score, partial(margin, against=against))
     if spec.kind == "regression":
         spec.check_classes()
     if spec.is_exclusive(outputs):
-        others = outputs.scatter(-1, target.unsqueeze(-1), -torch.inf)
-        return pick(outputs, target) - others.amax(-1)
+        own, classes = spec.own_outputs(outputs, target)
+        if against is not None:
+            return pick(own, classes) - _output_of(against, own, classes)
+        others = own.scatter(-1, classes.unsqueeze(-1), -torch.inf)
+        return pick(own, classes) - others.amax(-1)
+    if against is not None:
+        raise NotApplicableError(
+            "expected classes that exclude each other for margin(against=), got "
+            f"outputs={spec.kind!r} of {outputs.shape[-1]}; use score='margin' or 'logit'"
+        )
     if spec.kind in ("probabilities", "multi_label_probabilities"):
         return 2 * pick(outputs, target) - 1
     if not spec.has_probabilities:
         return pick(outputs, target)
     logits, _ = spec.class_logits(outputs, target)
     return logits[..., 1] - logits[..., 0]
+
+
+def _output_of(against: int, outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the output `(M,)` of one class; raise where it is the target, or no class."""
+    if against >= outputs.shape[-1] or bool((target == against).any()):
+        raise UnilensError(
+            f"expected against to be a class from 0 to {outputs.shape[-1] - 1} other than the "
+            f"target, got {against}"
+        )
+    return outputs[..., against]
 
 
 scores: Registry[Score] = Registry("score")
@@ -136,6 +187,11 @@ def resolve(score: str | Score, model: Evaluator | None = None) -> Score:
     if not isinstance(score, str) and not callable(score):
         raise UnilensError(
             f"expected score to be a name or a function of logits and target, got {score!r}"
+        )
+    if model is not None and as_output_score(score) is not None:
+        raise UnilensError(
+            "expected a score of a class, a function of outputs (M, K) and target, got one of what "
+            "the model returns; pass it as score= to unilens.explain or unilens.evaluate"
         )
     function = scores[score].build() if isinstance(score, str) else score
     if _takes_spec(function):

@@ -1,0 +1,156 @@
+"""Scores of models that return values: an embedding's likeness, a regression, a forecast."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .._validation.settings import check_count
+from ..errors import UnilensError, require
+from .base import OutputScore, as_tensor, entry_of, per_row, row_of
+
+_EMBEDDINGS = ("image_embeds", "text_embeds", "embeddings", "pooler_output", "embedding")
+_FORECASTS = ("prediction_outputs", "forecast", "predictions", "logits")
+_VALUES = ("logits", "predictions", "output")
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity(OutputScore):
+    """How alike the model's embedding and a given one are; see `similarity`."""
+
+    embedding: Tensor
+    measure: Literal["cosine", "dot", "distance"] = "cosine"
+    output: str | int | None = None
+
+    def __post_init__(self) -> None:
+        embedding = as_tensor("embedding", self.embedding)
+        require(
+            embedding.ndim in (1, 2)
+            and embedding.is_floating_point()
+            and bool(embedding.isfinite().all()),
+            f"expected embedding of finite numbers (D,), or (B, D) for each input, got "
+            f"{embedding.dtype} of shape {tuple(embedding.shape)}",
+        )
+        object.__setattr__(self, "embedding", embedding)
+
+    def for_input(
+        self, row: int, count: int, outputs: Callable[[], Any], model: nn.Module
+    ) -> Similarity:
+        """Return the likeness to the embedding of one input."""
+        own = row_of("embedding", self.embedding, row, count, 1)
+        return self if own is self.embedding else dataclasses.replace(self, embedding=own)
+
+    def __call__(self, outputs: Any, /) -> Tensor:
+        """Return the likeness `(M,)`."""
+        found = entry_of(outputs, _EMBEDDINGS, (2,), self.output, "similarity")
+        given = per_row("embedding", self.embedding.to(found), len(found), 1)
+        require(
+            given.shape[1] == found.shape[1],
+            f"expected embedding of the model's size {found.shape[1]}, got {given.shape[1]}",
+        )
+        if self.measure == "dot":
+            return (found * given).sum(1)
+        if self.measure == "distance":
+            return -(found - given).square().sum(1)
+        return torch.cosine_similarity(found, given.expand_as(found), dim=1)
+
+
+def similarity(
+    embedding: Tensor,
+    *,
+    measure: Literal["cosine", "dot", "distance"] = "cosine",
+    output: str | int | None = None,
+) -> Similarity:
+    """Return the score of an embedder: how alike its embedding and a given one are.
+
+    For CLIP, DINO, face and text embedders. UNI unlearns the score itself.
+
+    Args:
+        embedding: `(D,)` for all inputs or `(B, D)` for each, such as that of another image or of a
+            sentence; it stays fixed.
+        measure: "cosine", in [-1, 1], "dot", the product, or "distance", the negative squared
+            distance.
+        output: name or position of the embedding `(M, D)` among what the model returns; None to
+            look for "image_embeds", "text_embeds", "pooler_output", or the only one of that shape.
+
+    >>> similarity(torch.tensor([0.0, 2.0]))(torch.tensor([[3.0, 4.0]]))
+    tensor([0.8000])
+    """
+    return Similarity(embedding, measure, output)
+
+
+@dataclass(frozen=True, eq=False)
+class Value(OutputScore):
+    """One value among what the model returns; see `regression` and `forecast`."""
+
+    index: tuple[int, ...]
+    names: tuple[str, ...]
+    output: str | int | None = None
+    what: str = "regression"
+
+    def __call__(self, outputs: Any, /) -> Tensor:
+        """Return the values `(M,)`."""
+        dims = (1, 2) if self.what == "regression" else (2, 3)
+        values = entry_of(outputs, self.names, dims, self.output, self.what)
+        dims_used = values.ndim - 1
+        for place, index in enumerate(self.index[:dims_used]):
+            size = values.shape[1]
+            if not -size <= index < size:
+                raise UnilensError(
+                    f"expected {self._name_of(place)} below {size}, since the model's outputs have "
+                    f"that many, got {index}"
+                )
+            values = values[:, index]
+        for place in range(dims_used, len(self.index)):
+            require(
+                self.index[place] in (0, -1),
+                f"expected {self._name_of(place)} 0, the only one, got {self.index[place]}",
+            )
+        return values
+
+    def _name_of(self, place: int) -> str:
+        return ("step", "series")[place] if self.what == "forecast" else "output"
+
+
+def regression(output: int | str = 0, *, index: int = 0) -> Value:
+    """Return the score of a regression: one of the values that the model returns, in its unit.
+
+    UNI unlearns the value itself.
+
+    Args:
+        output: the column of outputs `(M, K)`; or, of several outputs, the name of one, `(M,)` or
+            `(M, K)`.
+        index: the column, where `output` is a name.
+
+    >>> regression(1)(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([2., 4.])
+    """
+    if isinstance(output, str):
+        return Value((_whole("index", index),), (), output)
+    return Value((_whole("output", output),), _VALUES)
+
+
+def forecast(step: int, series: int = 0, *, output: str | int | None = None) -> Value:
+    """Return the score of a forecast: one step of one series, in the model's unit.
+
+    UNI unlearns the value itself.
+
+    Args:
+        step: of the horizon, from 0; negative ones count from its end.
+        series: of outputs `(M, H, F)`; outputs `(M, H)` have one.
+        output: name or position of the forecast among what the model returns; None to look for
+            "prediction_outputs", "forecast", "predictions", or the only one of that shape.
+
+    >>> forecast(-1, series=1)(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]))
+    tensor([4.])
+    """
+    return Value((_whole("step", step), _whole("series", series)), _FORECASTS, output, "forecast")
+
+
+def _whole(name: str, value: object) -> int:
+    return check_count(name, value, least=-(2**31))
