@@ -25,7 +25,7 @@ from .diagnostics import Trace
 from .errors import UnilensError, require
 
 T = TypeVar("T")
-_PER_INPUT = ("values", "target", "score", "outputs", "baseline", "baseline_score")
+_PER_INPUT = ("values", "target", "score", "outputs", "baseline", "baseline_score", "groups")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

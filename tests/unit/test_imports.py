@@ -13,7 +13,7 @@ FLOORS = (
     {"_validation"},
     {"provenance", "registry", "_ops"},
     {"_engine", "quadrature"},
-    {"diagnostics", "manifold", "models", "scores"},
+    {"diagnostics", "groups", "manifold", "models", "scores"},
     {"attribution", "baselines"},
     {"multi_input", "output", "paths"},
     {"explainer", "weightings"},

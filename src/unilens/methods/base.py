@@ -35,6 +35,7 @@ def explain(
     seed: int = 0,
     outputs: str | None = None,
     channels: str | int = "auto",
+    groups: object = None,
     **settings: Any,
 ) -> Attribution: ...
 
@@ -49,6 +50,7 @@ def explain(
     seed: int = 0,
     outputs: str | None = None,
     channels: str | int = "auto",
+    groups: object = None,
     **settings: Any,
 ) -> MultiInputAttribution: ...
 
@@ -62,6 +64,7 @@ def explain(
     seed: int = 0,
     outputs: str | None = None,
     channels: str | int = "auto",
+    groups: object = None,
     **settings: Any,
 ) -> Attribution | MultiInputAttribution:
     """Explain a model's output for each input by what each of its values contributes.
@@ -88,6 +91,12 @@ def explain(
             first operation or the shape of photographs shows. Where none shows it, it is "first",
             and a map that depends on it has the warning `channels_assumed`. The provenance holds
             the result.
+        groups: integers from 0 on: values of an input with the same number belong together, as the
+            columns of a one-hot code or the pixels of a superpixel (`unilens.groups` makes some).
+            Their shape is that of one input, or of its positions for all channels together, with
+            the batch in front where they differ by input. Methods that mask remove whole groups,
+            all others are summed over them, and each value has an equal share of its group's:
+            `Attribution.by_group` gives the sums.
         **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
             `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`. For several inputs,
             `baseline={"image": "blur", "table": "black"}`, and `references` in the same structure.
@@ -109,16 +118,24 @@ def explain(
     """
     if method is None:
         return _explain_by_default(
-            model, inputs, target, settings, seed=seed, outputs=outputs, channels=channels
+            model,
+            inputs,
+            target,
+            settings,
+            seed=seed,
+            outputs=outputs,
+            channels=channels,
+            groups=groups,
         )
     if channels in SPECTRAL_CHANNELS and "channels" in methods[method].settings_with(settings):
         settings, channels = {**settings, "channels": channels}, "auto"  # the spectral path's
     explainer: Any = methods[method](**_structured_settings(settings, inputs))
-    axes: dict[str, Any] = {} if channels == "auto" else {"channels": channels}
+    more: dict[str, Any] = {} if channels == "auto" else {"channels": channels}
+    more |= {} if groups is None else {"groups": groups}
     model = with_outputs(model, outputs)
     if not isinstance(inputs, (Mapping, tuple)):
         model = Evaluator.of(model)
-    attribution = explainer(model, inputs, target, seed=seed, **axes)
+    attribution = explainer(model, inputs, target, seed=seed, **more)
     if isinstance(model, Evaluator) and isinstance(attribution, Attribution):
         attribution = _with_sign_agreement(model, inputs, attribution, explainer)
     return attribution.with_provenance(method=method, reference=methods[method].card.reference)
