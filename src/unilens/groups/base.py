@@ -17,7 +17,7 @@ from .._ops.precision import to_float64
 from .._ops.spatial import grid_cell_index
 from .._validation.arrays import bare_array, is_array
 from .._validation.settings import shown
-from ..errors import UnilensError, require
+from ..errors import NotApplicableError, UnilensError, require
 
 
 class GroupsOfRows(NamedTuple):
@@ -63,23 +63,43 @@ class Groups:
         shares = sums / self.sizes(like)
         return shares.gather(1, self.of(like).flatten(1)).view(like.shape).to(like.dtype)
 
+    def own(self, batch: int) -> list[Tensor]:
+        """Return the numbers `(g,)` of the groups that each input has, in ascending order."""
+        if len(self.index) == 1:
+            return [torch.arange(self.count, device=self.index.device)] * batch
+        return [torch.unique(row) for row in self.index]
+
     def by_count(self, batch: int) -> Iterator[GroupsOfRows]:
         """Yield the inputs with equally many groups; the numbers of their own are 0 ... g - 1."""
+        own = self.own(batch)
+        for count in sorted({len(numbers) for numbers in own}):
+            rows = [row for row, numbers in enumerate(own) if len(numbers) == count]
+            columns = torch.stack([own[row] for row in rows])
+            yield GroupsOfRows(self.index.new_tensor(rows), self._own_index(rows, columns), columns)
+
+    def repeat(self, times: int) -> Groups:
+        """Return the groups of the inputs, repeated one batch after another."""
         if len(self.index) == 1:
-            columns = torch.arange(self.count, device=self.index.device)
-            yield GroupsOfRows(
-                columns.new_tensor(range(batch)), self.index, columns.expand(batch, -1)
+            return self
+        return Groups(torch.cat([self.index] * times), self.count)
+
+    def of_positions(self) -> Groups:
+        """Return groups of positions `(1|B, *spatial)`; raise where channels differ."""
+        if self.index.ndim == 2:
+            return self
+        if not (self.index == self.index[:, :1]).all():
+            raise NotApplicableError(
+                "expected groups that are the same in all channels, since metrics remove positions "
+                "in all channels together, got others; pass groups of positions"
             )
-            return
-        own = [torch.unique(row, return_inverse=True) for row in self.index]
-        counts = [len(columns) for columns, _ in own]
-        for count in sorted(set(counts)):
-            rows = [row for row, other in enumerate(counts) if other == count]
-            yield GroupsOfRows(
-                self.index.new_tensor(rows),
-                torch.stack([own[row][1] for row in rows]),
-                torch.stack([own[row][0] for row in rows]),
-            )
+        return Groups(self.index[:, 0], self.count)
+
+    def _own_index(self, rows: list[int], columns: Tensor) -> Tensor:
+        """Return the numbers of the groups of some inputs, among each input's own."""
+        if len(self.index) == 1:
+            return self.index
+        flat = torch.searchsorted(columns, self.index[rows].flatten(1))
+        return flat.view(len(rows), *self.index.shape[1:])
 
     def _sums(self, values: Tensor) -> Tensor:
         known = to_float64(values.flatten(1))

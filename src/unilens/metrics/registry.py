@@ -82,6 +82,7 @@ def evaluate(
     seed: int = 0,
     outputs: str | None = None,
     channels: str | int = "auto",
+    groups: object = None,
     **settings: Any,
 ) -> Tensor:
     """Measure how good maps are; from unilens, captum or anywhere.
@@ -105,6 +106,9 @@ def evaluate(
             the attribution says, or to find out.
         channels: which axis of inputs and maps holds the channels; see `unilens.explain`. "auto"
             takes what the attribution's provenance says, where it says something.
+        groups: integers, as `unilens.explain` takes them, for `mu_fidelity`, `insertion_auc`,
+            `deletion_auc` and `infidelity` of subsets: whole groups are removed, and ranked by the
+            sum of the map over each. None for positions or cells, also for maps by group.
         **settings: of the metric, by name: `imputer="blur"`, `reduction="abs"`.
 
     Returns:
@@ -134,5 +138,6 @@ def evaluate(
         mask=mask,
         seed=seed,
         channels=channels,
+        groups=groups,
     )
     return found.values
