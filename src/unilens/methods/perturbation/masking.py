@@ -108,9 +108,9 @@ class MaskingMethod(Method):
         columns: dict[str, Tensor] = {}
         most, inputs = 0, masked.context.inputs
         for rows, index, numbers in groups.by_count(len(inputs)):
-            players = Players(masked.of_rows(rows), index, numbers.shape[1])
-            most = max(most, self._group_points(players.count))
-            for name, values in self._group_sums(players).items():
+            scores = GroupScores(masked.of_rows(rows), index, numbers.shape[1])
+            most = max(most, self._group_points(scores.count))
+            for name, values in self._group_sums(scores).items():
                 column = values.new_full((len(inputs), groups.count), torch.nan)
                 column = columns.setdefault(name, column)
                 column[rows.unsqueeze(1), numbers] = values
@@ -150,7 +150,7 @@ class MaskingMethod(Method):
         """Return how many masked points an input of `count` groups takes."""
 
     @abstractmethod
-    def _group_sums(self, players: Players) -> dict[str, Tensor]:
+    def _group_sums(self, groups: GroupScores) -> dict[str, Tensor]:
         """Return the groups' values `(m, g)`, named "sums", and measurements of them by name."""
 
 
@@ -223,8 +223,8 @@ class MaskedScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Players:
-    """The groups of inputs that have equally many, to be masked each as one.
+class GroupScores:
+    """The scores of inputs that have equally many groups, with whole groups masked.
 
     Attributes:
         masked: the scores of these inputs.

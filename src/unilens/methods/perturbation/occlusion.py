@@ -16,7 +16,7 @@ from ..._ops.spatial import spatial_shape_of
 from ..._validation.settings import Count
 from ...errors import NotApplicableError, require
 from ...registry import Card
-from .masking import MaskedScores, MaskingMethod, Players, add_masking_method
+from .masking import GroupScores, MaskedScores, MaskingMethod, add_masking_method
 
 
 class _SlidingWindow(NamedTuple):
@@ -106,10 +106,10 @@ class Occlusion(MaskingMethod):
     def _group_points(self, count: int) -> int:
         return count
 
-    def _group_sums(self, players: Players) -> dict[str, Tensor]:
-        unmasked = to_float64(players.masked.score_of(players.masked.context.outputs))
-        others = ~torch.eye(players.count, dtype=torch.bool)
-        return {"sums": unmasked.unsqueeze(1) - players.scores(players.count, others.__getitem__)}
+    def _group_sums(self, groups: GroupScores) -> dict[str, Tensor]:
+        unmasked = to_float64(groups.masked.score_of(groups.masked.context.outputs))
+        others = ~torch.eye(groups.count, dtype=torch.bool)
+        return {"sums": unmasked.unsqueeze(1) - groups.scores(groups.count, others.__getitem__)}
 
 
 def _outer_product(sides: Sequence[Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from ..._ops.random import uniform
 from ..._ops.spatial import LINEAR, spatial_shape_of
 from ..._validation.settings import Count, Fraction
 from ...registry import Card
-from .masking import MaskedScores, MaskingMethod, Players, add_masking_method
+from .masking import GroupScores, MaskedScores, MaskingMethod, add_masking_method
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Rise(MaskingMethod):
     def _group_points(self, count: int) -> int:
         return self.n_masks
 
-    def _group_sums(self, players: Players) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(players.masked.context.seed)
-        kept = uniform((self.n_masks, players.count), generator) < self.keep
-        scores = players.scores(self.n_masks, kept.__getitem__)
+    def _group_sums(self, groups: GroupScores) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(groups.masked.context.seed)
+        kept = uniform((self.n_masks, groups.count), generator) < self.keep
+        scores = groups.scores(self.n_masks, kept.__getitem__)
         if self.centred:
             scores = scores - scores.mean(1, keepdim=True)
         masks = kept.to(scores)

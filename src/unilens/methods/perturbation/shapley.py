@@ -13,7 +13,7 @@ from ...errors import require
 from ...explainer import ExplainContext
 from ...groups.base import Groups, grid
 from ...registry import Card
-from .masking import MaskedScores, MaskingMethod, Players, add_masking_method
+from .masking import GroupScores, MaskedScores, MaskingMethod, add_masking_method
 
 _MOST_EXACT = 16
 
@@ -85,14 +85,14 @@ class Shapley(MaskingMethod):
     def _map(self, masked: MaskedScores) -> Tensor:
         raise NotImplementedError("it always has groups")
 
-    def _group_sums(self, players: Players) -> dict[str, Tensor]:
-        exact = players.count <= self.exact_up_to
-        return _enumerated(players) if exact else self._sampled(players)
+    def _group_sums(self, groups: GroupScores) -> dict[str, Tensor]:
+        exact = groups.count <= self.exact_up_to
+        return _enumerated(groups) if exact else self._sampled(groups)
 
-    def _sampled(self, players: Players) -> dict[str, Tensor]:
+    def _sampled(self, groups: GroupScores) -> dict[str, Tensor]:
         """Return the values and standard errors `(m, g)` from random orders and their reverses."""
-        count, pairs = players.count, self.n_permutations // 2
-        generator = torch.Generator().manual_seed(players.masked.context.seed)
+        count, pairs = groups.count, self.n_permutations // 2
+        generator = torch.Generator().manual_seed(groups.masked.context.seed)
         orders = [torch.randperm(count, generator=generator) for _ in range(pairs)]
         place = torch.stack(orders)  # of each group in the order
         place = torch.stack([place, count - 1 - place], dim=1).flatten(0, 1)
@@ -101,9 +101,9 @@ class Shapley(MaskingMethod):
             order, joined = numbers // (count - 1), numbers % (count - 1) + 1
             return place[order] < joined.unsqueeze(1)
 
-        inner = players.scores(self.n_permutations * (count - 1), kept)
+        inner = groups.scores(self.n_permutations * (count - 1), kept)
         inner = inner.view(len(inner), self.n_permutations, count - 1)
-        first, last = (end.view(-1, 1, 1).expand(*inner.shape[:2], 1) for end in players.ends)
+        first, last = (end.view(-1, 1, 1).expand(*inner.shape[:2], 1) for end in groups.ends)
         changes = torch.cat([first, inner, last], dim=2).diff(dim=2)
         by_group = changes.gather(2, place.to(changes.device).expand_as(changes))
         by_pair = by_group.unflatten(1, (pairs, 2)).mean(2)
@@ -113,15 +113,15 @@ class Shapley(MaskingMethod):
         }
 
 
-def _enumerated(players: Players) -> dict[str, Tensor]:
+def _enumerated(groups: GroupScores) -> dict[str, Tensor]:
     """Return the values `(m, g)` from all coalitions, with standard errors of 0.
 
     Coalition n has the groups whose bit is set in n.
     """
-    count = players.count
+    count = groups.count
     members = (torch.arange(2**count).unsqueeze(1) >> torch.arange(count)) % 2 == 1
-    inner = players.scores(2**count - 2, lambda numbers: members[numbers + 1])
-    first, last = (end.unsqueeze(1) for end in players.ends)
+    inner = groups.scores(2**count - 2, lambda numbers: members[numbers + 1])
+    first, last = (end.unsqueeze(1) for end in groups.ends)
     scores = torch.cat([first, inner, last], dim=1)
     weights = _shapley_weights(members).to(scores)
     sums = torch.stack([(weights * row.unsqueeze(1)).sum(0) for row in scores])

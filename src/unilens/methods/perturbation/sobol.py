@@ -15,7 +15,7 @@ from ..._ops.spatial import spatial_shape_of
 from ..._validation.settings import Count
 from ...errors import NotApplicableError, require
 from ...registry import Card
-from .masking import MaskedScores, MaskingMethod, Players, add_masking_method
+from .masking import GroupScores, MaskedScores, MaskingMethod, add_masking_method
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Sobol(MaskingMethod):
         by_input = to_float64(torch.cat(scores)).T.contiguous()  # sums independent of the batch
         return _enlarge(self._indices(by_input).view(-1, *grid), spatial_shape)
 
-    def _group_sums(self, players: Players) -> dict[str, Tensor]:
-        rows = self._rows(players.count, players.masked.context.seed)
-        return {"sums": self._indices(players.scores(self._group_points(players.count), rows))}
+    def _group_sums(self, groups: GroupScores) -> dict[str, Tensor]:
+        rows = self._rows(groups.count, groups.masked.context.seed)
+        return {"sums": self._indices(groups.scores(self._group_points(groups.count), rows))}
 
     def _indices(self, scores: Tensor) -> Tensor:
         """Return the total indices `(B, d)` from the scores of all points `(B, (2 + d) * N)`."""
