@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from ._ops.precision import to_float64
 from ._validation.arrays import Array
 from .diagnostics import Trace
 from .errors import require
+from .groups.base import Groups, read_groups
 from .outputs import OutputSpec
 
 _MAX_TARGETS = 5
@@ -43,6 +44,8 @@ class Attribution:
         measured: diagnostics measured for this attribution, each `(B,)`.
         provenance: method, settings, seed, versions, device, dtype, seconds, passes, and the
             optimisations that the engine used or dropped, with the reason.
+        groups: `(B, *S)`, the number of each value's group, or None: where the method explained
+            groups of values, each value has an equal share of its group's.
         complete: whether the values sum to the change of the score in theory; otherwise their
             units are the method's, as for IDG.
     """
@@ -58,6 +61,7 @@ class Attribution:
     measured: Mapping[str, Tensor] = field(default_factory=dict, metadata={"tensors": True})
     provenance: Mapping[str, object] = field(default_factory=dict)
     complete: bool = True
+    groups: Tensor | None = None
 
     @property
     def completeness_gap(self) -> Tensor:
@@ -144,6 +148,31 @@ class Attribution:
     def numpy(self) -> Array:
         """Return the values as an array `(B, *S)`, without a graph; bfloat16 as float32."""
         return to_numpy(self.values)
+
+    def by_group(self, groups: object = None) -> Tensor:
+        """Return the sum of the values of each group `(B, G)`, in float64.
+
+        Args:
+            groups: integers, as `unilens.explain` takes them; None for the attribution's own.
+
+        Returns:
+            `(B, G)`, groups in ascending order of their labels; NaN for a group that an input does
+            not have.
+
+        Raises:
+            UnilensError: the attribution has no groups, or those given do not fit.
+        """
+        values = self.axes.to_first(self.values)
+        if groups is not None:
+            return read_groups(groups, values, self.axes).sums(values)
+        require(
+            self.groups is not None,
+            "expected groups, got None for an attribution without; pass groups=, or explain with "
+            "them",
+        )
+        own = self.axes.to_first(cast(Tensor, self.groups))
+        described = cast(Mapping[str, int], self.provenance.get("groups", {}))
+        return Groups(own, described.get("count", int(own.max()) + 1)).sums(values)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the attribution to a file; `load` restores it exactly.

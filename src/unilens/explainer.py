@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar, cast, overload
+from typing import Any, ClassVar, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -32,17 +32,13 @@ from .attribution import Attribution
 from .baselines import Baseline, BaselineResult
 from .baselines.axes import settings_to_first
 from .baselines.base import baseline_results, check_single, single
-from .errors import UnilensError, require
-from .multi_input import (
-    MultiInputAttribution,
-    explain_inputs,
-    read_inputs,
-    whole_of,
-    with_whole,
-)
+from .errors import NotApplicableError, UnilensError, require
+from .groups.base import Groups, needs_axes, read_groups
+from .multi_input import MultiInputAttribution, explain_inputs
+from .output_scores import explain_output_score
 from .outputs import LOGITS, OutputSpec
 from .provenance import describe, versions
-from .scores import OutputScore, as_output_score, bind
+from .scores import as_output_score
 
 __all__ = [
     "ExplainContext",
@@ -81,55 +77,6 @@ def with_outputs(model: nn.Module | Evaluator, outputs: str | None) -> nn.Module
     return Evaluator(cast(nn.Module, model), outputs=outputs)
 
 
-A = TypeVar("A", Attribution, MultiInputAttribution)
-
-
-def explain_output_score(
-    explain: Callable[[Evaluator, Any, Tensor], A],
-    model: nn.Module | Evaluator,
-    inputs: Tensor | MultiInputs,
-    target: Target,
-    score: OutputScore,
-) -> A:
-    """Explain a score of whatever the model returns, which becomes the model's only output.
-
-    Args:
-        explain: from an evaluator whose outputs are the score's columns, inputs, and the column of
-            each input, to its attribution by the score `logit`.
-        model: the user's.
-        inputs: `(B, *S)`, in the user's order of axes, or several.
-        target: None.
-        score: of what the model returns.
-
-    Returns:
-        The attribution, with each input's own outputs: `(B, 1)`, or the logits `(B, K)` of classes.
-    """
-    require(
-        target is None,
-        f"expected no target beside a score of what the model returns, got {target!r}; the score "
-        "says what is explained",
-    )
-    model = model if isinstance(inputs, (Mapping, tuple)) else Evaluator.of(model)
-    checked = checked_inputs(model, inputs)
-    bound = bind(model, checked, score)
-    given = inputs if isinstance(inputs, Tensor) else checked
-    found = explain(bound.evaluator, given, bound.target)
-    whole = whole_of(found)
-    outputs, target = bound.own_outputs(whole.outputs)
-    spec = bound.evaluator.output_spec or LOGITS
-    made = {"outputs": dataclasses.replace(spec, blocks=1).provenance, "score": describe(score)}
-    whole = dataclasses.replace(whole, outputs=outputs, target=target).with_provenance(**made)
-    return with_whole(found, whole)
-
-
-def checked_inputs(model: nn.Module | Evaluator, inputs: Tensor | MultiInputs) -> Any:
-    """Return inputs as tensors on the model's device, in the user's order of axes."""
-    if isinstance(inputs, (Mapping, tuple)):
-        return read_inputs(inputs, model)
-    evaluator = Evaluator.of(model)
-    return check_inputs(inputs, evaluator.device, evaluator.model)
-
-
 @dataclass(frozen=True, slots=True)
 class ExplainContext:
     """The checked inputs of one call, with their outputs and target.
@@ -141,6 +88,7 @@ class ExplainContext:
         target: `(B,)`, class indices.
         seed: of everything random.
         began: start of the call, by `time.perf_counter`.
+        groups: of the inputs' values, where they were given.
     """
 
     evaluator: Evaluator
@@ -149,6 +97,7 @@ class ExplainContext:
     target: Tensor
     seed: int
     began: float
+    groups: Groups | None = None
 
     @classmethod
     def begin(
@@ -158,6 +107,8 @@ class ExplainContext:
         inputs: Tensor,
         target: Target,
         seed: int,
+        groups: object = None,
+        axes: Axes | None = None,
     ) -> ExplainContext:
         """Check the user's arguments, and run the model once at the inputs."""
         began = time.perf_counter()
@@ -168,6 +119,7 @@ class ExplainContext:
             inputs = cast(Tensor, to_tensor("inputs", inputs)).to(checked.dtype)
         else:
             inputs = checked
+        read = None if groups is None else read_groups(groups, checked, axes)
         outputs = evaluator.outputs(inputs.unsqueeze(0), create_graph=explainer.create_graph)[0]
         if not outputs.isfinite().all():
             raise UnilensError(
@@ -177,7 +129,7 @@ class ExplainContext:
         spec = output_spec(evaluator, inputs, outputs)
         target = check_target(target, outputs, evaluator.model, spec)
         explainer.check(evaluator, inputs)
-        return cls(evaluator, inputs, outputs, target, seed, began)
+        return cls(evaluator, inputs, outputs, target, seed, began, read)
 
     @property
     def output_spec(self) -> OutputSpec:
@@ -212,6 +164,8 @@ class ExplainContext:
             "engine": self.evaluator.describe(self.inputs),
             "seconds": time.perf_counter() - self.began,
         }
+        if self.groups is not None and attribution.groups is None:
+            attribution = with_groups(attribution, self.groups)
         if not explainer.create_graph:
             attribution = map_tensors(attribution, Tensor.detach)
         if spec.warning is not None:
@@ -282,6 +236,7 @@ class Method(Settings, ABC):
         *,
         seed: int = 0,
         channels: str | int = "auto",
+        groups: object = None,
     ) -> Attribution: ...
 
     @overload
@@ -293,6 +248,7 @@ class Method(Settings, ABC):
         *,
         seed: int = 0,
         channels: str | int = "auto",
+        groups: object = None,
     ) -> MultiInputAttribution: ...
 
     def __call__(
@@ -303,6 +259,7 @@ class Method(Settings, ABC):
         *,
         seed: int = 0,
         channels: str | int = "auto",
+        groups: object = None,
     ) -> Attribution | MultiInputAttribution:
         """Explain the model at the inputs.
 
@@ -315,6 +272,7 @@ class Method(Settings, ABC):
                 the model predicts at each input.
             seed: of everything random; the draw for an input depends on it and the input alone.
             channels: which axis of the inputs holds the channels; see `unilens.explain`.
+            groups: integers: values that belong together; see `unilens.explain`.
 
         Returns:
             The attribution, with the diagnostics that cost no further passes; of several inputs,
@@ -327,7 +285,7 @@ class Method(Settings, ABC):
             method = self.with_score("logit")
             return explain_output_score(
                 lambda bound, checked, column: method(
-                    bound, checked, column, seed=seed, channels=channels
+                    bound, checked, column, seed=seed, channels=channels, groups=groups
                 ),
                 model,
                 inputs,
@@ -336,6 +294,7 @@ class Method(Settings, ABC):
             )
         if isinstance(inputs, (Mapping, tuple)):
             refuse_channels_setting(channels)
+            refuse_groups(groups)
             attribution = explain_inputs(
                 lambda packed, values, targets, rows: self.of_rows(rows)(
                     packed, values, targets, seed=seed
@@ -347,22 +306,28 @@ class Method(Settings, ABC):
             sure = channels != "auto" or axes_are_sure(self, inputs)
             return attribution.with_measured(**_axes_measured(len(attribution.whole), sure))
         with torch.inference_mode(False):
-            axes = _axes_for(self, model, inputs, channels)
+            axes = _axes_for(self, model, inputs, channels, groups)
             if axes is None or axes.channels == "first":
-                context = ExplainContext.begin(self, model, inputs, target, seed)
+                context = ExplainContext.begin(self, model, inputs, target, seed, groups)
                 return _with_axes(context.finish(self, self._explain(context)), axes)
             if not isinstance(inputs, Tensor):
                 inputs = check_inputs(inputs, None)
             method = settings_to_first(self, axes, inputs.ndim - 1)
             moved = axes.to_first(inputs)
-            context = ExplainContext.begin(method, channels_first(model, axes), moved, target, seed)
+            context = ExplainContext.begin(
+                method, channels_first(model, axes), moved, target, seed, groups, axes
+            )
             return _with_axes(context.finish(self, method._explain(context)), axes)
 
 
 def _axes_for(
-    method: Method, model: nn.Module | Evaluator, inputs: Tensor, channels: str | int
+    method: Method,
+    model: nn.Module | Evaluator,
+    inputs: Tensor,
+    channels: str | int,
+    groups: object,
 ) -> Axes | None:
-    """Return which axis of the inputs holds the channels; None where the method ignores it.
+    """Return which axis of the inputs holds the channels; None where nothing depends on it.
 
     It is detected from the model only where the method depends on it.
     """
@@ -370,7 +335,7 @@ def _axes_for(
         channels = model.channels
     if not isinstance(inputs, Tensor):
         return None if channels == "auto" else Axes(channels)
-    if channels != "auto" or reads_axes(method, inputs.ndim):
+    if channels != "auto" or reads_axes(method, inputs.ndim) or needs_axes(groups, inputs):
         return resolve_axes(model, inputs, channels)
     if not reads_axes(method, inputs.ndim + 1):
         return None
@@ -378,13 +343,34 @@ def _axes_for(
     return axes if axes is not None and axes.channels == "none" else None
 
 
+def refuse_groups(groups: object) -> None:
+    """Raise `NotApplicableError` where groups are given for several inputs."""
+    if groups is not None:
+        raise NotApplicableError(
+            "expected no groups= for several inputs; sum the values of each input by group, or "
+            "concatenate the inputs in a module around the model"
+        )
+
+
+def with_groups(attribution: Attribution, groups: Groups) -> Attribution:
+    """Return an attribution whose values are equal shares of the sums over groups."""
+    values = attribution.values
+    return dataclasses.replace(
+        attribution,
+        values=groups.spread(groups.sums(values), values),
+        groups=groups.of(values).clone(),
+        provenance={**attribution.provenance, "groups": {"count": groups.count}},
+    )
+
+
 def to_first(attribution: Attribution, axes: Axes) -> Attribution:
     """Return an attribution with channels first."""
-    baseline = attribution.baseline
+    baseline, groups = attribution.baseline, attribution.groups
     return dataclasses.replace(
         attribution,
         values=axes.to_first(attribution.values),
         baseline=None if baseline is None else axes.to_first(baseline),
+        groups=None if groups is None else axes.to_first(groups),
         provenance={**attribution.provenance, "channels": "first"},
     )
 
@@ -393,12 +379,13 @@ def _with_axes(attribution: Attribution, axes: Axes | None) -> Attribution:
     """Return an attribution in the user's order of axes, and record that in its provenance."""
     if axes is None:
         return attribution
-    baseline = attribution.baseline
+    baseline, groups = attribution.baseline, attribution.groups
     measured = _axes_measured(len(attribution), axes.sure)
     return dataclasses.replace(
         attribution,
         values=axes.from_first(attribution.values),
         baseline=None if baseline is None else axes.from_first(baseline),
+        groups=None if groups is None else axes.from_first(groups),
         measured={**attribution.measured, **measured},
         provenance={**attribution.provenance, "channels": str(axes)},
     )

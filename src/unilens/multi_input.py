@@ -26,7 +26,7 @@ from .errors import UnilensError, require
 
 T = TypeVar("T")
 A = TypeVar("A", Attribution, "MultiInputAttribution")
-_PER_INPUT = ("values", "target", "score", "outputs", "baseline", "baseline_score")
+_PER_INPUT = ("values", "target", "score", "outputs", "baseline", "baseline_score", "groups")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,6 +35,7 @@ NEEDED = {
     "neutral": {"references": torch.rand(20, 6).double()},
     "rise": {"n_masks": 40, "cells": 4},
     "sobol": {"designs": 4, "cells": 3},
+    "shapley": {"cells": 4, "n_permutations": 4},
     "agi": {"classes": 2, "iterations": 5, "n_steps": 5},
     "adversarial": {"classes": 2, "iterations": 5},
     "tangent_aligned": {"iterations": 3},

@@ -16,6 +16,7 @@ SETTINGS = {
     "occlusion": {"window": 3, "stride": 2},
     "rise": {"n_masks": 24, "cells": 3},
     "sobol": {"designs": 4, "cells": 2},
+    "shapley": {"cells": 2},
 }
 """Methods of every kind: along a path, with unlearning, by rules, of layers, by hiding."""
 BLACK_BOX = ("occlusion", "rise", "sobol")

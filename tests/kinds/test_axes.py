@@ -22,6 +22,7 @@ FEW = {
     "gradcam": {"relu": False},
     "rise": {"n_masks": 20, "cells": 3},
     "sobol": {"designs": 4, "cells": 2},
+    "shapley": {"cells": 2},
     "agi": {"classes": 2, "iterations": 3, "n_steps": 4},
     "smoothgrad": {"n_samples": 2},
     "vargrad": {"n_samples": 2},

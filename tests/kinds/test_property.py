@@ -33,6 +33,7 @@ SETTINGS = {
     "agi": {"classes": 2, "iterations": 2, "n_steps": 2},
     "rise": {"n_masks": 6, "cells": 2},
     "sobol": {"designs": 2, "cells": 2},
+    "shapley": {"cells": 2},
     "ig": {"n_steps": 3, "rule": "midpoint", "score": "logit"},
     "gradient": {"score": "logit"},
     "input_x_gradient": {"score": "logit"},

@@ -12,6 +12,7 @@ from .backprop_rules import Deconvolution, DeepLift, DeepLiftShap, GuidedBackpro
 from .cam import GradCAM, GuidedGradCAM
 from .perturbation.occlusion import Occlusion
 from .perturbation.rise import Rise
+from .perturbation.shapley import Shapley
 from .perturbation.sobol import Sobol
 from .control import EdgeMap, RandomMap
 
@@ -30,6 +31,7 @@ __all__ = [
     "PathMethod",
     "RandomMap",
     "Rise",
+    "Shapley",
     "Smoothed",
     "Sobol",
     "explain",

@@ -15,8 +15,9 @@ from .._validation.inputs import Target, check_inputs
 from ..attribution import Attribution
 from ..baselines import PerInput
 from ..errors import require
-from ..explainer import Method, explain_output_score, with_outputs
+from ..explainer import Method, with_outputs
 from ..multi_input import MultiInputAttribution, to_tensors
+from ..output_scores import explain_output_score
 from ..paths.spectral import CHANNELS as SPECTRAL_CHANNELS
 from ..registry import Registry
 from ..scores import as_output_score
@@ -36,6 +37,7 @@ def explain(
     seed: int = 0,
     outputs: str | None = None,
     channels: str | int = "auto",
+    groups: object = None,
     **settings: Any,
 ) -> Attribution: ...
 
@@ -50,6 +52,7 @@ def explain(
     seed: int = 0,
     outputs: str | None = None,
     channels: str | int = "auto",
+    groups: object = None,
     **settings: Any,
 ) -> MultiInputAttribution: ...
 
@@ -63,6 +66,7 @@ def explain(
     seed: int = 0,
     outputs: str | None = None,
     channels: str | int = "auto",
+    groups: object = None,
     **settings: Any,
 ) -> Attribution | MultiInputAttribution:
     """Explain a model's output for each input by what each of its values contributes.
@@ -89,6 +93,12 @@ def explain(
             first operation or the shape of photographs shows. Where none shows it, it is "first",
             and a map that depends on it has the warning `channels_assumed`. The provenance holds
             the result.
+        groups: integers from 0 on: values of an input with the same number belong together, as the
+            columns of a one-hot code or the pixels of a superpixel (`unilens.groups` makes some).
+            Their shape is that of one input, or of its positions for all channels together, with
+            the batch in front where they differ by input. Methods that mask remove whole groups,
+            all others are summed over them, and each value has an equal share of its group's:
+            `Attribution.by_group` gives the sums.
         **settings: of the method, its baseline, path and weighting, by name: `n_steps=30`,
             `budget=0.5`, `baseline="blur"`, `sigma=10`, `path="guided"`. For several inputs,
             `baseline={"image": "blur", "table": "black"}`, and `references` in the same structure.
@@ -123,7 +133,7 @@ def explain(
         )
         return explain_output_score(
             lambda bound, checked, column: explain(
-                bound, checked, method, column, seed=seed, channels=channels, **rest
+                bound, checked, method, column, seed=seed, channels=channels, groups=groups, **rest
             ),
             model,
             inputs,
@@ -132,16 +142,24 @@ def explain(
         )
     if method is None:
         return _explain_by_default(
-            model, inputs, target, settings, seed=seed, outputs=outputs, channels=channels
+            model,
+            inputs,
+            target,
+            settings,
+            seed=seed,
+            outputs=outputs,
+            channels=channels,
+            groups=groups,
         )
     if channels in SPECTRAL_CHANNELS and "channels" in methods[method].settings_with(settings):
         settings, channels = {**settings, "channels": channels}, "auto"  # the spectral path's
     explainer: Any = methods[method](**_structured_settings(settings, inputs))
-    axes: dict[str, Any] = {} if channels == "auto" else {"channels": channels}
+    more: dict[str, Any] = {} if channels == "auto" else {"channels": channels}
+    more |= {} if groups is None else {"groups": groups}
     model = with_outputs(model, outputs)
     if not isinstance(inputs, (Mapping, tuple)):
         model = Evaluator.of(model)
-    attribution = explainer(model, inputs, target, seed=seed, **axes)
+    attribution = explainer(model, inputs, target, seed=seed, **more)
     if isinstance(model, Evaluator) and isinstance(attribution, Attribution):
         attribution = _with_sign_agreement(model, inputs, attribution, explainer)
     return attribution.with_provenance(method=method, reference=methods[method].card.reference)

@@ -33,20 +33,20 @@ def sign_agreement(
         inputs: `(B, *S)`.
         attribution: of these inputs.
         score: that the attribution explains; a probability is compared by its logarithm.
-        groups: integers from 0 that broadcast to `(*S)`; values of a group belong together, such as
-            a column's or a word's. Negative: never replaced.
+        groups: integers from 0 that broadcast to `(B, *S)`; values of a group belong together, such
+            as a column's or a word's. Negative: never replaced.
         replacement: broadcasts to the inputs; what stands in place of the group.
 
     Returns:
         `(B,)`; NaN where the strongest group is 0 or its replacement changes nothing.
     """
-    groups = groups.expand(inputs.shape[1:]).to(inputs.device)
-    count = int(groups.max()) + 1
-    flat, index = to_float64(attribution.values.detach()).flatten(1), groups.flatten()
-    known = index >= 0
-    sums = flat.new_zeros(len(flat), count).index_add_(1, index[known], flat[:, known])
+    groups = groups.to(inputs.device).expand_as(inputs)
+    flat, index = to_float64(attribution.values.detach()).flatten(1), groups.flatten(1)
+    known = flat.masked_fill(index < 0, 0.0)
+    sums = flat.new_zeros(len(flat), int(groups.max()) + 1)
+    sums = sums.scatter_add_(1, index.clamp(min=0), known)
     strongest = sums.abs().argmax(1)
-    hidden = groups.unsqueeze(0) == strongest.view(-1, *[1] * groups.ndim)
+    hidden = groups == strongest.view(-1, *[1] * (groups.ndim - 1))
     without = torch.where(hidden, replacement.to(inputs), inputs)
     with torch.no_grad():
         before, after = (
@@ -76,12 +76,13 @@ def measure_signs(
         inputs: `(B, F)`, or `(B, C, L)` in the order of the attribution's axes.
         attribution: of these inputs.
         method: that made it; the values of one that is not complete are no contributions.
-        groups: of values; None for columns or positions.
+        groups: of values; None for the attribution's own, or for columns or positions.
         missing: broadcasts to the inputs; the replacement where the baseline is searched for near
             the input. None for 0.
     """
     if method.score is None or not method.complete or attribution.baseline is None:
         return attribution
+    groups = attribution.groups if groups is None else groups
     if groups is None:
         groups = torch.arange(inputs.shape[-1])
         if inputs.ndim == 3 and attribution.axes.channels == "last":

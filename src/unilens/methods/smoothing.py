@@ -119,8 +119,14 @@ class Smoothed(Method):
             noisy = torch.stack([self._noisy(context.inputs, draws) for _ in range(count)])
             explainer = self.of_rows(batch.repeat(count)).explainer
             target, points = context.target.repeat(count), noisy.flatten(0, 1)
+            groups = context.groups if self.aggregate == "mean" else None  # others are not linear
             attribution = explainer(
-                context.evaluator, points, target, seed=context.seed, channels="first"
+                context.evaluator,
+                points,
+                target,
+                seed=context.seed,
+                channels="first",
+                groups=None if groups is None else groups.repeat(count),
             )
             yield from attribution.values.unflatten(0, (count, -1))
 

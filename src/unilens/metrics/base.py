@@ -21,6 +21,7 @@ from ..attribution import Attribution
 from ..baselines.axes import function_to_first, settings_to_first
 from ..errors import NotApplicableError, UnilensError, require
 from ..explainer import Method, evaluator_of
+from ..groups.base import read_groups
 from ..methods import methods
 from ..outputs import OutputSpec
 from ..provenance import describe, versions
@@ -70,6 +71,11 @@ class Metric(Settings, ABC):
         """How many maps are made anew per input."""
         return 0
 
+    @property
+    def takes_groups(self) -> bool:
+        """Whether the metric removes and ranks whole groups where they are given."""
+        return False
+
     @abstractmethod
     def _measure(self, context: EvalContext) -> Measurement:
         """Return values, breakdown and details; the provenance is added."""
@@ -85,6 +91,7 @@ class Metric(Settings, ABC):
         mask: Tensor | None = None,
         seed: int = 0,
         channels: str | int = "auto",
+        groups: object = None,
         cache: MetricCache | None = None,
     ) -> Measurement:
         """Measure how good the maps are; see `unilens.evaluate` for the arguments.
@@ -112,7 +119,12 @@ class Metric(Settings, ABC):
                 inputs,
                 attribution,
                 target,
-                {"mask": mask, "cache": cache, "function as method": None if named else method},
+                {
+                    "mask": mask,
+                    "cache": cache,
+                    "groups": groups,
+                    "function as method": None if named else method,
+                },
             )
         require(
             method is None
@@ -125,7 +137,7 @@ class Metric(Settings, ABC):
         axes = _axes_for(model, inputs, attribution, channels)
         if axes is not None and axes.channels != "first":
             return self._in_order(
-                axes, model, inputs, attribution, method, target, mask, seed, cache
+                axes, model, inputs, attribution, method, target, mask, seed, groups, cache
             )
         with torch.inference_mode(False):
             known = attribution if isinstance(attribution, Attribution) else None
@@ -146,6 +158,7 @@ class Metric(Settings, ABC):
                 methods[method]() if isinstance(method, str) else method,
                 None if mask is None else check_mask(mask, inputs),
                 cache,
+                None if groups is None else read_groups(groups, inputs).of_positions(),
             )
             self._check(context)
             with torch.no_grad():
@@ -180,6 +193,7 @@ class Metric(Settings, ABC):
         target: Target,
         mask: Tensor | None,
         seed: int,
+        groups: object,
         cache: MetricCache | None,
     ) -> Measurement:
         """Measure channels first, and return what has the inputs' shape in the user's order."""
@@ -196,6 +210,7 @@ class Metric(Settings, ABC):
             target=target,
             mask=mask_to_first(mask, inputs, axes),
             seed=seed,
+            groups=None if groups is None else read_groups(groups, moved, axes),
             cache=None if cache is None else cache.channels_first(first, inputs, moved),
         )
         details = {
@@ -224,6 +239,12 @@ class Metric(Settings, ABC):
                 raise NotApplicableError(f"{name} {remedy}")
         if "method" in self.needs:
             _check_made_by(context.attribution, context.method)
+        if context.groups is not None and not self.takes_groups:
+            raise NotApplicableError(
+                f"expected no groups for {name}, which judges single values; leave groups= out, or "
+                "use mu_fidelity, insertion_auc, deletion_auc or infidelity with "
+                "perturbation='subset'"
+            )
 
 
 def _axes_for(

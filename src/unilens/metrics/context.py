@@ -16,6 +16,7 @@ from .._ops.spatial import spatial_shape_of
 from ..attribution import Attribution
 from ..errors import require
 from ..explainer import Method
+from ..groups.base import Groups
 from ..scores import Score
 from .cache import MetricCache
 from .maps import check_map, reduce_channels
@@ -40,6 +41,7 @@ class EvalContext:
         method: what makes the maps, where it was given.
         mask: `(B, *spatial)`, true where the object is, where it was given.
         cache: what was found out for other maps and by other metrics, where one is kept.
+        groups: of the positions `(1|B, *spatial)`, where they were given.
     """
 
     evaluator: Evaluator
@@ -52,6 +54,7 @@ class EvalContext:
     method: Method | MapFunction | None = None
     mask: Tensor | None = None
     cache: MetricCache | None = None
+    groups: Groups | None = None
 
     def reduce_channels(self, reduction: str) -> Tensor:
         """Return the maps without channels `(B, *spatial)`; see `maps.reduce_channels`."""

@@ -13,9 +13,10 @@ from .._engine.packing import MultiInputs
 from .._validation.inputs import Target
 from ..attribution import Attribution
 from ..errors import require
-from ..explainer import Method, checked_inputs, with_outputs
+from ..explainer import Method, with_outputs
 from ..methods import methods
 from ..multi_input import MultiInputAttribution, with_whole
+from ..output_scores import checked_inputs
 from ..registry import Composed, Registry
 from ..scores import OutputScore, as_output_score, bind
 from .base import Metric
@@ -87,6 +88,7 @@ def evaluate(
     seed: int = 0,
     outputs: str | None = None,
     channels: str | int = "auto",
+    groups: object = None,
     **settings: Any,
 ) -> Tensor:
     """Measure how good maps are; from unilens, captum or anywhere.
@@ -110,6 +112,9 @@ def evaluate(
             the attribution says, or to find out.
         channels: which axis of inputs and maps holds the channels; see `unilens.explain`. "auto"
             takes what the attribution's provenance says, where it says something.
+        groups: integers, as `unilens.explain` takes them, for `mu_fidelity`, `insertion_auc`,
+            `deletion_auc` and `infidelity` of subsets: whole groups are removed, and ranked by the
+            sum of the map over each. None for positions or cells, also for maps by group.
         **settings: of the metric, by name: `imputer="blur"`, `reduction="abs"`.
 
     Returns:
@@ -145,6 +150,7 @@ def evaluate(
         mask=mask,
         seed=seed,
         channels=channels,
+        groups=groups,
     )
     return found.values
 

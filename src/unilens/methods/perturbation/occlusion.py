@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ..._engine.evaluator import Evaluator
-from ..._ops.precision import expand_like
+from ..._ops.precision import expand_like, to_float64
 from ..._ops.spatial import spatial_shape_of
 from ..._validation.settings import Count
 from ...errors import NotApplicableError, require
 from ...registry import Card
-from .masking import MaskedScores, MaskingMethod, add_masking_method
+from .masking import GroupScores, MaskedScores, MaskingMethod, add_masking_method
 
 
 class _SlidingWindow(NamedTuple):
@@ -41,6 +41,8 @@ class _SlidingWindow(NamedTuple):
 class Occlusion(MaskingMethod):
     """How far the score falls when a window masks a position: the mean over the windows that do.
 
+    Where there are groups of values, each is masked once, and its value is the fall.
+
     Args:
         baseline: its values replace those of masked positions.
         score: what is explained, by name or as a function of logits and target.
@@ -51,6 +53,8 @@ class Occlusion(MaskingMethod):
     References:
         Zeiler & Fergus 2014, arXiv 1311.2901.
     """
+
+    grid_settings = ("window", "stride")
 
     window: Count | None = None
     stride: Count | None = None
@@ -98,6 +102,14 @@ class Occlusion(MaskingMethod):
                 total += mask * expand_like(fall, total)
                 times += mask
         return total / times
+
+    def _group_points(self, count: int) -> int:
+        return count
+
+    def _group_sums(self, groups: GroupScores) -> dict[str, Tensor]:
+        unmasked = to_float64(groups.masked.score_of(groups.masked.context.outputs))
+        others = ~torch.eye(groups.count, dtype=torch.bool)
+        return {"sums": unmasked.unsqueeze(1) - groups.scores(groups.count, others.__getitem__)}
 
 
 def _outer_product(sides: Sequence[Tensor]) -> Tensor:

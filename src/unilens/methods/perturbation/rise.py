@@ -15,7 +15,7 @@ from ..._ops.random import uniform
 from ..._ops.spatial import LINEAR, spatial_shape_of
 from ..._validation.settings import Count, Fraction
 from ...registry import Card
-from .masking import MaskedScores, MaskingMethod, add_masking_method
+from .masking import GroupScores, MaskedScores, MaskingMethod, add_masking_method
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Rise(MaskingMethod):
 
     A mask is a grid of cells kept or masked at random, enlarged linearly and shifted at random; in
     a table every feature is a cell. All inputs have the same masks. With n masks the map at a
-    position is sum(score * mask) / (n * keep): its mean is the mean score, not zero.
+    position is sum(score * mask) / (n * keep): its mean is the mean score, not zero. Where there
+    are groups of values, each is kept or masked as one cell.
 
     Args:
         baseline: its values replace those of masked positions.
@@ -38,6 +39,8 @@ class Rise(MaskingMethod):
     References:
         Petsiuk et al. 2018, arXiv 1806.07421.
     """
+
+    grid_settings = ("cells",)
 
     n_masks: Count = 2000
     cells: Count = 8
@@ -61,6 +64,19 @@ class Rise(MaskingMethod):
         if self.centred:
             total -= times * expand_like(score_sum / self.n_masks, total)
         return total / (self.n_masks * self.keep)
+
+    def _group_points(self, count: int) -> int:
+        return self.n_masks
+
+    def _group_sums(self, groups: GroupScores) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(groups.masked.context.seed)
+        kept = uniform((self.n_masks, groups.count), generator) < self.keep
+        scores = groups.scores(self.n_masks, kept.__getitem__)
+        if self.centred:
+            scores = scores - scores.mean(1, keepdim=True)
+        masks = kept.to(scores)
+        sums = torch.stack([(score.unsqueeze(1) * masks).sum(0) for score in scores])
+        return {"sums": sums / (self.n_masks * self.keep)}
 
     def _masks(self, shape: torch.Size, generator: torch.Generator) -> Callable[[int], Tensor]:
         """Return the function from a mask's index to the mask `(*spatial_shape)`, in [0, 1].

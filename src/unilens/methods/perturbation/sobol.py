@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from ..._engine.evaluator import Evaluator
 from ..._ops.precision import to_float64
 from ..._ops.spatial import spatial_shape_of
 from ..._validation.settings import Count
 from ...errors import NotApplicableError, require
 from ...registry import Card
-from .masking import MaskedScores, MaskingMethod, add_masking_method
+from .masking import GroupScores, MaskedScores, MaskingMethod, add_masking_method
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,8 @@ class Sobol(MaskingMethod):
     Each cell is mixed with the baseline in a random share from 0 to 1. The index of a cell is the
     share of the variance that would be left if all other cells were fixed: its own effect and that
     of all its interactions, unsigned. Jansen's estimator, on a scrambled Sobol sequence. All inputs
-    have the same design; in a table every feature is a cell.
+    have the same design; in a table every feature is a cell. Where there are groups of values, each
+    is a cell.
 
     Args:
         baseline: its values replace those of masked cells.
@@ -39,6 +39,8 @@ class Sobol(MaskingMethod):
         Fel et al. 2021, arXiv 2111.04138; Jansen 1999, doi 10.1016/S0010-4655(98)00154-4.
     """
 
+    grid_settings = ("cells",)
+
     cells: Count | None = None
     designs: Count = 32
 
@@ -50,22 +52,15 @@ class Sobol(MaskingMethod):
             f"{self.designs}",
         )
 
-    def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` as `MaskingMethod` does, or for too many cells."""
-        super().check(model, inputs)
-        count, most = math.prod(self._grid(inputs.shape[1:])), SobolEngine.MAXDIM // 2
-        if count > most:
-            raise NotApplicableError(
-                f"expected at most {most} cells, the limit of Sobol sequences, got {count}; use "
-                "fewer cells or method='rise'"
-            )
-
     def _grid(self, shape: torch.Size) -> list[int]:
         cells = self.cells or (8 if len(shape) < 4 else 4)
         return [min(cells, side) for side in shape[1:]] if len(shape) > 1 else list(shape)
 
     def _points(self, shape: torch.Size) -> int:
-        return self.designs * (math.prod(self._grid(shape)) + 2)
+        return self._group_points(math.prod(self._grid(shape)))
+
+    def _group_points(self, count: int) -> int:
+        return self.designs * (count + 2)
 
     def _map(self, masked: MaskedScores) -> Tensor:
         grid, spatial_shape = self._grid(masked.shape), spatial_shape_of(masked.shape)
@@ -75,14 +70,27 @@ class Sobol(MaskingMethod):
             for index in masked.blocks(self._points(masked.shape))
         ]
         by_input = to_float64(torch.cat(scores)).T.contiguous()  # sums independent of the batch
-        indices = torch.stack([_jansen(column.view(-1, self.designs)) for column in by_input])
-        return _enlarge(indices.view(-1, *grid), spatial_shape)
+        return _enlarge(self._indices(by_input).view(-1, *grid), spatial_shape)
+
+    def _group_sums(self, groups: GroupScores) -> dict[str, Tensor]:
+        rows = self._rows(groups.count, groups.masked.context.seed)
+        return {"sums": self._indices(groups.scores(self._group_points(groups.count), rows))}
+
+    def _indices(self, scores: Tensor) -> Tensor:
+        """Return the total indices `(B, d)` from the scores of all points `(B, (2 + d) * N)`."""
+        return torch.stack([_jansen(row.view(-1, self.designs)) for row in scores])
 
     def _rows(self, count: int, seed: int) -> Callable[[Tensor], Tensor]:
         """Return the function from the points' indices `(n,)` to the shares kept `(n, count)`.
 
         The points are the rows of the matrices A, B, and, for each column, A with it taken from B.
         """
+        most = SobolEngine.MAXDIM // 2
+        if count > most:
+            raise NotApplicableError(
+                f"expected at most {most} cells, the limit of Sobol sequences, got {count}; use "
+                "fewer cells or groups, or method='rise'"
+            )
         engine = SobolEngine(2 * count, scramble=True, seed=seed)
         first = engine.quasi.to(torch.float32) / 2**engine.MAXBIT
         points = engine.draw(self.designs, dtype=torch.float64)

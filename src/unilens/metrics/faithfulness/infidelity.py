@@ -19,7 +19,7 @@ from ..context import EvalContext
 from ..maps import constant, unchanged
 from ..measurement import Measurement
 from ..registry import metrics
-from .perturbations import Draws, InfidelityPerturbation, Square, infidelity_perturbations
+from .perturbations import Draws, InfidelityPerturbation, Square, Subset, infidelity_perturbations
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Infidelity(Metric):
         """Forward and backward passes per input."""
         return PassCount(1 + self.perturbation.variants * self.samples, 0)
 
+    @property
+    def takes_groups(self) -> bool:
+        """Whether the metric removes whole groups where they are given."""
+        return isinstance(self.perturbation, Subset)
+
     def _measure(self, context: EvalContext) -> Measurement:
         breakdown, details = {}, {}
         score = resolve_score(self.score, context.evaluator)
@@ -96,7 +101,7 @@ class Infidelity(Metric):
             def watched(inputs: Tensor = inputs) -> Tensor:
                 return context.score_of(score, context.evaluator.outputs(inputs))
 
-            key = type(self), settings_key(self, "scaled"), name, block
+            key = type(self), settings_key(self, "scaled"), name, block, context.groups
             scores.append(context.once(key, watched))
         return torch.cat(predicted).T.contiguous(), torch.cat(scores).T.contiguous()
 

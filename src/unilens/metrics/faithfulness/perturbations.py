@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from ..._ops.random import standard_normal, uniform
-from ..._ops.spatial import grid_cell_index
 from ..._validation.settings import Fraction, Positive, Settings, TwoOrMore, one_of
 from ...errors import NotApplicableError
 from ...registry import Card, Registry
 from ..context import EvalContext
 from .imputers import AnyImputer, impute_function, over_channels, resolve_imputers
-from .removal import draw_subsets, members
+from .removal import cells_of, draw_subsets, members
 
 UNITS = ("contribution", "gradient")
 """contribution: in units of the score, as IG's; gradient: score per unit of the inputs."""
@@ -185,12 +184,11 @@ class Subset(ReplacementPerturbation):
     fraction: Fraction = 0.2
 
     def _kept(self, context: EvalContext, samples: int) -> Callable[[range], Tensor]:
-        cell = grid_cell_index(context.spatial_shape, self.cells).to(context.inputs.device)
-        count = int(cell.max()) + 1
-        removed = draw_subsets(context, samples, count, self.fraction)
+        cells = cells_of(context, self.cells, type(self).cells)
+        removed = draw_subsets(context, samples, cells, self.fraction)
 
         def kept(block: range) -> Tensor:
-            return ~members(removed[block.start : block.stop], count)[..., cell]
+            return ~members(removed[block.start : block.stop], cells)
 
         return kept
 

@@ -10,13 +10,15 @@ from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..._engine.evaluator import PassCount
 from ..._ops.correlation import pearson, spearman
 from ..._ops.random import uniform
-from ..._ops.spatial import grid_cell_index, sum_by_cell
+from ..._ops.spatial import grid_cell_index
 from ..._validation.settings import Fraction, TwoOrMore, one_of
 from ...errors import require
+from ...groups.base import Groups
 from ...metrics.maps import Reduction
 from ...scores import AnyScore
 from ...scores import resolve as resolve_score
@@ -105,7 +107,7 @@ class MuFidelity(Removal):
         reduction: see `Removal`.
         score: see `Removal`.
         cells: positions are removed in whole cells of a grid of cells x cells; None for single
-            positions. Cells of a table or signal are runs of neighbours.
+            positions. Cells of a table or signal are runs of neighbours. Groups take their place.
         fraction: of the cells that each subset removes.
         subsets: how many.
         correlation: "spearman" or "pearson".
@@ -132,24 +134,28 @@ class MuFidelity(Removal):
     def _points(self) -> int:
         return self.subsets
 
+    @property
+    def takes_groups(self) -> bool:
+        """Whether the metric removes and ranks whole groups where they are given."""
+        return True
+
     def _with_imputer(
         self, context: EvalContext, impute: ImputeFunction
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        cell = grid_cell_index(context.spatial_shape, self.cells).to(context.inputs.device)
-        count = int(cell.max()) + 1
-        removed = draw_subsets(context, self.subsets, count, self.fraction)
+        cells = cells_of(context, self.cells, type(self).cells)
+        removed = draw_subsets(context, self.subsets, cells, self.fraction)
         before = context.score_of(resolve_score(self.score, context.evaluator), context.outputs)
 
         def kept(block: range) -> Tensor:
-            return ~members(removed[block.start : block.stop], count)[..., cell]
+            return ~members(removed[block.start : block.stop], cells)
 
         scores = context.once(
-            (type(self), impute, settings_key(self, *_OF_THE_MAP)),
+            (type(self), impute, settings_key(self, *_OF_THE_MAP), context.groups),
             lambda: self._watch(context, impute, self.subsets, kept),
         )
         score_drop = before.unsqueeze(1) - scores
         relevance = context.reduce_channels(self.reduction)
-        sums = sum_by_cell(relevance, cell)
+        sums = pad(cells.sums(relevance).nan_to_num(), (0, 1))  # of no cell: 0
         attributed = sums.gather(1, removed.movedim(1, 0).flatten(1)).view(
             len(sums), *removed.shape[::2]
         )
@@ -162,15 +168,33 @@ class MuFidelity(Removal):
         }
 
 
-def draw_subsets(context: EvalContext, subsets: int, count: int, fraction: float) -> Tensor:
-    """Return which of `count` cells each random subset holds `(subsets, B, size)`."""
-    size = max(1, round(fraction * count))
-    require(size < count, f"expected fraction to leave one of {count} cells, got {fraction}")
-    draws = [
-        uniform((subsets, count), generator).topk(size).indices
-        for generator in context.generators()
-    ]
-    return torch.stack(draws, dim=1).to(context.inputs.device)
+def cells_of(context: EvalContext, cells: int | None, default: int | None) -> Groups:
+    """Return what is removed as one: the groups that were given, or the cells of a grid."""
+    if context.groups is not None:
+        require(
+            cells == default,
+            f"expected no cells beside groups, which are removed as they are, got {cells}; leave "
+            "one of them out",
+        )
+        return context.groups
+    index = grid_cell_index(context.spatial_shape, cells).to(context.inputs.device)
+    return Groups(index[None], int(index.max()) + 1)
+
+
+def draw_subsets(context: EvalContext, subsets: int, cells: Groups, fraction: float) -> Tensor:
+    """Return which of the cells each random subset holds `(subsets, B, size)`.
+
+    Where inputs differ in their number of cells, some entries have the number of no cell, G.
+    """
+    draws = []
+    for own, generator in zip(cells.own(len(context.inputs)), context.generators(), strict=True):
+        count = len(own)
+        size = max(1, round(fraction * count))
+        require(size < count, f"expected fraction to leave one of {count} cells, got {fraction}")
+        draws.append(own.cpu()[uniform((subsets, count), generator).topk(size).indices])
+    most = max(draw.shape[1] for draw in draws)
+    padded = [pad(draw, (0, most - draw.shape[1]), value=cells.count) for draw in draws]
+    return torch.stack(padded, dim=1).to(context.inputs.device)
 
 
 def counts_of(fractions: Tensor, ranks: Tensor) -> Tensor:
@@ -179,10 +203,47 @@ def counts_of(fractions: Tensor, ranks: Tensor) -> Tensor:
     return counts.view(-1, *(1,) * ranks.ndim)
 
 
-def members(chosen: Tensor, count: int) -> Tensor:
-    """Return which of the cells are chosen `(n, B, cells)`, from their numbers `(n, B, size)`."""
-    return torch.zeros(*chosen.shape[:2], count, dtype=torch.bool, device=chosen.device).scatter_(
-        2, chosen, True
+def members(chosen: Tensor, cells: Groups) -> Tensor:
+    """Return which positions lie in cells `(n, B, *spatial)`, from their numbers `(n, B, size)`."""
+    shape = (*chosen.shape[:2], cells.count + 1)
+    removed = torch.zeros(shape, dtype=torch.bool, device=chosen.device).scatter_(2, chosen, True)
+    if len(cells.index) == 1:
+        return removed[..., cells.index[0]]
+    at = cells.index.flatten(1).expand(len(chosen), -1, -1)
+    return removed.gather(2, at).view(*chosen.shape[:2], *cells.index.shape[1:])
+
+
+def ranks_and_counts(
+    context: EvalContext, relevance: Tensor, fractions: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a map orders: ranks, how many go at each fraction, and where it has no order.
+
+    Args:
+        context: with groups, or without.
+        relevance: `(B, *spatial)`.
+        fractions: `(n,)`.
+
+    Returns:
+        The rank of each position, or of its group, `(B, *spatial)`; the numbers, which broadcast to
+        `(n, B, *spatial)`; and which maps are constant `(B,)`.
+    """
+    if context.groups is None:
+        ranks = ranking(relevance, context.generators())
+        return ranks, counts_of(fractions, ranks), constant(relevance)
+    sums, own = context.groups.sums(relevance), context.groups.own(len(relevance))
+    ranks = torch.empty_like(sums, dtype=torch.long)
+    no_order = torch.empty_like(sums[:, 0], dtype=torch.bool)
+    for row, (numbers, generator) in enumerate(zip(own, context.generators(), strict=True)):
+        known = sums[row : row + 1, numbers]
+        ranks[row, numbers] = ranking(known, [generator])[0]
+        no_order[row] = constant(known)[0]
+    count = torch.tensor([len(numbers) for numbers in own])
+    counts = (fractions.unsqueeze(1) * count).round().to(ranks)
+    at = context.groups.of(relevance).flatten(1)
+    return (
+        ranks.gather(1, at).view(relevance.shape),
+        counts.view(*counts.shape, *(1,) * (relevance.ndim - 1)),
+        no_order,
     )
 
 
@@ -197,13 +258,18 @@ class RemovalCurve(Removal):
         imputer: see `Removal`.
         reduction: see `Removal`.
         score: see `Removal`.
-        step: the fraction of the positions that goes at a time.
+        step: the fraction of the positions, or of the groups, that goes at a time.
     """
 
     inserts: ClassVar[bool]
     """Whether positions come in, in place of being removed."""
 
     step: Fraction = 0.1
+
+    @property
+    def takes_groups(self) -> bool:
+        """Whether the metric removes and ranks whole groups where they are given."""
+        return True
 
     @property
     def _points(self) -> int:
@@ -213,9 +279,8 @@ class RemovalCurve(Removal):
         self, context: EvalContext, impute: ImputeFunction
     ) -> tuple[Tensor, dict[str, Tensor]]:
         relevance = context.reduce_channels(self.reduction)
-        ranks = ranking(relevance, context.generators())
         fractions = (torch.arange(self._points + 1, dtype=torch.float64) * self.step).clamp(max=1)
-        counts = counts_of(fractions, ranks)
+        ranks, counts, no_order = ranks_and_counts(context, relevance, fractions)
         counts = counts[:-1] if self.inserts else counts[1:]
 
         def kept(block: range) -> Tensor:
@@ -227,7 +292,7 @@ class RemovalCurve(Removal):
         whole = context.score_of(score, context.outputs).unsqueeze(1)
         values = torch.cat([curve, whole] if self.inserts else [whole, curve], dim=1)
         area = torch.trapezoid(values, fractions.to(values.device))
-        undefined = constant(relevance) | unchanged(values, context.inputs.dtype)
+        undefined = no_order | unchanged(values, context.inputs.dtype)
         shown = {"curve": values, "fractions": fractions.expand_as(values)}
         return area.masked_fill(undefined, torch.nan), shown
 
