@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.functional import log_softmax, softmax
 
 import unilens
+from unilens import tables
 from unilens._engine.evaluator import Evaluator
 from unilens.errors import NotApplicableError, UnilensError
-from unilens.interop.tables import TableExplainer
 from unilens.outputs import OUTPUTS, OutputSpec
 from unilens.scores import resolve
 
@@ -554,16 +554,16 @@ def test_estimators_without_probabilities_are_explained_by_their_decision_functi
     rows = rng.normal(size=(60, 3))
     names = numpy.where(rows[:, 0] > 0, "yes", "no")
     machine = LinearSVC(C=0.1).fit(rows, names)
-    explainer = TableExplainer(machine)
-    found = explainer.explain(rows[:4])
-    assert numpy.allclose(found.values.numpy(), machine.coef_ * rows[:4])
-    assert found.confidence.isnan().all()
-    assert found.warnings == [[]] * 4
+    found = tables.explain(machine, rows[:4], "yes", references=0 * rows[:1])
+    assert numpy.allclose(found.values, machine.coef_ * rows[:4])
+    assert found.unit == "decision function"
+    assert found.attribution.confidence.isnan().all()
+    assert found.attribution.warnings == [[]] * 4
 
 
 def test_tables_of_a_module_take_what_its_outputs_are():
     model, x = network(3), inputs().numpy()
-    found = TableExplainer(model, "gradient", 0, outputs="multi_label").explain(x)
+    found = tables.explain(model, x, 0, "gradient", outputs="multi_label").attribution
     assert torch.allclose(found.confidence, model(inputs()).sigmoid()[:, 0])
 
 

@@ -13,14 +13,13 @@ import torch
 from torch import nn
 
 import unilens
-from unilens import UnilensError, evaluate, explain
+from unilens import UnilensError, evaluate, explain, tables
 from unilens._validation.arrays import as_number, to_tensor
 from unilens._validation.inputs import check_target
 from unilens._validation.models import embedding_hint
 from unilens.baselines import FixedValues
 from unilens.baselines.base import baselines
 from unilens.interop.quantus import explain_func
-from unilens.interop.tables import TableExplainer
 from unilens.methods.base import methods
 from unilens.methods.gradient import Gradient
 from unilens.metrics.registry import metrics
@@ -488,36 +487,8 @@ TABLES = {
 @pytest.mark.parametrize("case", TABLES)
 def test_tables_come_in_any_array(case):
     expected = X * [2.0, 0, 0, 0]
-    found = TableExplainer(Doubled(), seed=numpy.int64(1))(TABLES[case]())
-    numpy.testing.assert_allclose(found, expected)
-
-
-def test_polars_frames_reach_the_model_as_polars():
-    frame = polars().DataFrame(X, schema=list("abcd"))
-    found = TableExplainer(lambda rows: rows["a"].to_numpy() * 2.0)(frame)
-    numpy.testing.assert_allclose(found, X * [2.0, 0, 0, 0])
-
-
-def test_pipelines_are_explained_after_the_encoder_and_the_imputer():
-    compose = pytest.importorskip("sklearn.compose")
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LinearRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder
-
-    table = pandas.DataFrame({"city": list("xyx") * 4, "age": [1.0, 2, numpy.nan, 5] * 3})
-    first = compose.make_column_transformer(
-        (OneHotEncoder(sparse_output=False), ["city"]), (SimpleImputer(), ["age"])
-    )
-    pipeline = make_pipeline(first, LinearRegression()).fit(table, range(12))
-    steps = r"TableExplainer\(pipeline\[1:\]\)\(pipeline\[:1\].transform\(X\)\)"
-    with pytest.raises(UnilensError, match=f"text in column 'city'.*{steps}"):
-        TableExplainer(pipeline)(table)
-    with pytest.raises(UnilensError, match=f"finite inputs, got NaN or infinity in row 2.*{steps}"):
-        TableExplainer(pipeline.predict)(table[["age"]])
-    rows = pipeline[:1].transform(table)
-    found = TableExplainer(pipeline[1:])(rows)
-    numpy.testing.assert_allclose(found, rows * pipeline[1].coef_, atol=1e-9)
+    found = tables.explain(Doubled(), TABLES[case](), references=0 * X, seed=numpy.int64(1))
+    numpy.testing.assert_allclose(numpy.asarray(found.values), expected, atol=1e-6)
 
 
 # Token ids

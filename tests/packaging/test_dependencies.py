@@ -23,7 +23,7 @@ WITH_AN_EXTRA = {
     "benchmark": ("benchmark/", "cli/benchmark.py", "cli/manifold.py", "cli/report.py"),
 }
 """Modules that may import what only their extra brings, as soon as they are loaded."""
-WITH_ANOTHER = {"markupsafe": "jinja2", "starlette": "gradio"}
+WITH_ANOTHER = {"joblib": "sklearn", "markupsafe": "jinja2", "starlette": "gradio"}
 """What comes with a declared package that is its framework, and has to be of its version."""
 BLOCK = """
 import sys

@@ -1,4 +1,4 @@
-"""Adapters to other libraries: captum, Quantus, and tables as scikit-learn knows them.
+"""Adapters to other libraries: captum and Quantus.
 
 Each module is imported by itself, and needs its library.
 """

@@ -1,0 +1,7 @@
+"""Explanations of tables: named columns, words and missing values as the model takes them."""
+
+from .attribution import Contribution, TableAttribution
+from .explaining import explain
+from .groups import Group
+
+__all__ = ["Contribution", "Group", "TableAttribution", "explain"]

@@ -1,0 +1,433 @@
+"""Tables of any library: named columns, and rows put together from cells of other rows.
+
+Neither pandas nor polars is needed: a frame is recognised by the module of its class.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
+
+import numpy
+import torch
+from torch import Tensor
+
+from .._validation.arrays import Array, is_array, is_missing, to_array
+from ..errors import UnilensError, require
+
+EXTRA = "run: pip install 'unilens[tables]'"
+_LISTS = (list, tuple, dict, set, numpy.ndarray, Tensor)
+
+
+@dataclass(frozen=True, eq=False)
+class Table(ABC):
+    """A table of the user's, in its own type.
+
+    Attributes:
+        data: the frame, array or tensor, `(n, F)`.
+        names: of its columns, as text.
+    """
+
+    data: Any
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @abstractmethod
+    def column(self, index: int) -> list[Any]:
+        """Return the cells of a column as Python's objects."""
+
+    @abstractmethod
+    def gather(self, rows: Array) -> Any:
+        """Return data in the same type whose cell `(i, j)` is the cell `(rows[i, j], j)`."""
+
+    @abstractmethod
+    def select(self, columns: Sequence[int]) -> Self:
+        """Return the table with some columns, in this order."""
+
+    @abstractmethod
+    def join(self, other: Self) -> Self:
+        """Return the rows of both tables, with the cells' types kept."""
+
+    @abstractmethod
+    def zeros(self) -> Self:
+        """Return one row of zeros in the types of the columns.
+
+        Raises:
+            UnilensError: a column has no zero, such as one of words.
+        """
+
+    def frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
+        """Return columns as a frame of pandas."""
+        return pandas_for("a frame of an array").DataFrame(dict(columns))
+
+    def like(self, columns: Mapping[str, Sequence[Any]]) -> Any:
+        """Return columns as data of the table's type."""
+        return self.frame(columns)
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """Return the table of some rows."""
+        index = numpy.repeat(numpy.asarray(rows, dtype=numpy.int64)[:, None], len(self.names), 1)
+        return replace(self, data=self.gather(index))
+
+    def numbers(self) -> Tensor:
+        """Return the cells as a tensor `(n, F)` of numbers; what is missing is NaN.
+
+        Raises:
+            UnilensError: a column has words or dates.
+        """
+        return torch.from_numpy(to_array("a table for a module", self.data).astype(numpy.float64))
+
+
+class ArrayTable(Table):
+    """A table in an array of NumPy."""
+
+    def like(self, columns: Mapping[str, Sequence[Any]]) -> Any:
+        """Return columns as an array."""
+        return numpy.array(list(columns.values()), dtype=self.data.dtype).T
+
+    def column(self, index: int) -> list[Any]:
+        """Return the cells of a column as Python's objects."""
+        return cast(list[Any], self.data[:, index].tolist())
+
+    def gather(self, rows: Array) -> Any:
+        """Return the cells `(rows[i, j], j)` in the same type."""
+        return self.data[rows, numpy.arange(len(self.names))]
+
+    def select(self, columns: Sequence[int]) -> Self:
+        """Return the table with some columns, in this order."""
+        return replace(self, data=self.data[:, list(columns)], names=_at(self.names, columns))
+
+    def join(self, other: Self) -> Self:
+        """Return the rows of both tables."""
+        return replace(self, data=numpy.concatenate([self.data, other.data]))
+
+    def zeros(self) -> Self:
+        """Return one row of zeros in the type of the array."""
+        if self.data.dtype.kind not in "biuf":
+            raise UnilensError(_NO_ZERO.format("this array of objects"))
+        return replace(self, data=numpy.zeros_like(self.data[:1]))
+
+
+class TensorTable(ArrayTable):
+    """A table in a tensor."""
+
+    def like(self, columns: Mapping[str, Sequence[Any]]) -> Any:
+        """Return columns as a tensor."""
+        return torch.tensor(list(columns.values())).T.to(self.data)
+
+    def gather(self, rows: Array) -> Any:
+        """Return the cells `(rows[i, j], j)` as a tensor."""
+        index = torch.from_numpy(rows).to(self.data.device)
+        return self.data.gather(0, index)
+
+    def join(self, other: Self) -> Self:
+        """Return the rows of both tables."""
+        return replace(self, data=torch.cat([self.data, other.data.to(self.data)]))
+
+    def zeros(self) -> Self:
+        """Return one row of zeros."""
+        return replace(self, data=torch.zeros_like(self.data[:1]))
+
+    def numbers(self) -> Tensor:
+        """Return the tensor."""
+        return cast(Tensor, self.data)
+
+
+class PandasTable(Table):
+    """A table in a frame of pandas; the types of its columns are kept."""
+
+    def column(self, index: int) -> list[Any]:
+        """Return the cells of a column as Python's objects."""
+        return cast(list[Any], self.data.iloc[:, index].tolist())
+
+    def gather(self, rows: Array) -> Any:
+        """Return the cells `(rows[i, j], j)` as a frame with the columns' types."""
+        kind = type(self.data)
+        dtypes = set(self.data.dtypes)
+        if len(dtypes) == 1 and isinstance(next(iter(dtypes)), numpy.dtype):
+            cells = self.data.to_numpy()[rows, numpy.arange(len(self.names))]
+            return kind(cells, columns=self.data.columns, copy=False)
+        columns = {
+            index: self.data.iloc[:, index].array.take(rows[:, index])
+            for index in range(len(self.names))
+        }
+        frame = kind(columns, copy=False)
+        frame.columns = self.data.columns
+        return frame
+
+    def select(self, columns: Sequence[int]) -> Self:
+        """Return the table with some columns, in this order."""
+        return replace(self, data=self.data.iloc[:, list(columns)], names=_at(self.names, columns))
+
+    def join(self, other: Self) -> Self:
+        """Return the rows of both tables; categories of either are categories of the column."""
+        pandas = sys.modules["pandas"]
+        mine, yours = self.data.copy(), other.data.copy()
+        for index, (name, dtype) in enumerate(zip(self.names, mine.dtypes, strict=True)):
+            theirs = yours.dtypes.iloc[index]
+            if dtype != theirs and "category" in (str(dtype), str(theirs)):
+                require(
+                    str(dtype) == str(theirs) and not dtype.ordered,
+                    f"expected the references' column {name!r} of the type {dtype}, got {theirs}; "
+                    "convert it, as by references.astype(frame.dtypes)",
+                )
+                categories = dtype.categories.union(theirs.categories, sort=False)
+                united = pandas.CategoricalDtype(categories)
+                for frame in (mine, yours):
+                    frame.isetitem(index, frame.iloc[:, index].astype(united))
+        yours.columns = mine.columns
+        return replace(self, data=pandas.concat([mine, yours], ignore_index=True))
+
+    def zeros(self) -> Self:
+        """Return one row of zeros in the types of the columns."""
+        kinds = sys.modules["pandas"].api.types
+        frame = self.data.iloc[:1].copy()
+        for index, (name, dtype) in enumerate(zip(self.names, frame.dtypes, strict=True)):
+            if not (kinds.is_numeric_dtype(dtype) or kinds.is_bool_dtype(dtype)):
+                raise UnilensError(_NO_ZERO.format(f"column {name!r}"))
+            zero = sys.modules["pandas"].Series([0], index=frame.index).astype(dtype)
+            frame.isetitem(index, zero)
+        return replace(self, data=frame)
+
+    def frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
+        """Return columns as a frame of pandas."""
+        return sys.modules["pandas"].DataFrame(dict(columns))
+
+
+class PolarsTable(Table):
+    """A table in a frame of polars; the types of its columns are kept."""
+
+    def column(self, index: int) -> list[Any]:
+        """Return the cells of a column as Python's objects."""
+        return cast(list[Any], self.data.to_series(index).to_list())
+
+    def gather(self, rows: Array) -> Any:
+        """Return the cells `(rows[i, j], j)` as a frame with the columns' types."""
+        columns = [self.data.to_series(index).gather(rows[:, index]) for index in self._indices]
+        return type(self.data)(columns)
+
+    @property
+    def _indices(self) -> range:
+        return range(len(self.names))
+
+    def select(self, columns: Sequence[int]) -> Self:
+        """Return the table with some columns, in this order."""
+        names = _at(self.names, columns)
+        return replace(self, data=self.data.select(names), names=names)
+
+    def join(self, other: Self) -> Self:
+        """Return the rows of both tables."""
+        theirs = other.data.rename(dict(zip(other.names, self.names, strict=True)))
+        polars = sys.modules["polars"]
+        try:
+            return replace(self, data=polars.concat([self.data, theirs], how="vertical_relaxed"))
+        except polars.exceptions.PolarsError as error:
+            raise UnilensError(
+                "expected references with the types of the frame's columns, got "
+                f"{str(error).splitlines()[0]}; convert them, as by references.cast(frame.schema)"
+            ) from error
+
+    def zeros(self) -> Self:
+        """Return one row of zeros in the types of the columns."""
+        polars = sys.modules["polars"]
+        columns = []
+        for name, dtype in self.data.schema.items():
+            if not (dtype.is_numeric() or dtype == polars.Boolean):
+                raise UnilensError(_NO_ZERO.format(f"column {name!r}"))
+            columns.append(polars.Series(name, [0]).cast(dtype))
+        return replace(self, data=type(self.data)(columns))
+
+    def frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
+        """Return columns as a frame of polars."""
+        return sys.modules["polars"].DataFrame(
+            [sys.modules["polars"].Series(name, list(cells)) for name, cells in columns.items()]
+        )
+
+
+_NO_ZERO = (
+    "expected references= or at least 10 rows, since {} has no zero to compare with; pass typical "
+    "rows, such as those of the training data"
+)
+
+
+def pandas_for(purpose: str) -> Any:
+    """Return the module pandas; raise where it is not installed."""
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        raise UnilensError(f"{purpose} needs pandas; {EXTRA}") from None
+    return pandas
+
+
+def read(given: Any, what: str = "frame", names: Sequence[str] | None = None) -> Table:
+    """Return what a user passes as a table.
+
+    Args:
+        given: a frame of pandas or polars, an array, a tensor, a list of rows, or a list of
+            dictionaries.
+        what: the argument, for messages.
+        names: of the columns of what has none.
+
+    Raises:
+        UnilensError: it is no table, it is empty, or its columns have no or ambiguous names.
+    """
+    if isinstance(given, Table):
+        return given
+    table = _read(given, what, names)
+    require(
+        len(table) > 0 and len(table.names) > 0,
+        f"expected {what} with at least one row and one column, got {len(table)} rows and "
+        f"{len(table.names)} columns; check how it was selected",
+    )
+    repeated = sorted({name for name in table.names if table.names.count(name) > 1})
+    require(
+        not repeated,
+        f"expected {what} with a name of its own for each column, got {_list(repeated)} more than "
+        "once; rename them",
+    )
+    _check_cells(table, what)
+    return table
+
+
+def _read(given: Any, what: str, names: Sequence[str] | None) -> Table:
+    library = type(given).__module__.partition(".")[0]
+    if isinstance(given, list) and given and all(isinstance(row, Mapping) for row in given):
+        keys = set(given[0])
+        wrong = next((i for i, row in enumerate(given) if set(row) != keys), None)
+        require(
+            wrong is None,
+            f"expected rows with the same keys, got others in row {wrong}: give every row a value, "
+            "None where it is missing",
+        )
+        given, library = pandas_for("a list of dictionaries").DataFrame(given), "pandas"
+    if library == "pandas" and type(given).__name__ != "Series":
+        return PandasTable(given, tuple(map(str, given.columns)))
+    if library == "polars" and hasattr(given, "schema") and not hasattr(given, "collect"):
+        return PolarsTable(given, tuple(given.columns))
+    require(
+        not hasattr(given, "collect"),
+        f"expected {what} in memory, got {type(given).__name__}; collect it with .collect()",
+    )
+    if hasattr(given, "to_pandas") and hasattr(given, "column_names"):
+        return _read(given.to_pandas(), what, names)
+    return _read_array(given, what, names)
+
+
+def _read_array(given: Any, what: str, names: Sequence[str] | None) -> Table:
+    if isinstance(given, Tensor):
+        given = given.detach()
+        given = given if given.layout == torch.strided else given.to_dense()
+        kind: Any = TensorTable
+    elif is_array(given) or isinstance(given, (list, tuple)):
+        given, kind = _array(given, what), ArrayTable
+    else:
+        raise UnilensError(
+            f"expected {what} to be a frame of pandas or polars, an array, a tensor or a list of "
+            f"rows, got {type(given).__name__}"
+        )
+    require(
+        given.ndim == 2,
+        f"expected {what} of shape (rows, columns), got {tuple(given.shape)}; of one row pass "
+        f"{what}[None] or {what}.iloc[[i]]",
+    )
+    width = given.shape[1]
+    if names is None:
+        names = [f"column {index}" for index in range(width)]
+    require(
+        len(names) == width,
+        f"expected {width} names, one for each column of {what}, got {len(names)}",
+    )
+    return cast(Table, kind(given, tuple(map(str, names))))
+
+
+def _array(given: Any, what: str) -> Array:
+    """Return an array or a list of rows as an array of numbers or objects."""
+    if isinstance(given, (list, tuple)):
+        widths = {
+            len(row) if isinstance(row, (list, tuple, numpy.ndarray)) else -1 for row in given
+        }
+        require(
+            len(widths) < 2,
+            f"expected {what} with rows of one length, got rows of lengths "
+            f"{', '.join(map(str, sorted(widths)))}",
+        )
+        words = any(isinstance(cell, str) for row in given if -1 not in widths for cell in row)
+        given = numpy.array(given, dtype=object) if words else numpy.asarray(given)
+    bare = given.toarray() if hasattr(given, "toarray") else numpy.asarray(given)
+    if bare.dtype.kind in "OUS" and not isinstance(given, numpy.ma.MaskedArray):
+        words = any(isinstance(cell, (str, bytes)) for cell in bare.flat)
+        return bare if words else to_array(what, bare)
+    return to_array(what, given)
+
+
+def _check_cells(table: Table, what: str) -> None:
+    """Raise where a column has lists in its cells."""
+    for index, name in enumerate(table.names):
+        nested = next((c for c in _objects(table, index) if isinstance(c, _LISTS)), None)
+        require(
+            nested is None,
+            f"expected one value in each cell, got a {type(nested).__name__} in column {name!r} "
+            f"of {what}; make columns of them, or leave the column out",
+        )
+
+
+def _objects(table: Table, index: int) -> list[Any]:
+    """Return the cells of a column that can hold any object; none of a column of one type."""
+    if isinstance(table, PandasTable):
+        kept = table.data.dtypes.iloc[index].kind == "O"
+    elif isinstance(table, PolarsTable):
+        dtype = table.data.dtypes[index]
+        kept = dtype.is_nested() or not (dtype.is_numeric() or dtype.is_temporal())
+    else:
+        kept = not isinstance(table.data, Tensor) and table.data.dtype.kind == "O"
+    return table.column(index) if kept else []
+
+
+def positions(names: Sequence[str], expected: Sequence[Any], what: str, owner: str) -> list[int]:
+    """Return where the columns of some names are.
+
+    Args:
+        names: of the table.
+        expected: in this order.
+        what: the table, for messages.
+        owner: of the names that are expected, for messages.
+
+    Raises:
+        UnilensError: columns are missing; the message names them, and those that are too many.
+    """
+    index = {name: position for position, name in enumerate(names)}
+    missing = [str(name) for name in expected if str(name) not in index]
+    others = [name for name in names if name not in set(map(str, expected))]
+    also = f"; columns that {owner} does not know: {_list(others)}" if others else ""
+    require(
+        not missing,
+        f"expected {what} with the columns that {owner} has, missing {_list(missing)}{also}; "
+        "rename or add them",
+    )
+    return [index[str(name)] for name in expected]
+
+
+def text(cell: Any) -> str:
+    """Return a cell for people: numbers with four digits, dates without an empty time."""
+    if is_missing(cell):
+        return "missing"
+    if isinstance(cell, float):
+        return f"{cell:.4g}"
+    if hasattr(cell, "isoformat"):
+        return str(cell.isoformat()).removesuffix("T00:00:00")
+    return " ".join(str(cell).split())
+
+
+def _list(names: Sequence[object]) -> str:
+    """Return at most eight names for a message."""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(repr(str(name)) for name in names[:8]) + more
+
+
+def _at(names: tuple[str, ...], columns: Sequence[int]) -> tuple[str, ...]:
+    return tuple(names[index] for index in columns)
