@@ -115,7 +115,7 @@ def save_volume(
         UnilensError: the values are of another shape than the volume, or the file cannot be
             written.
     """
-    file, wanted = _path(path), tuple(like.values.shape[2:])
+    file, sides = _path(path), tuple(like.values.shape[2:])
     suffix = next((end for end in reversed(_SUFFIXES) if file.name.lower().endswith(end)), "")
     require(bool(suffix), f"expected a path that ends in .nii or .nii.gz, got {file}")
     require(
@@ -123,15 +123,15 @@ def save_volume(
         f"expected a tensor of values, as attribution.values, got {type(values).__name__}",
     )
     shape = tuple(values.shape)
-    fits = 3 <= values.ndim <= 5 and shape[-3:] == wanted and (values.ndim < 5 or shape[0] == 1)
+    fits = 3 <= values.ndim <= 5 and shape[-3:] == sides and (values.ndim < 5 or shape[0] == 1)
     require(
         fits,
-        f"expected the map of one input of the volume's {wanted} voxels, with channels first, got "
+        f"expected the map of one input of the volume's {sides} voxels, with channels first, got "
         f"{shape}; index one input, as attribution[0].values",
     )
     check_free(file, overwrite)
     nibabel = import_medical("nibabel")
-    summed = values.detach().cpu().double().reshape(-1, *wanted).sum(0)
+    summed = values.detach().cpu().double().reshape(-1, *sides).sum(0)
     image = nibabel.Nifti1Image(summed.numpy().astype(numpy.float32), like.affine)
     image.header.set_xyzt_units("mm")
     place = file.with_name(file.name[: -len(suffix)])
