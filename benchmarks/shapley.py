@@ -4,8 +4,9 @@ Run:    python benchmarks/shapley.py [--runs N] [--permutations N]
 
 The points of `shapley` are recorded. Then three tasks take turns: `unilens.explain`; its passes
 alone, by the same evaluator at the recorded points, in the same micro-batches; and the user's
-module called with these micro-batches, on all threads, without a gradient. The table has the
-median of each, and of the ratios of tasks of one turn.
+module called with these micro-batches, without a gradient. Seconds are those of the processor, of
+all threads together, so that other work on the machine does not count; medians of each task, and of
+the ratios of tasks of one turn.
 
 - EfficientNet-Lite0 with ImageNet weights and a ResNet-18 with random ones, 1 photograph of
   224 x 224, 49 patches;
@@ -20,8 +21,6 @@ import time
 from collections.abc import Callable
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -88,27 +87,27 @@ def tasks_of(
 
 
 def measure(runs: int, tasks: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Return the seconds of each turn of each task, after a first turn for warmth."""
+    """Return the processor's seconds of each turn of each task, after a first turn for warmth."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for turn in range(runs + 1):
         for name, task in tasks.items():
-            began = time.perf_counter()
+            began = time.process_time()
             task()
             if turn:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.process_time() - began)
     return seconds
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure, and print a line for each model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--permutations", type=int, default=4)
+    parser.add_argument("--model", choices=problems(), help="one of them alone")
     options = parser.parse_args()
-    table = Table(
-        "model", "explain, s", "its passes, s", "module, s", "ratio to passes", "to module"
-    )
     for name, (model, inputs) in problems().items():
+        if options.model not in (None, name):
+            continue
         seconds = measure(options.runs, tasks_of(model, inputs, options.permutations))
         medians = [f"{statistics.median(turns):.3f}" for turns in seconds.values()]
         for other in ("passes", "module"):
@@ -116,8 +115,7 @@ def main() -> None:
                 whole / bare for whole, bare in zip(seconds["explain"], seconds[other], strict=True)
             ]
             medians.append(f"{statistics.median(ratios):.2f}")
-        table.add_row(name, *medians)
-    Console().print(table)
+        print(f"{name}: {', '.join(medians)}", flush=True)
 
 
 if __name__ == "__main__":

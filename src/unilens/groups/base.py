@@ -77,6 +77,10 @@ class Groups:
             columns = torch.stack([own[row] for row in rows])
             yield GroupsOfRows(self.index.new_tensor(rows), self._own_index(rows, columns), columns)
 
+    def to(self, device: torch.device) -> Groups:
+        """Return the groups on a device."""
+        return Groups(self.index.to(device), self.count)
+
     def repeat(self, times: int) -> Groups:
         """Return the groups of the inputs, repeated one batch after another."""
         if len(self.index) == 1:
