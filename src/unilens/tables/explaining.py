@@ -245,7 +245,8 @@ class _Call:
         distinct, index = torch.unique(target, return_inverse=True)
         score = resolve_score(self.score or "probability", _spec_holder(model.spec))
         references, chosen, known = _references(rows, given)
-        coded = CodedRows(model, rows.join(references), len(rows), self.groups, score, distinct)
+        pool = rows.join(references)
+        coded = CodedRows(model, pool, len(rows), self.groups, score, distinct, outputs.dtype)
         codes = row_codes(rows)
         evaluator = Evaluator(
             CellModel(coded, codes).eval(), independent=False, outputs="decision_function"
@@ -327,7 +328,8 @@ def _of_module(evaluator: Evaluator, numbers: Tensor) -> Predictor:
     def call(rows: Tensor) -> Tensor:
         with torch.no_grad():
             returned = evaluator.model(rows)
-        return to_float64(check_outputs(returned, len(rows)))
+        returned = check_outputs(returned, len(rows))
+        return returned.to(torch.promote_types(returned.dtype, torch.float32))
 
     outputs = call(numbers)
     spec = output_spec(evaluator, numbers, outputs) if outputs.isfinite().all() else LOGITS
