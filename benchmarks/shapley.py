@@ -1,6 +1,6 @@
 """How long Shapley values of groups take, against bare forward passes at the same points.
 
-Run:    python benchmarks/shapley.py [--runs N] [--permutations N]
+Run:    python benchmarks/shapley.py [--runs N] [--permutations N] [--patch PIXELS] [--model NAME]
 
 The points of `shapley` are recorded. Then three tasks take turns: `unilens.explain`; its passes
 alone, by the same evaluator at the recorded points, in the same micro-batches; and the user's
@@ -56,11 +56,11 @@ def problems() -> dict[str, tuple[nn.Module, Tensor]]:
 
 
 def tasks_of(
-    model: nn.Module, inputs: Tensor, permutations: int
+    model: nn.Module, inputs: Tensor, permutations: int, patch: int
 ) -> dict[str, Callable[[], object]]:
     """Return what takes turns, by name; every task runs the model at the same points."""
-    settings: dict[str, object] = {"n_permutations": permutations}
-    settings |= {"groups": patches(inputs, 32)} if inputs.ndim > 2 else {}
+    settings: dict[str, object] = {"n_permutations": permutations, "exact_up_to": 0}
+    settings |= {"groups": patches(inputs, patch)} if inputs.ndim > 2 else {}
     recorder = Recorder(model)
     recorder.points = []
     explain(recorder, inputs, "shapley", 0, **settings)
@@ -103,12 +103,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--permutations", type=int, default=4)
+    parser.add_argument("--patch", type=int, default=32, help="side of a patch, in pixels")
     parser.add_argument("--model", choices=problems(), help="one of them alone")
     options = parser.parse_args()
     for name, (model, inputs) in problems().items():
         if options.model not in (None, name):
             continue
-        seconds = measure(options.runs, tasks_of(model, inputs, options.permutations))
+        seconds = measure(
+            options.runs, tasks_of(model, inputs, options.permutations, options.patch)
+        )
         medians = [f"{statistics.median(turns):.3f}" for turns in seconds.values()]
         for other in ("passes", "module"):
             ratios = [
