@@ -54,7 +54,8 @@ def informative() -> Data:
     names = [f"x{number}" for number in range(12)]
     frame = pandas.DataFrame(random.normal(size=(1500, 12)), columns=names)
     signal = 2 * frame.x3 - 2 * frame.x8 + frame.x3 * frame.x8
-    return Data(frame, (signal + 0.2 * random.normal(size=1500) > 0).astype(int), ("x3", "x8"))
+    target = (signal + 0.2 * random.normal(size=1500) > 0).astype(int).to_numpy()
+    return Data(frame, target, ("x3", "x8"))
 
 
 def one_hot() -> Data:

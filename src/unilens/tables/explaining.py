@@ -69,8 +69,9 @@ def explain(
             or of dictionaries. An estimator's columns are found by their names, in any order.
         target: a class, one for all or one per row: a label of the estimator's `classes_`, else the
             index of an output. None for the class that the model predicts.
-        method: a name in `unilens.methods()`; None for the default, which `provenance["default"]`
-            names. Models other than modules have "shapley", "occlusion", "rise" and "random".
+        method: a name in `unilens.methods()`; None for "shapley", or for modules whose columns are
+            neither missing nor one-hot for "expected_gradients"; `provenance["default"]` says
+            which. Models other than modules have "shapley", "occlusion", "rise" and "random".
         names: of the columns, in the order in which the model takes them: of an array all of them,
             of a frame those that the model takes.
         references: typical rows to compare with, with the same columns, such as a sample of the
@@ -169,11 +170,12 @@ class _Call:
     settings: Mapping[str, Any]
 
     def of_module(self, evaluator: Evaluator) -> TableAttribution:
-        """Explain a module of PyTorch, by gradients where its rows have no missing cells."""
+        """Explain a module of PyTorch, by gradients unless cells are missing or one-hot."""
         numbers = _numbers(self.rows, evaluator)
         references = None if self.references is None else _numbers(self.references, evaluator)
         missing = self._missing(numbers, references)
-        if self.method in _BY_CELLS or (missing and self.method is None):
+        whole = missing or any(group.one_hot for group in self.groups)  # no gradient path has them
+        if self.method in _BY_CELLS or (whole and self.method is None):
             table = TensorTable(numbers, self.rows.names)
             others = None if references is None else TensorTable(references, self.rows.names)
             return self.of_cells(_of_module(evaluator, numbers), table, others)
