@@ -100,6 +100,7 @@ def test_everything_declared_is_used(name):
     group = PROJECT["dependencies"] if name == "dependencies" else OPTIONAL[name]
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
     imported = {module for path in SOURCE.rglob("*.py") for module, _ in imports(path)}
+    imported |= {WITH_ANOTHER[module] for module in imported & set(WITH_ANOTHER)}
     for distribution in declared(group):
         modules = IMPORT_NAMES.get(distribution, set())
         assert modules, f"{distribution} is not installed"

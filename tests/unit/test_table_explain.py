@@ -427,7 +427,7 @@ def test_one_hot_columns_are_replaced_and_reported_as_one(groups):
     worth = 3.0 * frame.colour_r - frame.colour_g
     numpy.testing.assert_allclose(found.values["colour"], worth - worth.mean(), atol=1e-12)
     described = found.provenance["column_groups"]
-    assert sorted(described["colour"]) == ["colour_b", "colour_g", "colour_r"]
+    assert sorted(described["columns"]["colour"]) == ["colour_b", "colour_g", "colour_r"]
     assert described["source"] == ("given" if groups else "detected as one-hot columns")
     cells = {part.name: part.cell for part in found.strongest(0)}
     assert frame.loc[0, f"colour_{cells['colour']}"] == 1
