@@ -21,6 +21,7 @@ from .registry import Card
 from .weightings.base import weightings as _weightings
 
 if TYPE_CHECKING:
+    from . import tables as tables
     from .models import PixelClassifier, load_model
     from .output import viz as viz
 
@@ -72,6 +73,8 @@ def weightings() -> dict[str, Card]:
 def __getattr__(name: str) -> Any:
     if name == "viz":
         return import_module(".output.viz", __name__)
+    if name == "tables":
+        return import_module(".tables", __name__)
     if name in _LAZY:
         return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module 'unilens' has no attribute {name!r}")

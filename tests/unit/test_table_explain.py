@@ -1,6 +1,8 @@
 """Explanations of tables, against closed forms, slow replicas, shap and the models themselves."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy
 import pandas
@@ -397,6 +399,11 @@ def test_modules_that_take_missing_values_are_explained_by_whole_cells():
     numpy.testing.assert_allclose(found.values, [[1.0, 10.0], [2.0, 6.0]])
     with pytest.raises(UnilensError, match=r"NaN in row 0, column 'column 1'; .*shapley"):
         tables.explain(Imputing().eval(), rows, method="ig", outputs="regression")
+
+
+def test_the_room_is_loaded_when_it_is_asked_for():
+    code = "import sys, unilens; assert 'unilens.tables' not in sys.modules; unilens.tables.explain"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # --- groups ----------------------------------------------------------------------------------
