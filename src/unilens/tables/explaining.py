@@ -151,7 +151,8 @@ def _with_groups(result: TableAttribution, source: str) -> TableAttribution:
     }
     if not several:
         return result
-    attribution = result.attribution.with_provenance(column_groups={"source": source, **several})
+    described = {"source": source, "columns": several}
+    attribution = result.attribution.with_provenance(column_groups=described)
     return dataclasses.replace(result, attribution=attribution)
 
 
