@@ -153,7 +153,7 @@ class ExplainContext:
         """Return the attribution with its provenance; entries that it has already are kept."""
         spec = self.output_spec
         provenance = {
-            "outputs": spec.provenance,
+            "outputs": {"kind": spec.kind, "source": spec.source},
             "method": type(explainer).__name__,
             "settings": describe(explainer),
             "seed": self.seed,
@@ -216,8 +216,13 @@ class Method(Settings, ABC):
         }
         return dataclasses.replace(cast(Any, self), **changed)
 
-    def of_rows(self, rows: Tensor) -> Self:
-        """Return the method for some inputs `(m,)` of a batch, with their baselines alone."""
+    def of_rows(self, rows: Tensor | None) -> Self:
+        """Return the method for some inputs `(m,)` of a batch, with their baselines alone.
+
+        None stands for all inputs.
+        """
+        if rows is None:
+            return self
         fields = dataclasses.fields(cast(Any, self))
         values = {field.name: getattr(self, field.name) for field in fields}
         baselines = {
@@ -284,13 +289,14 @@ class Method(Settings, ABC):
         if (score := as_output_score(self.score)) is not None:
             method = self.with_score("logit")
             return explain_output_score(
-                lambda bound, checked, column: method(
-                    bound, checked, column, seed=seed, channels=channels, groups=groups
+                lambda evaluator, values, index, rows, own: method.of_rows(rows)(
+                    evaluator, values, index, seed=seed, channels=channels, groups=own
                 ),
                 model,
                 inputs,
                 target,
                 score,
+                groups,
             )
         if isinstance(inputs, (Mapping, tuple)):
             refuse_channels_setting(channels)

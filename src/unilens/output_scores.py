@@ -1,8 +1,11 @@
-"""Explanations of scores of whatever a model returns; see `unilens.scores`."""
+"""Scores of whatever a model returns, explained and judged; see `unilens.scores`.
+
+Inputs with a score of their own, such as each with its own mask, are run apart: the result for an
+input does not depend on its batch.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,50 +16,76 @@ from ._engine.packing import MultiInputs
 from ._validation.inputs import Target, check_inputs
 from .attribution import Attribution
 from .errors import require
-from .multi_input import MultiInputAttribution, read_inputs, whole_of, with_whole
-from .outputs import LOGITS
+from .groups.base import rows_of_groups
+from .multi_input import MultiInputAttribution, joined, read_inputs, whole_of, with_whole
 from .provenance import describe
-from .scores import OutputScore, bind
+from .scores import BoundScore, OutputScore, bind
+from .scores.bound import rows_of_inputs
 
 A = TypeVar("A", Attribution, MultiInputAttribution)
+T = TypeVar("T")
 
 
 def explain_output_score(
-    explain: Callable[[Evaluator, Any, Tensor], A],
+    explain: Callable[[Evaluator, Any, int, Tensor | None, Any], A],
     model: nn.Module | Evaluator,
     inputs: Tensor | MultiInputs,
     target: Target,
     score: OutputScore,
+    groups: object = None,
 ) -> A:
     """Explain a score of whatever the model returns, which becomes the model's only output.
 
     Args:
-        explain: from an evaluator whose outputs are the score's columns, inputs, and the column of
-            each input, to its attribution by the score `logit`.
+        explain: from an evaluator whose output is the score, inputs, the score's index among the
+            outputs, the inputs' rows `(m,)`, or None for all, and their groups, to the attribution
+            of these inputs by the score `logit`.
         model: the user's.
         inputs: `(B, *S)`, in the user's order of axes, or several.
         target: None.
         score: of what the model returns.
+        groups: of values; see `unilens.explain`.
 
     Returns:
-        The attribution, with each input's own outputs: `(B, 1)`, or the logits `(B, K)` of classes.
+        The attribution, whose outputs are the score `(B, 1)`, or the logits `(B, K)` of classes.
     """
+    found, bound = for_each_score(explain, model, inputs, target, score, groups)
+    whole = joined([whole_of(part) for part in found], [part.rows for part in bound])
+    return with_whole(found[0], whole.with_provenance(score=describe(score)))
+
+
+def for_each_score(
+    work: Callable[[Evaluator, Any, int, Tensor | None, Any], T],
+    model: nn.Module | Evaluator,
+    inputs: Tensor | MultiInputs,
+    target: Target,
+    score: OutputScore,
+    groups: object = None,
+) -> tuple[list[T], list[BoundScore]]:
+    """Return the results of some work for the inputs of each score; see `explain_output_score`."""
     require(
         target is None,
         f"expected no target beside a score of what the model returns, got {target!r}; the score "
         "says what is explained",
     )
-    model = model if isinstance(inputs, (Mapping, tuple)) else Evaluator.of(model)
+    separate = isinstance(inputs, (Mapping, tuple))
+    model = model if separate else Evaluator.of(model)
     checked = checked_inputs(model, inputs)
+    source = inputs if isinstance(inputs, Tensor) else checked
     bound = bind(model, checked, score)
-    given = inputs if isinstance(inputs, Tensor) else checked
-    found = explain(bound.evaluator, given, bound.target)
-    whole = whole_of(found)
-    outputs, target = bound.own_outputs(whole.outputs)
-    spec = bound.evaluator.output_spec or LOGITS
-    made = {"outputs": dataclasses.replace(spec, blocks=1).provenance, "score": describe(score)}
-    whole = dataclasses.replace(whole, outputs=outputs, target=target).with_provenance(**made)
-    return with_whole(found, whole)
+    if len(bound) == 1:
+        return [work(bound[0].evaluator, source, bound[0].target, None, groups)], bound
+    found = [
+        work(
+            part.evaluator,
+            rows_of_inputs(source, part.rows),
+            part.target,
+            part.rows,
+            rows_of_groups(groups, source, part.rows),
+        )
+        for part in bound
+    ]
+    return found, bound
 
 
 def checked_inputs(model: nn.Module | Evaluator, inputs: Tensor | MultiInputs) -> Any:
@@ -65,3 +94,13 @@ def checked_inputs(model: nn.Module | Evaluator, inputs: Tensor | MultiInputs) -
         return read_inputs(inputs, model)
     evaluator = Evaluator.of(model)
     return check_inputs(inputs, evaluator.device, evaluator.model)
+
+
+def check_score(attribution: Attribution, score: OutputScore) -> None:
+    """Raise where an attribution explains another score, as far as its provenance tells."""
+    made, given = attribution.provenance.get("score"), describe(score)
+    require(
+        made == given,
+        f"expected maps of the score {given}, got maps of {made or 'a class'}; explain that score, "
+        "or pass attribution.values to judge them all the same",
+    )

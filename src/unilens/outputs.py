@@ -38,28 +38,17 @@ class OutputSpec:
         kind: a name in `OUTPUTS`.
         source: "setting", "config.problem_type", "last operation", "values" or "assumed".
         warning: a name in `unilens.diagnostics.WARNINGS`, where the kind is in doubt; else None.
-        blocks: into how many blocks `(M, K / blocks)` the outputs fall, each with classes of its
-            own; the target's block counts (`unilens.scores.OutputScore`).
     """
 
     kind: str
     source: str = "assumed"
     warning: str | None = None
-    blocks: int = 1
 
     @classmethod
     def of(cls, provenance: Mapping[str, object]) -> OutputSpec:
         """Return the spec in the provenance of an attribution; logits where it has none."""
         known: Any = provenance.get("outputs")
-        if not isinstance(known, Mapping):
-            return LOGITS
-        return cls(known["kind"], known["source"], blocks=known.get("blocks", 1))
-
-    @property
-    def provenance(self) -> dict[str, object]:
-        """What the provenance of an attribution says of the outputs."""
-        blocks = {"blocks": self.blocks} if self.blocks > 1 else {}
-        return {"kind": self.kind, "source": self.source, **blocks}
+        return cls(known["kind"], known["source"]) if isinstance(known, Mapping) else LOGITS
 
     @property
     def has_probabilities(self) -> bool:
@@ -72,12 +61,10 @@ class OutputSpec:
             return torch.full_like(outputs, torch.nan)
         if self.kind in _ARE_PROBABILITIES:
             return outputs
-        if self.kind == "log_probabilities" and outputs.shape[-1] == self.blocks:
+        if self.kind == "log_probabilities" and outputs.shape[-1] == 1:
             return outputs.exp()
-        one_by_one = self.kind == "multi_label" or outputs.shape[-1] == self.blocks
-        if one_by_one:
-            return outputs.sigmoid()
-        return outputs.unflatten(-1, (self.blocks, -1)).softmax(-1).flatten(-2)
+        one_by_one = self.kind == "multi_label" or outputs.shape[-1] == 1
+        return outputs.sigmoid() if one_by_one else outputs.softmax(-1)
 
     def confidence(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return the target's probability `(...)`; NaN where the outputs have none."""
@@ -94,7 +81,6 @@ class OutputSpec:
         """
         self.check_classes()
         if self.is_exclusive(outputs):
-            outputs, target = self.own_outputs(outputs, target)
             return (_log(outputs) if self.kind == "probabilities" else outputs), target
         applies = pick(outputs, target)
         if self.kind in _ARE_PROBABILITIES:
@@ -115,11 +101,6 @@ class OutputSpec:
         """
         if self.kind == "regression":
             raise NotApplicableError(_NO_CLASSES.format("regression"))
-        if self.blocks > 1:
-            raise NotApplicableError(
-                "expected outputs of one decision per input, got those of "
-                f"{self.blocks}; measure one input at a time"
-            )
         if outputs.shape[-1] > 1:
             return outputs.argmax(-1)
         if self.has_probabilities:
@@ -128,16 +109,7 @@ class OutputSpec:
 
     def is_exclusive(self, outputs: Tensor) -> bool:
         """Whether each output is a class of its own that excludes the others."""
-        return self.kind not in (*_LABELS, "regression") and outputs.shape[-1] > self.blocks
-
-    def own_outputs(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the outputs `(M, K / blocks)` of the target's block, and the target in it."""
-        if self.blocks == 1:
-            return outputs, target
-        blocks = outputs.unflatten(-1, (self.blocks, -1))
-        width = blocks.shape[-1]
-        chosen = (target // width)[..., None, None].expand(*target.shape, 1, width)
-        return blocks.gather(-2, chosen).squeeze(-2), target % width
+        return self.kind not in (*_LABELS, "regression") and outputs.shape[-1] > 1
 
     def check_classes(self) -> None:
         """Raise `NotApplicableError` where the outputs have no probabilities."""

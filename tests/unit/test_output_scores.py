@@ -1,6 +1,8 @@
 """Scores of whatever a model returns: their settings, their inputs, and models of known truth."""
 
+import gc
 import pickle
+import weakref
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ from torch import nn
 
 import unilens
 from unilens import scores
+from unilens._engine import plan_cache
 from unilens._engine.evaluator import Evaluator
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
@@ -150,10 +153,10 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_a_bound_evaluator_is_pickled_with_what_its_outputs_are():
-    bound = scores.bind(perceptron(), ROWS, scores.regression(1)).evaluator
-    again = pickle.loads(pickle.dumps(bound))
-    assert again.output_spec == bound.output_spec
-    assert torch.equal(again(ROWS), bound(ROWS))
+    (bound,) = scores.bind(perceptron(), ROWS, scores.regression(1))
+    again = pickle.loads(pickle.dumps(bound.evaluator))
+    assert again.output_spec == bound.evaluator.output_spec
+    assert torch.equal(again(ROWS), bound.evaluator(ROWS))
 
 
 def test_metrics_refuse_maps_of_a_score_without_it():
@@ -200,13 +203,13 @@ BAD = {
         perceptron,
         ROWS,
         {"score": scores.regression("depth")},
-        "expected one output with 1 or 2 dimensions for regression, got",
+        "expected output to be one of what the model returns, 0, got 'depth'",
     ),
     "rows for a segmentation": (
         perceptron,
         ROWS,
         {"score": scores.segmentation(0)},
-        "expected one output with 3 or 4 or 5 dimensions for segmentation",
+        "expected one output with 4 or 5 dimensions for segmentation",
     ),
     "no such class of a segmentation": (
         segmenter,
@@ -276,7 +279,7 @@ BAD = {
         perceptron,
         ROWS,
         {"score": lambda outputs: outputs["logits"]},
-        "the model could not take",
+        "the score could not take what the model returns, a tensor (1, 3)",
     ),
     "a name in place of a score": (
         segmenter,
@@ -331,10 +334,178 @@ def test_bad_settings_are_one_line(case):
         SETTINGS[case]()
 
 
-def test_more_scores_than_fit_a_batch():
-    rows = torch.rand(65, 6, dtype=torch.float64)
-    with pytest.raises(UnilensError, match="expected at most 64 inputs with scores of their own"):
-        unilens.explain(perceptron(), rows, "ig", score=scores.similarity(torch.rand(65, 3)))
+def test_inputs_with_one_score_run_together():
+    shared = scores.similarity(torch.rand(3))
+    assert len(scores.bind(perceptron(), ROWS, shared)) == 1
+    assert len(scores.bind(perceptron(), ROWS, scores.similarity(torch.rand(1, 3)))) == 1
+    parts = scores.bind(perceptron(), ROWS, scores.similarity(torch.rand(4, 3)))
+    assert [part.rows.tolist() for part in parts] == [[0], [1], [2], [3]]
+    box = scores.detection(torch.tensor([0.0, 0.0, 4.0, 4.0]), 1)
+    assert len(scores.bind(Boxes().eval(), torch.rand(5, 3, 8, 8), box)) == 1
+
+
+class Boxes(nn.Module):
+    """Ten boxes of each image, their edges and classes by a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(4)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 50)
+        )
+
+    def forward(self, images):
+        found = []
+        for values in self.layers(images).unflatten(1, (10, 5)):
+            corner, size = values[:, :2].sigmoid() * 4, values[:, 2:4].sigmoid() * 4 + 1
+            boxes = torch.cat([corner, corner + size], 1)
+            labels = torch.arange(10) % 3
+            found.append({"boxes": boxes, "labels": labels, "scores": values[:, 4].sigmoid()})
+        return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", ["gradient", "uni", "uni_blur"])
+def test_rounding_does_not_decide_the_slope_at_the_predicted_box(method, dtype):
+    model, images = Boxes().to(dtype).eval(), torch.rand(4, 3, 8, 8).to(dtype)
+    whole = unilens.explain(model, images, method, score=scores.detection())
+    for row in range(4):
+        alone = unilens.explain(model, images[row : row + 1], method, score=scores.detection())
+        assert torch.equal(whole.values[row], alone.values[0])
+    if method == "gradient":
+        confidence = unilens.explain(
+            model,
+            images,
+            "gradient",
+            score=lambda outputs: torch.stack([image["scores"].max() for image in outputs]),
+        )
+        assert torch.allclose(whole.values, confidence.values, rtol=1e-4)
+
+
+def test_regions_of_half_precision_do_not_overflow():
+    outputs = torch.full((1, 2, 320, 320), -0.25, dtype=torch.float16)
+    assert scores.segmentation(1, torch.ones(320, 320))(outputs).tolist() == [-0.25]
+    box = torch.tensor([0.0, 0.0, 400.0, 400.0])
+    image = {
+        "boxes": box[None].half(),
+        "labels": torch.tensor([1]),
+        "scores": torch.tensor([0.5], dtype=torch.float16),
+    }
+    assert scores.detection(box, 1)([image]).tolist() == [0.5]
+
+
+def test_probabilities_of_a_segmenter_count_by_their_logarithms():
+    mask = torch.zeros(12, 12)
+    mask[3:9, 2:8] = 1
+    probable = Segmenter(lambda logits: logits.softmax(1)).double().eval()
+    found = unilens.explain(probable, IMAGES, "ig", score=scores.segmentation(2, mask))
+    expected = probable(IMAGES).detach()[:, :, mask.bool()].log().mean(2)
+    assert torch.allclose(found.outputs, expected)
+    one = Segmenter(lambda logits: logits[:, :1].sigmoid()).double().eval()
+    with pytest.raises(UnilensError, match="expected probabilities=True or False"):
+        unilens.explain(one, IMAGES, "ig", score=scores.segmentation(0))
+    found = unilens.explain(one, IMAGES, "ig", score=scores.segmentation(0, probabilities=True))
+    p = one(IMAGES).detach()[:, 0]
+    by_hand = [values[values > 0.5].logit().mean() for values in p]
+    assert torch.allclose(found.score, torch.stack(by_hand))
+
+
+def test_tensors_of_no_detector_are_refused():
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.rand(1, 4, 20, generator=generator) * 10 + 10
+    coefficients = torch.randn(1, 3, 20, generator=generator)
+    yolo5 = torch.rand(1, 20, 6, generator=generator)
+    for outputs in (torch.cat([boxes, coefficients], 1), yolo5):
+        with pytest.raises(UnilensError, match="expected a detector's outputs"):
+            scores.detection(torch.tensor([0.0, 0.0, 9.0, 9.0]), 1)(outputs)
+
+
+def test_a_pair_of_logits_and_boxes_is_that_of_queries():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 20, 6, generator=generator)
+    boxes = torch.rand(1, 20, 4, generator=generator) / 2
+    score = scores.detection(torch.tensor([0.1, 0.1, 0.5, 0.6]), 2, head="softmax")
+    named = score({"logits": logits, "pred_boxes": boxes})
+    assert torch.equal(score((logits, boxes)), named)
+    assert named > 0
+
+
+def test_an_output_of_several_is_named_by_its_position():
+    outputs = (torch.tensor([1.0, 2.0]), torch.tensor([[3.0, 4.0], [5.0, 6.0]]))
+    assert scores.regression(0)(outputs).tolist() == [1.0, 2.0]
+    assert scores.regression(1, index=1)(outputs).tolist() == [4.0, 6.0]
+    with pytest.raises(UnilensError, match="expected output to be one of what the model returns"):
+        scores.regression(2)(outputs)
+
+
+def test_settings_made_in_inference_mode_are_taken():
+    with torch.inference_mode():
+        mask, anchor = torch.ones(12, 12), torch.rand(3)
+        found = unilens.explain(segmenter(), IMAGES, "ig", score=scores.segmentation(1))
+    again = unilens.explain(segmenter(), IMAGES, "ig", score=scores.segmentation(1))
+    assert torch.equal(found.values, again.values)
+    unilens.explain(segmenter(), IMAGES, "ig", score=scores.segmentation(1, mask))
+    unilens.explain(perceptron(), ROWS, "ig", score=scores.similarity(anchor))
+
+
+def test_a_mask_is_a_copy():
+    mask = torch.ones(12, 12)
+    score = scores.segmentation(1, mask)
+    before = score(segmenter()(IMAGES))
+    mask[:6] = 0
+    assert torch.equal(score(segmenter()(IMAGES)), before)
+
+
+def test_scores_of_one_kind_share_the_proof_and_are_not_kept():
+    model, made = segmenter(), []
+    for corner in range(3):
+        mask = torch.zeros(12, 12)
+        mask[corner:, corner:] = 1
+        made.append(weakref.ref(score := scores.segmentation(1, mask)))
+        unilens.explain(model, IMAGES, "gradient", score=score)
+    del score, mask
+    gc.collect()
+    assert [reference() for reference in made] == [None] * 3
+    assert len(plan_cache._REMEMBERED[model]) == 1
+
+
+def test_errors_of_a_score_name_the_score():
+    with pytest.raises(UnilensError, match="the score could not take what the model returns, a t"):
+        unilens.explain(perceptron(), ROWS, "ig", score=lambda outputs: outputs["logits"])
+    for wrong in (scores.regression, lambda: 1, lambda a, b, c: a, nn.Linear):
+        with pytest.raises(UnilensError, match="expected score to be a"):
+            unilens.explain(perceptron(), ROWS, "ig", score=wrong)
+
+
+def test_metrics_refuse_maps_of_another_score():
+    found = unilens.explain(perceptron(), ROWS, "ig", score=scores.regression(1))
+    of_a_class = unilens.explain(perceptron(), ROWS, "ig")
+    for maps in (found, of_a_class):
+        with pytest.raises(UnilensError, match="expected maps of the score"):
+            unilens.evaluate(perceptron(), ROWS, maps, score=scores.regression(0))
+    values = unilens.evaluate(perceptron(), ROWS, found.values, score=scores.regression(0))
+    assert values.shape == (4,)
+
+
+def test_groups_and_masks_of_each_input_follow_its_score():
+    masks = torch.stack([torch.eye(12).roll(shift, 0) for shift in range(3)])
+    regions = torch.stack([torch.arange(144).view(12, 12) // size for size in (12, 24, 36)])
+    score = scores.segmentation(1, masks)
+    given = {"score": score, "groups": regions}
+    whole = unilens.explain(segmenter(), IMAGES, "ig", **given | {"groups": regions[:, None]})
+    measured = unilens.evaluate(
+        segmenter(), IMAGES, whole, "insertion_auc", score=score, groups=regions[:, None]
+    )
+    for row in range(3):
+        own = scores.segmentation(1, masks[row])
+        groups = regions[row]
+        image = IMAGES[row : row + 1]
+        alone = unilens.explain(segmenter(), image, "ig", score=own, groups=groups)
+        assert torch.equal(whole.values[row], alone.values[0])
+        by_itself = unilens.evaluate(
+            segmenter(), image, alone, "insertion_auc", score=own, groups=groups
+        )
+        assert torch.equal(measured[row], by_itself[0])
 
 
 def test_models_that_need_a_score_name_it():

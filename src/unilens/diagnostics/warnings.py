@@ -60,6 +60,11 @@ def _little_change(value: float, _: Measured) -> str:
     return f"the confidence at the baseline differs by {value:+z.0%} only"
 
 
+def _fallback(value: float, all_: Measured) -> str:
+    what = "confidence" if "confidence_change" in all_ else "score"
+    return f"the {what} falls back by {value:.0%} on the way"
+
+
 WARNINGS: dict[str, WarningRule] = {
     "undefined": WarningRule(
         "problem",
@@ -182,7 +187,7 @@ WARNINGS: dict[str, WarningRule] = {
         lambda value, _: value > 0.1,
         "The confidence falls back on the way to the input, and the map explains that detour too.",
         "Take a path that climbs: the method uni has one on nearly all inputs.",
-        lambda value, _: f"the confidence falls back by {value:.0%} on the way",
+        _fallback,
     ),
     "saturation": WarningRule(
         "info",

@@ -131,6 +131,28 @@ def read_groups(given: object, inputs: Tensor, axes: Axes | None = None) -> Grou
     return Groups(index, len(present))
 
 
+def rows_of_groups(given: object, inputs: object, rows: Tensor) -> Any:
+    """Return the groups of some inputs of a batch; those that all inputs share stay as they are.
+
+    Args:
+        given: see `read_groups`; None for none.
+        inputs: `(B, *S)`, in the user's order of axes.
+        rows: `(m,)`, the numbers of the inputs.
+    """
+    if given is None or not isinstance(inputs, Tensor):
+        return given
+    labels = _integers(given)
+    several = (
+        len(labels) == len(inputs) and labels.ndim >= inputs.ndim - 1 if labels.ndim else False
+    )
+    require(
+        not several or labels.shape != inputs.shape[1:],
+        f"expected groups whose shape says what they belong to, got {tuple(labels.shape)}; pass "
+        f"them for every value, of shape {tuple(inputs.shape)}",
+    )
+    return labels[rows.to(labels.device)] if several else labels
+
+
 def needs_axes(given: object, inputs: Tensor) -> bool:
     """Whether which axis of inputs `(B, *S)` holds the channels says what groups mean."""
     shape = tuple(getattr(given, "shape", ()))

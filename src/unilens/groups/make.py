@@ -140,6 +140,10 @@ def columns(
         f"expected names of columns as a list, got {shown(names)}",
     )
     names = list(names)
+    require(
+        all(isinstance(name, (str, int)) for name in names),
+        f"expected names of columns as texts or numbers, got {shown(names)}",
+    )
     twice = [name for number, name in enumerate(names) if name in names[:number]]
     require(not twice, f"expected names of columns, each once, got {shown(twice[:1])} twice")
     group_of: dict[str, str] = {}
@@ -180,4 +184,8 @@ def _members(
             f"{shown(groups)}"
         )
     prefixes = cast(Sequence[str], list(groups))
+    require(
+        all(isinstance(prefix, str) for prefix in prefixes),
+        f"expected prefixes of columns as texts, got {shown(prefixes)}",
+    )
     return {prefix: [name for name in names if str(name).startswith(prefix)] for prefix in prefixes}

@@ -122,24 +122,6 @@ def explain(
         >>> attribution.values.shape, bool(attribution.completeness_gap.abs().max() < 1e-4)
         (torch.Size([2, 1, 2, 2]), True)
     """
-    if (score := as_output_score(settings.get("score"))) is not None:
-        rest = {name: value for name, value in settings.items() if name != "score"}
-        if method is None or _takes(method, {"score": "logit"}):
-            rest["score"] = "logit"
-        require(
-            outputs is None,
-            f"expected no outputs= beside a score of what the model returns, got {outputs!r}; "
-            "leave it out",
-        )
-        return explain_output_score(
-            lambda bound, checked, column: explain(
-                bound, checked, method, column, seed=seed, channels=channels, groups=groups, **rest
-            ),
-            model,
-            inputs,
-            target,
-            score,
-        )
     if method is None:
         return _explain_by_default(
             model,
@@ -153,16 +135,49 @@ def explain(
         )
     if channels in SPECTRAL_CHANNELS and "channels" in methods[method].settings_with(settings):
         settings, channels = {**settings, "channels": channels}, "auto"  # the spectral path's
+    score = as_output_score(settings.get("score"))
+    if score is not None:
+        require(
+            outputs is None,
+            f"expected no outputs= beside a score of what the model returns, got {outputs!r}; "
+            "leave it out",
+        )
+        settings = {name: value for name, value in settings.items() if name != "score"}
+        settings |= {"score": "logit"} if _takes(method, {"score": "logit"}) else {}
     explainer: Any = methods[method](**_structured_settings(settings, inputs))
     more: dict[str, Any] = {} if channels == "auto" else {"channels": channels}
-    more |= {} if groups is None else {"groups": groups}
-    model = with_outputs(model, outputs)
+    if score is None:
+        more |= {} if groups is None else {"groups": groups}
+        attribution = _run(explainer, with_outputs(model, outputs), inputs, target, seed, more)
+    else:
+        attribution = explain_output_score(
+            lambda evaluator, values, index, rows, own: _run(
+                explainer.of_rows(rows), evaluator, values, index, seed, more | {"groups": own}
+            ),
+            model,
+            inputs,
+            target,
+            score,
+            groups,
+        )
+    return attribution.with_provenance(method=method, reference=methods[method].card.reference)
+
+
+def _run(
+    explainer: Any,
+    model: nn.Module | Evaluator,
+    inputs: Any,
+    target: Target,
+    seed: int,
+    more: Mapping[str, Any],
+) -> Any:
+    """Return the attribution by a method, with its `sign_agreement` where that is measured."""
     if not isinstance(inputs, (Mapping, tuple)):
         model = Evaluator.of(model)
     attribution = explainer(model, inputs, target, seed=seed, **more)
     if isinstance(model, Evaluator) and isinstance(attribution, Attribution):
         attribution = _with_sign_agreement(model, inputs, attribution, explainer)
-    return attribution.with_provenance(method=method, reference=methods[method].card.reference)
+    return attribution
 
 
 def _with_sign_agreement(

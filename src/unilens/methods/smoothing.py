@@ -88,7 +88,7 @@ class Smoothed(Method):
         """Raise `NotApplicableError` where the explainer does not apply."""
         self.explainer.check(model, inputs)
 
-    def of_rows(self, rows: Tensor) -> Smoothed:
+    def of_rows(self, rows: Tensor | None) -> Smoothed:
         """Return the method for some inputs `(m,)` of a batch; see `Method.of_rows`."""
         if not isinstance(self.explainer, Method):
             return self

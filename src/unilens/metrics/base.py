@@ -164,7 +164,7 @@ class Metric(Settings, ABC):
             with torch.no_grad():
                 found = self._measure(context)
         made = {
-            "outputs": spec.provenance,
+            "outputs": {"kind": spec.kind, "source": spec.source},
             "metric": type(self).__name__,
             "settings": describe(self),
             "method": None if method is None else describe(method),

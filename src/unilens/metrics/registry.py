@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from .._engine.evaluator import Evaluator
 from .._engine.packing import MultiInputs
+from .._validation.arrays import to_tensor
 from .._validation.inputs import Target
 from ..attribution import Attribution
-from ..errors import require
 from ..explainer import Method, with_outputs
 from ..methods import methods
-from ..multi_input import MultiInputAttribution, with_whole
-from ..output_scores import checked_inputs
+from ..multi_input import MultiInputAttribution, joined_rows, whole_of
+from ..output_scores import check_score, for_each_score
 from ..registry import Composed, Registry
-from ..scores import OutputScore, as_output_score, bind
+from ..scores import as_output_score
 from .base import Metric
-from .context import MapFunction
+from .context import MapFunction, method_of_rows
 from .measurement import MetricCard
 from .multi_input import MultiInputMaps
 
@@ -134,55 +133,65 @@ def evaluate(
         >>> evaluate(model, inputs, maps.detach(), target=0, cells=4, score="logit").mean() > 0.99
         tensor(True)
     """
-    if (score := as_output_score(settings.get("score"))) is not None:
-        known = "score" in metrics[metric].settings_with(settings)
-        settings = {**settings, "score": "logit"} if known else _without_score(settings)
-        model, attribution, method, target = _with_output_score(
-            score, model, inputs, attribution, method, target
+    score = as_output_score(settings.get("score"))
+    if score is None:
+        measure = metrics[metric](**settings)
+        found = measure(
+            with_outputs(model, outputs),
+            inputs,
+            attribution,
+            method=method,
+            target=target,
+            mask=mask,
+            seed=seed,
+            channels=channels,
+            groups=groups,
         )
-    measure = metrics[metric](**settings)
-    found = measure(
-        with_outputs(model, outputs),
-        inputs,
-        attribution,
-        method=method,
-        target=target,
-        mask=mask,
-        seed=seed,
-        channels=channels,
-        groups=groups,
-    )
-    return found.values
+        return found.values
+    known = "score" in metrics[metric].settings_with(settings)
+    settings = {name: value for name, value in settings.items() if name != "score"}
+    measure = metrics[metric](**settings, **({"score": "logit"} if known else {}))
+    explains = isinstance(attribution, (Attribution, MultiInputAttribution))
+    if explains:
+        check_score(whole_of(cast(Any, attribution)), score)
+    explainer = _by_logit(method)
+
+    def work(
+        evaluator: Evaluator, values: Any, index: int, rows: Tensor | None, own: Any
+    ) -> Tensor:
+        return measure(
+            evaluator,
+            values,
+            attribution if rows is None else _rows_of(attribution, rows),
+            method=explainer if rows is None else method_of_rows(explainer, rows),
+            target=None if explains else index,
+            mask=mask if rows is None or mask is None else _rows_of(mask, rows),
+            seed=seed,
+            channels=channels,
+            groups=own,
+        ).values
+
+    parts, bound = for_each_score(work, model, inputs, target, score, groups)
+    return cast(Tensor, joined_rows(parts, [part.rows for part in bound]))
 
 
-def _without_score(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "score"}
-
-
-def _with_output_score(
-    score: OutputScore,
-    model: nn.Module | Evaluator,
-    inputs: Tensor | MultiInputs,
-    attribution: Any,
-    method: Any,
-    target: Target,
-) -> tuple[Evaluator, Any, Any, Tensor]:
-    """Return the model whose outputs are a score's columns, with maps, method and target for it."""
-    require(
-        target is None,
-        f"expected no target beside a score of what the model returns, got {target!r}; leave it "
-        "out",
-    )
-    checked = checked_inputs(model, inputs)
-    bound = bind(model, checked, score)
-    column = bound.target
-    if isinstance(attribution, MultiInputAttribution):
-        attribution = with_whole(attribution, dataclasses.replace(attribution.whole, target=column))
-    elif isinstance(attribution, Attribution):
-        attribution = dataclasses.replace(attribution, target=column)
+def _by_logit(method: str | Method | MapFunction | None) -> Method | MapFunction | None:
+    """Return a method that explains the model's output itself, where it explains a score."""
     if isinstance(method, str):
         takes = "score" in methods[method].settings_with({})
-        method = methods[method](**({"score": "logit"} if takes else {}))
-    elif isinstance(method, Method) and as_output_score(method.score) is not None:
-        method = method.with_score("logit")
-    return bound.evaluator, attribution, method, column
+        return methods[method](**({"score": "logit"} if takes else {}))
+    if isinstance(method, Method) and as_output_score(method.score) is not None:
+        return method.with_score("logit")
+    return method
+
+
+def _rows_of(given: Any, rows: Tensor) -> Any:
+    """Return some rows of an attribution, of maps or of masks."""
+    if isinstance(given, (Attribution, MultiInputAttribution)):
+        return given[rows]
+    if isinstance(given, Mapping):
+        return {name: _rows_of(value, rows) for name, value in given.items()}
+    if isinstance(given, tuple):
+        return tuple(_rows_of(value, rows) for value in given)
+    read = to_tensor("maps", given)
+    return read[rows] if isinstance(read, Tensor) else read

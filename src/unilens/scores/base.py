@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,16 +35,22 @@ class OutputScore(Settings, ABC):
     def __call__(self, outputs: Any, /) -> Tensor:
         """Return the values `(M,)` of what the model returns for M inputs, one row per input."""
 
-    def for_input(
-        self, row: int, count: int, outputs: Callable[[], Any], model: nn.Module
-    ) -> OutputScore:
+    def prepared(self, outputs: Callable[[], Any], model: nn.Module) -> OutputScore:
+        """Return the score with what it takes from the model, for all inputs alike.
+
+        Args:
+            outputs: gives what the model returns at the first input alone.
+            model: the user's.
+        """
+        return self
+
+    def for_input(self, row: int, count: int, outputs: Callable[[], Any]) -> OutputScore:
         """Return the score of one input; itself where all inputs share it.
 
         Args:
             row: of the input in the batch.
             count: how many inputs the batch has.
             outputs: gives what the model returns at this input alone.
-            model: the user's.
         """
         return self
 
@@ -61,12 +67,26 @@ class OutputScore(Settings, ABC):
         """The index of the score among `class_logits`."""
         return 0
 
+    @property
+    def kind(self) -> Hashable:
+        """What decides how a model with the score can be run: the settings that are no tensors."""
+        return type(self), tuple(
+            tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+            for value in vars(self).values()
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class FunctionScore(OutputScore):
     """A user's function from what the model returns to values `(M,)`."""
 
     function: Callable[[Any], Any]
+
+    @property
+    def kind(self) -> Hashable:
+        """The function's code: one that is made anew for each call is the same kind."""
+        code: Hashable = getattr(self.function, "__code__", None)
+        return code or repr(type(self.function))
 
     def __call__(self, outputs: Any, /) -> Tensor:
         """Return the function's values."""
@@ -125,7 +145,12 @@ def entry_of(
     """
     entries = dict(entries_of(outputs))
     if key is not None:
-        chosen = [entries[key]] if key in entries else []
+        require(
+            isinstance(key, (str, int)) and key in entries,
+            f"expected output to be one of what the model returns, "
+            f"{', '.join(map(str, entries)) or 'no tensors'}, got {key!r}",
+        )
+        chosen = [entries[key]]
     elif isinstance(outputs, Tensor):
         chosen = [outputs]
     else:
@@ -163,12 +188,12 @@ def row_of(name: str, setting: Tensor, row: int, count: int, dims: int) -> Tenso
     Raises:
         UnilensError: it has entries for another number of inputs.
     """
-    if setting.ndim == dims:
+    if setting.ndim == dims or (setting.ndim == dims + 1 and len(setting) == 1):
         return setting
     require(
         setting.ndim == dims + 1 and len(setting) == count,
-        f"expected {name} of {dims} dimensions, or with one entry for each of {count} inputs, got "
-        f"shape {tuple(setting.shape)}",
+        f"expected {name} with {_dimensions(dims)}, or with one entry for each of {count} inputs, "
+        f"got shape {tuple(setting.shape)}",
     )
     return setting[row]
 
@@ -178,10 +203,14 @@ def per_row(name: str, setting: Tensor, count: int, dims: int) -> Tensor:
     several = setting if setting.ndim > dims else setting.unsqueeze(0)
     require(
         several.ndim == dims + 1 and len(several) in (1, count),
-        f"expected {name} of {dims} dimensions, or with one entry for each of {count} inputs, got "
-        f"shape {tuple(setting.shape)}",
+        f"expected {name} with {_dimensions(dims)}, or with one entry for each of {count} inputs, "
+        f"got shape {tuple(setting.shape)}",
     )
     return several
+
+
+def _dimensions(count: int) -> str:
+    return f"{count} dimension{'s' * (count > 1)}"
 
 
 def check_values(values: object, count: int) -> Tensor:
@@ -197,11 +226,26 @@ def check_values(values: object, count: int) -> Tensor:
     return values
 
 
+@torch.inference_mode(False)
 def as_tensor(name: str, value: object) -> Tensor:
-    """Return a setting as a detached tensor."""
+    """Return a setting as a tensor of its own, detached."""
     try:
-        return torch.as_tensor(value).detach()
+        tensor = torch.as_tensor(value).detach()
     except (TypeError, ValueError, RuntimeError):
+        tensor = None
+    if tensor is None or tensor.layout != torch.strided or tensor.is_complex():
+        actual = type(value).__name__ if tensor is None else f"{tensor.dtype}, {tensor.layout}"
         raise UnilensError(
-            f"expected {name} to be a tensor or numbers, got {type(value).__name__}"
-        ) from None
+            f"expected {name} to be a dense tensor of numbers, got {actual}; pass real values"
+        )
+    return tensor.clone()
+
+
+def as_floats(values: Tensor) -> Tensor:
+    """Return floating-point values as they are, others in torch's default dtype."""
+    return values if values.is_floating_point() else values.to(torch.get_default_dtype())
+
+
+def wide(values: Tensor) -> Tensor:
+    """Return values in float32 or wider, in which sums of many do not overflow."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,7 +1,6 @@
-"""A model with a score of what it returns, as a model whose outputs are the score's values.
+"""A model with a score of what it returns, as a model whose only output is the score.
 
-The outputs have a column for each different score: one where all inputs share it, else one per
-input, and the target of an input is its own column. Scores with classes have a block of columns.
+Scores with classes have the logits of these as outputs.
 """
 
 from __future__ import annotations
@@ -20,72 +19,64 @@ from .._engine.memory import out_of_memory
 from .._engine.packing import Frozen, MultiInputs
 from .._engine.plan_cache import Adapter
 from .._engine.plans import MODEL_ERRORS
-from ..errors import UnilensError, first_line, require
+from ..errors import UnilensError, first_line
 from ..outputs import OutputSpec
 from .base import OutputScore, check_values
 
-MOST_SCORES = 64
-"""Different scores of one batch; larger batches are explained in several."""
-
 
 class ScoredModel(Adapter):
-    """A user's model whose outputs are scores `(M, R)`, or logits of R blocks `(M, R K)`."""
+    """A user's model whose outputs are a score `(M, 1)`, or the logits `(M, K)` of its classes."""
 
-    def __init__(
-        self, model: nn.Module, scores: tuple[OutputScore, ...], output_spec: OutputSpec
-    ) -> None:
+    def __init__(self, model: nn.Module, score: OutputScore) -> None:
         super().__init__()
         self.training = model.training
-        self.model, self.scores, self.output_spec = model, scores, output_spec
+        self.model, self.score = model, score
+        kind = "logits" if score.has_classes else "regression"
+        self.output_spec = OutputSpec(kind, "score")
 
     @property
     def arrangement(self) -> Hashable:
-        """The scores, each by its identity."""
-        return self.scores
+        """The kind of the score: a mask or a box of another input is like another input."""
+        return self.score.kind
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the columns of what the model returns."""
+        """Return the score of what the model returns."""
         outputs = self.model(*args, **kwargs)
         values = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
         count = next((len(value) for value in values if value.ndim), 1)
-        return torch.cat([_columns(score, outputs, count) for score in self.scores], 1)
-
-
-def _columns(score: OutputScore, outputs: Any, count: int) -> Tensor:
-    """Return the columns `(M, K)` of one score: its classes' logits, or its values."""
-    if score.has_classes:
-        return score.class_logits(outputs)
-    return check_values(score(outputs), count).unsqueeze(1)
+        try:
+            if self.score.has_classes:
+                return self.score.class_logits(outputs)
+            return check_values(self.score(outputs), count).unsqueeze(1)
+        except MODEL_ERRORS as error:
+            if isinstance(error, UnilensError) or out_of_memory(error):
+                raise
+            raise UnilensError(
+                f"the score could not take what the model returns, {_described(outputs)}: "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class BoundScore:
-    """A model with a score of what it returns, for some inputs.
+    """A model with the score of some inputs.
 
     Attributes:
-        evaluator: of the model whose outputs are the score's columns.
-        target: `(B,)`, the column of each input.
-        score: as the user gave it.
-        width: columns of each block; 1 for scores without classes.
+        evaluator: of the model whose outputs are the score.
+        target: the index of the score among the outputs.
+        rows: `(m,)`, the numbers of these inputs.
     """
 
     evaluator: Evaluator
-    target: Tensor
-    score: OutputScore
-    width: int
-
-    def own_outputs(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each input's own block `(B, width)` of outputs, and its target `(B,)` there."""
-        target = self.target.to(outputs.device)
-        blocks = outputs.unflatten(-1, (-1, self.width))
-        rows = torch.arange(len(outputs), device=outputs.device)
-        return blocks[rows, target // self.width], target % self.width
+    target: int
+    rows: Tensor
 
 
+@torch.inference_mode(False)
 def bind(
     model: nn.Module | Evaluator, inputs: Tensor | MultiInputs, score: OutputScore
-) -> BoundScore:
-    """Return a model with a score of what it returns at these inputs.
+) -> list[BoundScore]:
+    """Return a model with each different score of what it returns at some inputs.
 
     Args:
         model: the user's; it runs at single inputs where the score depends on what it returns.
@@ -96,49 +87,55 @@ def bind(
         UnilensError: the score's settings do not fit the inputs.
     """
     evaluator = Evaluator.of(model)
-    module, rows = evaluator.model, list(_rows(inputs))
-    runs = [functools.cache(functools.partial(_raw_outputs, evaluator, row)) for row in rows]
-    each = [score.for_input(row, len(rows), run, module) for row, run in enumerate(runs)]
-    distinct = list(dict.fromkeys(each))
-    require(
-        len(distinct) <= MOST_SCORES,
-        f"expected at most {MOST_SCORES} inputs with scores of their own, got {len(distinct)}; "
-        "explain them in batches",
-    )
-    classes = each[0].class_logits(runs[0]()).shape[1] if score.has_classes else 0
-    kind, blocks = ("logits", len(distinct)) if classes else ("regression", 1)
-    spec = OutputSpec(kind, "score", blocks=blocks)
-    bound = evaluator.with_model(ScoredModel(module, tuple(distinct), spec))
-    width, position = classes or 1, {own: place for place, own in enumerate(distinct)}
-    columns = [position[own] * width + own.class_index for own in each]
-    return BoundScore(bound, torch.tensor(columns), score, width)
+    module = evaluator.model
+    runs = [
+        functools.cache(functools.partial(_raw_outputs, evaluator, arguments))
+        for arguments in _rows(inputs)
+    ]
+    score = score.prepared(runs[0], module)
+    rows_of: dict[OutputScore, list[int]] = {}
+    for row, outputs in enumerate(runs):
+        rows_of.setdefault(score.for_input(row, len(runs), outputs), []).append(row)
+        outputs.cache_clear()
+    return [
+        BoundScore(
+            evaluator.with_model(ScoredModel(module, own)), own.class_index, torch.tensor(numbers)
+        )
+        for own, numbers in rows_of.items()
+    ]
 
 
 def _rows(inputs: Tensor | MultiInputs) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
     """Yield the arguments of the model for each input alone."""
     named = isinstance(inputs, Mapping)
-    given = (
-        dict(inputs)
-        if named
-        else dict(enumerate((inputs,) if isinstance(inputs, Tensor) else inputs))
-    )
-    tensors = [
-        value for value in map(_bare, given.values()) if isinstance(value, Tensor) and value.ndim
-    ]
+    several = (inputs,) if isinstance(inputs, Tensor) else inputs
+    given = dict(inputs) if named else dict(enumerate(several))
+    bare = {name: _bare(value) for name, value in given.items()}
+    tensors = [value for value in bare.values() if isinstance(value, Tensor) and value.ndim]
     for row in range(len(tensors[0]) if tensors else 0):
-        single = {name: _row(_bare(value), row) for name, value in given.items()}
-        yield (
-            (() if named else tuple(single.values())),
-            cast(dict[str, Any], single if named else {}),
-        )
+        single = {name: row_of_value(value, torch.tensor([row])) for name, value in bare.items()}
+        args = () if named else tuple(single.values())
+        yield args, cast(dict[str, Any], single if named else {})
+
+
+def rows_of_inputs(inputs: Tensor | MultiInputs, rows: Tensor) -> Any:
+    """Return some of the inputs, in their structure; frozen arguments stay frozen."""
+    if isinstance(inputs, Tensor):
+        return inputs[rows]
+    if isinstance(inputs, Mapping):
+        return {name: row_of_value(value, rows) for name, value in inputs.items()}
+    return tuple(row_of_value(value, rows) for value in inputs)
+
+
+def row_of_value(value: Any, rows: Tensor) -> Any:
+    """Return some rows of an argument of the model; what all inputs share stays as it is."""
+    if isinstance(value, Frozen):
+        return Frozen(row_of_value(value.value, rows))
+    return value[rows] if isinstance(value, Tensor) and value.ndim else value
 
 
 def _bare(value: Any) -> Any:
     return value.value if isinstance(value, Frozen) else value
-
-
-def _row(value: Any, row: int) -> Any:
-    return value[row : row + 1] if isinstance(value, Tensor) and value.ndim else value
 
 
 def _raw_outputs(evaluator: Evaluator, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
@@ -157,3 +154,12 @@ def _raw_outputs(evaluator: Evaluator, arguments: tuple[tuple[Any, ...], dict[st
         if isinstance(error, UnilensError) or out_of_memory(error):
             raise
         raise UnilensError(f"the model could not take the inputs: {first_line(error)}") from error
+
+
+def _described(outputs: Any) -> str:
+    """Return what a model returns, for a message."""
+    if isinstance(outputs, Tensor):
+        return f"a tensor {tuple(outputs.shape)}"
+    if isinstance(outputs, Mapping):
+        return f"{type(outputs).__name__} with keys {', '.join(map(str, outputs))}"
+    return type(outputs).__name__

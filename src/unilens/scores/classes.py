@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from .._validation.settings import Check, check_count
-from ..errors import NotApplicableError, UnilensError
+from ..errors import NotApplicableError, UnilensError, first_line
 from ..outputs import LOGITS, OutputSpec, pick
+from ..provenance import describe
 from ..registry import Card, Registry
 from .base import as_output_score
 
@@ -113,11 +114,10 @@ def margin(
     if spec.kind == "regression":
         spec.check_classes()
     if spec.is_exclusive(outputs):
-        own, classes = spec.own_outputs(outputs, target)
         if against is not None:
-            return pick(own, classes) - _output_of(against, own, classes)
-        others = own.scatter(-1, classes.unsqueeze(-1), -torch.inf)
-        return pick(own, classes) - others.amax(-1)
+            return pick(outputs, target) - _output_of(against, outputs, target)
+        others = outputs.scatter(-1, target.unsqueeze(-1), -torch.inf)
+        return pick(outputs, target) - others.amax(-1)
     if against is not None:
         raise NotApplicableError(
             "expected classes that exclude each other for margin(against=), got "
@@ -163,7 +163,13 @@ class _Checked:
 
     def __call__(self, outputs: Tensor, target: Tensor, /) -> Tensor:
         """Return the values `(M,)` of outputs `(M, K)`."""
-        values = self.score(outputs, target)
+        try:
+            values = self.score(outputs, target)
+        except TypeError as error:
+            raise UnilensError(
+                "expected score to be a function of outputs (M, K) and target (M,), or of what the "
+                f"model returns alone, got {describe(self.score)}: {first_line(error)}"
+            ) from error
         rows = tuple(outputs.shape[:-1])
         if not isinstance(values, Tensor) or values.shape != rows:
             actual = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
@@ -188,7 +194,7 @@ def resolve(score: str | Score, model: Evaluator | None = None) -> Score:
     Raises:
         UnilensError: `score` is neither a registered name nor a function.
     """
-    if not isinstance(score, str) and not callable(score):
+    if not isinstance(score, str) and (not callable(score) or isinstance(score, type)):
         raise UnilensError(
             f"expected score to be a name or a function of logits and target, got {score!r}"
         )

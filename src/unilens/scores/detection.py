@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from .._validation.settings import CountOrZero
 from ..errors import NotApplicableError, UnilensError, require
-from .base import OutputScore, as_tensor, row_of
+from .base import OutputScore, as_floats, as_tensor, row_of, wide
 from .detections import HEADS, Detections, Head, head_of, read_detections
+
+_SAME_EDGE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Detection(OutputScore):
                 f"expected box to be 'predicted' or left, top, right, bottom, got {self.box!r}",
             )
             return
-        box = as_tensor("box", self.box).to(torch.get_default_dtype())
+        box = as_floats(as_tensor("box", self.box))
         valid = box.ndim in (1, 2) and box.shape[-1:] == (4,) and bool(box.isfinite().all())
         require(
             valid and bool((box[..., 2:] > box[..., :2]).all()),
@@ -46,25 +48,26 @@ class Detection(OutputScore):
         )
         object.__setattr__(self, "box", box)
 
-    def for_input(
-        self, row: int, count: int, outputs: Callable[[], Any], model: nn.Module
-    ) -> Detection:
-        """Return the score of one input, with its box; "predicted" takes the surest detection."""
+    def prepared(self, outputs: Callable[[], Any], model: nn.Module) -> Detection:
+        """Return the score with what the model's logits are."""
         head: Head = head_of(model) if self.head == "auto" else self.head
+        return dataclasses.replace(self, head=head)
+
+    def for_input(self, row: int, count: int, outputs: Callable[[], Any]) -> Detection:
+        """Return the score of one input, with its box; "predicted" takes the surest detection."""
         if isinstance(self.box, Tensor):
             box = row_of("box", self.box, row, count, 1)
-            return dataclasses.replace(self, box=box, head=head)
-        found = read_detections(outputs(), head)[0]
+            return self if box is self.box else dataclasses.replace(self, box=box)
+        found = read_detections(outputs(), self.head)[0]
         confidence = found.class_probability(self.target)
-        if not len(confidence):
+        confidence = confidence.where(found.has_area, -torch.inf) if len(confidence) else confidence
+        if not (confidence > -torch.inf).any():
             raise NotApplicableError(
                 f"expected a detection in input {row}, got none; pass box= and target="
             )
         best = int(confidence.argmax())
         target = found.label(best) if self.target is None else self.target
-        return dataclasses.replace(
-            self, box=found.boxes[best].detach().clone(), target=target, head=head
-        )
+        return dataclasses.replace(self, box=found.boxes[best].detach().clone(), target=target)
 
     def __call__(self, outputs: Any, /) -> Tensor:
         """Return the best likeness `(M,)`, each in [0, 1]."""
@@ -73,7 +76,8 @@ class Detection(OutputScore):
             raise UnilensError(
                 "expected box= and target= to score outputs by themselves, got box='predicted'"
             )
-        boxes = self.box if self.box.ndim == 2 else self.box.expand(len(detections), 4)
+        shared = self.box.ndim == 1 or len(self.box) == 1
+        boxes = self.box.expand(len(detections), 4) if shared else self.box
         require(
             len(boxes) == len(detections),
             f"expected box for {len(detections)} inputs, as many as there are, got {len(boxes)}",
@@ -85,16 +89,24 @@ class Detection(OutputScore):
 def likeness(found: Detections, box: Tensor, target: int) -> Tensor:
     """Return the largest overlap x class x objectness of any detection `()`; 0 where none is."""
     found.check_units(box)
-    each = overlap(found.boxes, box.to(found.boxes)) * found.likeness_of_class(target)
+    each = overlap(found.boxes, box) * found.likeness_of_class(target)
     return each.max() if len(each) else found.boxes.sum() + found.scores.sum()
 
 
 def overlap(boxes: Tensor, box: Tensor) -> Tensor:
     """Return the intersection over union `(N,)` of boxes `(N, 4)` and one box `(4,)`.
 
+    Edges within a thousandth of the box's sides count as its own. The overlap has a kink where they
+    are equal, as for a box that the model itself gave: the slope there is 0, and not decided by
+    rounding.
+
     >>> overlap(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.0, 0.0, 3.0, 2.0]))
     tensor([0.3333])
     """
+    boxes = wide(boxes)
+    box = box.to(boxes)
+    sides = (box[2:] - box[:2]).repeat(2)
+    boxes = torch.where((boxes - box).abs() <= _SAME_EDGE * sides, box, boxes)
     low, high = torch.maximum(boxes[:, :2], box[:2]), torch.minimum(boxes[:, 2:], box[2:])
     shared = (high - low).clamp_min(0).prod(1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()

@@ -41,6 +41,11 @@ class Detections:
     probabilities: Tensor | None = None
     fractions: bool = False
 
+    @property
+    def has_area(self) -> Tensor:
+        """Which boxes are not empty `(N,)`."""
+        return (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
+
     def likeness_of_class(self, target: int) -> Tensor:
         """Return the cosine of class probabilities and the class, times the objectness `(N,)`."""
         if self.probabilities is None:
@@ -93,7 +98,10 @@ def read_detections(outputs: Any, head: Head) -> list[Detections]:
     if isinstance(logits, Tensor) and isinstance(boxes, Tensor):
         return _of_queries(logits, boxes, head, _entry(outputs, ("pred_logits",)) is not None)
     if isinstance(outputs, (tuple, list)) and outputs and isinstance(outputs[0], Tensor):
-        outputs = outputs[0]
+        first, second = outputs[0], outputs[1] if len(outputs) > 1 else None
+        if isinstance(second, Tensor) and second.shape == (*first.shape[:-1], 4):
+            return _of_queries(first, second, head, False)
+        outputs = first
     if isinstance(outputs, Tensor):
         return _of_tensor(outputs)
     if isinstance(outputs, (tuple, list)) and outputs:
@@ -141,6 +149,11 @@ def _of_queries(logits: Tensor, boxes: Tensor, head: Head, original: bool) -> li
 def _of_tensor(outputs: Tensor) -> list[Detections]:
     """Return detections of a YOLO network: `(B, 4 + K, N)`, or `(B, N, 6)` from end to end."""
     if outputs.ndim == 3 and outputs.shape[2] == _ROWS_END_TO_END < outputs.shape[1]:
+        values = outputs.detach()
+        labels = values[..., 5]
+        _check_unit(values[..., 4], outputs)
+        if (values[..., 2:4] < values[..., :2]).any() or (labels != labels.round()).any():
+            raise _unknown(outputs)
         return [
             Detections(image[:, :4], image[:, 4], image[:, 5].detach().round().long())
             for image in outputs
@@ -148,10 +161,17 @@ def _of_tensor(outputs: Tensor) -> list[Detections]:
     if outputs.ndim != 3 or not 4 < outputs.shape[1] < outputs.shape[2]:
         raise _unknown(outputs)
     by_box = outputs.transpose(1, 2)
+    _check_unit(by_box[..., 4:].detach(), outputs)
     return [
         Detections(_corners(image[:, :4]), image[:, 4:].amax(1), None, image[:, 4:])
         for image in by_box
     ]
+
+
+def _check_unit(values: Tensor, outputs: Tensor) -> None:
+    """Raise unless values are probabilities."""
+    if not ((values >= 0) & (values <= 1)).all():
+        raise _unknown(outputs)
 
 
 def _of_image(image: Any) -> Detections:
@@ -196,6 +216,7 @@ def _unknown(outputs: Any) -> UnilensError:
         actual = type(outputs).__name__
     return UnilensError(
         "expected a detector's outputs: dictionaries of boxes, scores and labels, logits and "
-        f"pred_boxes, or a YOLO tensor (B, 4 + K, N), got {actual}; write a score of your own, a "
+        "pred_boxes, or a YOLO tensor (B, 4 + K, N) of boxes and class probabilities, got "
+        f"{actual}; write a score of your own, a "
         "function from what the model returns to (B,)"
     )

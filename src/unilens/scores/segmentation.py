@@ -13,10 +13,11 @@ from torch.nn.functional import interpolate
 
 from .._validation.settings import CountOrZero
 from ..errors import NotApplicableError, UnilensError, require
-from .base import OutputScore, as_tensor, entry_of, per_row, row_of
+from .base import OutputScore, as_floats, as_tensor, entry_of, per_row, row_of, wide
 
 _NAMES = ("out", "logits")
-_AREA = {1: "linear", 2: "area", 3: "area"}
+_AREA = {2: "area", 3: "area"}
+_CLOSE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Segmentation(OutputScore):
     target: CountOrZero
     mask: Tensor | str
     output: str | int | None = None
+    probabilities: bool | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.mask, str):
@@ -35,7 +37,7 @@ class Segmentation(OutputScore):
                 f"expected mask to be 'predicted' or a tensor (H, W), got {self.mask!r}",
             )
             return
-        mask = as_tensor("mask", self.mask).to(torch.get_default_dtype())
+        mask = as_floats(as_tensor("mask", self.mask))
         valid = mask.ndim >= 2 and mask.isfinite().all() and (mask >= 0).all()
         require(
             bool(valid),
@@ -44,16 +46,18 @@ class Segmentation(OutputScore):
         )
         object.__setattr__(self, "mask", mask)
 
-    def for_input(
-        self, row: int, count: int, outputs: Callable[[], Any], model: nn.Module
-    ) -> Segmentation:
-        """Return the score over the region of one input, in the size of the model's outputs."""
+    def prepared(self, outputs: Callable[[], Any], model: nn.Module) -> Segmentation:
+        """Return the score with what the model's outputs are."""
+        return dataclasses.replace(self, probabilities=self._read(outputs())[1])
+
+    def for_input(self, row: int, count: int, outputs: Callable[[], Any]) -> Segmentation:
+        """Return the score over the region of one input."""
         if isinstance(self.mask, Tensor) and self.mask.ndim == 2:
             return self
-        logits = self._logits(outputs())
+        logits, _ = self._read(outputs())
         if isinstance(self.mask, Tensor):
             mask = row_of("mask", self.mask, row, count, logits.ndim - 2)
-            return dataclasses.replace(self, mask=mask)
+            return self if mask is self.mask else dataclasses.replace(self, mask=mask)
         mask = self._predicted(logits)[0]
         if not mask.any():
             raise NotApplicableError(
@@ -68,7 +72,7 @@ class Segmentation(OutputScore):
 
     def class_logits(self, outputs: Any) -> Tensor:
         """Return each class's mean logit over the region, `(M, K)`."""
-        logits = self._logits(outputs)
+        logits, _ = self._read(outputs)
         mask = self._predicted(logits) if isinstance(self.mask, str) else self._resized(logits)
         weights = mask.to(logits).flatten(1)
         return (logits.flatten(2) * weights.unsqueeze(1)).sum(-1) / weights.sum(1, keepdim=True)
@@ -78,14 +82,18 @@ class Segmentation(OutputScore):
         """The target."""
         return self.target
 
-    def _logits(self, outputs: Any) -> Tensor:
-        logits = entry_of(outputs, _NAMES, (3, 4, 5), self.output, "segmentation")
+    def _read(self, outputs: Any) -> tuple[Tensor, bool]:
+        """Return logits `(M, K, *spatial)`, and whether the outputs are probabilities."""
+        logits = wide(entry_of(outputs, _NAMES, (4, 5), self.output, "segmentation"))
         if self.target >= logits.shape[1]:
             raise UnilensError(
                 f"expected a class from 0 to {logits.shape[1] - 1} for segmentation, got "
                 f"{self.target}; the model's outputs have shape {tuple(logits.shape)}"
             )
-        return logits
+        probabilities = self.probabilities
+        if probabilities is None:
+            probabilities = _are_probabilities(logits.detach())
+        return (_logits_of(logits) if probabilities else logits), probabilities
 
     def _predicted(self, logits: Tensor) -> Tensor:
         """Return where the class is predicted, `(M, *spatial)`."""
@@ -106,6 +114,27 @@ class Segmentation(OutputScore):
         return mask
 
 
+def _are_probabilities(outputs: Tensor) -> bool:
+    """Return whether outputs `(M, K, *spatial)` are probabilities; raise where that is in doubt."""
+    if not ((outputs >= 0) & (outputs <= 1)).all():
+        return False
+    if outputs.shape[1] == 1:
+        raise UnilensError(
+            "expected probabilities=True or False for segmentation, since all outputs of the one "
+            "class lie between 0 and 1; got None"
+        )
+    return bool(((outputs.sum(1) - 1).abs() < _CLOSE).all())
+
+
+def _logits_of(probabilities: Tensor) -> Tensor:
+    """Return logits of probabilities: their logarithms, or those of one class's odds."""
+    tiny = torch.finfo(probabilities.dtype).tiny
+    logarithms = probabilities.clamp_min(tiny).log()
+    if probabilities.shape[1] > 1:
+        return logarithms
+    return logarithms - (1 - probabilities).clamp_min(tiny).log()
+
+
 def _check_same_shape(given: torch.Size, spatial: torch.Size) -> None:
     """Raise unless a mask is the outputs' region in another resolution."""
     factors = [have / need for have, need in zip(given, spatial, strict=False)]
@@ -118,7 +147,11 @@ def _check_same_shape(given: torch.Size, spatial: torch.Size) -> None:
 
 
 def segmentation(
-    target: int, mask: Tensor | str = "predicted", *, output: str | int | None = None
+    target: int,
+    mask: Tensor | str = "predicted",
+    *,
+    output: str | int | None = None,
+    probabilities: bool | None = None,
 ) -> Segmentation:
     """Return the score of a region: the mean logit of a class over a mask.
 
@@ -133,6 +166,8 @@ def segmentation(
             model gives the class at each input.
         output: name or position of the logits among what the model returns; None to look for
             "out", "logits", or the only tensor of that shape.
+        probabilities: whether the model returns probabilities, whose logarithms are then taken (of
+            one class, of its odds); None to find out: several that sum to one are.
 
     Raises:
         UnilensError: a setting does not fit; when explained, the model predicts the class nowhere.
@@ -141,4 +176,4 @@ def segmentation(
     >>> segmentation(1)(logits.unsqueeze(0))
     tensor([2.])
     """
-    return Segmentation(target, mask, output)
+    return Segmentation(target, mask, output, probabilities)

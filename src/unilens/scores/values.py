@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._validation.settings import check_count
 from ..errors import UnilensError, require
-from .base import OutputScore, as_tensor, entry_of, per_row, row_of
+from .base import OutputScore, as_tensor, entries_of, entry_of, per_row, row_of, wide
 
 _EMBEDDINGS = ("image_embeds", "text_embeds", "embeddings", "pooler_output", "embedding")
 _FORECASTS = ("prediction_outputs", "forecast", "predictions", "logits")
@@ -38,16 +38,14 @@ class Similarity(OutputScore):
         )
         object.__setattr__(self, "embedding", embedding)
 
-    def for_input(
-        self, row: int, count: int, outputs: Callable[[], Any], model: nn.Module
-    ) -> Similarity:
+    def for_input(self, row: int, count: int, outputs: Callable[[], Any]) -> Similarity:
         """Return the likeness to the embedding of one input."""
         own = row_of("embedding", self.embedding, row, count, 1)
         return self if own is self.embedding else dataclasses.replace(self, embedding=own)
 
     def __call__(self, outputs: Any, /) -> Tensor:
         """Return the likeness `(M,)`."""
-        found = entry_of(outputs, _EMBEDDINGS, (2,), self.output, "similarity")
+        found = wide(entry_of(outputs, _EMBEDDINGS, (2,), self.output, "similarity"))
         given = per_row("embedding", self.embedding.to(found), len(found), 1)
         require(
             given.shape[1] == found.shape[1],
@@ -92,13 +90,14 @@ class Value(OutputScore):
     names: tuple[str, ...]
     output: str | int | None = None
     what: str = "regression"
+    second: int = 0
 
     def __call__(self, outputs: Any, /) -> Tensor:
         """Return the values `(M,)`."""
         dims = (1, 2) if self.what == "regression" else (2, 3)
-        values = entry_of(outputs, self.names, dims, self.output, self.what)
+        values, indices = self._entry(outputs, dims)
         dims_used = values.ndim - 1
-        for place, index in enumerate(self.index[:dims_used]):
+        for place, index in enumerate(indices[:dims_used]):
             size = values.shape[1]
             if not -size <= index < size:
                 raise UnilensError(
@@ -106,12 +105,23 @@ class Value(OutputScore):
                     f"that many, got {index}"
                 )
             values = values[:, index]
-        for place in range(dims_used, len(self.index)):
+        for place in range(dims_used, len(indices)):
             require(
-                self.index[place] in (0, -1),
-                f"expected {self._name_of(place)} 0, the only one, got {self.index[place]}",
+                indices[place] in (0, -1),
+                f"expected {self._name_of(place)} 0, the only one, got {indices[place]}",
             )
         return values
+
+    def _entry(self, outputs: Any, dims: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+        """Return the tensor that has the value, and the value's indices in it.
+
+        Of several tensors of a regression, `output` is the position of one.
+        """
+        if self.what == "regression" and self.output is None and not isinstance(outputs, Tensor):
+            fits = [name for name, value in entries_of(outputs) if value.ndim in dims]
+            if len(fits) > 1 and not any(name in fits for name in self.names):
+                return entry_of(outputs, (), dims, self.index[0], self.what), (self.second,)
+        return entry_of(outputs, self.names, dims, self.output, self.what), self.index
 
     def _name_of(self, place: int) -> str:
         return ("step", "series")[place] if self.what == "forecast" else "output"
@@ -123,16 +133,16 @@ def regression(output: int | str = 0, *, index: int = 0) -> Value:
     UNI unlearns the value itself.
 
     Args:
-        output: the column of outputs `(M, K)`; or, of several outputs, the name of one, `(M,)` or
-            `(M, K)`.
-        index: the column, where `output` is a name.
+        output: the column of outputs `(M, K)`; or, of several outputs, the name or the position of
+            one, `(M,)` or `(M, K)`.
+        index: the column, where `output` is a name or a position.
 
     >>> regression(1)(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     tensor([2., 4.])
     """
     if isinstance(output, str):
         return Value((_whole("index", index),), (), output)
-    return Value((_whole("output", output),), _VALUES)
+    return Value((_whole("output", output),), _VALUES, second=_whole("index", index))
 
 
 def forecast(step: int, series: int = 0, *, output: str | int | None = None) -> Value:
@@ -153,4 +163,6 @@ def forecast(step: int, series: int = 0, *, output: str | int | None = None) -> 
 
 
 def _whole(name: str, value: object) -> int:
-    return check_count(name, value, least=-(2**31))
+    number = check_count(name, value, least=-(2**31))
+    require(number < 2**31, f"expected {name} below 2^31, got {number}")
+    return number

@@ -378,7 +378,7 @@ def _described(attribution: Attribution, score: Any, spec: OutputSpec) -> dict[s
 def _unit(score: AnyScore | None, spec: OutputSpec) -> str:
     """Return the unit of the values, in words."""
     if callable(score):
-        return str(getattr(score, "__name__", type(score).__name__))
+        return str(getattr(score, "__name__", "score")).replace("<lambda>", "score")
     if score in (None, "probability") and spec.has_probabilities:
         return "probability"
     if spec.kind == "regression":

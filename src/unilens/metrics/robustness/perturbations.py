@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..._engine.evaluator import PassCount
 from ..._validation.settings import Check, Settings, check_component
+from ...errors import NotApplicableError
 from ...outputs import LOGITS
 from ...registry import Card, Registry
 from ..context import EvalContext
@@ -63,7 +64,13 @@ perturbations: Registry[Perturbation] = Registry("perturbation")
 
 def labels(context: EvalContext, outputs: Tensor) -> Tensor:
     """Return what the model predicts `(B,)`; see `OutputSpec.predicted`."""
-    return (context.evaluator.output_spec or LOGITS).predicted(outputs)
+    spec = context.evaluator.output_spec or LOGITS
+    if spec.kind == "regression":
+        raise NotApplicableError(
+            "expected outputs of classes, since a changed input counts only where the class stays, "
+            "got values; use max_sensitivity, or a score with classes"
+        )
+    return spec.predicted(outputs)
 
 
 OneCorruption = Annotated[str | Corruption, Check(lambda name, value: None, lambda: corruptions)]
