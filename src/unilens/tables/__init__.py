@@ -3,5 +3,14 @@
 from .attribution import Contribution, TableAttribution
 from .explaining import explain
 from .groups import Group
+from .pictures import bars, beeswarm, waterfall
 
-__all__ = ["Contribution", "Group", "TableAttribution", "explain"]
+__all__ = [
+    "Contribution",
+    "Group",
+    "TableAttribution",
+    "bars",
+    "beeswarm",
+    "explain",
+    "waterfall",
+]

@@ -1,0 +1,166 @@
+"""`unilens explain-table`: what each column of a table contributes to a model's output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from .._engine.evaluator import Evaluator
+from .._ops.files import write_whole
+from .._validation.inputs import check_seed
+from ..errors import require
+from ..tables import TableAttribution, beeswarm, explain, waterfall
+from ..tables.files import load_model, read_rows, read_table, without_column
+from . import options, output
+from .app import app
+
+_ROWS = 10
+"""Rows that are explained where none are named."""
+_SHOWN = 5
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+@app.command("explain-table")
+def explain_table(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="py:package.module:name, a model or a function that returns one; or a file: .pt2 "
+            "of torch.export, .joblib or .pkl of an estimator."
+        ),
+    ],
+    data: Annotated[Path, typer.Argument(help="Table in .csv or .parquet.")],
+    target: options.Target = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column to leave out: what the model predicts.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="See `list methods`.")] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(help="Table of typical rows to compare with; by default rows of the data."),
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Prefixes of one-hot columns to take as one: colour,city. By default they are "
+            "detected; none for single columns."
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None, typer.Option(help=f"Rows to explain: 0,5-9; by default the first {_ROWS}.")
+    ] = None,
+    score: options.Score = None,
+    outputs: options.Outputs = None,
+    set_: options.Settings = None,
+    seed: options.Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="File of all values, in .csv.")] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of a picture, in .png, .svg or .pdf: a waterfall of one row, a beeswarm of "
+            "several."
+        ),
+    ] = None,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option("--trust-pickle", help="Load an estimator from a file, which runs its code."),
+    ] = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Explain a model's output by what each column of a table contributes.
+
+    Prints the strongest columns of each row; --out and --picture write files.
+    """
+    settings = options.read_shared(set_, score)
+    check_seed(seed)
+    _check_free(out, (".csv",), overwrite, "--out")
+    _check_free(picture, _PICTURES, overwrite, "--picture")
+    frame = without_column(read_table(data), label_column)
+    others = None if references is None else read_table(references)
+    numbers = read_rows(rows, len(frame), _ROWS)
+    with output.waiting(f"loading {model}"):
+        loaded = load_model(model, trust_pickle)
+    with output.waiting(f"explaining {len(numbers)} rows"):
+        result = explain(
+            loaded,
+            frame.iloc[numbers],
+            _target(loaded, target),
+            method,
+            references=_references(frame) if others is None else others,
+            groups=_groups(groups),
+            outputs=outputs,
+            seed=seed,
+            **settings,
+        )
+    _show(result, numbers, len(frame))
+    if out is not None:
+        long = result.to_frame()
+        _write(out, lambda name: long.to_csv(name, index=False))
+    if picture is not None:
+        figure = waterfall(result) if len(result) == 1 else beeswarm(result)
+        _write(picture, lambda name: figure.savefig(name, format=picture.suffix[1:], dpi=110))
+
+
+def _check_free(path: Path | None, suffixes: tuple[str, ...], overwrite: bool, option: str) -> None:
+    """Raise where a file cannot be written: another suffix, no folder, or there already."""
+    if path is None:
+        return
+    require(
+        path.suffix.lower() in suffixes,
+        f"expected {option} to end in {' or '.join(suffixes)}, got {path.name}",
+    )
+    require(path.parent.is_dir(), f"expected a folder for {option}, but there is no {path.parent}")
+    require(
+        overwrite or not path.exists(),
+        f"{path} exists already; choose another {option}, or replace it with --overwrite",
+    )
+
+
+def _references(frame: Any) -> Any:
+    """Return evenly chosen rows of the data; None where there are too few."""
+    count = len(frame)
+    if count < 10:
+        return None
+    return frame.iloc[torch.linspace(0, count - 1, min(count, 30)).round().long().tolist()]
+
+
+def _groups(text: str | None) -> Any:
+    if text is None or text == "none":
+        return None if text is None else False
+    return [prefix.strip() for prefix in text.split(",")]
+
+
+def _target(model: Any, text: str | None) -> Any:
+    """Return a target as an index for models without labels."""
+    indexed = isinstance(model, (torch.nn.Module, Evaluator))
+    return int(text) if indexed and text is not None and text.isdecimal() else text
+
+
+def _show(result: TableAttribution, numbers: list[int], count: int) -> None:
+    for row, number in enumerate(numbers):
+        base = float(result.base[row])
+        label = f"{result.target[row]}, " if result.has_classes else ""
+        than = "" if base != base else f" (base {output.format_number(base)})"
+        value = f"{label}{result.unit} {output.format_number(float(result.score[row]))}{than}"
+        output.show(value, title=f"row {number}: ")
+        cells = [
+            (f"    {part.name}", part.cell, f"{part.value:+.3g}")
+            for part in result.strongest(row, _SHOWN)
+        ]
+        output.show_table((), cells, right={2}, max_width=60)
+        output.show_verdict(result.verdicts[row], result.attribution.warnings[row])
+    if len(numbers) < count:
+        output.show(f"{len(numbers)} of {count} rows; --rows explains others", highlight=False)
+    output.show(
+        f"{result.provenance['method']}, compared with {result.provenance['references']}",
+        highlight=False,
+    )
+
+
+def _write(path: Path, write_to: Callable[[str], object]) -> None:
+    write_whole(path.with_suffix(""), path.suffix, write_to)
+    output.show_written(path)
