@@ -1,4 +1,4 @@
-"""Pictures of inputs of any number of bands, of series and of volumes."""
+"""Pictures of images of any number of bands."""
 
 import numpy
 import pytest
@@ -76,35 +76,3 @@ def test_panel_shows_images_without_channels():
     found = explain(mean_model(), image[None], "ig", 0, n_steps=2, channels="none")
     drawn = shown(panel(image, {"ig": found}))
     assert numpy.allclose(drawn[..., :3], image.unsqueeze(-1).expand(-1, -1, 3), atol=1e-6)
-
-
-@pytest.mark.parametrize("channels", ["first", "last"])
-def test_panel_shows_the_middle_slice_of_a_volume(channels):
-    torch.manual_seed(0)
-    volume = torch.rand(3, 7, 6, 5)
-    given = volume if channels == "first" else volume.movedim(0, -1)
-    found = explain(mean_model(), given[None], "ig", 0, n_steps=2, channels=channels)
-    figure = panel(given, {"ig": found})
-    assert numpy.allclose(shown(figure)[..., :3], volume[:, 3].permute(1, 2, 0), atol=1e-6)
-    first = found.values[0] if channels == "first" else found.values[0].movedim(-1, 0)
-    assert numpy.array_equal(shown(figure, 2)[..., :3], heatmap(first[:, 3]))
-
-
-@pytest.mark.parametrize("channels", ["first", "last"])
-def test_panel_shows_a_series_as_a_row_for_each_channel(channels):
-    torch.manual_seed(0)
-    series = 10 * torch.randn(4, 12)
-    given = series if channels == "first" else series.T
-    found = explain(mean_model(), given[None], "ig", 0, n_steps=2, channels=channels)
-    figure = panel(given, {"ig": found})
-    scaled = (series - series.min()) / (series.max() - series.min())
-    assert numpy.allclose(shown(figure)[..., 0], scaled, atol=1e-5)
-    first = found.values[0] if channels == "first" else found.values[0].T
-    assert numpy.array_equal(shown(figure, 2)[..., :3], heatmap(first[None]))
-
-
-def test_panel_of_a_table_is_refused_in_a_line():
-    row = torch.rand(5)
-    found = explain(mean_model(), row[None], "ig", 0, n_steps=2)
-    with pytest.raises(UnilensError, match=r"got \(5,\); print the attribution's values"):
-        panel(row, {"ig": found})

@@ -36,7 +36,7 @@ def save(
     from safetensors.torch import save_file
 
     file = _path(path)
-    _check_free(file, overwrite)
+    check_free(file, overwrite)
     tensors = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in tensors_of(attribution).items()
@@ -53,7 +53,7 @@ def save(
     write_whole(file, "", write)
 
 
-def _check_free(file: Path, overwrite: bool) -> None:
+def check_free(file: Path, overwrite: bool) -> None:
     """Raise where a file cannot be written, or exists and may not be replaced."""
     try:
         folder, taken = file.parent.is_dir(), file.exists() and (file.is_dir() or not overwrite)

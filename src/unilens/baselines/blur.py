@@ -20,6 +20,8 @@ from .base import Baseline, baselines
 
 Boundary = Literal["replicate", "reflect", "zero"]
 """The values outside the image: its edge repeated, its mirror image (edge included), or 0."""
+Along = Literal["all", "time", "space"]
+"""Axes that are blurred: all but the channels, the first of them (time or depth), or the others."""
 
 _TRUNCATE = 4.0
 """The radius of the kernel, in standard deviations."""
@@ -36,21 +38,27 @@ class Blur(Baseline):
     Args:
         sigma: standard deviation of the gaussian, in pixels (or samples of a signal).
         boundary: one of "replicate", "reflect" and "zero".
+        along: "all" axes but the channels, of every kind of input. Of clips `(B, C, T, H, W)`,
+            "time" keeps the frames' content and removes motion, "space" blurs each frame by
+            itself; of volumes, the same axes. The only axis of a series is its "time".
     """
 
     reads_axes_from: ClassVar[int] = 3
     sigma: Positive = 15.0
     boundary: Boundary = "replicate"
+    along: Along = "all"
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where the inputs have no spatial dimensions."""
-        map_inputs(model, check_spatial, inputs)
+        """Raise `NotApplicableError` where the inputs do not have the axes to blur along."""
+        map_inputs(model, lambda values: check_axes(values, self.along), inputs)
 
     def __call__(
         self, model: Evaluator, inputs: Tensor, target: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the baseline `(B, *S)`; see `Baseline`."""
-        return map_inputs(model, lambda values: blurred(values, self.sigma, self.boundary), inputs)
+        return map_inputs(
+            model, lambda values: blurred(values, self.sigma, self.boundary, self.along), inputs
+        )
 
 
 def check_spatial(inputs: Tensor) -> Tensor:
@@ -63,8 +71,29 @@ def check_spatial(inputs: Tensor) -> Tensor:
     return inputs
 
 
+def check_axes(inputs: Tensor, along: str) -> Tensor:
+    """Return the inputs; raise `NotApplicableError` unless they have the axes to blur along."""
+    check_spatial(inputs)
+    fitting = {"all": (3, 4, 5), "time": (3, 5), "space": (5,)}
+    if along in fitting and inputs.ndim not in fitting[along]:
+        kinds = "series (B, C, T) or clips (B, C, T, H, W)" if along == "time" else "clips"
+        raise NotApplicableError(
+            f"expected {kinds} for along={along!r}, got {tuple(inputs.shape)}; leave along out"
+        )
+    return inputs
+
+
+def _dims(inputs: Tensor, along: str) -> range:
+    """Return the dimensions of inputs `(B, C, ...)` that are blurred; see `Blur`."""
+    return range(2 + (along == "space"), 3 if along == "time" else inputs.ndim)
+
+
 def gaussian_blur(
-    inputs: Tensor, sigmas: Tensor, boundary: str = "replicate", slope: bool = False
+    inputs: Tensor,
+    sigmas: Tensor,
+    boundary: str = "replicate",
+    along: str = "all",
+    slope: bool = False,
 ) -> Tensor:
     """Blur along the spatial dimensions, one after the other, by several widths.
 
@@ -74,6 +103,7 @@ def gaussian_blur(
         inputs: `(B, C, L)` signals, `(B, C, H, W)` images or `(B, C, D, H, W)` volumes.
         sigmas: `(N,)`, standard deviations of the gaussian, in pixels; 0 leaves the input.
         boundary: see `Blur`.
+        along: see `Blur`.
         slope: whether to return the derivative in sigma instead.
 
     Returns:
@@ -82,11 +112,17 @@ def gaussian_blur(
     Raises:
         NotApplicableError: the inputs have no spatial dimensions.
     """
-    return torch.stack([blurred(inputs, sigma, boundary, slope) for sigma in sigmas.tolist()])
+    return torch.stack(
+        [blurred(inputs, sigma, boundary, along, slope) for sigma in sigmas.tolist()]
+    )
 
 
 def blurred(
-    inputs: Tensor, sigma: float, boundary: str = "replicate", slope: bool = False
+    inputs: Tensor,
+    sigma: float,
+    boundary: str = "replicate",
+    along: str = "all",
+    slope: bool = False,
 ) -> Tensor:
     """Return inputs `(B, C, ...)` after one blur, or its slope in sigma; see `gaussian_blur`."""
     check_spatial(inputs)
@@ -98,7 +134,7 @@ def blurred(
         )
     values = to_float64(inputs)
     slopes = torch.zeros_like(values)
-    for dim in range(2, values.ndim):
+    for dim in _dims(values, along):
         if slope:
             changed = _along(values, sigma, dim, boundary, slope=True)
             slopes = _along(slopes, sigma, dim, boundary) + changed

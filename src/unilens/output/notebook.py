@@ -83,14 +83,21 @@ def _is_image(attribution: Attribution, values: Tensor) -> bool:
 
 
 def _images(attribution: Attribution, index: int) -> list[tuple[str, str, str]]:
+    """Return the heatmap and the baseline of an image, or of the strongest slice or frame."""
     from . import viz
 
-    values = attribution.values[index]
-    view = View(display_axes(values, [attribution], "auto"))
-    images = [("heatmap", viz.heatmap(view.values(values)), "evidence for the class")]
-    if attribution.baseline is not None:
-        baseline = viz.pixels(view.image(attribution.baseline[index]))
-        images.append(("baseline", baseline, "the input that the image is compared with"))
+    baseline = None if attribution.baseline is None else attribution.baseline[index]
+    view = View.of(attribution.values[index] if baseline is None else baseline, [attribution])
+    values, plane = view.values(attribution.values[index]), None
+    if values.ndim == 4:
+        plane = max(view.planes(values), key=lambda plane: float(plane.of(values).abs().sum()))
+        values = plane.of(values)
+    place = "" if plane is None else f", axis {plane.axis} at {plane.position}"
+    images = [(f"heatmap{place}", viz.heatmap(values), "evidence for the class")]
+    if baseline is not None:
+        first = view.values(baseline)
+        shown = viz.pixels(view.image(first if plane is None else plane.of(first)))
+        images.append(("baseline", shown, "the input that the image is compared with"))
     return [(title, viz.data_uri(array), f"{title}: {text}") for title, array, text in images]
 
 

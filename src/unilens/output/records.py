@@ -192,7 +192,7 @@ def write(
     probability = "" if confidence is None else f", probability {confidence:.2f}"
     title = f"{path.name}: why “{content['target']['label']}”{probability}?"
     draw = panel if len(attributions) <= _ROWS else comparison
-    figure = draw(image, attributions, title=_drawable(title), style=style, index=index)
+    figure = draw(image, attributions, title=title, style=style, index=index)
     write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
     maps = {"image": image.detach().cpu().contiguous()}
     for name, attribution in attributions.items():
@@ -201,16 +201,6 @@ def write(
             maps[f"{name}/baseline"] = attribution.baseline[index].cpu().contiguous()
     write_whole(path, ".safetensors", lambda name: save_file(maps, name))
     write_json(path, content)
-
-
-def _drawable(text: str) -> str:
-    """Return a text with a box in place of each character that matplotlib's font lacks."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    font = get_font(findfont(FontProperties()))
-    return "".join(
-        character if font.get_char_index(ord(character)) else "\u25a1" for character in text
-    )
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

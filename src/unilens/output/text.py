@@ -12,6 +12,17 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def drawable(text: str) -> str:
+    """Return a text with a box in place of each character that matplotlib's font lacks."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+    return "".join(
+        character if character == "\n" or font.get_char_index(ord(character)) else "\u25a1"
+        for character in text
+    )
+
+
 def one_line(value: object) -> str:
     """Return a value as printable text in which all white space is single blanks."""
     return " ".join(printable(str(value)).split())

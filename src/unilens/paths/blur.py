@@ -13,7 +13,7 @@ from .._engine.packing import map_inputs
 from .._engine.score_gradient import ScoreGradient
 from .._validation.settings import Positive
 from ..baselines.base import BaselineResult
-from ..baselines.blur import Blur, Boundary, check_spatial, gaussian_blur
+from ..baselines.blur import Along, Blur, Boundary, check_axes, gaussian_blur
 from ..quadrature import Quadrature
 from ..registry import Card
 from .base import Curve, Path, PathChunk, edges, paths
@@ -34,6 +34,8 @@ class BlurPath(Path):
         velocity: "chord" multiplies a gradient by the difference of the blurs at both ends of its
             step; "derivative" by the derivative in sigma at the node, which the authors' public
             code approximates by a finite difference, and is far from complete at few steps.
+        along: the axes that are blurred: "all", or of clips "time" or "space"; see
+            `unilens.baselines.Blur`.
 
     References:
         Xu, Venugopalan, Sundararajan, "Attribution in Scale and Space", CVPR 2020,
@@ -45,15 +47,16 @@ class BlurPath(Path):
     boundary: Boundary = "replicate"
     schedule: Literal["linear", "sqrt"] = "linear"
     velocity: Literal["chord", "derivative"] = "chord"
+    along: Along = "all"
 
     @property
     def baseline(self) -> Blur:
         """The only baseline from which the path starts."""
-        return Blur(self.max_sigma, self.boundary)
+        return Blur(self.max_sigma, self.boundary, self.along)
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
-        """Raise `NotApplicableError` where the inputs have no spatial dimensions."""
-        map_inputs(model, check_spatial, inputs)
+        """Raise `NotApplicableError` where the inputs do not have the axes to blur along."""
+        map_inputs(model, lambda values: check_axes(values, self.along), inputs)
 
     def curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
         """Return the blurs of the end; see `Path`."""
@@ -76,7 +79,7 @@ class BlurPath(Path):
     def _blurred(self, model: Evaluator, end: Tensor, sigma: Tensor, slope: bool = False) -> Tensor:
         return map_inputs(
             model,
-            lambda values: gaussian_blur(values, sigma, self.boundary, slope=slope),
+            lambda values: gaussian_blur(values, sigma, self.boundary, self.along, slope),
             end,
         )
 

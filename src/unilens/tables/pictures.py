@@ -11,10 +11,9 @@ import numpy
 from .._validation.arrays import Array, as_number, is_missing
 from .._validation.settings import check_count
 from ..errors import require
+from ..output.figures import new_figure
 from ..output.levels import lines
-from ..output.records import _drawable
-from ..output.text import one_line
-from ..output.viz import _new_figure
+from ..output.text import drawable, one_line
 from .attribution import Contribution, TableAttribution
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def _label(part: Contribution) -> str:
 
 def _wrapped(text: str) -> str:
     """Return a label in lines; a very long one loses its middle."""
-    text = _drawable(one_line(text))
+    text = drawable(one_line(text))
     most = _LABEL * _MOST_LINES
     if len(text) > most:
         text = f"{text[: most // 2 - 2]} ... {text[-(most // 2 - 3) :]}"
@@ -166,8 +165,8 @@ def _figure(title: str, labels: list[str], more: float) -> tuple[Figure, Axes]:
     """Return axes with a line for each label, high enough for the longest one."""
     lines_of_label = max(label.count("\n") + 1 for label in labels)
     height = (len(labels) + 1.5) * max(0.3, _LINE * lines_of_label + _GAP) + 0.9 + more
-    figure = _new_figure(_WIDTH, height, "")
-    figure.suptitle(_drawable(title), fontsize=12, parse_math=False)
+    figure = new_figure(_WIDTH, height, "")
+    figure.suptitle(drawable(title), fontsize=12, parse_math=False)
     ax = figure.subplots()
     ax.set_yticks(range(len(labels)), labels, fontsize=9, parse_math=False)
     ax.spines[["top", "right", "left"]].set_visible(False)

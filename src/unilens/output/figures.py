@@ -1,0 +1,211 @@
+"""What the pictures of all kinds of inputs have: a checked drawing, captions, the path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .._validation.settings import check_choice
+from ..attribution import Attribution
+from ..errors import UnilensError, require
+from ..outputs import OutputSpec
+from .colours import STYLES, colour_scale, flatten
+from .levels import lines
+from .text import drawable
+from .views import Bands, View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GREY = "#666666"
+FOR, AGAINST = "#c05f08", "#5b3a91"
+"""Orange and purple, as at the ends of the colour map of signed maps."""
+_CHARACTERS_PER_INCH = 14
+"""Of the verdict below a map, in its font of 8 points."""
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One input with its maps, checked, and how they are drawn.
+
+    Attributes:
+        image: `(*S)`, in the user's order of axes.
+        attributions: maps by the name that is shown.
+        view: the kind of the input, and its axes.
+        style: one of `STYLES`.
+        index: of the input in the attributions.
+        names: of the columns of a row, or the channels of a series.
+        spacing: of a volume's voxels along its three axes.
+    """
+
+    image: Tensor
+    attributions: Mapping[str, Attribution]
+    view: View
+    style: str
+    index: int
+    names: Sequence[str] | None
+    spacing: Sequence[float] | None
+
+    @classmethod
+    def of(
+        cls,
+        image: Tensor,
+        attributions: Mapping[str, Attribution],
+        style: str,
+        index: int,
+        bands: Bands | None,
+        channels: str | int,
+        kind: str,
+        names: Sequence[str] | None,
+        spacing: Sequence[float] | None,
+    ) -> Drawing:
+        """Check the arguments of `panel` and `comparison`."""
+        check_choice("style", style, STYLES)
+        _check_maps(image, attributions, index)
+        view = View.of(image, attributions.values(), bands, channels, kind)
+        if names is not None:
+            count = view.values(image).shape[0]
+            names = [names] if isinstance(names, str) else list(names)
+            require(
+                view.kind in ("row", "series") and len(names) == count,
+                f"expected a name for each of the {count} columns of a row or channels of a "
+                f"series, got {len(names)} for the kind {view.kind!r}; give all or none",
+            )
+            names = [_short(name) for name in names]
+        if spacing is not None:
+            spacing = [float(length) for length in spacing]
+            require(
+                view.kind in ("volume", "clip") and len(spacing) == 3 and min(spacing) > 0,
+                f"expected spacing to be three lengths of a volume's voxels, got {spacing} for the "
+                f"kind {view.kind!r}; leave it out",
+            )
+        return cls(image, attributions, view, style, index, names, spacing)
+
+    def __iter__(self) -> Iterator[tuple[str, Attribution, Tensor]]:
+        """Yield the name, the attribution and the map `(C, ...)` of each method."""
+        for name, attribution in self.attributions.items():
+            yield drawable(name), attribution, self.view.values(attribution.values[self.index])
+
+    def baseline(self, attribution: Attribution) -> Tensor | None:
+        """Return the baseline of the input, channels first; None where there is none."""
+        if attribution.baseline is None:
+            return None
+        return self.view.values(attribution.baseline[self.index])
+
+    @property
+    def path_measure(self) -> str:
+        """What is drawn along the path, for the heading."""
+        known = all(map(_has_probabilities, self.attributions.values()))
+        return f"{'confidence' if known else 'score'} on the path"
+
+
+def _check_maps(image: object, attributions: object, index: int) -> None:
+    """Raise unless there are maps, all of the input's shape."""
+    require(
+        isinstance(image, Tensor),
+        f"expected the input as a tensor (*S), got {type(image).__name__}; pass inputs[0]",
+    )
+    require(
+        isinstance(attributions, Mapping) and len(attributions) > 0,
+        'expected maps by name, as {"ig": attribution}, got '
+        f"{'none' if attributions == {} else type(attributions).__name__}",
+    )
+    assert isinstance(image, Tensor)
+    assert isinstance(attributions, Mapping)
+    for name, attribution in attributions.items():
+        if not isinstance(attribution, Attribution):
+            kind = type(attribution).__name__
+            raise UnilensError(
+                f"expected an Attribution of one tensor for {name!r}, got {kind}; "
+                "unilens.text.render draws texts, and several inputs are drawn one by one"
+            )
+        count, shape = len(attribution), tuple(attribution.values.shape[1:])
+        require(
+            type(index) is int and -count <= index < count,
+            f"expected index to be that of an input among {count}, got {index!r}",
+        )
+        require(
+            shape == tuple(image.shape),
+            f"expected the input that was explained, of shape {shape}, got {tuple(image.shape)}; "
+            "pass one input without its batch, as inputs[0]",
+        )
+        require(bool(attribution.values[index].numel()), f"expected values to show, got {shape}")
+
+
+def _short(name: object) -> str:
+    text = drawable(str(name)).replace("\n", " ")
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """Return an empty white figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    if title:
+        figure.suptitle(drawable(title), fontsize=15, parse_math=False)
+    return figure
+
+
+def verdict(attribution: Attribution, index: int, width: float) -> tuple[str, dict[str, Any]]:
+    """Return the verdict on a map in lines of this width in inches, with its font and colour."""
+    line = lines(attribution, index)[0]
+    text = fill(str(line), int(width * _CHARACTERS_PER_INCH))
+    return text, {"fontsize": 8, "color": line.style.colour, "parse_math": False}
+
+
+def scale_of(values: Tensor, style: str) -> float:
+    """Return the value of full colour of a map `(C, ...)` of any dimensions."""
+    return colour_scale(flatten(values.reshape(len(values), 1, -1), style))
+
+
+def legend(style: str, scale: float) -> str:
+    """Return what the colours of a map mean."""
+    if style == "signed":
+        return f"orange: for, purple: against; full colour {scale:.2g}"
+    return f"full colour {scale:.2g}"
+
+
+def draw_path(
+    ax: Axes, attribution: Attribution, index: int, goal: str = "image", heading: str = ""
+) -> None:
+    """Draw the confidence, or the score, along the path from the baseline to the input."""
+    trace = attribution.trace
+    if trace is None:
+        write_centred(ax, "no path")
+        return
+    ax.set_title(heading, fontsize=11)
+    fraction = trace.fraction[:, index].cpu().numpy()
+    confidence = trace.confidence[:, index].cpu().numpy()
+    ax.plot(fraction, confidence, color="#1f5fa8", marker="o", markersize=3)
+    ax.set_xlim(-0.03, 1.03)
+    if _has_probabilities(attribution):
+        ax.set_ylim(-0.03, 1.03)
+    ax.set_xlabel(f"baseline → {goal}", fontsize=9)
+    if attribution.complete:
+        gap = float(attribution.completeness_gap[index])
+        ax.text(0.03, 0.96, f"gap {gap:+z.4f}", transform=ax.transAxes, va="top", fontsize=9)
+    ax.grid(alpha=0.3)
+
+
+def _has_probabilities(attribution: Attribution) -> bool:
+    return OutputSpec.of(attribution.provenance).has_probabilities
+
+
+def write_centred(ax: Axes, text: str) -> None:
+    """Write a text in place of a picture."""
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color=GREY)
+    ax.set_axis_off()
+
+
+def hide_frame(ax: Axes) -> None:
+    """Take the ticks and the frame off an axis, but leave its labels."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
