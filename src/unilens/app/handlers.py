@@ -61,3 +61,8 @@ def visitor_id(request: gr.Request) -> str:
 def progress_callback(progress: gr.Progress) -> ProgressCallback:
     """Return a callback that shows the progress of a job on the page."""
     return lambda fraction, text: progress(fraction, desc=text)
+
+
+def small(text: str) -> str:
+    """Return a small line of the page; the text is ours, and is not escaped."""
+    return f"<p class='ul-small'>{text}</p>"
