@@ -441,6 +441,25 @@ def test_no_groups_are_detected_where_they_are_not_wanted_or_not_sure():
     assert len(tables.explain(Recorder(), frame).names) == 5
 
 
+def test_modules_of_one_hot_columns_are_explained_by_whole_cells():
+    seen = []
+
+    class Network(nn.Module):
+        def forward(self, rows):
+            seen.append(rows)
+            return rows @ torch.tensor([[1.0], [2.0], [3.0], [4.0], [0.0]], dtype=rows.dtype)
+
+    found = tables.explain(Network().eval(), coloured().astype(float), outputs="regression")
+    assert found.provenance["default"] == "shapley with 20 rows of this call"
+    assert found.names == ("colour", "size", "size_a")
+    assert set(torch.cat(seen)[:, :3].sum(1).tolist()) == {1.0}
+    numpy.testing.assert_allclose(found.values.sum(axis=1), found.score - found.base, atol=1e-9)
+    network = tables.explain(
+        Network().eval(), coloured().astype(float), outputs="regression", groups=False
+    )
+    assert network.provenance["method"] == "expected_gradients"
+
+
 def test_gradients_of_a_group_are_summed():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double().eval()

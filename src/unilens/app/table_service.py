@@ -104,7 +104,7 @@ class TableService:
 
         def compute() -> TableAttribution:
             frame = self._rows(file, rows)
-            job.begin("contributions of the columns", 0.0, 1.0, self._calls(file, frame, request))
+            job.begin("contributions of the columns", 0.0, 1.0, self._passes(file, frame, request))
             return self._explain(frame, request.method, target, request.seed, file)
 
         return self._runner.run(("table", file.digest, request.model_dump_json()), job, compute)
@@ -155,21 +155,22 @@ class TableService:
         )
         return frame.iloc[:, order]
 
-    def _calls(self, file: CsvFile, frame: Any, request: TableRequest) -> int:
-        """Return roughly how many rows the model is called with; raise if they are too many."""
+    def _passes(self, file: CsvFile, frame: Any, request: TableRequest) -> int:
+        """Return roughly how many rows are masked; raise if the model is called too often."""
         name, columns = request.method or "shapley", frame.shape[1]
         if name not in BY_CELLS or (request.method is None and self.is_module):
             return len(frame) * 1000
         exact, sampled = 2 ** min(columns, _EXACT), _PERMUTATIONS * columns
         points = {"shapley": exact if columns <= _EXACT else sampled, "rise": 2000}
+        passes = points.get(name, columns)
         references = self.references_for(file)
-        called = points.get(name, columns) * min(100, 1 if references is None else len(references))
+        called = passes * min(100, 1 if references is None else len(references))
         require(
             called * len(frame) <= MAX_CALLED,
             f"expected at most {MAX_CALLED // called} rows at once of a table with {columns} "
             f"columns by {name}, got {len(frame)}; name fewer, or choose occlusion",
         )
-        return called * len(frame)
+        return passes * len(frame)
 
     def _explain(
         self, frame: Any, method: str | None, target: Any, seed: int, file: CsvFile | None = None

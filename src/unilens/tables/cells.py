@@ -39,6 +39,7 @@ class CodedRows:
         groups: of the columns.
         score: of outputs.
         targets: `(T,)`, the distinct outputs that are explained.
+        dtype: of the model's outputs, in whose precision passes of many rows equal those of one.
     """
 
     predictor: Predictor
@@ -47,6 +48,7 @@ class CodedRows:
     groups: Sequence[Group]
     score: Score
     targets: Tensor
+    dtype: torch.dtype
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CodedRows:
         """Return the object itself: nothing in it is changed by a pass."""
@@ -139,4 +141,4 @@ class CellModel(nn.Module):
         masked = given < 0
         place = numpy.searchsorted(self._codes, given).clip(0, len(self._codes) - 1)
         index = self._first[place]
-        return self._rows.masked_scores(numpy.where(masked, -1, index))
+        return self._rows.masked_scores(numpy.where(masked, -1, index)).to(self._rows.dtype)

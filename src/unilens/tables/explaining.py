@@ -70,8 +70,9 @@ def explain(
             or of dictionaries. An estimator's columns are found by their names, in any order.
         target: a class, one for all or one per row: a label of the estimator's `classes_`, else the
             index of an output. None for the class that the model predicts.
-        method: a name in `unilens.methods()`; None for the default, which `provenance["default"]`
-            names. Models other than modules have "shapley", "occlusion", "rise" and "random".
+        method: a name in `unilens.methods()`; None for "shapley", or for modules whose columns are
+            neither missing nor one-hot for "expected_gradients"; `provenance["default"]` says
+            which. Models other than modules have "shapley", "occlusion", "rise" and "random".
         names: of the columns, in the order in which the model takes them: of an array all of them,
             of a frame those that the model takes.
         references: typical rows to compare with, with the same columns, such as a sample of the
@@ -173,11 +174,12 @@ class _Call:
     settings: Mapping[str, Any]
 
     def of_module(self, evaluator: Evaluator) -> TableAttribution:
-        """Explain a module of PyTorch, by gradients where its rows have no missing cells."""
+        """Explain a module of PyTorch, by gradients unless cells are missing or one-hot."""
         numbers = _numbers(self.rows, evaluator)
         references = None if self.references is None else _numbers(self.references, evaluator)
         missing = self._missing(numbers, references)
-        if self.method in BY_CELLS or (missing and self.method is None):
+        whole = missing or any(group.one_hot for group in self.groups)  # no gradient path has them
+        if self.method in BY_CELLS or (whole and self.method is None):
             table = TensorTable(numbers, self.rows.names)
             others = None if references is None else TensorTable(references, self.rows.names)
             return self.of_cells(_of_module(evaluator, numbers), table, others)
@@ -249,7 +251,8 @@ class _Call:
         distinct, index = torch.unique(target, return_inverse=True)
         score = resolve_score(self.score or "probability", _spec_holder(model.spec))
         references, chosen, known = _references(rows, given)
-        coded = CodedRows(model, rows.join(references), len(rows), self.groups, score, distinct)
+        pool = rows.join(references)
+        coded = CodedRows(model, pool, len(rows), self.groups, score, distinct, outputs.dtype)
         codes = row_codes(rows)
         evaluator = Evaluator(
             CellModel(coded, codes).eval(),
@@ -334,7 +337,8 @@ def _of_module(evaluator: Evaluator, numbers: Tensor) -> Predictor:
     def call(rows: Tensor) -> Tensor:
         with torch.no_grad():
             returned = evaluator.model(rows)
-        return to_float64(check_outputs(returned, len(rows)))
+        returned = check_outputs(returned, len(rows))
+        return returned.to(torch.promote_types(returned.dtype, torch.float32))
 
     outputs = call(numbers)
     spec = output_spec(evaluator, numbers, outputs) if outputs.isfinite().all() else LOGITS

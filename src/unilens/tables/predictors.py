@@ -270,7 +270,8 @@ def _hashable(value: object) -> bool:
 def _to_tensor(returned: Any) -> Tensor:
     array: Array = numpy.asarray(returned.to_numpy() if hasattr(returned, "to_numpy") else returned)
     try:
-        return torch.from_numpy(array.astype(numpy.float64))
+        precise = array.dtype != numpy.float32
+        return torch.from_numpy(array.astype(numpy.float64 if precise else numpy.float32))
     except (TypeError, ValueError):
         raise UnilensError(
             f"expected predictions that are numbers, got {array.dtype}; return probabilities or "
