@@ -45,12 +45,11 @@ class CsvTab(ABC):
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 self.file = file_upload(
-                    label=f"CSV file (at most {MAX_BYTES // 2**20} MB, {MAX_ROWS} rows, "
-                    f"{MAX_COLUMNS} columns)",
+                    label=f"CSV file (at most {MAX_BYTES // 2**20} MB)",
                     height=140,
                     elem_id=self._id("file"),
                 )
-                gr.HTML(small(self.intro))
+                gr.HTML(small(f"{self.intro} At most {MAX_ROWS} rows, {MAX_COLUMNS} columns."))
                 self.choices = self._add_choices()
                 self.method = gr.Dropdown(
                     [_DEFAULT], value="", label="Method", elem_id=self._id("method")

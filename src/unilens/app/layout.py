@@ -21,10 +21,11 @@ PREDICTED = -1
 """Value of the target field for the predicted class."""
 
 
-def add_header() -> None:
-    """Add the header of the page under construction."""
+def add_header(tabs: bool) -> None:
+    """Add the header of the page under construction, with or without tabs."""
+    things = "a file" if tabs else "a photograph"
     gr.HTML(
-        "<header><h1>unilens</h1><p>What did the network see? Drop a photograph, choose a class, "
+        f"<header><h1>unilens</h1><p>What did the network see? Drop {things}, choose a class, "
         "compare methods, and find out which of them to trust.</p></header>",
         elem_id="ul-header",
     )

@@ -65,7 +65,7 @@ class Page:
     def build(self) -> gr.Blocks:
         """Return the page."""
         with gr.Blocks(title="unilens", analytics_enabled=False, fill_width=True) as blocks:
-            add_header()
+            add_header(bool(self._tabs))
             if self._tabs:
                 with gr.Tabs(elem_id="ul-tabs"):
                     with gr.Tab("Photograph"):

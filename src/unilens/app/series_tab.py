@@ -185,6 +185,8 @@ def _strongest(series: Series, values: Tensor) -> list[tuple[str, str, float]]:
     found = []
     for index in order:
         step, channel = divmod(index, values.shape[1])
+        if not float(values[step, channel]):
+            continue
         name = f"{series.names[channel]}, step {step}"
         if series.times[step] != str(step):
             name += f" ({series.times[step]})"
