@@ -44,6 +44,8 @@ MODULES = (
     "unilens.path_attribution",
     "unilens._engine.evaluator",
     "unilens.scores",
+    "unilens.groups",
+    "unilens.tables",
     "unilens.quadrature",
     "unilens.methods",
     "unilens.baselines",

@@ -74,3 +74,68 @@ class ChannelClassifier(nn.Module):
     def forward(self, series):
         one = series.narrow(1, self.channel, 1)
         return self.head(torch.relu(self.convolution(one)).mean(-1))
+
+
+class SquareSegmenter(nn.Module):
+    """A segmenter of images `(B, 3, 20, 20)` whose whole region depends on one square.
+
+    Attributes:
+        truth: `(3, 20, 20)`, the square.
+    """
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        truth = torch.zeros(3, 20, 20, dtype=torch.bool)
+        truth[:, 4:13, 7:16] = True
+        self.register_buffer("truth", truth)
+        self.convolution, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 3)
+        self.eval()
+
+    def forward(self, images):
+        features = torch.tanh(self.convolution(images * self.truth)) * self.truth[:1]
+        logits = self.head(features.mean((2, 3)) * 10)
+        return {"out": logits[:, :, None, None].expand(-1, -1, 10, 10)}
+
+
+class CornerDetector(nn.Module):
+    """A detector of two boxes, as torchvision's; the second is seen by the upper left corner."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        truth = torch.zeros(3, 20, 20, dtype=torch.bool)
+        truth[:, :8, :8] = True
+        self.register_buffer("truth", truth)
+        self.convolution, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 2)
+        self.eval()
+
+    def forward(self, images):
+        boxes = torch.tensor([[8.0, 8.0, 20.0, 20.0], [0.0, 0.0, 8.0, 8.0]])
+        found = []
+        for image in images:
+            elsewhere, corner = image[:, 8:, 8:], image[:, :8, :8]
+            seen = [
+                self.head(torch.tanh(self.convolution(part)).mean((1, 2)) * 3)[index].sigmoid()
+                for index, part in enumerate((elsewhere, corner))
+            ]
+            found.append(
+                {"boxes": boxes, "labels": torch.tensor([1, 2]), "scores": torch.stack(seen)}
+            )
+        return found
+
+
+class LagForecaster(nn.Module):
+    """Five steps of two series `(B, 20, 4)`; each reads all series three steps before the end."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        truth = torch.zeros(20, 4, dtype=torch.bool)
+        truth[-3] = True
+        self.register_buffer("truth", truth)
+        self.hidden, self.head = nn.Linear(4, 8), nn.Linear(8, 10)
+        self.eval()
+
+    def forward(self, series):
+        return self.head(torch.tanh(self.hidden(series[:, -3]))).unflatten(1, (5, 2))

@@ -21,6 +21,9 @@ from .registry import Card
 from .weightings.base import weightings as _weightings
 
 if TYPE_CHECKING:
+    from . import groups as groups
+    from . import tables as tables
+    from . import text as text
     from .models import PixelClassifier, load_model
     from .output import viz as viz
 
@@ -41,6 +44,7 @@ __all__ = [
     "paths",
     "weightings",
 ]
+_MODULES = {"groups": ".groups", "tables": ".tables", "text": ".text", "viz": ".output.viz"}
 _LAZY = {"PixelClassifier": ".models", "load_model": ".models"}
 
 
@@ -70,8 +74,8 @@ def weightings() -> dict[str, Card]:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "viz":
-        return import_module(".output.viz", __name__)
+    if name in _MODULES:
+        return import_module(_MODULES[name], __name__)
     if name in _LAZY:
         return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module 'unilens' has no attribute {name!r}")

@@ -122,6 +122,7 @@ def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
         "type": "Blur",
         "sigma": 3,
         "boundary": "replicate",
+        "along": "all",
     }
     assert blurred["settings"]["n_steps"] == 2
     black = records[0]["methods"]["ig"]
@@ -210,6 +211,7 @@ def test_settings_reach_the_method_that_another_one_smooths(run, photograph):
         "type": "Blur",
         "sigma": 4,
         "boundary": "replicate",
+        "along": "all",
     }
     assert (made["explainer"]["n_steps"], made["n_samples"]) == (3, 2)
 

@@ -100,7 +100,7 @@ ABOUT = {
     "beyond.md": About(left_out=2),
     "controls.md": About(left_out=1),
     "manifold.md": About(left_out=1),
-    "interop.md": About(says=14, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
+    "interop.md": About(says=11, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
     "photographs.md": About(put=put_slice, check=check_slice),
     "start.md": About(left_out=1),
     "text.md": About(put=put_text_model, check=check_text),

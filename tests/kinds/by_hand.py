@@ -19,7 +19,7 @@ SETTINGS = {
     "shapley": {"cells": 2},
 }
 """Methods of every kind: along a path, with unlearning, by rules, of layers, by hiding."""
-BLACK_BOX = ("occlusion", "rise", "sobol")
+BLACK_BOX = ("occlusion", "rise", "sobol", "shapley")
 NEEDS_GRADIENT = tuple(name for name in SETTINGS if name not in BLACK_BOX)
 METRICS = {"deletion_auc": {}, "mu_fidelity": {"cells": 3, "subsets": 20}}
 

@@ -3,14 +3,26 @@
 import pytest
 import torch
 
-from unilens import explain
+from unilens import explain, scores
 
-from ..known_truth import ChannelClassifier, CubeClassifier, LagForecast, share_on_truth
+from ..known_truth import (
+    ChannelClassifier,
+    CornerDetector,
+    CubeClassifier,
+    LagForecast,
+    LagForecaster,
+    SquareSegmenter,
+    share_on_truth,
+)
 
+REGION, CORNER = torch.ones(10, 10), torch.tensor([0.0, 0.0, 8.0, 8.0])
 MODELS = {
     "volume": (CubeClassifier, (1, 14, 16, 18), {}),
     "lag": (LagForecast, (20, 4), {"channels": "last"}),
     "channel": (ChannelClassifier, (5, 24), {"channels": "first"}),
+    "segmentation": (SquareSegmenter, (3, 20, 20), {"score": scores.segmentation(1, REGION)}),
+    "detection": (CornerDetector, (3, 20, 20), {"score": scores.detection(CORNER, 2)}),
+    "forecast": (LagForecaster, (20, 4), {"score": scores.forecast(4, 1), "channels": "last"}),
 }
 
 

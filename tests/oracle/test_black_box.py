@@ -219,6 +219,7 @@ def test_black_box_passes_settings_to_baseline(small_net, images):
         "type": "Blur",
         "sigma": 2.0,
         "boundary": "replicate",
+        "along": "all",
     }
     with pytest.raises(UnilensError, match="unknown setting of occlusion 'sigma'"):
         methods["occlusion"](sigma=2.0)

@@ -99,7 +99,8 @@ def test_everything_imported_is_declared_where_it_is_needed():
 def test_everything_declared_is_used(name):
     group = PROJECT["dependencies"] if name == "dependencies" else OPTIONAL[name]
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
-    imported = {module for path in SOURCE.rglob("*.py") for module, _ in imports(path)}
+    named = {module for path in SOURCE.rglob("*.py") for module, _ in imports(path)}
+    imported = named | {WITH_ANOTHER.get(module, module) for module in named}
     for distribution in declared(group):
         modules = IMPORT_NAMES.get(distribution, set())
         assert modules, f"{distribution} is not installed"

@@ -57,7 +57,7 @@ def _misses(value: float, all_: Measured) -> str:
 def _little_change(value: float, _: Measured) -> str:
     if value > 0.1:
         return "the model is surer at the baseline than at the input"
-    return f"the confidence at the baseline differs by {value:+.0%} only"
+    return f"the confidence at the baseline differs by {value:+z.0%} only"
 
 
 WARNINGS: dict[str, WarningRule] = {

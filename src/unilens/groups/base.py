@@ -77,6 +77,10 @@ class Groups:
             columns = torch.stack([own[row] for row in rows])
             yield GroupsOfRows(self.index.new_tensor(rows), self._own_index(rows, columns), columns)
 
+    def to(self, device: torch.device) -> Groups:
+        """Return the groups on a device."""
+        return Groups(self.index.to(device), self.count)
+
     def repeat(self, times: int) -> Groups:
         """Return the groups of the inputs, repeated one batch after another."""
         if len(self.index) == 1:
@@ -112,7 +116,7 @@ def read_groups(given: object, inputs: Tensor, axes: Axes | None = None) -> Grou
 
     Args:
         given: integers of the shape of one input `(*S)`, of its positions `(*spatial)`, or either
-            with the batch in front, `(B, 1, *spatial)` among them; in the user's order of axes.
+            with the batch in front, in the user's order of axes; sides of 1 are broadcast.
         inputs: `(B, *S)`, channels first.
         axes: the user's order of axes; None for channels first.
 
@@ -160,34 +164,38 @@ _NO_INTEGERS = {torch.bool, torch.complex64, torch.complex128, torch.complex32}
 
 def _by_shape(labels: Tensor, inputs: Tensor, axes: Axes) -> Tensor:
     """Return labels `(1|B, 1|C, *spatial)`, channels first, by the only reading of their shape."""
-    batch = len(inputs)
     whole = axes.from_first(torch.empty(inputs.shape, device="meta")).shape
-    shapes = {whole: axes.to_first, whole[1:]: lambda one: axes.to_first(one.unsqueeze(0))}
-    readings = [read(labels) for shape, read in shapes.items() if labels.shape == shape]
+    readings = [
+        (whole, axes.to_first),
+        (whole[1:], lambda labels: axes.to_first(labels[None])),
+    ]
     if inputs.ndim > 2:
-        spatial = inputs.shape[2:]
-        single = axes.from_first(torch.empty((batch, 1, *spatial), device="meta")).shape
-        if labels.shape == single and single != whole:
-            readings.append(axes.to_first(labels))
-        if labels.shape == (batch, *spatial):
-            readings.append(labels.unsqueeze(1))
-        if labels.shape == spatial:
-            readings.append(labels[None, None])
-    if not readings:
-        options = [tuple(whole[1:]), tuple(whole)]
-        options += [tuple(inputs.shape[2:]), (batch, *inputs.shape[2:])] * (inputs.ndim > 2)
+        readings += [
+            (inputs.shape[:1] + inputs.shape[2:], lambda labels: labels.unsqueeze(1)),
+            (inputs.shape[2:], lambda labels: labels[None, None]),
+        ]
+    fitting = [read(labels) for shape, read in readings if _broadcasts(labels.shape, shape)]
+    if not fitting:
+        options = ", ".join(str(tuple(shape)) for shape in dict(readings))
         raise UnilensError(
-            f"expected groups of one of the shapes {', '.join(map(str, dict.fromkeys(options)))}, "
-            f"for inputs of shape {tuple(whole)}; got {tuple(labels.shape)}"
+            f"expected groups of one of the shapes {options}, for inputs of shape {tuple(whole)}; "
+            f"got {tuple(labels.shape)}"
         )
-    expanded = [reading.expand_as(inputs) for reading in readings]
-    require(
-        all(torch.equal(expanded[0], other) for other in expanded),
-        f"expected groups whose shape says what they belong to, got {tuple(labels.shape)}, which "
-        f"may be one for each channel or one for each input of shape {tuple(whole)}; pass them for "
-        f"every value, of shape {tuple(whole)}",
-    )
-    return readings[0]
+    if not all(torch.equal(*torch.broadcast_tensors(fitting[0], other)) for other in fitting[1:]):
+        one = torch.empty((len(inputs), 1, *inputs.shape[2:]), device="meta")
+        raise UnilensError(
+            f"expected groups by channel or by input, got {tuple(labels.shape)}, which may be "
+            f"either; pass shape {tuple(axes.from_first(one).shape)} for groups by input, or "
+            f"{tuple(whole)}"
+        )
+    kept = fitting[0].shape[: 2 if inputs.ndim > 2 else 1]
+    return fitting[0].expand(*kept, *inputs.shape[len(kept) :])
+
+
+def _broadcasts(shape: torch.Size, whole: torch.Size) -> bool:
+    """Whether every side of a shape is that of the whole, or 1."""
+    pairs = zip(shape, whole, strict=False)
+    return len(shape) == len(whole) and all(side in (1, full) for side, full in pairs)
 
 
 def grid(shape: torch.Size, cells: int) -> Groups:

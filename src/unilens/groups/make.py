@@ -108,6 +108,10 @@ def _channels_first(inputs: Tensor, channels: str | int) -> Tensor:
             f"expected inputs with positions, got a table {tuple(checked.shape)}; use "
             "unilens.groups.columns"
         )
+    require(
+        not isinstance(channels, int) or channels < checked.ndim,
+        f"expected channels to be an axis below {checked.ndim}, got {channels}",
+    )
     return Axes("first" if channels == "auto" else channels).to_first(checked)
 
 
@@ -131,6 +135,10 @@ def columns(
         >>> columns(["age", "colour_red", "colour_blue"], ["colour_"])
         (tensor([0, 1, 1]), ['age', 'colour_'])
     """
+    require(
+        isinstance(names, Iterable) and not isinstance(names, str),
+        f"expected names of columns as a list, got {shown(names)}",
+    )
     names = list(names)
     twice = [name for number, name in enumerate(names) if name in names[:number]]
     require(not twice, f"expected names of columns, each once, got {shown(twice[:1])} twice")

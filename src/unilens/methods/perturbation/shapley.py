@@ -69,13 +69,16 @@ class Shapley(MaskingMethod):
 
     def _groups(self, context: ExplainContext) -> Groups:
         given = super()._groups(context)
-        return self._grid(context.inputs.shape[1:]) if given is None else given
+        shape = context.inputs.shape[1:]
+        return grid(shape, self._cells(shape)).to(context.inputs.device) if given is None else given
 
-    def _grid(self, shape: torch.Size) -> Groups:
-        return grid(shape, self.cells or (7 if len(shape) < 4 else 4))
+    def _cells(self, shape: torch.Size) -> int:
+        return self.cells or (7 if len(shape) < 4 else 4)
 
     def _points(self, shape: torch.Size) -> int:
-        return self._group_points(self._grid(shape).count)
+        if len(shape) == 1:
+            return self._group_points(shape[0])
+        return self._group_points(math.prod(min(self._cells(shape), side) for side in shape[1:]))
 
     def _group_points(self, count: int) -> int:
         if count <= self.exact_up_to:
