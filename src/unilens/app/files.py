@@ -54,7 +54,7 @@ class VisitorFiles:
         """
         try:
             resolved = Path(path).resolve(strict=True)
-            if resolved.is_relative_to(self._folder.resolve()):
+            if resolved.is_file() and resolved.is_relative_to(self._folder.resolve()):
                 return resolved
         except (OSError, ValueError):  # a path with a NUL is a ValueError
             pass
