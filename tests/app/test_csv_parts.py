@@ -25,6 +25,7 @@ from unilens.app.series_service import SeriesService, time_column_of
 from unilens.app.series_tab import SeriesTab
 from unilens.app.table_service import TableService
 from unilens.app.table_tab import TableTab
+from unilens.cli import main
 from unilens.errors import UnilensError
 from unilens.scores import forecast
 
@@ -376,3 +377,32 @@ def test_models_that_do_not_fit_are_refused_at_the_start(load, tmp_path):
 def test_classes_are_not_offered_where_there_is_one_value():
     assert not csv_tab.class_choices([])["visible"]
     assert csv_tab.class_choices(["a", "b"])["choices"][1:] == [("a", 0), ("b", 1)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--references", "a.csv"], "expected --table-model with --references"),
+        (["--label-column", "y"], "expected --table-model with --references"),
+        (["--trust-pickle"], "expected --table-model with --references"),
+        (["--channels", "first"], "expected --series-model with --channels"),
+        (["--forecast"], "expected --series-model with --channels"),
+        (["--table-model", "py:nowhere:model"], "cannot be imported"),
+        (["--table-model", "model.joblib"], "there is no such file"),
+        (
+            ["--table-model", "py:tab_models:Forecast", "--references", "no.csv"],
+            "could not read no.csv",
+        ),
+        (["--table-model", "py:math:pi"], "a function in py:math:pi, got float"),
+        (["--series-model", "py:math:pi"], "expected a torch.nn.Module in py:math:pi, got float"),
+    ],
+)
+def test_command_line_refuses_flags_in_one_line(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setattr("sys.argv", ["unilens", "app", "--port", "0", "--random-weights", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

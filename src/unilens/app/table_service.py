@@ -48,6 +48,11 @@ class TableService:
     def __init__(self, given: TableModel, runner: JobRunner) -> None:
         self.given, self._runner = given, runner
         self._model = load_model(given.model, given.trust_pickle)
+        require(
+            callable(self._model) or hasattr(self._model, "predict"),
+            f"expected a module, an estimator or a function in {self.model_name}, got "
+            f"{type(self._model).__name__}",
+        )
         self.is_module = isinstance(self._model, nn.Module)
         self.references: Any = None
         if given.references is not None:
