@@ -221,6 +221,21 @@ def test_module_of_tables_has_methods_by_gradients(load, tmp_path):
     assert service.explain(file, read_table_form("0,3", -1, "", 0), Job()).attribution.complete
 
 
+def test_module_gets_the_columns_in_the_order_of_the_references(load, tmp_path):
+    load["table"] = torch.nn.Sequential(torch.nn.Linear(3, 1)).eval()
+    with torch.no_grad():
+        load["table"][0].weight.copy_(torch.tensor([[1.0, 0.0, 0.0]]))
+    frame = pandas.DataFrame(numpy.random.default_rng(0).normal(size=(20, 3)), columns=list("abc"))
+    typical = file_of(tmp_path, frame, "typical.csv")
+    service = TableService(TableModel("table", typical), JobRunner())
+    result = service.preview(read(tmp_path, frame[["c", "b", "a"]]))
+    assert result.names == ("a", "b", "c")
+    result = service.explain(
+        read(tmp_path, frame[["c", "b", "a"]]), read_table_form("2", -1, "shapley", 0), Job()
+    )
+    assert result.strongest(0, 1)[0].name == "a"
+
+
 def test_cancelled_table_ends_at_its_next_pass(service, tmp_path):
     file = read(tmp_path, tab_models.people(30))
     service.methods(file)
