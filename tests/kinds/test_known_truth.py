@@ -18,6 +18,7 @@ from ..known_truth import (
 REGION, CORNER = torch.ones(10, 10), torch.tensor([0.0, 0.0, 8.0, 8.0])
 MODELS = {
     "volume": (CubeClassifier, (1, 14, 16, 18), {}),
+    "small cube": (lambda: CubeClassifier((16, 16, 16), (5, 5, 5), 5), (1, 16, 16, 16), {}),
     "lag": (LagForecast, (20, 4), {"channels": "last"}),
     "channel": (ChannelClassifier, (5, 24), {"channels": "first"}),
     "segmentation": (SquareSegmenter, (3, 20, 20), {"score": scores.segmentation(1, REGION)}),

@@ -278,6 +278,12 @@ BAD = {
         {"score": lambda outputs: outputs["logits"]},
         "the model could not take",
     ),
+    "a name in place of a score": (
+        segmenter,
+        IMAGES,
+        {"score": "segmentation"},
+        "got 'segmentation'; write score=unilens.scores.segmentation(...)",
+    ),
     "against the target": (
         perceptron,
         ROWS,

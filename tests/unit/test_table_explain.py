@@ -1,6 +1,8 @@
 """Explanations of tables, against closed forms, slow replicas, shap and the models themselves."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy
 import pandas
@@ -399,6 +401,11 @@ def test_modules_that_take_missing_values_are_explained_by_whole_cells():
         tables.explain(Imputing().eval(), rows, method="ig", outputs="regression")
 
 
+def test_the_room_is_loaded_when_it_is_asked_for():
+    code = "import sys, unilens; assert 'unilens.tables' not in sys.modules; unilens.tables.explain"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 # --- groups ----------------------------------------------------------------------------------
 
 
@@ -427,7 +434,7 @@ def test_one_hot_columns_are_replaced_and_reported_as_one(groups):
     worth = 3.0 * frame.colour_r - frame.colour_g
     numpy.testing.assert_allclose(found.values["colour"], worth - worth.mean(), atol=1e-12)
     described = found.provenance["column_groups"]
-    assert sorted(described["colour"]) == ["colour_b", "colour_g", "colour_r"]
+    assert sorted(described["columns"]["colour"]) == ["colour_b", "colour_g", "colour_r"]
     assert described["source"] == ("given" if groups else "detected as one-hot columns")
     cells = {part.name: part.cell for part in found.strongest(0)}
     assert frame.loc[0, f"colour_{cells['colour']}"] == 1

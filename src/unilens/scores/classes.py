@@ -174,6 +174,10 @@ class _Checked:
         return values
 
 
+_WITH_SETTINGS = ("segmentation", "detection", "similarity", "regression", "forecast")
+"""Scores of this package that are functions with settings."""
+
+
 def resolve(score: str | Score, model: Evaluator | None = None) -> Score:
     """Return the score of a registered name, or a user's function that is checked when called.
 
@@ -192,6 +196,11 @@ def resolve(score: str | Score, model: Evaluator | None = None) -> Score:
         raise UnilensError(
             "expected a score of a class, a function of outputs (M, K) and target, got one of what "
             "the model returns; pass it as score= to unilens.explain or unilens.evaluate"
+        )
+    if isinstance(score, str) and score in _WITH_SETTINGS:
+        raise UnilensError(
+            f"expected a score by name that needs no settings, got {score!r}; write "
+            f"score=unilens.scores.{score}(...)"
         )
     function = scores[score].build() if isinstance(score, str) else score
     if _takes_spec(function):

@@ -27,10 +27,11 @@ from ..scores import AnyScore
 from ..scores import resolve as resolve_score
 from .attribution import TableAttribution, labels
 from .cells import MASKED, CellModel, CodedRows, row_codes
-from .frame import Table, TensorTable, positions, read
+from .frame import Table, TensorTable
 from .groups import Group, Groups
 from .groups import resolve as resolve_groups
 from .predictors import Predictor, fitted_table, predictor
+from .reading import positions, read
 
 BY_CELLS = ("shapley", "occlusion", "rise", "random")
 """Methods that replace whole cells, and need no gradient."""
@@ -154,7 +155,8 @@ def _with_groups(result: TableAttribution, source: str) -> TableAttribution:
     }
     if not several:
         return result
-    attribution = result.attribution.with_provenance(column_groups={"source": source, **several})
+    described = {"source": source, "columns": several}
+    attribution = result.attribution.with_provenance(column_groups=described)
     return dataclasses.replace(result, attribution=attribution)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UnilensError, UnknownNameError, require
-from .frame import Table, text
+from .frame import Table
+from .reading import text
 
 _SEPARATORS = "_="
 _FEWEST_ROWS = 10

@@ -15,7 +15,8 @@ from .._validation.inputs import Target, check_target, read_target
 from .._validation.settings import check_choice
 from ..errors import NotApplicableError, UnilensError, first_line, require
 from ..outputs import OUTPUTS, OutputSpec
-from .frame import PandasTable, Table, TensorTable, positions, read
+from .frame import PandasTable, Table, TensorTable
+from .reading import positions, read
 
 _NAMES = ("predict_proba", "decision_function", "predict")
 

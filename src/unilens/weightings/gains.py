@@ -13,7 +13,6 @@ from torch import Tensor
 from .._engine.evaluator import Evaluator
 from .._engine.packing import map_inputs
 from .._ops.precision import expand_like, to_float64
-from .._ops.spatial import has_regions
 from .._validation.settings import NonNegative, Positive
 from ..baselines.blur import blurred
 from ..errors import require
@@ -21,6 +20,9 @@ from ..paths import PathChunk
 from ..quadrature import Quadrature
 from ..registry import Card
 from .base import Factors, FunctionWeighting, Riemann, Weighting, score_changes, weightings
+
+_IMAGES = 4
+"""The dimensions of images `(B, C, H, W)`."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ class Gains(Weighting):
 
     It is complete for any number of steps, except where no value has a gain. The change of a node
     is that up to the next node; for the first node, from the baseline on. Only images `(C, H, W)`
-    and volumes or clips `(C, D, H, W)` have neighbourhoods; the values of other inputs get their
-    integrals, as in `Riemann`, and images among several inputs share the rest of the change.
+    have neighbourhoods; the values of other inputs get their integrals, as in `Riemann`, and images
+    among several inputs share the rest of the change. Volumes and clips are such others: in three
+    dimensions most of an average lies outside of a region (docs/volumes.md).
 
     Args:
         coarse: c, the share of the integral over neighbourhoods, from 0 to 1.
@@ -64,7 +67,7 @@ class Gains(Weighting):
 
     @property
     def reads_axes_from(self) -> int | None:
-        """4: only images, volumes and clips have neighbourhoods."""
+        """4: only images have neighbourhoods."""
         return 4
 
     def for_model(self, model: Evaluator) -> Weighting:
@@ -84,7 +87,7 @@ class Gains(Weighting):
         chunks = itertools.chain([first], chunks)
         is_image = map_inputs(
             model,
-            lambda values: torch.full_like(values, has_regions(values)),
+            lambda values: torch.full_like(values, values.ndim == _IMAGES),
             first.points[0].detach(),
         )
         if not is_image.any():
@@ -109,8 +112,8 @@ class Gains(Weighting):
         yield regions + gain * scale, torch.ones_like(gain)
 
     def _averaged(self, values: Tensor) -> Tensor:
-        """Return the averaged coarse share of images and volumes; other values as they are."""
-        if not has_regions(values):
+        """Return the averaged coarse share of images; other values as they are."""
+        if values.ndim != _IMAGES:
             return values
         sigma = self.neighbourhood * max(values.shape[2:])
         return self.coarse * blurred(values, sigma, "reflect")
