@@ -11,8 +11,8 @@ from ..attribution import Attribution
 from ..output.levels import lines
 from ..output.text import one_line
 from ..tables import TableAttribution, beeswarm
-from ..tables.frame import text
 from ..tables.pictures import row_parts
+from ..tables.reading import text
 from .render import html_of
 from .trust import answers
 

@@ -14,8 +14,8 @@ from ..methods.defaults import FEWEST_ROWS
 from ..tables import TableAttribution, explain
 from ..tables.explaining import BY_CELLS
 from ..tables.files import load_model, read_rows, read_table, without_column
-from ..tables.frame import positions
 from ..tables.predictors import classes_of
+from ..tables.reading import positions
 from .applicable import applicable_methods
 from .csv_files import CsvFile
 from .csv_request import TableRequest
