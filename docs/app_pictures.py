@@ -8,15 +8,20 @@ Needs the extras `app` and `test`, and Chromium.
 from __future__ import annotations
 
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from unilens.app.model_sources import SeriesModel, TableModel
 from unilens.app.server import open_page
 
 HERE = Path(__file__).parent / "images"
+MODELS = Path(__file__).parents[1] / "tests" / "app"
+"""Where the models of tables and series are."""
 PATIENCE = 600_000
 """How long a browser waits for anything, in milliseconds."""
 MIDDLE = 8
@@ -53,6 +58,37 @@ def main() -> None:
         narrow.screenshot(path=HERE / "app-380.png")
         shrink(HERE / "app-380.png")
         browser.close()
+    draw_tabs()
+
+
+def draw_tabs() -> None:
+    """Write the pictures of the tabs of tables and series."""
+    sys.path.insert(0, str(MODELS))
+    import tab_models
+
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as running:
+        folder = Path(name)
+        tab_models.people(40, 5).to_csv(folder / "typical.csv", index=False)
+        tab_models.people(30).to_csv(folder / "people.csv", index=False)
+        tab_models.signals().to_csv(folder / "signals.csv", index=False)
+        table = TableModel("py:tab_models:table", folder / "typical.csv")
+        with open_page(port=0, table=table, series=SeriesModel("py:tab_models:series")) as address:
+            browser = running.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(PATIENCE)
+            page.goto(address)
+            for key, file in (("table", "people.csv"), ("series", "signals.csv")):
+                page.get_by_role("tab", name=key.title()).click()
+                page.locator(f"#ul-{key}-file input[type=file]").set_input_files(folder / file)
+                page.locator(f"#ul-{key}-preview .ul-preview").wait_for()
+                page.locator(f"#ul-{key}-explain").click()
+                page.locator(f"#ul-{key}-view .ul-card, #ul-{key}-row .ul-card").wait_for()
+                page.wait_for_timeout(1000)  # until nothing moves
+                page.screenshot(path=HERE / f"app-{key}.png", full_page=True)
+                shrink(HERE / f"app-{key}.png")
+            browser.close()
 
 
 def explain(page: Page, sample: str) -> None:

@@ -1,10 +1,13 @@
 """A server in a process of its own, and a browser that visits it."""
 
+import contextlib
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,11 +20,21 @@ SECONDS = 120
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """Return the address of the page."""
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = [sys.executable, "-u", "-c", MAIN, "app", "--port", "0"]
+    with serving(tmp_path_factory.mktemp("server") / "log.txt") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(log, *options):
+    """Yield the address of a page in a process of its own, opened with further options."""
+    command = [sys.executable, "-u", "-c", MAIN, "app", "--port", "0", *options]
+    models = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with log.open("w") as out:
         process = subprocess.Popen(
-            [*command, "--model", "efficientnet_lite0"], stdout=out, stderr=subprocess.STDOUT
+            [*command, "--model", "efficientnet_lite0"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONPATH": models},
         )
         try:
             yield _address(process, log)
@@ -120,6 +133,13 @@ class Visit:
 @pytest.fixture
 def window(server, browser):
     """Return what opens a window with settings of its own; no window may ask another host."""
+    with windows(server, browser) as new:
+        yield new
+
+
+@contextlib.contextmanager
+def windows(server, browser):
+    """Yield what opens windows, and check at the end what they have asked for."""
     contexts, visits = [], []
 
     def new(width=1400, height=1000, **settings):

@@ -218,6 +218,7 @@ def test_a_setting_that_is_changed_is_used_and_goes_into_the_link(window):
     text = base64.urlsafe_b64decode(link.removeprefix("?state=") + "==")
     assert json.loads(text)["request"]["methods"] == [{"name": "ig", "settings": {"n_steps": 3}}]
     other = window().open(link)
+    expect(other.find("#ul-methods .token")).to_have_count(1)  # two until the link is read
     expect(other.find("#ul-methods .token")).to_contain_text("ig:")
     expect(other.open_part("ul-advanced").page.get_by_label("n steps")).to_have_value("3")
 

@@ -40,6 +40,7 @@ from unilens.app.request import (
     read_state,
     setting_fields,
 )
+from unilens.app.runner import JobRunner
 from unilens.app.service import ExplainService
 from unilens.attribution import Attribution
 from unilens.diagnostics import Trace
@@ -380,13 +381,14 @@ def test_another_request_is_another_map(service, photograph):
 
 def test_what_is_kept_is_bounded(classifier, monkeypatch, photograph):
     monkeypatch.setattr("unilens.app.service.load_model", lambda name, **_: classifier)
-    service = ExplainService(["small"], cache_bytes=50_000)
+    runner = JobRunner(cache_bytes=50_000)
+    service = ExplainService(["small"], runner=runner)
     for seed in range(30):
         service.explain(photograph, requested("random", seed=seed), Job())
-    tensors = [one.values for key, one in service._cache.items() if key[0] == "map"]
+    tensors = [one.values for key, one in runner.cache.items() if key[0] == "map"]
     assert 0 < sum(one.numel() * one.element_size() for one in tensors) <= 50_000
     assert len(tensors) < 30
-    tiny = ExplainService(["small"], cache_bytes=10)
+    tiny = ExplainService(["small"], runner=JobRunner(cache_bytes=10))
     assert tiny.explain(photograph, requested("ig"), Job()).attributions
 
 

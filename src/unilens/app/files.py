@@ -21,6 +21,7 @@ from .service import Explanation
 MAX_AGE = 3600.0
 """Seconds for which a file is kept."""
 _SWEEP_INTERVAL = 300.0
+_GONE = "the file is no longer here: files are kept for an hour; drop it again"
 _SUFFIXES = (".png", ".safetensors", ".json", ".py", "-page.json")
 
 
@@ -41,19 +42,41 @@ class VisitorFiles:
     def read_bytes(self, path: str) -> bytes:
         """Return a file's content; a request may name any path, but only the folder is read."""
         try:
+            return self.resolve(path).read_bytes()
+        except OSError:
+            raise UnilensError(_GONE) from None
+
+    def resolve(self, path: str) -> Path:
+        """Return the path of a file in the folder.
+
+        Raises:
+            UnilensError: it is elsewhere, or no longer there.
+        """
+        try:
             resolved = Path(path).resolve(strict=True)
-            if resolved.is_relative_to(self._folder.resolve()):
-                return resolved.read_bytes()
+            if resolved.is_file() and resolved.is_relative_to(self._folder.resolve()):
+                return resolved
         except (OSError, ValueError):  # a path with a NUL is a ValueError
             pass
-        raise UnilensError("the file is no longer here: files are kept for an hour; drop it again")
+        raise UnilensError(_GONE)
 
     def write_photograph(self, photograph: Photograph) -> str:
         """Write a photograph where the page can show it, and return its path."""
-        path = self._new_folder(photograph.digest) / (photograph.stem + photograph.suffix)
+        name = photograph.stem + photograph.suffix
+        return self.write(photograph.digest, name, photograph.data)
+
+    def write(self, key: str, name: str, data: bytes) -> str:
+        """Write a file where the page can offer it, and return its path.
+
+        Args:
+            key: files of one key lie together.
+            name: of the file, without folders.
+            data: its content.
+        """
+        path = self._new_folder(key) / name
         partial = path.with_name(f"{uuid.uuid4().hex}.part")
-        partial.write_bytes(photograph.data)
-        partial.replace(path)  # at once: another visitor may be reading the same photograph
+        partial.write_bytes(data)
+        partial.replace(path)  # at once: another visitor may be reading the same file
         return str(path)
 
     def write_downloads(self, explanation: Explanation) -> list[str]:

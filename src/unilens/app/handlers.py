@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,6 +19,8 @@ R = TypeVar("R")
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 MAX_MESSAGE_LENGTH = 400
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+"""The beginning of a tag: gradio shows messages as HTML."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +49,7 @@ def visitor_error(error: UnilensError) -> gr.Error:
     line = one_line(error)
     if len(line) > MAX_MESSAGE_LENGTH:
         line = line[: MAX_MESSAGE_LENGTH - 1] + "…"
-    return _error(line, "Not possible", None)
+    return _error(_TAG.sub("&lt;", line), "Not possible", None)
 
 
 def _error(text: str, title: str, seconds: float | None) -> gr.Error:
@@ -61,3 +64,8 @@ def visitor_id(request: gr.Request) -> str:
 def progress_callback(progress: gr.Progress) -> ProgressCallback:
     """Return a callback that shows the progress of a job on the page."""
     return lambda fraction, text: progress(fraction, desc=text)
+
+
+def small(text: str) -> str:
+    """Return a small line of the page; the text is ours, and is not escaped."""
+    return f"<p class='ul-small'>{text}</p>"

@@ -21,19 +21,24 @@ PREDICTED = -1
 """Value of the target field for the predicted class."""
 
 
+def add_header(tabs: bool) -> None:
+    """Add the header of the page under construction, with or without tabs."""
+    things = "a file" if tabs else "a photograph"
+    gr.HTML(
+        f"<header><h1>unilens</h1><p>What did the network see? Drop {things}, choose a class, "
+        "compare methods, and find out which of them to trust.</p></header>",
+        elem_id="ul-header",
+    )
+
+
 class Layout:
-    """The components of the page; made within `gr.Blocks`.
+    """The components that explain photographs; made within `gr.Blocks`.
 
     Args:
         models: that the visitor can choose, by name.
     """
 
     def __init__(self, models: Sequence[str]) -> None:
-        gr.HTML(
-            "<header><h1>unilens</h1><p>What did the network see? Drop a photograph, choose a "
-            "class, compare methods, and find out which of them to trust.</p></header>",
-            elem_id="ul-header",
-        )
         with gr.Row(elem_id="ul-main"):
             with gr.Column(scale=3, min_width=300):
                 self._add_inputs(models)

@@ -11,14 +11,26 @@ import gradio as gr
 from ..errors import UnilensError
 from .api import add_endpoints
 from .checks import run_checks
+from .csv_tab import CsvTab
 from .files import VisitorFiles, page_state
-from .handlers import ONE_AT_A_TIME, PRIVATE, progress_callback, visitor_id, with_short_errors
+from .handlers import (
+    ONE_AT_A_TIME,
+    PRIVATE,
+    progress_callback,
+    small,
+    visitor_id,
+    with_short_errors,
+)
 from .jobs import Job, Jobs
-from .layout import PREDICTED, Layout
+from .layout import PREDICTED, Layout, add_header
 from .photograph import read_photograph, sample_photograph
 from .render import checks_html, maps_html, path_html, predictions_html, trust_html
 from .request import ExplainRequest, PageState, read_form, read_link, read_request, read_state
+from .series_service import SeriesService
+from .series_tab import SeriesTab
 from .service import ExplainService, Explanation
+from .table_service import TableService
+from .table_tab import TableTab
 from .trust import answers
 from .upload import refuse_links
 
@@ -30,17 +42,40 @@ class Page:
     """The page of a service.
 
     Args:
-        service: does the work.
+        service: does the work of photographs.
         files: what visitors upload and download.
+        table: does the work of tables; None for a page without.
+        series: does the work of series; None for a page without.
     """
 
-    def __init__(self, service: ExplainService, files: VisitorFiles) -> None:
+    def __init__(
+        self,
+        service: ExplainService,
+        files: VisitorFiles,
+        table: TableService | None = None,
+        series: SeriesService | None = None,
+    ) -> None:
         self.service, self.jobs, self._visitor_files = service, Jobs(), files
+        self._tabs: list[CsvTab] = []
+        if table is not None:
+            self._tabs.append(TableTab(table, files, self.jobs))
+        if series is not None:
+            self._tabs.append(SeriesTab(series, files, self.jobs))
 
     def build(self) -> gr.Blocks:
         """Return the page."""
         with gr.Blocks(title="unilens", analytics_enabled=False, fill_width=True) as blocks:
-            self._connect(blocks, Layout(self.service.models))
+            add_header(bool(self._tabs))
+            if self._tabs:
+                with gr.Tabs(elem_id="ul-tabs"):
+                    with gr.Tab("Photograph"):
+                        layout = Layout(self.service.models)
+                    for tab in self._tabs:
+                        with gr.Tab(tab.title):
+                            tab.build()
+            else:
+                layout = Layout(self.service.models)
+            self._connect(blocks, layout)
             add_endpoints(self.service, self._visitor_files)
         refuse_links(blocks)
         return blocks
@@ -131,7 +166,7 @@ class Page:
         seconds = sum(float(str(map_.provenance["seconds"])) for map_ in maps.values())
         return (
             (path, asked.model_dump()),
-            _small(f"{len(maps)} map(s) in {seconds:.1f} s."),
+            small(f"{len(maps)} map(s) in {seconds:.1f} s."),
             maps_html(explanation),
             trust_html({name: answers(attribution) for name, attribution in maps.items()}),
             "?state=" + page_state(photograph, asked).link() if photograph.sample else "",
@@ -172,7 +207,7 @@ class Page:
 
     def _cancel(self, request: gr.Request) -> str:
         count = self.jobs.cancel(visitor_id(request))
-        return _small("Cancelled." if count else "Nothing was running.")
+        return small("Cancelled." if count else "Nothing was running.")
 
     def _leave(self, request: gr.Request) -> None:
         self.jobs.cancel(visitor_id(request))
@@ -231,7 +266,3 @@ def _read_inputs(
         for name in (names if isinstance(names, list) else [names])
     ]
     return read_form(model, chosen, None if target == PREDICTED else target, seed)
-
-
-def _small(text: str) -> str:
-    return f"<p class='ul-small'>{text}</p>"

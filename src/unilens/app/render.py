@@ -46,13 +46,14 @@ def _environment() -> Environment:
     return environment
 
 
-def _html(template: str, **values: Any) -> str:
+def html_of(template: str, **values: Any) -> str:
+    """Return a template with values, escaped, in it."""
     return _environment().get_template(template).render(**values)
 
 
 def predictions_html(predictions: Sequence[Mapping[str, Any]], photograph: str) -> str:
     """Return the most probable classes as bars, with a description of the photograph."""
-    return _html("predictions.html", predictions=predictions, photograph=photograph)
+    return html_of("predictions.html", predictions=predictions, photograph=photograph)
 
 
 def maps_html(explanation: Explanation) -> str:
@@ -60,7 +61,7 @@ def maps_html(explanation: Explanation) -> str:
     attributions = explanation.attributions
     complete = [attribution for attribution in attributions.values() if attribution.complete]
     common = _common_scale(complete)
-    return _html(
+    return html_of(
         "maps.html",
         cards=[_card(explanation, name, attributions[name], common) for name in attributions],
         label=explanation.label,
@@ -149,7 +150,7 @@ def path_html(explanation: Explanation, paths: Mapping[str, PathSteps]) -> str:
                 "confidences": confidences.tolist(),
             }
         )
-    return _html("path.html", methods=methods, stops=STOPS, label=explanation.label)
+    return html_of("path.html", methods=methods, stops=STOPS, label=explanation.label)
 
 
 def _uris(images: Sequence[Tensor], draw: Callable[[Tensor], str]) -> list[str]:
@@ -193,7 +194,7 @@ def _polyline(fractions: Iterable[float], values: Iterable[float]) -> str:
 
 def trust_html(methods: Mapping[str, Sequence[Answer]]) -> str:
     """Return the answers about every map."""
-    return _html("trust.html", methods=methods)
+    return html_of("trust.html", methods=methods)
 
 
 def checks_html(checks: Mapping[str, MapChecks]) -> str:
@@ -209,7 +210,7 @@ def checks_html(checks: Mapping[str, MapChecks]) -> str:
         for metric, title in _CHARTS.items()
     ]
     methods = {name: result.answers for name, result in checks.items() if name != CONTROL}
-    return _html("checks.html", charts=charts, methods=methods)
+    return html_of("checks.html", charts=charts, methods=methods)
 
 
 def _chart_line(name: str, number: int, checks: MapChecks, metric: str) -> dict[str, Any]:

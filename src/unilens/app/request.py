@@ -199,7 +199,7 @@ def read_state(text: str | bytes) -> PageState:
         raise UnilensError(
             "expected a downloaded page (NAME-page.json), got another file"
         ) from None
-    return _read(PageState, values)
+    return validated(PageState, values)
 
 
 def read_link(value: str) -> PageState:
@@ -214,21 +214,22 @@ def read_link(value: str) -> PageState:
 
 def read_request(values: Mapping[str, Any]) -> ExplainRequest:
     """Return the request in plain values; raise `UnilensError` if they hold none."""
-    return _read(ExplainRequest, values)
+    return validated(ExplainRequest, values)
 
 
 def read_form(model: Any, chosen: Sequence[Any], target: Any, seed: Any) -> ExplainRequest:
     """Return the request in a form: whole numbers may come as 3.0, and no seed is 0."""
-    values = {"model": model, "methods": chosen, "target": _whole(target)}
-    return read_request({**values, "seed": 0 if seed is None else _whole(seed)})
+    values = {"model": model, "methods": chosen, "target": whole(target)}
+    return read_request({**values, "seed": 0 if seed is None else whole(seed)})
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """Return 3 for 3.0; anything else unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _read(kind: type[Model], values: object) -> Model:
+def validated(kind: type[Model], values: object) -> Model:
+    """Return plain values as a model; raise `UnilensError` in one line if they do not fit."""
     try:
         return kind.model_validate(values)
     except PydanticError as error:

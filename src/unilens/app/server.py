@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import UnilensError
 from ..models import DEFAULT_MODEL
 from ..models.loading import models as bundled
+from .model_sources import SeriesModel, TableModel
 
 MAX_QUEUE = 64
 MAX_SESSIONS = 1000
@@ -36,6 +37,8 @@ def open_page(
     pretrained: bool = True,
     login: tuple[str, str] | None = None,
     root_path: str = "",
+    table: TableModel | None = None,
+    series: SeriesModel | None = None,
 ) -> Iterator[str]:
     """Open the page, yield its address, and at the end remove all files of visitors.
 
@@ -47,9 +50,11 @@ def open_page(
         pretrained: False for random weights.
         login: user and password that open it; None for everybody who can reach it.
         root_path: path at which a proxy mounts it.
+        table: model of the tab of tables; None for none.
+        series: model of the tab of series; None for none.
 
     Raises:
-        UnilensError: gradio is not installed, or the port is taken.
+        UnilensError: gradio is not installed, a model cannot be loaded, or the port is taken.
     """
     with tempfile.TemporaryDirectory(prefix="unilens-app-") as name, _offline(Path(name)):
         try:
@@ -58,13 +63,22 @@ def open_page(
             raise UnilensError("the page needs gradio; run: pip install 'unilens[app]'") from None
         from .files import VisitorFiles
         from .page import Page
+        from .runner import JobRunner
+        from .series_service import SeriesService
         from .service import ExplainService
+        from .table_service import TableService
 
-        service = ExplainService(models, device=device, pretrained=pretrained)
+        runner = JobRunner()
+        service = ExplainService(models, device=device, pretrained=pretrained, runner=runner)
         service.classifier(models[0])
         files = VisitorFiles(Path(name))
         files.start_sweeping()
-        blocks = Page(service, files).build()
+        blocks = Page(
+            service,
+            files,
+            None if table is None else TableService(table, runner),
+            None if series is None else SeriesService(series, runner),
+        ).build()
         blocks.queue(max_size=MAX_QUEUE, default_concurrency_limit=8)
         try:
             try:

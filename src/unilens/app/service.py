@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
-from cachetools import LRUCache
 from torch import Tensor
 
 from .._engine.evaluator import Evaluator
@@ -22,13 +21,13 @@ from ..methods.path_diagnostics import stability
 from ..models import PixelClassifier, load_model
 from ..output.records import predictions
 from ..path_attribution import PathAttribution
-from .jobs import Cancelled, Job
+from .jobs import Job
 from .path_steps import MAX_STEPS, PathSteps, path_steps
 from .photograph import Photograph
 from .request import ExplainRequest, MethodRequest, read_request
+from .runner import JobRunner
 
 T = TypeVar("T")
-CACHE_BYTES = 128 * 2**20
 TOP_CLASSES = 5
 _STABILITY_PASSES = 46
 
@@ -66,29 +65,11 @@ class Explanation:
         return self.model.label(self.target)
 
 
-class _LoadedModel:
-    """A model, and the job for which it runs."""
+class _LoadedModel(NamedTuple):
+    """A model, and what runs it."""
 
-    def __init__(self, classifier: PixelClassifier, closed: threading.Event) -> None:
-        self.classifier, self._closed = classifier, closed
-        self.evaluator = Evaluator(classifier, on_pass=self._on_pass)
-        self._job: Job | None = None
-
-    @contextlib.contextmanager
-    def running(self, job: Job) -> Iterator[Evaluator]:
-        """Count passes for a job."""
-        self._job = job
-        try:
-            job.on_pass(0)
-            yield self.evaluator
-        finally:
-            self._job = None
-
-    def _on_pass(self, points: int) -> None:
-        if self._closed.is_set():
-            raise Cancelled
-        if self._job is not None:
-            self._job.on_pass(points)
+    classifier: PixelClassifier
+    evaluator: Evaluator
 
 
 class ExplainService:
@@ -98,7 +79,7 @@ class ExplainService:
         models: names of the models that are offered; others are refused.
         device: where they run.
         pretrained: False for random weights.
-        cache_bytes: memory for results that are shown again.
+        runner: runs the work; it can be shared with other services.
     """
 
     def __init__(
@@ -107,23 +88,18 @@ class ExplainService:
         *,
         device: str = "cpu",
         pretrained: bool = True,
-        cache_bytes: int = CACHE_BYTES,
+        runner: JobRunner | None = None,
     ) -> None:
         require(bool(models), "expected at least one model to offer, got none")
         self.models = tuple(models)
         self._device, self._pretrained = device, pretrained
         self._loaded: dict[str, _LoadedModel] = {}
-        self._cache: LRUCache[Hashable, object] = LRUCache(cache_bytes, _bytes_of)
-        self._closed = threading.Event()
-        self._cache_lock = threading.Lock()
+        self._runner = runner or JobRunner()
         self._load_lock = threading.Lock()
-        self._work_lock = threading.Lock()
 
-    def close(self, seconds: float = 30.0) -> None:
-        """End all work at its next pass, and wait for that: the process must not end within one."""
-        self._closed.set()
-        if self._work_lock.acquire(timeout=seconds):
-            self._work_lock.release()
+    def close(self) -> None:
+        """End all work at its next pass, and wait for that."""
+        self._runner.close()
 
     def classifier(self, name: str) -> PixelClassifier:
         """Return a model that is offered, loaded at its first use."""
@@ -135,15 +111,14 @@ class ExplainService:
 
         def predict() -> list[dict[str, Any]]:
             inputs = self._pixels(photograph, model)[None]
-            with self._work_lock:
-                outputs = loaded.evaluator(inputs)
-                spec = output_spec(loaded.evaluator, inputs, outputs)
+            outputs = loaded.evaluator(inputs)
+            spec = output_spec(loaded.evaluator, inputs, outputs)
             spec.check_classes()
             probabilities = spec.probabilities(outputs[0])
             top = outputs[0].topk(min(TOP_CLASSES, outputs.numel())).indices.tolist()
             return predictions(loaded.classifier, probabilities, top)
 
-        return self._cached(("predictions", photograph.digest, model), predict)
+        return self._runner.run(("predictions", photograph.digest, model), Job(), predict)
 
     def explain(self, photograph: Photograph, request: ExplainRequest, job: Job) -> Explanation:
         """Return the maps of a photograph.
@@ -242,16 +217,11 @@ class ExplainService:
         settings = tuple(sorted((key, repr(value)) for key, value in method.settings.items()))
         photograph = explanation.photograph.digest
 
-        def work() -> T:
-            with self._work_lock, loaded.running(job) as evaluator:
-                return compute(evaluator)
-
-        return self._cached(
-            (kind, photograph, request.model, request.target, request.seed, name, settings), work
-        )
+        key = (kind, photograph, request.model, request.target, request.seed, name, settings)
+        return self._runner.run(key, job, lambda: compute(loaded.evaluator))
 
     def _pixels(self, photograph: Photograph, model: str) -> Tensor:
-        return self._cached(
+        return self._runner.cached(
             ("pixels", photograph.digest, model),
             lambda: self.classifier(model).preprocess(photograph.image).to(self._device),
         )
@@ -261,18 +231,9 @@ class ExplainService:
         with self._load_lock:
             if name not in self._loaded:
                 classifier = load_model(name, pretrained=self._pretrained, device=self._device)
-                self._loaded[name] = _LoadedModel(classifier, self._closed)
+                evaluator = Evaluator(classifier, on_pass=self._runner.on_pass)
+                self._loaded[name] = _LoadedModel(classifier, evaluator)
             return self._loaded[name]
-
-    def _cached(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return a cached value, or make it and cache it."""
-        with self._cache_lock:
-            if key in self._cache:
-                return cast(T, self._cache[key])
-        value = make()
-        with self._cache_lock, contextlib.suppress(ValueError):  # too large for the cache
-            self._cache[key] = value
-        return value
 
 
 def _explain_by(
@@ -287,17 +248,3 @@ def _explain_by(
         given=dict(method.settings),
         reference=methods[method.name].card.reference,
     )
-
-
-def _bytes_of(value: object) -> int:
-    """Return roughly how much memory a value takes."""
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(map(_bytes_of, value.values())) + 100
-    if isinstance(value, Sequence):
-        return sum(map(_bytes_of, value)) + 100
-    names = getattr(value, "__dataclass_fields__", ())
-    return 200 + sum(_bytes_of(getattr(value, name)) for name in names)

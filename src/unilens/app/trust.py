@@ -74,7 +74,7 @@ _QUESTIONS = (
     _Question(
         "Does the baseline hide what the model saw?",
         "confidence_change",
-        "The confidence at the baseline differs from that at the photograph by {value:+.0%}.",
+        "The confidence at the baseline differs from that at the {noun} by {value:+.0%}.",
     ),
     _Question(
         "Is the whole path used?",
@@ -106,12 +106,18 @@ _NO_PATH = Answer(
 )
 
 
-def answers(attribution: Attribution, index: int = 0) -> list[Answer]:
-    """Return the answers that the diagnostics of one map give, the most basic question first."""
+def answers(attribution: Attribution, index: int = 0, noun: str = "photograph") -> list[Answer]:
+    """Return the answers that the diagnostics of one map give, the most basic question first.
+
+    Args:
+        attribution: of one or several inputs.
+        index: of the input.
+        noun: what an input is; only photographs are told that other checks ask more.
+    """
     diagnostics = {name: float(values[index]) for name, values in attribution.diagnostics.items()}
     warnings = attribution.warnings[index]
     found = [
-        _answer(question, diagnostics, warnings)
+        _answer(question, diagnostics, warnings, noun)
         for question in _QUESTIONS
         if question.diagnostic in diagnostics
     ]
@@ -121,15 +127,19 @@ def answers(attribution: Attribution, index: int = 0) -> list[Answer]:
         for name in warnings
         if name not in shown
     ]
-    return found if attribution.trace is not None else [*found, _NO_PATH]
+    asks_more = attribution.trace is None and noun == "photograph"
+    return [*found, _NO_PATH] if asks_more else found
 
 
-def _answer(question: _Question, diagnostics: Mapping[str, float], warnings: list[str]) -> Answer:
+def _answer(
+    question: _Question, diagnostics: Mapping[str, float], warnings: list[str], noun: str
+) -> Answer:
     value, change = diagnostics[question.diagnostic], abs(diagnostics.get("score_change", 0.0))
     undefined = value != value
-    answer = question.answer.format(value=value, relative=abs(value) / (change or 1.0))
+    relative = abs(value) / (change or 1.0)
+    answer = question.answer.format(value=value, relative=relative, noun=noun)
     if undefined:
-        answer = "It is undefined for this photograph."
+        answer = f"It is undefined for this {noun}."
     for name in warnings:  # some warnings are of undefined values, too
         rule = WARNINGS[name]
         if rule.diagnostic == question.diagnostic:

@@ -15,7 +15,13 @@ Component = TypeVar("Component", bound=gr.components.Component)
 
 def photograph_upload(**settings: Any) -> gr.Image:
     """Return an image component that decodes nothing: `read_photograph` does, within limits."""
-    component: gr.Image = _Upload(type="filepath", **settings)
+    component: gr.Image = _ImageUpload(type="filepath", **settings)
+    return component
+
+
+def file_upload(**settings: Any) -> gr.File:
+    """Return a component of one file that reads nothing: `VisitorFiles` does."""
+    component: gr.File = _FileUpload(type="filepath", file_count="single", **settings)
     return component
 
 
@@ -51,32 +57,33 @@ def _refuse_link(path: Any) -> None:
         raise visitor_error(UnilensError("expected an uploaded file, got a link to one"))
 
 
-def _path_of(self: gr.Image, payload: Any) -> str | None:
+def _path_of(self: Component, payload: Any) -> str | None:
     """Return the path in a payload; `VisitorFiles` decides whether it may be read."""
     if payload is None:
         return None
-    if not payload.path:
-        raise visitor_error(UnilensError("expected an uploaded photograph, got a link to one"))
+    if not getattr(payload, "path", None):
+        raise visitor_error(UnilensError("expected one uploaded file, got a link or several"))
     return str(payload.path)
 
 
-async def _move_local(self: gr.Image, path: Any) -> Any:
-    _refuse_link(path)
-    return await gr.Image.async_move_resource_to_block_cache(self, path)
+def _upload_class(base: Any) -> Any:
+    """Return a class of components that hand on the path of a file, and fetch no link."""
+
+    async def move_local(self: Any, path: Any) -> Any:
+        _refuse_link(path)
+        return await base.async_move_resource_to_block_cache(self, path)
+
+    members = {
+        "__module__": __name__,
+        "__doc__": "A file that is not opened.",
+        "is_template": True,  # in the browser it is its base class
+        "preprocess": _path_of,
+        "async_move_resource_to_block_cache": move_local,
+    }
+    return ABCMeta.__new__(type(base), f"{base.__name__}Upload", (base,), members)
 
 
 # A class, not a changed instance: gradio rebuilds a component from its class whenever an event
 # updates it. Made without gradio's metaclass, which writes a stub beside the module of every class
 # of components.
-_Upload: Any = ABCMeta.__new__(
-    type(gr.Image),
-    "Upload",
-    (gr.Image,),
-    {
-        "__module__": __name__,
-        "__doc__": "An image that is not decoded.",
-        "is_template": True,  # in the browser it is its base class
-        "preprocess": _path_of,
-        "async_move_resource_to_block_cache": _move_local,
-    },
-)
+_ImageUpload, _FileUpload = _upload_class(gr.Image), _upload_class(gr.File)

@@ -6,10 +6,12 @@ import os
 import signal
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..app.model_sources import SeriesModel, TableModel
 from ..app.server import installed_models, open_page
 from ..errors import require
 from ..models.loading import check_model_name
@@ -40,6 +42,37 @@ def page(
         str, typer.Option(help="Path at which a proxy mounts the page, such as /unilens.")
     ] = "",
     random_weights: options.RandomWeights = False,
+    table_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model of a further tab for tables, as MODEL of explain-table: "
+            "py:package.module:name, or a file."
+        ),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(help="Table of typical rows for --table-model, shown to visitors as example."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of tables to leave out: what the model predicts.")
+    ] = None,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option("--trust-pickle", help="Load an estimator from a file, which runs its code."),
+    ] = False,
+    series_model: Annotated[
+        str | None,
+        typer.Option(help="Model of a further tab for series: py:package.module:name, or a .pt2."),
+    ] = None,
+    channels: Annotated[
+        str, typer.Option(help="Where --series-model has them: last (B, T, F), first (B, C, T).")
+    ] = "last",
+    forecast: Annotated[
+        bool,
+        typer.Option(
+            "--forecast", help="Outputs (B, H) of --series-model are steps of a forecast."
+        ),
+    ] = False,
 ) -> None:
     """Open a web page: see why, compare methods, follow the path.
 
@@ -63,6 +96,8 @@ def page(
         pretrained=not random_weights,
         login=None if user is None else (user, password or ""),
         root_path=root_path,
+        table=_table(table_model, references, label_column, trust_pickle),
+        series=_series(series_model, channels, forecast),
     )
     signal.signal(signal.SIGTERM, _end)
     with ExitStack() as stack:
@@ -71,6 +106,25 @@ def page(
         show(f"unilens is open at {address} (Ctrl-C ends it)")
         while True:
             time.sleep(3600)
+
+
+def _table(
+    model: str | None, references: Path | None, label_column: str | None, trust_pickle: bool
+) -> TableModel | None:
+    if model is not None:
+        return TableModel(model, references, label_column, trust_pickle)
+    given = references is not None or label_column is not None or trust_pickle
+    require(not given, "expected --table-model with --references, --label-column or --trust-pickle")
+    return None
+
+
+def _series(model: str | None, channels: str, forecast: bool) -> SeriesModel | None:
+    if model is not None:
+        return SeriesModel(model, channels, forecast)
+    require(
+        channels == "last" and not forecast, "expected --series-model with --channels or --forecast"
+    )
+    return None
 
 
 def _end(number: int, frame: object) -> None:

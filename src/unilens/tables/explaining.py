@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -33,7 +33,7 @@ from .groups import resolve as resolve_groups
 from .predictors import Predictor, fitted_table, predictor
 from .reading import positions, read
 
-_BY_CELLS = ("shapley", "occlusion", "rise", "random")
+BY_CELLS = ("shapley", "occlusion", "rise", "random")
 """Methods that replace whole cells, and need no gradient."""
 _MOST_REFERENCES = 30
 """Of rows of the call; those of the user may be as many as `_MOST_GIVEN`."""
@@ -52,6 +52,7 @@ def explain(
     outputs: str | None = None,
     score: AnyScore | None = None,
     seed: int = 0,
+    on_pass: Callable[[int], object] | None = None,
     **settings: Any,
 ) -> TableAttribution:
     """Explain a model's output for each row of a table by what each column contributes.
@@ -85,6 +86,8 @@ def explain(
         score: what is explained, a name in `unilens.scores` or a function; None for the probability
             where there is one, else the output itself.
         seed: of everything random.
+        on_pass: of the `Evaluator` of whole cells, called with the number of rows before each pass;
+            a module's own `Evaluator` has one for gradients.
         **settings: of the method.
 
     Returns:
@@ -112,7 +115,7 @@ def explain(
         table = _shown(table, rows.names)
         given = None if given is None else fitted_table(model, given, rows.names)
     found = resolve_groups(groups, [rows] if given is None else [rows, given])
-    call = _Call(rows, table, given, found, target, method, score, seed, settings)
+    call = _Call(rows, table, given, found, target, method, score, seed, on_pass, settings)
     if torch_model:
         result = call.of_module(Evaluator.of(with_outputs(model, outputs)))
     else:
@@ -169,6 +172,7 @@ class _Call:
     method: str | None
     score: AnyScore | None
     seed: int
+    on_pass: Callable[[int], object] | None
     settings: Mapping[str, Any]
 
     def of_module(self, evaluator: Evaluator) -> TableAttribution:
@@ -177,7 +181,7 @@ class _Call:
         references = None if self.references is None else _numbers(self.references, evaluator)
         missing = self._missing(numbers, references)
         whole = missing or any(group.one_hot for group in self.groups)  # no gradient path has them
-        if self.method in _BY_CELLS or (whole and self.method is None):
+        if self.method in BY_CELLS or (whole and self.method is None):
             table = TensorTable(numbers, self.rows.names)
             others = None if references is None else TensorTable(references, self.rows.names)
             return self.of_cells(_of_module(evaluator, numbers), table, others)
@@ -253,7 +257,10 @@ class _Call:
         coded = CodedRows(model, pool, len(rows), self.groups, score, distinct, outputs.dtype)
         codes = row_codes(rows)
         evaluator = Evaluator(
-            CellModel(coded, codes).eval(), independent=False, outputs="decision_function"
+            CellModel(coded, codes).eval(),
+            independent=False,
+            outputs="decision_function",
+            on_pass=self.on_pass,
         )
         fixed: dict[str, Any] = {"score": "logit"}
         if "baseline" in methods[method].settings:
@@ -288,10 +295,10 @@ class _Call:
 
     def _check_method(self, method: str) -> None:
         methods[method]  # an unknown name is refused with the nearest ones
-        if method not in _BY_CELLS:
+        if method not in BY_CELLS:
             raise NotApplicableError(
                 f"{method} needs gradients or mixes cells, which this model or these rows do not "
-                f"allow; use method={', '.join(map(repr, _BY_CELLS[:-1]))}, or pass a "
+                f"allow; use method={', '.join(map(repr, BY_CELLS[:-1]))}, or pass a "
                 "torch.nn.Module"
             )
         for name in ("baseline", "value"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import pkgutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def read_table(path: Path) -> Any:
     except UnilensError:
         raise
     except Exception as error:  # parsers and file systems raise many kinds
-        raise UnilensError(f"could not read {path}: {first_line(error)}") from error
+        raise UnilensError(f"could not read {path.name}: {first_line(error)}") from error
 
 
 def _check_csv(path: Path) -> str:
@@ -64,7 +65,7 @@ def _check_csv(path: Path) -> str:
             f"expected the names of columns in the first line of {path.name}, got numbers: "
             f"{first.strip()[:60]}; add a line with names",
         )
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         require(
             not repeated,
             f"expected a name of its own for each column of {path.name}, got "
@@ -152,7 +153,7 @@ def _imported(place: str) -> Any:
     return found() if inspect.isroutine(found) or isinstance(found, type) else found
 
 
-def read_rows(text: str | None, count: int, most: int) -> list[int]:
+def read_rows(text: str | None, count: int, most: int, what: str = "--rows") -> list[int]:
     """Return the numbers of rows in a text like "0,5-9"; the first ones for None.
 
     Raises:
@@ -166,12 +167,12 @@ def read_rows(text: str | None, count: int, most: int) -> list[int]:
         ends = [first, last if dash else first]
         require(
             all(end.isdecimal() for end in ends),
-            f"expected --rows as numbers and ranges, such as 0,5-9, got {text!r}",
+            f"expected {what} as numbers and ranges, such as 0,5-9, got {text!r}",
         )
         low, high = (int(str(as_number(end))) for end in ends)
         require(
             low <= high < count,
-            f"expected --rows from 0 to {count - 1}, of a table with {count} rows, got {part!r}",
+            f"expected {what} from 0 to {count - 1}, of a table with {count} rows, got {part!r}",
         )
-        rows += [row for row in range(low, high + 1) if row not in rows]
-    return rows
+        rows += range(low, high + 1)
+    return list(dict.fromkeys(rows))

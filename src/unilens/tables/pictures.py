@@ -44,7 +44,7 @@ def waterfall(result: TableAttribution, row: int = 0, n_columns: int = 10) -> Fi
     Raises:
         UnilensError: there is no such row, or the method has no base to start from.
     """
-    parts = _parts(result, row, n_columns)
+    parts = row_parts(result, row, n_columns)
     base, score = float(result.base[row]), float(result.score[row])
     require(
         base == base and result.attribution.complete,
@@ -67,7 +67,7 @@ def waterfall(result: TableAttribution, row: int = 0, n_columns: int = 10) -> Fi
 
 def bars(result: TableAttribution, row: int = 0, n_columns: int = 10) -> Figure:
     """Draw the values of the most important columns of one row; see `waterfall`."""
-    parts = _parts(result, row, n_columns)
+    parts = row_parts(result, row, n_columns)
     figure, ax = _axes(result, row, [_label(part) for part in parts])
     values = numpy.array([part.value for part in parts])
     _draw_bars(ax, numpy.zeros_like(values), values)
@@ -114,7 +114,7 @@ def beeswarm(result: TableAttribution, n_columns: int = 15) -> Figure:
     return figure
 
 
-def _parts(result: TableAttribution, row: int, n_columns: int) -> list[Contribution]:
+def row_parts(result: TableAttribution, row: int, n_columns: int) -> list[Contribution]:
     """Return the strongest contributions of a row, and the sum of the others as one more."""
     parts = result.strongest(row, None)
     shown, others = _split(parts, check_count("n_columns", n_columns))

@@ -130,7 +130,7 @@ def predictor(model: Any, table: Table, outputs: str | None) -> Predictor:
             f"expected a classifier or a regressor, got {type(model).__name__}, whose clusters are "
             "numbered without order; pass a function, such as lambda rows: -model.transform(rows)"
         )
-    classes = _classes(model)
+    classes = classes_of(model)
     call, votes = getattr(model, name), name == "predict" and classes is not None
     kind = {"predict_proba": "probabilities", "decision_function": "decision_function"}.get(name)
     kind = outputs or kind or ("decision_function" if votes else "regression")
@@ -167,7 +167,7 @@ def _kind(model: Any) -> str:
     )
 
 
-def _classes(model: Any) -> tuple[Any, ...] | None:
+def classes_of(model: Any) -> tuple[Any, ...] | None:
     """Return the labels of a classifier; those of several outputs have none in common."""
     try:
         classes = model.classes_
