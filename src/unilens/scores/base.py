@@ -246,6 +246,6 @@ def as_floats(values: Tensor) -> Tensor:
     return values if values.is_floating_point() else values.to(torch.get_default_dtype())
 
 
-def wide(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """Return values in float32 or wider, in which sums of many do not overflow."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._validation.settings import CountOrZero
 from ..errors import NotApplicableError, UnilensError, require
-from .base import OutputScore, as_floats, as_tensor, row_of, wide
+from .base import OutputScore, as_floats, as_tensor, at_least_float32, row_of
 from .detections import HEADS, Detections, Head, head_of, read_detections
 
 _SAME_EDGE = 1e-3
@@ -103,7 +103,7 @@ def overlap(boxes: Tensor, box: Tensor) -> Tensor:
     >>> overlap(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.0, 0.0, 3.0, 2.0]))
     tensor([0.3333])
     """
-    boxes = wide(boxes)
+    boxes = at_least_float32(boxes)
     box = box.to(boxes)
     sides = (box[2:] - box[:2]).repeat(2)
     boxes = torch.where((boxes - box).abs() <= _SAME_EDGE * sides, box, boxes)

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from .._validation.settings import CountOrZero
 from ..errors import NotApplicableError, UnilensError, require
-from .base import OutputScore, as_floats, as_tensor, entry_of, per_row, row_of, wide
+from .base import OutputScore, as_floats, as_tensor, at_least_float32, entry_of, per_row, row_of
 
 _NAMES = ("out", "logits")
 _AREA = {2: "area", 3: "area"}
@@ -84,7 +84,7 @@ class Segmentation(OutputScore):
 
     def _read(self, outputs: Any) -> tuple[Tensor, bool]:
         """Return logits `(M, K, *spatial)`, and whether the outputs are probabilities."""
-        logits = wide(entry_of(outputs, _NAMES, (4, 5), self.output, "segmentation"))
+        logits = at_least_float32(entry_of(outputs, _NAMES, (4, 5), self.output, "segmentation"))
         if self.target >= logits.shape[1]:
             raise UnilensError(
                 f"expected a class from 0 to {logits.shape[1] - 1} for segmentation, got "

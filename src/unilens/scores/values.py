@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._validation.settings import check_count
 from ..errors import UnilensError, require
-from .base import OutputScore, as_tensor, entries_of, entry_of, per_row, row_of, wide
+from .base import OutputScore, as_tensor, at_least_float32, entries_of, entry_of, per_row, row_of
 
 _EMBEDDINGS = ("image_embeds", "text_embeds", "embeddings", "pooler_output", "embedding")
 _FORECASTS = ("prediction_outputs", "forecast", "predictions", "logits")
@@ -45,7 +45,7 @@ class Similarity(OutputScore):
 
     def __call__(self, outputs: Any, /) -> Tensor:
         """Return the likeness `(M,)`."""
-        found = wide(entry_of(outputs, _EMBEDDINGS, (2,), self.output, "similarity"))
+        found = at_least_float32(entry_of(outputs, _EMBEDDINGS, (2,), self.output, "similarity"))
         given = per_row("embedding", self.embedding.to(found), len(found), 1)
         require(
             given.shape[1] == found.shape[1],
