@@ -15,7 +15,7 @@ from ..errors import NotApplicableError, UnilensError, require
 from .base import OutputScore, as_floats, as_tensor, at_least_float32, row_of
 from .detections import HEADS, Detections, Head, head_of, read_detections
 
-_SAME_EDGE = 1e-3
+_SAME_EDGE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def likeness(found: Detections, box: Tensor, target: int) -> Tensor:
 def overlap(boxes: Tensor, box: Tensor) -> Tensor:
     """Return the intersection over union `(N,)` of boxes `(N, 4)` and one box `(4,)`.
 
-    Edges within a thousandth of the box's sides count as its own. The overlap has a kink where they
+    Edges within 1e-5 of the box's sides count as its own. The overlap has a kink where they
     are equal, as for a box that the model itself gave: the slope there is 0, and not decided by
     rounding.
 
