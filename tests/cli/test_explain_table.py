@@ -32,6 +32,10 @@ def estimator():
     return model.fit(frame[["city", "age"]], frame.bought)
 
 
+def broken():
+    raise KeyError("weights")
+
+
 FITTED = estimator()
 
 
@@ -157,6 +161,10 @@ REFUSED = {
     "no file": ((MODEL, "nothing.csv"), "could not read nothing.csv"),
     "another kind": ((MODEL, "data.xlsx"), "in .csv or .parquet, got data.xlsx"),
     "no model": (("py:nowhere:model", "data.csv"), "'nowhere:model' cannot be imported"),
+    "a function that fails": (
+        (f"py:{HERE}:broken", "data.csv"),
+        "a function without arguments that returns one; it raised KeyError: 'weights'",
+    ),
     "a kind of model": (("model.onnx", "data.csv"), ".pt2, .joblib, .pkl, .pickle, got"),
     "no model file": (("model.pkl", "data.csv", "--trust-pickle"), "no such file"),
     "a label": ((MODEL, "data.csv", "--label-column", "buys"), "unknown column 'buys'"),

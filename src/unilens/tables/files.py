@@ -150,7 +150,15 @@ def _imported(place: str) -> Any:
             f"expected py:package.module:name of a model, but {place!r} cannot be imported: "
             f"{first_line(error)}"
         ) from error
-    return found() if inspect.isroutine(found) or isinstance(found, type) else found
+    if not (inspect.isroutine(found) or isinstance(found, type)):
+        return found
+    try:
+        return found()
+    except Exception as error:  # a user's code can raise anything
+        raise UnilensError(
+            f"expected {place} to be a model, or a function without arguments that returns one; it "
+            f"raised {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def read_rows(text: str | None, count: int, most: int, what: str = "--rows") -> list[int]:
