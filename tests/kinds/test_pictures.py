@@ -233,6 +233,35 @@ def two_inputs():
 
 
 GOOD = attribution(random_map((3, 9, 8)))
+
+
+class Words:
+    """What is drawn of a text's attribution."""
+
+    label, attribution = "against", GOOD
+
+    def pieces(self, by="word"):
+        words = [("never", -2.0), (" ", None), ("bad", 1.0), (" ", None), ("€日\n", 0.0)]
+        return words * 20
+
+
+def test_words_of_a_text_are_drawn_in_their_colours():
+    words = Words()
+    text = "".join(piece for piece, _ in words.pieces())
+    figure = panel(text, {"ig": words, "$x$": words}, title="two")
+    figure.canvas.draw()
+    axes = figure.axes
+    assert [ax.get_title() for ax in axes] == ["ig: against", "$x$: against"]
+    written = {label.get_text(): label for label in axes[0].texts}
+    never, bad = (written[word].get_bbox_patch().get_facecolor() for word in ("never", "bad"))
+    assert never[2] > never[0]  # purple
+    assert bad[0] > bad[2]  # orange
+    width = axes[0].get_xlim()[1]
+    ends = [label.get_position()[0] + len(label.get_text()) for label in axes[0].texts]
+    assert max(ends) <= width
+    assert "".join(label.get_text() for label in axes[0].texts).count("bad") == 20
+
+
 REFUSED = {
     "no maps": (torch.rand(3, 9, 8), {}, {}, "expected maps by name"),
     "no mapping": (torch.rand(3, 9, 8), GOOD, {}, "maps by name, .* got Attribution"),
@@ -245,10 +274,11 @@ REFUSED = {
     "names": (torch.rand(3, 9, 8), {"a": GOOD}, {"names": "abc"}, "got 1 for the kind 'image'"),
     "spacing": (torch.rand(3, 9, 8), {"a": GOOD}, {"spacing": (1, 1, 1)}, "a volume's voxels"),
     "tensor": (torch.rand(3, 9, 8), {"a": GOOD.values}, {}, "an Attribution .* got Tensor"),
-    "several inputs": (torch.rand(2), {"a": two_inputs()}, {}, "drawn one by one"),
-    "text": (
-        torch.rand(2), {"a": TextAttribution(None, "x", GOOD)}, {}, "unilens.text.render draws"
-    ),
+    "several inputs": (torch.rand(2), {"a": two_inputs()}, {}, "inputs one by one"),
+    "text": (torch.rand(2), {"a": TextAttribution(None, "x", GOOD)}, {}, "pass the text itself"),
+    "another text": ("one", {"a": Words()}, {}, "the text that was explained, .*got 'one'"),
+    "a text and a map": ("one", {"a": GOOD}, {}, "explain_text returns for 'a', got Attribution"),
+    "a text and no map": ("one", {}, {}, "expected maps by name"),
     "too many axes": (
         torch.rand(1, 2, 2, 2, 2), {"a": attribution(torch.rand(1, 2, 2, 2, 2))}, {},
         r"to show, got \(1, 2, 2, 2, 2\)",

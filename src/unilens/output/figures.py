@@ -123,7 +123,7 @@ def _check_maps(image: object, attributions: object, index: int) -> None:
             kind = type(attribution).__name__
             raise UnilensError(
                 f"expected an Attribution of one tensor for {name!r}, got {kind}; "
-                "unilens.text.render draws texts, and several inputs are drawn one by one"
+                "pass the text itself with those of texts, and draw several inputs one by one"
             )
         count, shape = len(attribution), tuple(attribution.values.shape[1:])
         require(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
 from .._validation.settings import check_count
 from ..attribution import Attribution
-from . import bars, images, series, slices
+from . import bars, images, series, slices, words
 from .colours import (
     STYLES,
     Array,
@@ -45,8 +45,8 @@ _KINDS = {"row": bars, "series": series, "image": images, "volume": slices, "cli
 
 
 def panel(
-    image: Tensor,
-    attributions: Mapping[str, Attribution],
+    image: Tensor | str,
+    attributions: Mapping[str, Attribution] | Mapping[str, words.TextMap],
     *,
     title: str = "",
     style: str = "signed",
@@ -63,12 +63,13 @@ def panel(
     map in colour, for the eight channels with the largest attribution. Volumes `(C, D, H, W)`:
     three slices through the strongest voxel. Clips: the strongest and evenly spaced frames. Rows
     `(F,)`: bars of the strongest columns. Outputs without probabilities have the score along the
-    path in place of the confidence. `unilens.text.render` draws texts.
+    path in place of the confidence. Texts: words in colours.
 
     Args:
         image: the input `(*S)` without its batch, in the order of axes in which it was explained;
-            images in [0, 1].
-        attributions: maps by the name that is shown.
+            images in [0, 1]. Of texts the text.
+        attributions: maps by the name that is shown; of texts what `unilens.text.explain_text`
+            returns.
         title: title of the figure.
         style: one of `STYLES`; one colour scale for each method.
         index: index of the input in the attributions.
@@ -84,13 +85,16 @@ def panel(
     Raises:
         UnilensError: the input is not the one explained, or of no kind that can be drawn.
     """
-    drawing = Drawing.of(image, attributions, style, index, bands, channels, kind, names, spacing)
+    if isinstance(image, str):
+        return words.panel(image, cast(Mapping[str, words.TextMap], attributions), title, style)
+    maps = cast(Mapping[str, Attribution], attributions)
+    drawing = Drawing.of(image, maps, style, index, bands, channels, kind, names, spacing)
     return _KINDS[drawing.view.kind].panel(drawing, title)
 
 
 def comparison(
-    image: Tensor,
-    attributions: Mapping[str, Attribution],
+    image: Tensor | str,
+    attributions: Mapping[str, Attribution] | Mapping[str, words.TextMap],
     *,
     title: str = "",
     style: str = "signed",
@@ -105,7 +109,8 @@ def comparison(
     """Draw the maps of one input beside each other, without the path.
 
     Images: one column per method after that of the image, the heatmap above the overlay. Volumes
-    and clips: a block for each method, all at the same slices. Series and rows: as in `panel`.
+    and clips: a block for each method, all at the same slices. Series, rows and texts: as in
+    `panel`.
 
     Args:
         image: see `panel`.
@@ -121,5 +126,8 @@ def comparison(
         spacing: see `panel`.
     """
     check_count("columns", columns)
-    drawing = Drawing.of(image, attributions, style, index, bands, channels, kind, names, spacing)
+    if isinstance(image, str):
+        return panel(image, attributions, title=title, style=style)
+    maps = cast(Mapping[str, Attribution], attributions)
+    drawing = Drawing.of(image, maps, style, index, bands, channels, kind, names, spacing)
     return _KINDS[drawing.view.kind].comparison(drawing, title, columns)

@@ -68,7 +68,7 @@ def labels(context: EvalContext, outputs: Tensor) -> Tensor:
     if spec.kind == "regression":
         raise NotApplicableError(
             "expected outputs of classes, since a changed input counts only where the class stays, "
-            "got values; use max_sensitivity, or a score with classes"
+            f"got outputs={spec.kind!r}; use max_sensitivity, or a score with classes"
         )
     return spec.predicted(outputs)
 
