@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 
@@ -15,14 +14,12 @@ from .._engine.output_detection import output_spec
 from .._ops.precision import to_float64
 from .._validation.inputs import Target, check_seed
 from .._validation.models import check_outputs
-from ..attribution import Attribution
 from ..errors import NotApplicableError, UnilensError, require
 from ..explainer import with_outputs
 from ..methods import explain as explain_tensors
 from ..methods import methods
 from ..methods.defaults import FEWEST_ROWS
 from ..outputs import LOGITS, OutputSpec
-from ..provenance import describe
 from ..scores import AnyScore
 from ..scores import resolve as resolve_score
 from .attribution import TableAttribution, labels
@@ -32,12 +29,11 @@ from .groups import Group, Groups
 from .groups import resolve as resolve_groups
 from .predictors import Predictor, fitted_table, predictor
 from .reading import positions, read
+from .references import evenly, matching, references_of
+from .units import described, in_units, unit_of
 
 BY_CELLS = ("shapley", "occlusion", "rise", "random")
 """Methods that replace whole cells, and need no gradient."""
-_MOST_REFERENCES = 30
-"""Of rows of the call; those of the user may be as many as `_MOST_GIVEN`."""
-_MOST_GIVEN = 100
 
 
 def explain(
@@ -108,7 +104,7 @@ def explain(
     table = read(frame, names=names)
     if names is not None:
         table = table.select(positions(table.names, list(names), "a frame", "names="))
-    given = None if references is None else _matching(references, table)
+    given = None if references is None else matching(references, table)
     rows = table
     if not torch_model:
         rows = fitted_table(model, table, names)
@@ -121,22 +117,6 @@ def explain(
     else:
         result = call.of_cells(predictor(model, rows, outputs), rows, given)
     return _with_groups(result, "given" if groups else "detected as one-hot columns")
-
-
-def _matching(references: Any, table: Table) -> Table:
-    """Return the references with the columns of the frame, matched by name where both have some."""
-    others = read(references, "references")
-    if hasattr(table.data, "columns") and hasattr(others.data, "columns"):
-        return others.select(positions(others.names, table.names, "references", "the frame"))
-    require(
-        len(others.names) == len(table.names),
-        f"expected references with {len(table.names)} columns, as the frame has, got "
-        f"{len(others.names)}",
-    )
-    if type(others) is not type(table):
-        columns = {name: others.column(index) for index, name in enumerate(table.names)}
-        others = read(table.like(columns), "references", table.names)
-    return dataclasses.replace(others, names=table.names)
 
 
 def _shown(table: Table, names: tuple[str, ...]) -> Table:
@@ -210,7 +190,7 @@ class _Call:
         settings = dict(self.settings) | ({} if self.score is None else {"score": self.score})
         chosen = "the references given"
         if references is None and len(rows) >= FEWEST_ROWS:
-            index = _evenly(len(rows))
+            index = evenly(len(rows))
             references, chosen = rows[index], f"{len(index)} rows of this call"
         known = {} if self.method is None else methods[self.method].settings_with(settings)
         if references is not None and "baseline" not in settings:
@@ -241,7 +221,7 @@ class _Call:
             self.groups,
             attribution.target.cpu().numpy(),
             to_float64(base).cpu().numpy(),
-            _unit(self.score, spec),
+            unit_of(self.score, spec),
         )
 
     def of_cells(self, model: Predictor, rows: Table, given: Table | None) -> TableAttribution:
@@ -252,7 +232,7 @@ class _Call:
         target = model.targets(self.target, outputs)
         distinct, index = torch.unique(target, return_inverse=True)
         score = resolve_score(self.score or "probability", _spec_holder(model.spec))
-        references, chosen, known = _references(rows, given)
+        references, chosen, known = references_of(rows, given)
         pool = rows.join(references)
         coded = CodedRows(model, pool, len(rows), self.groups, score, distinct, outputs.dtype)
         codes = row_codes(rows)
@@ -275,10 +255,10 @@ class _Call:
             **self.settings,
         )
         base = coded.base()[index]
-        attribution = _in_units(attribution, model.spec, target, outputs, base, known)
+        attribution = in_units(attribution, model.spec, target, outputs, base, known)
         attribution = attribution.with_provenance(
             references=chosen,
-            **_described(attribution, self.score or "probability", model.spec),
+            **described(attribution, self.score or "probability", model.spec),
             **({} if self.method else {"default": f"shapley with {chosen}"}),
         )
         errors = attribution.record.get("standard_error")
@@ -289,7 +269,7 @@ class _Call:
             self.groups,
             labels([model.label(number) for number in target.tolist()]),
             base.numpy(),
-            _unit(self.score, model.spec),
+            unit_of(self.score, model.spec),
             errors.cpu().numpy() if errors is not None and sampled else None,
         )
 
@@ -307,23 +287,6 @@ class _Call:
                 f"expected references=, the rows whose cells replace masked ones, got {name}=; "
                 "pass one row to compare with it alone",
             )
-
-
-def _references(rows: Table, given: Table | None) -> tuple[Table, str, bool]:
-    """Return the references, what they are, and whether they are any better than zeros."""
-    if given is not None:
-        index = _evenly(len(given), _MOST_GIVEN)
-        some = f"{len(index)} of {len(given)}" if len(index) < len(given) else str(len(given))
-        return given.take(index), f"{some} references given", True
-    if len(rows) < FEWEST_ROWS:
-        return rows.zeros(), "a row of zeros, since there are no references", False
-    index = _evenly(len(rows))
-    return rows.take(index), f"{len(index)} rows of this call", True
-
-
-def _evenly(count: int, most: int = _MOST_REFERENCES) -> list[int]:
-    """Return at most so many numbers below `count`, evenly spaced."""
-    return numpy.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
 
 
 def _numbers(table: Table, evaluator: Evaluator) -> Tensor:
@@ -350,44 +313,3 @@ def _of_module(evaluator: Evaluator, numbers: Tensor) -> Predictor:
 def _spec_holder(spec: OutputSpec) -> Evaluator:
     """Return what `unilens.scores.resolve` reads the kind of the outputs from."""
     return Evaluator(nn.Identity().eval(), outputs=spec.kind)
-
-
-def _in_units(
-    attribution: Attribution,
-    spec: OutputSpec,
-    target: Tensor,
-    outputs: Tensor,
-    base: Tensor,
-    known: bool,
-) -> Attribution:
-    """Return an attribution with the model's outputs and targets in place of scores and codes."""
-    if attribution.complete:
-        attribution = dataclasses.replace(attribution, baseline_score=base)
-        attribution = attribution.with_measured(**attribution.score_diagnostics)
-    measured = {name: value for name, value in attribution.measured.items() if name != "proximity"}
-    if not known:
-        measured["reference_known"] = torch.zeros(len(target), dtype=torch.float64)
-    if spec.warning is not None:
-        measured[spec.warning] = torch.ones(len(target), dtype=torch.float64)
-    return dataclasses.replace(
-        attribution, target=target, outputs=outputs, baseline=None, measured=measured
-    )
-
-
-def _described(attribution: Attribution, score: Any, spec: OutputSpec) -> dict[str, Any]:
-    """Return what the provenance says of outputs and settings."""
-    settings: Any = dict(attribution.provenance["settings"])  # type: ignore[call-overload]
-    settings.pop("baseline", None)
-    settings["score"] = score if isinstance(score, str) else describe(score)
-    return {"outputs": {"kind": spec.kind, "source": spec.source}, "settings": settings}
-
-
-def _unit(score: AnyScore | None, spec: OutputSpec) -> str:
-    """Return the unit of the values, in words."""
-    if callable(score):
-        return str(getattr(score, "__name__", "score")).replace("<lambda>", "score")
-    if score in (None, "probability") and spec.has_probabilities:
-        return "probability"
-    if spec.kind == "regression":
-        return "prediction"
-    return "decision function" if spec.kind == "decision_function" else str(score)
