@@ -95,7 +95,7 @@ class About(NamedTuple):
 
 ABOUT = {
     "README.md": About(left_out=2, check=check_readme),
-    "app.md": About(left_out=2),
+    "app.md": About(left_out=3),
     "benchmark.md": About(left_out=1),
     "beyond.md": About(left_out=2),
     "controls.md": About(left_out=1),

@@ -94,6 +94,7 @@ def explain(
         UnilensError: the frame, target, references, groups or model do not fit; in one line.
 
     Example:
+        >>> import numpy
         >>> result = explain(lambda rows: rows @ [2.0, -1.0], numpy.array([[1.0, 3.0]]),
         ...                  references=numpy.zeros((1, 2)))
         >>> result.values.tolist(), result.base.tolist()
