@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -102,13 +102,17 @@ def explain(
     """
     seed = check_seed(seed)
     torch_model = isinstance(model, (nn.Module, Evaluator))
+    _check_names(names)
     table = read(frame, names=names)
     if names is not None:
         table = table.select(positions(table.names, list(names), "a frame", "names="))
-    given = None if references is None else matching(references, table)
-    rows = table
+    rows = table if torch_model else fitted_table(model, table, names)
+    given = None
+    if references is not None:
+        own = hasattr(table.data, "columns")  # a frame; else names are given, or the model's
+        named = own or names is not None or hasattr(rows.data, "columns")
+        given = matching(references, table if own or torch_model else rows, named)
     if not torch_model:
-        rows = fitted_table(model, table, names)
         table = _shown(table, rows.names)
         given = None if given is None else fitted_table(model, given, rows.names)
     found = resolve_groups(groups, [rows] if given is None else [rows, given])
@@ -118,6 +122,18 @@ def explain(
     else:
         result = call.of_cells(predictor(model, rows, outputs), rows, given)
     return _with_groups(result, "given" if groups else "detected as one-hot columns")
+
+
+def _check_names(names: object) -> None:
+    """Raise unless names of columns are a list of texts, each once."""
+    if names is None:
+        return
+    several = isinstance(names, (list, tuple)) or hasattr(names, "tolist")
+    listed = [str(name) for name in cast(Sequence[str], names)] if several else []
+    require(
+        bool(listed) and len(set(listed)) == len(listed),
+        f"expected names of columns as a list, each once, got {names!r}",
+    )
 
 
 def _shown(table: Table, names: tuple[str, ...]) -> Table:
@@ -189,7 +205,7 @@ class _Call:
         self, evaluator: Evaluator, rows: Tensor, references: Tensor | None
     ) -> TableAttribution:
         settings = dict(self.settings) | ({} if self.score is None else {"score": self.score})
-        chosen = "the references given"
+        chosen = "no references" if references is None else f"{len(references)} references given"
         if references is None and len(rows) >= FEWEST_ROWS:
             index = evenly(len(rows))
             references, chosen = rows[index], f"{len(index)} rows of this call"
@@ -230,10 +246,12 @@ class _Call:
         method = self.method or "shapley"
         self._check_method(method)
         outputs = model.at(rows)
+        model.check_alone(rows, outputs)
         target = model.targets(self.target, outputs)
         distinct, index = torch.unique(target, return_inverse=True)
         score = resolve_score(self.score or "probability", _spec_holder(model.spec))
         references, chosen, known = references_of(rows, given)
+        model.at(references, "reference")
         pool = rows.join(references)
         coded = CodedRows(model, pool, len(rows), self.groups, score, distinct, outputs.dtype)
         codes = row_codes(rows)

@@ -87,7 +87,8 @@ class ArrayTable(Table):
 
     def like(self, columns: Mapping[str, Sequence[Any]]) -> Any:
         """Return columns as an array."""
-        return numpy.array(list(columns.values()), dtype=self.data.dtype).T
+        cells = list(columns.values())
+        return numpy.array(cells, dtype=object if self.data.dtype.kind == "O" else None).T
 
     def column(self, index: int) -> list[Any]:
         """Return the cells of a column as Python's objects."""
@@ -117,7 +118,9 @@ class TensorTable(ArrayTable):
 
     def like(self, columns: Mapping[str, Sequence[Any]]) -> Any:
         """Return columns as a tensor."""
-        return torch.tensor(list(columns.values())).T.to(self.data)
+        values = torch.tensor(list(columns.values())).T
+        both = values.is_floating_point() and self.data.is_floating_point()
+        return values.to(self.data.device, self.data.dtype if both else values.dtype)
 
     def gather(self, rows: Array) -> Any:
         """Return the cells `(rows[i, j], j)` as a tensor."""
@@ -126,7 +129,7 @@ class TensorTable(ArrayTable):
 
     def join(self, other: Self) -> Self:
         """Return the rows of both tables."""
-        return replace(self, data=torch.cat([self.data, other.data.to(self.data)]))
+        return replace(self, data=torch.cat([self.data, other.data.to(self.data.device)]))
 
     def zeros(self) -> Self:
         """Return one row of zeros."""
@@ -150,10 +153,12 @@ class PandasTable(Table):
         dtypes = set(self.data.dtypes)
         if len(dtypes) == 1 and isinstance(next(iter(dtypes)), numpy.dtype):
             cells = self.data.to_numpy()[rows, numpy.arange(len(self.names))]
-            return kind(cells, columns=self.data.columns, copy=False)
+            dtype = next(iter(dtypes))  # or pandas takes objects for words, and None for NaN
+            return kind(cells, columns=self.data.columns, dtype=dtype, copy=False)
+        series = sys.modules["pandas"].Series
         columns = {
-            index: self.data.iloc[:, index].array.take(rows[:, index])
-            for index in range(len(self.names))
+            index: series(self.data.iloc[:, index].array.take(rows[:, index]), dtype=dtype)
+            for index, dtype in enumerate(self.data.dtypes)
         }
         frame = kind(columns, copy=False)
         frame.columns = self.data.columns

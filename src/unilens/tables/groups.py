@@ -13,6 +13,8 @@ from .reading import text
 _SEPARATORS = "_="
 _FEWEST_ROWS = 10
 """From which columns that sum to one in every row are taken for one-hot ones."""
+_FEWEST_OF_TWO = 30
+"""The same for two columns: in fewer rows two flags can be so by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,10 @@ def resolve(given: Groups, tables: Sequence[Table]) -> tuple[Group, ...]:
         UnilensError: a column does not exist, or is in two groups.
     """
     names = tables[0].names
+    require(
+        given is None or isinstance(given, (bool, str, Mapping, list, tuple)),
+        f"expected groups as a mapping from name to columns, or a list of prefixes, got {given!r}",
+    )
     if given is None or given is True:
         groups = _detected(tables)
     elif given is False:
@@ -104,6 +110,11 @@ def _by_prefix(prefix: object, tables: Sequence[Table]) -> Group:
             f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}; pass groups={{name: "
             "[columns]}"
         )
+    require(
+        str(prefix) not in names,
+        f"expected a prefix that no column has as its name, got {prefix!r}; pass groups={{name: "
+        "[columns]}",
+    )
     return Group(str(prefix), columns, _is_one_hot(columns, tables))
 
 
@@ -114,7 +125,8 @@ def _has_prefix(name: str, prefix: str) -> bool:
 def _detected(tables: Sequence[Table]) -> list[Group]:
     """Return blocks of columns with a common prefix of which exactly one is 1 in every row."""
     names = tables[0].names
-    if sum(map(len, tables)) < _FEWEST_ROWS:
+    rows = sum(map(len, tables))
+    if rows < _FEWEST_ROWS:
         return []
     binary = {i: name for i, name in enumerate(names) if _is_binary(i, tables)}
     prefixes = {
@@ -127,6 +139,8 @@ def _detected(tables: Sequence[Table]) -> list[Group]:
     taken: set[int] = set()
     for prefix in sorted(prefixes, key=lambda prefix: (len(prefix), prefix)):
         columns = tuple(i for i, name in binary.items() if _has_prefix(name, prefix))
+        if prefix in names or (len(columns) == 2 and rows < _FEWEST_OF_TWO):
+            continue
         if len(columns) > 1 and not taken & set(columns) and _is_one_hot(columns, tables):
             groups.append(Group(prefix, columns, one_hot=True))
             taken |= set(columns)

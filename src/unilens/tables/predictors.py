@@ -54,16 +54,32 @@ class Predictor:
         return self._read(returned, len(data))
 
     def _read(self, returned: Any, count: int) -> Tensor:
+        if hasattr(returned, "toarray"):  # a sparse matrix
+            returned = returned.toarray()
+        if returned is None or numpy.ndim(getattr(returned, "shape", returned)) == 0:
+            raise UnilensError(
+                f"expected predictions of shape ({count},) or ({count}, K), one for each row, got "
+                f"{type(returned).__name__}"
+            )
         if self.votes:
-            labels = numpy.asarray(returned).tolist()
-            indices = [cast(tuple[Any, ...], self.classes).index(label) for label in labels]
+            labels = numpy.asarray(returned).reshape(-1).tolist()
+            known = cast(tuple[Any, ...], self.classes)
+            strange = [label for label in labels if label not in known]
+            require(
+                not strange,
+                f"expected predictions among the estimator's classes_ {known[:8]}, got "
+                f"{strange[:1]}",
+            )
+            indices = [known.index(label) for label in labels]
             return torch.eye(len(self.classes or ()), dtype=torch.float64)[indices]
-        require(
-            not isinstance(returned, (list, tuple)) or numpy.ndim(returned[0]) != 2,
-            f"expected one prediction for each row, got a list of {len(returned)}, one per output; "
-            "explain one of them: lambda rows: model.predict_proba(rows)[0]",
-        )
-        outputs = returned if isinstance(returned, Tensor) else _to_tensor(returned)
+        if isinstance(returned, (list, tuple)) and returned and numpy.ndim(returned[0]) == 2:
+            raise UnilensError(
+                f"expected one prediction for each row, got a list of {len(returned)}, one per "
+                "output; explain one of them: lambda rows: model.predict_proba(rows)[0]"
+            )
+        outputs = returned.detach() if isinstance(returned, Tensor) else _to_tensor(returned)
+        whole = not (outputs.is_floating_point() or outputs.is_complex())
+        outputs = outputs.double() if whole else outputs
         outputs = outputs.unsqueeze(1) if outputs.ndim == 1 else outputs
         require(
             outputs.ndim == 2 and len(outputs) == count,
@@ -79,18 +95,33 @@ class Predictor:
         )
         return outputs
 
-    def at(self, table: Table) -> Tensor:
-        """Return the outputs `(n, K)` of a table; raise where they are not finite."""
-        outputs = self.outputs(table.data)
+    def at(self, table: Table, what: str = "row") -> Tensor:
+        """Return the outputs `(n, K)` of a table; raise where they are not finite.
+
+        The model gets a copy, which it may change.
+        """
+        outputs = self.outputs(table.take(range(len(table))).data)
         wrong = (~outputs.isfinite()).any(1).nonzero().flatten().tolist()
         require(
             not wrong,
-            f"expected finite predictions, got NaN or infinity for row "
+            f"expected finite predictions, got NaN or infinity for {what} "
             f"{', '.join(map(str, wrong[:5]))}{', ...' if len(wrong) > 5 else ''} of {len(outputs)}"
             "; leave these rows out, or fill what is missing in them",
         )
         self.spec.check(outputs)
         return outputs
+
+    def check_alone(self, table: Table, outputs: Tensor) -> None:
+        """Raise where a row has other outputs alone than among the rows of a table."""
+        for row in sorted({0, len(table) - 1}):
+            alone = self.outputs(table.take([row]).data)[0].double()
+            require(
+                torch.allclose(alone, outputs[row].double(), rtol=1e-4, atol=1e-6),
+                "expected a model that gives a row the same output alone and among others, got "
+                f"{[round(value, 6) for value in alone.tolist()[:4]]} and "
+                f"{[round(value, 6) for value in outputs[row].tolist()[:4]]} for row {row}; take "
+                "what depends on the other rows, or on earlier calls, out of it",
+            )
 
     def targets(self, target: Target, outputs: Tensor) -> Tensor:
         """Return the indices `(n,)` of the outputs to explain.
@@ -125,7 +156,7 @@ def predictor(model: Any, table: Table, outputs: str | None) -> Predictor:
     name = next((name for name in _NAMES if callable(getattr(model, name, None))), None)
     if name is None or isinstance(model, type):
         return _of_function(model, table, outputs)
-    if hasattr(model, "cluster_centers_") or hasattr(model, "labels_"):
+    if _is_clusterer(model):
         raise NotApplicableError(
             f"expected a classifier or a regressor, got {type(model).__name__}, whose clusters are "
             "numbered without order; pass a function, such as lambda rows: -model.transform(rows)"
@@ -136,7 +167,7 @@ def predictor(model: Any, table: Table, outputs: str | None) -> Predictor:
     kind = outputs or kind or ("decision_function" if votes else "regression")
     if votes or kind != "probabilities" or outputs is not None:
         return Predictor(call, OutputSpec(kind, "estimator"), classes, votes)
-    values = Predictor(call, OutputSpec("decision_function"), classes).outputs(table.data)
+    values = Predictor(call, OutputSpec("decision_function"), classes).at(table)
     exclusive = values.shape[1] == 1 or bool(((values.sum(1) - 1).abs() < 1e-3).all())
     kind = "probabilities" if exclusive else "multi_label_probabilities"
     return Predictor(call, OutputSpec(kind, "estimator"), classes)
@@ -154,7 +185,10 @@ def _of_function(model: Any, table: Table, outputs: str | None) -> Predictor:
         found = predictor(owner, table, outputs)
         if found.call == model:
             return found
-    values = Predictor(model, OutputSpec("regression")).outputs(table.data)
+        classes = classes_of(owner)
+        if name == "predict" and classes is not None and outputs is None:
+            return Predictor(model, OutputSpec("decision_function", "estimator"), classes, True)
+    values = Predictor(model, OutputSpec("regression")).at(table)
     kind = outputs or ("regression" if values.shape[1] == 1 else "decision_function")
     return Predictor(model, OutputSpec(kind, "assumed" if outputs is None else "setting"))
 
@@ -171,7 +205,9 @@ def classes_of(model: Any) -> tuple[Any, ...] | None:
     """Return the labels of a classifier; those of several outputs have none in common."""
     try:
         classes = model.classes_
-    except AttributeError:
+    except Exception:  # a property of a user's can raise anything
+        return None
+    if classes is None or not numpy.size(numpy.asarray(classes, dtype=object)):
         return None
     if isinstance(classes, (list, tuple)) and len(classes) and numpy.ndim(classes[0]):
         return None
@@ -193,8 +229,7 @@ def fitted_table(model: Any, table: Table, names: Sequence[str] | None) -> Table
         UnilensError: columns are missing or too many; the message names them.
     """
     owner = getattr(model, "__self__", model)
-    known = getattr(owner, "feature_names_in_", None)
-    width = getattr(owner, "n_features_in_", None)
+    known, width = (_attribute(owner, name) for name in ("feature_names_in_", "n_features_in_"))
     if known is not None and not isinstance(table, (TensorTable,)) and _is_frame(table):
         columns = positions(table.names, list(known), "a frame", type(owner).__name__)
         extra = [name for name in table.names if name not in set(map(str, known))]
@@ -221,6 +256,30 @@ def fitted_table(model: Any, table: Table, names: Sequence[str] | None) -> Table
         data = data.to_numpy() if hasattr(data, "to_numpy") else data.numpy()
         return read(data, names=table.names)
     return table
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """Return an attribute; None where there is none, or it raises."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # a property of a user's can raise anything
+        return None
+
+
+def _is_clusterer(model: Any) -> bool:
+    """Whether an estimator, or the last step of a pipeline, predicts clusters."""
+    if (
+        _attribute(model, "cluster_centers_") is not None
+        or _attribute(model, "labels_") is not None
+    ):
+        return True
+    tags = _attribute(model, "__sklearn_tags__")
+    kind = _attribute(model, "_estimator_type")
+    try:
+        kind = tags().estimator_type if callable(tags) else kind
+    except Exception:  # an estimator of another version of scikit-learn
+        return False
+    return kind == "clusterer"
 
 
 def _is_frame(table: Table) -> bool:
@@ -270,6 +329,11 @@ def _hashable(value: object) -> bool:
 
 def _to_tensor(returned: Any) -> Tensor:
     array: Array = numpy.asarray(returned.to_numpy() if hasattr(returned, "to_numpy") else returned)
+    require(
+        array.dtype.kind in "biufO",
+        f"expected predictions that are numbers, got {array.dtype}; return probabilities or "
+        "scores, one column for each class",
+    )
     try:
         precise = array.dtype != numpy.float32
         return torch.from_numpy(array.astype(numpy.float64 if precise else numpy.float32))

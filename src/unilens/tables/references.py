@@ -17,11 +17,17 @@ _MOST_REFERENCES = 30
 _MOST_GIVEN = 100
 
 
-def matching(references: Any, table: Table) -> Table:
-    """Return the references with the columns of the frame, matched by name where both have some."""
+def matching(references: Any, table: Table, named: bool) -> Table:
+    """Return the references with the columns of the frame, matched by name where both have some.
+
+    Args:
+        references: of the user.
+        table: the frame.
+        named: whether the names of its columns are the user's or the model's.
+    """
     others = read(references, "references")
-    if hasattr(table.data, "columns") and hasattr(others.data, "columns"):
-        return others.select(positions(others.names, table.names, "references", "the frame"))
+    if named and hasattr(others.data, "columns"):
+        others = others.select(positions(others.names, table.names, "references", "the frame"))
     require(
         len(others.names) == len(table.names),
         f"expected references with {len(table.names)} columns, as the frame has, got "
