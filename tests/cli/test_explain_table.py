@@ -8,7 +8,7 @@ import pandas
 import pytest
 import torch
 from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
@@ -111,6 +111,49 @@ def test_nothing_is_overwritten_unless_asked(run):
     assert (code, out) == (2, "")
     assert "a.csv exists already" in err
     assert run(*arguments, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--out", "data.csv"), ("--out", "others.csv"), ("--picture", "data.svg")]
+)
+def test_tables_that_are_read_are_not_overwritten(option, name, run, tmp_path):
+    people()[["city", "age"]].to_csv("others.csv", index=False)
+    (tmp_path / "data.svg").symlink_to("data.csv")
+    before = (tmp_path / name).read_bytes()
+    code, out, err = run(
+        MODEL, "data.csv", "--label-column", "bought", "--references", "others.csv",
+        "--rows", "0", option, str(tmp_path / name), "--overwrite",
+    )  # fmt: skip
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "expected another file to write than the tables that are read" in err
+    assert (tmp_path / name).read_bytes() == before
+
+
+def two_outputs():
+    frame = people()[["age"]]
+    return LinearRegression().fit(frame, numpy.stack([frame.age, -3 * frame.age], 1))
+
+
+def function():
+    return lambda rows: rows[["age", "age"]].to_numpy() * [1, -3]
+
+
+@pytest.mark.parametrize("model", ["two_outputs", "function"])
+def test_outputs_without_labels_are_explained_by_index(model, run):
+    people()[["age"]].to_csv("ages.csv", index=False)
+    code, out, err = run(f"py:{HERE}:{model}", "ages.csv", "--rows", "0", "--target", "1")
+    assert (code, err) == (0, "")
+    assert f" {-3 * people().age[0]:.3f} (base " in out
+
+
+def test_the_picture_of_a_row_names_its_number(run, tmp_path):
+    code, _, err = run(
+        MODEL, "data.csv", "--label-column", "bought", "--rows", "7", "--picture", "row.svg"
+    )
+    assert (code, err) == (0, "")
+    text = (tmp_path / "row.svg").read_text()
+    assert "<!-- Row 7: " in text
 
 
 FILES = {
