@@ -12,7 +12,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from unilens import tables
+from unilens import UnilensError, tables
+from unilens.tables.files import read_table
 
 HERE = __name__
 
@@ -174,6 +175,22 @@ def test_files_are_read_as_they_are_written(case, run, tmp_path):
     given = pandas.DataFrame({"city": ["Rome", "Oslo"], "age": [30, 40]})
     expected = tables.explain(FITTED, given, "no", references=frame)
     assert f"row 1: no, probability {expected.score[1]:.3f}" in out
+
+
+def test_quoted_names_may_hold_other_separators(tmp_path):
+    (tmp_path / "x.csv").write_text('"a;b;c","d\te\tf"\n1,2\n')
+    assert read_table(tmp_path / "x.csv").columns.tolist() == ["a;b;c", "d\te\tf"]
+    (tmp_path / "x.csv").write_text('"a,b";"c,""d"",e"\n1;2\n')
+    assert read_table(tmp_path / "x.csv").columns.tolist() == ["a,b", 'c,"d",e']
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n", "  \n", "\r\n"])
+def test_a_blank_line_never_shifts_the_rows_of_one_column(blank, tmp_path):
+    (tmp_path / "x.csv").write_bytes(f"a\n1\n{blank}2\n".encode())
+    with pytest.raises(UnilensError, match="got the blank line 3"):
+        read_table(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_bytes(f'a\n1\n""\n2\n{blank}'.encode())
+    numpy.testing.assert_equal(read_table(tmp_path / "x.csv").a.tolist(), [1, numpy.nan, 2])
 
 
 BROKEN = {
