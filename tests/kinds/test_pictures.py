@@ -304,7 +304,17 @@ BRAIN = attribution(torch.rand(1, 7, 6, 5))
 
 @pytest.mark.parametrize("draw", DRAW)
 @pytest.mark.parametrize(
-    "spacing", [(1, 1, numpy.nan), (1, 1, torch.inf), (1, 0, 1), (1, 1), "abc", 1.0, (1, "a", 1)]
+    "spacing",
+    [
+        (1, 1, numpy.nan),
+        (1, 1, torch.inf),
+        (1, 0, 1),
+        (1e200, 1e-200, 1),
+        (1, 1),
+        "abc",
+        1.0,
+        (1, "a", 1),
+    ],
 )
 def test_spacing_is_three_finite_lengths(spacing, draw):
     with pytest.raises(UnilensError, match=r"expected spacing to be (three|a finite)") as caught:

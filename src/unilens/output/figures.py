@@ -174,7 +174,9 @@ def _lengths(spacing: object, kind: str) -> list[float]:
             f"expected spacing to be three lengths of a volume's voxels, got {shown(spacing)} for "
             f"the kind {kind!r}; leave it out"
         )
-    return [check_number("spacing", length, above=0) for length in cast(Sequence[object], lengths)]
+    return [
+        check_number("spacing", length, least=1e-12, most=1e12) for length in cast(Any, lengths)
+    ]
 
 
 def _short(name: object) -> str:
