@@ -8,11 +8,12 @@ import pandas
 import pytest
 import torch
 from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from unilens import tables
+from unilens import UnilensError, tables
+from unilens.tables.files import read_table
 
 HERE = __name__
 
@@ -113,6 +114,49 @@ def test_nothing_is_overwritten_unless_asked(run):
     assert run(*arguments, "--overwrite")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "name"), [("--out", "data.csv"), ("--out", "others.csv"), ("--picture", "data.svg")]
+)
+def test_tables_that_are_read_are_not_overwritten(option, name, run, tmp_path):
+    people()[["city", "age"]].to_csv("others.csv", index=False)
+    (tmp_path / "data.svg").symlink_to("data.csv")
+    before = (tmp_path / name).read_bytes()
+    code, out, err = run(
+        MODEL, "data.csv", "--label-column", "bought", "--references", "others.csv",
+        "--rows", "0", option, str(tmp_path / name), "--overwrite",
+    )  # fmt: skip
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "expected another file to write than the tables that are read" in err
+    assert (tmp_path / name).read_bytes() == before
+
+
+def two_outputs():
+    frame = people()[["age"]]
+    return LinearRegression().fit(frame, numpy.stack([frame.age, -3 * frame.age], 1))
+
+
+def function():
+    return lambda rows: rows[["age", "age"]].to_numpy() * [1, -3]
+
+
+@pytest.mark.parametrize("model", ["two_outputs", "function"])
+def test_outputs_without_labels_are_explained_by_index(model, run):
+    people()[["age"]].to_csv("ages.csv", index=False)
+    code, out, err = run(f"py:{HERE}:{model}", "ages.csv", "--rows", "0", "--target", "1")
+    assert (code, err) == (0, "")
+    assert f" {-3 * people().age[0]:.3f} (base " in out
+
+
+def test_the_picture_of_a_row_names_its_number(run, tmp_path):
+    code, _, err = run(
+        MODEL, "data.csv", "--label-column", "bought", "--rows", "7", "--picture", "row.svg"
+    )
+    assert (code, err) == (0, "")
+    text = (tmp_path / "row.svg").read_text()
+    assert "<!-- Row 7: " in text
+
+
 FILES = {
     "semicolons": b"city;age\nRome;30\nOslo;40\n",
     "a mark": b"\xef\xbb\xbfcity,age\nRome,30\nOslo,40\n",
@@ -131,6 +175,22 @@ def test_files_are_read_as_they_are_written(case, run, tmp_path):
     given = pandas.DataFrame({"city": ["Rome", "Oslo"], "age": [30, 40]})
     expected = tables.explain(FITTED, given, "no", references=frame)
     assert f"row 1: no, probability {expected.score[1]:.3f}" in out
+
+
+def test_quoted_names_may_hold_other_separators(tmp_path):
+    (tmp_path / "x.csv").write_text('"a;b;c","d\te\tf"\n1,2\n')
+    assert read_table(tmp_path / "x.csv").columns.tolist() == ["a;b;c", "d\te\tf"]
+    (tmp_path / "x.csv").write_text('"a,b";"c,""d"",e"\n1;2\n')
+    assert read_table(tmp_path / "x.csv").columns.tolist() == ["a,b", 'c,"d",e']
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n", "  \n", "\r\n"])
+def test_a_blank_line_never_shifts_the_rows_of_one_column(blank, tmp_path):
+    (tmp_path / "x.csv").write_bytes(f"a\n1\n{blank}2\n".encode())
+    with pytest.raises(UnilensError, match="got the blank line 3"):
+        read_table(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_bytes(f'a\n1\n""\n2\n{blank}'.encode())
+    numpy.testing.assert_equal(read_table(tmp_path / "x.csv").a.tolist(), [1, numpy.nan, 2])
 
 
 BROKEN = {

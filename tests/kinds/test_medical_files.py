@@ -167,9 +167,60 @@ def test_other_maps_are_not_written(name, values, message, phantom, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["v.nii"]
 
 
+def saved_map(values, tmp_path, header=lambda image: None):
+    """Return nibabel's reading of a map that is like a NIfTI file, and of that file."""
+    image = nibabel.Nifti1Image(numpy.zeros(SHAPE, numpy.int16), numpy.diag([2.0, 2.0, 3.0, 1.0]))
+    header(image)
+    nibabel.save(image, tmp_path / "v.nii")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnilensWarning)
+        volume = load_volume(tmp_path / "v.nii")
+    save_volume(tmp_path / "map.nii", values, like=volume)
+    return nibabel.load(tmp_path / "map.nii"), nibabel.load(tmp_path / "v.nii")
+
+
+@pytest.mark.parametrize("qform", [0, 1])
+@pytest.mark.parametrize("sform", [0, 1, 2, 3, 4])
+def test_a_map_is_in_the_world_of_its_volume(sform, qform, tmp_path):
+    def header(image):
+        image.set_sform(image.affine, sform)
+        image.set_qform(numpy.diag([2.0, 2.0, 3.0, 1.0]), qform)
+
+    written, given = saved_map(torch.zeros(SHAPE), tmp_path, header)
+    assert int(written.header["sform_code"]) == (sform or qform)
+    assert numpy.allclose(written.affine, given.affine)
+
+
+@pytest.mark.parametrize("size", [1e300, 1e39, 1.0, 1e-30, 1e-60])
+def test_values_of_any_size_are_written(size, tmp_path):
+    values = torch.linspace(-1, 1, 60, dtype=torch.float64).reshape(SHAPE) * size
+    written, _ = saved_map(values, tmp_path)
+    assert numpy.allclose(written.get_fdata() / size, values.numpy() / size, rtol=1e-6)
+    assert written.get_data_dtype() == ("f8" if size in (1e300, 1e39, 1e-60) else "f4")
+
+
+def test_a_map_needs_its_volume(tmp_path):
+    for like in (None, torch.zeros(SHAPE)):
+        with pytest.raises(UnilensError, match=r"like to be the volume .* got (NoneType|Tensor)"):
+            save_volume(tmp_path / "x.nii", torch.zeros(SHAPE), like=like)
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64", "uint32", "uint64"])
+def test_whole_numbers_are_never_rounded(kind, tmp_path):
+    values = numpy.zeros(SHAPE, kind)
+    values[1, 1, 1] = 2**24
+    (tmp_path / "x.nii").write_bytes(nifti_bytes(values, tmp_path))
+    assert load_volume(tmp_path / "x.nii").values.max() == 2**24
+    values[1, 1, 1] += 1
+    (tmp_path / "x.nii").write_bytes(nifti_bytes(values, tmp_path))
+    with pytest.raises(UnilensError, match="up to 16777216, which float32 holds, got 16777217"):
+        load_volume(tmp_path / "x.nii")
+
+
 def nifti_bytes(values, tmp_path, affine=None):
     nibabel.save(
-        nibabel.Nifti1Image(values, numpy.eye(4) if affine is None else affine), tmp_path / "_.nii"
+        nibabel.Nifti1Image(values, numpy.eye(4) if affine is None else affine, dtype=values.dtype),
+        tmp_path / "_.nii",
     )
     return (tmp_path / "_.nii").read_bytes()
 
@@ -239,7 +290,14 @@ def moved(k):
 
 OTHER_SERIES = {
     "missing slice": ({"ImagePositionPatient": moved}, "slices are missing"),
-    "same place": ({"ImagePositionPatient": lambda k: list(CORNER)}, "missing, doubled or unev"),
+    "same place": (
+        {"ImagePositionPatient": lambda k: list(CORNER)},
+        r"position of its own, got CT\d+.dcm and CT\d+.dcm at one; keep",
+    ),
+    "a doubled slice": (
+        {"ImagePositionPatient": lambda k: [*CORNER[:2], CORNER[2] + k // 2]},
+        r"got CT03.dcm and CT10.dcm at one",
+    ),
     "colour": ({"PhotometricInterpretation": "RGB"}, "one grey value per pixel, got RGB"),
     "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "got PALETTE COLOR"),
     "other spacing": (

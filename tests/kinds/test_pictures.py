@@ -1,5 +1,7 @@
 """Pictures of series, volumes, clips and rows: what is drawn is what the map holds."""
 
+from dataclasses import replace
+
 import numpy
 import pytest
 import torch
@@ -7,7 +9,7 @@ from matplotlib.colors import to_rgb
 from torch import nn
 
 import unilens
-from unilens import Attribution, UnilensError, explain
+from unilens import Attribution, UnilensError, explain, tables
 from unilens.output.colours import STYLES, coloured, heatmap
 from unilens.output.figures import AGAINST, FOR, scale_of
 from unilens.output.viz import comparison, panel
@@ -233,6 +235,7 @@ def two_inputs():
 
 
 GOOD = attribution(random_map((3, 9, 8)))
+TABLE = tables.explain(lambda rows: rows.sum(1), numpy.eye(2), references=numpy.zeros((1, 2)))
 
 
 class Words:
@@ -273,7 +276,12 @@ REFUSED = {
     "axis": (torch.rand(3, 9, 8), {"a": GOOD}, {"channels": 4}, "axis up to 3"),
     "names": (torch.rand(3, 9, 8), {"a": GOOD}, {"names": "abc"}, "got 1 for the kind 'image'"),
     "spacing": (torch.rand(3, 9, 8), {"a": GOOD}, {"spacing": (1, 1, 1)}, "a volume's voxels"),
+    "no names": (torch.rand(3), {"a": attribution(torch.rand(3))}, {"names": 5}, "names .* got 5"),
+    "title": (torch.rand(3, 9, 8), {"a": GOOD}, {"title": 5}, "title to be a text, got 5"),
+    "title of a text": ("one", {"a": Words()}, {"title": 5}, "title to be a text, got 5"),
     "tensor": (torch.rand(3, 9, 8), {"a": GOOD.values}, {}, "an Attribution .* got Tensor"),
+    "a table": (numpy.zeros(2), {"a": TABLE}, {}, r"got TableAttribution; .*tables.waterfall"),
+    "a table alone": (numpy.zeros(2), TABLE, {}, r"got TableAttribution; .*tables.waterfall"),
     "several inputs": (torch.rand(2), {"a": two_inputs()}, {}, "inputs one by one"),
     "text": (torch.rand(2), {"a": TextAttribution(None, "x", GOOD)}, {}, "pass the text itself"),
     "another text": ("one", {"a": Words()}, {}, "the text that was explained, .*got 'one'"),
@@ -289,6 +297,60 @@ REFUSED = {
         torch.rand(3), {"a": attribution(torch.rand(3))}, {"names": ["a"]}, "3 columns .* got 1"
     ),
 }  # fmt: skip
+
+
+BRAIN = attribution(torch.rand(1, 7, 6, 5))
+
+
+@pytest.mark.parametrize("draw", DRAW)
+@pytest.mark.parametrize(
+    "spacing",
+    [
+        (1, 1, numpy.nan),
+        (1, 1, torch.inf),
+        (1, 0, 1),
+        (1e200, 1e-200, 1),
+        (1, 1),
+        "abc",
+        1.0,
+        (1, "a", 1),
+    ],
+)
+def test_spacing_is_three_finite_lengths(spacing, draw):
+    with pytest.raises(UnilensError, match=r"expected spacing to be (three|a finite)") as caught:
+        draw(torch.rand(1, 7, 6, 5), {"a": BRAIN}, spacing=spacing)
+    assert "\n" not in str(caught.value)
+    for lengths in (numpy.ones(3), torch.ones(3), [1, 2, 3]):
+        draw(torch.rand(1, 7, 6, 5), {"a": BRAIN}, spacing=lengths)
+
+
+@pytest.mark.parametrize("draw", DRAW)
+@pytest.mark.parametrize("kind", SHAPES)
+def test_values_too_large_to_draw_are_refused(kind, draw):
+    small = torch.rand(SHAPES[kind], dtype=torch.float64)
+    large = (small - 0.5).sign() * 1e308
+    far = replace(attribution(small), baseline=large[None])
+    for image, made, what in (
+        (large, attribution(small), "input"),
+        (small, attribution(large), "map of 'a'"),
+        (small, far, "baseline of 'a'"),
+    ):
+        with pytest.raises(UnilensError, match=rf"up to 1e\+300 in the {what}, got 1e\+308"):
+            draw(image, {"a": made})
+
+
+@pytest.mark.parametrize("draw", DRAW)
+def test_names_of_maps_may_be_anything(draw):
+    assert "3" in texts(draw(torch.rand(3, 9, 8), {3: GOOD})).split(" | ")
+
+
+def test_large_gaps_are_short():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(60, 1)).double().eval()
+    series = torch.rand(1, 3, 20, dtype=torch.float64)
+    made = explain(model, series, "ig", 0)
+    large = replace(made, values=made.values * 1e280)
+    gaps = [text for text in texts(panel(series[0], {"ig": large})).split(" | ") if "gap" in text]
+    assert max(map(len, gaps)) < 20
 
 
 @pytest.mark.parametrize("draw", DRAW)

@@ -80,6 +80,45 @@ def test_a_beeswarm_has_a_point_for_each_row_and_column():
     assert points == 8 * 3
 
 
+@pytest.mark.parametrize("draw", [tables.waterfall, tables.bars])
+def test_the_title_names_the_row(draw):
+    result = explained(4)
+    assert draw(result, 2).get_suptitle().startswith("Row 2: ")
+    assert draw(result, 2, title="Row 17").get_suptitle().startswith("Row 17: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1.5,), "row to be a number from 0 to 7, got 1.5"),
+        (("0",), "row to be a number from 0 to 7, got '0'"),
+        ((True,), "row to be a number from 0 to 7, got True"),
+        ((None,), "row to be a number from 0 to 7, got None"),
+        ((0, "a"), "to be a whole number of at least [01], got 'a'"),
+        ((0, -1), "to be a whole number of at least [01], got -1"),
+        ((0, 1.0), "to be a whole number of at least [01], got 1.0"),
+    ],
+)
+def test_rows_and_counts_are_whole_numbers(arguments, message):
+    result = explained(4)
+    for draw in (tables.waterfall, tables.bars, tables.TableAttribution.strongest):
+        with pytest.raises(UnilensError, match=message) as caught:
+            draw(result, *arguments)
+        assert "\n" not in str(caught.value)
+    assert result.strongest(numpy.int64(1), numpy.int64(2)) == result.strongest(1)[:2]
+    assert result.strongest(1, 0) == []
+
+
+@pytest.mark.parametrize("draw", [tables.waterfall, tables.bars, tables.beeswarm])
+def test_other_results_and_titles_are_refused(draw):
+    for other in (None, explained(4).attribution):
+        with pytest.raises(UnilensError, match=r"result of unilens.tables.explain, got (None|Att)"):
+            draw(other)
+    if draw is not tables.beeswarm:
+        with pytest.raises(UnilensError, match="title to be a text, got 5"):
+            draw(explained(4), title=5)
+
+
 def test_values_without_a_base_have_no_waterfall():
     with pytest.raises(UnilensError, match="those of occlusion; draw them with bars"):
         tables.waterfall(explained(4, "occlusion"))

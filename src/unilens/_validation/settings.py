@@ -181,6 +181,11 @@ def _check_switch(name: str, value: object) -> None:
     )
 
 
+def check_text(name: str, value: object) -> None:
+    """Raise unless the value is a text."""
+    require(isinstance(value, str), f"expected {name} to be a text, got {shown(value)}; pass a str")
+
+
 def check_component(name: str, value: object) -> None:
     """Raise unless the value is a function or an object that can be called like one."""
     if isinstance(value, type):

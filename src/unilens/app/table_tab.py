@@ -193,7 +193,8 @@ def _figure(result: TableAttribution) -> Any:
     if len(result) > 1:
         return beeswarm(result)
     base = float(result.base[0])
-    return waterfall(result) if base == base and result.attribution.complete else bars(result)
+    draw = waterfall if base == base and result.attribution.complete else bars
+    return draw(result, title=f"Row {_numbers(result)[0]}")
 
 
 def _numbers(result: TableAttribution) -> list[int]:

@@ -15,6 +15,7 @@ from .._validation.inputs import check_seed
 from ..errors import require
 from ..tables import TableAttribution, beeswarm, explain, waterfall
 from ..tables.files import load_model, read_rows, read_table, without_column
+from ..tables.predictors import classes_of
 from . import options, output
 from .app import app
 
@@ -79,6 +80,8 @@ def explain_table(
     check_seed(seed)
     _check_free(out, (".csv",), overwrite, "--out")
     _check_free(picture, _PICTURES, overwrite, "--picture")
+    _check_not_read(out, data, references)
+    _check_not_read(picture, data, references)
     frame = without_column(read_table(data), label_column)
     others = None if references is None else read_table(references)
     numbers = read_rows(rows, len(frame), _ROWS)
@@ -101,7 +104,8 @@ def explain_table(
         long = result.to_frame()
         _write(out, lambda name: long.to_csv(name, index=False))
     if picture is not None:
-        figure = waterfall(result) if len(result) == 1 else beeswarm(result)
+        several = len(result) > 1
+        figure = beeswarm(result) if several else waterfall(result, title=f"Row {numbers[0]}")
         _write(picture, lambda name: figure.savefig(name, format=picture.suffix[1:], dpi=110))
 
 
@@ -120,6 +124,18 @@ def _check_free(path: Path | None, suffixes: tuple[str, ...], overwrite: bool, o
     )
 
 
+def _check_not_read(path: Path | None, *tables: Path | None) -> None:
+    """Raise where a file to write is one of the tables that are read."""
+    for table in tables:
+        if path is None or table is None or not (path.exists() and table.exists()):
+            continue
+        require(
+            not path.samefile(table),
+            f"expected another file to write than the tables that are read, got {path}; choose "
+            "another name",
+        )
+
+
 def _references(frame: Any) -> Any:
     """Return evenly chosen rows of the data; None where there are too few."""
     count = len(frame)
@@ -136,7 +152,8 @@ def _groups(text: str | None) -> Any:
 
 def _target(model: Any, text: str | None) -> Any:
     """Return a target as an index for models without labels."""
-    indexed = isinstance(model, (torch.nn.Module, Evaluator))
+    module = isinstance(model, (torch.nn.Module, Evaluator))
+    indexed = module or classes_of(getattr(model, "__self__", model)) is None
     return int(text) if indexed and text is not None and text.isdecimal() else text
 
 

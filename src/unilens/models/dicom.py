@@ -171,6 +171,13 @@ def _step(slices: list[_Slice]) -> Array:
     ways = numpy.diff([one.position for one in slices], axis=0)
     usual = numpy.median(ways, axis=0)
     length = float(numpy.linalg.norm(usual))
+    same = int(numpy.linalg.norm(ways, axis=1).argmin())
+    require(
+        bool(ways[same].any()),
+        f"expected each slice at a position of its own, got {slices[same].file.name} and "
+        f"{slices[same + 1].file.name} at one; keep the slices of one volume, or convert the "
+        "series to NIfTI",
+    )
     off = numpy.linalg.norm(ways - usual, axis=1)
     worst = int(off.argmax())
     if off[worst] > _TOLERANCE * length or length == 0:

@@ -23,6 +23,8 @@ from ..errors import UnilensError, UnilensWarning, first_line, require
 from .dicom import Array, import_medical, read_series
 
 _SUFFIXES = (".nii", ".nii.gz")
+_LARGEST_INTEGER = 2**24
+"""float32 holds all whole numbers up to it."""
 _MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
 
 
@@ -36,21 +38,30 @@ class Volume:
             the patient's right, front and head (RAS+), as in NIfTI.
         spacing: mm from one voxel to the next along i, j and k.
         source: the file or folder.
+        xform_code: of NIfTI, what the world is: 0 unknown, 1 the scanner, 2 another image, 3 the
+            atlas of Talairach, 4 that of the MNI.
     """
 
     values: Tensor
     affine: Array
     spacing: tuple[float, float, float]
     source: str
+    xform_code: int = 2
 
     @classmethod
-    def of(cls, values: Array, affine: Array, source: str) -> Volume:
+    def of(cls, values: Array, affine: Array, source: str, xform_code: int = 2) -> Volume:
         """Return the volume of an array `(D, H, W)`; raise where it or its affine is not finite."""
         invertible = numpy.isfinite(affine).all() and abs(numpy.linalg.det(affine[:3, :3])) > 0
         require(
             bool(invertible),
             f"expected an affine that can be inverted, got another in {source}; write the spacing "
             "and orientation into the file",
+        )
+        largest = max(abs(int(values.min())), int(values.max())) if values.dtype.kind in "iu" else 0
+        require(
+            largest <= _LARGEST_INTEGER,
+            f"expected whole numbers up to {_LARGEST_INTEGER}, which float32 holds, got {largest} "
+            f"in {source}; number labels anew, or write the values in float32",
         )
         with numpy.errstate(over="ignore"):
             values = numpy.ascontiguousarray(values, numpy.float32)
@@ -62,7 +73,8 @@ class Volume:
         )
         tensor = torch.from_numpy(values)
         i, j, k = numpy.linalg.norm(affine[:3, :3], axis=0).tolist()
-        return cls(tensor[None, None], affine.astype(numpy.float64), (i, j, k), source)
+        affine = affine.astype(numpy.float64)
+        return cls(tensor[None, None], affine, (i, j, k), source, xform_code)
 
     def __repr__(self) -> str:
         spacing = " x ".join(f"{length:.3g}" for length in self.spacing)
@@ -96,13 +108,17 @@ def load_volume(path: str | os.PathLike[str]) -> Volume:
         raise UnilensError(
             f"expected a NIfTI file, could not read {file}: {first_line(error)}; write it again"
         ) from error
-    return Volume.of(_three_axes(values, file), _affine(image, file), str(file))
+    header = image.header
+    code = int(header["sform_code"]) or int(header["qform_code"])
+    return Volume.of(_three_axes(values, file), _affine(image, code, file), str(file), code)
 
 
 def save_volume(
     path: str | os.PathLike[str], values: Tensor, like: Volume, *, overwrite: bool = False
 ) -> None:
-    """Write a map as NIfTI in float32, with the affine of the volume that was explained.
+    """Write a map as NIfTI, with the affine of the volume that was explained.
+
+    It is in float32; in float64 where that would make all values zero, or some infinite.
 
     Args:
         path: of the file, ending in `.nii` or `.nii.gz`.
@@ -115,6 +131,11 @@ def save_volume(
         UnilensError: the values are of another shape than the volume, or the file cannot be
             written.
     """
+    require(
+        isinstance(like, Volume),
+        f"expected like to be the volume that was explained, got {type(like).__name__}; pass what "
+        "load_volume returns",
+    )
     file, sides = _path(path), tuple(like.values.shape[2:])
     suffix = next((end for end in reversed(_SUFFIXES) if file.name.lower().endswith(end)), "")
     require(bool(suffix), f"expected a path that ends in .nii or .nii.gz, got {file}")
@@ -131,11 +152,20 @@ def save_volume(
     )
     check_free(file, overwrite)
     nibabel = import_medical("nibabel")
-    summed = values.detach().cpu().double().reshape(-1, *sides).sum(0)
-    image = nibabel.Nifti1Image(summed.numpy().astype(numpy.float32), like.affine)
+    summed = values.detach().cpu().double().reshape(-1, *sides).sum(0).numpy()
+    image = nibabel.Nifti1Image(_in_float32(summed), like.affine)
+    image.set_sform(like.affine, like.xform_code)
     image.header.set_xyzt_units("mm")
     place = file.with_name(file.name[: -len(suffix)])
     write_whole(place, file.name[-len(suffix) :], lambda name: nibabel.save(image, name))
+
+
+def _in_float32(values: Array) -> Array:
+    """Return values in float32; as they are where it cannot hold the largest one."""
+    limits = numpy.finfo(numpy.float32)
+    largest = numpy.abs(values, where=numpy.isfinite(values), out=numpy.zeros_like(values)).max()
+    fits = largest == 0 or limits.tiny <= largest <= limits.max
+    return values.astype(numpy.float32) if fits else values
 
 
 def _path(path: object) -> Path:
@@ -162,15 +192,14 @@ def _three_axes(values: Array, file: Path) -> Array:
     return values.reshape(shape[:3])
 
 
-def _affine(image: Any, file: Path) -> Array:
+def _affine(image: Any, code: int, file: Path) -> Array:
     """Return the affine of a NIfTI image in mm; warn where the file has no orientation."""
-    header = image.header
-    if not (int(header["sform_code"]) or int(header["qform_code"])):
+    if not code:
         warnings.warn(
             f"{file} has no orientation (sform and qform codes are 0): its axes are taken to run "
             "to the left, front and head; write an affine into the file if they do not",
             UnilensWarning,
             stacklevel=3,
         )
-    scale = _MILLIMETRES[header.get_xyzt_units()[0]]
+    scale = _MILLIMETRES[image.header.get_xyzt_units()[0]]
     return numpy.diag([scale, scale, scale, 1.0]) @ image.affine

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from .._validation.settings import check_choice
+from .._validation.settings import check_choice, check_number, plain, shown
 from ..attribution import Attribution
 from ..errors import UnilensError, require
 from ..outputs import OutputSpec
@@ -28,6 +28,10 @@ FOR, AGAINST = "#c05f08", "#5b3a91"
 _CHARACTERS_PER_INCH = 14
 """Of the verdict below a map, in its font of 8 points."""
 _LONGEST_NAME = 40
+_LARGEST_FIXED = 1e6
+"""Of a gap that is written with all its digits."""
+_LARGEST = 1e300
+"""Of values that are drawn: sums of them and margins beside them stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,11 @@ class Drawing:
         view = View.of(image, attributions.values(), bands, channels, kind)
         if names is not None:
             count = view.values(image).shape[0]
+            require(
+                isinstance(names, Iterable),
+                f"expected names to be a list with a name for each column or channel, got "
+                f"{shown(names)}; put them in a list",
+            )
             names = [names] if isinstance(names, str) else list(names)
             require(
                 view.kind in ("row", "series") and len(names) == count,
@@ -79,18 +88,13 @@ class Drawing:
             )
             names = [_short(name) for name in names]
         if spacing is not None:
-            spacing = [float(length) for length in spacing]
-            require(
-                view.kind in ("volume", "clip") and len(spacing) == 3 and min(spacing) > 0,
-                f"expected spacing to be three lengths of a volume's voxels, got {spacing} for the "
-                f"kind {view.kind!r}; leave it out",
-            )
+            spacing = _lengths(spacing, view.kind)
         return cls(image, attributions, view, style, index, names, spacing)
 
     def __iter__(self) -> Iterator[tuple[str, Attribution, Tensor]]:
         """Yield the name, the attribution and the map `(C, ...)` of each method."""
         for name, attribution in self.attributions.items():
-            yield drawable(name), attribution, self.view.values(attribution.values[self.index])
+            yield drawable(str(name)), attribution, self.view.values(attribution.values[self.index])
 
     def baseline(self, attribution: Attribution) -> Tensor | None:
         """Return the baseline of the input, channels first; None where there is none."""
@@ -107,24 +111,22 @@ class Drawing:
 
 def _check_maps(image: object, attributions: object, index: int) -> None:
     """Raise unless there are maps, all of the input's shape."""
-    require(
-        isinstance(image, Tensor),
-        f"expected the input as a tensor (*S), got {type(image).__name__}; pass inputs[0]",
-    )
-    require(
-        isinstance(attributions, Mapping) and len(attributions) > 0,
-        'expected maps by name, as {"ig": attribution}, got '
-        f"{'none' if attributions == {} else type(attributions).__name__}",
-    )
-    assert isinstance(image, Tensor)
-    assert isinstance(attributions, Mapping)
+    if not isinstance(attributions, Mapping) or not attributions:
+        given = "none" if attributions == {} else type(attributions).__name__
+        raise UnilensError(
+            f'expected maps by name, as {{"ig": attribution}}, got {given}{_remedy(attributions)}'
+        )
     for name, attribution in attributions.items():
-        if not isinstance(attribution, Attribution):
-            kind = type(attribution).__name__
-            raise UnilensError(
-                f"expected an Attribution of one tensor for {name!r}, got {kind}; "
-                "pass the text itself with those of texts, and draw several inputs one by one"
-            )
+        require(
+            isinstance(attribution, Attribution),
+            f"expected an Attribution of one tensor for {name!r}, got "
+            f"{type(attribution).__name__}{_remedy(attribution)}",
+        )
+    if not isinstance(image, Tensor):
+        raise UnilensError(
+            f"expected the input as a tensor (*S), got {type(image).__name__}; pass inputs[0]"
+        )
+    for name, attribution in attributions.items():
         count, shape = len(attribution), tuple(attribution.values.shape[1:])
         require(
             type(index) is int and -count <= index < count,
@@ -136,6 +138,45 @@ def _check_maps(image: object, attributions: object, index: int) -> None:
             "pass one input without its batch, as inputs[0]",
         )
         require(bool(attribution.values[index].numel()), f"expected values to show, got {shape}")
+        _check_size(f"map of {name!r}", attribution.values[index])
+        if attribution.baseline is not None:
+            _check_size(f"baseline of {name!r}", attribution.baseline[index])
+    _check_size("input", image)
+
+
+def _remedy(given: object) -> str:
+    """Return how to draw what is no map of one tensor."""
+    remedies = {
+        "Attribution": "",
+        "TableAttribution": "; draw it with unilens.tables.waterfall or beeswarm",
+        "TextAttribution": "; pass the text itself with those of texts",
+        "MultiInputAttribution": "; draw several inputs one by one",
+    }
+    return remedies.get(type(given).__name__, "; pass what unilens.explain returns")
+
+
+def _check_size(what: str, values: Tensor) -> None:
+    """Raise where values are too large to be drawn; what is not finite counts as zero."""
+    largest = float(values.detach().cpu().double().nan_to_num(0, 0, 0).abs().amax())
+    require(
+        largest <= _LARGEST,
+        f"expected values up to {_LARGEST:g} in the {what}, got {largest:.3g}; draw them in a "
+        "larger unit",
+    )
+
+
+def _lengths(spacing: object, kind: str) -> list[float]:
+    """Return the lengths of voxels as three finite numbers."""
+    lengths = plain("spacing", spacing, several=True)
+    three = isinstance(lengths, (tuple, list)) and len(lengths) == 3
+    if not three or kind not in ("volume", "clip"):
+        raise UnilensError(
+            f"expected spacing to be three lengths of a volume's voxels, got {shown(spacing)} for "
+            f"the kind {kind!r}; leave it out"
+        )
+    return [
+        check_number("spacing", length, least=1e-12, most=1e12) for length in cast(Any, lengths)
+    ]
 
 
 def _short(name: object) -> str:
@@ -190,7 +231,8 @@ def draw_path(
     ax.set_xlabel(f"baseline → {goal}", fontsize=9)
     if attribution.complete:
         gap = float(attribution.completeness_gap[index])
-        ax.text(0.03, 0.96, f"gap {gap:+z.4f}", transform=ax.transAxes, va="top", fontsize=9)
+        text = f"gap {gap:+z.4f}" if abs(gap) < _LARGEST_FIXED else f"gap {gap:+.4g}"
+        ax.text(0.03, 0.96, text, transform=ax.transAxes, va="top", fontsize=9)
     ax.grid(alpha=0.3)
 
 

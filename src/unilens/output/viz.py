@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
-from .._validation.settings import check_count
+from .._validation.settings import check_count, check_text
 from ..attribution import Attribution
 from . import bars, images, series, slices, words
 from .colours import (
@@ -85,6 +85,7 @@ def panel(
     Raises:
         UnilensError: the input is not the one explained, or of no kind that can be drawn.
     """
+    check_text("title", title)
     if isinstance(image, str):
         return words.panel(image, cast(Mapping[str, words.TextMap], attributions), title, style)
     maps = cast(Mapping[str, Attribution], attributions)
@@ -126,6 +127,7 @@ def comparison(
         spacing: see `panel`.
     """
     check_count("columns", columns)
+    check_text("title", title)
     if isinstance(image, str):
         return panel(image, attributions, title=title, style=style)
     maps = cast(Mapping[str, Attribution], attributions)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy
 
 from .._ops.fields import to_numpy
-from .._validation.arrays import Array
+from .._validation.arrays import Array, as_number
+from .._validation.settings import check_count, shown
 from ..attribution import Attribution
 from ..errors import require
 from .frame import PandasTable, PolarsTable, Table
@@ -111,10 +112,13 @@ class TableAttribution:
             row: its number, from 0.
             count: how many; None for all.
         """
+        number = as_number(row)
         require(
-            0 <= row < len(self),
-            f"expected row to be a number from 0 to {len(self) - 1}, got {row}",
+            type(number) is int and 0 <= number < len(self),
+            f"expected row to be a number from 0 to {len(self) - 1}, got {shown(row)}",
         )
+        if count is not None:
+            count = check_count("count", count, least=0)
         values, own = self.attribution.values[row].tolist(), self.rows.take([row])
         errors = None if self.standard_errors is None else self.standard_errors[row].tolist()
         order = sorted(range(len(values)), key=lambda index: -abs(values[index]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import pkgutil
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def _check_csv(path: Path) -> str:
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline()
         require(bool(first.strip()), f"expected {path.name} to begin with the names of columns")
-        separator = max(",;\t", key=first.count)
+        unquoted = re.sub(r'"[^"]*("|$)', "", first)
+        separator = max(",;\t", key=unquoted.count)
         file.seek(0)
         lines = csv.reader(file, delimiter=separator)
         names = next(lines)
@@ -71,13 +73,26 @@ def _check_csv(path: Path) -> str:
             f"expected a name of its own for each column of {path.name}, got "
             f"{', '.join(map(repr, repeated[:5]))} more than once",
         )
-        for cells in lines:
-            require(
-                len(cells) in (0, len(names)) or not any(cells),
-                f"expected {len(names)} cells in line {lines.line_num} of {path.name}, as the "
-                f"first line has, got {len(cells)}; mend that line",
-            )
+        _check_lines(lines, len(names), path.name)
     return separator
+
+
+def _check_lines(lines: Any, count: int, name: str) -> None:
+    """Raise unless all lines have as many cells; a blank one in a single column may be a row."""
+    blank = None
+    for cells in lines:
+        require(
+            len(cells) in (0, count) or not any(cells),
+            f"expected {count} cells in line {lines.line_num} of {name}, as the first line has, "
+            f"got {len(cells)}; mend that line",
+        )
+        is_blank = not cells or (count == 1 and cells[0].isspace())
+        require(
+            count > 1 or blank is None or is_blank,
+            f"expected a cell in each line of {name}, got the blank line {blank}; write "
+            '"" for a missing cell, or take the line out',
+        )
+        blank = lines.line_num if blank is None and is_blank else blank
 
 
 def _is_number(name: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from .._validation.arrays import Array, as_number, is_missing
-from .._validation.settings import check_count
+from .._validation.settings import check_count, check_text
 from ..errors import require
 from ..output.figures import new_figure
 from ..output.levels import lines
@@ -33,13 +33,16 @@ _LINE, _GAP = 0.17, 0.14
 """Inches of a line of a label, and between two labels."""
 
 
-def waterfall(result: TableAttribution, row: int = 0, n_columns: int = 10) -> Figure:
+def waterfall(
+    result: TableAttribution, row: int = 0, n_columns: int = 10, *, title: str = ""
+) -> Figure:
     """Draw how the columns of one row lead from the base to the score.
 
     Args:
         result: of `unilens.tables.explain`, by a method with a base.
         row: its number.
         n_columns: the most important ones, in order; all others are one bar.
+        title: the name of the row; by default "Row" and its number.
 
     Raises:
         UnilensError: there is no such row, or the method has no base to start from.
@@ -53,7 +56,7 @@ def waterfall(result: TableAttribution, row: int = 0, n_columns: int = 10) -> Fi
     )
     ends = base + numpy.cumsum([part.value for part in parts])
     starts = numpy.concatenate([[base], ends[:-1]])
-    figure, ax = _axes(result, row, [_label(part) for part in parts])
+    figure, ax = _axes(result, row, [_label(part) for part in parts], title)
     _draw_bars(ax, starts, ends)
     for place, end in enumerate(ends[:-1]):
         ax.plot([end, end], [place - 0.4, place + 1.4], color=_GREY, linewidth=0.6)
@@ -65,10 +68,10 @@ def waterfall(result: TableAttribution, row: int = 0, n_columns: int = 10) -> Fi
     return figure
 
 
-def bars(result: TableAttribution, row: int = 0, n_columns: int = 10) -> Figure:
+def bars(result: TableAttribution, row: int = 0, n_columns: int = 10, *, title: str = "") -> Figure:
     """Draw the values of the most important columns of one row; see `waterfall`."""
     parts = row_parts(result, row, n_columns)
-    figure, ax = _axes(result, row, [_label(part) for part in parts])
+    figure, ax = _axes(result, row, [_label(part) for part in parts], title)
     values = numpy.array([part.value for part in parts])
     _draw_bars(ax, numpy.zeros_like(values), values)
     ax.axvline(0, color=_GREY, linewidth=0.8)
@@ -86,6 +89,7 @@ def beeswarm(result: TableAttribution, n_columns: int = 15) -> Figure:
         result: of `unilens.tables.explain`.
         n_columns: the most important ones; the sum of all others is one line.
     """
+    _check_result(result)
     values = result.attribution.values.double().cpu().numpy()
     order = numpy.argsort(-numpy.abs(values).mean(0), kind="stable")
     shown, others = _split(order, check_count("n_columns", n_columns))
@@ -116,12 +120,22 @@ def beeswarm(result: TableAttribution, n_columns: int = 15) -> Figure:
 
 def row_parts(result: TableAttribution, row: int, n_columns: int) -> list[Contribution]:
     """Return the strongest contributions of a row, and the sum of the others as one more."""
+    _check_result(result)
     parts = result.strongest(row, None)
     shown, others = _split(parts, check_count("n_columns", n_columns))
     if others:
         total = sum(part.value for part in others)
         shown = [*shown, Contribution(f"{len(others)} others together", "", total, None)]
     return list(shown)
+
+
+def _check_result(result: object) -> None:
+    """Raise unless it is the explanation of a table."""
+    require(
+        isinstance(result, TableAttribution),
+        f"expected a result of unilens.tables.explain, got {type(result).__name__}; draw others "
+        "with unilens.viz.panel",
+    )
 
 
 def _split(items: Any, count: int) -> tuple[Any, Any]:
@@ -145,12 +159,13 @@ def _wrapped(text: str) -> str:
     return "\n".join(line.replace(f"{_BREAK} ", "").rstrip(_BREAK) for line in lines_of_label)
 
 
-def _axes(result: TableAttribution, row: int, labels: list[str]) -> tuple[Figure, Axes]:
+def _axes(result: TableAttribution, row: int, labels: list[str], title: str) -> tuple[Figure, Axes]:
     """Return axes for one row, with the title and the verdict."""
+    check_text("title", title)
     score = float(result.score[row])
     label = one_line(result.target[row])
     of_class = f"why “{label[:40]}”? " if result.has_classes else ""
-    title = f"Row {row}: {of_class}{result.unit} {score:.3g}"
+    title = f"{title or f'Row {row}'}: {of_class}{result.unit} {score:.3g}"
     line = lines(result.attribution, row)[0]
     verdict = wrap(str(line), 95)
     figure, ax = _figure(title, labels, more=0.75 + _LINE * len(verdict))
