@@ -17,6 +17,7 @@ from unilens._engine.evaluator import Evaluator
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
 from unilens.path_attribution import PathAttribution
+from unilens.scores.detection import overlap
 
 torch.manual_seed(0)
 IMAGES = torch.rand(3, 3, 12, 12, dtype=torch.float64)
@@ -380,6 +381,22 @@ def test_rounding_does_not_decide_the_slope_at_the_predicted_box(method, dtype):
             score=lambda outputs: torch.stack([image["scores"].max() for image in outputs]),
         )
         assert torch.allclose(whole.values, confidence.values, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shift", [-1e-6, 0.0, 1e-6])
+def test_the_overlap_has_no_slope_at_the_box_itself(shift):
+    box = torch.tensor([3.0, 4.0, 9.0, 8.0], dtype=torch.float64)
+    boxes = (box + shift * torch.tensor([1.0, -1.0, -1.0, 1.0]))[None].requires_grad_()
+    shared = overlap(boxes, box)
+    (slope,) = torch.autograd.grad(shared.sum(), boxes)
+    assert shared.tolist() == [1.0]
+    assert not slope.any()
+
+
+def test_the_precision_of_a_box_is_kept():
+    box = torch.tensor([1 / 3, 0.0, 2 / 3, 1.0], dtype=torch.float64)
+    assert torch.equal(scores.detection(box, 1).box, box)
+    assert scores.detection([0, 0, 2, 1], 1).box.is_floating_point()
 
 
 def test_regions_of_half_precision_do_not_overflow():
