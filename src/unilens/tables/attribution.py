@@ -53,8 +53,8 @@ class TableAttribution:
         groups: what each of the G values belongs to: a column, or several as one.
         target: `(n,)`, the classes that are explained, by the estimator's labels, or the indices of
             outputs.
-        base: `(n,)`, the mean score of the references, by `ig` the score of their mean; NaN where the
-            method has none.
+        base: `(n,)`, the mean score of the references, by `ig` the score of their mean; NaN where
+            the method has none.
         unit: of values, score and base.
         standard_errors: `(n, G)`, where values are estimated by sampling; else None.
     """
