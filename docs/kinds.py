@@ -95,7 +95,7 @@ def volume() -> Figure:
 
 
 def clip() -> Figure:
-    """A network that tells squares that move to the right from those that move down."""
+    """A classifier of clips by whether a square moves to the right or down."""
     torch.manual_seed(0)
 
     def one(right: bool) -> Tensor:

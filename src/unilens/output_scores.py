@@ -33,6 +33,7 @@ def explain_output_score(
     target: Target,
     score: OutputScore,
     groups: object = None,
+    outputs: str | None = None,
 ) -> A:
     """Explain a score of whatever the model returns, which becomes the model's only output.
 
@@ -45,11 +46,12 @@ def explain_output_score(
         target: None.
         score: of what the model returns.
         groups: of values; see `unilens.explain`.
+        outputs: None.
 
     Returns:
         The attribution, whose outputs are the score `(B, 1)`, or the logits `(B, K)` of classes.
     """
-    found, bound = for_each_score(explain, model, inputs, target, score, groups)
+    found, bound = for_each_score(explain, model, inputs, target, score, groups, outputs)
     whole = joined([whole_of(part) for part in found], [part.rows for part in bound])
     return with_whole(found[0], whole.with_provenance(score=describe(score)))
 
@@ -61,8 +63,14 @@ def for_each_score(
     target: Target,
     score: OutputScore,
     groups: object = None,
+    outputs: str | None = None,
 ) -> tuple[list[T], list[BoundScore]]:
     """Return the results of some work for the inputs of each score; see `explain_output_score`."""
+    require(
+        outputs is None,
+        f"expected no outputs= beside a score of what the model returns, got {outputs!r}; leave it "
+        "out",
+    )
     require(
         target is None,
         f"expected no target beside a score of what the model returns, got {target!r}; the score "

@@ -16,6 +16,7 @@ from unilens._engine import plan_cache
 from unilens._engine.evaluator import Evaluator
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
+from unilens.methods.smoothing import Smoothed
 from unilens.path_attribution import PathAttribution
 from unilens.scores.detection import overlap
 
@@ -83,10 +84,16 @@ def test_a_method_of_ones_own_takes_the_score():
     by_name = unilens.explain(segmenter(), IMAGES, "ig", score=scores.segmentation(1))
     method = PathAttribution(score=scores.segmentation(1))
     assert torch.equal(method(segmenter(), IMAGES).values, by_name.values)
-    inner = methods["gradient"](score=scores.segmentation(1))
-    smooth = methods["smoothgrad"](n_samples=3, inner="gradient")
-    assert smooth is not None
-    assert inner(segmenter(), IMAGES).provenance["score"]["type"] == "Segmentation"
+    assert method(segmenter(), IMAGES).provenance["score"]["type"] == "Segmentation"
+
+
+def test_a_method_around_another_takes_the_others_score():
+    score = scores.segmentation(1)
+    method = Smoothed(methods["gradient"](score=score), n_samples=3)
+    by_name = unilens.explain(segmenter(), IMAGES, "smoothgrad", score=score, n_samples=3)
+    found = method(segmenter(), IMAGES)
+    assert torch.equal(found.values, by_name.values)
+    assert torch.equal(found.score, by_name.outputs[:, 1])
 
 
 def test_the_confidence_is_that_of_the_regions_class():
@@ -143,6 +150,15 @@ def test_a_prepared_evaluator_and_its_axes_serve_the_score():
     evaluator = Evaluator(Last().eval(), channels="last")
     found = unilens.explain(evaluator, IMAGES.movedim(1, -1), "uni_blur", score=score)
     assert torch.allclose(found.values, expected.values.movedim(1, -1), atol=1e-12)
+
+
+def test_what_an_evaluators_own_outputs_are_is_not_what_a_score_is():
+    evaluator = Evaluator(perceptron(), outputs="multi_label")
+    found = unilens.explain(evaluator, ROWS, "uni", score=scores.regression(1))
+    expected = unilens.explain(perceptron(), ROWS, "uni", score=scores.regression(1))
+    assert found.provenance["outputs"] == {"kind": "regression", "source": "score"}
+    assert torch.equal(found.values, expected.values)
+    assert evaluator.output_spec.kind == "multi_label"
 
 
 def test_the_model_is_left_as_it_was():
@@ -500,6 +516,10 @@ def test_metrics_refuse_maps_of_another_score():
     for maps in (found, of_a_class):
         with pytest.raises(UnilensError, match="expected maps of the score"):
             unilens.evaluate(perceptron(), ROWS, maps, score=scores.regression(0))
+    with pytest.raises(UnilensError, match="expected no outputs= beside a score"):
+        unilens.evaluate(
+            perceptron(), ROWS, found, score=scores.regression(1), outputs="regression"
+        )
     values = unilens.evaluate(perceptron(), ROWS, found.values, score=scores.regression(0))
     assert values.shape == (4,)
 

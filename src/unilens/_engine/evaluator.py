@@ -139,7 +139,7 @@ class Evaluator:
         self.output_spec = model.output_spec if isinstance(model, Adapter) else None
         if outputs is not None:
             check_choice("outputs", outputs, OUTPUTS)
-            self.output_spec = OutputSpec(outputs, "setting")
+            self.output_spec = self.output_spec or OutputSpec(outputs, "setting")
         tensors = [*model.parameters(), *model.buffers()]
         self.dtype = next(iter(floating_dtypes(model)), None)
         self.device = tensors[0].device if tensors else None

@@ -18,7 +18,7 @@ def applicable_methods(evaluator: Evaluator, inputs: Tensor, *, references: bool
     Args:
         evaluator: of the model.
         inputs: `(1, *S)`.
-        references: whether those that need references are among them.
+        references: whether to include methods that need references.
     """
     names = []
     for name, entry in methods.items():

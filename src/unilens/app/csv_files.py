@@ -1,4 +1,4 @@
-"""CSV files: those of visitors, read within limits, and those that they download."""
+"""CSV files: uploads, read within limits, and downloads."""
 
 from __future__ import annotations
 

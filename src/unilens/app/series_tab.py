@@ -98,7 +98,7 @@ class SeriesTab(CsvTab):
         )
 
     def _outputs(self, series: Series) -> tuple[Any, Any, Any]:
-        """Return updates of class, step and series, of which those that apply are shown."""
+        """Return updates of the pickers of class, step and series; one or two apply."""
         outputs, hidden = series.outputs, gr.update(visible=False)
         if not self._service.is_forecast(series):
             labels = [f"class {index}" for index in range(len(outputs))]

@@ -137,11 +137,6 @@ def explain(
         settings, channels = {**settings, "channels": channels}, "auto"  # the spectral path's
     score = as_output_score(settings.get("score"))
     if score is not None:
-        require(
-            outputs is None,
-            f"expected no outputs= beside a score of what the model returns, got {outputs!r}; "
-            "leave it out",
-        )
         settings = {name: value for name, value in settings.items() if name != "score"}
         settings |= {"score": "logit"} if _takes(method, {"score": "logit"}) else {}
     explainer: Any = methods[method](**_structured_settings(settings, inputs))
@@ -159,6 +154,7 @@ def explain(
             target,
             score,
             groups,
+            outputs,
         )
     return attribution.with_provenance(method=method, reference=methods[method].card.reference)
 

@@ -171,7 +171,7 @@ def evaluate(
             groups=own,
         ).values
 
-    parts, bound = for_each_score(work, model, inputs, target, score, groups)
+    parts, bound = for_each_score(work, model, inputs, target, score, groups, outputs)
     return cast(Tensor, joined_rows(parts, [part.rows for part in bound]))
 
 
