@@ -43,10 +43,12 @@ class BalancedReport:
 def check_balanced(
     model: Evaluator, inputs: Tensor, attention: AttentionRule = "constant"
 ) -> BalancedReport:
-    """Return what balanced gradients rewrite in a model at the first input; one forward pass.
+    """Return what balanced gradients rewrite in a model at the first input.
+
+    It takes two forward passes, once for inputs of a shape.
 
     Args:
-        model: runs the model.
+        model: runs the model, and keeps the report.
         inputs: `(B, *S)`.
         attention: the rule of attention weights.
 
@@ -55,7 +57,10 @@ def check_balanced(
     """
     point = inputs[:1].detach()
     plan = model.plan(point)
-    require_copies(model, plan.copied, plan.dropped.get("copied", ""))
+    known_plan, known = model.balanced_reports.get((point.shape, attention), (None, None))
+    if known is not None and known_plan is plan:
+        return known
+    _require_copies(model, plan.copied, plan.dropped.get("copied", ""))
     if plan.reentrant:
         raise NotApplicableError(
             "balanced gradients cannot look into reentrant checkpoints; use checkpoint(..., "
@@ -80,10 +85,12 @@ def check_balanced(
             f"expected functions that balanced gradients have a rule for, got {name}; leave out "
             "balanced=, or use method='ig'"
         )
-    return BalancedReport(attention, dict(sorted(mode.rewriting.rewritten.items())))
+    report = BalancedReport(attention, dict(sorted(mode.rewriting.rewritten.items())))
+    model.balanced_reports[point.shape, attention] = plan, report
+    return report
 
 
-def require_copies(model: Evaluator, copied: bool, why: str) -> None:
+def _require_copies(model: Evaluator, copied: bool, why: str) -> None:
     """Raise where the model runs itself: its weights, which take gradients, look like inputs."""
     if not copied:
         raise NotApplicableError(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from ..errors import NotApplicableError
 from .activations import words
 from .norms import NORMS
 from .rewriting import (
     CHAIN,
-    STEP,
+    NEAR,
     WEIGHTS,
     Call,
     Carried,
@@ -36,7 +38,7 @@ def run_in_place(rule: Rule, rewriting: Rewriting, call: Call) -> Tensor:
         return with_marks(target, None) if result is target else result
     plain = getattr(Tensor, call.name, None) or getattr(torch.nn.functional, call.name)
     before = with_marks(target.clone(), target)
-    result = rule(rewriting, call.withtensors_of({id(target): before})._replace(func=plain))
+    result = rule(rewriting, call.with_tensors({id(target): before})._replace(func=plain))
     return with_marks(target.copy_(result), result)
 
 
@@ -67,30 +69,33 @@ def _elementwise(rewriting: Rewriting, call: Call) -> Any:
 
 def _along_chain(rewriting: Rewriting, call: Call, given: Sequence[Tensor], chain: Chain) -> Tensor:
     """Return an elementwise function of a root, with its quotient in place of its derivative."""
-    samples = _sampled(call, given)
-    if not samples.isfinite().all():  # a reciprocal: a deviation
-        return _held(rewriting, call)
+    chain = _extended(call, given, chain)
+    root, at_zero, slope = chain.root, float(chain.at_zero.detach()), chain.slope_at_zero
+    if not (math.isfinite(at_zero) and math.isfinite(slope)):
+        if call.name in ("div", "rdiv"):  # a deviation
+            return _held(rewriting, call)
+        raise _no_rule(f"{call.name}, which is not finite at 0")
     rewriting.rewritten[call.name] += 1
-    at_zero, at_step = samples.tolist()
-    slope = (at_step - at_zero) / STEP
-    root = chain.root
     with torch.no_grad():
         value = call.run()
-        near = root.abs() <= (0.0 if at_zero == 0 else STEP)
+        near = root.abs() <= (0.0 if at_zero == 0 else NEAR)
         factor = ((value - at_zero) / root).masked_fill_(near, slope)
     result: Tensor = Scaled.apply(root, factor, (value,))
-    setattr(result, CHAIN, Chain(root, root._version, samples))
+    setattr(result, CHAIN, chain)
     if call.name in _GATES:
         setattr(result, WEIGHTS, "gate")
     return result
 
 
-def _sampled(call: Call, given: Sequence[Tensor]) -> Tensor:
-    """Return the samples of a call's result from those of its tensors."""
-    samples = {id(value): Chain.of(value).samples.clone() for value in given}
-    with torch.no_grad():
-        result: Tensor = call.withtensors_of(samples).run()
-    return result
+def _extended(call: Call, given: Sequence[Tensor], chain: Chain) -> Chain:
+    """Return a chain with a call at its end, whose tensors are all in the chain."""
+    at_zero = {id(value): Chain.of(value).at_zero for value in given}
+    with saved_tensors_hooks(_same, _same):  # those of a checkpoint are for the model's tensors
+        return chain._replace(at_zero=call.with_tensors(at_zero).run())
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
 
 
 def _power(rewriting: Rewriting, call: Call) -> Any:
@@ -104,7 +109,7 @@ def _power(rewriting: Rewriting, call: Call) -> Any:
 def _held(rewriting: Rewriting, call: Call) -> Any:
     """Hold the result constant: the deviation of a norm that is written by hand."""
     rewriting.rewritten[f"{call.name}, held constant"] += 1
-    return call.withtensors_of({id(value): value.detach() for value in call.dependent}).run()
+    return call.with_tensors({id(value): value.detach() for value in call.dependent}).run()
 
 
 def _held_first(rewriting: Rewriting, call: Call) -> Any:
@@ -120,7 +125,7 @@ def _affine(rewriting: Rewriting, call: Call) -> Any:
     result = call.run()
     if _continues(call, given):
         chain = Chain.of(given[0])
-        setattr(result, CHAIN, chain._replace(samples=_sampled(call, given)))
+        setattr(result, CHAIN, _extended(call, given, chain))
     mark_like(result, call.args, call.kwargs)
     return result
 
@@ -137,10 +142,10 @@ def _product(rewriting: Rewriting, call: Call) -> Any:
     weights = [value for value in given if getattr(value, WEIGHTS, None) in kinds]
     if 0 < len(weights) < len(given):
         rewriting.rewritten[f"{call.name} with constant weights"] += 1
-        return call.withtensors_of({id(value): value.detach() for value in weights}).run()
+        return call.with_tensors({id(value): value.detach() for value in weights}).run()
     rewriting.rewritten[f"{call.name} of {len(given)} activations"] += 1
     share = 1 / len(given)
-    return call.withtensors_of({id(value): Scaled.apply(value, share) for value in given}).run()
+    return call.with_tensors({id(value): Scaled.apply(value, share) for value in given}).run()
 
 
 def _quotient(rewriting: Rewriting, call: Call) -> Any:
@@ -156,7 +161,7 @@ def _quotient(rewriting: Rewriting, call: Call) -> Any:
     if _continues(call, given):
         return _along_chain(rewriting, call, given, Chain.of(given[0]))
     rewriting.rewritten["a divisor, held constant"] += 1
-    return call.withtensors_of({id(divisor): divisor.detach()}).run()
+    return call.with_tensors({id(divisor): divisor.detach()}).run()
 
 
 def _continues(call: Call, given: Sequence[Tensor]) -> bool:
@@ -244,8 +249,8 @@ RULES: dict[str, Rule] = {
         words(
             "gelu silu mish elu selu celu tanh sigmoid softplus hardswish hardsigmoid relu6 "
             "hardtanh hardshrink softshrink tanhshrink softsign log_sigmoid erf erfc exp expm1 "
-            "exp2 log1p sin cos tan atan sinh cosh asinh square clamp clamp_min clamp_max "
-            "threshold"
+            "exp2 log log2 log10 log1p sin cos tan atan sinh cosh asinh square clamp clamp_min "
+            "clamp_max threshold"
         ),
         _elementwise,
     ),

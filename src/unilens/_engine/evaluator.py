@@ -78,6 +78,8 @@ class Evaluator:
     Attributes:
         output_spec: what the outputs are; None until it is set or detected.
         channels: as given; methods and metrics read it.
+        balanced_reports: what balanced gradients rewrite, with the plan under which that was
+            checked, by the shape of an input and the rule of attention weights.
 
     Args:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
@@ -162,6 +164,7 @@ class Evaluator:
             self._workers,
         )
         self._pool = self._passes.pool
+        self.balanced_reports: dict[tuple[torch.Size, AttentionRule], tuple[Plan, Any]] = {}
 
     @property
     def input_spec(self) -> InputSpec | None:

@@ -13,8 +13,9 @@ from torch import Tensor
 AttentionRule = Literal["constant", "full"]
 """What a product with attention weights passes back: everything to the values, or half to each."""
 Function = Callable[..., Any]
-STEP = 1e-6
-"""Where an activation's slope at 0 is measured."""
+NEAR = 1e-6
+"""Inputs of an activation nearer to 0 take its slope there: the quotient would be rounding."""
+_ZERO = torch.zeros((), dtype=torch.float64, requires_grad=True)
 CHAIN, WEIGHTS = "_unilens_chain", "_unilens_weights"
 """Attributes of tensors: their `Chain`, and "attention" or "gate" where they weigh others."""
 
@@ -43,7 +44,7 @@ class Call(NamedTuple):
     def run(self) -> Any:
         return self.func(*self.args, **self.kwargs)
 
-    def withtensors_of(self, replacements: dict[int, Tensor]) -> Call:
+    def with_tensors(self, replacements: dict[int, Tensor]) -> Call:
         """Return the call with other tensors, by the ids of those that they replace."""
 
         def replaced(value: Any) -> Any:
@@ -67,19 +68,26 @@ class Chain(NamedTuple):
     Attributes:
         root: of the same shape.
         version: of the root's values; another one ends the chain.
-        samples: `(2,)`, the function's values at 0 and at `STEP`.
+        at_zero: `()`, the function's value where the root is 0, with its graph to `_ZERO`.
     """
 
     root: Tensor
     version: int
-    samples: Tensor
+    at_zero: Tensor
 
     @classmethod
     def of(cls, value: Tensor) -> Chain:
         chain: Chain | None = getattr(value, CHAIN, None)
         if chain is not None and chain.root._version == chain.version:
             return chain
-        return cls(value, value._version, torch.tensor([0.0, STEP], dtype=torch.float64))
+        return cls(value, value._version, _ZERO)
+
+    @property
+    def slope_at_zero(self) -> float:
+        """The function's derivative at 0."""
+        if not self.at_zero.requires_grad:
+            return 0.0
+        return float(torch.autograd.grad(self.at_zero, _ZERO, retain_graph=True)[0])
 
 
 class Carried(torch.autograd.Function):
