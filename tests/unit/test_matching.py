@@ -1,5 +1,6 @@
 """Matches of images and texts: both sides' methods, how they are shown, what is refused."""
 
+import dataclasses
 import re
 from types import SimpleNamespace
 
@@ -121,7 +122,9 @@ def test_match_as_html_is_escaped(model):
     found = explain_match(model, photograph(), TEXT, "input_x_gradient", against=OTHER)
     shown = found._repr_html_()
     assert shown == match_html(found)
-    assert "<b> cat" not in shown
+    assert shown.count('">&lt;</span>') == 1
+    noted = dataclasses.replace(found, notes=("<i>",))
+    assert "&lt;i&gt;" in match_html(noted)
     assert len(re.findall(r'src="data:image/png;base64,', shown)) == 2
     values = re.findall(r'<span style="[^"]+" title="([^"]+)">', shown)
     expected = [*found.text.word_values, *found.other.word_values]

@@ -13,13 +13,16 @@ _TEMPLATE = """
 {% if similarities[1:] %}, {{ similarities[1] }} with the other text: \
 score {{ score }}{% endif %}</p>
 <div style="display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start">
-{% for title, uri in images %}<figure style="margin:0"><img src="{{ uri }}" alt="{{ title }}" \
-style="width:224px"><figcaption style="font-size:85%;max-width:224px">{{ title }}</figcaption>\
+<div style="max-width:464px"><div style="display:flex;flex-wrap:wrap;gap:1em">
+{% for title, uri in images %}<figure style="margin:0;width:224px"><img src="{{ uri }}" \
+alt="{{ title }}" style="width:100%"><figcaption style="font-size:85%">{{ title }}</figcaption>\
 </figure>
-{% endfor %}<div style="flex:1 1 20em">{% for text in texts %}{{ text }}{% endfor %}</div>
-</div>
+{% endfor %}</div>
 {% for line in lines %}<p style="margin:.3em 0;color:{{ line.style.colour }}">{{ line }}</p>
-{% endfor %}{% for note in notes %}<p style="margin:.3em 0;color:#666">{{ note }}</p>
+{% endfor %}</div>
+<div style="flex:1 1 20em">{% for text in texts %}{{ text }}{% endfor %}</div>
+</div>
+{% for note in notes %}<p style="margin:.3em 0;color:#666">{{ note }}</p>
 {% endfor %}</div>
 """
 
