@@ -63,6 +63,27 @@ def tiny_siglip(seed=0):
     return spread(transformers.SiglipModel(config), seed)
 
 
+def _tiny(name, text, seed=0):
+    towers = {"text_config": {**_SIZES, **text}, "vision_config": _VISION, "projection_dim": 8}
+    config = getattr(transformers, f"{name}Config")(**towers)
+    return spread(getattr(transformers, f"{name}Model")(config), seed)
+
+
+def others(name):
+    """A tiny model of another architecture, with texts of words or of CLIP's pieces."""
+    if name == "CLIPSeg":
+        text = tiny_clip().config.text_config
+        kept = ("vocab_size", "max_position_embeddings", "eos_token_id", "pad_token_id")
+        network, tokenizer = _tiny(name, {key: getattr(text, key) for key in kept}), None
+    else:
+        words = {
+            "vocab_size": len(SPECIAL) + len(WORDS), "max_position_embeddings": 24,
+            "pad_token_id": 0, "bos_token_id": 2, "project_dim": 8,
+        }  # fmt: skip
+        network, tokenizer = _tiny(name, words), tiny_tokenizer()
+    return ImageTextModel(network, clip_processor(tokenizer=tokenizer))
+
+
 def clip():
     return ImageTextModel(tiny_clip(), clip_processor())
 

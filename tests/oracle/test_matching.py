@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity
 
 from unilens.text import explain_match
 
-from ..match_models import POSITIONS, clip, photograph, siglip
+from ..match_models import POSITIONS, clip, others, photograph, siglip
 
 TEXTS = {"clip": ("a dog, a cat!", "a cot"), "siglip": ("the film was fun", "a dull plot")}
 MODELS = {"clip": clip, "siglip": siglip}
@@ -132,16 +132,27 @@ def test_text_occlusion_equals_loop(case):
     assert found.text.token_values.tolist() == pytest.approx(drops, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["CLIPSeg", "ChineseCLIP", "AltCLIP", "Blip"])
+def test_other_architectures(name):
+    model = others(name)
+    text = "a dog" if name == "CLIPSeg" else "the film was fun"
+    found = explain_match(model, photograph(), text, "input_x_gradient")
+    image = image_features(model, found.pixels).detach()
+    given = {key: value for key, value in read(model, text).items() if key != "token_type_ids"}
+    with torch.no_grad():
+        own = model.network.get_text_features(**given).pooler_output
+    assert found.score == pytest.approx(float(cosine_similarity(image, own)), abs=1e-12)
+    assert float(found.text.token_values.abs().max()) > 1e-3
+
+
 def test_siglip_reads_texts_padded_to_their_full_length():
     model = siglip()
     encoded, embedding = model.encode("fun")
     assert encoded.model.ids.shape == (1, POSITIONS)
     with torch.no_grad():
-        unpadded = model.network.get_text_features(torch.tensor([[SIGLIP_FUN]])).pooler_output
+        (fun,) = model.texts.tokenizer("fun")["input_ids"]
+        unpadded = model.network.get_text_features(torch.tensor([[fun]])).pooler_output
     assert not torch.allclose(embedding, unpadded, atol=1e-3)
-
-
-SIGLIP_FUN = 12
 
 
 def relative(ours, theirs):

@@ -19,8 +19,8 @@ from .classifier import EncodedText, TextClassifier
 from .embeddings import embedding_layer
 from .loading import check_transformers, quiet
 
-_PADDED = ("siglip", "siglip2")
-"""Kinds of models that are trained on texts padded to their full length."""
+_PADDED = ("siglip",)
+"""Types of models that are trained on texts padded to their full length."""
 
 
 class ImageTower(nn.Module):
