@@ -58,7 +58,14 @@ def gap(model, inputs, **settings):
     return attribution.completeness_gap.abs().max() / attribution.score.abs().max()
 
 
+def _root_overwritten(hidden):
+    squashed = torch.tanh(hidden)
+    hidden.add_(1.0)
+    return squashed * squashed
+
+
 WITHOUT_OFFSET = {
+    "root overwritten": _root_overwritten,
     "gelu": functional.gelu,
     "gelu by tanh": lambda h: functional.gelu(h, approximate="tanh"),
     "gelu by hand": lambda h: 0.5 * h * (1 + torch.erf(h / math.sqrt(2))),
@@ -207,7 +214,11 @@ def test_attention_of_torch_modules_is_seen(inputs):
 def test_checkpoints_run_by_the_rules_again(inputs):
     model = Module(
         lambda model, x: model.last(
-            checkpoint(lambda y: functional.gelu(model.value(y)), x, use_reentrant=False)
+            checkpoint(
+                lambda y: functional.gelu(functional.layer_norm(model.value(y), (8,))),
+                x,
+                use_reentrant=False,
+            )
         )
     )
     assert gap(model, inputs) < 1e-12
