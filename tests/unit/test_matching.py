@@ -34,7 +34,7 @@ TEXT, OTHER = "a dog, <b> cat", "a cot"
 FOR_BOTH_SIDES = {
     "uni_blur", "uni", "uni_paper", "ig", "blur_ig", "guided_ig", "sig", "idgi", "idg", "gradient",
     "input_x_gradient", "smoothgrad", "vargrad", "squaregrad", "balanced", "gradcam", "occlusion",
-    "rise", "shapley", "sobol", "random", "edges",
+    "rollout", "gradient_rollout", "legrad", "rise", "shapley", "sobol", "random", "edges",
 }  # fmt: skip
 """All others need classes, references, or networks of ReLUs, and say so."""
 
