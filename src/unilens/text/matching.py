@@ -135,43 +135,48 @@ def explain_match(
         f"expected an ImageTextModel, got {type(model).__name__}; wrap the model and its processor "
         "in unilens.text.ImageTextModel(model, processor)",
     )
-    require(
-        against != text,
-        "expected against to be another text, got the same; leave it out, or name another one",
-    )
     pixels = model.pixels(image, value_range=value_range)
     image_method = method or default_method(model.images, pixels, settings).name
     if text_method is None and (method is None or method in text_methods):
         text_method = method
     chosen = _settings_of_sides(image_method, text_method, settings, text_settings or {})
-    texts = [_Side(*model.encode(each)) for each in (text, against) if each is not None]
-    require(
-        len({side.encoded.tokens.names for side in texts}) == len(texts),
-        "expected against to be another text, got one with the same tokens; name another one",
-    )
-    features = model.embed_image(pixels)
-    similar = similarity(features[0])
-    similarities = tuple(float(similar(side.embedding)) for side in texts)
+    texts = _read_texts(model, text, against)
+    similar = similarity(model.embed_image(pixels)[0])
+    similarities = tuple(float(similar(text.embedding)) for text in texts)
     signs = (1.0, -1.0)[: len(texts)]
-    score = MatchScore(tuple(similarity(side.embedding[0]) for side in texts), signs)
+    score = MatchScore(tuple(similarity(text.embedding[0]) for text in texts), signs)
     image_map = explain(
         model.images, pixels, method, seed=seed, channels="first", score=score, **chosen.image
     )
     text_maps = [
-        _explain_text(model, side.encoded, chosen, MatchScore((similar,), (sign,), rest), seed)
-        for side, sign, rest in zip(texts, signs, _constants(similarities), strict=True)
+        _explain_text(model, text.encoded, chosen, MatchScore((similar,), (sign,), rest), seed)
+        for text, sign, rest in zip(texts, signs, _constants(similarities), strict=True)
     ]
-    other = text_maps[1] if len(text_maps) > 1 else None
-    return MatchAttribution(
-        pixels, image_map, text_maps[0], other, similarities, (model.logit_note,)
-    )
+    other = text_maps[1] if against is not None else None
+    notes = (model.logit_note,)
+    return MatchAttribution(pixels, image_map, text_maps[0], other, similarities, notes)
 
 
-class _Side(NamedTuple):
+class _Text(NamedTuple):
     """A text, encoded, and its embedding `(1, D)`."""
 
     encoded: EncodedText
     embedding: Tensor
+
+
+def _read_texts(model: ImageTextModel, text: str, against: str | None) -> list[_Text]:
+    """Return one text or two; raise where they are the same to the model."""
+    require(
+        against != text,
+        "expected against to be another text, got the same; leave it out, or name another one",
+    )
+    sentences = [text] if against is None else [text, against]
+    texts = [_Text(*model.encode(sentence)) for sentence in sentences]
+    require(
+        len({text.encoded.tokens.names for text in texts}) == len(texts),
+        "expected against to be another text, got one with the same tokens; name another one",
+    )
+    return texts
 
 
 class _Settings(NamedTuple):
