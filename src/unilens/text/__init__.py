@@ -1,9 +1,12 @@
-"""Explanations of text classifiers: every method, at the embeddings of the text's own tokens."""
+"""Explanations of texts: every method, at the embeddings of the text's own tokens."""
 
 from .attribution import TextAttribution
 from .classifier import EncodedText, TextClassifier
 from .embeddings import AtEmbeddings
+from .image_text import ImageTextModel, load_image_text_model
 from .loading import load_text_classifier
+from .match_render import match_html
+from .matching import MatchAttribution, explain_match
 from .methods import build_text_method, explain_text, text_baselines, text_methods
 from .render import html, rich_text
 from .tokens import Tokens
@@ -11,13 +14,18 @@ from .tokens import Tokens
 __all__ = [
     "AtEmbeddings",
     "EncodedText",
+    "ImageTextModel",
+    "MatchAttribution",
     "TextAttribution",
     "TextClassifier",
     "Tokens",
     "build_text_method",
+    "explain_match",
     "explain_text",
     "html",
+    "load_image_text_model",
     "load_text_classifier",
+    "match_html",
     "rich_text",
     "text_baselines",
     "text_methods",

@@ -38,15 +38,21 @@ def load_text_classifier(name: str, *, device: str | torch.device | None = None)
     return classifier
 
 
-def _hugging_face(repo: str) -> TextClassifier:
+def check_transformers() -> Any:
+    """Return the library transformers; raise a `UnilensError` where it is not installed."""
     try:
         import transformers
     except ModuleNotFoundError:
         raise UnilensError(
             "models of Hugging Face need transformers; run: pip install 'unilens[hf]'"
         ) from None
+    return transformers
+
+
+def _hugging_face(repo: str) -> TextClassifier:
+    transformers = check_transformers()
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(repo)
             network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
                 repo, output_loading_info=True
@@ -71,7 +77,7 @@ def _hugging_face(repo: str) -> TextClassifier:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Keep transformers from printing while it loads."""
     logs = transformers.utils.logging
     level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
