@@ -1,5 +1,6 @@
 """Attributions of generated text: what each token owes to each token before it."""
 
 from .attribution import GenerationAttribution
+from .units import UnitMatrix
 
-__all__ = ["GenerationAttribution"]
+__all__ = ["GenerationAttribution", "UnitMatrix"]

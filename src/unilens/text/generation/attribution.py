@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..._ops.precision import to_float64
 from ..tokens import Tokens
+from .units import Span, UnitMatrix, Units, units_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +60,42 @@ class GenerationAttribution:
         if self.baseline_score is None:
             return torch.full_like(to_float64(self.score), torch.nan)
         change = to_float64(self.score) - to_float64(self.baseline_score)
-        sums = to_float64(self.values).where(self.before.to(self.values.device), 0).sum(1)
-        return change - sums
+        return change - self._causal_values.sum(1)
+
+    def by(self, unit: str = "word", *, spans: Sequence[Span] = ()) -> UnitMatrix:
+        """Return the matrix of units: sums over their tokens, so that all sums are kept.
+
+        Args:
+            unit: "token", "word" or "sentence", of the prompt and of the continuation.
+            spans: parts of the prompt that are one unit each: their text, if it is there once, or
+                `(start, end)` in characters. The rest of the prompt stays in units.
+
+        Raises:
+            UnilensError: no such unit or span; see `units_of`.
+        """
+        prompt, rows = units_of(self.prompt, unit, spans), units_of(self.continuation, unit)
+        count = len(prompt.labels)
+        after = (number + count for number in rows.of_token)
+        columns = Units(prompt.labels + rows.labels, (*prompt.of_token, *after))
+        pairs = columns.sums(rows.sums(self.before.to(self.values.device)).T).T
+        values = columns.sums(rows.sums(self._causal_values).T).T
+        contrasted: list[list[str]] = [[] for _ in rows.labels]
+        for number, name in zip(rows.of_token, self.against, strict=True):
+            contrasted[number] += [] if name is None else [name]
+        return UnitMatrix(
+            rows,
+            columns,
+            count,
+            values.masked_fill(pairs == 0, torch.nan),
+            rows.sums(self.score),
+            rows.sums(self.completeness_gap),
+            tuple(", ".join(names) or None for names in contrasted),
+        )
+
+    @property
+    def _causal_values(self) -> Tensor:
+        """The values, zero where the source does not come before the token."""
+        return to_float64(self.values).where(self.before.to(self.values.device), 0)
 
     def __repr__(self) -> str:
         method = self.provenance.get("method", "an unnamed method")
