@@ -31,6 +31,37 @@ def prompt():
     return tokens_of(PROMPT, ["[CLS]", *pieces, "[SEP]"])
 
 
+def large(count, n_prompt, seed=0):
+    """An attribution of words that are tokens, as long as asked for."""
+    words = [f"word{number}" for number in range(n_prompt)]
+    written = [f"out{number}" for number in range(count)]
+    values = torch.randn(count, n_prompt + count, generator=torch.Generator().manual_seed(seed))
+    values = values.double() ** 3
+    after = torch.arange(n_prompt + count) >= n_prompt + torch.arange(count)[:, None]
+    return GenerationAttribution(
+        tokens_of(" ".join(words), words), tokens_of(" ".join(written), written),
+        values.masked_fill(after, torch.nan), torch.ones(count), None, torch.ones(count),
+        (None,) * count, {"method": "ig"},
+    )  # fmt: skip
+
+
+def hostile():
+    """An attribution of tokens that a page or a terminal must not take for commands."""
+    pieces = ["<script>alert(1)</script>", "\x1b[31mred", "'\">&amp;", "\u202eabc"]
+    pieces += ["語語語語語", "e\u0301"]
+    text = " ".join(pieces)
+    tokens = Tokens(
+        text, tuple(pieces), tuple((text.index(p), text.index(p) + len(p)) for p in pieces),
+        tuple(range(len(pieces))),
+    )  # fmt: skip
+    values = torch.arange(72.0).view(6, 12).double() - 36
+    values[torch.arange(12) >= 6 + torch.arange(6)[:, None]] = torch.nan
+    return GenerationAttribution(
+        tokens, tokens, values, torch.ones(6), None, torch.ones(6), ("<i>",) + 5 * (None,),
+        {"method": "<b>"}, ("a <note>",),
+    )  # fmt: skip
+
+
 def made(seed=0, targets=None, baseline=True):
     """A random attribution of a continuation of two sentences."""
     continuation = tokens_of(" No, un happy . Yes.", ["No", ",", "un", "happy", ".", "Yes", "."])

@@ -88,6 +88,7 @@ class GenerationAttribution:
             count,
             values.masked_fill(pairs == 0, torch.nan),
             rows.sums(self.score),
+            rows.sums(to_float64(self.probability).log()).exp(),
             rows.sums(self.completeness_gap),
             tuple(", ".join(names) or None for names in contrasted),
         )

@@ -57,6 +57,7 @@ class UnitMatrix:
         values: `(R, C)`, the sums over the units' tokens; NaN where no token of the source comes
             before one of the row, and in rows of which a token is not explained.
         score: `(R,)`, the sum of the scores of the unit's tokens.
+        probability: `(R,)`, the product of the probabilities of the unit's tokens.
         gap: `(R,)`, the sum of the completeness gaps of the unit's tokens.
         against: `(R,)`, the tokens that those of the unit are contrasted with; None without any.
     """
@@ -66,12 +67,39 @@ class UnitMatrix:
     n_prompt: int
     values: Tensor
     score: Tensor
+    probability: Tensor
     gap: Tensor
     against: tuple[str | None, ...]
+
+    @property
+    def defined_rows(self) -> list[int]:
+        """The rows with any number."""
+        return [row for row, line in enumerate(self.values) if not line.isnan().all()]
+
+    @property
+    def defined_columns(self) -> list[int]:
+        """The columns with any number: a last generated token, for one, comes before no other."""
+        return [column for column, line in enumerate(self.values.T) if not line.isnan().all()]
+
+    @property
+    def scale(self) -> float:
+        """The largest finite magnitude of the values; 0 without any."""
+        return scale_of(self.values)
+
+    def row_label(self, row: int) -> str:
+        """Return the text of a row, with the tokens that it is contrasted with."""
+        against = self.against[row]
+        return self.rows.labels[row] + (f" (not {against})" if against else "")
 
     def __repr__(self) -> str:
         rows, columns = self.values.shape
         return f"UnitMatrix: {rows} generated units, {columns} sources ({self.n_prompt} of prompt)"
+
+
+def scale_of(values: Tensor) -> float:
+    """Return the largest finite magnitude of some values; 0 without any."""
+    finite = values[values.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
 
 
 def units_of(tokens: Tokens, by: str, spans: Sequence[Span] = ()) -> Units:
