@@ -64,7 +64,7 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
         UnilensError: no text, a text without words, or one longer than the tokenizer allows.
     """
     _check_text(text)
-    read = _read(tokenizer, text)
+    read = read_encoding(tokenizer, text)
     added = read["special_tokens_mask"]
     positions = [position for position, special in enumerate(added) if not special]
     require(bool(positions), f"expected a text with words, got {text!r}; write some")
@@ -90,7 +90,8 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
     return read, Tokens(text, names, tuple(offsets), word_of), positions
 
 
-def _read(tokenizer: Any, text: str) -> Any:
+def read_encoding(tokenizer: Any, text: str) -> Any:
+    """Return what a tokenizer gives for a text, with the mask of the tokens that it adds."""
     try:
         if not tokenizer.is_fast:
             return _read_slowly(tokenizer, text)
