@@ -1,5 +1,6 @@
 """The matrix of a generated text in HTML and in the terminal."""
 
+import dataclasses
 import html.parser
 import io
 import re
@@ -10,10 +11,13 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from unilens import UnilensError
+from unilens.diagnostics import WARNINGS
 from unilens.text.generation import render
 from unilens.text.generation.terminal import rich_matrix
 
 from ..generated_text import PROMPT, hostile, large, made
+
+WARNING = next(iter(WARNINGS))
 
 
 class Read(html.parser.HTMLParser):
@@ -159,7 +163,9 @@ def test_no_line_is_wider_than_the_terminal(attribution, width):
 def test_wide_terminal_has_the_whole_matrix():
     matrix = made().by("word")
     lines = printed(made(), 300, "word")
-    assert lines[0] == "ig: 7 generated tokens, 17 of the prompt, by word"
+    gap = float(made().completeness_gap.abs().max())
+    facts = "ig: 7 generated tokens, 17 of the prompt, by word"
+    assert lines[0] == f"{facts}; completeness gaps up to {gap:.2g}"
     assert lines[1].split() == [
         "score",
         *(matrix.columns.labels[i] for i in matrix.defined_columns),
@@ -200,6 +206,14 @@ def test_rich_and_notebooks_ask_the_attribution():
     Console(file=out, width=80).print(made())
     assert out.getvalue().splitlines() == printed(made(), 80)
     assert made()._repr_html_() == render.html(made())
+
+
+def test_warnings_and_notes_are_below_the_matrix():
+    warned = {"engine": {"warnings": {"0": [WARNING], "3": [WARNING]}}}
+    attribution = dataclasses.replace(made(), provenance=warned, notes=("a remark",))
+    page = render.html(attribution)
+    assert f"[{WARNING}] (No, happy)" in page
+    assert '<p style="margin:.3em 0;color:#555">a remark</p>' in page
 
 
 def test_nothing_explained_is_drawn_without_a_matrix():

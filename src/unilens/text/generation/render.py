@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ...output.levels import warning_lines
 from ..colours import INK, css
 from ..render import document
 from ..tokens import Tokens
@@ -162,7 +163,7 @@ def html(attribution: GenerationAttribution, by: str = "token", spans: Sequence[
             said="" if first is None else sayings[first],
             table=table,
             legend=_legend(matrix, bool(table)),
-            notes=attribution.notes,
+            notes=[*warning_lines_of(attribution), *attribution.notes],
         )
     )
 
@@ -179,10 +180,23 @@ def page(attributions: Mapping[str, GenerationAttribution], title: str, by: str 
 
 
 def facts(attribution: GenerationAttribution, by: str) -> str:
-    """Return the numbers of tokens and the unit, in words."""
+    """Return the numbers of tokens, the unit and the largest gap, in words."""
     explained, count = int(attribution.explained.sum()), len(attribution.continuation.names)
     of = f"{count}" if explained == count else f"{explained} of {count}"
-    return f"{of} generated tokens, {len(attribution.prompt.names)} of the prompt, by {by}"
+    text = f"{of} generated tokens, {len(attribution.prompt.names)} of the prompt, by {by}"
+    gaps = attribution.completeness_gap
+    largest = scale_of(gaps)
+    return text if gaps.isnan().all() else f"{text}; completeness gaps up to {largest:.2g}"
+
+
+def warning_lines_of(attribution: GenerationAttribution) -> list[str]:
+    """Return the warnings of targets that were explained one by one, with the targets' names."""
+    engine: Any = attribution.provenance.get("engine", {})
+    targets: dict[str, list[str]] = {}
+    for number, warnings in engine.get("warnings", {}).items():
+        for name in warnings:
+            targets.setdefault(name, []).append(attribution.continuation.names[int(number)])
+    return [f"{line} ({', '.join(targets[line.name])})" for line in warning_lines(targets)]
 
 
 def saying(matrix: UnitMatrix, row: int) -> str:
