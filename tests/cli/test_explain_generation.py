@@ -69,13 +69,14 @@ def test_a_generated_text_is_printed_and_written(run, tmp_path):
 
 
 def test_several_methods_and_texts_and_json_alone_on_stdout(run, tmp_path):
-    chosen = ("--method", "ig:baseline=zero", "--method", "occlusion:baseline=zero")
+    chosen = ("--method", "ig:baseline=zero,n_steps=3", "--method", "random")
     code, out, err = run("The film", "a plot", "--generate", "2", *chosen, "--json")
     assert (code, err) == (0, "")
     records = [json.loads(line) for line in out.splitlines()]
     assert [record["text"] for record in records] == ["The film", "a plot"]
-    assert list(records[0]["methods"]) == ["ig:baseline=zero", "occlusion:baseline=zero"]
-    ig = records[0]["methods"]["ig:baseline=zero"]
+    assert list(records[0]["methods"]) == ["ig:baseline=zero,n_steps=3", "random"]
+    ig = records[0]["methods"]["ig:baseline=zero,n_steps=3"]
+    assert ig["settings"]["n_steps"] == 3
     total = sum(value for value in ig["values"][1] if value is not None)
     change = ig["score"][1] - ig["baseline_score"][1]
     assert total + ig["completeness_gap"][1] == pytest.approx(change, abs=1e-9)
@@ -123,6 +124,7 @@ def test_a_prompt_that_cannot_be_explained_leaves_the_others(run, tmp_path):
         (("--generate", "1", "--outputs", "logits"), "expected --target and --outputs"),
         (("--generate", "1", "--method", "gradcam"), "unknown method 'gradcam'"),
         (("--generate", "1", "--method", "ig:baseline=masks"), "unknown baseline 'masks'"),
+        (("--generate", "1", "--method", "ig:n_steps=0"), "expected n_steps to be"),
         (("--generate", "1", "--seed", "-1"), "expected seed to be a whole number"),
         (("--by", "sentence"), "expected --by word or token, got 'sentence'"),
     ],
