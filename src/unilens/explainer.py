@@ -20,9 +20,12 @@ from ._engine.axes import (
     refuse_channels_setting,
     resolve_axes,
 )
+from ._engine.balanced import AnyBalanced, attention_rule
+from ._engine.balanced_check import BalancedReport, check_balanced
 from ._engine.evaluator import Evaluator, PassCount
 from ._engine.output_detection import output_spec
 from ._engine.packing import MultiInputs
+from ._engine.score_gradient import ScoreGradient
 from ._ops.fields import map_tensors
 from ._ops.precision import to_float64
 from ._validation.arrays import to_tensor
@@ -38,7 +41,7 @@ from .multi_input import MultiInputAttribution, explain_inputs
 from .output_scores import explain_output_score
 from .outputs import LOGITS, OutputSpec
 from .provenance import describe, versions
-from .scores import as_output_score
+from .scores import Score, as_output_score
 
 __all__ = [
     "ExplainContext",
@@ -89,6 +92,7 @@ class ExplainContext:
         seed: of everything random.
         began: start of the call, by `time.perf_counter`.
         groups: of the inputs' values, where they were given.
+        balanced: what balanced gradients rewrite; None for the model's own gradients.
     """
 
     evaluator: Evaluator
@@ -98,6 +102,7 @@ class ExplainContext:
     seed: int
     began: float
     groups: Groups | None = None
+    balanced: BalancedReport | None = None
 
     @classmethod
     def begin(
@@ -129,7 +134,16 @@ class ExplainContext:
         spec = output_spec(evaluator, inputs, outputs)
         target = check_target(target, outputs, evaluator.model, spec)
         explainer.check(evaluator, inputs)
-        return cls(evaluator, inputs, outputs, target, seed, began, read)
+        rule = attention_rule(explainer.balanced)
+        balanced = check_balanced(evaluator, inputs, rule) if rule else None
+        return cls(evaluator, inputs, outputs, target, seed, began, read, balanced)
+
+    def gradient_of(self, score: Score, *, create_graph: bool = False) -> ScoreGradient:
+        """Return the gradient of a score, balanced where the method asks for that."""
+        rule = None if self.balanced is None else self.balanced.attention
+        return ScoreGradient(
+            self.evaluator, score, self.target, create_graph=create_graph, balanced=rule
+        )
 
     @property
     def output_spec(self) -> OutputSpec:
@@ -164,6 +178,8 @@ class ExplainContext:
             "engine": self.evaluator.describe(self.inputs),
             "seconds": time.perf_counter() - self.began,
         }
+        if self.balanced is not None:
+            provenance["balanced"] = self.balanced.describe()
         if self.groups is not None and attribution.groups is None:
             attribution = with_groups(attribution, self.groups)
         if not explainer.create_graph:
@@ -183,11 +199,13 @@ class Method(Settings, ABC):
             has an attribute of the same name. `_explain` always receives channels first.
         create_graph: whether its attributions are differentiable.
         score: what is explained; None for methods that explain no score.
+        balanced: whether its gradients are balanced; see `unilens.methods.Gradient`.
     """
 
     reads_axes_from: ClassVar[int | None] = None
     create_graph: bool = False
     score: Any = None
+    balanced: AnyBalanced = False
 
     @property
     @abstractmethod

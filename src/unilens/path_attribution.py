@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ._engine.balanced import AnyBalanced
 from ._engine.evaluator import Evaluator, PassCount
 from ._engine.score_gradient import ScoreGradient
 from ._ops.precision import expand_like, to_float64
@@ -44,6 +45,9 @@ class PathAttribution(Method):
         create_graph: whether the attribution is differentiable in inputs that require gradients, in
             the model's weights and in the baseline; the result of a search is a constant. All
             passes stay in memory, and rounding depends on the batch.
+        balanced: whether the gradients on the path are balanced, as in `unilens.methods.Gradient`;
+            a search for the baseline keeps the model's own. The values then add up only where the
+            weighting shares the changes of the score itself, as `gains` and `idgi` do.
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False).eval()
@@ -60,6 +64,7 @@ class PathAttribution(Method):
     n_steps: Count = 50
     score: AnyScore = "probability"
     create_graph: bool = False
+    balanced: AnyBalanced = False
 
     def __post_init__(self) -> None:
         quadrature(self.rule, self.n_steps)  # checks the rule
@@ -72,6 +77,11 @@ class PathAttribution(Method):
             f"{self.baseline!r}; leave it out, or use path='straight'",
         )
         path.accepts(baseline)
+        require(
+            not (self.balanced and self.create_graph),
+            "expected balanced gradients without create_graph, got both; balanced gradients have "
+            "no derivative",
+        )
         factors = {"baseline": baseline, "path": path, "weighting": to_weighting(self.weighting)}
         for name, factor in factors.items():
             object.__setattr__(self, name, factor)
@@ -91,7 +101,7 @@ class PathAttribution(Method):
     @property
     def complete(self) -> bool:
         """Whether the weighting adds up to the change of the score."""
-        return self.weighting.complete
+        return self.weighting.complete and (not self.balanced or self.weighting.shares_changes)
 
     @property
     def estimates_error(self) -> bool:
@@ -151,7 +161,7 @@ class PathAttribution(Method):
             recorder: of the steps of the path; None for one that keeps the trace alone.
         """
         score, graph = resolve_score(self.score, context.evaluator), self.create_graph
-        gradient = ScoreGradient(context.evaluator, score, context.target, create_graph=graph)
+        gradient = context.gradient_of(score, create_graph=graph)
         outputs = context.evaluator.outputs(result.values.unsqueeze(0), create_graph=graph)[0]
         start, end = score(outputs, context.target), score(context.outputs, context.target)
         recorder = recorder or Recorder(context.target, context.output_spec)

@@ -204,11 +204,12 @@ def function_name(function: Any) -> str:
     return name.removeprefix("__").removesuffix("__")
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text: a list of names that is easy to read."""
     return frozenset(text.split())
 
 
-_SUMS = _words(
+_SUMS = words(
     "add add_ radd iadd sub sub_ subtract rsub isub neg cat concat concatenate stack split "
     "tensor_split chunk unbind view view_as reshape reshape_as flatten unflatten squeeze unsqueeze "
     "permute transpose swapaxes movedim t T mT contiguous clone to float double half bfloat16 type "
@@ -218,11 +219,11 @@ _SUMS = _words(
     "avg_pool2d avg_pool3d interpolate upsample pixel_shuffle pixel_unshuffle channel_shuffle "
     "requires_grad_ identity"
 )
-_PRODUCTS = _words(
+_PRODUCTS = words(
     "mul mul_ multiply rmul imul matmul rmatmul mm bmm linear addmm conv1d conv2d conv3d "
     "conv_transpose1d conv_transpose2d conv_transpose3d einsum"
 )
-_QUOTIENTS = _words("div div_ divide truediv itruediv")
+_QUOTIENTS = words("div div_ divide truediv itruediv")
 _TRAINING = {"batch_norm": 5, "dropout": 2, "dropout1d": 2, "dropout2d": 2, "dropout3d": 2}
 
 

@@ -20,6 +20,7 @@ from .._validation.models import check_model
 from .._validation.settings import check_channels, check_choice, check_count
 from ..errors import NotApplicableError, require
 from ..outputs import OUTPUTS, OutputSpec
+from .balanced import BalancedGradients
 from .calls import ModelCalls, Run
 from .copying import private_copy, unwrapped
 from .gradients import input_gradient, second_gradient, weight_gradients
@@ -28,6 +29,7 @@ from .packing import InputSpec
 from .passes import PassRunner, floating_dtypes
 from .plan_cache import Adapter
 from .plans import SPEED_UPS, Plan
+from .rewriting import AttentionRule
 from .smooth_activations import twice_differentiable
 from .unlearning import check_weights, logits_after_ascent
 from .workers import Workers
@@ -76,6 +78,8 @@ class Evaluator:
     Attributes:
         output_spec: what the outputs are; None until it is set or detected.
         channels: as given; methods and metrics read it.
+        balanced_reports: what balanced gradients rewrite, with the plan under which that was
+            checked, by the shape of an input and the rule of attention weights.
 
     Args:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
@@ -160,6 +164,7 @@ class Evaluator:
             self._workers,
         )
         self._pool = self._passes.pool
+        self.balanced_reports: dict[tuple[torch.Size, AttentionRule], tuple[Plan, Any]] = {}
 
     @property
     def input_spec(self) -> InputSpec | None:
@@ -206,7 +211,12 @@ class Evaluator:
 
     @torch.inference_mode(False)
     def differentiate(
-        self, points: Tensor, objective: Objective, *, create_graph: bool = False
+        self,
+        points: Tensor,
+        objective: Objective,
+        *,
+        create_graph: bool = False,
+        balanced: AttentionRule | None = None,
     ) -> Evaluation:
         """Return the model's outputs, an objective of them, and its gradients.
 
@@ -217,6 +227,8 @@ class Evaluator:
             create_graph: whether all three can be differentiated again, in the points and in the
                 model's weights. One pass then takes all points, and needs memory for all of
                 them; fused attention, which has no second derivative, is computed plainly.
+            balanced: the rule of attention weights for balanced gradients, which `check_balanced`
+                has checked at inputs of this shape; None for the model's own gradients.
         """
         if create_graph:
             with torch.enable_grad():
@@ -232,10 +244,13 @@ class Evaluator:
 
         def work(run: Run, microbatch: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
             leaf = microbatch.detach().requires_grad_()
+            rules = BalancedGradients(balanced) if balanced else contextlib.nullcontext()
             with torch.enable_grad():
-                outputs = run(leaf)
+                with rules:
+                    outputs = run(leaf)
                 values = objective(outputs, rows)
-                gradient = input_gradient(self.model, values, leaf, reentrant=reentrant)
+                with rules:  # checkpoints run layers again
+                    gradient = input_gradient(self.model, values, leaf, reentrant=reentrant)
             return outputs.detach(), values.detach(), gradient
 
         return Evaluation(*self._passes.run(points, work))

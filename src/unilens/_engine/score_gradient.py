@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from .evaluator import Evaluation, Evaluator
+from .rewriting import AttentionRule
 
 
 class ScoreGradient:
@@ -17,6 +18,7 @@ class ScoreGradient:
         score: from logits `(M, K)` and targets `(M,)` to values `(M,)`.
         target: `(B,)`, fixed.
         create_graph: whether what it returns can be differentiated again.
+        balanced: the rule of attention weights of balanced gradients; None for the model's own.
     """
 
     def __init__(
@@ -26,14 +28,15 @@ class ScoreGradient:
         target: Tensor,
         *,
         create_graph: bool = False,
+        balanced: AttentionRule | None = None,
     ) -> None:
         self.evaluator, self.score, self.target = evaluator, score, target
-        self._create_graph = create_graph
+        self._create_graph, self._balanced = create_graph, balanced
 
     def __call__(self, points: Tensor) -> Evaluation:
         """Return outputs `(N, B, K)`, scores `(N, B)` and gradients `(N, B, *S)`."""
         return self.evaluator.differentiate(
-            points, self._objective, create_graph=self._create_graph
+            points, self._objective, create_graph=self._create_graph, balanced=self._balanced
         )
 
     def scores(self, points: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from .._engine.balanced import AnyBalanced
 from .._engine.evaluator import Evaluator, PassCount
-from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import expand_like
 from .._ops.random import per_input
 from .._validation.references import References, references_for
@@ -43,6 +43,7 @@ class ExpectedGradients(Method):
         sampling: "stratified": the k-th fraction is uniform in [k/n, (k+1)/n), and the numbers of
             draws of two references differ by at most one; "independent": the paper's draws.
         score: what is explained, by name or as a function of logits and target.
+        balanced: whether gradients are balanced, which then do not add up; see `Gradient`.
 
     References:
         Erion et al. 2021, "Improving performance of deep learning models with axiomatic
@@ -56,12 +57,16 @@ class ExpectedGradients(Method):
         tensor([[1.5000, 3.0000]])
     """
 
-    complete = True  # in expectation: the gap is the error of the sampling
-
     references: References | None = None
     n_steps: Count = 200
     sampling: Literal["stratified", "independent"] = "stratified"
     score: AnyScore = "probability"
+    balanced: AnyBalanced = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the values add up in expectation: the gap is the error of the sampling."""
+        return not self.balanced
 
     @property
     def passes(self) -> PassCount:
@@ -75,7 +80,7 @@ class ExpectedGradients(Method):
     def _explain(self, context: ExplainContext) -> Attribution:
         references = references_for("expected_gradients", self.references, context.inputs)
         score = resolve_score(self.score, context.evaluator)
-        gradient = ScoreGradient(context.evaluator, score, context.target)
+        gradient = context.gradient_of(score)
         draws = self._draw(context)
         total = torch.zeros_like(context.inputs)
         baseline = torch.zeros_like(context.inputs)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from .._engine.balanced import AnyBalanced
 from .._engine.evaluator import PassCount
-from .._engine.score_gradient import ScoreGradient
+from .._engine.rewriting import AttentionRule
 from ..attribution import Attribution
 from ..explainer import ExplainContext, Method
 from ..registry import Card
@@ -21,6 +24,12 @@ class Gradient(Method):
     Args:
         score: what is explained, by name or as a function of logits and target.
         times_input: multiply by the input; complete, from black, for linear models without bias.
+        balanced: by rules that pass on all of the relevance, input x gradient, that they receive:
+            deviations in norms and attention weights are constants, activations pass f(x) / x, and
+            products share their gradient; "full" gives queries and keys a quarter, values a half.
+            Input times gradient then adds up to a logit, up to what the model's biases contribute,
+            which is the completeness gap. See `unilens._engine.balanced`; the provenance lists
+            what was rewritten.
 
     References:
         Simonyan et al. 2014, arXiv 1312.6034; Shrikumar et al. 2016, arXiv 1605.01713.
@@ -30,23 +39,42 @@ class Gradient(Method):
 
     score: AnyScore = "probability"
     times_input: bool = False
+    balanced: AnyBalanced = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the values add up to the score, biases aside."""
+        return self.times_input and bool(self.balanced)
 
     def _explain(self, context: ExplainContext) -> Attribution:
         score = resolve_score(self.score, context.evaluator)
-        gradient = ScoreGradient(context.evaluator, score, context.target)
+        gradient = context.gradient_of(score)
         _, scores, gradients = gradient(context.inputs.unsqueeze(0))
-        values = gradients[0] * context.inputs if self.times_input else gradients[0]
+        if not self.times_input:
+            return Attribution(
+                gradients[0], context.target, scores[0], context.outputs, complete=False
+            )
+        nothing = torch.zeros_like(scores[0]) if self.balanced else None
         return Attribution(
-            values, context.target, scores[0], context.outputs, complete=self.complete
+            values=gradients[0] * context.inputs,
+            target=context.target,
+            score=scores[0],
+            outputs=context.outputs,
+            baseline_score=nothing,
+            complete=self.complete,
         )
 
 
-def _plain(score: AnyScore = "probability") -> Gradient:
-    return Gradient(score)
+def _plain(score: AnyScore = "probability", balanced: AnyBalanced = False) -> Gradient:
+    return Gradient(score, balanced=balanced)
 
 
-def _times_input(score: AnyScore = "probability") -> Gradient:
-    return Gradient(score, times_input=True)
+def _times_input(score: AnyScore = "probability", balanced: AnyBalanced = False) -> Gradient:
+    return Gradient(score, times_input=True, balanced=balanced)
+
+
+def _balanced(score: AnyScore = "logit", attention: AttentionRule = "constant") -> Gradient:
+    return Gradient(score, times_input=True, balanced=attention)
 
 
 methods.add(
@@ -66,4 +94,13 @@ methods.add(
         "Shrikumar et al. 2016, arXiv 1605.01713",
     ),
     _times_input,
+)
+methods.add(
+    Card(
+        "balanced",
+        "gradient",
+        "input times balanced gradient: rules for attention, norms and activations that add up",
+        "Mehri et al. 2025, CVPR, arXiv 2411.16760; Achtibat et al. 2024, arXiv 2402.05602",
+    ),
+    _balanced,
 )

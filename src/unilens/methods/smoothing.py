@@ -79,6 +79,11 @@ class Smoothed(Method):
         return self.explainer.score
 
     @property
+    def balanced(self) -> bool | str:  # type: ignore[override]  # a field of others
+        """Whether the explainer's gradients are balanced."""
+        return self.explainer.balanced
+
+    @property
     def passes(self) -> PassCount:
         """Forward and backward passes per input: the explainer's per sample, and one more."""
         forward, backward = self.explainer.passes

@@ -28,9 +28,12 @@ class Weighting(Settings, ABC):
     Attributes:
         nested: whether it may run a second time, beside the first, over every third node: it keeps
             nothing between calls, and yields one pair of factors for each node.
+        shares_changes: whether the terms of a step share the change of the score, so that they add
+            up whatever the gradients are.
     """
 
     nested: ClassVar[bool] = False
+    shares_changes: ClassVar[bool] = False
 
     @property
     def complete(self) -> bool:

@@ -52,6 +52,7 @@ class Gains(Weighting):
     """
 
     nested = True
+    shares_changes = True
 
     coarse: NonNegative = 0.4
     neighbourhood: Positive = 0.09

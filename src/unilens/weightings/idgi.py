@@ -30,6 +30,7 @@ class ImportantDirection(Weighting):
     """
 
     nested = True
+    shares_changes = True
 
     def __call__(
         self, chunks: Iterable[PathChunk], quadrature: Quadrature, start: Tensor, end: Tensor

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from ..._engine.balanced import AnyBalanced, attention_rule
 from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.plans import MODEL_ERRORS
 from ..._ops.spatial import LINEAR
@@ -41,6 +42,7 @@ class GradCAM(Method):
             by the class token this lies before the last attention.
         relu: set negative values, which lower the score, to zero.
         score: what is explained, by name or as a function of logits and target.
+        balanced: whether the gradients are balanced, as in `unilens.methods.Gradient`.
 
     References:
         Selvaraju et al. 2017, arXiv 1610.02391.
@@ -51,6 +53,7 @@ class GradCAM(Method):
     layer: str | None = None
     relu: bool = True
     score: AnyScore = "probability"
+    balanced: AnyBalanced = False
 
     def __post_init__(self) -> None:
         require(
@@ -79,7 +82,9 @@ class GradCAM(Method):
     def _explain_row(self, context: ExplainContext, score: Score, row: int) -> tuple[str, Tensor]:
         """Return the layer's name and the map `(1, 1, *grid)` of one input."""
         rows = slice(row, row + 1)
-        outputs, grids = record_grids(context.evaluator, self.layer, context.inputs[rows])
+        outputs, grids = record_grids(
+            context.evaluator, self.layer, context.inputs[rows], attention_rule(self.balanced)
+        )
         with torch.enable_grad():
             value = score(outputs, context.target[rows]).sum()
         if not value.requires_grad:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..._engine.axes import ChannelsFirst, users_module
+from ..._engine.balanced import BalancedGradients
 from ..._engine.evaluator import Evaluator
+from ..._engine.rewriting import AttentionRule
 from ..._validation.models import not_differentiable
 from ...errors import NotApplicableError, UnknownNameError
 
@@ -64,13 +67,16 @@ class Grid(NamedTuple):
         return values.movedim(self.channels, 1)
 
 
-def record_grids(model: Evaluator, layer: str | None, inputs: Tensor) -> tuple[Tensor, list[Grid]]:
+def record_grids(
+    model: Evaluator, layer: str | None, inputs: Tensor, balanced: AttentionRule | None = None
+) -> tuple[Tensor, list[Grid]]:
     """Run a copy of the model at one input, and record its layers' outputs that are grids.
 
     Args:
         model: it is not changed.
         layer: the only layer to record, or None for all.
         inputs: `(1, *S)`.
+        balanced: the rule of attention weights of balanced gradients; None for the model's own.
 
     Returns:
         The logits `(1, K)`, and the grids in the order of the calls, at least one; all with their
@@ -89,7 +95,8 @@ def record_grids(model: Evaluator, layer: str | None, inputs: Tensor) -> tuple[T
     )
     for name, module in _layers(users_module(copy), layer).items():
         module.register_forward_hook(functools.partial(recorder.record, name))
-    with torch.enable_grad():
+    rules = BalancedGradients(balanced) if balanced else nullcontext()
+    with torch.enable_grad(), rules:
         outputs = model.run(copy, inputs.clone().requires_grad_())
     if not (recorder.grids or outputs.requires_grad):
         raise not_differentiable(model.model, within="layers")

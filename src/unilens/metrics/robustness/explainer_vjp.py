@@ -26,8 +26,8 @@ _VALUES_AT_ONCE = 2**26
 
 
 def has_explainer_vjp(explainer: object) -> bool:
-    """Return whether `explainer_vjp` covers a method."""
-    return isinstance(explainer, (Gradient, PathAttribution))
+    """Return whether `explainer_vjp` covers a method; balanced gradients have no derivative."""
+    return isinstance(explainer, (Gradient, PathAttribution)) and not explainer.balanced
 
 
 def explainer_vjp(

@@ -62,8 +62,9 @@ def generate(
         targets: numbers of the generated tokens that are explained, from 0 on; None for all.
         seed: of everything random.
         shared: whether targets share passes, where that is exact; False explains them one by one.
-        **settings: of the method and its parts, by name. `score` is "log_probability" in nats by
-            default; `occlusion` has `window=1` by default.
+        **settings: of the method and its parts, by name. By default `score` is "log_probability",
+            in nats, and "logit" for balanced gradients, which add up to it; `occlusion` has
+            `window=1`.
 
     Returns:
         The attribution, `(T, P + T)`, of T generated tokens to P tokens of the prompt and to each
@@ -82,7 +83,7 @@ def generate(
     ids = torch.tensor(read.ids, device=model.device)
     model.check_vocabulary(ids)
     added = sum(start == end for start, end in read.tokens.offsets)
-    model.logits(network, ids[: len(ids)], len(ids), added)
+    model.logits(network, ids, len(ids), added)
     written = _written(model, network, read, ids, continuation, max_new_tokens)
     whole = torch.cat([ids, torch.tensor(written.ids, device=ids.device)])
     model.check_vocabulary(whole)
@@ -112,9 +113,9 @@ def generate(
 def _language_model(model: object, tokenizer: Any) -> LanguageModel:
     if isinstance(model, LanguageModel):
         require(
-            tokenizer is None or isinstance(tokenizer, str) is False,
-            f"expected the prompt by name beside a LanguageModel, which has its tokenizer, got "
-            f"{tokenizer!r} in the tokenizer's place; write prompt=",
+            tokenizer is None,
+            "expected no tokenizer beside a LanguageModel, which has its own, got "
+            f"{type(tokenizer).__name__}; pass the prompt by name, prompt=",
         )
         return model
     require(
@@ -129,7 +130,8 @@ def _language_model(model: object, tokenizer: Any) -> LanguageModel:
 def _explainer(model: LanguageModel, method: str, settings: dict[str, Any]) -> Method:
     """Return the method, with the defaults for generated text."""
     known = text_methods[method].settings_with(settings)
-    defaults = {"score": "log_probability", "window": 1}
+    conserves = known.get("score") == "logit" or settings.get("balanced")
+    defaults = {"score": "logit" if conserves else "log_probability", "window": 1}
     own = {name: value for name, value in defaults.items() if name in known}
     score = settings.get("score")
     require(
@@ -137,7 +139,13 @@ def _explainer(model: LanguageModel, method: str, settings: dict[str, Any]) -> M
         "expected a score of a token, by name or as a function of logits and target, got one of "
         "what the model returns; pass score='logit', or another name",
     )
-    return build_text_method(model, method, {**own, **settings})
+    explainer = build_text_method(model, method, {**own, **settings})
+    require(
+        not explainer.create_graph,
+        "expected create_graph=False, since the values of a generated text have no gradient; leave "
+        "it out",
+    )
+    return explainer
 
 
 def _written(

@@ -191,8 +191,8 @@ class LanguageModel(TextModel):
             with torch.no_grad():
                 self.logits(network, longer, fixed)
 
-        most = longest_that_runs(run, count)
-        remedy = "shorten the prompt" + (f", or lower max_new_tokens to {most}" if most else "")
+        most = longest_that_runs(run, count) + 1  # the last token is no input
+        remedy = f"shorten the prompt, or lower max_new_tokens to {most}"
         return UnilensError(
             f"expected a prompt and tokens within the model's length, got {fixed} and {count}: "
             f"{first_line(error)}; {remedy}"

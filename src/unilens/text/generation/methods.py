@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..._engine.balanced import BalancedGradients, attention_rule
+from ..._engine.balanced_check import check_balanced
 from ..._engine.evaluator import Evaluator
 from ..._ops.precision import to_float64
 from ...baselines import Baseline, Constant
 from ...explainer import Method
 from ...methods.gradient import Gradient
 from ...methods.perturbation.occlusion import Occlusion
+from ...methods.smoothing import Smoothed
 from ...path_attribution import PathAttribution
 from ...paths import StraightLine
 from ...quadrature import quadrature
@@ -35,7 +40,7 @@ class Explained:
 
     Attributes:
         values: `(T, L)`, in float64; NaN in rows that are not explained.
-        baseline_score: `(T,)`, or None.
+        baseline_score: `(T,)`, or None for methods that do not add up to the score's change.
         logits: `(T, V)`, of each target given all before it.
         record: of the passes, for the provenance.
     """
@@ -101,17 +106,37 @@ def _together(model: NextToken, targets: Targets, explainer: Any, logits: Tensor
         values = occlusion(_baseline(explainer.baseline, model))
         record = {"passes": occlusion.passes, "cached": occlusion.cached}
         return Explained(_only(values, targets), None, logits, {"shared": True, **record})
-    gradients, embeddings = SharedGradients(model, targets), model.embeddings
+    balanced = _balanced(model, explainer)
+    gradients, embeddings = SharedGradients(model, targets, balanced.mode), model.embeddings
     start = None
     if isinstance(explainer, PathAttribution):
         start = _baseline(explainer.baseline, model)
         values = _integrated(gradients, start, embeddings, explainer)
     else:
-        times = embeddings if explainer.times_input else torch.ones_like(embeddings)
-        values = gradients(embeddings, times)
-    record = {"passes": gradients.passes, "ways": list(gradients.ways[0])}
-    scores = None if start is None else _baseline_scores(model, targets, start)
+        values = gradients(embeddings, embeddings if explainer.times_input else None)
+    record = {"passes": gradients.passes, "ways": list(gradients.ways[0]), **balanced.record}
+    scores = _baseline_scores(model, targets, start) if explainer.complete else None
     return Explained(_only(values, targets), scores, logits, {"shared": True, **record})
+
+
+class _Balanced(NamedTuple):
+    """The mode of the passes that are differentiated, and what it rewrites."""
+
+    mode: Callable[[], AbstractContextManager[object]]
+    record: dict[str, object]
+
+
+def _balanced(model: NextToken, explainer: Any) -> _Balanced:
+    """Return the mode of balanced gradients where a method asks for them.
+
+    Raises:
+        NotApplicableError: a function of the model has no rule.
+    """
+    rule = attention_rule(explainer.balanced)
+    if rule is None:
+        return _Balanced(nullcontext, {})
+    report = check_balanced(Evaluator(model, outputs="logits"), model.embeddings, rule)
+    return _Balanced(partial(BalancedGradients, rule), {"balanced": report.describe()})
 
 
 def _integrated(
@@ -128,8 +153,11 @@ def _integrated(
 
 
 @torch.no_grad()
-def _baseline_scores(model: NextToken, targets: Targets, start: Tensor) -> Tensor:
+def _baseline_scores(model: NextToken, targets: Targets, start: Tensor | None) -> Tensor:
+    """Return the scores `(T,)` of a baseline; 0 for the balanced gradient, which has none."""
     numbers = range(len(targets.ids))
+    if start is None:
+        return model.whole.new_zeros(len(numbers))
     return targets.scores(widened(model.logits(start, len(numbers))), numbers)[0]
 
 
@@ -164,14 +192,31 @@ def _one_by_one(
         method = explainer.with_score(targets.score_of(number))  # type: ignore[arg-type]
         evaluator = Evaluator(before, outputs="logits", channels="first")
         attribution = method(evaluator, before.embeddings, int(targets.ids[number]), seed=seed)
-        values[number, : targets.length(number)] = to_float64(attribution.values[0]).sum(0)
-        starts.append(attribution.baseline_score)
+        values[number, : targets.length(number)] = _by_token(attribution.values[0], explainer)
+        starts.append(attribution.baseline_score if attribution.complete else None)
         if attribution.warnings[0]:
             warnings[str(number)] = attribution.warnings[0]
     record: dict[str, object] = {"shared": False}
     if warnings:
         record["warnings"] = warnings
     return Explained(values, _scattered(starts, targets), logits, record)
+
+
+def _by_token(values: Tensor, explainer: Method) -> Tensor:
+    """Return one value per token `(L,)` of values `(E, L)`: the sum, of a bare gradient the norm.
+
+    A gradient's sum says nothing: behind a layer norm it is 0, since the mean of a token's
+    embedding does not count.
+    """
+    values = to_float64(values)
+    return values.norm(dim=0) if is_bare_gradient(explainer) else values.sum(0)
+
+
+def is_bare_gradient(explainer: Method) -> bool:
+    """Return whether a method's values are a gradient, not multiplied by a difference."""
+    if isinstance(explainer, Smoothed):
+        return is_bare_gradient(explainer.explainer)
+    return isinstance(explainer, Gradient) and not explainer.times_input
 
 
 def _scattered(starts: list[Tensor | None], targets: Targets) -> Tensor | None:

@@ -103,7 +103,7 @@ def read_continuation(model: LanguageModel, prompt: ReadText, text: str) -> Read
     """
     tokenizer = model.tokenizer
     if model.has_encoder:
-        own = _own_target(tokenizer, text)
+        own = _own_target(model, text)
         return ReadText(spelled(model, (), own), own)
     whole, _, positions = read_tokens(tokenizer, prompt.tokens.text + text)
     ids = _within(whole["input_ids"], positions)
@@ -124,11 +124,11 @@ def _within(ids: Sequence[int], positions: Sequence[int]) -> tuple[int, ...]:
     return tuple(ids[: max(positions, default=-1) + 1])
 
 
-def _own_target(tokenizer: Any, text: str) -> tuple[int, ...]:
+def _own_target(model: LanguageModel, text: str) -> tuple[int, ...]:
     """Return what a decoder is given for a text, without the token that ends it."""
-    read_tokens(tokenizer, text)  # checks it
-    ids = list(tokenizer(text_target=text, verbose=False)["input_ids"])
-    while ids and ids[-1] == tokenizer.eos_token_id:
+    read_tokens(model.tokenizer, text)  # checks it
+    ids = list(model.tokenizer(text_target=text, verbose=False)["input_ids"])
+    while ids and ids[-1] in {model.tokenizer.eos_token_id, *model.ends}:
         ids.pop()
     return tuple(ids)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..._engine.memory import free_memory
+from ..._ops.precision import to_float64
 from ..model import agree, rounding
 from .next_token import NextToken
 from .targets import Targets
@@ -29,7 +30,7 @@ _LIVE = 4
 _TARGETS = 8
 """Targets of a batch at the least, where there is memory: fewer do not fill the batch."""
 _POINTS = 8
-"""Points of a pass at the most: more do not make it faster."""
+"""The most points of a pass: more do not make it faster."""
 
 
 def is_causal(model: NextToken, targets: Targets) -> bool:
@@ -84,12 +85,12 @@ class SharedGradients:
         self.passes = {"forward": 0, "backward": 0}
         self.saved, self.largest = self._measure()
 
-    def __call__(self, points: Tensor, directions: Tensor) -> Tensor:
+    def __call__(self, points: Tensor, directions: Tensor | None) -> Tensor:
         """Return sums over points of gradients times directions, by source, `(T, L)` in float64.
 
         Args:
             points: `(n, E, L)`, embeddings of all sources.
-            directions: `(n, E, L)`.
+            directions: `(n, E, L)`; None for the l2 norm of the gradients' sum over points.
 
         Returns:
             The sums over points and channels; 0 where a source does not come before a target.
@@ -103,8 +104,12 @@ class SharedGradients:
             total = torch.zeros(len(chunk), *points.shape[1:-1], length).to(points)
             for rows in torch.arange(len(points)).split(self._points_at_once(len(chunk))):
                 gradients = self._gradients(points[rows, :, :length], chunk)
-                total += (gradients * directions[rows, :, :length]).sum(1)
-            sums[list(chunk), :length] = total.double().sum(1)
+                if directions is not None:
+                    gradients = gradients * directions[rows, :, :length]
+                total += gradients.sum(1)
+            total = to_float64(total)
+            values = total.norm(dim=1) if directions is None else total.sum(1)
+            sums[list(chunk), :length] = values
         return sums
 
     def chunks(self, explained: Sequence[int]) -> Iterator[tuple[int, ...]]:
