@@ -130,6 +130,17 @@ def tiny(architecture, seed=0, **more):
     return spread(network, seed)
 
 
+def tiny_language_model(architecture, seed=0, **more):
+    """A tiny language model of an architecture, with random weights, in float64."""
+    settings = {**_SIZES, "pad_token_id": 0, **ARCHITECTURES[architecture], **more}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    config = getattr(transformers, f"{architecture}Config")(**settings)
+    heads = {"GPT2": "LMHeadModel", "T5": "ForConditionalGeneration"}
+    heads["Bart"] = heads["T5"]
+    head = heads.get(architecture, "ForCausalLM")
+    return spread(getattr(transformers, f"{architecture}{head}")(config), seed)
+
+
 def tiny_text_classifier():
     """A classifier that takes no time, for `--model py:`."""
     return TextClassifier(tiny_bert(), tiny_tokenizer())

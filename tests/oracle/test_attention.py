@@ -8,10 +8,13 @@ import torch
 import torchvision
 import transformers
 from torch import nn
+from torch.nn import functional
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from unilens import Evaluator, explain
+from unilens._engine import attention as recorder
+from unilens._engine.attention import plain_attention
 from unilens._engine.blocks import record_attention
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.text import TextClassifier, explain_text
@@ -19,6 +22,7 @@ from unilens.text import TextClassifier, explain_text
 from ..conftest import randomise
 from ..text_models import tiny, tiny_tokenizer
 from ..vit_models import (
+    Block,
     FusedAttention,
     HandWrittenAttention,
     ModuleAttention,
@@ -115,9 +119,14 @@ def enlarged(by_token, image, grid, prefix=1):
 
 
 @every_method
-@pytest.mark.parametrize("attention", ["by hand", "fused", "einsum"])
 @pytest.mark.parametrize(
-    ("pool", "rows"), [("class", [0]), ("mean", slice(7)), ("patches", slice(1, 7))]
+    ("attention", "pool", "rows"),
+    [
+        ("by hand", "class", [0]),
+        ("fused", "class", [0]),
+        ("fused", "mean", slice(7)),
+        ("einsum", "patches", slice(1, 7)),
+    ],
 )
 def test_attention_methods_equal_their_formulas(method, attention, pool, rows):
     model, x = vit(attention=ATTENTIONS[attention], pool=pool), images()
@@ -366,7 +375,7 @@ def test_legrad_of_a_library_network_equals_its_blocks_by_hand():
 
 
 @every_method
-@pytest.mark.parametrize("architecture", ["Bert", "Roberta", "DistilBert", "Electra", "GPT2"])
+@pytest.mark.parametrize("architecture", ["Roberta", "DistilBert", "GPT2"])
 def test_texts_by_token(architecture, method):
     classifier = TextClassifier(tiny(architecture), tiny_tokenizer())
     found = explain_text(classifier, "the film was not very good", method).attribution
@@ -451,6 +460,170 @@ def test_maps_point_at_the_patch_that_decides(method, place):
     assert int(by_patch.argmax()) == 4 * place[0] + place[1]
 
 
+# other networks
+
+
+def test_weights_of_a_fused_kernel_are_those_of_its_formula():
+    """Masks, scale, groups of queries, and a query that may attend to nothing: by torch's own."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 5, 6, generator=generator).double() for _ in range(3))
+    mask = torch.rand(2, 1, 5, 5, generator=generator) > 0.4
+    mask[..., 0, :] = False
+    cases = [
+        {},
+        {"attn_mask": mask},
+        {"attn_mask": torch.randn(4, 5, 5, generator=generator).double()},
+        {"is_causal": True},
+        {"scale": 0.3},
+        {"enable_gqa": True},
+    ]
+    for case in cases:
+        keys, values = (k[:, :2], v[:, :2]) if "enable_gqa" in case else (k, v)
+        queries = q.clone().requires_grad_()
+        weights, _, found = plain_attention(queries, keys, values, **case)
+        expected = functional.scaled_dot_product_attention(q, keys, values, **case)
+        assert torch.allclose(found, expected, rtol=0, atol=1e-12), case
+        assert torch.equal(
+            weights[..., 0, :].sum(-1) == 0, torch.full((2, 4), case.get("attn_mask") is mask)
+        )
+        found.sum().backward()
+        assert queries.grad.isfinite().all()
+
+
+class Encoder(nn.Module):
+    """torch's own encoder, of tokens `(1, N, D)` or `(N, 1, D)`."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        self.patches, self.batch_first = nn.Conv2d(3, 12, 4, stride=4), batch_first
+        layer = nn.TransformerEncoderLayer(12, 3, 16, batch_first=batch_first)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2)
+        tokens = tokens.transpose(1, 2) if self.batch_first else tokens.permute(2, 0, 1)
+        return self.head(self.encoder(tokens).mean(1 if self.batch_first else 0))
+
+
+@every_method
+def test_encoders_of_torch_in_both_orders(method):
+    first, second = (randomise(Encoder(order).double()) for order in (True, False))
+    maps = [explain(model, images(), method, 1) for model in (first, second)]
+    assert torch.allclose(maps[0].values, maps[1].values, rtol=1e-9, atol=0)
+    assert float(maps[0].values.max()) > 0
+    assert maps[0].provenance["blocks"] == ["encoder.layers.0", "encoder.layers.1"]
+
+
+class Shared(TinyViT):
+    """Three passes of one block, as in ALBERT."""
+
+    def forward(self, images):
+        tokens = self.embedded(images)
+        for _ in range(3):
+            tokens = self.blocks[0](tokens)
+        return self.tail(tokens)
+
+
+@every_method
+def test_layers_that_are_shared(method):
+    shared, copied = (randomise(kind().double()) for kind in (Shared, TinyViT))
+    for block in copied.blocks:
+        block.load_state_dict(shared.blocks[0].state_dict())
+    copied.head.load_state_dict(shared.head.state_dict())
+    copied.norm.load_state_dict(shared.norm.state_dict())
+    found, expected = (explain(model, images(), method, 1) for model in (shared, copied))
+    assert torch.equal(found.values, expected.values)
+    assert found.provenance["blocks"] == ["blocks.0", "blocks.0#2", "blocks.0#3"]
+
+
+class InPlace(TinyViT):
+    """The same network, which writes into the tokens that it has from the last block."""
+
+    def tail(self, tokens):
+        tokens *= 1.0
+        return super().tail(tokens)
+
+
+@every_method
+def test_tokens_that_are_overwritten(method):
+    plain, writing = vit(), randomise(InPlace().double())
+    maps = [explain(model, images(), method, 1).values for model in (plain, writing)]
+    assert torch.allclose(*maps, rtol=1e-10, atol=0)
+
+
+class OneRow(TinyViT):
+    """A head that reads the first row of a batch alone."""
+
+    def tail(self, tokens):
+        return super().tail(tokens[:1])
+
+
+class MixingRows(TinyViT):
+    """A head that takes the mean of a batch from each row, where there is more than one."""
+
+    def tail(self, tokens):
+        return super().tail(tokens - (tokens.mean(0) if len(tokens) > 1 else 0))
+
+
+@pytest.mark.parametrize("kind", [OneRow, MixingRows])
+def test_legrad_runs_the_head_once_per_block_where_it_mixes_rows(kind):
+    expected = explain(vit(), images(), "legrad", 1).values
+    found = [
+        explain(randomise(kind().double()), row, "legrad", 1).values for row in images().split(1)
+    ]
+    assert torch.allclose(torch.cat(found), expected, rtol=1e-9, atol=0)
+
+
+@every_method
+def test_channels_last_scores_of_outputs_and_precision(method):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = vit()
+
+        def forward(self, x):
+            return self.inner(x.movedim(-1, 1))
+
+    x, expected = images(), explain(vit(), images(), method, 1).values
+    found = explain(Last().eval(), x.movedim(1, -1), method, 1, channels="last").values
+    assert torch.allclose(found.movedim(-1, 1), expected, rtol=1e-9, atol=0)
+    found = explain(vit(), x, method, score=lambda outputs: outputs[:, 1]).values
+    assert torch.allclose(found, expected, rtol=1e-9, atol=0)
+    half = Evaluator(vit().float(), precision=torch.bfloat16)
+    found = explain(half, x.float(), method, 1).values
+    assert torch.allclose(found.double(), expected, rtol=0, atol=0.05 * float(expected.max()))
+
+
+class OfSeries(nn.Module):
+    """A transformer of series `(B, C, L)`, one token per step, or of clips by patches."""
+
+    def __init__(self, patches):
+        super().__init__()
+        self.patches, self.head = patches, nn.Linear(12, 5)
+        self.blocks = nn.Sequential(*(Block(12, 3, FusedAttention) for _ in range(2)))
+
+    def forward(self, x):
+        series = isinstance(self.patches, nn.Linear)
+        tokens = self.patches(x.mT) if series else self.patches(x).flatten(2).mT
+        return self.head(self.blocks(tokens).mean(1))
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (3, 4, 8, 12)])
+def test_rollout_of_series_and_clips(shape):
+    patches = nn.Linear(4, 12) if len(shape) == 2 else nn.Conv3d(3, 12, (2, 4, 4), (2, 4, 4))
+    model, x = randomise(OfSeries(patches).double()), torch.rand(1, *shape).double()
+    found = explain(model, x, "rollout", 1).values.sum(1)
+    total = torch.eye(9 if len(shape) == 2 else 12).double()
+    for weights in record_attention(Evaluator(model), x).values():
+        total = (weights[0].mean(0) + torch.eye(len(total))) / 2 @ total
+    expected = total.mean(0)
+    if len(shape) == 4:
+        cells = expected.reshape(1, 1, 2, 2, 3)
+        expected = interpolate(cells, shape[1:], mode="trilinear")[0]
+    assert torch.allclose(found, expected.reshape(found.shape), rtol=1e-10, atol=0)
+
+
 # refusals
 
 
@@ -521,6 +694,27 @@ class OnTokens(HandWrittenAttention):
         return ((q.mT @ k).softmax(-1) @ v.mT).mT
 
 
+class ClassLast(TinyViT):
+    """The class token after the patches."""
+
+    def embedded(self, images):
+        return super().embedded(images).roll(-1, 1)
+
+
+class Odd(nn.Module):
+    """Tokens that are no grid."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.tokens = TinyViT(), nn.Linear(192, 15 * 12)
+
+    def forward(self, x):
+        tokens = self.tokens(x.flatten(1)).unflatten(1, (15, 12))
+        for block in self.inner.blocks:
+            tokens = block(tokens)
+        return self.inner.tail(tokens)
+
+
 class Joined(nn.Module):
     """A network that takes fewer tokens after the first block."""
 
@@ -549,9 +743,16 @@ REFUSED = {
     "convolutions": (convolutions, (8, 12), "expected a model with softmax attention among tokens"),
     "linear": (lambda: TinyViT(attention=Linear), (8, 12), "softmax attention among tokens"),
     "channels": (lambda: TinyViT(attention=OnTokens), (8, 12), "4 tokens in other modules"),
+    "as many channels": (
+        lambda: TinyViT((8, 12), width=14, heads=2, attention=OnTokens),
+        (8, 12),
+        "attention of something else, of as many rows, in 'blocks.0'",
+    ),
     "swin": (swin, (64, 64), "expected a transformer"),
     "windows": (Halves, (8, 16), "4 tokens in other modules"),
     "fewer tokens": (Joined, (8, 12), "one number of tokens, got attention of 5 × 5, 7 × 7"),
+    "class last": (ClassLast, (8, 12), "first 1 do not depend on the image"),
+    "odd grid": (Odd, (8, 8), "got 15 tokens for an input of 8 × 8"),
     "skip": (Twice, (8, 12), "depend on more than the tokens of 'inner.blocks.1'"),
     "parallel": (Parallel, (8, 12), "'inner.blocks.1', which does not go on from 'inner.blocks.0'"),
     "checkpoint": (lambda: Checkpointed(False), (8, 12), "inside a checkpoint"),
@@ -564,8 +765,9 @@ REFUSED = {
 }
 
 
-@every_method
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    ("case", "method"), [(case, METHODS[index % 3]) for index, case in enumerate(REFUSED)]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_networks_that_are_refused_in_one_line(case, method):
     build, size, message = REFUSED[case]
@@ -589,7 +791,20 @@ def test_tables_and_constant_outputs_are_refused(method):
 
 
 @every_method
-@pytest.mark.parametrize("architecture", ["T5", "Bart", "Longformer", "Funnel"])
+def test_networks_whose_outputs_change_under_the_recorder_are_refused(method, monkeypatch):
+    def scaled(query, key, value):
+        weights, values, output = plain_attention(query, key, value)
+        return weights, values, 1.1 * output
+
+    monkeypatch.setattr(recorder, "plain_attention", scaled)
+    with pytest.raises(NotApplicableError, match=r"attention equals the formula .* differ by"):
+        explain(vit(), images(), method)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method"),
+    [("T5", "rollout"), ("Bart", "legrad"), ("Longformer", "rollout"), ("Funnel", "legrad")],
+)
 def test_texts_of_other_attention_are_refused(architecture, method):
     classifier = TextClassifier(tiny(architecture), tiny_tokenizer())
     with pytest.raises(NotApplicableError, match="use method='ig'"):

@@ -71,10 +71,12 @@ class Attention(NamedTuple):
 
     Attributes:
         weights: the tensor that multiplies the values, with its graph, `(..., N, M)`.
+        values: `(..., M, D)`, with their graph.
         modules: the running modules, outermost first.
     """
 
     weights: Tensor
+    values: Tensor
     modules: tuple[ModuleCall, ...]
 
 
@@ -106,8 +108,8 @@ class AttentionRecorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
-            weights, output = plain_attention(*args, **kwargs)
-            self._record(weights)
+            weights, values, output = plain_attention(*args, **kwargs)
+            self._record(weights, values)
             return output
         if func is functional.multi_head_attention_forward and (plain := opened(func)):
             with self:
@@ -139,11 +141,11 @@ class AttentionRecorder(TorchFunctionMode):
         if len(factors) != 2 or id(factors[0]) not in self._weights or not depends(factors[1]):
             return
         if name != "einsum" or _sums_over_last(str(args[0])):
-            self._record(factors[0])
+            self._record(*factors)
 
-    def _record(self, weights: Tensor) -> None:
-        if weights.requires_grad:
-            self.attentions.append(Attention(weights, tuple(self._running)))
+    def _record(self, weights: Tensor, values: Tensor) -> None:
+        if weights.requires_grad and values.requires_grad:
+            self.attentions.append(Attention(weights, values, tuple(self._running)))
 
     def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         number = self._calls.get(name, 0)
@@ -170,10 +172,10 @@ def plain_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Return the weights and the output of `scaled_dot_product_attention`, without dropout.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return weights, values and output of `scaled_dot_product_attention`, without dropout.
 
-    A query that may attend to nothing has weights 0.
+    Values are repeated where heads share them. A query that may attend to nothing has weights 0.
     """
     if enable_gqa:
         shared = query.shape[-3] // key.shape[-3]
@@ -187,7 +189,7 @@ def plain_attention(
         scores = scores + attn_mask
     empty = scores.isneginf().all(-1, keepdim=True)
     weights = scores.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0)
-    return weights, weights @ value
+    return weights, value, weights @ value
 
 
 def _sums_over_last(equation: str) -> bool:

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from ..errors import NotApplicableError, UnilensError
-from .attention import Attention, AttentionRecorder, tokens_in
+from .attention import Attention, AttentionRecorder, ModuleCall, tokens_in
 from .axes import users_module
 from .evaluator import Evaluator
 from .plans import differ
@@ -39,16 +38,21 @@ class Block(NamedTuple):
     """One block of a transformer, in the pass of one input.
 
     Attributes:
-        name: of its module.
+        module: its name.
         raw_weights: of its attention as the pass computed them, with their graph, `(..., N, N)`.
         tokens: that it returns, with their graph, `(1, N, D)` or `(N, 1, D)`.
         number: how many calls of the module came before.
     """
 
-    name: str
+    module: str
     raw_weights: Tensor
     tokens: Tensor
     number: int
+
+    @property
+    def name(self) -> str:
+        """The name of the module; `name#2` at its second call, in networks that share layers."""
+        return self.module + (f"#{self.number + 1}" if self.number else "")
 
     @property
     def token_count(self) -> int:
@@ -71,12 +75,17 @@ class Recording(NamedTuple):
     Attributes:
         outputs: `(1, K)`, with their graph.
         blocks: in their order, at least one.
+        inputs: `(1, *S)`, a leaf of the graph.
+        embedded: the tokens that the first block receives, with their graph; None where it
+            receives none.
         grids: spatial shapes of the outputs of convolutions before the first block's attention.
         positions: of the inputs among the tokens, `(L,)`, where the model is one `AtTokens`.
     """
 
     outputs: Tensor
     blocks: list[Block]
+    inputs: Tensor
+    embedded: Tensor | None
     grids: list[tuple[int, ...]]
     positions: Tensor | None
 
@@ -102,9 +111,7 @@ def record_attention(model: Evaluator, inputs: Tensor) -> dict[str, Tensor]:
     """
     passes = [record_blocks(model, row, model(row)).blocks for row in inputs.split(1)]
     return {
-        block.name + (f"#{block.number + 1}" if block.number else ""): torch.stack(
-            [blocks[index].weights for blocks in passes]
-        )
+        block.name: torch.stack([blocks[index].weights for blocks in passes])
         for index, block in enumerate(passes[0])
     }
 
@@ -123,11 +130,11 @@ def record_blocks(model: Evaluator, inputs: Tensor, expected: Tensor | None = No
             other outputs while it is recorded.
     """
     copy = model.private_module(inputs)
-    recorder = AttentionRecorder(users_module(copy))
+    recorder, leaf = AttentionRecorder(users_module(copy)), inputs.detach().clone().requires_grad_()
     try:
         unhooked = torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINT)
         with torch.enable_grad(), unhooked, recorder:
-            outputs = model.run(copy, inputs.detach().clone().requires_grad_())
+            outputs = model.run(copy, leaf)
     except UnilensError as error:
         if _CHECKPOINT not in str(error):
             raise
@@ -136,63 +143,24 @@ def record_blocks(model: Evaluator, inputs: Tensor, expected: Tensor | None = No
         ) from error
     _check_outputs(model, inputs, outputs, expected)
     attentions = _among_tokens(recorder.attentions)
-    blocks = _blocks(attentions)
+    calls, blocks = _blocks(attentions)
+    positions = _text_positions(copy, blocks[0].token_count)
     if _goes_round(outputs, blocks[-1].tokens):
         raise _no_blocks(f"outputs that depend on more than the tokens of {blocks[-1].name!r}")
-    owners = [module for module in copy.modules() if isinstance(module, AtTokens)]
-    if owners and owners[0].token_count != blocks[0].token_count:
-        raise _no_blocks(f"{blocks[0].token_count} tokens for a text of {owners[0].token_count}")
-    return Recording(outputs, blocks, recorder.grids, owners[0].positions if owners else None)
+    embedded = tokens_in(calls[0].inputs, blocks[0].token_count)
+    if embedded is not None and _mixes_tokens(attentions[0].values, embedded):
+        raise _no_blocks(f"attention of something else, of as many rows, in {blocks[0].name!r}")
+    return Recording(outputs, blocks, leaf, embedded, recorder.grids, positions)
 
 
-def outputs_after(model: Evaluator, inputs: Tensor, last: Block, tokens: Tensor) -> Tensor | None:
-    """Return the outputs `(R, K)` of a model from other tokens after its last block.
-
-    Args:
-        model: it is not changed.
-        inputs: `(1, *S)`, on which everything but the tokens depends.
-        last: the block whose tokens are replaced.
-        tokens: those of R rows, `(R, N, D)` or `(N, R, D)`, in the order of the block's.
-
-    Returns:
-        The outputs, with their graph to the tokens; None where the model does not return R rows.
-    """
-    copy = model.private_module(inputs)
-    call_count = 0
-
-    def replace(module: nn.Module, args: Any, output: Any) -> Any:
-        nonlocal call_count
-        call_count += 1
-        if call_count != last.number + 1:
-            return None
-        replaced = tokens_in(output, last.token_count)
-        return tree_map(lambda leaf: tokens if leaf is replaced else leaf, output)
-
-    users_module(copy).get_submodule(last.name).register_forward_hook(replace)
-    rows = _Rows(copy, max(tokens.numel() // last.tokens.numel(), 1))
-    with torch.enable_grad():
-        try:
-            model.run(rows, inputs)
-        except UnilensError:
-            return None
-    return rows.outputs
-
-
-class _Rows(nn.Module):
-    """Keeps the outputs `(R, K)` of a model, and returns the last row."""
-
-    def __init__(self, model: nn.Module, count: int) -> None:
-        super().__init__()
-        self.model, self.count = model, count
-        self.outputs: Tensor | None = None
-
-    def forward(self, inputs: Tensor) -> Any:
-        outputs = self.model(inputs)
-        if isinstance(outputs, Tensor) and len(outputs) == self.count:
-            rows = outputs.reshape(self.count, -1)
-            self.outputs = rows.to(torch.promote_types(rows.dtype, torch.float32))
-            return outputs[-1:]
-        return outputs[:1]
+def _text_positions(copy: nn.Module, count: int) -> Tensor | None:
+    """Return where the inputs are among the tokens, for a model `AtTokens`; None for others."""
+    owner = next((module for module in copy.modules() if isinstance(module, AtTokens)), None)
+    if owner is None:
+        return None
+    if owner.token_count != count:
+        raise _no_blocks(f"{count} tokens for a text of {owner.token_count}")
+    return owner.positions
 
 
 def _check_outputs(
@@ -234,10 +202,11 @@ def _among_tokens(attentions: Sequence[Attention]) -> list[Attention]:
     return among
 
 
-def _blocks(attentions: Sequence[Attention]) -> list[Block]:
-    """Return the blocks: the outermost modules with one attention each that return tokens.
+def _blocks(attentions: Sequence[Attention]) -> tuple[list[ModuleCall], list[Block]]:
+    """Return the calls of the blocks' modules, and the blocks.
 
-    Of a single attention it is the outermost that is a numbered layer, where there is one.
+    They are the outermost modules with one attention each that return tokens. Where there is one
+    attention alone, it is the outermost that is a numbered layer, if any is.
     """
     count = attentions[0].weights.shape[-1]
     candidates = []
@@ -253,7 +222,7 @@ def _blocks(attentions: Sequence[Attention]) -> list[Block]:
     for earlier, later in itertools.pairwise(calls):
         if not later.receives(earlier, count):
             raise _no_blocks(f"{later.name!r}, which does not go on from {earlier.name!r}")
-    return [
+    return calls, [
         Block(call.name, attention.weights, own, call.number)
         for call, attention, own in zip(calls, attentions, tokens, strict=True)
     ]
@@ -279,3 +248,14 @@ def _goes_round(outputs: Tensor, tokens: Tensor) -> bool:
             return True
         waiting += [following for following, _ in node.next_functions]
     return False
+
+
+def _mixes_tokens(values: Tensor, tokens: Tensor) -> bool:
+    """Return whether the first row of an attention's values depends on other tokens than the first.
+
+    It does where attention is among channels, in networks that have as many of them as tokens.
+    """
+    (slope,) = torch.autograd.grad(
+        values[..., 0, :].sum(), tokens, allow_unused=True, retain_graph=True
+    )
+    return slope is not None and bool(slope.reshape(-1, slope.shape[-1])[1:].any())

@@ -1,9 +1,8 @@
-"""`unilens explain-text`: why a model sees a class in texts."""
+"""`unilens explain-text`: why a model sees a class in texts, or goes on as it does."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from ..errors import UnilensError, require
 from ..explainer import Method
 from ..output import records
 from ..outputs import OutputSpec
-from ..specs import read_specs
+from ..specs import Spec, read_specs
 from ..text import (
     TextAttribution,
     TextClassifier,
@@ -24,13 +23,14 @@ from ..text import (
     text_methods,
 )
 from ..text.attribution import PARTS
+from ..text.generation.generate import DEFAULT_METHOD
 from ..text.methods import DEFAULT_SPEC, explain_encoded
 from ..text.render import page, rich_text, strongest
 from . import options, output
 from .app import app
+from .explain_generation import GenerationExplainer, GenerationOptions, refuse_language_model
 from .photographs import read_device
-
-SUFFIXES = (".html", ".json")
+from .text_reports import TextReport, write_reports
 
 
 @app.command("explain-text")
@@ -38,13 +38,32 @@ def explain_text(
     texts: Annotated[list[str], typer.Argument(help="Texts, each in quotation marks.")],
     model: Annotated[
         str,
-        typer.Option(help="hf:NAME or hf:FOLDER, a sequence classifier; or py:module:function."),
+        typer.Option(
+            help="hf:NAME or hf:FOLDER, a sequence classifier, or with --generate a language "
+            "model; or py:module:function."
+        ),
     ],
     method: Annotated[
         list[str] | None,
         typer.Option(
             help="See `list methods`; can be repeated. Settings can follow: ig:baseline=mask. "
             "Baselines are those of `list baselines`, and pad, mask and zero."
+        ),
+    ] = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Explain the tokens, N at most, that a language model writes after each text.",
+        ),
+    ] = None,
+    continuation: Annotated[
+        str | None, typer.Option(help="Explain this text after each text, in place of --generate.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD", help="Why each generated token, and not this one? With --generate."
         ),
     ] = None,
     target: options.Target = None,
@@ -54,50 +73,80 @@ def explain_text(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     out: options.Out = Path("unilens-out"),
-    by: Annotated[str, typer.Option(help="Unit that is coloured: word or token.")] = "word",
+    by: Annotated[
+        str, typer.Option(help="Unit: word or token; of generated texts also sentence.")
+    ] = "word",
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
 ) -> None:
-    """Explain why a model sees a class in texts.
+    """Explain why a model sees a class in texts; with --generate, why it goes on as it does.
 
     Writes an HTML page and a JSON record of each text to --out.
     """
-    require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
     settings = options.read_shared(set_, score)
-    specs = read_specs(text_methods, method or [DEFAULT_SPEC], settings)
     check_seed(seed)
-    with output.waiting(f"loading {model}"):
-        classifier = load_text_classifier(model, device=read_device(device))
-        explainers = {
-            name: build_text_method(classifier, spec.name, spec.settings)
-            for name, spec in specs.items()
-        }
-        if target is not None:
-            classifier.class_index(target)  # an unknown label is refused before any text is read
-    paths = records.free_paths(out, [_file_name(text) for text in texts], overwrite, SUFFIXES)
-    failed = 0
-    for text, path in zip(texts, paths, strict=True):
-        try:
-            attributions = _explain(classifier, text, explainers, target, seed, outputs)
-        except UnilensError as error:
-            failed += 1
-            output.show_error(error)
-            continue
-        record = _record(classifier, attributions)
+    if generate is None and continuation is None:
+        require(
+            against is None,
+            f"expected --generate N beside --against {against!r}, which contrasts what a language "
+            "model writes; add it, or --continuation TEXT",
+        )
+        specs = read_specs(text_methods, method or [DEFAULT_SPEC], settings)
+        require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
+        explain: Callable[[str], TextReport] = _Classifier(
+            model, device, specs, target, outputs, by, seed
+        )
+    else:
+        require(
+            target is None and outputs is None,
+            "expected --target and --outputs for classifiers only, got one beside --generate or "
+            "--continuation; leave it out",
+        )
+        specs = read_specs(text_methods, method or [DEFAULT_METHOD], settings)
+        chosen = GenerationOptions(generate, continuation, against, by, seed)
+        explain = GenerationExplainer(model, device, specs, chosen)
+    write_reports(texts, explain, out, overwrite, json_)
+
+
+class _Classifier:
+    """Explains texts by a classifier and several methods."""
+
+    def __init__(
+        self,
+        model: str,
+        device: str,
+        specs: Mapping[str, Spec],
+        target: str | None,
+        outputs: str | None,
+        by: str,
+        seed: int,
+    ) -> None:
+        with output.waiting(f"loading {model}"):
+            try:
+                self.classifier = load_text_classifier(model, device=read_device(device))
+            except UnilensError as error:
+                refuse_language_model(model, error)
+                raise
+            self.explainers = {
+                name: build_text_method(self.classifier, spec.name, spec.settings)
+                for name, spec in specs.items()
+            }
+            if target is not None:
+                self.classifier.class_index(target)  # refused before any text is read
+        self.target, self.outputs, self.by, self.seed = target, outputs, by, seed
+
+    def __call__(self, text: str) -> TextReport:
+        """Return the report of one text."""
+        attributions = _explain(
+            self.classifier, text, self.explainers, self.target, self.seed, self.outputs
+        )
+        record = _record(self.classifier, attributions)
         title = f"why “{record['target']['label']}”?"
-        records.write_text(path, ".html", page(attributions, title, by))
-        records.write_json(path, record)
-        if json_:
-            output.show_json(record)
-        else:
-            _show_record(attributions, record, path, by)
-    if failed:
-        raise typer.Exit(1)
-
-
-def _file_name(text: str) -> str:
-    """Return the first words of a text, as its files are named."""
-    return "-".join(re.findall(r"\w+", text.casefold())[:6])[:60] or "text"
+        return TextReport(
+            record,
+            page(attributions, title, self.by),
+            lambda: _show_record(attributions, record, self.by),
+        )
 
 
 def _explain(
@@ -150,7 +199,7 @@ def _record(
 
 
 def _show_record(
-    attributions: Mapping[str, TextAttribution], record: Mapping[str, Any], path: Path, by: str
+    attributions: Mapping[str, TextAttribution], record: Mapping[str, Any], by: str
 ) -> None:
     output.show_prediction(record)
     for name, attribution in attributions.items():
@@ -164,4 +213,3 @@ def _show_record(
         )
     for note in next(iter(attributions.values())).notes:
         output.show(f"  note: {note}")
-    output.show_written(path, SUFFIXES)

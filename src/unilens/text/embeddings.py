@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,12 +77,22 @@ class AtEmbeddings(Labelled, AtTokens):
             return torch.cat([self(row) for row in embeddings.split(1)])
         whole = self.whole.expand(count, -1, -1)
         whole = whole.index_copy(1, self.positions, embeddings.mT.to(whole.dtype))
-        frozen = {name: value.expand(count, -1) for name, value in self.frozen.items()}
+        return self.run(
+            whole, {name: value.expand(count, -1) for name, value in self.frozen.items()}
+        )
+
+    def run(self, whole: Tensor, given: Mapping[str, Any]) -> Tensor:
+        """Return the network's logits at the embeddings `(B, N, E)` of all tokens.
+
+        Args:
+            whole: the embeddings.
+            given: the network's other arguments.
+        """
         if self.by_ids:
             with _giving(_Given(self.ids, whole)):
-                result = self.network(input_ids=self.ids.expand(count, -1), **frozen)
+                result = self.network(input_ids=self.ids.expand(len(whole), -1), **given)
         else:
-            result = self.network(inputs_embeds=whole, **frozen)
+            result = self.network(inputs_embeds=whole, **given)
         return logits_of(result, self.network)
 
     @property

@@ -188,7 +188,7 @@ def load_image_text_model(name: str, *, device: str | torch.device | None = None
     )
     transformers = check_transformers()
     try:
-        with quiet(transformers):
+        with quiet():
             processor = transformers.AutoProcessor.from_pretrained(repo)
             network = transformers.AutoModel.from_pretrained(repo)
             network = network if device is None else network.to(device)

@@ -1,16 +1,19 @@
-"""Text classifiers by name."""
+"""Text classifiers by name, and what loading any model of texts takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from .._validation.imports import import_from_string
 from ..errors import UnilensError, UnknownNameError, first_line
 from .classifier import TextClassifier
+from .model import TextModel
+
+Loaded = TypeVar("Loaded", bound=TextModel)
 
 
 def load_text_classifier(name: str, *, device: str | torch.device | None = None) -> TextClassifier:
@@ -25,17 +28,42 @@ def load_text_classifier(name: str, *, device: str | torch.device | None = None)
         UnknownNameError: no such kind of name.
         UnilensError: the model cannot be loaded, or is no classifier; the message says why.
     """
+    return load_text_model(TextClassifier, name, device, lambda _: "SequenceClassification")
+
+
+def load_text_model(
+    kind: type[Loaded],
+    name: str,
+    device: str | torch.device | None,
+    head: Callable[[Any], str],
+) -> Loaded:
+    """Return a network of transformers with its tokenizer by name, in eval mode.
+
+    Args:
+        kind: of the result.
+        name: `hf:REPO` or `py:package.module:function`.
+        device: where to put it; the CPU by default.
+        head: from a configuration to the name of the class of networks, after `AutoModelFor`.
+
+    Raises:
+        UnknownNameError: no such kind of name.
+        UnilensError: the model cannot be loaded, or is another kind; the message says why.
+    """
+    prefixes: Mapping[str, Callable[[str], Loaded]] = {
+        "hf": lambda repo: kind(*_hugging_face(repo, kind.kind, head)),
+        "py": lambda place: _python(place, kind),
+    }
     prefix, _, rest = name.partition(":")
-    if prefix not in _PREFIXES:
-        raise UnknownNameError("kind of text model", prefix, _PREFIXES, "Expected KIND:NAME.")
-    classifier = _PREFIXES[prefix](rest)
-    classifier.name = name
+    if prefix not in prefixes:
+        raise UnknownNameError("kind of text model", prefix, prefixes, "Expected KIND:NAME.")
+    model = prefixes[prefix](rest)
+    model.name = name
     if device is not None:
         try:
-            classifier.network.to(device)
+            model.network.to(device)
         except (RuntimeError, AssertionError) as error:
             raise UnilensError(f"could not use the device {str(device)!r}: {error}") from error
-    return classifier
+    return model
 
 
 def check_transformers() -> Any:
@@ -49,17 +77,18 @@ def check_transformers() -> Any:
     return transformers
 
 
-def _hugging_face(repo: str) -> TextClassifier:
+def _hugging_face(repo: str, kind: str, head: Callable[[Any], str]) -> tuple[Any, Any]:
+    """Return a network and its tokenizer."""
     transformers = check_transformers()
     try:
-        with quiet(transformers):
+        with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(repo)
-            network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
-                repo, output_loading_info=True
-            )
+            config = transformers.AutoConfig.from_pretrained(repo)
+            loader = getattr(transformers, f"AutoModelFor{head(config)}")
+            network, report = loader.from_pretrained(repo, output_loading_info=True)
     except Exception as error:  # hubs raise whatever their network libraries raise
         raise UnilensError(
-            f"expected hf:{repo} to be a sequence classifier with its tokenizer, but it could not "
+            f"expected hf:{repo} to be a {kind} with its tokenizer, but it could not "
             f"be loaded: {first_line(error)}; check the name and the network"
         ) from error
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
@@ -70,15 +99,17 @@ def _hugging_face(repo: str) -> TextClassifier:
     missing = sorted(report["missing_keys"])
     if missing:
         raise UnilensError(
-            f"expected a trained sequence classifier, but hf:{repo} has no weights for "
+            f"expected a trained {kind}, but hf:{repo} has no weights for "
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}; train its head first"
         )
-    return TextClassifier(network.eval(), tokenizer)
+    return network.eval(), tokenizer
 
 
 @contextmanager
-def quiet(transformers: Any) -> Iterator[None]:
-    """Keep transformers from printing while it loads."""
+def quiet() -> Iterator[None]:
+    """Keep transformers from printing while it loads or runs."""
+    import transformers
+
     logs = transformers.utils.logging
     level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
     logs.set_verbosity_error()
@@ -91,13 +122,10 @@ def quiet(transformers: Any) -> Iterator[None]:
             logs.enable_progress_bar()
 
 
-def _python(place: str) -> TextClassifier:
+def _python(place: str, kind: type[Loaded]) -> Loaded:
     made = import_from_string(place)()
-    if not isinstance(made, TextClassifier):
+    if not isinstance(made, kind):
         raise UnilensError(
-            f"expected {place} to return a unilens.text.TextClassifier, got {type(made).__name__}"
+            f"expected {place} to return a unilens.text.{kind.__name__}, got {type(made).__name__}"
         )
     return made
-
-
-_PREFIXES: dict[str, Callable[[str], TextClassifier]] = {"hf": _hugging_face, "py": _python}

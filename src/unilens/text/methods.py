@@ -22,6 +22,7 @@ from ..scores.bound import ScoredModel
 from .attribution import TextAttribution
 from .classifier import EncodedText, TextClassifier
 from .embeddings import AtEmbeddings
+from .model import TextModel
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,11 @@ for _name, _method in methods.items():
         text_methods.register(_for_texts(_method))
 
 
-def build_text_method(
-    classifier: TextClassifier, method: str, settings: Mapping[str, Any]
-) -> Method:
+def build_text_method(model: TextModel, method: str, settings: Mapping[str, Any]) -> Method:
     """Return a method with its settings; where it has `units`, they are typical norms by default.
 
     Args:
-        classifier: whose embeddings define the typical norm.
+        model: whose embeddings define the typical norm.
         method: a name in `text_methods`.
         settings: of the method and its parts, by name.
 
@@ -112,9 +111,7 @@ def build_text_method(
         UnilensError: a setting does not fit.
     """
     entry = text_methods[method]
-    defaults = (
-        {"units": classifier.typical_norm} if "units" in entry.settings_with(settings) else {}
-    )
+    defaults = {"units": model.typical_norm} if "units" in entry.settings_with(settings) else {}
     return entry(**{**defaults, **settings})
 
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from ..output.levels import lines
 from ..output.text import terminal_safe
 from .attribution import TextAttribution
+from .colours import css, terminal_style
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-_FOR, _AGAINST = (230, 97, 1), (129, 103, 184)
-"""Orange and purple, as in the maps of photographs."""
 _STRONGEST = 5
 
 _FRAGMENT = """
@@ -77,11 +76,11 @@ def fragment(explanation: TextAttribution, label: str, goal: str, by: str = "wor
             goal=goal,
             facts=_facts(explanation),
             pieces=[
-                (piece, None if value is None else f"{value:+.3g}", _css(value, scale))
+                (piece, None if value is None else f"{value:+.3g}", css(value, scale))
                 for piece, value in pieces
             ],
-            full_for=_css(scale, scale),
-            full_against=_css(-scale, scale),
+            full_for=css(scale, scale),
+            full_against=css(-scale, scale),
             scale=f"{scale:.2g}",
             strongest=[(word, f"{value:+.2g}") for word, value in strongest(explanation)],
             lines=lines(attribution),
@@ -103,13 +102,13 @@ def page(explanations: Mapping[str, TextAttribution], title: str, by: str = "wor
 
 
 def document(fragments: Sequence[str], title: str) -> str:
-    """Return a page of HTML from escaped fragments."""
+    """Return an HTML page of fragments, in which text from outside is escaped already."""
     from jinja2 import Environment
     from markupsafe import Markup
 
     template = Environment(autoescape=True).from_string(_PAGE)
-    escaped = [Markup(fragment) for fragment in fragments]  # noqa: S704 (where they were made)
-    return template.render(title=title, fragments=escaped)
+    safe = [Markup(fragment) for fragment in fragments]  # noqa: S704 (escaped where it was made)
+    return template.render(title=title, fragments=safe)
 
 
 def rich_text(explanation: TextAttribution, by: str = "word") -> Text:
@@ -120,8 +119,7 @@ def rich_text(explanation: TextAttribution, by: str = "word") -> Text:
     scale = _scale(pieces)
     shown = Text()
     for piece, value in pieces:
-        colour = None if value is None else "#{:02x}{:02x}{:02x}".format(*_mixed(value, scale))
-        shown.append(terminal_safe(piece), style="" if colour is None else f"#111111 on {colour}")
+        shown.append(terminal_safe(piece), style=terminal_style(value, scale))
     return shown
 
 
@@ -147,19 +145,6 @@ def _facts(explanation: TextAttribution) -> list[str]:
 
 def _scale(pieces: Sequence[tuple[str, float | None]]) -> float:
     return max((abs(value) for _, value in pieces if value is not None), default=0.0)
-
-
-def _mixed(value: float, scale: float) -> tuple[int, ...]:
-    """Return a value's colour, from white to full; black text stays readable on it."""
-    share = min(abs(value) / scale, 1.0) if scale > 0 else 0.0
-    full = _FOR if value > 0 else _AGAINST
-    return tuple(round(255 + share * 0.85 * (channel - 255)) for channel in full)
-
-
-def _css(value: float | None, scale: float) -> str:
-    if value is None:
-        return ""
-    return "rgb({}, {}, {})".format(*_mixed(value, scale))
 
 
 # Notebooks and rich ask the attribution itself.

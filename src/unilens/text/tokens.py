@@ -67,7 +67,7 @@ def read_tokens(
         UnilensError: no text, a text without words, or one longer than the tokenizer allows.
     """
     _check_text(text)
-    read = _read(tokenizer, text, padded)
+    read = read_encoding(tokenizer, text, padded)
     added = read["special_tokens_mask"]
     positions = [position for position, special in enumerate(added) if not special]
     require(bool(positions), f"expected a text with words, got {text!r}; write some")
@@ -93,7 +93,14 @@ def read_tokens(
     return read, Tokens(text, names, tuple(offsets), word_of), positions
 
 
-def _read(tokenizer: Any, text: str, padded: int | None) -> Any:
+def read_encoding(tokenizer: Any, text: str, padded: int | None = None) -> Any:
+    """Return what a tokenizer gives for a text, with the mask of the tokens that it adds.
+
+    Args:
+        tokenizer: of transformers.
+        text: to encode.
+        padded: the number of tokens to which the text is padded; None for its own.
+    """
     options: dict[str, Any] = {"verbose": False}
     if padded:
         options |= {"padding": "max_length", "max_length": padded}

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..._engine.blocks import Block, outputs_after
+from ..._engine.block_outputs import outputs_after
+from ..._engine.blocks import Block
 from ..._engine.evaluator import PassCount
 from ..._engine.plans import differ
 from ..._ops.precision import to_float64

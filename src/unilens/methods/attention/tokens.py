@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..._engine.blocks import Recording
@@ -30,7 +31,7 @@ def check_places(model: nn.Module, recording: Recording, inputs: Tensor) -> Plac
     """Return the grid of the tokens of inputs `(B, *S)`; a text's tokens are one.
 
     Raises:
-        NotApplicableError: their number fits no grid.
+        NotApplicableError: their number fits no grid, or those before the grid depend on the input.
     """
     count = recording.token_count
     if recording.positions is not None:
@@ -47,7 +48,24 @@ def check_places(model: nn.Module, recording: Recording, inputs: Tensor) -> Plac
             "expected tokens that are a grid of positions, with at most five before them, got "
             f"{count} tokens for an input of {' × '.join(map(str, spatial_shape))}; use method='ig'"
         )
+    if _depend_on_inputs(recording, places.prefix):
+        raise NotApplicableError(
+            f"expected {count} tokens of which the first {places.prefix} do not depend on the "
+            "image, before a grid of the others, got some that do; use method='ig'"
+        )
     return places
+
+
+def _depend_on_inputs(recording: Recording, prefix: int) -> bool:
+    """Return whether the first tokens that the first block receives depend on the inputs."""
+    if recording.embedded is None or not prefix:
+        return False
+    axis = 0 if len(recording.embedded) == recording.token_count else 1
+    first = recording.embedded.narrow(axis, 0, prefix)
+    (slope,) = torch.autograd.grad(
+        first.sum(), recording.inputs, allow_unused=True, retain_graph=True
+    )
+    return slope is not None and bool(slope.any())
 
 
 def read_tokens(gradient: Tensor, count: int) -> Tensor:

@@ -1,0 +1,77 @@
+"""Pages and records of explained texts: what both kinds of models of texts write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ..errors import UnilensError
+from ..output import records
+from . import output
+
+SUFFIXES = (".html", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class TextReport:
+    """The explanations of one text.
+
+    Attributes:
+        record: as plain data.
+        page: HTML.
+        show: prints them.
+    """
+
+    record: Mapping[str, Any]
+    page: str
+    show: Callable[[], None]
+
+
+def write_reports(
+    texts: Sequence[str],
+    explain: Callable[[str], TextReport],
+    out: Path,
+    overwrite: bool,
+    json_: bool,
+) -> None:
+    """Explain texts, write the page and the record of each, and print them.
+
+    Args:
+        texts: to explain.
+        explain: of one text; an error of one leaves the others.
+        out: folder.
+        overwrite: whether files are replaced.
+        json_: whether the records alone are printed.
+
+    Raises:
+        UnilensError: a file exists or cannot be written.
+        typer.Exit: a text could not be explained.
+    """
+    paths = records.free_paths(out, [_file_name(text) for text in texts], overwrite, SUFFIXES)
+    failed = 0
+    for text, path in zip(texts, paths, strict=True):
+        try:
+            report = explain(text)
+        except UnilensError as error:
+            failed += 1
+            output.show_error(error)
+            continue
+        records.write_text(path, ".html", report.page)
+        records.write_json(path, report.record)
+        if json_:
+            output.show_json(report.record)
+        else:
+            report.show()
+            output.show_written(path, SUFFIXES)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _file_name(text: str) -> str:
+    """Return the first words of a text, as its files are named."""
+    return "-".join(re.findall(r"\w+", text.casefold())[:6])[:60] or "text"

@@ -1,0 +1,340 @@
+"""`generate`: what is generated and read, what is refused, and what is left as it was."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from tests.text_models import tiny_bert, tiny_gpt2, tiny_language_model, tiny_tokenizer
+from unilens.errors import UnilensError, UnknownNameError
+from unilens.text import LanguageModel, generate, load_language_model
+from unilens.text.generation.reading import spelled
+
+BOS, EOS = 2, 3
+
+
+def tokenizer_with(single="[CLS] $A", **more):
+    """The tiny tokenizer, which puts a token before the text, or what a template says."""
+    made = tiny_tokenizer(bos_token="[CLS]", eos_token="[SEP]", **more)
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, special_tokens=[("[CLS]", BOS), ("[SEP]", EOS)]
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    return tiny_language_model("GPT2")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tokenizer_with()
+
+
+def steered(network, answers):
+    """A network that writes certain tokens, by the number of those that it has read."""
+    network = copy.deepcopy(network)
+    counts = []
+
+    def count(module, inputs, kwargs):
+        counts.append(int(kwargs["input_ids"].shape[1]) if "input_ids" in kwargs else 1)
+        if counts[-1] > 1:  # a pass of the whole prompt begins the text
+            counts[:] = counts[-1:]
+
+    def answer(module, inputs, output):
+        forced = torch.zeros_like(output)
+        forced[:, -1, answers[min(len(counts), len(answers)) - 1]] = 9.0
+        return forced
+
+    network.register_forward_pre_hook(count, with_kwargs=True)
+    network.get_output_embeddings().register_forward_hook(answer)
+    return network
+
+
+def test_greedy_decoding_is_that_of_the_network(gpt2, tokenizer):
+    ids = tokenizer("the film was", return_tensors="pt")["input_ids"]
+    expected = gpt2.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=5, pad_token_id=0
+    )[0, ids.shape[1] :].tolist()
+    found = generate(gpt2, tokenizer, "the film was", max_new_tokens=5, method="occlusion")
+    assert tokenizer.convert_tokens_to_ids(found.continuation.names) == expected
+    assert found.prompt.names == ("[CLS]", "the", "film", "was")
+    assert found.prompt.offsets == ((0, 0), (0, 3), (4, 8), (9, 12))
+    assert found.prompt.word_of == (0, 1, 2, 3)
+    logits = gpt2(input_ids=ids).logits[0, -1]
+    torch.testing.assert_close(found.probability[0], logits.softmax(-1)[expected[0]].detach())
+    torch.testing.assert_close(found.score.double().exp(), found.probability)
+
+
+def test_rows_before_and_targets_chosen(gpt2, tokenizer):
+    found = generate(gpt2, tokenizer, "the film", max_new_tokens=4, targets=[2, 0])
+    assert found.explained.tolist() == [True, False, True, False]
+    assert (~found.values[2].isnan()).tolist() == [True] * 5 + [False] * 2
+    whole = generate(gpt2, tokenizer, "the film", max_new_tokens=4)
+    torch.testing.assert_close(found.values[2], whole.values[2], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("uni", {"matching_steps": 1, "n_steps": 2}), ("ig", {"baseline": "image_mean"})],
+)
+def test_methods_that_share_nothing_are_looped(gpt2, tokenizer, method, settings):
+    found = generate(gpt2, tokenizer, "the film was", method, max_new_tokens=2, **settings)
+    assert found.provenance["engine"]["shared"] is False
+    gap = found.completeness_gap
+    assert float(gap.abs().max()) < 0.02 * float((found.score - found.baseline_score).abs().min())
+
+
+def test_uni_unlearns_the_log_probability_of_each_token(gpt2, tokenizer):
+    settings = {"matching_steps": 1, "n_steps": 2}
+    found = generate(gpt2, tokenizer, "the film was", "uni", max_new_tokens=3, **settings)
+    assert bool((found.baseline_score < found.score).all())
+
+
+def test_a_network_that_looks_ahead_is_explained_token_by_token(gpt2, tokenizer):
+    class LooksAhead(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, hidden):
+            return self.inner(hidden + hidden.flip(1))
+
+    network = copy.deepcopy(gpt2)
+    network.transformer.ln_f = LooksAhead(network.transformer.ln_f).eval()
+    found = generate(network, tokenizer, "the film", "input_x_gradient", continuation=" was bad")
+    assert found.provenance["engine"]["shared"] is False
+    plain = generate(gpt2, tokenizer, "the film", "input_x_gradient", continuation=" was bad")
+    assert plain.provenance["engine"]["shared"] is True
+
+
+def test_batches_that_differ_are_dropped(gpt2, tokenizer, monkeypatch):
+    grad = torch.autograd.grad
+
+    def wrong(*args, is_grads_batched=False, **kwargs):
+        (found,) = grad(*args, is_grads_batched=is_grads_batched, **kwargs)
+        return (found * 1.001 if is_grads_batched else found,)
+
+    expected = generate(gpt2, tokenizer, "the film", "input_x_gradient", max_new_tokens=3)
+    monkeypatch.setattr(torch.autograd, "grad", wrong)
+    found = generate(gpt2, tokenizer, "the film", "input_x_gradient", max_new_tokens=3)
+    assert expected.provenance["engine"]["ways"] == ["head", "batch"]
+    assert found.provenance["engine"]["ways"] == ["head", "loop"]
+    torch.testing.assert_close(found.values, expected.values, equal_nan=True)
+
+
+def test_chunks_give_the_same_values(gpt2, tokenizer, monkeypatch):
+    settings = {"baseline": "zero", "n_steps": 5, "max_new_tokens": 5}
+    expected = generate(gpt2, tokenizer, "the film", "ig", **settings)
+    monkeypatch.setattr("unilens.text.generation.shared._BYTES", {"cpu": 1, "other": 1})
+    found = generate(gpt2, tokenizer, "the film", "ig", **settings)
+    assert found.provenance["engine"]["passes"]["forward"] == 25  # a chunk for each target
+    torch.testing.assert_close(found.values, expected.values, equal_nan=True)
+
+
+def test_caches_that_differ_are_dropped(gpt2, tokenizer, monkeypatch):
+    prompt = "the film was not very good , a dull plot and fun the film was"
+    expected = generate(gpt2, tokenizer, prompt, "occlusion", max_new_tokens=6)
+    monkeypatch.setattr(
+        "unilens.text.generation.next_token.NextToken.cache", lambda *_: {"use_cache": False}
+    )
+    found = generate(gpt2, tokenizer, prompt, "occlusion", max_new_tokens=6)
+    assert expected.provenance["engine"]["cached"] is True
+    assert found.provenance["engine"]["cached"] is False
+    torch.testing.assert_close(found.values, expected.values, equal_nan=True)
+
+
+@pytest.mark.parametrize("architecture", ["GPT2", "T5"])
+def test_the_model_is_left_as_it_was(architecture):
+    network, tokenizer = tiny_language_model(architecture), tokenizer_with()
+    config, generation = copy.deepcopy(network.config), network.generation_config.to_dict()
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    flags = [value.requires_grad for value in network.parameters()]
+    for method in ("ig", "occlusion", "uni"):
+        settings = {} if method == "occlusion" else {"n_steps": 2}
+        generate(network, tokenizer, "the film", method, max_new_tokens=2, **settings)
+    assert network.config.to_dict() == config.to_dict()
+    assert network.generation_config.to_dict() == generation
+    assert [value.requires_grad for value in network.parameters()] == flags
+    assert all(value.grad is None for value in network.parameters())
+    assert not network.training
+    assert not network.get_output_embeddings()._forward_pre_hooks
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, weights[name])
+
+
+@pytest.mark.parametrize("balanced", ["constant", "full"])
+def test_balanced_gradients_are_shared_and_add_up_to_the_logit(balanced):
+    network, tokenizer = tiny_language_model("Llama"), tokenizer_with()
+    call = {"prompt": "the film", "max_new_tokens": 3, "attention": balanced}
+    found = generate(network, tokenizer, method="balanced", **call)
+    looped = generate(network, tokenizer, method="balanced", shared=False, **call)
+    assert found.provenance["engine"]["shared"]
+    torch.testing.assert_close(found.values, looped.values, equal_nan=True)
+    torch.testing.assert_close(found.baseline_score, looped.baseline_score)
+    if balanced == "constant":  # without biases, and the norms compute in float32
+        assert float(found.completeness_gap.abs().max()) < 1e-6
+
+
+def test_contrast_by_word_by_token_and_by_id(gpt2, tokenizer):
+    number = tokenizer.convert_tokens_to_ids("bad")
+    call = {"continuation": " was fun", "method": "input_x_gradient"}
+    word, same, several = (
+        generate(gpt2, tokenizer, "the film", against=against, **call)
+        for against in ("bad", number, [None, "bad"])
+    )
+    assert word.against == same.against == ("bad", "bad")
+    assert several.against == (None, "bad")
+    torch.testing.assert_close(word.values, same.values, equal_nan=True)
+    torch.testing.assert_close(word.values[1], several.values[1], equal_nan=True)
+    torch.testing.assert_close(several.score[0].exp(), several.probability[0])
+
+
+def test_a_contrast_of_several_tokens_is_that_of_the_first(gpt2, tokenizer):
+    found = generate(gpt2, tokenizer, "the", continuation=" film", against="unfun")
+    assert found.against == ("un",)
+    assert "several tokens" in found.notes[0]
+
+
+def test_a_token_is_not_contrasted_with_itself(gpt2, tokenizer):
+    found = generate(gpt2, tokenizer, "the", continuation=" film was", against="was")
+    assert found.against == ("was", None)
+    assert "not contrasted" in found.notes[0]
+
+
+def test_the_end_of_a_text_is_no_token_of_it(tokenizer):
+    network = steered(tiny_language_model("GPT2", eos_token_id=EOS), [9, 10, EOS])
+    model = LanguageModel(network, tokenizer)
+    ids = torch.tensor([BOS, 5])
+    assert model.greedy(model.copy(), ids, 6).tolist() == [9, 10]
+
+
+def test_a_model_that_ends_at_once(tokenizer):
+    network = steered(tiny_language_model("GPT2", eos_token_id=EOS), [EOS])
+    with pytest.raises(UnilensError, match="it ends the text at once"):
+        generate(network, tokenizer, "the film")
+
+
+def test_an_empty_prompt_is_the_token_that_begins_a_text(gpt2):
+    found = generate(gpt2, tokenizer_with(), "", max_new_tokens=2)
+    assert found.prompt.names == ("[CLS]",)
+    assert found.prompt.text == ""
+    bare = generate(gpt2, tokenizer_with("$A"), "", max_new_tokens=2)
+    assert bare.prompt.names == ("[CLS]",)
+    assert "the prompt is empty" in bare.notes[0]
+    torch.testing.assert_close(found.values, bare.values, equal_nan=True)
+    with pytest.raises(UnilensError, match="got an empty one"):
+        generate(gpt2, tiny_tokenizer(special=False), "")
+
+
+def test_a_prompt_that_begins_twice_has_a_note(gpt2, tokenizer):
+    twice = generate(gpt2, tokenizer, "[CLS] the film", max_new_tokens=1)
+    assert twice.prompt.names[:2] == ("[CLS]", "[CLS]")
+    assert "begins with [CLS] twice" in twice.notes[0]
+    assert not generate(gpt2, tokenizer, "the film", max_new_tokens=1).notes
+
+
+def test_a_prompt_that_the_tokenizer_ends_has_a_note(gpt2):
+    found = generate(gpt2, tokenizer_with("[CLS] $A [SEP]"), "the film", max_new_tokens=1)
+    assert "ends the prompt with [SEP]" in found.notes[0]
+
+
+def test_a_continuation_is_read_with_its_prompt(gpt2, tokenizer):
+    found = generate(gpt2, tokenizer, "the un", continuation="fun film")
+    assert found.continuation.names == ("##fun", "film")
+    assert not found.notes
+    found = generate(gpt2, tokenizer, "the go", continuation="od film")  # together it is good
+    assert found.continuation.names == ("[UNK]", "film")
+    assert "read alone" in found.notes[0]
+    found = generate(gpt2, tokenizer, "the film", continuation=" was un")
+    assert found.continuation.names == ("was", "un")
+    assert not found.notes
+
+
+def byte_tokenizer():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({name: number for number, name in enumerate(alphabet)}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+
+
+def test_tokens_within_a_character_cover_it():
+    tokenizer = byte_tokenizer()
+    network = tiny_language_model("GPT2", vocab_size=256)
+    found = generate(network, tokenizer, "a", continuation=" 🙂!", method="occlusion")
+    assert found.continuation.text == " 🙂!"
+    assert found.continuation.offsets == ((0, 1), (1, 2), (1, 2), (1, 2), (1, 2), (2, 3))
+    cut = tokenizer(" 🙂")["input_ids"][:3]  # a text that ends within a character
+    tokens = spelled(LanguageModel(network, tokenizer), (), cut)
+    assert len(tokens.offsets) == 3
+    assert all(end <= len(tokens.text) for _, end in tokens.offsets)
+
+
+REFUSED = {
+    "a whole number of at least 1": {"max_new_tokens": 0},
+    "at most 32 tokens, got 34": {"prompt": "the film was " * 11},
+    "lower max_new_tokens to 5": {"prompt": "the film was " * 9, "max_new_tokens": 9},
+    "at most 32 tokens, got 42": {"continuation": " good" * 40},
+    "a word that the tokenizer knows, got 'xylophone'": {"against": "xylophone"},
+    "a token from 0 to 25, got 99": {"against": 99},
+    "another token than the target": {"against": "was", "continuation": " was"},
+    "one token for each of 2 targets, got 1": {"against": ["bad"]},
+    "one for each target, got float": {"against": 2.5},
+    "score log_probability or logit beside against": {"against": "bad", "score": "probability"},
+    "from 0 to 1, got [2]": {"targets": [2]},
+    "targets to be a whole number of at least 0": {"targets": [-1]},
+    "got one of what the model returns": {"score": lambda outputs: outputs},
+    "expected create_graph=False": {"method": "ig", "create_graph": True},
+    "expected a text, one at a time, got list": {"prompt": ["the film"]},
+    "expected a text with words, got ''": {"continuation": ""},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_refusals(gpt2, tokenizer, message):
+    arguments = {"prompt": "the film", "max_new_tokens": 2, **REFUSED[message]}
+    with pytest.raises(UnilensError) as caught:
+        generate(gpt2, tokenizer, **arguments)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_models_that_are_refused(gpt2, tokenizer):
+    with pytest.raises(UnilensError, match="for a classifier use unilens"):
+        generate(tiny_gpt2(), tokenizer, "the film")
+    with pytest.raises(UnilensError, match="got BertForSequenceClassification"):
+        generate(tiny_bert(), tokenizer, "the film")
+    with pytest.raises(UnilensError, match="in training mode"):
+        generate(tiny_language_model("GPT2").train(), tokenizer, "the film")
+    with pytest.raises(UnilensError, match="without a tokenizer"):
+        generate(gpt2, None, "the film")
+    with pytest.raises(UnilensError, match="expected no tokenizer beside a LanguageModel"):
+        generate(LanguageModel(gpt2, tokenizer), "the film")
+    with pytest.raises(UnilensError, match="the model's 8 tokens, got token"):
+        generate(tiny_language_model("GPT2", vocab_size=8), tokenizer, "the good")
+    with pytest.raises(UnknownNameError, match="unknown method 'gradcam'"):
+        generate(gpt2, tokenizer, "the film", "gradcam")
+
+
+@pytest.mark.parametrize("architecture", ["GPT2", "T5"])
+def test_loading_by_name(tmp_path, architecture):
+    network, tokenizer = tiny_language_model(architecture), tokenizer_with()
+    network.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_language_model(f"hf:{tmp_path}")
+    assert model.has_encoder == (architecture == "T5")
+    expected = generate(network.float(), tokenizer, "the film", continuation=" was")
+    found = generate(model, prompt="the film", continuation=" was")
+    torch.testing.assert_close(found.values.float(), expected.values.float(), equal_nan=True)
+    assert found.provenance["model"] == f"hf:{tmp_path}"
+
+
+def test_loading_a_classifier_as_a_language_model(tmp_path):
+    tiny_bert().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UnilensError, match="language model"):
+        load_language_model(f"hf:{tmp_path}")
