@@ -24,7 +24,7 @@ from PIL import Image
 import unilens
 from unilens.models import samples
 
-from ..text_models import tiny_bert, tiny_tokenizer
+from ..text_models import tiny_bert, tiny_language_model, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,6 +59,23 @@ def check_text(names: Mapping[str, object], printed: str) -> None:
     assert found.names[:2] == ("the", "[UNK]")  # as the saved tokenizer has it, not an empty one
     assert "soup" in printed
     assert names["fidelity"].shape == (1,)
+    assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
+
+
+def put_language_model(folder: Path) -> None:
+    """Save a language model where the page says NAME-OR-FOLDER."""
+    place = folder / "NAME-OR-FOLDER"
+    tiny_language_model("GPT2").save_pretrained(place)
+    tiny_tokenizer(special=False).save_pretrained(place)
+
+
+def check_generation(names: Mapping[str, object], printed: str) -> None:
+    found = names["found"]
+    assert found.prompt.names[:2] == ("the", "film")
+    assert len(found.continuation.names) == 5
+    assert names["contrast"].against == ("bad",)
+    assert names["matrix"].columns.labels[:3] == ("the", "film", "was not")
+    assert "5 generated tokens" in printed
     assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
 
 
@@ -101,6 +118,7 @@ ABOUT = {
     "controls.md": About(left_out=1),
     "manifold.md": About(left_out=1),
     "interop.md": About(says=11, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
+    "generation.md": About(put=put_language_model, check=check_generation),
     "photographs.md": About(put=put_slice, check=check_slice),
     "start.md": About(left_out=1),
     "text.md": About(put=put_text_model, check=check_text),
