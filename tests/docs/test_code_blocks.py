@@ -25,7 +25,7 @@ import unilens
 from unilens.models import samples
 
 from ..match_models import clip_processor, tiny_clip
-from ..text_models import tiny_bert, tiny_tokenizer
+from ..text_models import tiny_bert, tiny_language_model, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -76,6 +76,23 @@ def check_matching(names: Mapping[str, object], printed: str) -> None:
     assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
 
 
+def put_language_model(folder: Path) -> None:
+    """Save a language model where the page says NAME-OR-FOLDER."""
+    place = folder / "NAME-OR-FOLDER"
+    tiny_language_model("GPT2").save_pretrained(place)
+    tiny_tokenizer(special=False).save_pretrained(place)
+
+
+def check_generation(names: Mapping[str, object], printed: str) -> None:
+    found = names["found"]
+    assert found.prompt.names[:2] == ("the", "film")
+    assert len(found.continuation.names) == 5
+    assert names["contrast"].against == ("bad",)
+    assert names["matrix"].columns.labels[:3] == ("the", "film", "was not")
+    assert "5 generated tokens" in printed
+    assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
+
+
 def put_slice(folder: Path) -> None:
     """Save CT numbers as a picture."""
     numbers = numpy.random.default_rng(0).integers(-1000, 1001, (60, 80), dtype=numpy.int32)
@@ -116,6 +133,7 @@ ABOUT = {
     "manifold.md": About(left_out=1),
     "interop.md": About(says=11, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
     "matching.md": About(put=put_image_text_model, check=check_matching),
+    "generation.md": About(put=put_language_model, check=check_generation),
     "photographs.md": About(put=put_slice, check=check_slice),
     "start.md": About(left_out=1),
     "text.md": About(put=put_text_model, check=check_text),

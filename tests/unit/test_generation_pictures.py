@@ -12,6 +12,7 @@ from rich.console import Console
 
 from unilens import UnilensError
 from unilens.diagnostics import WARNINGS
+from unilens.text import Tokens
 from unilens.text.generation import render
 from unilens.text.generation.terminal import rich_matrix
 
@@ -67,6 +68,16 @@ def test_html_shows_both_texts_and_names_of_special_tokens(by):
     assert shown(page) == [PROMPT, attribution.continuation.text]
     assert read.names == ["[CLS]", "[SEP]"]
     assert f"7 generated tokens, 17 of the prompt, by {by}" in page
+
+
+def test_space_before_a_token_is_not_coloured():
+    tokens = Tokens(" a  b\n", ("Ġa", "ĠĠb", "Ċ"), ((0, 2), (2, 5), (5, 6)), (0, 1, 2))
+    attribution = dataclasses.replace(large(3, 3), prompt=tokens)
+    page = render.html(attribution)
+    assert re.findall(r">([^<]*)<span data-column=\"[01]\"[^>]*>([^<]*)<", page) == [
+        (" ", "a"), ("  ", "b"),
+    ]  # fmt: skip
+    assert shown(page)[0] == tokens.text
 
 
 @pytest.mark.parametrize(("by", "spans"), [("token", ()), ("word", ["in France"])])

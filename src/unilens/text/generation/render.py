@@ -265,8 +265,9 @@ def _pieces(tokens: Tokens, of_token: Sequence[int]) -> list[Piece]:
         if pieces and pieces[-1].column == number and not pieces[-1].is_name:
             pieces[-1] = Piece(pieces[-1].text + lead + own, number)
         else:
-            pieces += [Piece(lead, None)] if lead else []
-            pieces.append(Piece(own or name, number, is_name=not own))
+            blank = own[: len(own) - len(own.lstrip())] if own.strip() else ""
+            pieces += [Piece(lead + blank, None)] if lead + blank else []
+            pieces.append(Piece(own.removeprefix(blank) or name, number, is_name=not own))
         done = max(done, end)
     return [*pieces, Piece(text[done:], None)] if text[done:] else pieces
 
