@@ -2,7 +2,10 @@
 
 Run:    python docs/pictures.py [NAME ...]
 
-Needs the extra `compare`. Every picture is what `unilens explain` writes, made smaller.
+Needs the extra `compare`. Every picture is what `unilens explain` writes, made smaller. The picture
+`attention` is of another network, DINOv2, and needs its weights (see `benchmarks/networks.py`):
+
+    PYTHONPATH=benchmarks UNILENS_DINOV2=FILE python docs/pictures.py attention
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from PIL import Image
 
 from unilens import Evaluator, explain, load_model
 from unilens.models import samples
+from unilens.models.loading import DEFAULT_MODEL
 from unilens.output.viz import comparison
 
 HERE = Path(__file__).parent / "images"
@@ -55,6 +59,18 @@ NAMES = {
     },
     "rules": {"deeplift": {}, "deeplift_shap": {}, "guided_backprop": {}, "deconvolution": {}},
     "activations": {"gradcam": {}, "guided_gradcam": {}},
+    "attention": {
+        "rollout": {},
+        "gradient_rollout": {},
+        "legrad": {},
+        "input_x_gradient": {},
+        "balanced": {},
+        "gradcam": {},
+        "ig": {},
+        "ig, balanced": {"method": "ig", "balanced": True},
+        "uni_blur": {},
+        "uni_blur, balanced": {"method": "uni_blur", "balanced": True},
+    },
     "perturbation": {
         "occlusion": {},
         "rise": {"n_masks": 1000},
@@ -63,6 +79,9 @@ NAMES = {
     },
     "controls": {"random": {}, "edges": {}, "gradient": {}, "guided_backprop": {}, "uni_blur": {}},
 }
+
+MODELS = {"attention": "py:networks:dinov2"}
+"""Of pictures that are not of the default model."""
 
 
 def draw(name: str, model, evaluator: Evaluator) -> None:
@@ -87,10 +106,9 @@ def draw(name: str, model, evaluator: Evaluator) -> None:
 
 def main() -> None:
     """Draw the pictures named on the command line, or all."""
-    model = load_model()
-    evaluator = Evaluator(model)
-    for name in sys.argv[1:] or NAMES:
-        draw(name, model, evaluator)
+    for name in sys.argv[1:] or [name for name in NAMES if name not in MODELS]:
+        model = load_model(MODELS.get(name, DEFAULT_MODEL))
+        draw(name, model, Evaluator(model))
 
 
 if __name__ == "__main__":

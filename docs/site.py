@@ -34,6 +34,7 @@ PAGE_OF_FAMILY = {
     "smoothing": "gradients.md",
     "references": "gradients.md",
     "activation": "activations.md",
+    "attention": "attention.md",
     "rules": "rules.md",
     "perturbation": "perturbation.md",
     "control": "controls.md",

@@ -51,7 +51,7 @@ def tiny_tokenizer(special=True, **more):
     )
 
 
-def _spread(network, seed):
+def spread(network, seed):
     """Give the weights enough spread that attention and logits depend on the words."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -67,7 +67,7 @@ def tiny_bert(seed=0, **more):
         vocab_size=len(SPECIAL) + len(WORDS), intermediate_size=24, max_position_embeddings=24,
         num_labels=3, **sizes, **more,
     )  # fmt: skip
-    return _spread(transformers.BertForSequenceClassification(config), seed)
+    return spread(transformers.BertForSequenceClassification(config), seed)
 
 
 def tiny_gpt2(seed=0):
@@ -75,7 +75,7 @@ def tiny_gpt2(seed=0):
         vocab_size=len(SPECIAL) + len(WORDS), n_embd=16, n_layer=2, n_head=2, n_positions=24,
         num_labels=2, pad_token_id=0, bos_token_id=2, eos_token_id=3,
     )  # fmt: skip
-    return _spread(transformers.GPT2ForSequenceClassification(config), seed)
+    return spread(transformers.GPT2ForSequenceClassification(config), seed)
 
 
 _POSITIONS = 32
@@ -127,7 +127,7 @@ def tiny(architecture, seed=0, **more):
     settings = {name: value for name, value in settings.items() if value is not None}
     config = getattr(transformers, f"{architecture}Config")(**settings)
     network = getattr(transformers, f"{architecture}ForSequenceClassification")(config)
-    return _spread(network, seed)
+    return spread(network, seed)
 
 
 def tiny_language_model(architecture, seed=0, **more):
@@ -138,7 +138,7 @@ def tiny_language_model(architecture, seed=0, **more):
     heads = {"GPT2": "LMHeadModel", "T5": "ForConditionalGeneration"}
     heads["Bart"] = heads["T5"]
     head = heads.get(architecture, "ForCausalLM")
-    return _spread(getattr(transformers, f"{architecture}{head}")(config), seed)
+    return spread(getattr(transformers, f"{architecture}{head}")(config), seed)
 
 
 def tiny_text_classifier():

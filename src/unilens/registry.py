@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 
 TRAITS = {
+    "attention": "for transformers only: blocks with attention over all tokens",
     "costlier_maps": "makes maps that cost more than the method's own, for other numbers of steps",
     "estimate": "estimated from a random sample; exact in the limit",
     "images": "for images, signals and volumes, not for tables",

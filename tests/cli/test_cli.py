@@ -23,6 +23,9 @@ from unilens.models import read_image
 from unilens.output.levels import verdict_line, warning_lines
 
 FAST = ("--quick", "--set", "n_steps=2")
+OF_OTHER_MODELS = {
+    name for name in methods if {"perceptron", "attention"} & {*methods[name].card.traits}
+}
 HERE = __name__
 
 
@@ -104,7 +107,7 @@ def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
         "deeplift_shap": f":references={photograph}",
         "expected_gradients": f":references={photograph}",
     }
-    names = [name + needed.get(name, "") for name in methods if name != "neutral"]
+    names = [name + needed.get(name, "") for name in methods if name not in OF_OTHER_MODELS]
     chosen = [part for name in names for part in ("--method", name)]
     chosen += ["--method", "ig:baseline=blur,sigma=3"]
     chosen += ["--set", "n_masks=9", "--set", "designs=2", "--set", "cells=2"]
@@ -431,7 +434,8 @@ def test_all_methods_that_fit_and_why_the_others_do_not(run, photograph, tmp_pat
     assert (code, err) == (0, "")
     record = json.loads((tmp_path / "unilens-out" / "photo.json").read_text())
     assert set(record["methods"]) | set(record["left_out"]) == set(methods)
-    assert set(record["left_out"]) == {"expected_gradients", "deeplift_shap", "neutral"}
+    with_references = {"expected_gradients", "deeplift_shap"}
+    assert set(record["left_out"]) == with_references | OF_OTHER_MODELS
     assert "left out: expected_gradients: expected_gradients needs references=(R, 3" in out
     assert "stability" not in record["methods"]["uni"]["diagnostics"]
     assert record["methods"]["agi"]["settings"]["baseline"]["classes"] == 1

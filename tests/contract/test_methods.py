@@ -24,6 +24,7 @@ from unilens.scores import resolve, scores
 from unilens.weightings import weightings
 
 from ..conftest import SmallNet, randomise
+from ..vit_models import TinyViT
 
 # Settings that a method or baseline cannot do without, or is slow without; inputs here are
 # (B, 3, 13, 11), or (B, 6).
@@ -43,11 +44,11 @@ NEEDED = {
 CASES = {name: (name, NEEDED.get(name, {})) for name in methods} | {
     f"ig from {name}": ("ig", {"baseline": name, **NEEDED.get(name, {})}) for name in baselines
 }
+PERCEPTRONS = {name for name in methods if "perceptron" in methods[name].card.traits}
+TRANSFORMERS = {name for name in methods if "attention" in methods[name].card.traits}
 MODELS = {
-    name: lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2))
-    for name in methods
-    if "perceptron" in methods[name].card.traits
-}
+    name: lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)) for name in PERCEPTRONS
+} | dict.fromkeys(TRANSFORMERS, lambda: TinyViT((13, 11)))
 """Methods for one kind of model: they refuse the network here, and any module around theirs."""
 every_case = pytest.mark.parametrize("case", CASES)
 cases = pytest.mark.parametrize("case", [name for name in CASES if name not in MODELS])
@@ -86,7 +87,7 @@ def net(case):
 
 @pytest.fixture
 def given(case):
-    shape = (8, 6) if case in MODELS else (8, 3, 13, 11)
+    shape = (8, 6) if case in PERCEPTRONS else (8, 3, 13, 11)
     return torch.rand(shape, generator=torch.Generator().manual_seed(1)).double()
 
 
@@ -464,8 +465,9 @@ def test_method_takes_tables_and_signals(case, kind):
         with pytest.raises(UnilensError, match=f"{case} needs ReLU .*its activations: Tanh"):
             run(case, model, torch.rand(4, *shape))
         model[0][2] = nn.ReLU().eval()
-    if "layer" in traits_of(case):
-        with pytest.raises(NotApplicableError, match="Grad-CAM"):
+    if {"layer", "attention"} & traits_of(case):
+        name = "Grad-CAM" if "layer" in traits_of(case) else f"{case} expects|softmax attention"
+        with pytest.raises(NotApplicableError, match=name):
             run(case, model, torch.rand(4, *shape))
         return
     found = run(case, model, torch.rand(4, *shape))

@@ -24,6 +24,7 @@ from PIL import Image
 import unilens
 from unilens.models import samples
 
+from ..match_models import clip_processor, tiny_clip
 from ..text_models import tiny_bert, tiny_language_model, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,19 @@ def check_generation(names: Mapping[str, object], printed: str) -> None:
     assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
 
 
+def put_image_text_model(folder: Path) -> None:
+    """Save a model of images and texts where the page says NAME-OR-FOLDER: no hub is asked."""
+    tiny_clip().float().save_pretrained(folder / "NAME-OR-FOLDER")
+    clip_processor().save_pretrained(folder / "NAME-OR-FOLDER")
+
+
+def check_matching(names: Mapping[str, object], printed: str) -> None:
+    assert "torch.Size([1, 3, 32, 32])" in printed
+    assert names["match"].text.tokens.words[:2] == ("a", "cat")
+    assert names["match"].text.attribution.provenance["method"] == "occlusion"
+    assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
+
+
 def put_slice(folder: Path) -> None:
     """Save CT numbers as a picture."""
     numbers = numpy.random.default_rng(0).integers(-1000, 1001, (60, 80), dtype=numpy.int32)
@@ -119,6 +133,7 @@ ABOUT = {
     "manifold.md": About(left_out=1),
     "interop.md": About(says=11, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
     "generation.md": About(put=put_language_model, check=check_generation),
+    "matching.md": About(put=put_image_text_model, check=check_matching),
     "photographs.md": About(put=put_slice, check=check_slice),
     "start.md": About(left_out=1),
     "text.md": About(put=put_text_model, check=check_text),

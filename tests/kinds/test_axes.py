@@ -29,7 +29,9 @@ FEW = {
     "squaregrad": {"n_samples": 2},
 }
 WITH_REFERENCES = {"expected_gradients", "deeplift_shap"}
-OTHER_MODELS = {"neutral"}
+OTHER_MODELS = {
+    name for name in methods if {"perceptron", "attention"} & {*methods[name].card.traits}
+}
 OF_PHOTOGRAPHS = {
     *("edges", "corruption_spearman", "lpips", "edge_similarity"),
     *("grey_similarity", "brightness_consistency", "saturation_consistency", "blur_consistency"),

@@ -19,6 +19,7 @@ REFUSED = {
     "sig": r"images \(B, C, H, W\) or signals \(B, C, L\) to decompose",
     "edges": "other inputs have no edges",
     "neutral": "a chain of Linear",
+    **dict.fromkeys(("rollout", "gradient_rollout", "legrad"), "softmax attention among tokens"),
 }
 
 

@@ -31,6 +31,8 @@ from unilens.interop.captum import IG, UNI, CaptumMethod, UnilensAttribution
 from unilens.methods import Smoothed, methods
 from unilens.multi_input import Frozen
 
+from ..vit_models import TinyViT
+
 FEW = {"n_steps": 20, "rule": "midpoint"}
 
 
@@ -317,6 +319,8 @@ def test_method_complete_equals_that_of_attribution(name):
     pictures = name != "neutral"
     binary = nn.Sequential(*(kernels if pictures else [nn.Flatten()]), nn.LazyLinear(2))
     images = torch.rand(2, 1, 6, 5)
+    if "attention" in methods[name].card.traits:
+        binary, images = TinyViT((8, 8)), torch.rand(2, 3, 8, 8)
     binary.double().eval()(images.double())
     known = methods[name].settings_with({})
     few = {"n_masks": 4, "n_samples": 2, "n_steps": 3, "designs": 2, "cells": 2}

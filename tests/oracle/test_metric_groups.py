@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from unilens import Evaluator, evaluate, explain
+from unilens import Evaluator, UnilensError, evaluate, explain
 from unilens.metrics import Deletion, Infidelity, MetricCache, MuFidelity
 from unilens.metrics.faithfulness.perturbations import Subset
 
@@ -106,8 +106,16 @@ def test_groups_of_single_positions_change_nothing(small_net, images, maps):
         grouped = evaluate(small_net, images[:3], maps, metric, groups=single)
         assert torch.equal(plain, grouped)
     cells = torch.arange(13).unsqueeze(1) * 9 // 13 * 9 + torch.arange(11) * 9 // 11
-    plain = evaluate(small_net, images[:3], maps, "mu_fidelity")
-    assert torch.equal(plain, evaluate(small_net, images[:3], maps, "mu_fidelity", groups=cells))
+    for metric in ("mu_fidelity", "insertion_auc", "deletion_auc"):
+        plain = evaluate(small_net, images[:3], maps, metric, cells=9)
+        grouped = evaluate(small_net, images[:3], maps, metric, groups=cells)
+        assert torch.equal(plain, grouped)
+
+
+@pytest.mark.parametrize("metric", ["insertion_auc", "deletion_auc"])
+def test_curves_refuse_cells_beside_groups(small_net, images, maps, metric):
+    with pytest.raises(UnilensError, match="expected no cells beside groups"):
+        evaluate(small_net, images[:3], maps, metric, groups=GROUPS[0], cells=4)
 
 
 def test_shapley_of_groups_is_faithful_by_group(small_net, images):

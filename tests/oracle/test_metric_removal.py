@@ -305,8 +305,8 @@ def test_removal_refuses_unknown_names(small_net, images):
         evaluate(small_net, images, images, imputer="blak")
     with pytest.raises(UnknownNameError, match="unknown metric 'mufidelity'; did you mean"):
         evaluate(small_net, images, images, "mufidelity")
-    with pytest.raises(UnknownNameError, match="setting of deletion_auc 'cells'"):
-        evaluate(small_net, images, images, "deletion_auc", cells=3)
+    with pytest.raises(UnknownNameError, match="setting of deletion_auc 'subsets'"):
+        evaluate(small_net, images, images, "deletion_auc", subsets=3)
 
 
 def test_mu_fidelity_refuses_fraction_that_removes_everything(small_net, images):

@@ -27,6 +27,7 @@ PAGE_OF_FAMILY = {
     "smoothing": "gradients.md",
     "references": "gradients.md",
     "activation": "activations.md",
+    "attention": "attention.md",
     "rules": "rules.md",
     "perturbation": "perturbation.md",
     "control": "controls.md",
@@ -96,7 +97,7 @@ def test_links_and_pictures_exist(page):
 
 @pytest.mark.parametrize("page", sorted(set(PAGE_OF_FAMILY.values())))
 def test_every_page_of_a_family_has_a_picture_with_words_for_it(page):
-    if page != "uni.md":  # its picture is the README's
+    if page != "uni.md":  # the README's picture
         (words,) = re.findall(r"!\[([^\]]+)\]\(images/", PAGES[page])
         assert len(words) > 40
 

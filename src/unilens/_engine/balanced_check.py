@@ -68,8 +68,9 @@ def check_balanced(
         )
     mode = BalancedGradients(attention)
     with model.borrowed(point) as (_, run), torch.enable_grad():
+        leaf = point.clone().requires_grad_()
         with mode:
-            outputs = run(point.clone().requires_grad_())
+            outputs = run(leaf)
         with torch.no_grad():
             expected = run(point.clone())
     reason = differ(outputs.detach(), expected, plan)
@@ -80,7 +81,7 @@ def check_balanced(
             "only through attention weights or norms, which balanced gradients hold constant; use "
             "method='ig'"
         )
-    for name in _unknown(outputs):
+    for name in _unknown(outputs, leaf):
         raise NotApplicableError(
             f"expected functions that balanced gradients have a rule for, got {name}; leave out "
             "balanced=, or use method='ig'"
@@ -98,8 +99,8 @@ def _require_copies(model: Evaluator, copied: bool, why: str) -> None:
         )
 
 
-def _unknown(outputs: Tensor) -> Iterator[str]:
-    """Yield the functions in the outputs' graph that are neither linear nor rewritten."""
+def _unknown(outputs: Tensor, leaf: Tensor) -> Iterator[str]:
+    """Yield what in the outputs' graph is neither linear in the leaf nor rewritten."""
     stack: list[Any] = [outputs.grad_fn]
     seen = set()
     while stack:
@@ -109,6 +110,8 @@ def _unknown(outputs: Tensor) -> Iterator[str]:
         seen.add(node)
         name = _name(node)
         edges = [following for following, _ in node.next_functions if following is not None]
+        if name == "AccumulateGrad" and node.variable is not leaf:
+            yield "a weight outside of the model's own modules that requires a gradient"
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             if name not in _OWN:
                 yield f"{name}, an autograd function of the model's own"

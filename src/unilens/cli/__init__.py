@@ -1,6 +1,6 @@
 """The command line: explain photographs and texts, evaluate, benchmark, open the page."""
 
-from . import evaluate, explain, explain_table, explain_text, listing, page
+from . import evaluate, explain, explain_match, explain_table, explain_text, listing, page
 from .app import add_missing_command, main
 
 try:
@@ -13,6 +13,7 @@ __all__ = [
     "benchmark",
     "evaluate",
     "explain",
+    "explain_match",
     "explain_table",
     "explain_text",
     "listing",

@@ -10,6 +10,7 @@ from .expected import ExpectedGradients
 from .neutral import Neutral
 from .backprop_rules import Deconvolution, DeepLift, DeepLiftShap, GuidedBackprop
 from .cam import GradCAM, GuidedGradCAM
+from .attention import GradientRollout, LeGrad, Rollout
 from .perturbation.occlusion import Occlusion
 from .perturbation.rise import Rise
 from .perturbation.shapley import Shapley
@@ -24,13 +25,16 @@ __all__ = [
     "ExpectedGradients",
     "GradCAM",
     "Gradient",
+    "GradientRollout",
     "GuidedBackprop",
     "GuidedGradCAM",
+    "LeGrad",
     "Neutral",
     "Occlusion",
     "PathMethod",
     "RandomMap",
     "Rise",
+    "Rollout",
     "Shapley",
     "Smoothed",
     "Sobol",

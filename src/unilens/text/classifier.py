@@ -42,6 +42,7 @@ class TextClassifier(TextModel, Labelled):
         network: takes `inputs_embeds` and gives `.logits`, in eval mode; it is not changed.
         tokenizer: a fast one, which knows where in the text its tokens are.
         name: how to load it again.
+        padded: the number of tokens to which each text is padded; None for no padding.
 
     Raises:
         UnilensError: the network is no classifier, or the tokenizer is not fast.
@@ -49,9 +50,12 @@ class TextClassifier(TextModel, Labelled):
 
     kind = "sequence classifier"
 
-    def __init__(self, network: nn.Module, tokenizer: Any, name: str = "") -> None:
+    def __init__(
+        self, network: nn.Module, tokenizer: Any, name: str = "", *, padded: int | None = None
+    ) -> None:
         super().__init__(network, tokenizer, name)
         config: Any = self.network.config
+        self.padded = padded
         self.single_output = getattr(config, "num_labels", None) == 1
         names = getattr(config, "id2label", None) or {}
         self.labels = tuple(str(names[index]) for index in sorted(names))
@@ -67,7 +71,7 @@ class TextClassifier(TextModel, Labelled):
         Raises:
             UnilensError: the text is empty or too long, or the model takes no embeddings.
         """
-        read, tokens, positions = read_tokens(self.tokenizer, text)
+        read, tokens, positions = read_tokens(self.tokenizer, text, self.padded)
         ids = torch.tensor([read["input_ids"]], device=self.device)
         self.check_vocabulary(ids)
         frozen = {

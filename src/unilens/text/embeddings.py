@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from .._engine.blocks import AtTokens
 from .._engine.copying import private_copy
 from ..errors import UnilensError, require
 from ..models.labels import Labelled
@@ -26,7 +27,7 @@ class _Given(NamedTuple):
 _GIVEN: ContextVar[_Given | None] = ContextVar("given", default=None)
 
 
-class AtEmbeddings(Labelled, nn.Module):
+class AtEmbeddings(Labelled, AtTokens):
     """One text's logits as a function of its tokens' embeddings.
 
     From embeddings `(B, E, L)`, a signal of E channels and L positions, to logits `(B, K)`. They
@@ -47,7 +48,6 @@ class AtEmbeddings(Labelled, nn.Module):
 
     ids: Tensor
     whole: Tensor
-    positions: Tensor
 
     def __init__(
         self,
@@ -94,6 +94,11 @@ class AtEmbeddings(Labelled, nn.Module):
         else:
             result = self.network(inputs_embeds=whole, **given)
         return logits_of(result, self.network)
+
+    @property
+    def token_count(self) -> int:
+        """How many tokens there are, those that the tokenizer adds included."""
+        return self.whole.shape[1]
 
     @property
     def embeddings(self) -> Tensor:

@@ -66,14 +66,20 @@ def load_text_model(
     return model
 
 
-def _hugging_face(repo: str, kind: str, head: Callable[[Any], str]) -> tuple[Any, Any]:
-    """Return a network and its tokenizer."""
+def check_transformers() -> Any:
+    """Return the library transformers; raise a `UnilensError` where it is not installed."""
     try:
         import transformers
     except ModuleNotFoundError:
         raise UnilensError(
             "models of Hugging Face need transformers; run: pip install 'unilens[hf]'"
         ) from None
+    return transformers
+
+
+def _hugging_face(repo: str, kind: str, head: Callable[[Any], str]) -> tuple[Any, Any]:
+    """Return a network and its tokenizer."""
+    transformers = check_transformers()
     try:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(repo)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._engine.evaluator import Evaluator
 from .._validation.inputs import Target
@@ -18,6 +18,7 @@ from ..explainer import Method
 from ..methods import methods
 from ..methods.contradiction import measure_signs
 from ..registry import Card, Composed, Entry, Registry
+from ..scores.bound import ScoredModel
 from .attribution import TextAttribution
 from .classifier import EncodedText, TextClassifier
 from .embeddings import AtEmbeddings
@@ -38,7 +39,7 @@ class TokenEverywhere(Baseline):
 
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless the model is one of texts."""
-        if not isinstance(model.model, AtEmbeddings):
+        if not isinstance(_without_score(model), AtEmbeddings):
             raise NotApplicableError(
                 f"expected a text for the baseline {self.token}, got inputs of shape "
                 f"{tuple(inputs.shape[1:])}; use another baseline, or unilens.text.explain_text"
@@ -49,8 +50,13 @@ class TokenEverywhere(Baseline):
     ) -> Tensor:
         """Return the baseline `(B, E, L)`; see `Baseline`."""
         self.check(model, inputs)
-        embedding = cast(AtEmbeddings, model.model).replacement(self.token)
+        embedding = cast(AtEmbeddings, _without_score(model)).replacement(self.token)
         return embedding.to(inputs).view(1, -1, 1).expand_as(inputs).clone()
+
+
+def _without_score(model: Evaluator) -> nn.Module:
+    """Return the model behind a score of what it returns."""
+    return model.model.model if isinstance(model.model, ScoredModel) else model.model
 
 
 text_baselines: Registry[Baseline] = Registry("baseline")
@@ -142,22 +148,45 @@ def explain_text(
         UnknownNameError: no such method or setting.
         UnilensError: the text, a setting, the target or the model do not fit.
     """
-    by_default = method is None
-    if method is None:
-        method, settings = "ig", {"baseline": "image_mean", **settings}
-    explainer = build_text_method(classifier, method, settings)
+    if method is not None:
+        build_text_method(classifier, method, settings)  # errors before the text is read
     encoded = classifier.encode(text)
-    if by_default and settings["baseline"] == "image_mean" and _is_uniform(encoded.embeddings):
-        settings = {**settings, "baseline": _missing_token(encoded.model)}
-        explainer = build_text_method(classifier, method, settings)
     model = Evaluator(encoded.model, outputs=outputs, channels="first")
-    explanation = explain_encoded(
-        classifier, encoded, model, explainer, target, method=method, seed=seed
-    )
-    if not by_default:
-        return explanation
+    return explain_by(classifier, encoded, model, method, settings, target, seed=seed)
+
+
+def explain_by(
+    classifier: TextClassifier,
+    encoded: EncodedText,
+    model: Evaluator,
+    method: str | None,
+    settings: Mapping[str, Any],
+    target: Target,
+    *,
+    seed: int,
+) -> TextAttribution:
+    """Return the attribution of an encoded text by a method, or by the default; see `explain_text`.
+
+    Args:
+        classifier: of texts.
+        encoded: by the classifier.
+        model: runs `encoded.model`.
+        method: a name in `text_methods`; None for the default.
+        settings: of the method and its parts, by name.
+        target: class index or label; None for the class that the model predicts.
+        seed: of everything random.
+    """
+    if method is not None:
+        explainer = build_text_method(classifier, method, settings)
+        return explain_encoded(
+            classifier, encoded, model, explainer, target, method=method, seed=seed
+        )
+    settings = {"baseline": "image_mean", **settings}
+    if settings["baseline"] == "image_mean" and _is_uniform(encoded.embeddings):
+        settings["baseline"] = _missing_token(encoded.model)
     start = "the text's mean embedding" if settings["baseline"] == "image_mean" else "other tokens"
-    reason = f"{method} from {start}, the default for texts"
+    explanation = explain_by(classifier, encoded, model, "ig", settings, target, seed=seed)
+    reason = f"ig from {start}, the default for texts"
     attribution = explanation.attribution.with_provenance(default=reason)
     return dataclasses.replace(explanation, attribution=attribution)
 

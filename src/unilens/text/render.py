@@ -19,7 +19,7 @@ _STRONGEST = 5
 _FRAGMENT = """
 <div style="font-family:sans-serif;background:#fff;color:#111;border:1px solid #888;\
 border-radius:6px;padding:.8em;max-width:48em;margin:.5em 0">
-<p style="margin:0 0 .5em"><b>{{ method }}</b>: {{ label }} (class {{ target }})\
+<p style="margin:0 0 .5em"><b>{{ method }}</b>: {{ label }}\
 {% for fact in facts %}, {{ fact }}{% endfor %}</p>
 <p style="margin:0;line-height:1.9;font-size:115%;white-space:pre-wrap;overflow-wrap:anywhere">\
 {% for piece, value, colour in pieces %}{% if value is none %}{{ piece }}{% else %}\
@@ -27,7 +27,7 @@ border-radius:6px;padding:.8em;max-width:48em;margin:.5em 0">
 {% endif %}{% endfor %}</p>
 <p style="margin:.6em 0 0;font-size:85%;color:#111">\
 <span style="background:{{ full_for }}">for</span> and \
-<span style="background:{{ full_against }}">against</span> the class, full colour {{ scale }}. \
+<span style="background:{{ full_against }}">against</span> {{ goal }}, full colour {{ scale }}. \
 Strongest: {% for word, value in strongest %}{{ ", " if not loop.first }}{{ word }} {{ value }}\
 {% endfor %}</p>
 {% for line in lines %}<p style="margin:.3em 0;color:{{ line.style.colour }}">\
@@ -49,6 +49,19 @@ _PAGE = """<!doctype html>
 
 def html(explanation: TextAttribution, by: str = "word") -> str:
     """Return one explanation as HTML; text from outside is escaped."""
+    label = f"{explanation.label} (class {int(explanation.attribution.target[0])})"
+    return fragment(explanation, label, "the class", by)
+
+
+def fragment(explanation: TextAttribution, label: str, goal: str, by: str = "word") -> str:
+    """Return one explanation as HTML, under a label.
+
+    Args:
+        explanation: of a text.
+        label: what is explained, after the method's name.
+        goal: what the values speak for or against.
+        by: "word" or "token".
+    """
     from jinja2 import Environment
 
     pieces = explanation.pieces(by)
@@ -59,8 +72,8 @@ def html(explanation: TextAttribution, by: str = "word") -> str:
         .from_string(_FRAGMENT)
         .render(
             method=attribution.provenance.get("method", "attribution"),
-            label=explanation.label,
-            target=int(attribution.target[0]),
+            label=label,
+            goal=goal,
             facts=_facts(explanation),
             pieces=[
                 (piece, None if value is None else f"{value:+.3g}", css(value, scale))
@@ -84,9 +97,8 @@ def page(explanations: Mapping[str, TextAttribution], title: str, by: str = "wor
         title: of the page.
         by: "word" or "token".
     """
-    return document(
-        [html(_named(explanation, name), by) for name, explanation in explanations.items()], title
-    )
+    named = (_named(explanation, name) for name, explanation in explanations.items())
+    return document([html(explanation, by) for explanation in named], title)
 
 
 def document(fragments: Sequence[str], title: str) -> str:

@@ -53,18 +53,21 @@ class Tokens:
         )
 
 
-def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, list[int]]:
+def read_tokens(
+    tokenizer: Any, text: str, padded: int | None = None
+) -> tuple[Mapping[str, Any], Tokens, list[int]]:
     """Return a tokenizer's encoding of a text, its tokens, and their positions in the encoding.
 
     Args:
         tokenizer: of transformers.
         text: to encode.
+        padded: the number of tokens to which the text is padded; None for no padding.
 
     Raises:
         UnilensError: no text, a text without words, or one longer than the tokenizer allows.
     """
     _check_text(text)
-    read = read_encoding(tokenizer, text)
+    read = read_encoding(tokenizer, text, padded)
     added = read["special_tokens_mask"]
     positions = [position for position, special in enumerate(added) if not special]
     require(bool(positions), f"expected a text with words, got {text!r}; write some")
@@ -90,13 +93,22 @@ def read_tokens(tokenizer: Any, text: str) -> tuple[Mapping[str, Any], Tokens, l
     return read, Tokens(text, names, tuple(offsets), word_of), positions
 
 
-def read_encoding(tokenizer: Any, text: str) -> Any:
-    """Return what a tokenizer gives for a text, with the mask of the tokens that it adds."""
+def read_encoding(tokenizer: Any, text: str, padded: int | None = None) -> Any:
+    """Return what a tokenizer gives for a text, with the mask of the tokens that it adds.
+
+    Args:
+        tokenizer: of transformers.
+        text: to encode.
+        padded: the number of tokens to which the text is padded; None for its own.
+    """
+    options: dict[str, Any] = {"verbose": False}
+    if padded:
+        options |= {"padding": "max_length", "max_length": padded}
     try:
         if not tokenizer.is_fast:
-            return _read_slowly(tokenizer, text)
+            return _read_slowly(tokenizer, text, options)
         return tokenizer(
-            text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+            text, return_offsets_mapping=True, return_special_tokens_mask=True, **options
         )
     except Exception as error:  # the library raises plain Exceptions, for unknown words say
         raise UnilensError(
@@ -105,9 +117,9 @@ def read_encoding(tokenizer: Any, text: str) -> Any:
         ) from error
 
 
-def _read_slowly(tokenizer: Any, text: str) -> dict[str, Any]:
+def _read_slowly(tokenizer: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return a slow tokenizer's encoding; not all of them mark their special tokens."""
-    read = dict(tokenizer(text, verbose=False))
+    read = dict(tokenizer(text, **options))
     ids, own = read["input_ids"], tokenizer(text, add_special_tokens=False, verbose=False)
     count = len(own["input_ids"])
     starts = range(len(ids) - count + 1)

@@ -11,12 +11,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from ..._engine.balanced import AnyBalanced, attention_rule
 from ..._engine.evaluator import Evaluator, PassCount
 from ..._engine.plans import MODEL_ERRORS
-from ..._ops.spatial import LINEAR
 from ..._validation.models import not_differentiable
 from ...attribution import Attribution
 from ...errors import NotApplicableError, first_line, require
@@ -26,7 +24,7 @@ from ...scores import AnyScore, Score
 from ...scores import resolve as resolve_score
 from ..backprop_rules import GuidedBackprop
 from ..base import methods
-from .grids import Grid, record_grids
+from .grids import Grid, enlarge, record_grids
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class GradCAM(Method):
             len(context.inputs), functools.partial(self._explain_row, context, score)
         )
         attribution = Attribution(
-            values=torch.cat([_enlarge(cam, context.inputs) for _, cam in pairs]),
+            values=torch.cat([enlarge(cam, context.inputs) for _, cam in pairs]),
             target=context.target,
             score=score(context.outputs, context.target),
             outputs=context.outputs,
@@ -168,13 +166,6 @@ def _refuse_parallel_calls(grids: Sequence[Grid]) -> None:
                 f"Grad-CAM needs a layer that sees the whole input, but {first.name!r} runs "
                 "several times in parallel; name another, or use method='ig'"
             )
-
-
-def _enlarge(cam: Tensor, inputs: Tensor) -> Tensor:
-    """Return a map `(1, 1, *grid)` at the inputs' size, divided among the channels, `(1, *S)`."""
-    mode = LINEAR[cam.ndim - 2]
-    large = interpolate(cam.to(inputs.dtype), inputs.shape[2:], mode=mode)
-    return (large / inputs.shape[1]).expand(-1, *inputs.shape[1:]).contiguous()
 
 
 methods.add(

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from ..._engine.axes import ChannelsFirst, users_module
 from ..._engine.balanced import BalancedGradients
 from ..._engine.evaluator import Evaluator
 from ..._engine.rewriting import AttentionRule
+from ..._ops.spatial import LINEAR
 from ..._validation.models import not_differentiable
 from ...errors import NotApplicableError, UnknownNameError
 
@@ -86,10 +88,11 @@ def record_grids(
         UnknownNameError: the model has no such layer.
         NotApplicableError: no output is a grid.
     """
-    copy = _visible_copy(model, inputs)
+    check_visible(model, inputs, "Grad-CAM")
+    copy = model.private_module(inputs)
     recorder = _GridRecorder(
         inputs.shape[2:],
-        _prefix_tokens(copy),
+        prefix_counts(copy),
         chosen=layer is not None,
         channels_last=isinstance(copy, ChannelsFirst) and copy.axes.channels == "last",
     )
@@ -105,25 +108,36 @@ def record_grids(
     return outputs, list(recorder.grids)  # checkpoints run layers again in the backward pass
 
 
-def _visible_copy(model: Evaluator, inputs: Tensor) -> nn.Module:
-    """Return a copy of the model; raise where the inputs have no grid, or hooks see no layers."""
+def enlarge(cam: Tensor, inputs: Tensor) -> Tensor:
+    """Return a map `(1, 1, *grid)` at the inputs' size, divided among the channels, `(1, *S)`."""
+    mode = LINEAR[cam.ndim - 2]
+    large = interpolate(cam.to(inputs.dtype), inputs.shape[2:], mode=mode)
+    return (large / inputs.shape[1]).expand(-1, *inputs.shape[1:]).contiguous()
+
+
+def check_visible(model: Evaluator, inputs: Tensor, method: str) -> None:
+    """Raise where the inputs have no spatial positions, or hooks see no layers of a model.
+
+    Args:
+        model: to look into.
+        inputs: `(B, *S)`.
+        method: the name that the message begins with.
+    """
     if inputs.ndim not in (3, 4, 5):
         raise NotApplicableError(
-            "Grad-CAM expects images (B, C, H, W), signals (B, C, L) or volumes (B, C, D, H, W), "
+            f"{method} expects images (B, C, H, W), signals (B, C, L) or volumes (B, C, D, H, W), "
             f"got {tuple(inputs.shape)}; use method='ig'"
         )
-    copy = model.private_module(inputs)
-    if any(isinstance(module, torch.jit.ScriptModule) for module in copy.modules()):
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.model.modules()):
         raise NotApplicableError(
-            "Grad-CAM reads the outputs of layers, and TorchScript does not show them; use the "
+            f"{method} reads the outputs of layers, and TorchScript does not show them; use the "
             "model from which it was made, or method='ig'"
         )
     if model.plan(inputs).reentrant:
         raise NotApplicableError(
-            "Grad-CAM cannot look into reentrant checkpoints; use checkpoint(..., "
+            f"{method} cannot look into reentrant checkpoints; use checkpoint(..., "
             "use_reentrant=False) in the model, or method='ig'"
         )
-    return copy
 
 
 def _layers(model: nn.Module, layer: str | None) -> Mapping[str, nn.Module]:
@@ -138,12 +152,44 @@ def _layers(model: nn.Module, layer: str | None) -> Mapping[str, nn.Module]:
     return {layer: layers[layer]}
 
 
-def _prefix_tokens(model: nn.Module) -> int | None:
-    """Return how many tokens have no position, if the model says so, as those of timm do."""
+def prefix_counts(model: nn.Module) -> Sequence[int]:
+    """Return how many tokens may have no position: what a model of timm says, or any up to five."""
     for module in model.modules():
         count = getattr(module, "num_prefix_tokens", None)
         if isinstance(count, int):
-            return count
+            return [count]
+    return range(_MOST_PREFIX_TOKENS + 1)
+
+
+class Places(NamedTuple):
+    """Where tokens are: those after the prefix are a grid of spatial positions."""
+
+    prefix: int
+    spatial_shape: tuple[int, ...]
+
+
+def tokens_of_grids(
+    count: int, prefixes: Sequence[int], grids: Sequence[Sequence[int]]
+) -> Places | None:
+    """Return tokens in the shape of the last grid with as many positions: a patch embedding."""
+    for prefix in prefixes:
+        for spatial_shape in reversed(grids):
+            if math.prod(spatial_shape) == count - prefix:
+                return Places(prefix, tuple(spatial_shape))
+    return None
+
+
+def tokens_by_aspect(
+    count: int, prefixes: Sequence[int], spatial_shape: Sequence[int]
+) -> Places | None:
+    """Return tokens as a grid of an image's aspect ratio, where their number allows one."""
+    height, width = spatial_shape
+    for prefix in prefixes:
+        rows = round(math.sqrt(max(count - prefix, 0) * height / width))
+        if count - prefix > 1 and rows and (count - prefix) % rows == 0:
+            columns = (count - prefix) // rows
+            if rows == round(columns * height / width):
+                return Places(prefix, (rows, columns))
     return None
 
 
@@ -152,7 +198,7 @@ class _GridRecorder:
 
     Args:
         spatial_shape: of the input.
-        prefix: how many tokens have no position; None for any number up to five.
+        prefixes: how many tokens may have no position.
         chosen: whether the user named the layer. Otherwise, outputs that only look like grids are
             left out: the projections inside an attention, which change the tokens' shape, and maps
             of attention, which are finer than the grid from which they come.
@@ -163,14 +209,14 @@ class _GridRecorder:
     def __init__(
         self,
         spatial_shape: torch.Size,
-        prefix: int | None,
+        prefixes: Sequence[int],
         *,
         chosen: bool,
         channels_last: bool = False,
     ) -> None:
         self.grids: list[Grid] = []
         self._spatial_shape, self._chosen = spatial_shape, chosen
-        self._prefixes = range(_MOST_PREFIX_TOKENS + 1) if prefix is None else [prefix]
+        self._prefixes = prefixes
         self._channels_last = channels_last
         self._orders: dict[torch.Size, int] = {}
         self._seen = "nothing: it did not run"
@@ -202,9 +248,7 @@ class _GridRecorder:
 
     def _read(self, name: str, module: nn.Module, output: Tensor) -> Grid | None:
         dimensions = len(self._spatial_shape)
-        if output.ndim == 3 and dimensions == 3:
-            return self._read_tokens_of_volumes(name, output)
-        if output.ndim == 3 and dimensions == 2:
+        if output.ndim == 3 and dimensions > 1:
             return self._read_tokens(name, output)
         if output.ndim != dimensions + 2:
             return None
@@ -230,25 +274,17 @@ class _GridRecorder:
         steps = output.shape[2 if order == 1 else 1]
         return Grid(name, output, (steps,), channels=order) if steps > 1 else None
 
-    def _read_tokens_of_volumes(self, name: str, output: Tensor) -> Grid | None:
-        """Return tokens in the shape of the last grid with as many positions: a patch embedding."""
-        for prefix in self._prefixes:
-            for grid in reversed(self.grids):
-                if grid.size == output.shape[1] - prefix:
-                    return Grid(name, output, grid.spatial_shape, channels=-1, prefix=prefix)
-        return None
-
     def _read_tokens(self, name: str, output: Tensor) -> Grid | None:
-        """Return tokens as a grid of the input's aspect ratio, where their number allows one."""
-        height, width = self._spatial_shape
-        for prefix in self._prefixes:
-            count = output.shape[1] - prefix
-            rows = round(math.sqrt(max(count, 0) * height / width))
-            if count > 1 and rows and count % rows == 0:
-                columns = count // rows
-                if rows == round(columns * height / width):
-                    return Grid(name, output, (rows, columns), channels=-1, prefix=prefix)
-        return None
+        """Return tokens `(1, N, D)` as a grid of the patch embedding's shape or of the image's."""
+        count = output.shape[1]
+        if len(self._spatial_shape) == 3:
+            grids = [grid.spatial_shape for grid in self.grids]
+            places = tokens_of_grids(count, self._prefixes, grids)
+        else:
+            places = tokens_by_aspect(count, self._prefixes, self._spatial_shape)
+        if places is None:
+            return None
+        return Grid(name, output, places.spatial_shape, channels=-1, prefix=places.prefix)
 
     def _fits(self, grid: Grid, inputs: Any) -> bool:
         """Whether a grid is no finer than those before it, and tokens keep their layer's shape."""

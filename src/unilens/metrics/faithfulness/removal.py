@@ -214,12 +214,13 @@ def members(chosen: Tensor, cells: Groups) -> Tensor:
 
 
 def ranks_and_counts(
-    context: EvalContext, relevance: Tensor, fractions: Tensor
+    context: EvalContext, groups: Groups | None, relevance: Tensor, fractions: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return what a map orders: ranks, how many go at each fraction, and where it has no order.
 
     Args:
-        context: with groups, or without.
+        context: whose generators order what is equally relevant.
+        groups: of positions that go as one; None where each goes alone.
         relevance: `(B, *spatial)`.
         fractions: `(n,)`.
 
@@ -227,10 +228,10 @@ def ranks_and_counts(
         The rank of each position, or of its group, `(B, *spatial)`; the numbers, which broadcast to
         `(n, B, *spatial)`; and which maps are constant `(B,)`.
     """
-    if context.groups is None:
+    if groups is None:
         ranks = ranking(relevance, context.generators())
         return ranks, counts_of(fractions, ranks), constant(relevance)
-    sums, own = context.groups.sums(relevance), context.groups.own(len(relevance))
+    sums, own = groups.sums(relevance), groups.own(len(relevance))
     ranks = torch.empty_like(sums, dtype=torch.long)
     no_order = torch.empty_like(sums[:, 0], dtype=torch.bool)
     for row, (numbers, generator) in enumerate(zip(own, context.generators(), strict=True)):
@@ -239,7 +240,7 @@ def ranks_and_counts(
         no_order[row] = constant(known)[0]
     count = torch.tensor([len(numbers) for numbers in own])
     counts = (fractions.unsqueeze(1) * count).round().to(ranks)
-    at = context.groups.of(relevance).flatten(1)
+    at = groups.of(relevance).flatten(1)
     return (
         ranks.gather(1, at).view(relevance.shape),
         counts.view(*counts.shape, *(1,) * (relevance.ndim - 1)),
@@ -258,13 +259,16 @@ class RemovalCurve(Removal):
         imputer: see `Removal`.
         reduction: see `Removal`.
         score: see `Removal`.
-        step: the fraction of the positions, or of the groups, that goes at a time.
+        step: the fraction of the positions, cells or groups that goes at a time.
+        cells: positions go in whole cells of a grid of cells x cells, such as the patches of a
+            vision transformer; None for single positions. Groups take their place.
     """
 
     inserts: ClassVar[bool]
     """Whether positions come in, in place of being removed."""
 
     step: Fraction = 0.1
+    cells: TwoOrMore | None = None
 
     @property
     def takes_groups(self) -> bool:
@@ -280,7 +284,8 @@ class RemovalCurve(Removal):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         relevance = context.reduce_channels(self.reduction)
         fractions = (torch.arange(self._points + 1, dtype=torch.float64) * self.step).clamp(max=1)
-        ranks, counts, no_order = ranks_and_counts(context, relevance, fractions)
+        groups = context.groups if self.cells is None else cells_of(context, self.cells, None)
+        ranks, counts, no_order = ranks_and_counts(context, groups, relevance, fractions)
         counts = counts[:-1] if self.inserts else counts[1:]
 
         def kept(block: range) -> Tensor:

@@ -1,0 +1,131 @@
+"""`unilens explain-match`: why an image and a text match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import require
+from ..methods import methods
+from ..output import records
+from ..registry import Registry
+from ..specs import Spec, read_specs
+from ..text import MatchAttribution, TextAttribution, load_image_text_model, match_html
+from ..text import explain_match as explain
+from ..text.attribution import PARTS
+from ..text.methods import text_methods
+from ..text.render import document, rich_text, strongest
+from . import options, output
+from .app import app
+from .photographs import read_device, read_range
+
+SUFFIXES = (".html", ".json")
+
+
+@app.command("explain-match")
+def explain_match(
+    image: Annotated[Path, typer.Argument(help="Path of a photograph.")],
+    text: Annotated[str, typer.Argument(help="A text, in quotation marks.")],
+    model: Annotated[
+        str, typer.Option(help="hf:NAME or hf:FOLDER, a model such as CLIP with its processor.")
+    ],
+    against: Annotated[
+        str | None, typer.Option(help="Another text: why the first rather than this one.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="See `list methods`, for both sides; settings can follow.")
+    ] = None,
+    text_method: Annotated[
+        str | None, typer.Option(help="The method of the text: ig:baseline=pad, for example.")
+    ] = None,
+    set_: options.Settings = None,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    range_: options.Range = None,
+    out: options.Out = Path("unilens-out"),
+    by: Annotated[str, typer.Option(help="Unit that is coloured: word or token.")] = "word",
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+) -> None:
+    """Explain why an image and a text match, or why one text rather than another.
+
+    Writes an HTML page and a JSON record to --out.
+    """
+    require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
+    value_range = read_range(range_)
+    spec, text_spec = _read(methods, method), _read(text_methods, text_method)
+    settings = {**options.read_shared(set_, None), **spec.settings}
+    with output.waiting(f"loading {model}"):
+        loaded = load_image_text_model(model, device=read_device(device))
+    (path,) = records.free_paths(out, [image.stem], overwrite, SUFFIXES)
+    with output.waiting(f"explaining {image}"):
+        match = explain(
+            loaded,
+            image,
+            text,
+            spec.name or None,
+            against=against,
+            text_method=text_spec.name or None,
+            text_settings=text_spec.settings,
+            value_range=value_range,
+            seed=seed,
+            **settings,
+        )
+    record = _record(str(image), match) | {"model": records.of_model(loaded.images)}
+    title = f"why does {image.name} match “{text}”?"
+    records.write_text(path, ".html", document([match_html(match, by)], title))
+    records.write_json(path, record)
+    if json_:
+        output.show_json(record)
+    else:
+        _show(match, path, by)
+
+
+def _read(registry: Registry[Any], text: str | None) -> Spec:
+    """Return a method with its settings; without a name where none is given."""
+    return Spec("", {}) if text is None else read_specs(registry, [text])[text]
+
+
+def _record(source: str, match: MatchAttribution) -> dict[str, Any]:
+    """Return everything about a match as plain data."""
+    return {
+        "schema": records.SCHEMA,
+        "source": source,
+        "score": match.score,
+        "similarities": list(match.similarities),
+        "notes": list(match.notes),
+        "image": records.of_method(match.image),
+        "texts": [_of_text(text) for text in match.texts],
+    }
+
+
+def _of_text(text: TextAttribution) -> Mapping[str, Any]:
+    return {
+        "text": text.tokens.text,
+        "tokens": list(text.tokens.names),
+        "offsets": [list(pair) for pair in text.tokens.offsets],
+        "words": list(text.tokens.words),
+        "notes": list(text.notes),
+        "token_values": records.numbers(text.token_values),
+        "word_values": records.numbers(text.word_values),
+        **records.of_method(text.attribution),
+    }
+
+
+def _show(match: MatchAttribution, path: Path, by: str) -> None:
+    similar = ", ".join(f"{similarity:+.3f}" for similarity in match.similarities)
+    output.show(f"similarity {similar}; score {match.score:+.3f}", highlight=False)
+    output.show(f"  image, by {match.image.provenance['method']}:")
+    output.show_verdict(match.image.verdicts[0], match.image.warnings[0])
+    for text in match.texts:
+        output.show(f"  text, by {text.attribution.provenance['method']}:")
+        output.show_renderable(rich_text(text, by))
+        words = ", ".join(f"{word} {value:+.3f}" for word, value in strongest(text))
+        output.show(f"    strongest: {words}", highlight=False)
+        output.show_verdict(text.attribution.verdicts[0], text.attribution.warnings[0])
+    for note in (*match.notes, *(note for text in match.texts for note in text.notes)):
+        output.show(f"  note: {note}", highlight=False)
+    output.show_written(path, SUFFIXES)

@@ -1,0 +1,94 @@
+"""Where a transformer's tokens are in its inputs, and which of them the head reads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..._engine.blocks import Recording
+from ..._ops.precision import to_float64
+from ...errors import NotApplicableError
+from ..cam.grids import Places, enlarge, prefix_counts, tokens_by_aspect, tokens_of_grids
+
+
+def values_at_inputs(
+    values: Tensor, model: nn.Module, recording: Recording, inputs: Tensor
+) -> Tensor:
+    """Return the values of tokens `(N,)` at an input `(1, *S)`.
+
+    The grid of a picture's tokens is enlarged linearly to its size, and divided evenly among the
+    channels; a value of a text's token is spread evenly over its E values.
+    """
+    if recording.positions is not None:
+        by_token = values[recording.positions].to(inputs.dtype) / inputs.shape[1]
+        return by_token.expand(inputs.shape).contiguous()
+    places = check_places(model, recording, inputs)
+    grid = values[places.prefix :].reshape(1, 1, *places.spatial_shape)
+    return enlarge(grid, inputs)
+
+
+def check_places(model: nn.Module, recording: Recording, inputs: Tensor) -> Places:
+    """Return the grid of the tokens of inputs `(B, *S)`; a text's tokens are one.
+
+    Raises:
+        NotApplicableError: their number fits no grid, or those before the grid depend on the input.
+    """
+    count = recording.token_count
+    if recording.positions is not None:
+        return Places(0, (count,))
+    prefixes, spatial_shape = prefix_counts(model), tuple(inputs.shape[2:])
+    grids = [grid for grid in recording.grids if len(grid) == len(spatial_shape)]
+    if len(spatial_shape) == 1:
+        grids = [spatial_shape, *grids]
+    places = tokens_of_grids(count, prefixes, grids)
+    if places is None and len(spatial_shape) == 2:
+        places = tokens_by_aspect(count, prefixes, spatial_shape)
+    if places is None:
+        raise NotApplicableError(
+            "expected tokens that are a grid of positions, with at most five before them, got "
+            f"{count} tokens for an input of {' × '.join(map(str, spatial_shape))}; use method='ig'"
+        )
+    if _depend_on_inputs(recording, places.prefix):
+        raise NotApplicableError(
+            f"expected {count} tokens of which the first {places.prefix} do not depend on the "
+            "image, before a grid of the others, got some that do; use method='ig'"
+        )
+    return places
+
+
+def _depend_on_inputs(recording: Recording, prefix: int) -> bool:
+    """Return whether the first tokens that the first block receives depend on the inputs."""
+    if recording.embedded is None or not prefix:
+        return False
+    axis = 0 if len(recording.embedded) == recording.token_count else 1
+    first = recording.embedded.narrow(axis, 0, prefix)
+    (slope,) = torch.autograd.grad(
+        first.sum(), recording.inputs, allow_unused=True, retain_graph=True
+    )
+    return slope is not None and bool(slope.any())
+
+
+def read_tokens(gradient: Tensor, count: int) -> Tensor:
+    """Return which tokens the head reads: those in which its output has a gradient, `(n,)`.
+
+    Args:
+        gradient: of an output in the last block's tokens, `(1, N, D)` or `(N, 1, D)`.
+        count: of the tokens, N.
+    """
+    return gradient.reshape(count, -1).any(1).nonzero().flatten()
+
+
+def mean_of_rows(matrix: Tensor, tokens: Tensor) -> Tensor:
+    """Return the mean `(N,)` of the rows of some tokens of a matrix `(N, N)`."""
+    return to_float64(matrix)[tokens].mean(0)
+
+
+def describe_rows(tokens: Tensor, count: int) -> str:
+    """Return how a record names the rows that were taken."""
+    if len(tokens) == 1:
+        return f"token {int(tokens)}"
+    if len(tokens) == count:
+        return f"mean of all {count} tokens"
+    if len(tokens) <= 4:
+        return f"mean of tokens {', '.join(map(str, tokens.tolist()))}"
+    return f"mean of {len(tokens)} of {count} tokens"
