@@ -63,19 +63,6 @@ def check_text(names: Mapping[str, object], printed: str) -> None:
     assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
 
 
-def put_image_text_model(folder: Path) -> None:
-    """Save a model of images and texts where the page says NAME-OR-FOLDER: no hub is asked."""
-    tiny_clip().float().save_pretrained(folder / "NAME-OR-FOLDER")
-    clip_processor().save_pretrained(folder / "NAME-OR-FOLDER")
-
-
-def check_matching(names: Mapping[str, object], printed: str) -> None:
-    assert "torch.Size([1, 3, 32, 32])" in printed
-    assert names["match"].text.tokens.words[:2] == ("a", "cat")
-    assert names["match"].text.attribution.provenance["method"] == "occlusion"
-    assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
-
-
 def put_language_model(folder: Path) -> None:
     """Save a language model where the page says NAME-OR-FOLDER."""
     place = folder / "NAME-OR-FOLDER"
@@ -90,6 +77,19 @@ def check_generation(names: Mapping[str, object], printed: str) -> None:
     assert names["contrast"].against == ("bad",)
     assert names["matrix"].columns.labels[:3] == ("the", "film", "was not")
     assert "5 generated tokens" in printed
+    assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
+
+
+def put_image_text_model(folder: Path) -> None:
+    """Save a model of images and texts where the page says NAME-OR-FOLDER: no hub is asked."""
+    tiny_clip().float().save_pretrained(folder / "NAME-OR-FOLDER")
+    clip_processor().save_pretrained(folder / "NAME-OR-FOLDER")
+
+
+def check_matching(names: Mapping[str, object], printed: str) -> None:
+    assert "torch.Size([1, 3, 32, 32])" in printed
+    assert names["match"].text.tokens.words[:2] == ("a", "cat")
+    assert names["match"].text.attribution.provenance["method"] == "occlusion"
     assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
 
 
@@ -132,8 +132,8 @@ ABOUT = {
     "controls.md": About(left_out=1),
     "manifold.md": About(left_out=1),
     "interop.md": About(says=11, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
-    "matching.md": About(put=put_image_text_model, check=check_matching),
     "generation.md": About(put=put_language_model, check=check_generation),
+    "matching.md": About(put=put_image_text_model, check=check_matching),
     "photographs.md": About(put=put_slice, check=check_slice),
     "start.md": About(left_out=1),
     "text.md": About(put=put_text_model, check=check_text),
