@@ -147,6 +147,51 @@ def test_caches_that_differ_are_dropped(gpt2, tokenizer, monkeypatch):
     torch.testing.assert_close(found.values, expected.values, equal_nan=True)
 
 
+def without_embeddings(network):
+    """A network that takes ids alone."""
+    network = copy.deepcopy(network)
+    forward = type(network).forward
+
+    class IdsAlone(type(network)):
+        def forward(self, input_ids=None, use_cache=None, cache=None, attention_mask=None):
+            return forward(
+                self, input_ids, use_cache=use_cache, cache=cache, attention_mask=attention_mask
+            )
+
+    network.__class__ = IdsAlone
+    return network
+
+
+@pytest.mark.parametrize("method", ["input_x_gradient", "occlusion"])
+def test_a_network_that_takes_ids_alone(gpt2, tokenizer, method):
+    prompt = "the film was not very good , a dull plot and fun the film was"
+    call = {"prompt": prompt, "method": method, "continuation": " a plot and fun"}
+    expected = generate(gpt2, tokenizer, **call)
+    found = generate(without_embeddings(gpt2), tokenizer, **call)
+    torch.testing.assert_close(found.values, expected.values, equal_nan=True)
+    assert found.provenance["engine"].get("cached", False) is False
+
+
+@pytest.mark.parametrize("method", ["ig", "occlusion"])
+def test_rows_of_a_batch_that_depend_on_each_other_run_alone(gpt2, tokenizer, method):
+    class Mixes(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, hidden):
+            return self.inner(hidden + 0.1 * hidden.mean(0, keepdim=True))
+
+    network = copy.deepcopy(gpt2)
+    network.transformer.ln_f = Mixes(network.transformer.ln_f).eval()
+    settings = {"n_steps": 6} if method == "ig" else {}
+    call = {"prompt": "the film", "continuation": " was bad", "method": method, **settings}
+    found = generate(network, tokenizer, **call)
+    looped = generate(network, tokenizer, shared=False, **call)
+    assert found.provenance["engine"]["shared"]
+    torch.testing.assert_close(found.values, looped.values, equal_nan=True)
+
+
 @pytest.mark.parametrize("architecture", ["GPT2", "T5"])
 def test_the_model_is_left_as_it_was(architecture):
     network, tokenizer = tiny_language_model(architecture), tokenizer_with()
@@ -164,6 +209,37 @@ def test_the_model_is_left_as_it_was(architecture):
     assert not network.get_output_embeddings()._forward_pre_hooks
     for name, value in network.state_dict().items():
         assert torch.equal(value, weights[name])
+
+
+class Doubled(torch.autograd.Function):
+    """A function of a model's own, for which balanced gradients have no rule."""
+
+    @staticmethod
+    def forward(ctx, hidden):
+        return 2 * hidden
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+def test_the_default_is_what_applies_to_the_model(gpt2, tokenizer):
+    assert generate(gpt2, tokenizer, "the", max_new_tokens=1).provenance["method"] == "balanced"
+
+    class Doubles(torch.nn.Module):
+        def forward(self, hidden):
+            return Doubled.apply(hidden)
+
+    network = copy.deepcopy(gpt2)
+    network.transformer.drop = Doubles().eval()
+    found = generate(network, tokenizer, "the film", max_new_tokens=1)
+    assert found.provenance["method"] == "occlusion"
+    assert "the default" in found.provenance["default"]
+    expected = generate(network, tokenizer, "the film", "occlusion", max_new_tokens=1)
+    torch.testing.assert_close(found.values, expected.values, equal_nan=True)
+    torch.testing.assert_close(found.score, expected.score)
+    with pytest.raises(UnilensError, match="have a rule for"):
+        generate(network, tokenizer, "the film", "balanced", max_new_tokens=1)
 
 
 @pytest.mark.parametrize("balanced", ["constant", "full"])

@@ -82,15 +82,16 @@ class AtEmbeddings(Labelled, AtTokens):
         )
 
     def run(self, whole: Tensor, given: Mapping[str, Any]) -> Tensor:
-        """Return the network's logits at the embeddings `(B, N, E)` of all tokens.
+        """Return the network's logits at the embeddings `(B, N, E)` of the first N tokens.
 
         Args:
             whole: the embeddings.
             given: the network's other arguments.
         """
         if self.by_ids:
-            with _giving(_Given(self.ids, whole)):
-                result = self.network(input_ids=self.ids.expand(len(whole), -1), **given)
+            ids = self.ids[:, : whole.shape[1]]
+            with _giving(_Given(ids, whole)):
+                result = self.network(input_ids=ids.expand(len(whole), -1), **given)
         else:
             result = self.network(inputs_embeds=whole, **given)
         return logits_of(result, self.network)
@@ -209,7 +210,8 @@ def _with_replaceable_lookups(network: nn.Module) -> nn.Module:
     layer = embedding_layer(copied)
     table = getattr(layer, "weight", None)
     for module in copied.modules():
-        if module is layer or (table is not None and getattr(module, "weight", None) is table):
+        shares = table is not None and getattr(module, "weight", None) is table
+        if module is layer or (shares and not isinstance(module, nn.Linear)):  # a tied head
             module.register_forward_hook(_replace)
     return copied
 

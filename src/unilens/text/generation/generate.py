@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ..._ops.precision import to_float64
 from ..._validation.inputs import check_seed
 from ..._validation.settings import check_count
-from ...errors import UnilensError, require
+from ...errors import NotApplicableError, UnilensError, require
 from ...explainer import Method
 from ...provenance import describe, versions
 from ...scores import as_output_score
@@ -23,8 +24,8 @@ from .methods import Explained, explain_targets
 from .reading import ReadText, contrasted, read_continuation, read_prompt, spelled
 from .targets import Targets
 
-DEFAULT_METHOD = "input_x_gradient"
-"""What `generate` takes without a method."""
+DEFAULT_METHODS = ("balanced", "occlusion")
+"""What `generate` takes without a method: the first that applies to the model."""
 _OF_TWO = ("log_probability", "logit")
 """Scores whose difference between two tokens is that of their logits."""
 
@@ -54,7 +55,8 @@ def generate(
         model: a `LanguageModel`, or a network of transformers that generates text; not changed.
         tokenizer: of the network; None for a `LanguageModel`.
         prompt: the text that is continued; for an encoder-decoder what the encoder reads.
-        method: a name in `unilens.text.text_methods`; None for the default, `input_x_gradient`.
+        method: a name in `unilens.text.text_methods`; None for the default: `balanced`, or
+            `occlusion` where a function of the model has no rule for it.
         max_new_tokens: most tokens that are generated.
         continuation: a text that is explained in place of a generated one.
         against: a word, a token's name or its id, one for all targets explained or one for each;
@@ -77,7 +79,7 @@ def generate(
     began = time.perf_counter()
     model = _language_model(model, tokenizer)
     seed = check_seed(seed)
-    name = DEFAULT_METHOD if method is None else method
+    name = DEFAULT_METHODS[0] if method is None else method
     explainer = _explainer(model, name, settings)
     read, network = read_prompt(model, prompt), model.copy()
     ids = torch.tensor(read.ids, device=model.device)
@@ -91,7 +93,15 @@ def generate(
     chosen, names, remarks = _targets(
         model, written, len(ids), explainer, against, targets, ids.device
     )
-    explained = explain_targets(next_token, chosen, explainer, seed=seed, shared=shared)
+    try:
+        explained = explain_targets(next_token, chosen, explainer, seed=seed, shared=shared)
+    except NotApplicableError:
+        if method is not None:
+            raise
+        name = DEFAULT_METHODS[1]
+        explainer = _explainer(model, name, settings)
+        chosen = dataclasses.replace(chosen, score=explainer.score)
+        explained = explain_targets(next_token, chosen, explainer, seed=seed, shared=shared)
     provenance = {
         "method": name,
         "settings": describe(explainer),

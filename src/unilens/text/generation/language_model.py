@@ -90,7 +90,6 @@ class LanguageModel(TextModel):
             settings["pad_token_id"] = min(self.ends)  # of one text: it is never used
         try:
             with quiet(), torch.no_grad():
-                made.generation_config.max_length = None
                 given = made.generate(ids[None], **settings)[0]
         except Exception as error:  # models fail in ways of their own: index, shape, assertion
             raise self._beyond(network, ids, count, error) from error

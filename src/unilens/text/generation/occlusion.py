@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..model import agree
 from .next_token import NextToken
-from .shared import budget, widened
+from .shared import budget, rows_are_independent, widened
 from .targets import Targets
 
 
@@ -31,6 +31,7 @@ class SharedOcclusion:
 
     def __post_init__(self) -> None:
         self._cached: bool | None = False if self.model.start is not None else None
+        self._alone: bool | None = None
         self.passes = {"forward": 0, "backward": 0}
 
     @property
@@ -69,16 +70,26 @@ class SharedOcclusion:
     def _logits(self, points: Tensor, start: int, count: int) -> Tensor:
         """Return logits at points whose first `start` sources are the text's own."""
         self.passes["forward"] += len(points)
-        if not start or self._cached is False:
-            return self.model.logits(points, count)
-        if self._cached:
+        if start and self._cached:
             return self._with_cache(points, start, count)
-        plain = self.model.logits(points, count)
+        plain = self._plain(points, count)
+        if not start or self._cached is False:
+            return plain
         try:
             self._cached = agree(self._with_cache(points, start, count), plain)
         except Exception:  # caches of some models cannot be repeated, and fail in their own ways
             self._cached = False
         return plain
+
+    def _plain(self, points: Tensor, count: int) -> Tensor:
+        """Return logits without a cache; one by one where rows of a batch depend on each other."""
+        if self._alone or len(points) == 1:
+            return torch.cat([self.model.logits(point, count) for point in points.split(1)])
+        logits = self.model.logits(points, count)
+        if self._alone is None:
+            self._alone = not rows_are_independent(self.model, points, logits)
+            return self._plain(points, count) if self._alone else logits
+        return logits
 
     def _with_cache(self, points: Tensor, start: int, count: int) -> Tensor:
         kept = self.model.cache(points[:1, :, :start], len(points))

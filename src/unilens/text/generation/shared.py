@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,7 +82,7 @@ class SharedGradients:
     )
 
     def __post_init__(self) -> None:
-        self._proven = False
+        self._proven, self._rows_checked = False, False
         self.passes = {"forward": 0, "backward": 0}
         self.saved, self.largest = self._measure()
 
@@ -123,6 +124,11 @@ class SharedGradients:
         leaf = points.detach().requires_grad_()
         with torch.enable_grad(), self.mode(), self.model.head_inputs() as received:
             logits = self.model.logits(leaf, chunk[-1] - chunk[0] + 1)
+        if len(points) > 1 and not self._rows_checked:
+            self._rows_checked = rows_are_independent(self.model, points, logits)
+            if not self._rows_checked:
+                alone = [self._gradients(point, chunk) for point in points.split(1)]
+                return torch.cat(alone, 1)
         with torch.enable_grad():
             rows = [number - chunk[0] for number in chunk]
             scores = self.targets.scores(widened(logits[:, rows]), chunk)
@@ -230,6 +236,19 @@ def _same(first: Tensor, second: Tensor) -> bool:
 def widened(logits: Tensor) -> Tensor:
     """Return logits in float32 or wider."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+@torch.no_grad()
+def rows_are_independent(model: NextToken, points: Tensor, logits: Tensor, **more: Any) -> bool:
+    """Return whether the last of some points has the same logits alone as in a batch.
+
+    Args:
+        model: of the next token.
+        points: `(n, E, L)`.
+        logits: `(n, count, V)`, of the batch.
+        **more: further arguments of the network.
+    """
+    return agree(model.logits(points[-1:], logits.shape[1], **more), logits[-1:].detach())
 
 
 def budget(device: torch.device) -> float:
