@@ -37,6 +37,7 @@ class GenerationOptions:
         against: the word that tokens are contrasted with, or None.
         by: one of `UNITS`.
         seed: of everything random.
+        by_default: whether the method is the default, which the model decides.
     """
 
     count: int | None
@@ -44,6 +45,7 @@ class GenerationOptions:
     against: str | None
     by: str
     seed: int
+    by_default: bool
 
     def __post_init__(self) -> None:
         """Raise unless there is one text to explain, and a unit."""
@@ -81,7 +83,9 @@ class GenerationExplainer:
         attributions = {}
         for name, spec in self.specs.items():
             with output.waiting(f"{name}: {text[:40]}"):
-                attributions[name] = self._explain(text, spec)
+                found = self._explain(text, spec)
+            shown = str(found.provenance["method"]) if self.options.by_default else name
+            attributions[shown] = found
         first = next(iter(attributions.values()))
         title = f"why “{first.continuation.text.strip()[:60]}”?"
         return TextReport(
@@ -95,7 +99,7 @@ class GenerationExplainer:
         return generate(
             self.model,
             prompt=text,
-            method=spec.name,
+            method=None if options.by_default else spec.name,
             max_new_tokens=options.count or 1,
             continuation=options.continuation,
             against=options.against,

@@ -23,7 +23,7 @@ from ..text import (
     text_methods,
 )
 from ..text.attribution import PARTS
-from ..text.generation.generate import DEFAULT_METHOD
+from ..text.generation.generate import DEFAULT_METHODS
 from ..text.methods import DEFAULT_SPEC, explain_encoded
 from ..text.render import page, rich_text, strongest
 from . import options, output
@@ -102,8 +102,8 @@ def explain_text(
             "expected --target and --outputs for classifiers only, got one beside --generate or "
             "--continuation; leave it out",
         )
-        specs = read_specs(text_methods, method or [DEFAULT_METHOD], settings)
-        chosen = GenerationOptions(generate, continuation, against, by, seed)
+        specs = read_specs(text_methods, method or [DEFAULT_METHODS[0]], settings)
+        chosen = GenerationOptions(generate, continuation, against, by, seed, not method)
         explain = GenerationExplainer(model, device, specs, chosen)
     write_reports(texts, explain, out, overwrite, json_)
 
