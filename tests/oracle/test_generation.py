@@ -20,8 +20,7 @@ def case(request):
     """A model, its ids of a prompt and of a continuation, and the embeddings of both."""
     network, tokenizer = tiny_language_model(request.param), tiny_tokenizer()
     prompt = tokenizer(PROMPT)["input_ids"]
-    written = tokenizer(CONTINUATION, add_special_tokens=request.param in ("T5", "Bart"))
-    ids = [number for number in written["input_ids"] if number != 3]
+    ids = tokenizer(CONTINUATION, add_special_tokens=False)["input_ids"]
     if request.param in ("GPT2", "Llama"):
         prompt, tokenizer = prompt[:-1], _without_end(tokenizer)
     return network, tokenizer, prompt, ids

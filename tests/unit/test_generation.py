@@ -281,11 +281,187 @@ def test_a_token_is_not_contrasted_with_itself(gpt2, tokenizer):
     assert "not contrasted" in found.notes[0]
 
 
+def test_against_is_paired_in_the_order_of_the_targets(gpt2, tokenizer):
+    call = {"prompt": "the film", "continuation": " was fun bad", "method": "input_x_gradient"}
+    found = generate(gpt2, tokenizer, targets=[2, 0], against=["good", "dull"], **call)
+    assert found.against == ("dull", None, "good")
+
+
+MARIAN = {
+    "vocab_size": 26,
+    "d_model": 16,
+    **{f"{part}_layers": 1 for part in ("encoder", "decoder")},
+    **{f"{part}_attention_heads": 2 for part in ("encoder", "decoder")},
+    **{f"{part}_ffn_dim": 16 for part in ("encoder", "decoder")},
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+    "eos_token_id": EOS,
+    "decoder_start_token_id": 0,
+    "forced_eos_token_id": None,
+}
+
+
+def network_of(name, head, **settings):
+    """A tiny network of transformers, with random weights, in float64."""
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**settings)
+    network = getattr(transformers, head)(config).eval().double()
+    for weight in network.parameters():
+        weight.data += 0.2 * torch.randn_like(weight)
+    return network
+
+
+def test_a_decoder_with_its_own_table_has_its_own_padding(tokenizer):
+    own = {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False}
+    network = network_of("Marian", "MarianMTModel", decoder_vocab_size=26, **own, **MARIAN)
+    call = {"prompt": "the film", "continuation": " was bad", "baseline": "pad"}
+    found = generate(network, tokenizer, method="occlusion", **call)
+    encoder, decoder = network.get_encoder(), network.get_decoder()
+    ids = [tokenizer(text)["input_ids"] for text in ("the film", "was bad")]
+    prompt = encoder.embed_tokens(torch.tensor([ids[0]]))
+    written = decoder.embed_tokens(torch.tensor([[0, ids[1][1]]]))
+    padded = decoder.embed_tokens(torch.tensor([[0, 0]]))
+    scores = [
+        network(inputs_embeds=prompt, decoder_inputs_embeds=given).logits[0, -1].log_softmax(-1)
+        for given in (written, padded)
+    ]
+    expected = (scores[0] - scores[1])[ids[1][2]]
+    torch.testing.assert_close(found.values[1, -2], expected.detach())
+    looped = generate(network, tokenizer, method="occlusion", shared=False, **call)
+    torch.testing.assert_close(found.values, looped.values, equal_nan=True)
+    small = network_of("Marian", "MarianMTModel", decoder_vocab_size=5, **own, **MARIAN)
+    with pytest.raises(UnilensError, match="the model's 5 tokens, got token"):
+        generate(small, tokenizer, method="occlusion", **call)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_embeddings_that_a_network_scales(tokenizer, shared):
+    network = network_of("Marian", "MarianMTModel", scale_embedding=True, **MARIAN)
+    call = {"continuation": " was", "method": "occlusion", "baseline": "zero", "shared": shared}
+    found = generate(network, tokenizer, "the film", **call)
+    whole = network.get_input_embeddings()(torch.tensor([[BOS, 5, 6]])) * 4
+    assert tokenizer("the film")["input_ids"] == [BOS, 5, 6]
+    emptied = whole.clone()
+    emptied[:, 1] = 0
+    start = network.get_decoder().embed_tokens(torch.tensor([[0]]))  # it scales these itself
+    scores = [
+        network(inputs_embeds=given, decoder_inputs_embeds=start).logits[0, -1].log_softmax(-1)
+        for given in (whole, emptied)
+    ]
+    number = tokenizer.convert_tokens_to_ids("was")
+    torch.testing.assert_close(found.values[0, 1], (scores[0] - scores[1])[number].detach())
+
+
+def test_a_network_that_decodes_by_other_logits_is_refused(tokenizer):
+    settings = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 16, "vocab_size": 26}
+    special = {"pad_token_id": 0, "bos_token_id": BOS, "eos_token_id": None}
+    network = network_of("XLNet", "XLNetLMHeadModel", **settings, **special).float()
+    for continuation in (None, " was bad"):
+        with pytest.raises(UnilensError, match="decoding has others from token 0"):
+            generate(network, tokenizer, "the film", continuation=continuation)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"repetition_penalty": 5.0},
+        {"no_repeat_ngram_size": 1},
+        {"suppress_tokens": list(range(4, 20))},
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"forced_eos_token_id": EOS},
+        {"max_time": 1e-9},
+    ],
+)
+def test_decoding_is_greedy_whatever_the_configuration(gpt2, tokenizer, setting):
+    network = copy.deepcopy(gpt2)
+    network.generation_config.update(**setting)
+    kept = network.generation_config.to_dict()
+    call = {"method": "occlusion", "max_new_tokens": 5}
+    found = generate(network, tokenizer, "the film was", **call)
+    plain = generate(gpt2, tokenizer, "the film was", **call)
+    assert found.continuation.names == plain.continuation.names
+    assert network.generation_config.to_dict() == kept
+
+
+def test_a_text_is_given_where_the_model_would_end_it(tokenizer):
+    network = steered(tiny_language_model("GPT2", eos_token_id=EOS), [EOS])
+    found = generate(network, tokenizer, "the film", "occlusion", continuation=" was")
+    assert found.explained.all()
+
+
+def test_a_first_token_that_is_set_has_a_note():
+    network = tiny_language_model("Bart", forced_bos_token_id=None)
+    network.generation_config.forced_bos_token_id = 7
+    found = generate(network, tokenizer_with(), "the film", "occlusion", max_new_tokens=2)
+    assert "token 0 is set by the model's configuration" in " ".join(found.notes)
+
+
+def test_a_failure_of_sharing_is_explained_token_by_token(gpt2, tokenizer, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no such kernel")
+
+    expected = generate(gpt2, tokenizer, "the film", "occlusion", continuation=" was bad")
+    monkeypatch.setattr("unilens.text.generation.occlusion.SharedOcclusion.__call__", fail)
+    found = generate(gpt2, tokenizer, "the film", "occlusion", continuation=" was bad")
+    assert found.provenance["engine"] == {"shared": False, "not shared": "no such kernel"}
+    torch.testing.assert_close(found.values, expected.values, equal_nan=True)
+
+
+def test_experts_are_given_one_block_of_memory(tokenizer):
+    experts = {"num_local_experts": 2, "num_key_value_heads": 2}
+    network = tiny_language_model("Llama").config.to_dict()
+    sizes = {name: network[name] for name in ("hidden_size", "intermediate_size", "vocab_size")}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 0}
+    network = network_of("Mixtral", "MixtralForCausalLM", **sizes, **layers, **experts).float()
+    found = generate(network, tokenizer, "the film", "input_x_gradient", continuation=" was bad")
+    assert found.provenance["engine"]["shared"]
+
+
+def test_a_network_that_cannot_generate_says_why(gpt2, tokenizer):
+    class Fails(type(gpt2)):
+        def generate(self, *args, **kwargs):
+            raise RuntimeError("no cache\nof this kind")
+
+    network = copy.deepcopy(gpt2)
+    network.__class__ = Fails
+    with pytest.raises(UnilensError, match="Fails: no cache; pass a text by continuation="):
+        generate(network, tokenizer, "the film")
+    assert generate(network, tokenizer, "the film", continuation=" was").explained.all()
+
+
+def test_half_precision_is_summed_in_single(gpt2, tokenizer):
+    network = copy.deepcopy(gpt2).float()
+    call = {"prompt": "the film was", "continuation": " bad and dull", "method": "ig"}
+    call |= {"baseline": "zero", "n_steps": 20}
+    exact = generate(network, tokenizer, **call).values.nan_to_num()
+    network = network.to(torch.bfloat16)
+    errors = [
+        float(
+            (generate(network, tokenizer, shared=shared, **call).values.nan_to_num() - exact).norm()
+        )
+        for shared in (True, False)
+    ]
+    assert errors[0] < 1.1 * errors[1]
+
+
+def test_a_continuation_of_a_decoder_has_no_added_tokens():
+    tokenizer = tokenizer_with("[CLS] $A [SEP]")
+    found = generate(tiny_language_model("T5"), tokenizer, "the film", continuation=" was bad")
+    assert found.continuation.names == ("was", "bad")
+    found = generate(tiny_language_model("T5"), tokenizer, "the film", continuation=" bad [SEP]")
+    assert found.continuation.names == ("bad", "[SEP]")
+    network = tiny_language_model("Bart")
+    network.generation_config.forced_bos_token_id = BOS
+    found = generate(network, tokenizer, "the film", continuation=" was bad")
+    assert found.continuation.names == ("[CLS]", "was", "bad")
+
+
 def test_the_end_of_a_text_is_no_token_of_it(tokenizer):
     network = steered(tiny_language_model("GPT2", eos_token_id=EOS), [9, 10, EOS])
     model = LanguageModel(network, tokenizer)
     ids = torch.tensor([BOS, 5])
-    assert model.greedy(model.copy(), ids, 6).tolist() == [9, 10]
+    tokens, logits = model.greedy(model.copy(), ids, 6)
+    assert tokens.tolist() == logits.argmax(-1).tolist() == [9, 10]
 
 
 def test_a_model_that_ends_at_once(tokenizer):
@@ -344,6 +520,9 @@ def test_tokens_within_a_character_cover_it():
     found = generate(network, tokenizer, "a", continuation=" 🙂!", method="occlusion")
     assert found.continuation.text == " 🙂!"
     assert found.continuation.offsets == ((0, 1), (1, 2), (1, 2), (1, 2), (1, 2), (2, 3))
+    assert found.by("word").rows.labels == ("␣", "🙂!")
+    with pytest.raises(UnilensError, match="a part of a letter"):
+        generate(network, tokenizer, "a", continuation="b", against="🙂")
     cut = tokenizer(" 🙂")["input_ids"][:3]  # a text that ends within a character
     tokens = spelled(LanguageModel(network, tokenizer), (), cut)
     assert len(tokens.offsets) == 3
@@ -361,7 +540,11 @@ REFUSED = {
     "one token for each of 2 targets, got 1": {"against": ["bad"]},
     "one for each target, got float": {"against": 2.5},
     "score log_probability or logit beside against": {"against": "bad", "score": "probability"},
-    "from 0 to 1, got [2]": {"targets": [2]},
+    "from 0 to 1, each once, got [2]": {"targets": [2]},
+    "each once, got [1, 1]": {"targets": [1, 1]},
+    "a whole number of at least 0, got 2.0": {"targets": 2.0},
+    "expected shared true or false, got 'no'": {"shared": "no"},
+    "a text, one at a time, got int": {"continuation": 5},
     "targets to be a whole number of at least 0": {"targets": [-1]},
     "got one of what the model returns": {"score": lambda outputs: outputs},
     "expected create_graph=False": {"method": "ig", "create_graph": True},

@@ -121,6 +121,10 @@ class AtEmbeddings(Labelled, AtTokens):
             )
         return embed(self.network, self.ids.new_tensor([[number]]))[0, 0]
 
+    def everywhere(self, name: str) -> Tensor:
+        """Return the embedding of such a token at every position of the text, `(1, E, L)`."""
+        return self.replacement(name).view(1, -1, 1).expand(-1, -1, len(self.positions))
+
 
 def embedding_layer(network: nn.Module) -> nn.Module:
     """Return the layer that gives the embeddings of ids.

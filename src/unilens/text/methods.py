@@ -50,8 +50,8 @@ class TokenEverywhere(Baseline):
     ) -> Tensor:
         """Return the baseline `(B, E, L)`; see `Baseline`."""
         self.check(model, inputs)
-        embedding = cast(AtEmbeddings, _without_score(model)).replacement(self.token)
-        return embedding.to(inputs).view(1, -1, 1).expand_as(inputs).clone()
+        embeddings = cast(AtEmbeddings, _without_score(model)).everywhere(self.token)
+        return embeddings.to(inputs).expand_as(inputs).clone()
 
 
 def _without_score(model: Evaluator) -> nn.Module:

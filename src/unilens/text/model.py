@@ -84,18 +84,16 @@ class TextModel:
     @property
     def vocabulary_size(self) -> int:
         """How many tokens have an embedding."""
-        layer: Any = embedding_layer(self.network)
-        size = getattr(layer, "num_embeddings", None) or len(layer.weight)
-        return int(size)
+        return table_size(embedding_layer(self.network))
 
     @property
     def replacements(self) -> dict[str, int | None]:
         """Ids of the tokens that can replace others, by name."""
         return {name: getattr(self.tokenizer, f"{name}_token_id", None) for name in REPLACEMENTS}
 
-    def check_vocabulary(self, ids: Tensor) -> None:
-        """Raise where the model has no embedding of a token."""
-        largest, size = int(ids.max()), self.vocabulary_size
+    def check_vocabulary(self, ids: Tensor, size: int | None = None) -> None:
+        """Raise where the model has no embedding of a token, of so many."""
+        largest, size = int(ids.max()), size or self.vocabulary_size
         require(
             largest < size,
             f"expected a tokenizer with the model's {size} tokens, got token {largest}, "
@@ -142,6 +140,11 @@ class TextModel:
             f"expected finite logits, got NaN or infinity from {type(self.network).__name__}; "
             "check its weights, and its precision",
         )
+
+
+def table_size(layer: Any) -> int:
+    """Return how many tokens an embedding layer has."""
+    return int(getattr(layer, "num_embeddings", None) or len(layer.weight))
 
 
 def agree(logits: Tensor, expected: Tensor) -> bool:

@@ -66,7 +66,7 @@ def read_tokens(
     Raises:
         UnilensError: no text, a text without words, or one longer than the tokenizer allows.
     """
-    _check_text(text)
+    check_text(text)
     read = read_encoding(tokenizer, text, padded)
     added = read["special_tokens_mask"]
     positions = [position for position, special in enumerate(added) if not special]
@@ -128,7 +128,8 @@ def _read_slowly(tokenizer: Any, text: str, options: Mapping[str, Any]) -> dict[
     return {**read, "special_tokens_mask": added}
 
 
-def _check_text(text: object) -> None:
+def check_text(text: object) -> None:
+    """Raise unless it is one text, in Unicode."""
     if not isinstance(text, str):
         raise UnilensError(
             f"expected a text, one at a time, got {type(text).__name__}; call once for each"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..._ops.precision import to_float64
 from ..._validation.inputs import check_seed
-from ..._validation.settings import check_count
+from ..._validation.settings import check_count, shown
 from ...errors import NotApplicableError, UnilensError, require
 from ...explainer import Method
 from ...provenance import describe, versions
@@ -59,8 +59,9 @@ def generate(
             `occlusion` where a function of the model has no rule for it.
         max_new_tokens: most tokens that are generated.
         continuation: a text that is explained in place of a generated one.
-        against: a word, a token's name or its id, one for all targets explained or one for each;
-            the score is then the difference of the two tokens' log-probabilities.
+        against: a word, a token's name or its id, one for all targets explained or one for each, in
+            the order of `targets`; the score is then the difference of the two tokens'
+            log-probabilities.
         targets: numbers of the generated tokens that are explained, from 0 on; None for all.
         seed: of everything random.
         shared: whether targets share passes, where that is exact; False explains them one by one.
@@ -79,6 +80,7 @@ def generate(
     began = time.perf_counter()
     model = _language_model(model, tokenizer)
     seed = check_seed(seed)
+    require(isinstance(shared, bool), f"expected shared true or false, got {shown(shared)}")
     name = DEFAULT_METHODS[0] if method is None else method
     explainer = _explainer(model, name, settings)
     read, network = read_prompt(model, prompt), model.copy()
@@ -86,22 +88,23 @@ def generate(
     model.check_vocabulary(ids)
     added = sum(start == end for start, end in read.tokens.offsets)
     model.logits(network, ids, len(ids), added)
-    written = _written(model, network, read, ids, continuation, max_new_tokens)
+    written, decoded = _written(model, network, read, ids, continuation, max_new_tokens)
     whole = torch.cat([ids, torch.tensor(written.ids, device=ids.device)])
-    model.check_vocabulary(whole)
+    model.check_vocabulary(whole[len(ids) :], model.written_vocabulary_size)
     next_token = model.at_embeddings(network, whole[:-1], len(ids))
     chosen, names, remarks = _targets(
         model, written, len(ids), explainer, against, targets, ids.device
     )
+    call: dict[str, Any] = {"seed": seed, "shared": shared, "decoded": decoded}
     try:
-        explained = explain_targets(next_token, chosen, explainer, seed=seed, shared=shared)
+        explained = explain_targets(next_token, chosen, explainer, **call)
     except NotApplicableError:
         if method is not None:
             raise
         name = DEFAULT_METHODS[1]
         explainer = _explainer(model, name, settings)
         chosen = dataclasses.replace(chosen, score=explainer.score)
-        explained = explain_targets(next_token, chosen, explainer, seed=seed, shared=shared)
+        explained = explain_targets(next_token, chosen, explainer, **call)
     provenance = {
         "method": name,
         "settings": describe(explainer),
@@ -165,16 +168,24 @@ def _written(
     ids: Tensor,
     continuation: str | None,
     count: int,
-) -> ReadText:
-    """Return the tokens that are explained: generated, or given."""
+) -> tuple[ReadText, Tensor | None]:
+    """Return the tokens that are explained, generated or given, and the logits of decoding.
+
+    Beside a given text those of the first token alone, or None where the model does not generate.
+    """
     if continuation is not None:
         given = read_continuation(model, prompt, continuation)
         require(
             bool(given.ids), f"expected a continuation with words, got {continuation!r}; write some"
         )
-        return given
+        try:
+            logits = model.greedy(network, ids, 1)[1]
+        except UnilensError:
+            return given, None
+        return given, logits if len(logits) else None  # it would end the text here
     count = check_count("max_new_tokens", count)
-    made = model.greedy(network, ids, count).tolist()
+    tokens, logits = model.greedy(network, ids, count)
+    made = tokens.tolist()
     require(
         bool(made),
         "expected a model that continues the prompt, but it ends the text at once; write another "
@@ -182,8 +193,11 @@ def _written(
     )
     before = () if model.has_encoder else prompt.ids
     ended = len(made) < count
-    notes = (f"the model ends the text after {len(made)} tokens",) if ended else ()
-    return ReadText(spelled(model, before, made), tuple(made), notes)
+    after = f"{len(made)} token{'s' * (len(made) > 1)}"
+    notes = [f"the model ends the text after {after}"] if ended else []
+    if made[0] == model.forced:
+        notes.append("token 0 is set by the model's configuration, forced_bos_token_id")
+    return ReadText(spelled(model, before, made), tuple(made), tuple(notes)), logits
 
 
 def _targets(
@@ -196,12 +210,12 @@ def _targets(
     device: torch.device,
 ) -> tuple[Targets, tuple[str | None, ...], list[str]]:
     """Return the targets, the names of contrasted tokens, and remarks on them."""
-    explained = _explained(targets, len(written.ids))
+    numbers = _numbers(targets, len(written.ids))
     score = "log_probability" if explainer.score is None else explainer.score
     rivals: list[int | None] = [None] * len(written.ids)
     names: list[str | None] = [None] * len(written.ids)
     remarks: list[str] = []
-    for number, other in zip(explained, _each(against, len(explained)), strict=True):
+    for number, other in zip(numbers, _each(against, len(numbers)), strict=True):
         if other is None:
             continue
         require(
@@ -212,7 +226,7 @@ def _targets(
         token, name, several = contrasted(model, other, written.tokens.names[number])
         if token == written.ids[number]:
             require(
-                isinstance(against, (str, int)) and len(explained) > 1,
+                isinstance(against, (str, int)) and len(numbers) > 1,
                 f"expected against to be another token than the target, got {name!r} for both; "
                 "pass another word",
             )
@@ -223,21 +237,22 @@ def _targets(
             remarks += [] if remark in remarks else [remark]
         rivals[number], names[number] = token, name
     ids = torch.tensor(written.ids, device=device)
-    return Targets(ids, tuple(rivals), score, explained, prompt_count), tuple(names), remarks
+    found = Targets(ids, tuple(rivals), score, tuple(sorted(numbers)), prompt_count)
+    return found, tuple(names), remarks
 
 
-def _explained(targets: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """Return the numbers of the tokens that are explained, ascending."""
+def _numbers(targets: object, count: int) -> tuple[int, ...]:
+    """Return the numbers of the tokens that are explained, in the order given."""
     if targets is None:
         return tuple(range(count))
-    several = [targets] if isinstance(targets, int) else list(targets)
-    numbers = sorted({check_count("targets", number, least=0) for number in several})
+    several = list(targets) if isinstance(targets, Iterable) else [targets]
+    numbers = tuple(check_count("targets", number, least=0) for number in several)
     require(
-        bool(numbers) and numbers[-1] < count,
+        bool(numbers) and max(numbers) < count and len(set(numbers)) == len(numbers),
         f"expected targets to be numbers of the {count} generated tokens, from 0 to {count - 1}, "
-        f"got {several}",
+        f"each once, got {several}",
     )
-    return tuple(numbers)
+    return numbers
 
 
 def _each(against: object, count: int) -> list[object]:

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnilensError, first_line, require
-from ..embeddings import logits_of, own_copy
+from ..embeddings import embedding_layer, logits_of, own_copy
 from ..limits import longest_that_runs, notes_on_length
 from ..loading import quiet
-from ..model import TextModel, agree, takes
-from .next_token import NextToken
+from ..model import TextModel, agree, table_size, takes
+from .next_token import NextToken, decoder_of
+
+_SPECIAL = ("pad", "bos", "eos", "decoder_start", "forced_bos")
+"""Special tokens of a configuration that greedy decoding needs."""
 
 
 class LanguageModel(TextModel):
@@ -61,42 +64,71 @@ class LanguageModel(TextModel):
         return torch.tensor([number], device=self.device)
 
     @property
+    def written_vocabulary_size(self) -> int:
+        """How many tokens can be written: a decoder may have a table of its own."""
+        if not self.has_encoder:
+            return self.vocabulary_size
+        return table_size(embedding_layer(decoder_of(self.network)))
+
+    @property
     def ends(self) -> frozenset[int]:
         """The tokens with which the model ends a text."""
         number: Any = self._special("eos")
         several = number if isinstance(number, (list, tuple)) else [number]
         return frozenset(int(value) for value in several if value is not None)
 
-    def greedy(self, network: nn.Module, ids: Tensor, count: int) -> Tensor:
-        """Return the tokens `(T,)` that greedy decoding adds, up to `count`, without the last EOS.
+    def greedy(self, network: nn.Module, ids: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return the tokens `(T,)` that greedy decoding adds, without the last EOS, and its logits.
+
+        Of the configuration for generating only the special tokens count: each token has the
+        largest logit, except a first one that the configuration sets.
 
         Args:
             network: of which there is a copy already.
             ids: `(P,)`, of the prompt.
             count: most tokens.
 
+        Returns:
+            The tokens, and the logits `(T, V)` of each.
+
         Raises:
-            UnilensError: the prompt and the tokens are more than the model takes.
+            UnilensError: the prompt and the tokens are more than the model takes, or the network
+                does not generate.
         """
         made: Any = network
         settings = {
             "attention_mask": torch.ones_like(ids)[None],
-            "do_sample": False,
-            "num_beams": 1,
             "max_new_tokens": count,
-            "return_dict_in_generate": False,
+            "return_dict_in_generate": True,
+            "output_logits": True,
         }
-        if getattr(made.generation_config, "pad_token_id", None) is None and self.ends:
-            settings["pad_token_id"] = min(self.ends)  # of one text: it is never used
+        kept, made.generation_config = made.generation_config, self._plain_config()
         try:
             with quiet(), torch.no_grad():
-                given = made.generate(ids[None], **settings)[0]
+                given = made.generate(ids[None], **settings)
         except Exception as error:  # models fail in ways of their own: index, shape, assertion
-            raise self._beyond(network, ids, count, error) from error
-        added = given[1:] if self.has_encoder else given[len(ids) :]
+            raise self._not_generated(network, ids, count, error) from error
+        finally:
+            made.generation_config = kept
+        added = given.sequences[0, 1 if self.has_encoder else len(ids) :]
         while len(added) and int(added[-1]) in self.ends:
             added = added[:-1]
-        return added.clone()
+        return added.clone(), torch.cat(given.logits)[: len(added)]
+
+    def _plain_config(self) -> Any:
+        """Return a configuration for greedy decoding with the model's special tokens alone."""
+        from transformers import GenerationConfig
+
+        numbers = {name: self._special(name) for name in _SPECIAL}
+        if numbers["pad"] is None and self.ends:
+            numbers["pad"] = min(self.ends)  # of one text: it is never used
+        return GenerationConfig(**{f"{name}_token_id": numbers[name] for name in _SPECIAL})
+
+    @property
+    def forced(self) -> int | None:
+        """The token that the configuration sets as the first that is written, or None."""
+        number: int | None = self._special("forced_bos")
+        return number
 
     def at_embeddings(self, network: nn.Module, ids: Tensor, prompt_count: int) -> NextToken:
         """Return the model of the token after some, checked to give the logits of their ids.
@@ -111,10 +143,10 @@ class LanguageModel(TextModel):
         """
         expected = self.logits(network, ids, prompt_count)
         kind, why = type(network).__name__, ""
-        for by_ids in (False, True)[: 1 if self.has_encoder else 2]:
+        for other in ({}, {"scaled": True} if self.has_encoder else {"by_ids": True}):
             try:
                 model = NextToken(
-                    network, ids, prompt_count, self.start, self.replacements, by_ids=by_ids
+                    network, ids, prompt_count, self.start, self.replacements, **other
                 )
                 with torch.no_grad():
                     logits = model(model.embeddings)
@@ -179,10 +211,10 @@ class LanguageModel(TextModel):
                     return number
         return None
 
-    def _beyond(
+    def _not_generated(
         self, network: nn.Module, ids: Tensor, count: int, error: Exception
     ) -> UnilensError:
-        """Return the error of a prompt after which the model cannot write so many tokens."""
+        """Return the error of a prompt after which the model does not write so many tokens."""
         fixed = len(ids)
 
         def run(more: int) -> None:
@@ -191,6 +223,11 @@ class LanguageModel(TextModel):
                 self.logits(network, longer, fixed)
 
         most = longest_that_runs(run, count) + 1  # the last token is no input
+        if most == count:
+            return UnilensError(
+                f"expected a model that generates {count} tokens, got {type(network).__name__}: "
+                f"{first_line(error)}; pass a text by continuation="
+            )
         remedy = f"shorten the prompt, or lower max_new_tokens to {most}"
         return UnilensError(
             f"expected a prompt and tokens within the model's length, got {fixed} and {count}: "

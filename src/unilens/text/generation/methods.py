@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from ..._engine.balanced_check import check_balanced
 from ..._engine.evaluator import Evaluator
 from ..._ops.precision import to_float64
 from ...baselines import Baseline, Constant
+from ...errors import UnilensError, first_line, require
 from ...explainer import Method
 from ...methods.gradient import Gradient
 from ...methods.perturbation.occlusion import Occlusion
@@ -25,6 +26,7 @@ from ...paths import StraightLine
 from ...quadrature import quadrature
 from ...weightings import Riemann
 from ..methods import TokenEverywhere
+from ..model import rounding
 from .next_token import NextToken
 from .occlusion import SharedOcclusion
 from .shared import SharedGradients, is_causal, widened
@@ -52,7 +54,13 @@ class Explained:
 
 
 def explain_targets(
-    model: NextToken, targets: Targets, explainer: Method, *, seed: int, shared: bool
+    model: NextToken,
+    targets: Targets,
+    explainer: Method,
+    *,
+    seed: int,
+    shared: bool,
+    decoded: Tensor | None = None,
 ) -> Explained:
     """Return the values of the targets by a method.
 
@@ -62,12 +70,38 @@ def explain_targets(
         explainer: the method.
         seed: of everything random.
         shared: whether targets may share passes.
+        decoded: logits of the first targets by the network's own decoding.
+
+    Raises:
+        UnilensError: the network decodes by other logits than those that are explained.
     """
     causal = is_causal(model, targets)
     logits = _logits(model, targets, causal)
+    if decoded is not None:
+        _check_decoding(model, logits, decoded)
+    why = {}
     if shared and causal and _can_share(explainer, model):
-        return _together(model, targets, explainer, logits)
-    return _one_by_one(model, targets, explainer, seed, logits)
+        try:
+            return _together(model, targets, explainer, logits)
+        except UnilensError:
+            raise
+        except Exception as error:  # of torch, in ways of its own; the loop needs less of it
+            why = {"not shared": first_line(error)}
+    result = _one_by_one(model, targets, explainer, seed, logits)
+    return replace(result, record={**result.record, **why})
+
+
+def _check_decoding(model: NextToken, logits: Tensor, decoded: Tensor) -> None:
+    """Raise where decoding has other logits: some networks decode in passes of another kind."""
+    rounded = max(rounding(model.whole.dtype), rounding(torch.float32))  # what decoding computes in
+    change = (logits[: len(decoded)] - decoded.to(logits)).abs().amax(-1)
+    beyond = (change > rounded * max(1.0, float(decoded.abs().max()))).nonzero().flatten().tolist()
+    require(
+        not beyond,
+        "expected a model that generates by the logits of one pass over the text, got "
+        f"{type(model.network).__name__}, whose own decoding has others from token "
+        f"{beyond[0] if beyond else 0} on; it cannot be explained by token",
+    )
 
 
 @torch.no_grad()
@@ -107,10 +141,11 @@ def _together(model: NextToken, targets: Targets, explainer: Any, logits: Tensor
         record = {"passes": occlusion.passes, "cached": occlusion.cached}
         return Explained(_only(values, targets), None, logits, {"shared": True, **record})
     balanced = _balanced(model, explainer)
-    gradients, embeddings = SharedGradients(model, targets, balanced.mode), model.embeddings
+    gradients = SharedGradients(model, targets, balanced.mode)
+    embeddings = widened(model.embeddings)  # sums of half precision would lose digits
     start = None
     if isinstance(explainer, PathAttribution):
-        start = _baseline(explainer.baseline, model)
+        start = widened(_baseline(explainer.baseline, model))
         values = _integrated(gradients, start, embeddings, explainer)
     else:
         values = gradients(embeddings, embeddings if explainer.times_input else None)

@@ -27,6 +27,8 @@ class NextToken(AtEmbeddings):
         start: `(S,)`, the tokens with which a decoder starts; None for a model without encoder.
         replacements: ids of the tokens that can replace others, by name.
         by_ids: as for `AtEmbeddings`; without encoder only.
+        scaled: whether the prompt's embeddings are multiplied by the encoder's `embed_scale`, which
+            some encoders do for ids alone.
     """
 
     def __init__(
@@ -38,13 +40,16 @@ class NextToken(AtEmbeddings):
         replacements: Mapping[str, int | None] | None = None,
         *,
         by_ids: bool = False,
+        scaled: bool = False,
     ) -> None:
         positions = torch.arange(len(ids), device=ids.device)
         super().__init__(network, ids, positions, {}, (), replacements, by_ids=by_ids)
         self.one_at_a_time = False  # without padding, the last token is the same for all
         self.prompt_count, self.start = prompt_count, start
+        self.scaled = scaled
+        self._scale = _encoder_scale(network) if scaled else 1.0
         if start is not None:
-            decoder = _decoder(network)
+            decoder = decoder_of(network)
             self.register_buffer("begun", embed(decoder, start.unsqueeze(0)))
             own = embed(decoder, ids[prompt_count:].unsqueeze(0))
             self.whole = torch.cat([self.whole[:, :prompt_count], own], 1)
@@ -63,15 +68,29 @@ class NextToken(AtEmbeddings):
             count: of positions.
             **more: further arguments of the network.
         """
-        whole, given = embeddings.mT.to(self.whole.dtype), {**self._options, **more}
+        whole, given = self._rows(embeddings), {**self._options, **more}
         if self.start is not None:
             begun = self.get_buffer("begun").expand(len(whole), -1, -1)
             generated = whole[:, self.prompt_count :]
             given["decoder_inputs_embeds"] = torch.cat([begun, generated], 1)
-            whole = whole[:, : self.prompt_count]
+            whole = whole[:, : self.prompt_count] * self._scale
         if self._keeps:
             given["logits_to_keep"] = count
         return self.run(whole, given)[:, -count:]
+
+    def _rows(self, embeddings: Tensor) -> Tensor:
+        """Return `(B, L, E)` in the network's precision; views of some shapes need one block."""
+        return embeddings.mT.to(self.whole.dtype).contiguous()
+
+    def everywhere(self, name: str) -> Tensor:
+        """Return the embedding of a token everywhere, `(1, E, L)`: a decoder has its own."""
+        filled = super().everywhere(name)
+        if self.start is None:
+            return filled
+        number = self.ids.new_tensor([[self.replacements[name]]])
+        own = embed(decoder_of(self.network), number).mT
+        count = filled.shape[-1] - self.prompt_count
+        return torch.cat([filled[..., : self.prompt_count], own.expand(-1, -1, count)], -1)
 
     def cache(self, embeddings: Tensor, copies: int) -> dict[str, Any]:
         """Return the argument with the keys and values of embeddings `(1, E, L)`, for `logits`.
@@ -81,7 +100,7 @@ class NextToken(AtEmbeddings):
             copies: rows of the pass that uses it.
         """
         name = "cache" if takes(self.network, "cache", named=True) else "past_key_values"
-        whole = embeddings.mT.to(self.whole.dtype)
+        whole = self._rows(embeddings)
         kept = self.network(inputs_embeds=whole, use_cache=True)[name]
         kept.batch_repeat_interleave(copies)
         return {name: kept, "use_cache": True}
@@ -95,6 +114,7 @@ class NextToken(AtEmbeddings):
             self.start,
             self.replacements,
             by_ids=self.by_ids,
+            scaled=self.scaled,
         )
 
     @contextlib.contextmanager
@@ -109,7 +129,11 @@ class NextToken(AtEmbeddings):
             handle.remove()
 
 
-def _decoder(network: Any) -> nn.Module:
+def _encoder_scale(network: Any) -> float:
+    return float(getattr(network.get_encoder(), "embed_scale", None) or 1.0)
+
+
+def decoder_of(network: Any) -> nn.Module:
     """Return the decoder where it has embeddings of its own; the network itself otherwise."""
     decoder = network.get_decoder()
     own = decoder is not None and isinstance(decoder.get_input_embeddings(), nn.Module)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UnilensError, require
-from ..tokens import Tokens, read_encoding, read_tokens
+from ..tokens import Tokens, check_text, read_encoding, read_tokens
 from .language_model import LanguageModel
 
 
@@ -102,6 +102,7 @@ def read_continuation(model: LanguageModel, prompt: ReadText, text: str) -> Read
         UnilensError: no text, or one without tokens.
     """
     tokenizer = model.tokenizer
+    check_text(text)
     if model.has_encoder:
         own = _own_target(model, text)
         return ReadText(spelled(model, (), own), own)
@@ -125,12 +126,23 @@ def _within(ids: Sequence[int], positions: Sequence[int]) -> tuple[int, ...]:
 
 
 def _own_target(model: LanguageModel, text: str) -> tuple[int, ...]:
-    """Return what a decoder is given for a text, without the token that ends it."""
-    read_tokens(model.tokenizer, text)  # checks it
-    ids = list(model.tokenizer(text_target=text, verbose=False)["input_ids"])
-    while ids and ids[-1] in {model.tokenizer.eos_token_id, *model.ends}:
-        ids.pop()
-    return tuple(ids)
+    """Return what a decoder writes for a text: its tokens, after one that sets the language.
+
+    Of the tokens that the tokenizer adds, those that end a text are left out, and those that begin
+    every text, except one that the model is made to write.
+    """
+    tokenizer = model.tokenizer
+    source, *_ = read_tokens(tokenizer, text)  # checks it
+    own, whole = (
+        tuple(tokenizer(text_target=text, add_special_tokens=special, verbose=False)["input_ids"])
+        for special in (False, True)
+    )
+    starts = range(len(whole) - len(own) + 1)
+    first = next((start for start in starts if whole[start : start + len(own)] == own), 0)
+    added = whole[:first]
+    if added == tuple(source["input_ids"][:first]):
+        added = tuple(number for number in added if number == model.forced)
+    return (*added, *own)
 
 
 def spelled(model: LanguageModel, before: Sequence[int], ids: Sequence[int]) -> Tokens:
@@ -186,7 +198,9 @@ def _words(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     for place, (start, end) in enumerate(offsets):
         between = text[max(start - 1, 0) : start + 1] if start < end else " "
         special_before = place > 0 and offsets[place - 1][0] == offsets[place - 1][1]
-        begins = place == 0 or special_before or any(map(str.isspace, between))
+        same = place > 0 and start < end and offsets[place - 1][0] == start  # of one character
+        spaced = any(map(str.isspace, between)) and not same
+        begins = place == 0 or special_before or spaced
         numbers.append((numbers[-1] if numbers else -1) + begins)
     return tuple(numbers)
 
@@ -202,7 +216,7 @@ def contrasted(model: LanguageModel, against: object, like: str) -> tuple[int, s
     Raises:
         UnilensError: the tokenizer does not know it.
     """
-    tokenizer, count = model.tokenizer, model.vocabulary_size
+    tokenizer, count = model.tokenizer, model.written_vocabulary_size
     if isinstance(against, int) and not isinstance(against, bool):
         require(
             0 <= against < count,
@@ -220,7 +234,14 @@ def contrasted(model: LanguageModel, against: object, like: str) -> tuple[int, s
             f"expected against to be a word that the tokenizer knows, got {text!r}; pass another "
             "word, or the name of a token"
         )
-    return ids[0], str(tokenizer.convert_ids_to_tokens(ids[0])), len(ids) > 1
+    name = str(tokenizer.convert_ids_to_tokens(ids[0]))
+    piece = tokenizer.decode(ids[:1]).strip()
+    require(
+        len(ids) == 1 or (piece not in ("", *_MARKS) and "\ufffd" not in piece),
+        f"expected against to be a word whose first token has a letter, got {text!r}, whose first "
+        f"token, {name!r}, is a space or a part of a letter; pass another word, or a token's name",
+    )
+    return ids[0], name, len(ids) > 1
 
 
 def _spellings(tokenizer: Any, text: str, like: str) -> list[int]:

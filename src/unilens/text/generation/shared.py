@@ -148,7 +148,7 @@ class SharedGradients:
             except (RuntimeError, NotImplementedError, IndexError):  # no rule for a batch
                 self.ways.pop(0)
                 continue
-            if _same(gradients, plain):
+            if _same(gradients, plain, self.model.whole.dtype):
                 break
             self.ways.pop(0)
         self._proven = True
@@ -228,9 +228,10 @@ def _one_row(scores: Tensor, row: int) -> Tensor:
     return vector
 
 
-def _same(first: Tensor, second: Tensor) -> bool:
+def _same(first: Tensor, second: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether gradients of a network in some precision are equal to rounding."""
     scale = float(second.abs().max())
-    return bool((first - second).abs().max() <= rounding(second.dtype) * scale)
+    return bool((first - second).abs().max() <= rounding(dtype) * scale)
 
 
 def widened(logits: Tensor) -> Tensor:
