@@ -361,6 +361,20 @@ def test_a_network_that_decodes_by_other_logits_is_refused(tokenizer):
             generate(network, tokenizer, "the film", continuation=continuation)
 
 
+def test_decoding_that_gives_no_numbers_is_refused(gpt2, tokenizer):
+    class Decodes(type(gpt2)):
+        def forward(self, *args, **kwargs):
+            output = super().forward(*args, **kwargs)
+            if kwargs.get("use_cache", True):
+                output.logits = output.logits * torch.nan
+            return output
+
+    network = copy.deepcopy(gpt2)
+    network.__class__ = Decodes
+    with pytest.raises(UnilensError, match="decoding has others from token 0"):
+        generate(network, tokenizer, "the film", max_new_tokens=2)
+
+
 @pytest.mark.parametrize(
     "setting",
     [
