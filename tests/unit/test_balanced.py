@@ -55,7 +55,7 @@ def explained(model, inputs, **settings):
 
 def gap(model, inputs, **settings):
     attribution = explained(model, inputs, **settings)
-    return attribution.completeness_gap.abs().max() / attribution.score.abs().max()
+    return attribution.diagnostics["relevance_gap"].abs().max() / attribution.score.abs().max()
 
 
 def _root_overwritten(hidden):
@@ -108,7 +108,7 @@ def test_values_at_zero_count_as_biases(function, inputs):
     model = Between(function)
     attribution = explained(model, inputs, target=1)
     at_zero = function(torch.zeros(8, dtype=torch.float64)) @ model.last.weight[1]
-    torch.testing.assert_close(attribution.completeness_gap, at_zero.detach().expand(3))
+    torch.testing.assert_close(attribution.diagnostics["relevance_gap"], at_zero.detach().expand(3))
 
 
 @pytest.mark.parametrize("function", [functional.relu, functional.leaky_relu, nn.PReLU(), abs])
@@ -196,7 +196,7 @@ def _attending(model, inputs):
 def test_attention_weights_are_constants(inputs):
     model = Module(_attending)
     attribution = explained(model, inputs)
-    assert attribution.completeness_gap.abs().max() < 1e-12
+    assert attribution.diagnostics["relevance_gap"].abs().max() < 1e-12
     assert attribution.provenance["balanced"] == {
         "attention": "constant",
         "rewritten": {"matmul of 2 activations": 1, "matmul with constant weights": 1},
