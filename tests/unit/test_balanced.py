@@ -159,6 +159,13 @@ def test_deviations_are_constants(name, inputs):
     [
         lambda model, x: model.last(model.value(x) * model.gate(x)),
         lambda model, x: model.last(model.value(x).mul_(model.gate(x))),
+        lambda model, x: (
+            functional.cosine_similarity(model.value(x), model.gate(x))[:, None] * ones
+        ),
+        lambda model, x: (
+            functional.cosine_similarity(model.last(x[:, :3].repeat(1, 3)[:, :8]), ones)[:, None]
+            * ones
+        ),
         lambda model, x: torch.einsum("bi,bi->b", model.value(x), model.gate(x))[:, None] * ones,
         lambda model, x: (model.value(x)[:, None] @ model.gate(x)[:, :, None])[:, 0] * ones,
         lambda model, x: (
@@ -252,7 +259,6 @@ def _lstm(hidden):
         (lambda h: 2**h, "got Pow"),
         (lambda h: torch.log(h.abs()), "log, which is not finite at 0"),
         (lambda h: h.clamp(min=torch.zeros(8).double()), "clamp with a tensor as its setting"),
-        (lambda h: h * functional.cosine_similarity(h, h.flip(-1))[:, None], "no rule sees"),
         (lambda h: nn.functional.tanh(_lstm(h)), "no rule sees"),
         (lambda h: OUTSIDE(h), "a weight outside of the model's own modules"),
     ],
