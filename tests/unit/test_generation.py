@@ -275,6 +275,21 @@ def test_a_contrast_of_several_tokens_is_that_of_the_first(gpt2, tokenizer):
     assert "several tokens" in found.notes[0]
 
 
+def test_against_is_paired_in_the_order_of_the_targets(gpt2, tokenizer):
+    call = {"prompt": "the film", "continuation": " was fun bad", "method": "input_x_gradient"}
+    found = generate(gpt2, tokenizer, targets=[2, 0], against=["good", "dull"], **call)
+    assert found.against == ("dull", None, "good")
+
+
+@pytest.mark.parametrize(
+    "given", [{"targets": [1, 1]}, {"targets": 2.0}, {"continuation": 5}, {"shared": "no"}]
+)
+def test_wrong_arguments_are_refused(gpt2, tokenizer, given):
+    with pytest.raises(UnilensError, match="expected") as raised:
+        generate(gpt2, tokenizer, "the film", **{"continuation": " was fun bad", **given})
+    assert len(str(raised.value).splitlines()) == 1
+
+
 def test_a_token_is_not_contrasted_with_itself(gpt2, tokenizer):
     found = generate(gpt2, tokenizer, "the", continuation=" film was", against="was")
     assert found.against == ("was", None)
@@ -361,7 +376,7 @@ REFUSED = {
     "one token for each of 2 targets, got 1": {"against": ["bad"]},
     "one for each target, got float": {"against": 2.5},
     "score log_probability or logit beside against": {"against": "bad", "score": "probability"},
-    "from 0 to 1, got [2]": {"targets": [2]},
+    "from 0 to 1, each once, got [2]": {"targets": [2]},
     "targets to be a whole number of at least 0": {"targets": [-1]},
     "got one of what the model returns": {"score": lambda outputs: outputs},
     "expected create_graph=False": {"method": "ig", "create_graph": True},

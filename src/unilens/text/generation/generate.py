@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..._ops.precision import to_float64
 from ..._validation.inputs import check_seed
-from ..._validation.settings import check_count
+from ..._validation.settings import check_count, shown
 from ...errors import NotApplicableError, UnilensError, require
 from ...explainer import Method
 from ...provenance import describe, versions
@@ -79,6 +79,7 @@ def generate(
     began = time.perf_counter()
     model = _language_model(model, tokenizer)
     seed = check_seed(seed)
+    require(isinstance(shared, bool), f"expected shared true or false, got {shown(shared)}")
     name = DEFAULT_METHODS[0] if method is None else method
     explainer = _explainer(model, name, settings)
     read, network = read_prompt(model, prompt), model.copy()
@@ -196,12 +197,12 @@ def _targets(
     device: torch.device,
 ) -> tuple[Targets, tuple[str | None, ...], list[str]]:
     """Return the targets, the names of contrasted tokens, and remarks on them."""
-    explained = _explained(targets, len(written.ids))
+    numbers = _numbers(targets, len(written.ids))
     score = "log_probability" if explainer.score is None else explainer.score
     rivals: list[int | None] = [None] * len(written.ids)
     names: list[str | None] = [None] * len(written.ids)
     remarks: list[str] = []
-    for number, other in zip(explained, _each(against, len(explained)), strict=True):
+    for number, other in zip(numbers, _each(against, len(numbers)), strict=True):
         if other is None:
             continue
         require(
@@ -212,7 +213,7 @@ def _targets(
         token, name, several = contrasted(model, other, written.tokens.names[number])
         if token == written.ids[number]:
             require(
-                isinstance(against, (str, int)) and len(explained) > 1,
+                isinstance(against, (str, int)) and len(numbers) > 1,
                 f"expected against to be another token than the target, got {name!r} for both; "
                 "pass another word",
             )
@@ -223,21 +224,22 @@ def _targets(
             remarks += [] if remark in remarks else [remark]
         rivals[number], names[number] = token, name
     ids = torch.tensor(written.ids, device=device)
-    return Targets(ids, tuple(rivals), score, explained, prompt_count), tuple(names), remarks
+    found = Targets(ids, tuple(rivals), score, tuple(sorted(numbers)), prompt_count)
+    return found, tuple(names), remarks
 
 
-def _explained(targets: Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """Return the numbers of the tokens that are explained, ascending."""
+def _numbers(targets: object, count: int) -> tuple[int, ...]:
+    """Return the numbers of the tokens that are explained, in the order given."""
     if targets is None:
         return tuple(range(count))
-    several = [targets] if isinstance(targets, int) else list(targets)
-    numbers = sorted({check_count("targets", number, least=0) for number in several})
+    several = list(targets) if isinstance(targets, Iterable) else [targets]
+    numbers = tuple(check_count("targets", number, least=0) for number in several)
     require(
-        bool(numbers) and numbers[-1] < count,
+        bool(numbers) and max(numbers) < count and len(set(numbers)) == len(numbers),
         f"expected targets to be numbers of the {count} generated tokens, from 0 to {count - 1}, "
-        f"got {several}",
+        f"each once, got {several}",
     )
-    return tuple(numbers)
+    return numbers
 
 
 def _each(against: object, count: int) -> list[object]:

@@ -63,7 +63,7 @@ class NextToken(AtEmbeddings):
             count: of positions.
             **more: further arguments of the network.
         """
-        whole, given = embeddings.mT.to(self.whole.dtype), {**self._options, **more}
+        whole, given = embeddings.mT.to(self.whole.dtype).contiguous(), {**self._options, **more}
         if self.start is not None:
             begun = self.get_buffer("begun").expand(len(whole), -1, -1)
             generated = whole[:, self.prompt_count :]
@@ -81,7 +81,7 @@ class NextToken(AtEmbeddings):
             copies: rows of the pass that uses it.
         """
         name = "cache" if takes(self.network, "cache", named=True) else "past_key_values"
-        whole = embeddings.mT.to(self.whole.dtype)
+        whole = embeddings.mT.to(self.whole.dtype).contiguous()
         kept = self.network(inputs_embeds=whole, use_cache=True)[name]
         kept.batch_repeat_interleave(copies)
         return {name: kept, "use_cache": True}

@@ -101,6 +101,10 @@ def read_continuation(model: LanguageModel, prompt: ReadText, text: str) -> Read
     Raises:
         UnilensError: no text, or one without tokens.
     """
+    require(
+        isinstance(text, str),
+        f"expected a text, one at a time, got {type(text).__name__}; pass a str",
+    )
     tokenizer = model.tokenizer
     if model.has_encoder:
         own = _own_target(model, text)
@@ -186,7 +190,9 @@ def _words(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     for place, (start, end) in enumerate(offsets):
         between = text[max(start - 1, 0) : start + 1] if start < end else " "
         special_before = place > 0 and offsets[place - 1][0] == offsets[place - 1][1]
-        begins = place == 0 or special_before or any(map(str.isspace, between))
+        same = place > 0 and start < end and offsets[place - 1][0] == start  # of one character
+        spaced = any(map(str.isspace, between)) and not same
+        begins = place == 0 or special_before or spaced
         numbers.append((numbers[-1] if numbers else -1) + begins)
     return tuple(numbers)
 
