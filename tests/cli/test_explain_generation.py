@@ -50,18 +50,18 @@ def test_a_generated_text_is_printed_and_written(run, tmp_path):
     assert (code, err) == (0, "")
     expected = generate(small(), prompt=PROMPT, max_new_tokens=4)
     assert out.splitlines()[0] == PROMPT + expected.continuation.text
-    assert "input_x_gradient: 4 generated tokens, 4 of the prompt, by token" in out
+    assert "balanced: 4 generated tokens, 4 of the prompt, by token" in out
     folder = tmp_path / "unilens-out"
     assert written(folder) == ["the-film-was-not.html", "the-film-was-not.json"]
     record = json.loads((folder / "the-film-was-not.json").read_text())
     assert (record["text"], record["continuation"]) == (PROMPT, expected.continuation.text)
     assert record["tokens"]["prompt"] == list(expected.prompt.names)
-    one = record["methods"]["input_x_gradient"]
+    one = record["methods"]["balanced"]
     rows = [[float("nan") if value is None else value for value in row] for row in one["values"]]
     values = torch.tensor(rows)
     torch.testing.assert_close(values, expected.values.float(), equal_nan=True)
     assert one["score"] == pytest.approx(expected.score.tolist())
-    assert one["completeness_gap"] == 4 * [None]
+    assert one["completeness_gap"] == pytest.approx(expected.completeness_gap.tolist())
     assert one["settings"]
     html = (folder / "the-film-was-not.html").read_text()
     assert re.findall(r'data-row="(\d)"', html) == ["0", "1", "2", "3"]
@@ -90,7 +90,7 @@ def test_a_given_continuation_is_contrasted(run):
     record = json.loads(out)
     assert record["against"] == ["bad"]
     expected = generate(small(), prompt=PROMPT, continuation=" good", against="bad", score="logit")
-    got = record["methods"]["input_x_gradient"]["values"][0]
+    got = record["methods"]["balanced"]["values"][0]
     assert got[:-1] == pytest.approx(expected.values[0, :-1].tolist(), rel=1e-5)
     code, out, _ = run(PROMPT, *arguments[:-1], "--overwrite")
     assert "good (not bad)" in out

@@ -342,6 +342,7 @@ def mean_of_windows(falls):
 ON_A_LINEAR_MODEL = {
     "gradient": lambda weight, inputs: weight,
     "input_x_gradient": lambda weight, inputs: weight * inputs,
+    "balanced": lambda weight, inputs: weight * inputs,
     "smoothgrad": lambda weight, inputs: weight,
     "vargrad": lambda weight, inputs: 0 * weight,  # all samples have the same gradient
     "squaregrad": lambda weight, inputs: weight**2,

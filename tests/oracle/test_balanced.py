@@ -168,7 +168,7 @@ def inputs_of(name):
 
 def relative_gap(model, inputs, **settings):
     attribution = unilens.explain(model, inputs, "balanced", channels="first", **settings)
-    return (attribution.completeness_gap / attribution.score).abs().max()
+    return (attribution.diagnostics["relevance_gap"] / attribution.score).abs().max()
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
@@ -215,7 +215,9 @@ def test_biases_are_the_gap():
     with torch.no_grad():
         model.network.classifier.bias.fill_(7.0)
     attribution = unilens.explain(model, inputs, "balanced", channels="first")
-    torch.testing.assert_close(attribution.completeness_gap, torch.full((2,), 7.0).double())
+    torch.testing.assert_close(
+        attribution.diagnostics["relevance_gap"], torch.full((2,), 7.0).double()
+    )
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert"])
@@ -227,7 +229,7 @@ def test_full_attention_misses_what_the_softmax_absorbs(name):
     attribution = unilens.explain(model, inputs, "balanced", 0, attention="full", channels="first")
     absorbed = _absorbed_by_softmaxes(model, inputs)
     assert abs(absorbed) > 1e-3 * attribution.score.abs()
-    missing = attribution.completeness_gap - absorbed
+    missing = attribution.diagnostics["relevance_gap"] - absorbed
     assert (missing / attribution.score).abs().max() < 1e-10
 
 

@@ -186,8 +186,8 @@ def test_several_things_in_one_text(given, expected):
 )
 def test_the_plans_of_the_pages_are_plans(path):
     plan = read_plan_file(path)
-    assert {"uni", "uni_paper"} <= set(plan.method_specs)
-    assert len(plan.metric_specs) >= 6
+    assert "uni" in plan.method_specs
+    assert len(plan.metric_specs) >= 3
 
 
 def test_a_folder_is_the_same_by_whatever_way_it_is_named(tmp_path):

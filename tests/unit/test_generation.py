@@ -275,16 +275,16 @@ def test_a_contrast_of_several_tokens_is_that_of_the_first(gpt2, tokenizer):
     assert "several tokens" in found.notes[0]
 
 
-def test_a_token_is_not_contrasted_with_itself(gpt2, tokenizer):
-    found = generate(gpt2, tokenizer, "the", continuation=" film was", against="was")
-    assert found.against == ("was", None)
-    assert "not contrasted" in found.notes[0]
-
-
 def test_against_is_paired_in_the_order_of_the_targets(gpt2, tokenizer):
     call = {"prompt": "the film", "continuation": " was fun bad", "method": "input_x_gradient"}
     found = generate(gpt2, tokenizer, targets=[2, 0], against=["good", "dull"], **call)
     assert found.against == ("dull", None, "good")
+
+
+def test_a_token_is_not_contrasted_with_itself(gpt2, tokenizer):
+    found = generate(gpt2, tokenizer, "the", continuation=" film was", against="was")
+    assert found.against == ("was", None)
+    assert "not contrasted" in found.notes[0]
 
 
 MARIAN = {

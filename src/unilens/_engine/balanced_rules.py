@@ -205,6 +205,20 @@ def _gated(rewriting: Rewriting, call: Call) -> Any:
     return value * gate.sigmoid().detach()
 
 
+def _cosine(rewriting: Rewriting, call: Call) -> Any:
+    """Hold both norms of a cosine similarity constant; its two vectors are factors."""
+    rewriting.rewritten[call.name] += 1
+    names = ("x1", "x2", "dim", "eps")
+    settings = {"dim": 1, "eps": 1e-8, **dict(zip(names, call.args, strict=False)), **call.kwargs}
+    dim, scaled = settings["dim"], []
+    for vector in torch.broadcast_tensors(settings["x1"], settings["x2"]):
+        norm = vector.detach().norm(dim=dim, keepdim=True).clamp_min(settings["eps"])
+        scaled.append(vector / norm)
+    share = 1 / max(1, sum(map(depends, scaled)))
+    first, second = (Scaled.apply(vector, share) for vector in scaled)
+    return _carried((first * second).sum(dim), call)
+
+
 def _batch_norm(rewriting: Rewriting, call: Call) -> Any:
     """Run a batch norm by its running statistics, which is linear; refuse others."""
     training = call.args[5] if len(call.args) > 5 else call.kwargs.get("training", False)
@@ -272,5 +286,6 @@ RULES: dict[str, Rule] = {
     "scaled_dot_product_attention": _attention,
     "softmax": _weights,
     "glu": _gated,
+    "cosine_similarity": _cosine,
     "batch_norm": _batch_norm,
 }

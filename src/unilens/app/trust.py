@@ -57,6 +57,11 @@ _QUESTIONS = (
         "The completeness gap is {value:+z.4f}, {relative:.1%} of the score's change.",
     ),
     _Question(
+        "Does the relevance add up to the score?",
+        "relevance_gap",
+        "It misses {value:+z.4f}, which the model's biases contribute.",
+    ),
+    _Question(
         "Are there enough steps?",
         "sum_error",
         "By the map of every third step, this one is off by about {value:.1%}.",

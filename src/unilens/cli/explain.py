@@ -27,6 +27,7 @@ from .photographs import Setup, load_setup, read_range, read_sources, show_prepr
 _ALL = "all"
 _FACTS = (
     ("completeness_gap", "gap", 4),
+    ("relevance_gap", "gap of the relevance", 4),
     ("monotonicity", "monotonicity", 2),
     ("confidence_change", "confidence change at the baseline", 2),
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
+from typing import get_args
 
 from .._engine.balanced import AnyBalanced
 from .._engine.evaluator import PassCount
 from .._engine.rewriting import AttentionRule
+from .._ops.precision import to_float64
+from .._validation.settings import check_choice
 from ..attribution import Attribution
 from ..explainer import ExplainContext, Method
 from ..registry import Card
@@ -27,9 +28,9 @@ class Gradient(Method):
         balanced: by rules that pass on all of the relevance, input x gradient, that they receive:
             deviations in norms and attention weights are constants, activations pass f(x) / x, and
             products share their gradient; "full" gives queries and keys a quarter, values a half.
-            Input times gradient then adds up to a logit, up to what the model's biases contribute,
-            which is the completeness gap. See `unilens._engine.balanced`; the provenance lists
-            what was rewritten.
+            Input times gradient then adds up to a logit, up to what the model's biases contribute:
+            the diagnostic `relevance_gap`, the score less the sum. The provenance lists what was
+            rewritten; see docs/balanced.md.
 
     References:
         Simonyan et al. 2014, arXiv 1312.6034; Shrikumar et al. 2016, arXiv 1605.01713.
@@ -41,28 +42,18 @@ class Gradient(Method):
     times_input: bool = False
     balanced: AnyBalanced = False
 
-    @property
-    def complete(self) -> bool:
-        """Whether the values add up to the score, biases aside."""
-        return self.times_input and bool(self.balanced)
-
     def _explain(self, context: ExplainContext) -> Attribution:
         score = resolve_score(self.score, context.evaluator)
         gradient = context.gradient_of(score)
         _, scores, gradients = gradient(context.inputs.unsqueeze(0))
-        if not self.times_input:
-            return Attribution(
-                gradients[0], context.target, scores[0], context.outputs, complete=False
-            )
-        nothing = torch.zeros_like(scores[0]) if self.balanced else None
-        return Attribution(
-            values=gradients[0] * context.inputs,
-            target=context.target,
-            score=scores[0],
-            outputs=context.outputs,
-            baseline_score=nothing,
-            complete=self.complete,
+        values = gradients[0] * context.inputs if self.times_input else gradients[0]
+        attribution = Attribution(
+            values, context.target, scores[0], context.outputs, complete=self.complete
         )
+        if not (self.times_input and self.balanced):
+            return attribution
+        gap = to_float64(scores[0]) - to_float64(values).flatten(1).sum(1)
+        return attribution.with_measured(relevance_gap=gap)
 
 
 def _plain(score: AnyScore = "probability", balanced: AnyBalanced = False) -> Gradient:
@@ -74,6 +65,7 @@ def _times_input(score: AnyScore = "probability", balanced: AnyBalanced = False)
 
 
 def _balanced(score: AnyScore = "logit", attention: AttentionRule = "constant") -> Gradient:
+    check_choice("attention", attention, get_args(AttentionRule))
     return Gradient(score, times_input=True, balanced=attention)
 
 

@@ -64,6 +64,8 @@ def _input_summary(attribution: Attribution, index: int) -> dict[str, Any]:
     gap = attribution.completeness_gap[index].item()
     if gap == gap:
         facts.append(f"completeness gap {gap:+.2g}")
+    if "relevance_gap" in attribution.diagnostics:
+        facts.append(f"gap of the relevance {attribution.diagnostics['relevance_gap'][index]:+.2g}")
     is_image = _is_image(attribution, values)
     return {
         "target": int(attribution.target[index]),

@@ -151,8 +151,14 @@ def _together(model: NextToken, targets: Targets, explainer: Any, logits: Tensor
     else:
         values = gradients(embeddings, embeddings if explainer.times_input else None)
     record = {"passes": gradients.passes, "ways": list(gradients.ways[0]), **balanced.record}
-    scores = _baseline_scores(model, targets, start) if explainer.complete else None
+    adds_up = explainer.complete or _is_relevance(explainer)
+    scores = _baseline_scores(model, targets, start) if adds_up else None
     return Explained(_only(values, targets), scores, logits, {"shared": True, **record})
+
+
+def _is_relevance(explainer: Any) -> bool:
+    """Return whether values add up to the score itself, as input x balanced gradient does."""
+    return isinstance(explainer, Gradient) and explainer.times_input and bool(explainer.balanced)
 
 
 class _Balanced(NamedTuple):
@@ -229,7 +235,8 @@ def _one_by_one(
         evaluator = Evaluator(before, outputs="logits", channels="first")
         attribution = method(evaluator, before.embeddings, int(targets.ids[number]), seed=seed)
         values[number, : targets.length(number)] = _by_token(attribution.values[0], explainer)
-        starts.append(attribution.baseline_score if attribution.complete else None)
+        none = torch.zeros_like(attribution.score) if _is_relevance(explainer) else None
+        starts.append(attribution.baseline_score if attribution.complete else none)
         if attribution.warnings[0]:
             warnings[str(number)] = attribution.warnings[0]
     record: dict[str, object] = {"shared": False}
