@@ -473,3 +473,32 @@ def test_on_pass_counts_every_point_and_can_end_the_work(small_net, images):
     with pytest.raises(EnoughError):
         explainer(evaluator, images, 0)
     assert 30 < sum(counted) < 60
+
+
+@pytest.mark.parametrize("convolution", [True, False])
+def test_batch_norm_before_tokens_has_its_true_gradient(convolution):
+    """PyTorch misreads gradients that are not contiguous, for one image on the CPU."""
+    torch.manual_seed(0)
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 6, 1)
+            self.norm, self.last = nn.BatchNorm2d(6), nn.Linear(6 * 16, 2)
+            self.between = nn.Identity() if convolution else nn.ReLU()
+
+        def forward(self, images):
+            grid = self.norm(self.between(self.first(images)))
+            return self.last(grid.flatten(2).transpose(1, 2).flatten(1))
+
+    model = Tokens().double()
+    nn.init.uniform_(model.norm.running_var, 0.5, 2.0)
+    nn.init.normal_(model.norm.weight)
+    model.eval()
+    image, step = torch.rand(2, 1, 3, 4, 4, dtype=torch.float64).unbind(0)
+    gradient = methods["gradient"](score="logit")(model, image, 1).values
+    with torch.no_grad():
+        ends = [model(image + sign * 1e-6 * step)[0, 1] for sign in (1, -1)]
+    torch.testing.assert_close(
+        (gradient * step).sum(), (ends[0] - ends[1]) / 2e-6, rtol=1e-6, atol=0
+    )

@@ -18,6 +18,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from .batch_norm_gradients import ContiguousGradient
+
 
 @dataclass
 class Activation:
@@ -181,11 +183,19 @@ def own_functions(outputs: Tensor) -> list[str]:
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             names.append(type(node).__name__.removesuffix("Backward"))
         stack += [following for following, _ in node.next_functions]
-    return [name for name in names if name not in (_Ruled.__name__, "BackwardHookFunction")]
+    return [name for name in names if name not in _OURS]
+
+
+_OURS = (_Ruled.__name__, ContiguousGradient.__name__, "BackwardHookFunction")
+"""Autograd functions that are not the model's own."""
 
 
 def depends(value: object) -> bool:
     """Return whether a value depends on the inputs: all else in a copy is frozen."""
+    if isinstance(value, Tensor):
+        return value.requires_grad
+    if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device)):
+        return False
     return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves(value))
 
 

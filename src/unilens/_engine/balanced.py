@@ -17,11 +17,11 @@ from torch.overrides import TorchFunctionMode
 from .._validation.arrays import as_number
 from .._validation.settings import Check, shown
 from ..errors import require
-from .activations import function_name, words
+from .activations import depends, function_name
 from .balanced_rules import RULES, run_in_place
 from .function_modes import opened
 from .norms import NORMS
-from .rewriting import AttentionRule, Call, Function, Rewriting, depends, mark_like
+from .rewriting import AttentionRule, Function, Rewriting, TorchCall, set_role, shared_role
 
 
 def _check(name: str, value: object) -> None:
@@ -73,28 +73,27 @@ class BalancedGradients(TorchFunctionMode):
 
     def __init__(self, attention: AttentionRule = "constant") -> None:
         super().__init__()
-        self.rewriting = Rewriting(attention)
+        self.rewriting = Rewriting(attention, self)
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "") == "__get__" or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             return func(*args, **kwargs)
         name, in_place = _name_of(func)
         inner = None if name in NORMS else opened(func)
         if inner is not None:
             with self:
                 return inner(*args, **kwargs)
-        rule = RULES.get(name)
+        call, rule = TorchCall(func, name, args, kwargs), RULES.get(name)
         if rule is not None and any(map(depends, (*args, *kwargs.values()))):
-            call = Call(func, name, args, kwargs)
             if in_place:
                 return run_in_place(rule, self.rewriting, call)
             return rule(self.rewriting, call)
-        result = func(*args, **kwargs)
-        if name in _KEEP_WEIGHTS:
-            mark_like(result, args, kwargs)
+        values = call.tensors[:1] if name in _LIKE else call.tensors
+        role, result = shared_role(values), call.run()
+        set_role(result, role)
         return result
 
 
@@ -112,12 +111,9 @@ _SAME = {
     **{"isub": "sub", "subtract": "sub", "multiply": "mul", "clip": "clamp", "arctan": "atan"},
     **{"truediv": "div", "divide": "div", "true_divide": "div", "itruediv": "div", "idiv": "div"},
     **{"rtruediv": "rdiv", "special_softmax": "softmax", "special_expit": "sigmoid"},
-    **{"conv1d": "conv", "conv2d": "conv", "conv3d": "conv", "ipow": "pow"},
+    **{f"conv{kind}{n}d": "conv" for kind in ("", "_transpose") for n in (1, 2, 3)},
+    "ipow": "pow",
 }
 _IN_PLACE = frozenset(("imul", "iadd", "isub", "itruediv", "idiv", "ipow"))
-_KEEP_WEIGHTS = words(
-    "dropout view reshape flatten unflatten squeeze unsqueeze permute transpose swapaxes movedim "
-    "contiguous clone to float double half bfloat16 type type_as expand expand_as repeat getitem "
-    "select narrow index_select gather masked_fill where pad roll cat stack chunk split unbind sum"
-)
-"""Functions whose result still is attention weights where their input is."""
+_LIKE = frozenset(("expand_as", "view_as", "reshape_as", "type_as", "to"))
+"""Functions whose second tensor gives a shape or a type alone."""

@@ -6,6 +6,7 @@ functions of the model's own, which no mode sees, are in the graph as well.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import NotApplicableError, require
+from ..errors import NotApplicableError
 from .activations import words
 from .balanced import BalancedGradients
+from .batch_norm_gradients import ContiguousGradient
 from .evaluator import Evaluator
 from .plans import differ
-from .rewriting import AttentionRule
+from .rewriting import AttentionRule, FactorGradient, QuotientGradient, SurrogateGradient
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,11 @@ def check_balanced(
             outputs = run(leaf)
         with torch.no_grad():
             expected = run(point.clone())
-    reason = differ(outputs.detach(), expected, plan)
-    require(not reason, f"expected the model's own outputs under balanced gradients, but {reason}")
+    if reason := differ(outputs.detach(), expected, plan):
+        raise NotApplicableError(
+            f"expected the model's own outputs under balanced gradients, but {reason}: its forward "
+            "decides by gradients or calls of its own; leave out balanced=, or use method='ig'"
+        )
     if not outputs.requires_grad:
         raise NotApplicableError(
             "expected outputs that depend on the inputs, got a model whose outputs depend on them "
@@ -102,39 +107,72 @@ def _require_copies(model: Evaluator, copied: bool, why: str) -> None:
 def _unknown(outputs: Tensor, leaf: Tensor) -> Iterator[str]:
     """Yield what in the outputs' graph is neither linear in the leaf nor rewritten."""
     stack: list[Any] = [outputs.grad_fn]
-    seen = set()
+    seen, parts = set(), set[Any]()
     while stack:
         node = stack.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         name = _name(node)
-        edges = [following for following, _ in node.next_functions if following is not None]
+        edges = [following for following, _ in node.next_functions]
+        stack += edges
         if name == "AccumulateGrad" and node.variable is not leaf:
             yield "a weight outside of the model's own modules that requires a gradient"
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             if name not in _OWN:
                 yield f"{name}, an autograd function of the model's own"
         elif name in _PRODUCTS:
-            if len(edges) > 1 and not all(map(_is_scaled, edges)):
+            if node not in parts and not _is_shared(node, parts):
+                yield f"{name} of two activations in code that no rule sees"
+        elif name in _OF_ONE:
+            if len([edge for edge in edges if edge is not None]) > 1:
                 yield f"{name} of two activations in code that no rule sees"
         elif name not in _LINEAR:
             yield name
-        stack += edges
 
 
 def _name(node: Any) -> str:
     return re.sub(r"Backward\d*$", "", type(node).__name__)
 
 
-def _is_scaled(node: Any) -> bool:
-    """Return whether a factor's gradient is scaled, behind what only changes its shape."""
+def _is_shared(node: Any, parts: set[Any]) -> bool:
+    """Return whether the factors of a product share its gradient, or one alone has it.
+
+    A product of several factors can be several nodes: those within it are added to `parts`.
+    """
+    factors = _factors(node)
+    return len(factors) < 2 or math.isclose(sum(_share(factor, parts) for factor in factors), 1)
+
+
+def _share(node: Any, parts: set[Any]) -> float:
+    """Return the share that a factor's gradient is multiplied by; NaN where it is not shared."""
     while _name(node) in _SHAPES and node.next_functions[0][0] is not None:
         node = node.next_functions[0][0]
-    return _name(node) == "Scaled"
+    if _name(node) == FactorGradient.__name__:
+        return float(node.share)
+    if _name(node) not in _PRODUCTS:
+        return math.nan
+    parts.add(node)
+    return sum(_share(factor, parts) for factor in _factors(node))
 
 
-_OWN = words("Carried Scaled BackwardHookFunction")
+def _factors(node: Any) -> list[Any]:
+    """Return the nodes of a product's factors that depend on the input, without what is added."""
+    edges = [following for following, _ in node.next_functions]
+    if _name(node) in _ADDING_FIRST:
+        edges = edges[1:]
+    elif _name(node) in _ADDING_LAST:
+        edges = edges[:2]
+    return [edge for edge in edges if edge is not None]
+
+
+_OWN = {
+    "BackwardHookFunction",
+    *(
+        kind.__name__
+        for kind in (FactorGradient, QuotientGradient, SurrogateGradient, ContiguousGradient)
+    ),
+}
 _SHAPES = words(
     "View ReshapeAlias UnsafeView Expand Permute Transpose T Unsqueeze Squeeze Clone ToCopy Alias "
     "Slice Select AsStrided"
@@ -145,8 +183,14 @@ _PRODUCTS = words(
     "ScaledDotProductEfficientAttention ScaledDotProductCudnnAttention "
     "ScaledDotProductFusedAttentionOverrideable"
 )
+_ADDING_FIRST = words("Addmm Addbmm Baddbmm Addmv Addr Addcmul")
+_ADDING_LAST = words("Convolution Linear")
+_OF_ONE = words(
+    "Div NativeBatchNorm CudnnBatchNorm MiopenBatchNorm PreluKernel GridSampler2D GridSampler3D"
+)
+"""Functions that are linear, or homogeneous, in one of their inputs alone."""
 _LINEAR = _SHAPES | words(
-    "AccumulateGrad Add Sub Rsub Neg Div Mean Sum Cumsum Trace Index IndexSelect IndexAdd IndexPut "
+    "AccumulateGrad Add Sub Rsub Neg Mean Sum Cumsum Trace Index IndexSelect IndexAdd IndexPut "
     "IndexCopy IndexFill Gather Scatter ScatterAdd MaskedFill MaskedScatter MaskedSelect Where Cat "
     "Stack Split SplitWithSizes Unbind Unfold Narrow Copy CopySlices CopyBackwards Roll Flip Rot90 "
     "Repeat RepeatInterleave Tril Triu Diagonal DiagonalBackward Take UnsafeSplit Chunk Real Imag "
@@ -156,11 +200,11 @@ _LINEAR = _SHAPES | words(
     "ReplicationPad2D ReplicationPad3D PixelShuffle PixelUnshuffle Im2Col Col2Im NativeDropout "
     "UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact2D UpsampleLinear1D "
     "UpsampleBilinear2D UpsampleBilinear2DAa UpsampleBicubic2D UpsampleBicubic2DAa "
-    "UpsampleTrilinear3D NativeBatchNorm CudnnBatchNorm MiopenBatchNorm MkldnnConvolution "
+    "UpsampleTrilinear3D MkldnnConvolution "
     "CudnnConvolution ThnnConv2D SlowConv3D SlowConvDilated2D ConvDepthwise2D ConvDepthwise3D "
-    "Relu LeakyRelu PreluKernel RreluWithNoise Abs Maximum Minimum Max Min Amax Amin Aminmax Sort "
-    "Topk Kthvalue Median Mode Sign MaxPool1DWithIndices MaxPool2DWithIndices "
+    "Relu LeakyRelu RreluWithNoise Abs Maximum Minimum Max Min Amax Amin Aminmax Sort "
+    "Topk Kthvalue Median Mode MaxPool1DWithIndices MaxPool2DWithIndices "
     "MaxPool3DWithIndices MkldnnMaxPool2D AdaptiveMaxPool1D AdaptiveMaxPool2D AdaptiveMaxPool3D "
-    "Softmax LogSoftmax SafeSoftmax Cummax Cummin"
+    "Softmax LogSoftmax SafeSoftmax Cummax Cummin NanToNum"
 )
 """Functions by the names of their nodes: linear, homogeneous, or a softmax of its own."""

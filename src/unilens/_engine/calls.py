@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._validation.models import check_outputs, embedding_hint
 from ..errors import UnilensError, first_line
+from .batch_norm_gradients import ContiguousBatchNormGradients, has_batch_norms
 from .memory import out_of_memory
 from .packing import InputSpec, PackedModel
 from .plans import MODEL_ERRORS, Plan
@@ -38,6 +39,7 @@ class ModelCalls:
             model.input_spec if isinstance(model, PackedModel) else None
         )
         self._model, self._on_pass = model, on_pass
+        self._batch_norms = has_batch_norms(model)
 
     def forward(self, module: nn.Module, plan: Plan, points: Tensor) -> Tensor:
         """Return the logits `(m, K)` of one pass, which is reported to `on_pass`."""
@@ -72,7 +74,9 @@ class ModelCalls:
             memory_format=torch.channels_last if last else torch.contiguous_format
         )
         kind, precision = points.device.type, plan.autocast
-        with torch.autocast(kind, dtype=precision) if precision else contextlib.nullcontext():
+        wrong = self._batch_norms and kind == "cpu" and len(points) == 1
+        mode = ContiguousBatchNormGradients() if wrong else contextlib.nullcontext()
+        with torch.autocast(kind, dtype=precision) if precision else contextlib.nullcontext(), mode:
             outputs = module(given)
         outputs = check_outputs(outputs, len(points))
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))

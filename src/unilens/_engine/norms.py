@@ -77,6 +77,23 @@ def _instance_norm(
     return _by_channel(_scaled(input, range(2, input.ndim), eps), weight)
 
 
+def instance_norm_of_torch(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = True,
+) -> Tensor | None:
+    """Return the same as `NORMS["instance_norm"]`, by the arguments of `torch.instance_norm`."""
+    return _instance_norm(
+        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
+    )
+
+
 NORMS: dict[str, Callable[..., Any]] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,

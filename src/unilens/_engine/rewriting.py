@@ -9,15 +9,14 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 AttentionRule = Literal["constant", "full"]
 """What a product with attention weights passes back: everything to the values, or half to each."""
 Function = Callable[..., Any]
-NEAR = 1e-6
-"""Inputs of an activation nearer to 0 take its slope there: the quotient would be rounding."""
 _ZERO = torch.zeros((), dtype=torch.float64, requires_grad=True)
-CHAIN, WEIGHTS = "_unilens_chain", "_unilens_weights"
-"""Attributes of tensors: their `Chain`, and "attention" or "gate" where they weigh others."""
+_CHAIN, _ROLE = "_unilens_chain", "_unilens_role"
+"""Attributes of tensors: each a pair of what it says and the version of the values it is about."""
 
 
 @dataclass
@@ -26,15 +25,17 @@ class Rewriting:
 
     Attributes:
         attention: the rule of attention weights.
+        mode: that sees the calls.
         rewritten: how often each function was rewritten, by its name.
     """
 
     attention: AttentionRule
+    mode: TorchFunctionMode
     rewritten: Counter[str] = field(default_factory=Counter)
 
 
-class Call(NamedTuple):
-    """One call of a function."""
+class TorchCall(NamedTuple):
+    """One call of a function of torch, by its plain name."""
 
     func: Function
     name: str
@@ -42,9 +43,16 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
     def run(self) -> Any:
+        """Return what the function gives."""
         return self.func(*self.args, **self.kwargs)
 
-    def with_tensors(self, replacements: dict[int, Tensor]) -> Call:
+    def argument(self, place: int, *names: str, default: Any = None) -> Any:
+        """Return an argument, given by position or by one of its names."""
+        if len(self.args) > place:
+            return self.args[place]
+        return next((self.kwargs[name] for name in names if name in self.kwargs), default)
+
+    def with_tensors(self, replacements: dict[int, Tensor]) -> TorchCall:
         """Return the call with other tensors, by the ids of those that they replace."""
 
         def replaced(value: Any) -> Any:
@@ -55,11 +63,19 @@ class Call(NamedTuple):
         named = {name: replaced(value) for name, value in self.kwargs.items()}
         return self._replace(args=[replaced(value) for value in self.args], kwargs=named)
 
+    def with_constants(self, tensors: Sequence[Tensor]) -> TorchCall:
+        """Return the call with some tensors held constant."""
+        return self.with_tensors({id(value): value.detach() for value in tensors})
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors, those in lists included."""
+        return list(_tensors_of((*self.args, *self.kwargs.values())))
+
     @property
     def dependent(self) -> list[Tensor]:
         """The tensors that depend on the input, each once."""
-        tensors = tensors_of(self.args, self.kwargs)
-        return list({id(value): value for value in tensors if value.requires_grad}.values())
+        return list({id(value): value for value in self.tensors if value.requires_grad}.values())
 
 
 class Chain(NamedTuple):
@@ -77,10 +93,16 @@ class Chain(NamedTuple):
 
     @classmethod
     def of(cls, value: Tensor) -> Chain:
-        chain: Chain | None = getattr(value, CHAIN, None)
-        if chain is not None and chain.root._version == chain.version:
-            return chain
+        """Return the chain of a tensor; its own, as a root, where it is in none."""
+        chain, version = getattr(value, _CHAIN, (None, 0))
+        if chain and version == value._version and chain.root._version == chain.version:
+            found: Chain = chain
+            return found
         return cls(value, value._version, _ZERO)
+
+    def end_at(self, value: Tensor) -> None:
+        """Make a tensor the end of the chain, as long as nothing writes into it."""
+        setattr(value, _CHAIN, (self, value._version))
 
     @property
     def slope_at_zero(self) -> float:
@@ -90,7 +112,29 @@ class Chain(NamedTuple):
         return float(torch.autograd.grad(self.at_zero, _ZERO, retain_graph=True)[0])
 
 
-class Carried(torch.autograd.Function):
+def role_of(value: Tensor) -> str | None:
+    """Return what a tensor does in a product: "attention" or "gate", which weigh other tensors.
+
+    A "deviation" scales, and a "statistic", such as a mean, becomes one by its reciprocal.
+    """
+    role, version = getattr(value, _ROLE, (None, 0))
+    return role if version == value._version else None
+
+
+def set_role(result: Any, role: str | None) -> None:
+    """Give a role to the tensors that a function returned."""
+    if role is not None:
+        for value in _tensors_of((result,)):
+            setattr(value, _ROLE, (role, value._version))
+
+
+def shared_role(tensors: Sequence[Tensor]) -> str | None:
+    """Return the role that all tensors that depend on the input have; None if they differ."""
+    roles = {role_of(value) for value in tensors if value.requires_grad}
+    return roles.pop() if len(roles) == 1 else None
+
+
+class SurrogateGradient(torch.autograd.Function):
     """A value whose gradient goes to a surrogate of the same shape."""
 
     @staticmethod
@@ -102,45 +146,34 @@ class Carried(torch.autograd.Function):
         return gradients[0], None
 
 
-class Scaled(torch.autograd.Function):
-    """A tensor, or a value in its place, whose gradient is multiplied by a factor."""
+class QuotientGradient(torch.autograd.Function):
+    """The value of an elementwise function, with a factor in place of its derivative."""
 
     @staticmethod
-    def forward(
-        ctx: Any, input: Tensor, factor: float | Tensor, value: tuple[Tensor] | None = None
-    ) -> Tensor:
+    def forward(ctx: Any, root: Tensor, factor: Tensor, value: tuple[Tensor]) -> Tensor:
         ctx.factor = factor
-        return input.view_as(input) if value is None else value[0]
+        return value[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         return (gradients[0] * ctx.factor).to(gradients[0].dtype), None, None
 
 
-def with_marks(value: Tensor, like: Tensor | None) -> Tensor:
-    """Return a tensor with the marks of another one, or without any."""
-    for mark in (CHAIN, WEIGHTS):
-        setattr(value, mark, getattr(like, mark, None))
-    return value
+class FactorGradient(torch.autograd.Function):
+    """A factor of a product, which receives a share of its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, factor: Tensor, share: float) -> Tensor:
+        ctx.share = share
+        return factor.view_as(factor)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0] * ctx.share, None
 
 
-def mark_like(result: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-    """Mark results as attention weights, or as a gate, where all that they depend on is."""
-    kinds = {getattr(value, WEIGHTS, None) for value in tensors_of(args, kwargs) if depends(value)}
-    if len(kinds) == 1 and None not in kinds:
-        for value in result if isinstance(result, (list, tuple)) else (result,):
-            if isinstance(value, Tensor):
-                setattr(value, WEIGHTS, kinds.copy().pop())
-
-
-def tensors_of(args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:
-    for value in (*args, *kwargs.values()):
+def _tensors_of(values: Sequence[Any]) -> Iterator[Tensor]:
+    for value in values:
         for item in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(item, Tensor):
                 yield item
-
-
-def depends(value: object) -> bool:
-    if isinstance(value, Tensor):
-        return value.requires_grad
-    return isinstance(value, (list, tuple)) and any(map(depends, value))
