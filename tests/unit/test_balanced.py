@@ -1,6 +1,8 @@
 """Balanced gradients on small models: the rules one by one, and what has none."""
 
+import functools
 import math
+import threading
 
 import pytest
 import torch
@@ -10,6 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 import unilens
 from unilens.errors import NotApplicableError, UnilensError
+
+ones = torch.ones(3, dtype=torch.float64)
+EYE = torch.eye(8, dtype=torch.float64)
 
 
 def linear(inputs, outputs):
@@ -168,6 +173,24 @@ def test_deviations_are_constants(name, inputs):
         ),
         lambda model, x: torch.einsum("bi,bi->b", model.value(x), model.gate(x))[:, None] * ones,
         lambda model, x: (model.value(x)[:, None] @ model.gate(x)[:, :, None])[:, 0] * ones,
+        lambda model, x: model.last(
+            torch.einsum("bi,bi,bi->bi", model.value(x), model.gate(x), model.value(x).tanh())
+        ),
+        lambda model, x: model.last(
+            torch.einsum("bi,bi,bi->bi", model.value(x), model.gate(x).sigmoid(), model.value(x))
+        ),
+        lambda model, x: model.last(torch.einsum("bi,ij->bj", model.value(x), EYE)),
+        lambda model, x: model.last(torch.addmm(model.gate(x), model.value(x), EYE)),
+        lambda model, x: model.last(torch.addcmul(model.gate(x), model.value(x), model.gate(x))),
+        lambda model, x: model.last(torch.div(input=model.value(x), other=model.gate(x))),
+        lambda model, x: model.last(torch.fft.fft(model.value(x)).abs() ** 2),
+        lambda model, x: model.last(model.value(x).sign() * model.value(x).abs().sqrt()),
+        lambda model, x: model.last(
+            model.value(x) * (1 / (model.value(x).abs().mean(-1)[:, None]))
+        ),
+        lambda model, x: (
+            torch.linalg.vecdot(model.value(x).tanh(), model.gate(x).tanh())[:, None] * ones
+        ),
         lambda model, x: (
             ones
             * torch.baddbmm(
@@ -178,9 +201,6 @@ def test_deviations_are_constants(name, inputs):
 )
 def test_products_share_their_gradient(product, inputs):
     assert gap(Module(product), inputs) < 1e-12
-
-
-ones = torch.ones(3, dtype=torch.float64)
 
 
 def test_sigmoid_gates_are_constants(inputs):
@@ -208,6 +228,108 @@ def test_attention_weights_are_constants(inputs):
         "attention": "constant",
         "rewritten": {"matmul of 2 activations": 1, "matmul with constant weights": 1},
     }
+
+
+ATTENTIONS = {
+    "renormalised": lambda w, v: (w / w.sum(-1, keepdim=True)) @ v,
+    "renormalised in place": lambda w, v: w.div_(w.sum(-1, keepdim=True)) @ v,
+    "transposed": lambda w, v: (v.mT @ w.mT).mT,
+    "masked": lambda w, v: w.tril() @ v,
+    "cast": lambda w, v: w.double().type_as(v) @ v,
+    "strongest": lambda w, v: (
+        torch.zeros_like(w).scatter(-1, w.topk(2, -1).indices, w.topk(2, -1).values) @ v
+    ),
+    "of no norm": lambda w, v: torch.einsum("...ij,...jk->...ik", w * 0.5, v),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention_weights_stay_what_they_are(name, inputs):
+    def attend(model, inputs):
+        tokens = inputs.view(-1, 3, 2).repeat(1, 1, 3)
+        weights = (model.gate(tokens) @ model.value(tokens).mT).softmax(-1)
+        return model.last(ATTENTIONS[name](weights, model.value(tokens))).mean(1)
+
+    assert gap(Module(attend), inputs) < 1e-12
+
+
+@pytest.mark.parametrize("rule", ["constant", "full"])
+@pytest.mark.parametrize("fixed", ["none", "query", "key", "value"])
+def test_fused_attention_equals_its_formula(fixed, rule, inputs):
+    def attend(model, inputs, fused):
+        tokens = inputs.view(-1, 3, 2).repeat(1, 1, 3)
+        given = {"query": model.value(tokens), "key": model.gate(tokens), "value": tokens.tanh()}
+        given["value"] = model.value(given["value"])
+        if fixed in given:
+            memory = torch.linspace(-1, 1, 24).double().view(1, 3, 8)
+            given[fixed] = memory.expand_as(given[fixed])
+        if fused:
+            return model.last(functional.scaled_dot_product_attention(**given)).mean(1)
+        weights = (given["query"] @ given["key"].mT / math.sqrt(8)).softmax(-1)
+        return model.last(weights @ given["value"]).mean(1)
+
+    maps = [
+        explained(Module(functools.partial(attend, fused=fused)), inputs, target=1, attention=rule)
+        for fused in (True, False)
+    ]
+    torch.testing.assert_close(maps[0].values, maps[1].values)
+
+
+GATES = {
+    "expanded": lambda gate, like: gate.mean(1, keepdim=True).expand_as(like),
+    "viewed": lambda gate, like: gate.view_as(like),
+    "one minus": lambda gate, like: 1 - gate,
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_gates_stay_what_they_are(name, inputs):
+    def forward(model, inputs):
+        value = model.value(inputs)
+        return model.last(value * GATES[name](torch.sigmoid(model.gate(inputs)), value))
+
+    assert gap(Module(forward), inputs) < 1e-12
+
+
+def test_layers_of_sigmoids_are_no_gates(inputs):
+    def forward(model, inputs):
+        tokens = torch.sigmoid(inputs.view(-1, 3, 2).repeat(1, 1, 3)) - 0.5
+        weights = (model.gate(tokens) @ model.value(tokens).mT).softmax(-1)
+        return model.last(weights @ model.value(tokens)).mean(1)
+
+    assert gap(Module(forward), inputs) < 1e-12
+
+
+def _written(hidden, other):
+    hidden[:, :4] = other[:, :4]
+    return hidden
+
+
+WRITES = {
+    "by index": _written,
+    "into a view": lambda hidden, other: (hidden[:, :4].copy_(other[:, :4]), hidden)[1],
+    "masked": lambda hidden, other: hidden.masked_scatter_(
+        torch.arange(8) < 4, other[:, :4].contiguous()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_what_is_written_into_an_activation_ends_its_chain(name, inputs):
+    def forward(model, inputs):
+        hidden = WRITES[name](torch.tanh(model.value(inputs)), model.gate(inputs))
+        return model.last(functional.gelu(hidden))
+
+    def by_hand(model, inputs):
+        value = model.value(inputs)
+        squashed = value * (value.tanh() / value).detach()
+        hidden = torch.cat([model.gate(inputs)[:, :4], squashed[:, 4:]], 1)
+        return model.last(hidden * (functional.gelu(hidden) / hidden).detach())
+
+    leaf = inputs.clone().requires_grad_()
+    by_hand(Module(by_hand), leaf)[:, 1].sum().backward()
+    values = explained(Module(forward), inputs, target=1).values
+    torch.testing.assert_close(values, leaf.grad * inputs)
 
 
 def test_attention_of_torch_modules_is_seen(inputs):
@@ -243,6 +365,18 @@ class Square(torch.autograd.Function):
 
 
 OUTSIDE = linear(8, 8)
+ZEROS = torch.zeros(8, dtype=torch.float64)
+
+
+def _in_cpp(first, second):
+    """A product that no mode sees: in another thread."""
+    made = []
+    thread = threading.Thread(target=lambda: made.append(first * second))
+    thread.start()
+    thread.join()
+    return made[0]
+
+
 LSTM = nn.LSTM(8, 8, dtype=torch.float64).requires_grad_(False)
 
 
@@ -259,6 +393,11 @@ def _lstm(hidden):
         (lambda h: 2**h, "got Pow"),
         (lambda h: torch.log(h.abs()), "log, which is not finite at 0"),
         (lambda h: h.clamp(min=torch.zeros(8).double()), "clamp with a tensor as its setting"),
+        (lambda h: _in_cpp(functional.gelu(h), torch.tanh(h)), "no rule sees"),
+        (lambda h: torch.tanh(torch.fft.fft(h)).real, "tanh of complex numbers"),
+        (lambda h: functional.layer_norm(h, (8,), None, h[0]), "bias depends on the input"),
+        (lambda h: functional.batch_norm(h, ZEROS, ZEROS + 1, h[0]), "no rule sees"),
+        (lambda h: functional.prelu(h, h[0]), "no rule sees"),
         (lambda h: nn.functional.tanh(_lstm(h)), "no rule sees"),
         (lambda h: OUTSIDE(h), "a weight outside of the model's own modules"),
     ],
@@ -282,6 +421,17 @@ def test_torchscript_is_refused(compiled, inputs):
     scripted = torch.jit.script(model) if compiled == "script" else torch.jit.trace(model, inputs)
     with pytest.raises(NotApplicableError, match="have a rule for"):
         explained(scripted, inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_factors_near_zero_are_the_slope_in_every_precision(dtype):
+    inputs = torch.tensor([[1e-5, 1e-4, 1e-3, 2e-3, 1e-6, 0.0]], dtype=dtype)
+    model = nn.Sequential(nn.Sigmoid(), nn.Linear(6, 1, bias=False)).to(dtype).eval()
+    nn.init.ones_(model[1].weight)
+    gradient = unilens.explain(
+        model, inputs, "gradient", 0, score="logit", balanced=True, outputs="regression"
+    )
+    torch.testing.assert_close(gradient.values.float(), torch.full((1, 6), 0.25), rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("value", ["maybe", 3, None, "Full"])
