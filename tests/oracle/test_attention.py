@@ -15,8 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from unilens import Evaluator, explain
 from unilens._engine import attention as recorder
 from unilens._engine.attention import plain_attention
-from unilens._engine.blocks import record_attention
+from unilens._engine.blocks import record_attention, record_blocks
 from unilens.errors import NotApplicableError, UnilensError
+from unilens.methods.attention.tokens import check_places
 from unilens.text import TextClassifier, explain_text
 
 from ..conftest import randomise
@@ -694,6 +695,51 @@ class OnTokens(HandWrittenAttention):
         return ((q.mT @ k).softmax(-1) @ v.mT).mT
 
 
+class RenormalisedAttention(HandWrittenAttention):
+    """Attention whose weights are divided by their sum after the softmax."""
+
+    def mixed(self, q, k, v):
+        weights = (q @ k.transpose(-2, -1)).softmax(-1)
+        return (weights / weights.sum(-1, keepdim=True)) @ v
+
+
+class Renormalised(nn.Module):
+    """A transformer one of whose blocks has weights that are renormalised."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.inner = TinyViT()
+        self.inner.blocks[place] = Block(12, 3, RenormalisedAttention)
+
+    def forward(self, images):
+        return self.inner(images)
+
+
+class Unfolded(nn.Module):
+    """A transformer of patches that no convolution embeds, after tokens of no position."""
+
+    def __init__(self, size, fixed):
+        super().__init__()
+        self.inner, self.embed = TinyViT(size), nn.Linear(48, 12)
+        self.fixed = nn.Parameter(torch.randn(1, fixed, 12))
+
+    def forward(self, images):
+        tokens = self.embed(functional.unfold(images, 4, stride=4).mT)
+        tokens = torch.cat([self.fixed.expand(len(images), -1, -1), tokens], 1)
+        for block in self.inner.blocks:
+            tokens = block(tokens)
+        return self.inner.tail(tokens)
+
+
+@pytest.mark.parametrize(("size", "fixed"), [((16, 32), 4), ((16, 16), 5), ((8, 64), 4)])
+def test_tokens_of_no_position_are_counted(size, fixed):
+    """Where several numbers of them fit a grid, those that the image does not change are taken."""
+    torch.manual_seed(0)
+    model, image = Unfolded(size, fixed).eval(), torch.rand(1, 3, *size)
+    found = check_places(model, record_blocks(Evaluator(model), image), image)
+    assert found == (fixed, (size[0] // 4, size[1] // 4))
+
+
 class ClassLast(TinyViT):
     """The class token after the patches."""
 
@@ -751,7 +797,9 @@ REFUSED = {
     "swin": (swin, (64, 64), "expected a transformer"),
     "windows": (Halves, (8, 16), "4 tokens in other modules"),
     "fewer tokens": (Joined, (8, 12), "one number of tokens, got attention of 5 × 5, 7 × 7"),
-    "class last": (ClassLast, (8, 12), "first 1 do not depend on the image"),
+    "first of another kind": (lambda: Renormalised(0), (8, 12), "'inner.blocks.0', which mixes"),
+    "last of another kind": (lambda: Renormalised(2), (8, 12), "'inner.blocks.2', which mixes"),
+    "class last": (ClassLast, (8, 12), "a last token that does not depend"),
     "odd grid": (Odd, (8, 8), "got 15 tokens for an input of 8 × 8"),
     "skip": (Twice, (8, 12), "depend on more than the tokens of 'inner.blocks.1'"),
     "parallel": (Parallel, (8, 12), "'inner.blocks.1', which does not go on from 'inner.blocks.0'"),

@@ -19,15 +19,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .activations import depends, function_name
+from .activations import depends, function_name, words
 from .function_modes import opened
 
-_PASSED_ON = frozenset(
-    (
-        *("dropout", "dropout_", "contiguous", "clone", "reshape", "view", "flatten", "unflatten"),
-        *("squeeze", "unsqueeze", "expand", "to", "type", "type_as", "float", "double", "half"),
-        "bfloat16",
-    )
+_PASSED_ON = words(
+    "dropout dropout_ contiguous clone reshape view view_as flatten unflatten squeeze unsqueeze "
+    "expand to type type_as float double half bfloat16"
 )
 """Functions between the softmax and the product that leave the weights as they are."""
 _PRODUCTS = frozenset(("matmul", "bmm", "einsum"))
@@ -43,10 +40,14 @@ class ModuleCall:
         inputs: the tensors that it received.
         outputs: the tensors that it returned, with their graph.
         passed_on: the tensors with which the model went on: clones, which it may overwrite.
+        has_layers: whether the module has submodules.
     """
 
-    def __init__(self, name: str, number: int, inputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self, name: str, number: int, inputs: Sequence[Tensor], has_layers: bool = False
+    ) -> None:
         self.name, self.number, self.inputs = name, number, inputs
+        self.has_layers = has_layers
         self.outputs: list[Tensor] = []
         self.passed_on: list[Tensor] = []
 
@@ -88,12 +89,14 @@ class AttentionRecorder(TorchFunctionMode):
 
     Attributes:
         attentions: in the order of the pass.
+        calls: of modules that have returned, in that order.
         grids: spatial shapes of the outputs of convolutions before the first attention.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.attentions: list[Attention] = []
+        self.calls: list[ModuleCall] = []
         self.grids: list[tuple[int, ...]] = []
         self._weights: dict[int, Tensor] = {}
         self._running: list[ModuleCall] = []
@@ -150,11 +153,13 @@ class AttentionRecorder(TorchFunctionMode):
     def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         number = self._calls.get(name, 0)
         self._calls[name] = number + 1
-        self._running.append(ModuleCall(name, number, _tensors((args, kwargs))))
+        has_layers = next(module.children(), None) is not None
+        self._running.append(ModuleCall(name, number, _tensors((args, kwargs)), has_layers))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Record what a module returned; the model goes on with clones of tokens."""
         call = self._running.pop()
+        self.calls.append(call)
         call.outputs = _tensors(output)
         if isinstance(module, _CONVOLUTIONS) and not self.attentions:
             self.grids += [tuple(made.shape[2:]) for made in call.outputs]

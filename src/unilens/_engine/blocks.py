@@ -147,6 +147,9 @@ def record_blocks(model: Evaluator, inputs: Tensor, expected: Tensor | None = No
     positions = _text_positions(copy, blocks[0].token_count)
     if _goes_round(outputs, blocks[-1].tokens):
         raise _no_blocks(f"outputs that depend on more than the tokens of {blocks[-1].name!r}")
+    for call in _beside(recorder.calls, calls, attentions):
+        if _mixes(call):
+            raise _no_blocks(f"{call.name!r}, which mixes tokens by what cannot be recorded")
     embedded = tokens_in(calls[0].inputs, blocks[0].token_count)
     if embedded is not None and _mixes_tokens(attentions[0].values, embedded):
         raise _no_blocks(f"attention of something else, of as many rows, in {blocks[0].name!r}")
@@ -248,6 +251,34 @@ def _goes_round(outputs: Tensor, tokens: Tensor) -> bool:
             return True
         waiting += [following for following, _ in node.next_functions]
     return False
+
+
+def _beside(
+    calls: Sequence[ModuleCall], blocks: Sequence[ModuleCall], attentions: Sequence[Attention]
+) -> list[ModuleCall]:
+    """Return the calls of numbered layers beside the blocks, in the containers that hold these."""
+    parents = {call.name.rpartition(".")[0] for call in blocks}
+    around = {id(call) for attention in attentions for call in attention.modules}
+    return [
+        call
+        for call in calls
+        if call.name.rpartition(".")[0] in parents
+        and call.name.rpartition(".")[2].isdigit()
+        and id(call) not in around
+    ]
+
+
+def _mixes(call: ModuleCall) -> bool:
+    """Return whether a layer from vectors to as many vectors takes the first from others too."""
+    vectors = [value for value in (*call.inputs[:1], *call.outputs[:1]) if value.ndim == 3]
+    if len(vectors) < 2 or vectors[0].shape[:2] != vectors[1].shape[:2]:
+        return any(value.ndim > 3 for value in call.outputs) and call.has_layers
+    given, returned = vectors
+    first = returned.reshape(-1, returned.shape[-1])[0].sum()
+    if not (given.requires_grad and first.requires_grad):
+        return False
+    (slope,) = torch.autograd.grad(first, given, allow_unused=True, retain_graph=True)
+    return slope is not None and bool(slope.reshape(-1, slope.shape[-1])[1:].any())
 
 
 def _mixes_tokens(values: Tensor, tokens: Tensor) -> bool:

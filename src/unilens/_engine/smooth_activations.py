@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from .._validation.arrays import as_number
 from ..errors import require
+from .attention import plain_attention
 
 Formula = Callable[..., Tensor]
 """Replaces an activation: it takes the input and the activation's own settings."""
@@ -91,7 +92,7 @@ class _TwiceDifferentiable(_Rewritten):
     ) -> Any:
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
-            return _attention(*args, **kwargs)
+            return plain_attention(*args, **kwargs)[2]
         if func is functional.multi_head_attention_forward:
             return _plain_attention(*args, **kwargs)
         if func in _CONVOLUTIONS:
@@ -110,29 +111,6 @@ def twice_differentiable() -> _Rewritten:
     belongs to the calling thread.
     """
     return _TwiceDifferentiable(_BY_RELU6)
-
-
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    results = torch.ops.aten._scaled_dot_product_attention_math(
-        query,
-        key,
-        value,
-        attn_mask,
-        dropout_p,
-        is_causal,
-        scale=scale,
-        enable_gqa=enable_gqa,
-    )
-    return results[0]
 
 
 def _plain_attention(

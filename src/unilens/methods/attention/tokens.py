@@ -10,6 +10,9 @@ from ..._ops.precision import to_float64
 from ...errors import NotApplicableError
 from ..cam.grids import Places, enlarge, prefix_counts, tokens_by_aspect, tokens_of_grids
 
+_MOST_FIXED = 16
+"""Class token, distillation token, registers."""
+
 
 def values_at_inputs(
     values: Tensor, model: nn.Module, recording: Recording, inputs: Tensor
@@ -31,12 +34,14 @@ def check_places(model: nn.Module, recording: Recording, inputs: Tensor) -> Plac
     """Return the grid of the tokens of inputs `(B, *S)`; a text's tokens are one.
 
     Raises:
-        NotApplicableError: their number fits no grid, or those before the grid depend on the input.
+        NotApplicableError: their number fits no grid.
     """
     count = recording.token_count
     if recording.positions is not None:
         return Places(0, (count,))
-    prefixes, spatial_shape = prefix_counts(model), tuple(inputs.shape[2:])
+    fixed = _fixed_tokens(recording)
+    prefixes = prefix_counts(model) if fixed is None else [fixed]
+    spatial_shape = tuple(inputs.shape[2:])
     grids = [grid for grid in recording.grids if len(grid) == len(spatial_shape)]
     if len(spatial_shape) == 1:
         grids = [spatial_shape, *grids]
@@ -45,25 +50,36 @@ def check_places(model: nn.Module, recording: Recording, inputs: Tensor) -> Plac
         places = tokens_by_aspect(count, prefixes, spatial_shape)
     if places is None:
         raise NotApplicableError(
-            "expected tokens that are a grid of positions, with at most five before them, got "
-            f"{count} tokens for an input of {' × '.join(map(str, spatial_shape))}; use method='ig'"
-        )
-    if _depend_on_inputs(recording, places.prefix):
-        raise NotApplicableError(
-            f"expected {count} tokens of which the first {places.prefix} do not depend on the "
-            "image, before a grid of the others, got some that do; use method='ig'"
+            "expected tokens that are a grid of positions, after at most "
+            f"{_MOST_FIXED} that do not depend on the input, got {count} tokens for an input of "
+            f"{' × '.join(map(str, spatial_shape))}; use method='ig'"
         )
     return places
 
 
-def _depend_on_inputs(recording: Recording, prefix: int) -> bool:
-    """Return whether the first tokens that the first block receives depend on the inputs."""
-    if recording.embedded is None or not prefix:
-        return False
-    axis = 0 if len(recording.embedded) == recording.token_count else 1
-    first = recording.embedded.narrow(axis, 0, prefix)
+def _fixed_tokens(recording: Recording) -> int | None:
+    """Return how many tokens before the others do not depend on the input, such as a class token.
+
+    None where the first block receives no tokens.
+
+    Raises:
+        NotApplicableError: the last token does not depend on the input either.
+    """
+    if recording.embedded is None:
+        return None
+    tokens = recording.embedded.reshape(recording.token_count, -1)
+    if not _depends_on_input(recording, tokens[-1]):
+        raise NotApplicableError(
+            "expected tokens of positions after those of no position, got a last token that does "
+            "not depend on the input; use method='ig'"
+        )
+    places = range(min(_MOST_FIXED, len(tokens) - 1) + 1)
+    return next((i for i in places if _depends_on_input(recording, tokens[i])), _MOST_FIXED + 1)
+
+
+def _depends_on_input(recording: Recording, token: Tensor) -> bool:
     (slope,) = torch.autograd.grad(
-        first.sum(), recording.inputs, allow_unused=True, retain_graph=True
+        token.sum(), recording.inputs, allow_unused=True, retain_graph=True
     )
     return slope is not None and bool(slope.any())
 
