@@ -16,8 +16,6 @@ from .base import OutputScore, as_tensor, at_least_float32, entries_of, entry_of
 
 _EMBEDDINGS = ("image_embeds", "text_embeds", "embeddings", "pooler_output", "embedding")
 _FORECASTS = ("prediction_outputs", "forecast", "predictions", "logits")
-_SMALLEST_NORM = 1e-8
-"""Of an embedding, as in torch.cosine_similarity, whose rule balanced gradients do not have."""
 _VALUES = ("logits", "predictions", "output")
 
 
@@ -57,9 +55,7 @@ class Similarity(OutputScore):
             return (found * given).sum(1)
         if self.measure == "distance":
             return -(found - given).square().sum(1)
-        norms = (torch.linalg.vector_norm(values, dim=1) for values in (found, given))
-        first, second = (norm.clamp_min(_SMALLEST_NORM) for norm in norms)
-        return (found * given).sum(1) / (first * second)
+        return torch.cosine_similarity(found, given)
 
 
 def similarity(
