@@ -183,6 +183,13 @@ def test_relevance_of_pixels_adds_up_to_the_logit(name):
     assert relative_gap(without_biases(IMAGES[name]()), inputs_of(name)) < 1e-10
 
 
+@pytest.mark.parametrize("name", ["vit", "deit", "beit", "dinov2", "clip"])
+def test_relevance_of_pixels_adds_up_with_attention_written_out(name):
+    model = without_biases(IMAGES[name]())
+    model.network.set_attn_implementation("eager")
+    assert relative_gap(model, inputs_of(name)) < 1e-10
+
+
 def test_llama_as_it_is_adds_up_to_the_precision_of_its_norms():
     gap = relative_gap(without_biases(TEXTS["llama"]()), inputs_of("llama"))  # they use float32
     assert 1e-12 < gap < 1e-6
