@@ -17,7 +17,7 @@ from unilens._engine import attention as recorder
 from unilens._engine.attention import plain_attention
 from unilens._engine.blocks import record_attention, record_blocks
 from unilens.errors import NotApplicableError, UnilensError
-from unilens.methods.attention.tokens import check_places
+from unilens.methods.attention.tokens import token_grid
 from unilens.text import TextClassifier, explain_text
 
 from ..conftest import randomise
@@ -736,7 +736,7 @@ def test_tokens_of_no_position_are_counted(size, fixed):
     """Where several numbers of them fit a grid, those that the image does not change are taken."""
     torch.manual_seed(0)
     model, image = Unfolded(size, fixed).eval(), torch.rand(1, 3, *size)
-    found = check_places(model, record_blocks(Evaluator(model), image), image)
+    found = token_grid(model, record_blocks(Evaluator(model), image), image)
     assert found == (fixed, (size[0] // 4, size[1] // 4))
 
 

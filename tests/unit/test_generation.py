@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from tests.text_models import tiny_bert, tiny_gpt2, tiny_language_model, tiny_tokenizer
 from unilens.errors import UnilensError, UnknownNameError
 from unilens.text import LanguageModel, generate, load_language_model
-from unilens.text.generation.reading import spelled
+from unilens.text.generation.reading import spell_tokens
 
 BOS, EOS = 2, 3
 
@@ -273,6 +273,15 @@ def test_a_contrast_of_several_tokens_is_that_of_the_first(gpt2, tokenizer):
     found = generate(gpt2, tokenizer, "the", continuation=" film", against="unfun")
     assert found.against == ("un",)
     assert "several tokens" in found.notes[0]
+
+
+def test_a_note_says_that_decoding_is_not_compared(gpt2, tokenizer, monkeypatch):
+    def fail(*args, **settings):
+        raise RuntimeError("no decoding here")
+
+    monkeypatch.setattr(type(gpt2), "generate", fail)
+    found = generate(gpt2, tokenizer, "the film", continuation=" was", method="gradient")
+    assert "its own decoding is not compared with the scores" in found.notes[0]
 
 
 def test_against_is_paired_in_the_order_of_the_targets(gpt2, tokenizer):
@@ -538,7 +547,7 @@ def test_tokens_within_a_character_cover_it():
     with pytest.raises(UnilensError, match="a part of a letter"):
         generate(network, tokenizer, "a", continuation="b", against="🙂")
     cut = tokenizer(" 🙂")["input_ids"][:3]  # a text that ends within a character
-    tokens = spelled(LanguageModel(network, tokenizer), (), cut)
+    tokens = spell_tokens(LanguageModel(network, tokenizer), (), cut)
     assert len(tokens.offsets) == 3
     assert all(end <= len(tokens.text) for _, end in tokens.offsets)
 

@@ -20,7 +20,7 @@ from ...explainer import ExplainContext, Method
 from ...scores import AnyScore, Score
 from ...scores import resolve as resolve_score
 from ..cam.grids import check_visible
-from .tokens import check_places, values_at_inputs
+from .tokens import token_grid, values_at_inputs
 
 
 class RecordedInput(NamedTuple):
@@ -72,7 +72,7 @@ class AttentionMethod(Method):
     def check(self, model: Evaluator, inputs: Tensor) -> None:
         """Raise `NotApplicableError` unless the model is a transformer whose tokens have places."""
         check_visible(model, inputs, self.name)
-        check_places(model.model, record_blocks(model, inputs[:1]), inputs)
+        token_grid(model.model, record_blocks(model, inputs[:1]), inputs)
 
     def _explain(self, context: ExplainContext) -> Attribution:
         score = resolve_score(self.score, context.evaluator)

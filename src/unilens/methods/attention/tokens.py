@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..._engine.blocks import Recording
 from ..._ops.precision import to_float64
 from ...errors import NotApplicableError
-from ..cam.grids import Places, enlarge, prefix_counts, tokens_by_aspect, tokens_of_grids
+from ..cam.grids import TokenGrid, enlarge, prefix_counts, tokens_by_aspect, tokens_of_grids
 
 _MOST_FIXED = 16
 """Class token, distillation token, registers."""
@@ -25,12 +25,11 @@ def values_at_inputs(
     if recording.positions is not None:
         by_token = values[recording.positions].to(inputs.dtype) / inputs.shape[1]
         return by_token.expand(inputs.shape).contiguous()
-    places = check_places(model, recording, inputs)
-    grid = values[places.prefix :].reshape(1, 1, *places.spatial_shape)
-    return enlarge(grid, inputs)
+    prefix, spatial_shape = token_grid(model, recording, inputs)
+    return enlarge(values[prefix:].reshape(1, 1, *spatial_shape), inputs)
 
 
-def check_places(model: nn.Module, recording: Recording, inputs: Tensor) -> Places:
+def token_grid(model: nn.Module, recording: Recording, inputs: Tensor) -> TokenGrid:
     """Return the grid of the tokens of inputs `(B, *S)`; a text's tokens are one.
 
     Raises:
@@ -38,23 +37,23 @@ def check_places(model: nn.Module, recording: Recording, inputs: Tensor) -> Plac
     """
     count = recording.token_count
     if recording.positions is not None:
-        return Places(0, (count,))
+        return TokenGrid(0, (count,))
     fixed = _fixed_tokens(recording)
     prefixes = prefix_counts(model) if fixed is None else [fixed]
     spatial_shape = tuple(inputs.shape[2:])
     grids = [grid for grid in recording.grids if len(grid) == len(spatial_shape)]
     if len(spatial_shape) == 1:
         grids = [spatial_shape, *grids]
-    places = tokens_of_grids(count, prefixes, grids)
-    if places is None and len(spatial_shape) == 2:
-        places = tokens_by_aspect(count, prefixes, spatial_shape)
-    if places is None:
+    grid = tokens_of_grids(count, prefixes, grids)
+    if grid is None and len(spatial_shape) == 2:
+        grid = tokens_by_aspect(count, prefixes, spatial_shape)
+    if grid is None:
         raise NotApplicableError(
             "expected tokens that are a grid of positions, after at most "
             f"{_MOST_FIXED} that do not depend on the input, got {count} tokens for an input of "
             f"{' × '.join(map(str, spatial_shape))}; use method='ig'"
         )
-    return places
+    return grid
 
 
 def _fixed_tokens(recording: Recording) -> int | None:
@@ -73,8 +72,8 @@ def _fixed_tokens(recording: Recording) -> int | None:
             "expected tokens of positions after those of no position, got a last token that does "
             "not depend on the input; use method='ig'"
         )
-    places = range(min(_MOST_FIXED, len(tokens) - 1) + 1)
-    return next((i for i in places if _depends_on_input(recording, tokens[i])), _MOST_FIXED + 1)
+    first = range(min(_MOST_FIXED, len(tokens) - 1) + 1)
+    return next((i for i in first if _depends_on_input(recording, tokens[i])), _MOST_FIXED + 1)
 
 
 def _depends_on_input(recording: Recording, token: Tensor) -> bool:

@@ -161,7 +161,7 @@ def prefix_counts(model: nn.Module) -> Sequence[int]:
     return range(_MOST_PREFIX_TOKENS + 1)
 
 
-class Places(NamedTuple):
+class TokenGrid(NamedTuple):
     """Where tokens are: those after the prefix are a grid of spatial positions."""
 
     prefix: int
@@ -170,18 +170,18 @@ class Places(NamedTuple):
 
 def tokens_of_grids(
     count: int, prefixes: Sequence[int], grids: Sequence[Sequence[int]]
-) -> Places | None:
+) -> TokenGrid | None:
     """Return tokens in the shape of the last grid with as many positions: a patch embedding."""
     for prefix in prefixes:
         for spatial_shape in reversed(grids):
             if math.prod(spatial_shape) == count - prefix:
-                return Places(prefix, tuple(spatial_shape))
+                return TokenGrid(prefix, tuple(spatial_shape))
     return None
 
 
 def tokens_by_aspect(
     count: int, prefixes: Sequence[int], spatial_shape: Sequence[int]
-) -> Places | None:
+) -> TokenGrid | None:
     """Return tokens as a grid of an image's aspect ratio, where their number allows one."""
     height, width = spatial_shape
     for prefix in prefixes:
@@ -189,7 +189,7 @@ def tokens_by_aspect(
         if count - prefix > 1 and rows and (count - prefix) % rows == 0:
             columns = (count - prefix) // rows
             if rows == round(columns * height / width):
-                return Places(prefix, (rows, columns))
+                return TokenGrid(prefix, (rows, columns))
     return None
 
 

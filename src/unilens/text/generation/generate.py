@@ -20,8 +20,8 @@ from ...scores import as_output_score
 from ..methods import build_text_method, text_methods
 from .attribution import GenerationAttribution
 from .language_model import LanguageModel
-from .methods import Explained, explain_targets
-from .reading import ReadText, contrasted, read_continuation, read_prompt, spelled
+from .methods import TargetValues, explain_targets
+from .reading import ReadText, contrast_token, read_continuation, read_prompt, spell_tokens
 from .targets import Targets
 
 DEFAULT_METHODS = ("balanced", "occlusion")
@@ -181,7 +181,10 @@ def _written(
         try:
             logits = model.greedy(network, ids, 1)[1]
         except UnilensError:
-            return given, None
+            note = (
+                "the model does not generate: its own decoding is not compared with the scores"
+            )
+            return dataclasses.replace(given, notes=(*given.notes, note)), None
         return given, logits if len(logits) else None  # it would end the text here
     count = check_count("max_new_tokens", count)
     tokens, logits = model.greedy(network, ids, count)
@@ -197,7 +200,7 @@ def _written(
     notes = [f"the model ends the text after {after}"] if ended else []
     if made[0] == model.forced:
         notes.append("token 0 is set by the model's configuration, forced_bos_token_id")
-    return ReadText(spelled(model, before, made), tuple(made), tuple(notes)), logits
+    return ReadText(spell_tokens(model, before, made), tuple(made), tuple(notes)), logits
 
 
 def _targets(
@@ -223,7 +226,7 @@ def _targets(
             "expected the score log_probability or logit beside against=, which explains the "
             f"difference of two tokens, got {describe(score)!r}; leave score out",
         )
-        token, name, several = contrasted(model, other, written.tokens.names[number])
+        token, name, several = contrast_token(model, other, written.tokens.names[number])
         if token == written.ids[number]:
             require(
                 isinstance(against, (str, int)) and len(numbers) > 1,
@@ -276,7 +279,7 @@ def _result(
     prompt: ReadText,
     written: ReadText,
     targets: Targets,
-    explained: Explained,
+    explained: TargetValues,
     names: tuple[str | None, ...],
     provenance: dict[str, object],
     notes: tuple[str, ...],

@@ -37,7 +37,7 @@ _NODES = 8
 
 
 @dataclass
-class Explained:
+class TargetValues:
     """The values of all targets, and how they were computed.
 
     Attributes:
@@ -61,7 +61,7 @@ def explain_targets(
     seed: int,
     shared: bool,
     decoded: Tensor | None = None,
-) -> Explained:
+) -> TargetValues:
     """Return the values of the targets by a method.
 
     Args:
@@ -134,13 +134,13 @@ def _is_fixed(baseline: Baseline) -> bool:
     return isinstance(baseline, (Constant, TokenEverywhere))
 
 
-def _together(model: NextToken, targets: Targets, explainer: Any, logits: Tensor) -> Explained:
+def _together(model: NextToken, targets: Targets, explainer: Any, logits: Tensor) -> TargetValues:
     """Return the values of targets that share passes."""
     if isinstance(explainer, Occlusion):
         occlusion = SharedOcclusion(model, targets)
         values = occlusion(_baseline(explainer.baseline, model))
         record = {"passes": occlusion.passes, "cached": occlusion.cached}
-        return Explained(_only(values, targets), None, logits, {"shared": True, **record})
+        return TargetValues(_only(values, targets), None, logits, {"shared": True, **record})
     balanced = _balanced(model, explainer)
     gradients = SharedGradients(model, targets, balanced.mode)
     embeddings = widened(model.embeddings)  # sums of half precision would lose digits
@@ -153,7 +153,7 @@ def _together(model: NextToken, targets: Targets, explainer: Any, logits: Tensor
     record = {"passes": gradients.passes, "ways": list(gradients.ways[0]), **balanced.record}
     adds_up = explainer.complete or _is_relevance(explainer)
     scores = _baseline_scores(model, targets, start) if adds_up else None
-    return Explained(_only(values, targets), scores, logits, {"shared": True, **record})
+    return TargetValues(_only(values, targets), scores, logits, {"shared": True, **record})
 
 
 def _is_relevance(explainer: Any) -> bool:
@@ -223,7 +223,7 @@ def _only(values: Tensor, targets: Targets) -> Tensor:
 
 def _one_by_one(
     model: NextToken, targets: Targets, explainer: Method, seed: int, logits: Tensor
-) -> Explained:
+) -> TargetValues:
     """Return the values of targets that are explained one by one, each by its own model."""
     shape = len(targets.ids), model.embeddings.shape[-1]
     values = torch.full(shape, torch.nan, dtype=torch.float64, device=logits.device)
@@ -242,7 +242,7 @@ def _one_by_one(
     record: dict[str, object] = {"shared": False}
     if warnings:
         record["warnings"] = warnings
-    return Explained(values, _scattered(starts, targets), logits, record)
+    return TargetValues(values, _scattered(starts, targets), logits, record)
 
 
 def _by_token(values: Tensor, explainer: Method) -> Tensor:

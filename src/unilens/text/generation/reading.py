@@ -105,7 +105,7 @@ def read_continuation(model: LanguageModel, prompt: ReadText, text: str) -> Read
     check_text(text)
     if model.has_encoder:
         own = _own_target(model, text)
-        return ReadText(spelled(model, (), own), own)
+        return ReadText(spell_tokens(model, (), own), own)
     whole, _, positions = read_tokens(tokenizer, prompt.tokens.text + text)
     ids = _within(whole["input_ids"], positions)
     ours = _within(prompt.ids, range(len(prompt.ids)))
@@ -117,7 +117,7 @@ def read_continuation(model: LanguageModel, prompt: ReadText, text: str) -> Read
         own = tuple(read["input_ids"][position] for position in positions)
         if prompt.tokens.text:
             notes = ("the continuation is read alone: beside the prompt its tokens are others",)
-    return ReadText(spelled(model, prompt.ids, own), own, notes)
+    return ReadText(spell_tokens(model, prompt.ids, own), own, notes)
 
 
 def _within(ids: Sequence[int], positions: Sequence[int]) -> tuple[int, ...]:
@@ -145,7 +145,7 @@ def _own_target(model: LanguageModel, text: str) -> tuple[int, ...]:
     return (*added, *own)
 
 
-def spelled(model: LanguageModel, before: Sequence[int], ids: Sequence[int]) -> Tokens:
+def spell_tokens(model: LanguageModel, before: Sequence[int], ids: Sequence[int]) -> Tokens:
     """Return generated tokens with the text that they make, and their offsets in it.
 
     A token that ends within a character, as bytes of an emoji do, covers that character, as the
@@ -205,7 +205,7 @@ def _words(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def contrasted(model: LanguageModel, against: object, like: str) -> tuple[int, str, bool]:
+def contrast_token(model: LanguageModel, against: object, like: str) -> tuple[int, str, bool]:
     """Return the id and name of a contrasted token, and whether the text has several.
 
     Args:
