@@ -23,8 +23,8 @@ _PADDED = ("siglip",)
 """Types of models that are trained on texts padded to their full length."""
 
 
-class ImageTower(nn.Module):
-    """The image tower of a model: from normalised images to embeddings `(B, D)`.
+class _Tower(nn.Module):
+    """One side of a model.
 
     Args:
         network: of transformers; it is used, not changed.
@@ -32,27 +32,25 @@ class ImageTower(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.training = False
+
+
+class ImageTower(_Tower):
+    """The image tower of a model: from normalised images to embeddings `(B, D)`."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the embeddings `(B, D)` of images `(B, C, H, W)`."""
-        network: Any = self.network
-        return _embeddings(network.get_image_features(pixel_values=pixels))
+        return _embeddings(self.network.get_image_features(pixel_values=pixels))
 
 
-class TextTower(nn.Module):
-    """The text tower of a model: from ids `(B, N)` to embeddings `(B, D)`.
+class TextTower(_Tower):
+    """The text tower of a model: from ids `(B, N)` to embeddings `(B, D)`."""
 
-    Args:
-        network: of transformers; it is used, not changed.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.training = False
-        self.config: Any = getattr(network.config, "text_config", network.config)
+    @property
+    def config(self) -> Any:
+        """The configuration of the text tower."""
+        return getattr(self.network.config, "text_config", self.network.config)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the layer of token embeddings."""
@@ -60,9 +58,8 @@ class TextTower(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Return the embeddings `(B, D)` of texts."""
-        network: Any = self.network
         given = {} if attention_mask is None else {"attention_mask": attention_mask}
-        return _embeddings(network.get_text_features(input_ids=input_ids, **given))
+        return _embeddings(self.network.get_text_features(input_ids=input_ids, **given))
 
 
 class ImageTextModel:

@@ -181,9 +181,7 @@ def _written(
         try:
             logits = model.greedy(network, ids, 1)[1]
         except UnilensError:
-            note = (
-                "the model does not generate: its own decoding is not compared with the scores"
-            )
+            note = "the model does not generate: its own decoding is not compared with the scores"
             return dataclasses.replace(given, notes=(*given.notes, note)), None
         return given, logits if len(logits) else None  # it would end the text here
     count = check_count("max_new_tokens", count)
