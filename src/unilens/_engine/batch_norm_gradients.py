@@ -21,11 +21,12 @@ class ContiguousGradient(Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)  # no gradient is not a gradient of 0
         return value.clone()  # not a view, which later code could not change in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return gradients[0].contiguous()
+        return None if gradients[0] is None else gradients[0].contiguous()
 
 
 class ContiguousBatchNormGradients(TorchFunctionMode):

@@ -139,6 +139,7 @@ class SurrogateGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, surrogate: Tensor, value: tuple[Tensor]) -> Tensor:
+        ctx.set_materialize_grads(False)  # no gradient is not a gradient of 0
         return value[0]  # in a tuple: it is no input, and may be changed in place later
 
     @staticmethod
@@ -152,11 +153,15 @@ class QuotientGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, root: Tensor, factor: Tensor, value: tuple[Tensor]) -> Tensor:
         ctx.factor = factor
+        ctx.set_materialize_grads(False)
         return value[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return (gradients[0] * ctx.factor).to(gradients[0].dtype), None, None
+        (gradient,) = gradients
+        if gradient is None:
+            return None, None, None
+        return (gradient * ctx.factor).to(gradient.dtype), None, None
 
 
 class FactorGradient(torch.autograd.Function):
@@ -165,11 +170,12 @@ class FactorGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, factor: Tensor, share: float) -> Tensor:
         ctx.share = share
+        ctx.set_materialize_grads(False)
         return factor.view_as(factor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return gradients[0] * ctx.share, None
+        return None if gradients[0] is None else gradients[0] * ctx.share, None
 
 
 def _tensors_of(values: Sequence[Any]) -> Iterator[Tensor]:

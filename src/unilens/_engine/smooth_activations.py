@@ -158,6 +158,7 @@ class _Convolution(torch.autograd.Function):
         ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, sizes: tuple[Any, ...]
     ) -> Tensor:
         ctx.weight, ctx.sizes, ctx.like = weight, sizes, input.shape
+        ctx.set_materialize_grads(False)  # no gradient is not a gradient of 0
         stride, padding, dilation, groups = sizes
         zeros = [0] * len(stride)
         return torch.ops.aten.convolution(
@@ -166,6 +167,8 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        if gradients[0] is None:
+            return None, None, None, None
         back = _ConvolutionBack.apply(gradients[0], ctx.weight, ctx.sizes, ctx.like)
         return back, None, None, None
 
@@ -178,6 +181,7 @@ class _ConvolutionBack(torch.autograd.Function):
         ctx: Any, gradient: Tensor, weight: Tensor, sizes: tuple[Any, ...], like: torch.Size
     ) -> Tensor:
         ctx.weight, ctx.sizes = weight, sizes
+        ctx.set_materialize_grads(False)
         stride, padding, dilation, groups = sizes
         zeros = [0] * len(stride)
         return torch.ops.aten.convolution_backward(
@@ -196,6 +200,8 @@ class _ConvolutionBack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        if gradients[0] is None:
+            return None, None, None, None
         return _Convolution.apply(gradients[0], ctx.weight, None, ctx.sizes), None, None, None
 
 
