@@ -28,7 +28,7 @@ from unilens.app import render, trust
 from unilens.app.checks import CONTROL, run_checks
 from unilens.app.files import VisitorFiles, python_code
 from unilens.app.jobs import Cancelled, Job, Jobs
-from unilens.app.path_steps import STOPS
+from unilens.app.path_steps import STOPS, PathSteps
 from unilens.app.photograph import MAX_BYTES, read_photograph, sample_photograph
 from unilens.app.request import (
     ExplainRequest,
@@ -110,6 +110,30 @@ def encoded(image, kind="PNG", **how):
 
 PATHS_OF_THEIR_OWN = {("path", "blur"), ("path", "trajectory")}
 """Paths that start from their own baseline, or from one that keeps its trajectory."""
+
+
+@pytest.mark.parametrize(
+    ("confidences", "summary"),
+    [
+        ([0.03, 0.02, 0.02], "hardly changes, from 3.0% to 2.0%"),
+        ([0.001, 0.002, 0.003], "hardly changes, from 0.1% to 0.3%"),
+        ([0.1, 0.5, 0.9], "climbs from 10% to 90% and never turns back"),
+        ([0.1, 0.9, 0.5], "peaks at 90% after 50% of the path"),
+        ([0.1, 0.5, 0.2, 0.9], "gives back 30% on the way"),
+    ],
+)
+def test_path_summary_says_how_the_confidence_goes(confidences, summary):
+    fractions = [number / (len(confidences) - 1) for number in range(len(confidences))]
+    assert summary in render._path_summary(PathSteps([], [], fractions, confidences))
+
+
+@pytest.mark.parametrize("balanced", ["full", 1, None])
+def test_balanced_paths_are_switched_on_or_off(balanced, classifier):
+    (field,) = [field for field in setting_fields("ig") if field.name == "balanced"]
+    assert (field.default, field.choices) == (False, ())
+    assert MethodRequest(name="ig", settings={"balanced": True}).explainer(classifier).balanced
+    with pytest.raises(UnilensError, match=f"ig: balanced to be true or false, got {balanced!r}"):
+        MethodRequest(name="ig", settings={"balanced": balanced}).explainer(classifier)
 
 
 @pytest.mark.parametrize("method", methods)

@@ -157,7 +157,8 @@ def test_a_preset_runs_without_anything_else_and_flags_change_it(run, here):
 def test_what_failed_is_said_and_ends_with_one(run, here):
     code, out, _ = run("benchmark", *FLAGS, "--out", "run", "--no-report")
     assert code == 1
-    assert "4 failed" in out
+    assert "4 failed: run/log.txt says why" in out
+    assert "broken.png" in (here / "run" / "log.txt").read_text()
     (here / "photos" / "broken.png").write_bytes((here / "photos" / "1.png").read_bytes())
     code, out, _ = run("benchmark", *FLAGS, "--out", "run", "--no-report", "--retry-failed")
     assert (code, "4 rows written" in out) == (0, True)

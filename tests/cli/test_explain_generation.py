@@ -160,5 +160,6 @@ def test_a_classifier_generates_nothing(run, save):
     model = save(tiny_bert(), tiny_tokenizer())
     code, out, err = run("The film", "--generate", "2", model=model)
     assert (code, out) == (2, "")
-    assert "language model" in err
+    assert "expected a trained language model" in err
+    assert "saved as BertForSequenceClassification, has no weights" in err
     assert err.count("\n") == 1

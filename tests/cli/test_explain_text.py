@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from unilens.text import explain_text
+from unilens.text import LanguageModel, explain_text
 
-from ..text_models import tiny_bert, tiny_text_classifier, tiny_tokenizer
+from ..text_models import tiny_bert, tiny_language_model, tiny_text_classifier, tiny_tokenizer
 
 HERE = __name__
 TEXT = "The film was [bold]not[/] <b>funny</b>!"
@@ -15,6 +15,10 @@ TEXT = "The film was [bold]not[/] <b>funny</b>!"
 
 def small():
     return tiny_text_classifier()
+
+
+def writer():
+    return LanguageModel(tiny_language_model("GPT2"), tiny_tokenizer(special=False))
 
 
 @pytest.fixture
@@ -85,6 +89,22 @@ def test_a_text_that_cannot_be_explained_leaves_the_others(run, tmp_path):
     assert "expected a text with words, got ''" in first
     assert "at most 24 tokens, got 42" in second
     assert written(tmp_path / "unilens-out") == ["the-film.html", "the-film.json"]
+
+
+def test_names_of_emoji_are_printed_as_they_are(run):
+    code, out, _ = run("film :smile: was", "--generate", "2", model=f"py:{HERE}:writer")
+    assert code == 0
+    assert out.startswith("film :smile: was")
+    assert "got ':x:'" in run("film", "--by", ":x:")[2]
+
+
+def test_small_values_are_printed(run):
+    out = run("The film", "--method", "ig:n_steps=2,score=probability")[1]
+    _, words = out.split("strongest: ")
+    values = [float(value) for value in re.findall(r"[-+]\d\S*?(?=,|\n)", words)][:2]
+    expected = explain_text(tiny_text_classifier(), "The film", "ig", n_steps=2)
+    assert min(map(abs, values)) < 5e-4
+    assert sorted(values) == pytest.approx(sorted(expected.word_values.tolist()), rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_text_limit_follows_the_padding_index():
 @pytest.mark.parametrize("name", BOUNDLESS)
 def test_text_without_limit_is_explained_at_any_length(name):
     network = tiny(name)
-    found = explain_text(TextClassifier(network, tiny_tokenizer()), words(60), "gradient")
+    found = explain_text(TextClassifier(network, tiny_tokenizer()), words(60), "input_x_gradient")
     expected = logits(network, words(60)).tolist()
     assert found.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
     noted = getattr(network.config, "max_position_embeddings", None) == 32
@@ -140,6 +140,17 @@ def test_text_limit_is_found_by_bisection():
         raise KeyError(count)
 
     assert longest_that_runs(never, 1000) == 0
+
+
+def test_text_limit_is_found_without_runs_far_beyond_it():
+    tried = []
+
+    def run(count):
+        tried.append(count)
+        assert count <= 1000
+
+    assert longest_that_runs(run, 10**20) == 1000
+    assert max(tried) <= 2 * 1000
 
 
 def test_text_lookups_are_checked_before_they_run():

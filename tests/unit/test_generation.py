@@ -555,7 +555,7 @@ def test_tokens_within_a_character_cover_it():
 REFUSED = {
     "a whole number of at least 1": {"max_new_tokens": 0},
     "at most 32 tokens, got 34": {"prompt": "the film was " * 11},
-    "lower max_new_tokens to 5": {"prompt": "the film was " * 9, "max_new_tokens": 9},
+    "generate at most 5 tokens": {"prompt": "the film was " * 9, "max_new_tokens": 9},
     "at most 32 tokens, got 42": {"continuation": " good" * 40},
     "a word that the tokenizer knows, got 'xylophone'": {"against": "xylophone"},
     "a token from 0 to 25, got 99": {"against": 99},

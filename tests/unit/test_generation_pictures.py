@@ -70,6 +70,10 @@ def test_html_shows_both_texts_and_names_of_special_tokens(by):
     assert f"7 generated tokens, 17 of the prompt, by {by}" in page
 
 
+def test_facts_count_one_token_as_one():
+    assert render.facts(large(1, 3), "token").startswith("1 generated token, 3 of the prompt")
+
+
 def test_space_before_a_token_is_not_coloured():
     tokens = Tokens(" a  b\n", ("Ġa", "ĠĠb", "Ċ"), ((0, 2), (2, 5), (5, 6)), (0, 1, 2))
     attribution = dataclasses.replace(large(3, 3), prompt=tokens)

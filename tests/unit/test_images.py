@@ -1,3 +1,4 @@
+import os
 import zlib
 
 import numpy
@@ -108,6 +109,7 @@ def png_that_claims(width, height):
     [
         (lambda tmp_path: tmp_path / "none.jpg", "no such image: .*none.jpg"),
         (lambda tmp_path: tmp_path, "expected an image file, got a folder"),
+        (lambda _: os.devnull, "expected an image file, got something else: "),
         (write("empty.jpg", b""), "expected an image, got an empty file: .*empty.jpg"),
         (
             write("text.jpg", b"not an image at all"),

@@ -222,6 +222,15 @@ def test_texts_that_cannot_be_explained(text, message, classifier):
     assert "\n" not in str(raised.value)
 
 
+def test_sums_that_are_rounding_errors_are_noted(classifier):
+    cancelled = explain_text(classifier, "the film was fun", "gradient")
+    sizes = cancelled.attribution.values.abs().sum(1)
+    assert float(cancelled.token_values.abs().max()) < 1e-12 * float(sizes.max())
+    assert "the words' values are rounding errors" in cancelled.notes[-1]
+    for method in ("input_x_gradient", "ig", "random", "occlusion"):
+        assert explain_text(classifier, "the film was fun", method).notes == ()
+
+
 def test_default_method_is_ig_from_the_mean_embedding(classifier):
     found = explain_text(classifier, TEXT, n_steps=4)
     expected = explain_text(classifier, TEXT, "ig", baseline="image_mean", n_steps=4)

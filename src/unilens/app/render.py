@@ -173,6 +173,11 @@ def _path_summary(steps: PathSteps) -> str:
             "the path, not the photograph."
         )
     drops = float(-numpy.diff(steps.confidences).clip(max=0).sum())
+    if drops < 0.02 and end - first < 0.02:
+        return (
+            f"The confidence hardly changes, from {first:.1%} to {end:.1%}: the map explains next "
+            "to nothing of it."
+        )
     if drops < 0.02:
         return (
             f"The confidence climbs from {first:.0%} to {end:.0%} and never turns back: every part "

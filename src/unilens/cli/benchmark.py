@@ -10,7 +10,7 @@ import typer
 
 from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
 from ..benchmark.runner import Outcome, planned_rows, run
-from ..benchmark.store import DIGEST_LIMIT, Store
+from ..benchmark.store import DIGEST_LIMIT, LOG, Store
 from ..errors import UnknownNameError, require
 from ..specs import read_settings, split_specs
 from . import options
@@ -168,7 +168,7 @@ def _conclude(outcome: Outcome, folder: Path) -> None:
     store = Store(folder)
     show(
         f"{outcome.written} rows written in {outcome.seconds:.0f} s, {outcome.before} before"
-        + (f"; {outcome.failed} failed" if outcome.failed else "")
+        + (f"; {outcome.failed} failed: {folder / LOG} says why" if outcome.failed else "")
     )
     if outcome.written + outcome.before <= DIGEST_LIMIT:
         show(f"digest {store.digest()}")

@@ -123,7 +123,7 @@ def _show(match: MatchAttribution, path: Path, by: str) -> None:
     for text in match.texts:
         output.show(f"  text, by {text.attribution.provenance['method']}:")
         output.show_renderable(rich_text(text, by))
-        words = ", ".join(f"{word} {value:+.3f}" for word, value in strongest(text))
+        words = ", ".join(f"{word} {value:+.2g}" for word, value in strongest(text))
         output.show(f"    strongest: {words}", highlight=False)
         output.show_verdict(text.attribution.verdicts[0], text.attribution.warnings[0])
     for note in (*match.notes, *(note for text in match.texts for note in text.notes)):

@@ -206,7 +206,7 @@ def _show_record(
         gap = attribution.completeness_gap
         output.show(f"  {name}" + ("" if gap != gap else f", gap {gap:+z.4f}") + ":")
         output.show_renderable(rich_text(attribution, by))
-        words = ", ".join(f"{word} {value:+.3f}" for word, value in strongest(attribution))
+        words = ", ".join(f"{word} {value:+.2g}" for word, value in strongest(attribution))
         output.show(f"    strongest: {words}", highlight=False)
         output.show_verdict(
             attribution.attribution.verdicts[0], attribution.attribution.warnings[0]

@@ -29,8 +29,8 @@ from ..errors import UnilensWarning
 from ..output.levels import verdict_line, warning_lines
 from ..output.text import one_line, printable, terminal_safe
 
-_out = Console()
-_err = Console(stderr=True)
+_out = Console(emoji=False)
+_err = Console(stderr=True, emoji=False)
 _RATE_SECONDS = 120.0
 """Over which the rate and the time left are estimated."""
 

@@ -81,7 +81,8 @@ def decode_image(
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         require(path.exists(), f"no such image: {shown}")
-        require(path.is_file(), f"expected an image file, got a folder: {shown}")
+        what = "a folder" if path.is_dir() else "something else"
+        require(path.is_file(), f"expected an image file, got {what}: {shown}")
         return _read(_opened(lambda: path.open("rb"), shown), shown, value_range)
     require(
         hasattr(source, "read") and hasattr(source, "seek"),

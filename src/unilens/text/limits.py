@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _UNKNOWN = 10**9
 """From this value on, transformers' `model_max_length` means that the limit is unknown."""
+_FIRST = 16
+"""Tokens of the first run."""
 _CONFIGURED = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
@@ -30,10 +32,13 @@ class LookupsInBounds(TorchDispatchMode):
 
 
 def longest_that_runs(run: Callable[[int], object], count: int) -> int:
-    """Return the most tokens that run, by bisection below a count that does not; 0 if none do."""
+    """Return the most tokens that run, below a count that does not; 0 if none do.
+
+    The search doubles, then bisects: no run takes more than twice the memory of those that succeed.
+    """
     longest, fails = 0, count
     while fails - longest > 1:
-        middle = (longest + fails) // 2
+        middle = min(max(2 * longest, _FIRST), (longest + fails) // 2)
         try:
             run(middle)
             longest = middle

@@ -98,8 +98,9 @@ def _hugging_face(repo: str, kind: str, head: Callable[[Any], str]) -> tuple[Any
         )
     missing = sorted(report["missing_keys"])
     if missing:
+        saved = f", saved as {config.architectures[0]}," if config.architectures else ""
         raise UnilensError(
-            f"expected a trained {kind}, but hf:{repo} has no weights for "
+            f"expected a trained {kind}, but hf:{repo}{saved} has no weights for "
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}; train its head first"
         )
     return network.eval(), tokenizer

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .._engine.evaluator import Evaluator
+from .._ops.precision import to_float64
 from .._validation.inputs import Target
+from ..attribution import Attribution
 from ..baselines import Baseline, Constant, baselines
 from ..errors import NotApplicableError
 from ..explainer import Method
@@ -23,6 +25,9 @@ from .attribution import TextAttribution
 from .classifier import EncodedText, TextClassifier
 from .embeddings import AtEmbeddings
 from .model import TextModel
+
+_CANCELLED = 1e-5
+"""Of the absolute values of a token: a sum below this share of them is rounding."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,20 @@ def explain_encoded(
     )
     label = classifier.label(int(attribution.target))
     attribution = attribution.with_provenance(method=method)
-    return TextAttribution(encoded.tokens, label, attribution, encoded.notes)
+    notes = (*encoded.notes, *_notes_on_sums(attribution))
+    return TextAttribution(encoded.tokens, label, attribution, notes)
+
+
+def _notes_on_sums(attribution: Attribution) -> tuple[str, ...]:
+    """Return a note where the values of every token add up to rounding errors alone."""
+    values = to_float64(attribution.values[0])
+    sums, total = values.sum(0).abs().max(), values.abs().sum(0).max()
+    if total == 0 or sums > _CANCELLED * total:
+        return ()
+    return (
+        "the words' values are rounding errors: those of each token's embedding add up to 0, as a "
+        "gradient's do before a layer norm; take input_x_gradient, or read attribution.values",
+    )
 
 
 def _is_uniform(embeddings: Tensor) -> bool:

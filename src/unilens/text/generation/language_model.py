@@ -228,7 +228,7 @@ class LanguageModel(TextModel):
                 f"expected a model that generates {count} tokens, got {type(network).__name__}: "
                 f"{first_line(error)}; pass a text by continuation="
             )
-        remedy = f"shorten the prompt, or lower max_new_tokens to {most}"
+        remedy = f"shorten the prompt, or generate at most {most} tokens"
         return UnilensError(
             f"expected a prompt and tokens within the model's length, got {fixed} and {count}: "
             f"{first_line(error)}; {remedy}"

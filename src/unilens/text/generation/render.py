@@ -183,7 +183,8 @@ def facts(attribution: GenerationAttribution, by: str) -> str:
     """Return the numbers of tokens, the unit and the largest gap, in words."""
     explained, count = int(attribution.explained.sum()), len(attribution.continuation.names)
     of = f"{count}" if explained == count else f"{explained} of {count}"
-    text = f"{of} generated tokens, {len(attribution.prompt.names)} of the prompt, by {by}"
+    tokens = f"generated token{'s' * (count > 1)}"
+    text = f"{of} {tokens}, {len(attribution.prompt.names)} of the prompt, by {by}"
     gaps = attribution.completeness_gap
     largest = scale_of(gaps)
     return text if gaps.isnan().all() else f"{text}; completeness gaps up to {largest:.2g}"
