@@ -45,8 +45,8 @@ def random_gpt2(width: int, layers: int, words: int) -> Any:
 def timed(model: Any, tokenizer: Any, prompt: str, method: str, **settings: Any) -> Any:
     """Return an attribution and its CPU seconds."""
     began = time.process_time()
-    found = unilens.text.generate(model, tokenizer, prompt, method, **settings)
-    return found, time.process_time() - began
+    attribution = unilens.text.generate(model, tokenizer, prompt, method, **settings)
+    return attribution, time.process_time() - began
 
 
 def compare(
@@ -60,11 +60,11 @@ def compare(
     values = {}
     for _ in range(repeats):
         for shared in (True, False):
-            found, took = timed(
+            attribution, took = timed(
                 model, tokenizer, prompt, method, max_new_tokens=targets, shared=shared, **settings
             )
             seconds[shared].append(took)
-            values[shared] = found.values.nan_to_num()
+            values[shared] = attribution.values.nan_to_num()
     scale = values[False].abs().max()
     difference = float((values[True] - values[False]).abs().max() / scale)
     return statistics.median(seconds[True]), statistics.median(seconds[False]), difference

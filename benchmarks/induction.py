@@ -107,10 +107,10 @@ def share(
     """
     right = total = 0
     for row in tokens.tolist():
-        found = unilens.text.generate(
+        attribution = unilens.text.generate(
             model, words, words.decode(row[:lag]), method, max_new_tokens=lag, **settings
         )
-        strongest = found.values[:, :lag].abs().argmax(1)
+        strongest = attribution.values[:, :lag].abs().argmax(1)
         right += int((strongest == torch.arange(lag)).sum())
         total += lag
     return right / total, total
@@ -133,8 +133,8 @@ def main() -> None:
     print("|---|---|---|---|")
     for name, settings in METHODS.items():
         began = time.process_time()
-        found, total = share(model, tokenizer(), prompts, LAG, name.partition(":")[0], settings)
-        print(f"| {name} | {found:.1%} | {total} | {time.process_time() - began:.1f} |", flush=True)
+        right, total = share(model, tokenizer(), prompts, LAG, name.partition(":")[0], settings)
+        print(f"| {name} | {right:.1%} | {total} | {time.process_time() - began:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

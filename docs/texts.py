@@ -44,13 +44,13 @@ def falls(classifier: TextClassifier, text: str, target: int) -> torch.Tensor:
     encoded = classifier.encode(text)
     hidden = encoded.model.replacement("mask").view(1, -1, 1)
     words = torch.tensor(encoded.tokens.word_of)
-    found = []
+    changes = []
     with torch.no_grad():
         before = encoded.model(encoded.embeddings).softmax(-1)[0, target]
         for word in range(int(words.max()) + 1):
             masked = torch.where(words == word, hidden, encoded.embeddings)
-            found.append(before - encoded.model(masked).softmax(-1)[0, target])
-    return torch.stack(found)
+            changes.append(before - encoded.model(masked).softmax(-1)[0, target])
+    return torch.stack(changes)
 
 
 def measure(classifier: TextClassifier, name: str) -> str:
@@ -61,13 +61,13 @@ def measure(classifier: TextClassifier, name: str) -> str:
     for text, word in HELD_OUT:
         if word is None:
             continue
-        found = explain_text(classifier, text, **settings)
-        attribution, values = found.attribution, found.word_values
-        order = [found.tokens.words[i] for i in values.argsort(descending=True)]
+        explanation = explain_text(classifier, text, **settings)
+        attribution, values = explanation.attribution, explanation.word_values
+        order = [explanation.tokens.words[i] for i in values.argsort(descending=True)]
         first, second = first + (order[0] == word), second + (word in order[:2])
         expected = falls(classifier, text, int(attribution.target))
         ranks.append(float(spearman(values[None], expected[None].to(values))))
-        gaps.append(abs(found.completeness_gap))
+        gaps.append(abs(explanation.completeness_gap))
         changes.append(float(attribution.diagnostics.get("confidence_change", torch.nan)))
         seconds.append(attribution.provenance["seconds"])
     cells = [f"`{name}`", f"{first}", f"{second}", *(
@@ -82,7 +82,7 @@ def draw(classifier: TextClassifier) -> None:
     from playwright.sync_api import sync_playwright
 
     text = "The food was cold and the waiter was rude, but the view was magnificent."
-    found = {
+    explanations = {
         name: explain_text(classifier, text, **{"method": name, **SETTINGS[name]}) for name in SHOWN
     }
     with sync_playwright() as running:
@@ -90,7 +90,7 @@ def draw(classifier: TextClassifier) -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
         view = browser.new_page(viewport={"width": 820, "height": 100}, device_scale_factor=1.5)
-        view.set_content(page(found, "text"))
+        view.set_content(page(explanations, "text"))
         view.screenshot(path=HERE / "images" / "text.png", full_page=True)
         browser.close()
 

@@ -98,6 +98,18 @@ def test_names_of_emoji_are_printed_as_they_are(run):
     assert "got ':x:'" in run("film", "--by", ":x:")[2]
 
 
+def test_notes_on_every_method_are_printed_once(run, tmp_path):
+    chosen = ("--method", "ig:n_steps=2", "--method", "gradient", "--method", "smoothgrad")
+    code, out, _ = run("The film", *chosen)
+    assert code == 0
+    notes = [line.strip() for line in out.splitlines() if line.startswith("  note: ")]
+    assert [note.split(" are rounding errors")[0] for note in notes] == [
+        "note: the words' values by gradient", "note: the words' values by smoothgrad",
+    ]  # fmt: skip
+    record = json.loads((tmp_path / "unilens-out" / "the-film.json").read_text())
+    assert [f"note: {note}" for note in record["notes"]] == notes
+
+
 def test_small_values_are_printed(run):
     out = run("The film", "--method", "ig:n_steps=2,score=probability")[1]
     _, words = out.split("strongest: ")

@@ -55,9 +55,9 @@ def put_text_model(folder: Path) -> None:
 
 
 def check_text(names: Mapping[str, object], printed: str) -> None:
-    found = names["found"].tokens
-    assert found.words[:2] == ("The", "soup")
-    assert found.names[:2] == ("the", "[UNK]")  # as the saved tokenizer has it, not an empty one
+    tokens = names["explanation"].tokens
+    assert tokens.words[:2] == ("The", "soup")
+    assert tokens.names[:2] == ("the", "[UNK]")  # as the saved tokenizer has it, not an empty one
     assert "soup" in printed
     assert names["fidelity"].shape == (1,)
     assert {path.suffix for path in Path("unilens-out").iterdir()} == {".html", ".json"}
@@ -71,9 +71,9 @@ def put_language_model(folder: Path) -> None:
 
 
 def check_generation(names: Mapping[str, object], printed: str) -> None:
-    found = names["found"]
-    assert found.prompt.names[:2] == ("the", "film")
-    assert len(found.continuation.names) == 5
+    attribution = names["attribution"]
+    assert attribution.prompt.names[:2] == ("the", "film")
+    assert len(attribution.continuation.names) == 5
     assert names["contrast"].against == ("bad",)
     assert names["matrix"].columns.labels[:3] == ("the", "film", "was not")
     assert "5 generated tokens" in printed

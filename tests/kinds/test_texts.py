@@ -47,19 +47,19 @@ def ig_over_the_table(network, ids, own, target, n_steps=4):
         moved = table.clone()
         moved[rows] *= (node + 1) / 2
         moved.requires_grad_()
-        found = functional_call(network, {name: moved}, (ids,))
-        (gradient,) = torch.autograd.grad(found.logits.softmax(-1)[0, target], moved)
+        outputs = functional_call(network, {name: moved}, (ids,))
+        (gradient,) = torch.autograd.grad(outputs.logits.softmax(-1)[0, target], moved)
         total += weight / 2 * gradient[rows]
     return (total * table[rows]).sum(1)
 
 
-def expect_ig(network, tokenizer, found, added=1):
+def expect_ig(network, tokenizer, explanation, added=1):
     ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
     own = list(range(added, added + WORDS))
-    expected = ig_over_the_table(network, ids, own, int(found.attribution.target))
+    expected = ig_over_the_table(network, ids, own, int(explanation.attribution.target))
     scale = float(expected.abs().max())
     assert scale > 1e-9
-    assert float((found.token_values - expected).abs().max()) <= 1e-6 * scale
+    assert float((explanation.token_values - expected).abs().max()) <= 1e-6 * scale
 
 
 def words(count):
@@ -69,11 +69,13 @@ def words(count):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_text_ig_of_an_architecture_is_that_over_its_table(name):
     network, tokenizer = tiny(name), tiny_tokenizer()
-    found = explain_text(TextClassifier(network, tokenizer), TEXT, "ig", baseline="zero", n_steps=4)
+    explanation = explain_text(
+        TextClassifier(network, tokenizer), TEXT, "ig", baseline="zero", n_steps=4
+    )
     expected = logits(network, TEXT)
-    assert int(found.attribution.target) == int(expected.argmax())
-    assert found.attribution.outputs[0].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
-    expect_ig(network, tokenizer, found)
+    assert int(explanation.attribution.target) == int(expected.argmax())
+    assert explanation.attribution.outputs[0].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    expect_ig(network, tokenizer, explanation)
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -82,11 +84,11 @@ def test_text_limit_is_where_the_network_ends(name):
     classifier = TextClassifier(network, tiny_tokenizer())
     with pytest.raises((IndexError, RuntimeError)):
         logits(network, words(most - 1))  # one more than it takes, with two that are added
-    found = classifier.encode(words(most - 2))
-    assert found.embeddings.shape[2] == most - 2
-    assert found.notes == ()
+    encoded = classifier.encode(words(most - 2))
+    assert encoded.embeddings.shape[2] == most - 2
+    assert encoded.notes == ()
     with torch.no_grad():
-        at_most = found.model(found.embeddings)[0]
+        at_most = encoded.model(encoded.embeddings)[0]
     assert at_most.tolist() == pytest.approx(logits(network, words(most - 2)).tolist())
     for more in (1, 20):
         with pytest.raises(
@@ -105,14 +107,16 @@ def test_text_limit_follows_the_padding_index():
 @pytest.mark.parametrize("name", BOUNDLESS)
 def test_text_without_limit_is_explained_at_any_length(name):
     network = tiny(name)
-    found = explain_text(TextClassifier(network, tiny_tokenizer()), words(60), "input_x_gradient")
+    explanation = explain_text(TextClassifier(network, tiny_tokenizer()), words(60), "occlusion")
     expected = logits(network, words(60)).tolist()
-    assert found.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert explanation.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
     noted = getattr(network.config, "max_position_embeddings", None) == 32
-    assert len(found.notes) == noted
+    assert len(explanation.notes) == noted
     if noted:
-        assert "62 tokens, more than the model's max_position_embeddings of 32" in found.notes[0]
-        assert found.notes[0].replace("'", "&#39;") in html(found)
+        assert (
+            "62 tokens, more than the model's max_position_embeddings of 32" in explanation.notes[0]
+        )
+        assert explanation.notes[0].replace("'", "&#39;") in html(explanation)
 
 
 def test_text_longer_than_the_tokenizer_says():
@@ -192,11 +196,11 @@ def test_text_of_a_decoder_is_pooled_where_its_ids_say(name, pad):
     network, tokenizer = tiny(name), tiny_tokenizer()
     network.config.pad_token_id = pad
     classifier = TextClassifier(network, tokenizer)
-    found = explain_text(classifier, TEXT, "ig", baseline="zero", n_steps=4)
-    expect_ig(network, tokenizer, found)
+    explanation = explain_text(classifier, TEXT, "ig", baseline="zero", n_steps=4)
+    expect_ig(network, tokenizer, explanation)
     if pad is not None:
         network.config.pad_token_id = 0
-        assert not torch.allclose(logits(network, TEXT), found.attribution.outputs[0])
+        assert not torch.allclose(logits(network, TEXT), explanation.attribution.outputs[0])
 
 
 def test_text_of_big_bird_leaves_its_sparse_attention():
@@ -216,10 +220,10 @@ def test_text_table_with_a_largest_norm_is_not_written_to():
     layer.max_norm = 0.5
     before = layer.weight.clone()
     classifier = TextClassifier(network, tiny_tokenizer())
-    found = explain_text(classifier, TEXT, n_steps=3)
+    explanation = explain_text(classifier, TEXT, n_steps=3)
     assert torch.equal(layer.weight, before)
     expected = logits(network, TEXT).tolist()  # which writes to it
-    assert found.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert explanation.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["Canine", "Perceiver"])
@@ -264,10 +268,10 @@ def test_text_models_with_other_heads(head):
 def test_text_that_names_the_padding_token(name):
     network, tokenizer = tiny(name, pad_token_id=0), tiny_tokenizer()
     text = "the [PAD] film was [PAD]"
-    found = explain_text(TextClassifier(network, tokenizer), text, "gradient")
+    explanation = explain_text(TextClassifier(network, tokenizer), text, "gradient")
     expected = logits(network, text).tolist()
-    assert found.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-9)
-    assert found.tokens.names == ("the", "[PAD]", "film", "was", "[PAD]")
+    assert explanation.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-9)
+    assert explanation.tokens.names == ("the", "[PAD]", "film", "was", "[PAD]")
 
 
 def test_text_of_a_tokenizer_with_more_tokens_than_the_model():
@@ -282,9 +286,9 @@ def test_text_of_a_tokenizer_with_more_tokens_than_the_model():
 def test_text_inputs_that_the_network_does_not_take_are_left_out():
     tokenizer = tiny_tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"])
     network = tiny("DistilBert")
-    found = explain_text(TextClassifier(network, tokenizer), TEXT, "gradient")
+    explanation = explain_text(TextClassifier(network, tokenizer), TEXT, "gradient")
     expected = logits(network, TEXT).tolist()
-    assert found.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert explanation.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 class Tensors(nn.Module):
@@ -316,19 +320,19 @@ WRAPPERS = {
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_text_of_a_wrapped_network(name):
     classifier = TextClassifier(WRAPPERS[name](tiny_bert()), tiny_tokenizer())
-    found = explain_text(classifier, TEXT, "ig", baseline="zero", n_steps=4)
-    expect_ig(tiny_bert(), tiny_tokenizer(), found)
+    explanation = explain_text(classifier, TEXT, "ig", baseline="zero", n_steps=4)
+    expect_ig(tiny_bert(), tiny_tokenizer(), explanation)
 
 
 def test_text_of_a_network_in_half_precision():
     half = tiny_bert().bfloat16()
-    found = explain_text(
+    explanation = explain_text(
         TextClassifier(half, tiny_tokenizer()), TEXT, "ig", baseline="zero", n_steps=4
     )
     exact = tiny_bert().bfloat16().double()
     ids = tiny_tokenizer()(TEXT, return_tensors="pt")["input_ids"]
-    expected = ig_over_the_table(exact, ids, range(1, 6), int(found.attribution.target))
-    difference = float((found.token_values - expected).abs().max())
+    expected = ig_over_the_table(exact, ids, range(1, 6), int(explanation.attribution.target))
+    difference = float((explanation.token_values - expected).abs().max())
     assert difference <= 0.05 * float(expected.abs().max())
 
 
@@ -384,20 +388,20 @@ def test_text_tokens_of_every_kind_keep_the_text_and_its_sum(name):
     classifier = TextClassifier(network, tokenizer)
     layer = network.get_input_embeddings()
     for text in TEXTS:
-        found = explain_text(classifier, text, "input_x_gradient")
+        explanation = explain_text(classifier, text, "input_x_gradient")
         read = tokenizer(text, return_tensors="pt")
         embeddings = layer(read["input_ids"]).detach().requires_grad_()
         probabilities = network(inputs_embeds=embeddings).logits.softmax(-1)
-        score = probabilities[0, int(found.attribution.target)]
+        score = probabilities[0, int(explanation.attribution.target)]
         (gradient,) = torch.autograd.grad(score, embeddings)
         by_token = (gradient * embeddings).sum(-1)[0].detach()
         added = torch.tensor(
             tokenizer(text, return_special_tokens_mask=True)["special_tokens_mask"]
         ).bool()
         expected = by_token[~added]
-        assert found.token_values.tolist() == pytest.approx(expected.tolist(), abs=1e-9)
+        assert explanation.token_values.tolist() == pytest.approx(expected.tolist(), abs=1e-9)
         for by in ("word", "token"):
-            pieces = found.pieces(by)
+            pieces = explanation.pieces(by)
             assert "".join(piece for piece, _ in pieces) == text
             total = sum(value for _, value in pieces if value is not None)
             assert total == pytest.approx(float(expected.sum()), abs=1e-9)
@@ -410,8 +414,8 @@ def test_text_tokenizer_that_truncates_and_pads_by_itself():
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=own, unk_token="[UNK]", pad_token="[PAD]"
     )
-    found = TextClassifier(tiny_bert(), tokenizer).encode(TEXT)
-    assert found.tokens.words == ("the", "film", "was", "not", "good")
+    encoded = TextClassifier(tiny_bert(), tokenizer).encode(TEXT)
+    assert encoded.tokens.words == ("the", "film", "was", "not", "good")
 
 
 @pytest.mark.parametrize(
@@ -458,12 +462,12 @@ def test_text_of_a_slow_tokenizer(tmp_path):
     (tmp_path / "merges").write_text("\n".join(merges) + "\n")
     tokenizer = transformers.PhobertTokenizer(str(tmp_path / "words"), str(tmp_path / "merges"))
     network = tiny_bert()
-    found = explain_text(TextClassifier(network, tokenizer), "the film was bad", "gradient")
-    assert found.tokens.names == ("the", "film", "was", "ba@@", "d")
-    assert found.tokens.words == ("the", "film", "was", "bad")
-    assert "".join(piece for piece, _ in found.pieces()) == "the film was bad"
+    explanation = explain_text(TextClassifier(network, tokenizer), "the film was bad", "gradient")
+    assert explanation.tokens.names == ("the", "film", "was", "ba@@", "d")
+    assert explanation.tokens.words == ("the", "film", "was", "bad")
+    assert "".join(piece for piece, _ in explanation.pieces()) == "the film was bad"
     expected = logits(network, "the film was bad", tokenizer).tolist()
-    assert found.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert explanation.attribution.outputs[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_text_of_a_word_that_the_tokenizer_cannot_name():
@@ -478,12 +482,12 @@ def test_text_classifier_serves_several_threads():
     classifier = TextClassifier(tiny("T5"), tiny_tokenizer())
     texts = [TEXT, "dull and bad"]
     expected = [explain_text(classifier, text, "gradient").token_values for text in texts]
-    found, failures = {}, []
+    values, failures = {}, []
 
     def explain(number):
         try:
             for _ in range(2):
-                found[number] = explain_text(classifier, texts[number], "gradient").token_values
+                values[number] = explain_text(classifier, texts[number], "gradient").token_values
         except Exception as error:
             failures.append(error)
 
@@ -493,7 +497,7 @@ def test_text_classifier_serves_several_threads():
     for thread in threads:
         thread.join()
     assert failures == []
-    assert all(torch.equal(found[number], value) for number, value in enumerate(expected))
+    assert all(torch.equal(values[number], value) for number, value in enumerate(expected))
 
 
 @pytest.mark.parametrize("name", ["Roberta", "XLNet", "T5"])
@@ -502,11 +506,13 @@ def test_text_network_from_a_folder(name, tmp_path):
     network.save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     classifier = load_text_classifier(f"hf:{tmp_path}")
-    found = explain_text(classifier, TEXT, "gradient").attribution.outputs[0]
-    assert found.tolist() == pytest.approx(logits(network, TEXT).tolist(), rel=1e-4)
+    outputs = explain_text(classifier, TEXT, "gradient").attribution.outputs[0]
+    assert outputs.tolist() == pytest.approx(logits(network, TEXT).tolist(), rel=1e-4)
 
 
 def test_text_of_gpt2_is_that_of_its_ids():
     network, tokenizer = tiny_gpt2(), tiny_tokenizer(special=False)
-    found = explain_text(TextClassifier(network, tokenizer), TEXT, "ig", baseline="zero", n_steps=4)
-    expect_ig(network, tokenizer, found, added=0)
+    explanation = explain_text(
+        TextClassifier(network, tokenizer), TEXT, "ig", baseline="zero", n_steps=4
+    )
+    expect_ig(network, tokenizer, explanation, added=0)

@@ -66,27 +66,27 @@ def gradient(score, embeddings):
     return torch.autograd.grad(score(leaf), leaf)[0]
 
 
-def compare(network, found, expected):
-    assert torch.equal(found.values.isnan(), expected.isnan())
-    error = float((found.values - expected).abs().nan_to_num().max())
+def compare(network, attribution, expected):
+    assert torch.equal(attribution.values.isnan(), expected.isnan())
+    error = float((attribution.values - expected).abs().nan_to_num().max())
     assert error < TOLERANCE[type(network).__name__[:2]]
     assert float(expected.nan_to_num().abs().max()) > 1e-3  # there is something to compare
 
 
 def explained(case, method, **settings):
     network, tokenizer, prompt, ids = case
-    found = generate(
+    attribution = generate(
         network, tokenizer, PROMPT, method, continuation=" " + CONTINUATION, **settings
     )
-    assert found.values.shape == (len(ids), len(prompt) + len(ids))
-    return found
+    assert attribution.values.shape == (len(ids), len(prompt) + len(ids))
+    return attribution
 
 
 def test_input_x_gradient(case):
-    found = explained(case, "input_x_gradient")
-    assert found.provenance["engine"]["shared"]
+    attribution = explained(case, "input_x_gradient")
+    assert attribution.provenance["engine"]["shared"]
     expected = by_hand(case, lambda score, x, _: (gradient(score, x) * x).sum(-1))
-    compare(case[0], found, expected)
+    compare(case[0], attribution, expected)
     compare(case[0], explained(case, "input_x_gradient", shared=False), expected)
 
 
@@ -108,9 +108,9 @@ def test_integrated_gradients_from_the_padding_token(case):
         return total.sum(-1)
 
     expected = by_hand(case, integrate)
-    found = explained(case, "ig", baseline="pad", n_steps=5)
-    assert found.provenance["engine"]["shared"]
-    compare(case[0], found, expected)
+    attribution = explained(case, "ig", baseline="pad", n_steps=5)
+    assert attribution.provenance["engine"]["shared"]
+    compare(case[0], attribution, expected)
     one_by_one = explained(case, "ig", baseline="pad", n_steps=5, shared=False)
     compare(case[0], one_by_one, expected)
 
@@ -125,17 +125,17 @@ def test_occlusion_by_the_padding_token(case):
             falls.append(score(embeddings) - score(replaced))
         return torch.stack(falls).detach()
 
-    found = explained(case, "occlusion", baseline="pad")
-    engine = found.provenance["engine"]
+    attribution = explained(case, "occlusion", baseline="pad")
+    engine = attribution.provenance["engine"]
     assert engine["shared"]
     assert engine["cached"] == (not case[0].config.is_encoder_decoder)
-    compare(case[0], found, by_hand(case, occlude))
+    compare(case[0], attribution, by_hand(case, occlude))
 
 
 def test_contrast_is_the_difference_of_two_logits(case):
     network, tokenizer, prompt, ids = case
     other = tokenizer.convert_tokens_to_ids("good")
-    found = explained(case, "input_x_gradient", against="good", targets=[len(ids) - 1])
+    attribution = explained(case, "input_x_gradient", against="good", targets=[len(ids) - 1])
     whole = network.get_input_embeddings()(torch.tensor([*prompt, *ids[:-1]])).detach()
 
     def score(embeddings):
@@ -144,7 +144,7 @@ def test_contrast_is_the_difference_of_two_logits(case):
 
     expected = (gradient(score, whole) * whole).sum(-1)
     tolerance = TOLERANCE[type(network).__name__[:2]]
-    torch.testing.assert_close(found.values[-1, :-1], expected, rtol=0, atol=tolerance)
-    torch.testing.assert_close(found.score[-1], score(whole).detach(), rtol=0, atol=tolerance)
-    assert found.against[-1] == "good"
-    assert found.values[:-1].isnan().all()
+    torch.testing.assert_close(attribution.values[-1, :-1], expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(attribution.score[-1], score(whole).detach(), rtol=0, atol=tolerance)
+    assert attribution.against[-1] == "good"
+    assert attribution.values[:-1].isnan().all()

@@ -35,22 +35,22 @@ def by_ids(classifier, ids):
 @pytest.mark.parametrize("name", ["bert", "gpt2", "minilm"])
 def test_text_outputs_equal_model_on_ids(name, request):
     classifier = request.getfixturevalue(name)
-    found = explain_text(classifier, TEXT, "gradient").attribution
+    attribution = explain_text(classifier, TEXT, "gradient").attribution
     expected = by_ids(classifier, classifier.tokenizer(TEXT)["input_ids"])
-    assert found.outputs[0].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
-    assert int(found.target) == int(expected.argmax())
+    assert attribution.outputs[0].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    assert int(attribution.target) == int(expected.argmax())
 
 
 @pytest.mark.parametrize("token", ["pad", "mask"])
 @pytest.mark.parametrize("name", ["bert", "minilm"])
 def test_text_baselines_replace_every_token(name, token, request):
     classifier = request.getfixturevalue(name)
-    found = explain_text(classifier, TEXT, "ig", 1, baseline=token, n_steps=2)
+    explanation = explain_text(classifier, TEXT, "ig", 1, baseline=token, n_steps=2)
     ids = classifier.tokenizer(TEXT)["input_ids"]
     number = getattr(classifier.tokenizer, f"{token}_token_id")
     replaced = [ids[0], *[number] * (len(ids) - 2), ids[-1]]
     expected = by_ids(classifier, replaced).softmax(-1)[1]
-    assert float(found.attribution.baseline_score) == pytest.approx(float(expected), abs=1e-6)
+    assert float(explanation.attribution.baseline_score) == pytest.approx(float(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["bert", "minilm"])
@@ -68,11 +68,11 @@ def test_text_ig_equals_captum(name, request):
     layer = classifier.network.get_input_embeddings()
     captum = LayerIntegratedGradients(probabilities, layer)
     expected = captum.attribute(ids, padded, target=0, n_steps=20, method="gausslegendre")
-    found = explain_text(classifier, TEXT, "ig", 0, baseline="pad", n_steps=20)
+    explanation = explain_text(classifier, TEXT, "ig", 0, baseline="pad", n_steps=20)
     assert expected[0, 0].abs().max() == expected[0, -1].abs().max() == 0
     reference = expected[0, 1:-1].sum(-1)
     scale = float(reference.abs().max())
-    assert float((found.token_values - reference).abs().max()) <= 1e-4 * scale
+    assert float((explanation.token_values - reference).abs().max()) <= 1e-4 * scale
 
 
 def algorithm_1(network, ids, target, unit, eta=1.0, T=10, eps=0.25, mu=0.1, B=15):
@@ -121,21 +121,23 @@ def test_text_uni_paper_equals_algorithm_1(bert):
     unit = float(weights.norm(dim=1).median())
     assert bert.typical_norm == pytest.approx(unit, rel=1e-6)
     reference, baseline = algorithm_1(bert.network, ids, 2, bert.typical_norm)
-    found = explain_text(bert, TEXT, "uni_paper", 2)
-    assert found.attribution.baseline[0].mT.numpy() == pytest.approx(baseline.numpy(), abs=1e-9)
+    explanation = explain_text(bert, TEXT, "uni_paper", 2)
+    assert explanation.attribution.baseline[0].mT.numpy() == pytest.approx(
+        baseline.numpy(), abs=1e-9
+    )
     scale = float(reference.abs().max())
-    assert float((found.token_values - reference).abs().max()) <= 1e-7 * scale
-    distance = float(found.attribution.diagnostics["proximity"])
+    assert float((explanation.token_values - reference).abs().max()) <= 1e-7 * scale
+    distance = float(explanation.attribution.diagnostics["proximity"])
     assert distance == pytest.approx(0.25 * bert.typical_norm)
 
 
 def test_text_uni_of_encoder_is_complete_and_lowers_confidence(minilm):
     changes = []
     for text, _ in HELD_OUT[:4]:
-        found = explain_text(minilm, text, "uni")
-        attribution = found.attribution
+        explanation = explain_text(minilm, text, "uni")
+        attribution = explanation.attribution
         change = float(attribution.score - attribution.baseline_score)
-        assert float(found.word_values.sum()) == pytest.approx(change, abs=0.01)
+        assert float(explanation.word_values.sum()) == pytest.approx(change, abs=0.01)
         assert float(attribution.diagnostics["monotonicity"]) > 0.95
         changes.append(float(attribution.diagnostics["confidence_change"]))
     assert max(changes) < -0.5
@@ -144,6 +146,6 @@ def test_text_uni_of_encoder_is_complete_and_lowers_confidence(minilm):
 def test_text_ig_of_encoder_finds_decisive_words(minilm):
     hits = 0
     for text, word in HELD_OUT[1:]:
-        found = explain_text(minilm, text, "ig", baseline="zero")
-        hits += found.tokens.words[int(found.word_values.argmax())] == word
+        explanation = explain_text(minilm, text, "ig", baseline="zero")
+        hits += explanation.tokens.words[int(explanation.word_values.argmax())] == word
     assert hits >= 7  # of 10; a word at random would be hit once

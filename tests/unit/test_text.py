@@ -48,35 +48,36 @@ VALUES = [0.5, -1.0, -0.5, 0.25, 0.0]
 
 
 def test_values_by_token_and_by_word():
-    found = made(*UNFUNNY, VALUES)
-    assert found.token_values.tolist() == VALUES
-    assert found.tokens.words == ("an", "unfunny", "plot")
-    assert found.word_values.tolist() == [0.5, -1.25, 0.0]
-    assert math.isnan(found.completeness_gap)
+    explanation = made(*UNFUNNY, VALUES)
+    assert explanation.token_values.tolist() == VALUES
+    assert explanation.tokens.words == ("an", "unfunny", "plot")
+    assert explanation.word_values.tolist() == [0.5, -1.25, 0.0]
+    assert math.isnan(explanation.completeness_gap)
 
 
 def test_repr_names_method_label_and_verdict():
-    found = made(*UNFUNNY, VALUES)
-    first, second = repr(found).splitlines()
+    explanation = made(*UNFUNNY, VALUES)
+    first, second = repr(explanation).splitlines()
     assert first == ("TextAttribution (good) by an unnamed method: 1 input of 5 tokens, target 0")
-    assert second == f"  {found.attribution.verdicts[0]}"
+    assert second == f"  {explanation.attribution.verdicts[0]}"
 
 
 def test_pieces_are_the_text():
-    found = made(*UNFUNNY, VALUES)
-    assert found.pieces() == [
+    explanation = made(*UNFUNNY, VALUES)
+    assert explanation.pieces() == [
         ("an", 0.5), (" ", None), ("unfunny", -1.25), ("  ", None), ("plot", 0.0),
     ]  # fmt: skip
-    assert found.pieces("token")[2:5] == [("un", -1.0), ("fun", -0.5), ("ny", 0.25)]
+    assert explanation.pieces("token")[2:5] == [("un", -1.0), ("fun", -0.5), ("ny", 0.25)]
     with pytest.raises(UnilensError, match="expected by to be word or token, got 'letter'"):
-        found.pieces("letter")
+        explanation.pieces("letter")
 
 
 def test_tokens_that_share_characters_are_one_piece():
-    found = made("a😀b", ("a", "x", "y", "b"), ((0, 1), (1, 2), (1, 2), (2, 3)), (0, 0, 0, 0),
-                 [1.0, 2.0, 3.0, 4.0])  # fmt: skip
-    assert found.pieces("token") == [("a", 1.0), ("😀", 5.0), ("b", 4.0)]
-    assert found.pieces("word") == [("a😀b", 10.0)]
+    offsets = ((0, 1), (1, 2), (1, 2), (2, 3))
+    names, values = ("a", "x", "y", "b"), [1.0, 2.0, 3.0, 4.0]
+    explanation = made("a😀b", names, offsets, (0, 0, 0, 0), values)
+    assert explanation.pieces("token") == [("a", 1.0), ("😀", 5.0), ("b", 4.0)]
+    assert explanation.pieces("word") == [("a😀b", 10.0)]
 
 
 def test_offsets_lead_back_to_the_text(classifier):
@@ -94,9 +95,10 @@ def test_offsets_lead_back_to_the_text(classifier):
 
 
 def test_html_shows_the_text_escaped_with_its_values_in_colour():
-    found = made("a <b>", ("a", "<", "b", ">"), ((0, 1), (2, 3), (3, 4), (4, 5)), (0, 1, 2, 3),
-                 [1.0, -1.0, 0.0, 0.5], label="<i>")  # fmt: skip
-    html = found._repr_html_()
+    offsets = ((0, 1), (2, 3), (3, 4), (4, 5))
+    values = [1.0, -1.0, 0.0, 0.5]
+    explanation = made("a <b>", ("a", "<", "b", ">"), offsets, (0, 1, 2, 3), values, label="<i>")
+    html = explanation._repr_html_()
     spans = re.findall(
         r'<span style="background:([^;"]+);[^>]*title="([^"]+)">([^<]*)</span>', html
     )
@@ -112,7 +114,7 @@ def test_html_shows_the_text_escaped_with_its_values_in_colour():
     assert "&lt;i&gt; (class 0)" in html
     assert "<i>" not in html
     assert "<b> " not in html
-    whole = page({"<u>": found}, "why <q>?")
+    whole = page({"<u>": explanation}, "why <q>?")
     assert "<u>" not in whole
     assert "<q>" not in whole
     assert "<b>&lt;u&gt;</b>" in whole
@@ -120,12 +122,12 @@ def test_html_shows_the_text_escaped_with_its_values_in_colour():
 
 def test_the_terminal_shows_the_text_and_takes_no_commands_from_it():
     text = "[red]a[/] \x1b[2J\x07 b"
-    found = made(text, ("a", "b"), ((5, 6), (16, 17)), (0, 1), [1.0, -2.0])
-    shown = rich_text(found)
+    explanation = made(text, ("a", "b"), ((5, 6), (16, 17)), (0, 1), [1.0, -2.0])
+    shown = rich_text(explanation)
     assert shown.plain == "[red]a[/] \ufffd[2J\ufffd b"
     console = Console(force_terminal=True, color_system="truecolor", width=200)
     with console.capture() as captured:
-        console.print(found)
+        console.print(explanation)
     printed = captured.get()
     assert "\x1b[2J" not in printed
     assert "\x07" not in printed
@@ -174,10 +176,10 @@ def test_every_method_explains_a_text_or_says_why_not(name, classifier):
             explain_text(classifier, TEXT, name, **settings)
         assert "\n" not in str(raised.value)
     else:
-        found = explain_text(classifier, TEXT, name, **settings)
-        assert found.token_values.isfinite().all()
-        assert float(found.token_values.abs().max()) > 0
-        assert found.attribution.provenance["method"] == name
+        explanation = explain_text(classifier, TEXT, name, **settings)
+        assert explanation.token_values.isfinite().all()
+        assert float(explanation.token_values.abs().max()) > 0
+        assert explanation.attribution.provenance["method"] == name
     same(before, state(classifier.network))
 
 
@@ -196,13 +198,13 @@ def test_zero_is_black(classifier):
 
 
 def test_units_that_are_given_count(classifier):
-    found = explain_text(classifier, TEXT, "uni", units=2.0, budget=0.5).attribution
-    assert float(found.diagnostics["proximity"]) == pytest.approx(1.0)
+    attribution = explain_text(classifier, TEXT, "uni", units=2.0, budget=0.5).attribution
+    assert float(attribution.diagnostics["proximity"]) == pytest.approx(1.0)
 
 
 def test_a_target_by_its_label_and_the_label_of_the_result(classifier):
-    found = explain_text(classifier, TEXT, "gradient", "label_2")
-    assert (int(found.attribution.target), found.label) == (2, "LABEL_2")
+    explanation = explain_text(classifier, TEXT, "gradient", "label_2")
+    assert (int(explanation.attribution.target), explanation.label) == (2, "LABEL_2")
 
 
 @pytest.mark.parametrize(
@@ -226,40 +228,40 @@ def test_sums_that_are_rounding_errors_are_noted(classifier):
     cancelled = explain_text(classifier, "the film was fun", "gradient")
     sizes = cancelled.attribution.values.abs().sum(1)
     assert float(cancelled.token_values.abs().max()) < 1e-12 * float(sizes.max())
-    assert "the words' values are rounding errors" in cancelled.notes[-1]
+    assert "the words' values by gradient are rounding errors" in cancelled.notes[-1]
     for method in ("input_x_gradient", "ig", "random", "occlusion"):
         assert explain_text(classifier, "the film was fun", method).notes == ()
 
 
 def test_default_method_is_ig_from_the_mean_embedding(classifier):
-    found = explain_text(classifier, TEXT, n_steps=4)
+    explanation = explain_text(classifier, TEXT, n_steps=4)
     expected = explain_text(classifier, TEXT, "ig", baseline="image_mean", n_steps=4)
-    assert torch.equal(found.word_values, expected.word_values)
-    assert "the default for texts" in found.attribution.provenance["default"]
+    assert torch.equal(explanation.word_values, expected.word_values)
+    assert "the default for texts" in explanation.attribution.provenance["default"]
     assert "default" not in expected.attribution.provenance
 
 
 @pytest.mark.parametrize("text", ["good", "good good good"])
 def test_a_text_of_one_word_is_compared_with_other_tokens(classifier, text):
-    found = explain_text(classifier, text)
+    explanation = explain_text(classifier, text)
     expected = explain_text(classifier, text, "ig", baseline="mask")
-    assert torch.equal(found.word_values, expected.word_values)
-    assert found.word_values.abs().max() > 0
+    assert torch.equal(explanation.word_values, expected.word_values)
+    assert explanation.word_values.abs().max() > 0
 
 
 @pytest.mark.parametrize("method", ["ig", "uni"])
 def test_the_strongest_words_sign_is_compared_with_a_pass_without_it(classifier, method):
     settings = {"baseline": "pad"} if method == "ig" else {}
-    found = explain_text(classifier, TEXT, method, score="logit", **settings)
-    encoded, values = classifier.encode(TEXT), found.word_values
-    target, strongest = int(found.attribution.target), int(values.abs().argmax())
+    explanation = explain_text(classifier, TEXT, method, score="logit", **settings)
+    encoded, values = classifier.encode(TEXT), explanation.word_values
+    target, strongest = int(explanation.attribution.target), int(values.abs().argmax())
     words = torch.tensor(encoded.tokens.word_of)
     token = "pad" if method == "ig" else "mask"
     other = encoded.model.replacement(token).view(1, -1, 1)
     without = torch.where(words == strongest, other, encoded.embeddings)
     fall = encoded.model(encoded.embeddings)[0, target] - encoded.model(without)[0, target]
     agrees = float(fall.sign() == values[strongest].sign())
-    assert float(found.attribution.diagnostics["sign_agreement"]) == agrees
+    assert float(explanation.attribution.diagnostics["sign_agreement"]) == agrees
 
 
 def test_wrong_names_are_told_with_the_right_ones(classifier):
@@ -290,10 +292,10 @@ class NeedsIds(transformers.BertForSequenceClassification):
     """Its logits depend on what the embeddings do not say."""
 
     def forward(self, input_ids=None, **more):
-        found = super().forward(input_ids=input_ids, **more)
+        outputs = super().forward(input_ids=input_ids, **more)
         if input_ids is not None:
-            found.logits = found.logits + 1
-        return found
+            outputs.logits = outputs.logits + 1
+        return outputs
 
 
 def test_models_that_are_no_classifiers_of_texts():
@@ -318,17 +320,17 @@ def test_one_output_is_a_logit_unless_the_configuration_says_a_value():
     bert.config.num_labels = 1
     classifier = TextClassifier(bert, tiny_tokenizer())
     logit = bert(**tiny_tokenizer()("The film", return_tensors="pt")).logits[0, 0]
-    found = explain_text(classifier, "The film", n_steps=3)
-    assert torch.allclose(found.attribution.confidence, logit.sigmoid())
+    explanation = explain_text(classifier, "The film", n_steps=3)
+    assert torch.allclose(explanation.attribution.confidence, logit.sigmoid())
     bert.config.problem_type = "regression"
     unlearned = explain_text(classifier, "The film", "uni").attribution
     assert (
         unlearned.record["matching_loss"][0, 0] > unlearned.record["matching_loss"][0, -1]
     ).all()
-    found = explain_text(classifier, "The film", "ig")
-    assert torch.allclose(found.attribution.score, logit)
-    assert found.attribution.confidence.isnan().all()
-    assert abs(found.completeness_gap) < 1e-4
+    explanation = explain_text(classifier, "The film", "ig")
+    assert torch.allclose(explanation.attribution.score, logit)
+    assert explanation.attribution.confidence.isnan().all()
+    assert abs(explanation.completeness_gap) < 1e-4
 
 
 @pytest.fixture
@@ -342,8 +344,8 @@ def folder(tmp_path):
 def test_a_model_from_a_folder_is_the_model(folder, classifier):
     loaded = load_text_classifier(f"hf:{folder}")
     assert not any(part.training for part in loaded.network.modules())
-    found, expected = (explain_text(one, TEXT, n_steps=3) for one in (loaded, classifier))
-    assert found.token_values.tolist() == pytest.approx(expected.token_values.tolist())
+    explanation, expected = (explain_text(one, TEXT, n_steps=3) for one in (loaded, classifier))
+    assert explanation.token_values.tolist() == pytest.approx(expected.token_values.tolist())
 
 
 def test_models_that_cannot_be_loaded(folder, tmp_path, capsys):

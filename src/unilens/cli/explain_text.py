@@ -186,7 +186,7 @@ def _record(
         "tokens": list(first.tokens.names),
         "offsets": [list(pair) for pair in first.tokens.offsets],
         "words": list(first.tokens.words),
-        "notes": list(first.notes),
+        "notes": _notes(attributions),
         "methods": {
             name: records.of_method(attribution.attribution)
             | {
@@ -196,6 +196,12 @@ def _record(
             for name, attribution in attributions.items()
         },
     }
+
+
+def _notes(attributions: Mapping[str, TextAttribution]) -> list[str]:
+    """Return the notes on the text and on each method, each once."""
+    notes = (note for attribution in attributions.values() for note in attribution.notes)
+    return list(dict.fromkeys(notes))
 
 
 def _show_record(
@@ -211,5 +217,5 @@ def _show_record(
         output.show_verdict(
             attribution.attribution.verdicts[0], attribution.attribution.warnings[0]
         )
-    for note in next(iter(attributions.values())).notes:
+    for note in record["notes"]:
         output.show(f"  note: {note}")

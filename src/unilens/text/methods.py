@@ -227,19 +227,20 @@ def explain_encoded(
     )
     label = classifier.label(int(attribution.target))
     attribution = attribution.with_provenance(method=method)
-    notes = (*encoded.notes, *_notes_on_sums(attribution))
+    notes = (*encoded.notes, *_notes_on_sums(attribution, method))
     return TextAttribution(encoded.tokens, label, attribution, notes)
 
 
-def _notes_on_sums(attribution: Attribution) -> tuple[str, ...]:
+def _notes_on_sums(attribution: Attribution, method: str) -> tuple[str, ...]:
     """Return a note where the values of every token add up to rounding errors alone."""
     values = to_float64(attribution.values[0])
     sums, total = values.sum(0).abs().max(), values.abs().sum(0).max()
     if total == 0 or sums > _CANCELLED * total:
         return ()
     return (
-        "the words' values are rounding errors: those of each token's embedding add up to 0, as a "
-        "gradient's do before a layer norm; take input_x_gradient, or read attribution.values",
+        f"the words' values by {method} are rounding errors: those of each token's embedding add "
+        "up to 0, as a gradient's do before a layer norm; take a method with a baseline, such as "
+        "ig, or read attribution.values",
     )
 
 
