@@ -120,10 +120,13 @@ def listing(kind: str) -> Registry[Any]:
 def _entry(name: str, facts: Mapping[str, Any], texts: bool) -> CatalogueEntry:
     own = {key: Setting(**setting) for key, setting in facts["settings"].items()}
     components = {key: ComponentFacts(**about) for key, about in facts["components"].items()}
-    card = {**facts["card"], "name": name, "traits": tuple(facts["card"]["traits"])}
+    card = {
+        fact: tuple(value) if isinstance(value, list) else value
+        for fact, value in facts["card"].items()
+    }
     kind = MetricCard if "metric" in card else Card
     return CatalogueEntry(
-        kind(**card),
+        kind(**card, name=name),
         passes=facts["cost"],
         own=own,
         components=components,

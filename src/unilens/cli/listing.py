@@ -116,8 +116,12 @@ def _facts(entry: CatalogueEntry) -> list[str]:
         facts += [f"needs a {need}" for need in card.needs]
     facts += ["random"] * (not card.deterministic) + ["float64 advised"] * card.higher_precision
     if entry.passes:
-        words = "passes" if "+" in entry.passes else "passes (forward + backward) depend"
-        facts.append(f"{words} (forward + backward): {entry.passes}")
+        known = "+" in entry.passes
+        facts.append(
+            f"passes (forward + backward): {entry.passes}"
+            if known
+            else "passes depend on its settings"
+        )
     return facts
 
 

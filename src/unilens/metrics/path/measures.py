@@ -43,7 +43,7 @@ class PathMetric(Metric):
         baseline: where a straight line begins, by name or as an object of `unilens.baselines`, so
             that maps of other libraries can be judged too; None for the attribution's own path.
         score: what is followed along such a line, by name or as a function of logits and target.
-        n_steps: how many points on it.
+        n_steps: how many points on such a line.
     """
 
     family = "path"
@@ -246,8 +246,8 @@ class Stability(Comparison):
     Args:
         similarity: compares two maps, one of `unilens.metrics.similarities`; by default the
             rank correlation of absolute values.
-        steps: the few.
-        against: the many.
+        steps: of the maps of few steps, each a number of nodes on the path.
+        against: steps of the map that the others are compared with.
 
     References:
         Choi et al. 2025, arXiv 2410.08069, figure 7.
