@@ -120,7 +120,7 @@ def listing(kind: str) -> Registry[Any]:
 def _entry(name: str, facts: Mapping[str, Any], texts: bool) -> CatalogueEntry:
     own = {key: Setting(**setting) for key, setting in facts["settings"].items()}
     components = {key: ComponentFacts(**about) for key, about in facts["components"].items()}
-    card = {
+    card: dict[str, Any] = {
         fact: tuple(value) if isinstance(value, list) else value
         for fact, value in facts["card"].items()
     }

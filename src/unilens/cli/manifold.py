@@ -75,7 +75,7 @@ def fit(
         "seconds": time.perf_counter() - began,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_manifold(fitted, file, about)
+    save_manifold(fitted, file, about, overwrite=overwrite)
     quality = _quality(about["manifold"])
     show(f": {len(train)} images, {len(held_out)} held out; {kind}, {quality}", title=data)
     show_written(file)

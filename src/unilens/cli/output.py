@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -83,6 +84,17 @@ def show_table(
     for row in rows:
         table.add_row(*map(_markup, row))
     _out.print(table)
+
+
+def width() -> int:
+    """Return how many columns of text fit in a line."""
+    return _out.width
+
+
+def table_width(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many columns of text a table takes that is not broken."""
+    columns = zip(*rows, strict=True)
+    return sum(2 + max(cell_len(cell) for cell in column) for column in columns) - 2
 
 
 def show_prediction(record: Mapping[str, Any], title: str = "") -> None:

@@ -13,9 +13,19 @@ import typer
 
 from ..errors import require
 from .app import app, needs_extra
-from .output import format_number, show, show_json, show_table, show_written, waiting
+from .output import (
+    format_number,
+    show,
+    show_json,
+    show_table,
+    show_written,
+    table_width,
+    waiting,
+    width,
+)
 
-_WIDEST = 60
+_LONGEST = 240
+"""Characters of a cell; --csv and --json print all."""
 _MAX_ROWS = 100
 _MAX_TABLES = 8
 """Leader boards that are printed; the report has all."""
@@ -157,14 +167,19 @@ def _show_rows(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
         if all(isinstance(row[column], int | float | None) for row in rows)
     ]
     cells = [[_cell(value) for value in row] for row in rows[:_MAX_ROWS]]
-    show_table(columns, cells, right=numeric, whole=numeric, max_width=_WIDEST)
+    if table_width([columns, *cells]) <= width():
+        show_table(columns, cells, right=numeric, whole=range(len(columns)))
+    else:  # one block per row, so that no column is broken
+        for number, row in enumerate(cells):
+            show() if number else None
+            show_table((), list(zip(columns, row, strict=True)), whole={0})
     if len(rows) > _MAX_ROWS:
         show(f"  {len(rows) - _MAX_ROWS} more rows; --csv and --json print all")
 
 
 def _cell(value: Any) -> str:
     text = str(_text(value))
-    return text if len(text) <= 4 * _WIDEST else text[: 4 * _WIDEST] + "…"
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def _text(value: Any) -> Any:
