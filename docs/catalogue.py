@@ -173,15 +173,20 @@ def _values(hint: Any) -> str:
 def _meaning(entry: Entry[Any], name: str) -> str:
     """Return what the docstring of the builder says of a setting, or of a class that it builds."""
     build: Any = entry.build
+    tail = ""
     owners = build.__mro__ if isinstance(build, type) else (build, *type(entry()).__mro__)
     for owner in owners:
         for section in Docstring(owner.__doc__ or "").parse("google", warnings=False):
             if not isinstance(section, DocstringSectionAttributes | DocstringSectionParameters):
                 continue
             for item in section.value:
+                if item.name != name:
+                    continue
                 text = " ".join(item.description.split())
-                if item.name == name and not re.fullmatch(r"see `\w+`\.", text):
-                    return text
+                elsewhere = re.fullmatch(r"see `\w+`(?:[;,.] ?(.*))?", text)
+                if elsewhere is None:
+                    return f"{text} {tail}".strip()
+                tail = tail or (elsewhere[1] or "")[:1].upper() + (elsewhere[1] or "")[1:]
     raise LookupError(f"expected {entry.card.name} to say what its setting {name} is")
 
 

@@ -55,7 +55,7 @@ def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        code = int(app(arguments or ["--help"], standalone_mode=False) or 0)
+        code = int(app(arguments or ["--help"], prog_name="unilens", standalone_mode=False) or 0)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:

@@ -14,8 +14,8 @@ from ..specs import read_settings, read_specs, split_specs
 from . import options
 from .app import app, needs_extra
 from .explain import ALL
+from .leaders import show_leaders, write
 from .output import progress, show
-from .report import show_leaders, write
 
 if TYPE_CHECKING:
     from ..benchmark.plan import Plan

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 import typer
 
 from .._catalogue import CatalogueEntry, Setting, listing
-from ..errors import UnknownNameError, require
+from ..errors import UnknownNameError
 from ..registry import Card, MetricCard
 from .app import app
 from .output import show, show_table
@@ -33,6 +33,7 @@ _NOTES = {
     "glass_blur, snow, frost, fog, spatter.",
     "models": "Others as timm:NAME, torchvision:NAME, hf:REPO or py:package.module:function.",
 }
+_TYPED = {"references": " On the command line: an image, a folder of images, or samples."}
 _DIRECTIONS = {True: "↑", False: "↓", None: "·"}
 _DIRECTIONS_IN_WORDS = {
     True: "higher is better",
@@ -83,29 +84,36 @@ def _row(card: Card) -> list[str]:
 
 def _show_entry(kind: str, entry: CatalogueEntry) -> None:
     """Print everything about one component: what it is, what it costs, its settings."""
-    show(f"  {entry.card.summary}", title=entry.card.name, highlight=False)
-    show(f"  {'; '.join(_facts(entry))}", highlight=False)
-    show(f"  {entry.card.reference}", highlight=False)
-    require(kind not in ("models", "samples"), f"{entry.card.name} has no settings")
+    show(title=entry.card.name)
+    for line in (entry.card.summary, "; ".join(_facts(entry)), entry.card.reference):
+        _show_indented(line, 2)
+    if kind in ("models", "samples"):
+        return
     if not entry.settings:
         show("  no settings")
         return
-    show()
-    own = dict(entry.own)
-    for name, facts in entry.components.items():
-        if facts.selectable:
-            choice = Setting(facts.default, f"see `unilens list {facts.registry}`", "")
-            own = {name: choice} | own
+    choices = {
+        name: Setting(facts.default, "", f"see `unilens list {facts.registry}`")
+        for name, facts in entry.components.items()
+        if facts.selectable
+    }
+    own = choices | dict(entry.own)
     _show_settings("settings", own, {})
     for name in entry.components:
         component = entry.component(name, {})
-        if component is not None and component.settings:
-            settings = {key: setting for key, setting in component.own.items() if key not in own}
-            _show_settings(f"settings of {name}={component.card.name}", settings, entry.overrides)
+        assert component is not None
+        settings = {key: setting for key, setting in component.own.items() if key not in own}
+        _show_settings(f"with {name}={component.card.name}", settings, entry.overrides)
     option = {"methods": "--method", "metrics": "--metric"}.get(kind)
     if option:
-        first = next(iter(entry.settings))
-        show(f"{option} {entry.card.name}:{first}=VALUE,...", title="use: ", highlight=False)
+        usual = (name for name in ("n_steps", *entry.own) if name in entry.settings)
+        name = next((name for name in usual if name != "score"), next(iter(entry.settings)))
+        example = f"{option} {entry.card.name}:{name}={entry.settings[name] or '...'}"
+        show(example, title="use: ", highlight=False)
+
+
+def _show_indented(text: str, indent: int) -> None:
+    show_table((), [(" " * (indent - 1), text)])
 
 
 def _facts(entry: CatalogueEntry) -> list[str]:
@@ -135,9 +143,9 @@ def _show_settings(
     for name, setting in settings.items():
         default = overrides.get(name, setting.default)
         head = f"  {name}" + (" (required)" if default is None else f" = {default}")
-        show(head + (f"   {setting.values}" if setting.values else ""), highlight=False)
+        show_table((), [(head, setting.values)], whole={0})
         if setting.meaning:
-            show_table((), [("     ", _as_typed(setting.meaning))])
+            _show_indented(_as_typed(setting.meaning) + _TYPED.get(name, ""), 6)
 
 
 def _as_typed(meaning: str) -> str:

@@ -41,7 +41,7 @@ _RATE_SECONDS = 120.0
 def show(text: object = "", *, title: str = "", highlight: bool = True) -> None:
     """Print a text, whatever it holds, after a bold title."""
     bold = f"[bold]{_markup(title)}[/]" if title else ""
-    _out.print(bold + _markup(text), soft_wrap=True, highlight=highlight)
+    _out.print(bold + _markup(text), soft_wrap=not _out.is_terminal, highlight=highlight)
 
 
 def show_renderable(renderable: object) -> None:
@@ -121,17 +121,20 @@ def show_warnings(warnings: list[str]) -> None:
 
 def _show_line(title: str, line: Line) -> None:
     head, colon, rest = str(line).partition(":")
-    _out.print(Text.assemble(title, (head + colon, line.style.terminal), rest), soft_wrap=True)
+    text = Text.assemble(title, (head + colon, line.style.terminal), rest)
+    _out.print(text, soft_wrap=not _out.is_terminal)
 
 
 def show_written(path: Path, suffixes: Sequence[str] = ("",)) -> None:
     """Print which files were written: a path, and what follows it in each file's name."""
-    show(f"  written: {path}{', '.join(suffixes)}", highlight=False)
+    line = f"  written: {path}{', '.join(suffixes)}"
+    _out.print(_markup(line), soft_wrap=True, highlight=False)  # whole, to be copied
 
 
 def show_error(error: object) -> None:
     """Print an error as one line."""
-    _err.print(f"[red]error:[/] {_markup(one_line(error))}", soft_wrap=True)
+    text = f"[red]error:[/] {_markup(one_line(error))}"
+    _err.print(text, soft_wrap=not _err.is_terminal)
 
 
 @contextmanager
