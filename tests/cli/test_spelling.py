@@ -151,6 +151,10 @@ def test_a_benchmark_of_another_plan_gets_another_folder(run, folder, tmp_path):
     assert {path.name for path in (tmp_path / "unilens-out").iterdir()} == {
         *("benchmark", "benchmark-2")
     }
+    for expected in (0, 2):  # a report's folder is replaced only when asked
+        code, _, err = run("report", "unilens-out/benchmark", "--out", "reports")
+        assert (code, "reports has files already" in err) == (expected, expected == 2)
+    assert run("report", "unilens-out/benchmark", "--out", "reports", "--overwrite")[0] == 0
     code, _, err = run(*arguments, "--seed", "2", "--out", tmp_path / "unilens-out/benchmark")
     assert code == 2
     assert "seed: was 0, now 2" in err

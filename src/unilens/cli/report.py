@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import require
+from . import options
 from .app import app, needs_extra
 from .leaders import show_leaders, write
 from .output import (
@@ -40,11 +41,17 @@ def report(
         Path | None,
         typer.Option("--out", help="The folder to write to; by default `report` in the run's own."),
     ] = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write the results of a run as one HTML page, and as tables in CSV and LaTeX.
 
     With two runs, write their differences to `report-vs-RUN` in the second one's folder.
     """
+    require(
+        overwrite or out_ is None or not out_.is_dir() or not any(out_.iterdir()),
+        f"{out_} has files already; choose another folder with --out, or replace them with "
+        "--overwrite",
+    )
     if other is None:
         write(run, out_)
         show_leaders(run, out_)
