@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -41,7 +42,12 @@ _RATE_SECONDS = 120.0
 def show(text: object = "", *, title: str = "", highlight: bool = True) -> None:
     """Print a text, whatever it holds, after a bold title."""
     bold = f"[bold]{_markup(title)}[/]" if title else ""
-    _out.print(bold + _markup(text), soft_wrap=not _out.is_terminal, highlight=highlight)
+    line = bold + _markup(text)
+    indent = len(line) - len(line.lstrip(" "))
+    if _out.is_terminal and indent:
+        _out.print(Padding(line.lstrip(" "), (0, 0, 0, indent)), highlight=highlight)
+    else:
+        _out.print(line, soft_wrap=not _out.is_terminal, highlight=highlight)
 
 
 def show_renderable(renderable: object) -> None:
@@ -121,8 +127,13 @@ def show_warnings(warnings: list[str]) -> None:
 
 def _show_line(title: str, line: Line) -> None:
     head, colon, rest = str(line).partition(":")
-    text = Text.assemble(title, (head + colon, line.style.terminal), rest)
-    _out.print(text, soft_wrap=not _out.is_terminal)
+    text = Text.assemble((head + colon, line.style.terminal), rest)
+    if _out.is_terminal:  # broken at words, and what follows stays beside the title
+        table = Table.grid()
+        table.add_row(title, text)
+        _out.print(table)
+    else:
+        _out.print(Text.assemble(title, text), soft_wrap=True)
 
 
 def show_written(path: Path, suffixes: Sequence[str] = ("",)) -> None:
