@@ -64,7 +64,7 @@ def list_(
     if kind == "metrics":
         show("↑ higher is better, ↓ lower is better, · no direction")
     if kind in _NOTES:
-        show(_NOTES[kind])
+        _show_indented(_NOTES[kind], 0)
     if kind not in ("models", "samples"):
         show(f"unilens list {kind} NAME: its settings", highlight=False)
 
@@ -113,7 +113,7 @@ def _show_entry(kind: str, entry: CatalogueEntry) -> None:
 
 
 def _show_indented(text: str, indent: int) -> None:
-    show_table((), [(" " * (indent - 1), text)])
+    show_table((), [(" " * (indent - 1), text) if indent else (text,)])
 
 
 def _facts(entry: CatalogueEntry) -> list[str]:
