@@ -112,15 +112,15 @@ class Auditor:
         }
         return facts, compared.consensus[0]
 
-    def _faithfulness(self, inputs: Tensor, attribution: Any, cache: MetricCache) -> float:
-        """Return the insertion minus the deletion AUC of a map's absolute values."""
+    def _faithfulness(self, inputs: Tensor, attribution: Any, cache: MetricCache) -> float | None:
+        """Return the insertion minus the deletion AUC of a map without signs; None if undefined."""
         insertion, deletion = (
             metrics[name](imputer=_REMOVED_WITH, reduction="abs")(
                 self.evaluator, inputs, attribution, seed=self.seed, cache=cache
             ).values
             for name in ("insertion_auc", "deletion_auc")
         )
-        return float(insertion - deletion)
+        return _number(insertion - deletion)
 
     def _covered(
         self,
