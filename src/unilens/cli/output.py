@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,8 +26,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UnilensWarning
-from ..output.levels import verdict_line, warning_lines
 from ..output.text import one_line, printable, terminal_safe
+
+if TYPE_CHECKING:
+    from ..output.levels import Line
 
 _out = Console(emoji=False)
 _err = Console(stderr=True, emoji=False)
@@ -86,16 +88,28 @@ def show_table(
 def show_prediction(record: Mapping[str, Any], title: str = "") -> None:
     """Print the explained class of a record, with its probability if it has one."""
     target, confidence = record["target"], record["confidence"]
-    probability = "" if confidence is None else f", probability {confidence:.3f}"
+    probability = "" if confidence is None else f", probability {format_number(confidence)}"
     show(f"{target['label']} (class {target['index']}){probability}", title=title)
 
 
-def show_verdict(verdict: str, warnings: list[str]) -> None:
-    """Print the verdict on a map, then its warnings, in the colours of their levels."""
-    for line in (verdict_line(verdict, warnings), *warning_lines(warnings)):
-        head, colon, rest = str(line).partition(":")
-        text = Text.assemble("    ", (head + colon, line.style.terminal), rest)
-        _out.print(text, soft_wrap=True)
+def show_verdict(verdict: str, warnings: list[str], title: str = "    ") -> None:
+    """Print the verdict on a map after a title, in the colour of its warnings' level."""
+    from ..output.levels import verdict_line
+
+    _show_line(title, verdict_line(verdict, warnings))
+
+
+def show_warnings(warnings: list[str]) -> None:
+    """Print the warnings of a map, the highest level first, in the colours of their levels."""
+    from ..output.levels import warning_lines
+
+    for line in warning_lines(warnings):
+        _show_line("    ", line)
+
+
+def _show_line(title: str, line: Line) -> None:
+    head, colon, rest = str(line).partition(":")
+    _out.print(Text.assemble(title, (head + colon, line.style.terminal), rest), soft_wrap=True)
 
 
 def show_written(path: Path, suffixes: Sequence[str] = ("",)) -> None:

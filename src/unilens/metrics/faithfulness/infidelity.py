@@ -49,6 +49,7 @@ class Infidelity(Metric):
     higher_is_better = False
     bounds = (0, None)
     components = (("perturbation", infidelity_perturbations, "square"),)
+    undefined_where = "the score stays the same under every perturbation"
 
     perturbation: Annotated[InfidelityPerturbation, instance_of(InfidelityPerturbation)] = field(
         default_factory=Square

@@ -48,6 +48,7 @@ class Removal(Metric):
 
     family = "faithfulness"
     deterministic = False
+    undefined_where = "the score stays the same, whatever is removed"
 
     imputer: AnyImputer = "black"
     reduction: Reduction = "sum"
