@@ -11,6 +11,7 @@ from . import explain_text
 from . import explain_table
 from . import explain_match
 from . import evaluate
+from . import audit
 from . import benchmark
 from . import report
 from . import page
@@ -20,6 +21,7 @@ from . import manifold
 from .app import main
 
 __all__ = [
+    "audit",
     "benchmark",
     "doctor",
     "evaluate",

@@ -10,7 +10,7 @@ import numpy
 from torch import Tensor
 
 from ...output.colours import Array, data_uri, pixels
-from ...output.levels import LEVEL_STYLES
+from ...output.levels import LEVEL_STYLES, LevelStyle
 from ...output.text import printable
 from ..report.pages import render
 from .findings import Findings, Suspect, findings_of
@@ -18,20 +18,22 @@ from .photographs import PlacedMark
 from .run import TRUST_PHOTOGRAPHS, Audit
 from .words import (
     METHOD_NAMES,
-    REFERENCE_NAMES,
+    TRUST_SENTENCES,
     Sentence,
     accuracy,
     caption,
     in_short,
     interval,
-    trust_sentence,
 )
 
-_DARKEST = 0.22
-"""Brightness where no method says that the model looked."""
+_DARKEST = 0.35
+"""Brightness, without colours, where no method says that the model looked."""
 _SHOWN_MARKS = 4
+_MISSING = "\u2013"
 _FRAME = (1.0, 0.25, 0.0)
-GOOD = "\u2714"
+GOOD = LevelStyle("\u2714", "#1f6b3a", "green")
+"""How good news are marked."""
+STYLES = LEVEL_STYLES | {"": GOOD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,11 @@ class Page:
             groups=_groups(audit, findings),
             regions=[_row(suspect) for suspect in findings.suspects],
             trust=[
-                {"name": METHOD_NAMES[trust.method], "text": trust_sentence(trust)}
+                {
+                    "name": METHOD_NAMES[trust.method],
+                    "text": TRUST_SENTENCES[trust.level],
+                    "checks": f"{trust.usable} of {trust.checked}" if trust.checked else _MISSING,
+                }
                 for trust in findings.trust
             ],
             methods=", ".join(METHOD_NAMES[trust.method] for trust in findings.trust),
@@ -118,25 +124,20 @@ class Page:
         )
 
 
-def symbols() -> dict[str, str]:
-    """Return the symbol of each level; that of good news is under the empty one."""
-    return {level: style.symbol for level, style in LEVEL_STYLES.items()} | {"": GOOD}
-
-
 def as_html(page: Page) -> str:
     """Return the page as one HTML file, with its pictures inside."""
     context = {name: getattr(page, name) for name in Page.__dataclass_fields__}
-    return render(
-        "audit.html", context | {"symbols": symbols(), "references": REFERENCE_NAMES.values()}
-    )
+    symbols = {level: style.symbol for level, style in STYLES.items()}
+    return render("audit.html", context | {"symbols": symbols})
 
 
 def spotlight(view: Tensor, consensus: Tensor) -> Array:
-    """Return a view `(C, H, W)` beside itself, dark where no method says that the model looked."""
+    """Return a view `(C, H, W)` beside itself, dark grey where no method says the model looked."""
     colours = pixels(view)
-    light = consensus.clamp(0, 1).numpy()[..., None]
+    dark = _DARKEST * colours.mean(-1, keepdims=True)
+    light = consensus.clamp(0, 1).sqrt().numpy()[..., None]
     gap = numpy.ones((colours.shape[0], max(1, colours.shape[1] // 40), 3))
-    return numpy.concatenate([colours, gap, colours * (_DARKEST + (1 - _DARKEST) * light)], 1)
+    return numpy.concatenate([colours, gap, dark + light * (colours - dark)], 1)
 
 
 def _groups(audit: Audit, findings: Findings) -> list[Group]:
@@ -190,18 +191,13 @@ def _framed(audit: Audit, mark: PlacedMark) -> list[Picture]:
 
 def _row(suspect: Suspect) -> dict[str, Any]:
     """Return the cells of a region."""
-    missing = "\u2013"
-    shares = [suspect.references.get(key) for key in REFERENCE_NAMES]
-    fall = suspect.fall
+    fall, chance = suspect.fall, suspect.references.values()
     return {
         "place": f"the mark in {suspect.place}" if suspect.is_mark else suspect.place,
         "n": suspect.n,
         "share": interval(suspect.share) if suspect.seen else "not seen",
-        "references": [missing if s is None else f"{100 * s:.1f} %" for s in shares],
-        "chance": f"{100 * max(suspect.references.values()):.1f} %"
-        if suspect.references
-        else missing,
-        "fall": interval(fall).replace(" %", "") if fall is not None and fall.n else missing,
+        "chance": f"{100 * max(chance):.1f} %" if chance else _MISSING,
+        "fall": interval(fall).replace(" %", "") if fall is not None and fall.n else _MISSING,
         "suspicious": "yes" if suspect.looks or suspect.depends else "no",
     }
 

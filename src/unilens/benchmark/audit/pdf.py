@@ -6,9 +6,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ...output.levels import LEVEL_STYLES
 from ...output.text import drawable
-from .page import GOOD, Page, Picture
+from .page import STYLES, Page, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +20,7 @@ _LINE = 0.0125
 _FONT = 8.0
 _CHARACTERS = 118
 """In a line of that font."""
-_SOFT, _GREEN = "#59616b", "#1f6b3a"
+_SOFT = "#59616b"
 
 
 class _Sheet:
@@ -95,8 +94,7 @@ def write_pdf(page: Page, path: Path) -> None:
     sheet.write(page.title, size=14, bold=True)
     sheet.write(f"{page.about} {page.accuracy}", colour=_SOFT)
     for sentence in page.short:
-        style = LEVEL_STYLES.get(sentence.level)
-        symbol, colour = (style.symbol, style.colour) if style else (GOOD, _GREEN)
+        symbol, colour, _ = STYLES[sentence.level]
         sheet.space(0.4)
         sheet.write(f"{symbol} {sentence.title}", colour=colour, bold=True, size=9)
         sheet.write(sentence.text)
@@ -136,9 +134,9 @@ def _write_tables(sheet: _Sheet, page: Page) -> None:
     sheet.space()
     sheet.write("Can these pictures be trusted?", bold=True, size=9)
     sheet.table(
-        ["method", "does it find what matters?"],
-        [[row["name"], row["text"]] for row in page.trust],
-        [0, 0.18],
+        ["method", "does it find what matters?", "own checks passed"],
+        [[row["name"], row["text"], row["checks"]] for row in page.trust],
+        [0, 0.18, 0.85],
     )
     for note in page.notes:
         sheet.write(note, colour=_SOFT)

@@ -16,12 +16,12 @@ METHOD_NAMES = {
     "gradcam": "Grad-CAM",
 }
 """For readers."""
-REFERENCE_NAMES = {
-    "area": "spread evenly",
-    "edges": "on outlines",
-    "elsewhere": "at mirrored places",
+TRUST_SENTENCES = {
+    "": "Yes: covering what it marks matters more than covering outlines or random places.",
+    "caution": "In part: it beats one of outlines and random places, not both.",
+    "problem": "Not shown: covering outlines or random places matters as much.",
 }
-"""What a region's share would be if attention were so; columns of the table."""
+"""By the level of a method's trust."""
 
 
 class Sentence(NamedTuple):
@@ -44,12 +44,12 @@ def in_short(audit: Audit, findings: Findings) -> list[Sentence]:
     if audit.photographs.same_layout:
         sentences.append(Sentence("info", "All alike", _SAME_LAYOUT))
     if len(audit.facts) < FEWEST:
-        text = f"With fewer than {FEWEST} photographs nothing can be said about shortcuts."
+        text = f"Fewer than {FEWEST} photographs show nothing about shortcuts or about trust."
         sentences.append(Sentence("caution", "Too few photographs", text))
-    elif not findings.named:
-        sentences.append(Sentence("", "No shortcut found", _NOTHING))
-    sentences.append(_about_trust(findings.trust))
-    sentences.append(_about_agreement(findings))
+    else:
+        if not findings.named:
+            sentences.append(Sentence("", "No shortcut found", _NOTHING))
+        sentences += [_about_trust(findings.trust), _about_agreement(findings)]
     if audit.random_weights:
         text = "The model has random weights: it has learned nothing, and this page is a trial."
         sentences.insert(0, Sentence("problem", "Untrained model", text))
@@ -195,15 +195,3 @@ def _about_agreement(findings: Findings) -> Sentence:
 
 def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def trust_sentence(trust: Trust) -> str:
-    """Return the verdict on a method in a sentence."""
-    sentence = {
-        "": "Yes: covering what it marks matters more than covering outlines or random places.",
-        "caution": "In part: better than one of outlines and random places, not than both.",
-        "problem": "Not shown: covering random places or outlines matters as much.",
-    }[trust.level]
-    if trust.checked:
-        sentence += f" Its own checks passed on {trust.usable} of {trust.checked} photographs."
-    return sentence
