@@ -14,6 +14,7 @@ from . import evaluate
 from . import audit
 from . import benchmark
 from . import report
+from . import reproduce
 from . import page
 from . import listing
 from . import doctor
@@ -34,4 +35,5 @@ __all__ = [
     "manifold",
     "page",
     "report",
+    "reproduce",
 ]
