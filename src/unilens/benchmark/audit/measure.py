@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..._engine.evaluator import Evaluator
 from ..._engine.output_detection import output_spec
@@ -24,8 +25,6 @@ from ...explainer import Method
 from ...methods import methods
 from ...metrics import MetricCache, metrics
 from ...metrics.agreement import agreement
-from ...metrics.context import EvalContext
-from ...metrics.faithfulness.imputers import imputers
 from ...models import PixelClassifier
 from ...outputs import OutputSpec
 from ...specs import build_method, read_specs
@@ -135,17 +134,32 @@ class Auditor:
         if not compared:
             return {}
         masks = torch.cat([torch.cat([r.mask[None], r.mirrored]) for r in compared])
-        context = EvalContext(
-            self.evaluator, inputs, target, outputs, torch.zeros_like(inputs), self.seed
-        )
         with torch.no_grad():
-            filled = imputers["smooth_inpaint"]()(context)(~masks[:, None].to(inputs.device))
-            covered = self.evaluator.outputs(filled)[:, 0]
+            filled = covered_views(inputs[0], masks.to(inputs.device))
+            outputs_covered = self.evaluator.outputs(filled[:, None])[:, 0]
         before = spec.probabilities(outputs)[0, target]
-        falls = (before - spec.probabilities(covered)[:, target[0]]).tolist()
-        changed = (spec.predicted(covered) != spec.predicted(outputs)).tolist()
+        falls = (before - spec.probabilities(outputs_covered)[:, target[0]]).tolist()
+        changed = (spec.predicted(outputs_covered) != spec.predicted(outputs)).tolist()
         rows = iter(zip(falls, changed, strict=True))
         return {region.name: _falls_of(rows, len(region.mirrored)) for region in compared}
+
+
+def covered_views(view: Tensor, masks: Tensor) -> Tensor:
+    """Return a view `(C, H, W)` with each of the masks `(n, H, W)` covered, `(n, C, H, W)`.
+
+    Covered pixels take the colours around them: the view without them is halved until it has no
+    holes, and doubled again, each size filling the holes of the next.
+    """
+    weights = (~masks[:, None]).to(view)
+    sizes = [(view * weights, weights)]
+    while min(sizes[-1][0].shape[2:]) > 1:
+        halves = (functional.avg_pool2d(part, 2, ceil_mode=True) for part in sizes[-1])
+        sizes.append((next(halves), next(halves)))
+    filled = sizes[-1][0] / sizes[-1][1].clamp(min=1e-6)
+    for values, known in reversed(sizes[:-1]):
+        larger = functional.interpolate(filled, size=values.shape[2:], mode="bilinear")
+        filled = values + (1 - known) * larger
+    return filled
 
 
 def _falls_of(rows: Iterator[tuple[float, bool]], mirrored: int) -> dict[str, Any]:
