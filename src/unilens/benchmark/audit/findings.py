@@ -150,12 +150,15 @@ class Findings:
 
     @property
     def named(self) -> list[Suspect]:
-        """The suspects that are named; not a corner in which a mark is named already."""
-        marked = {suspect.place for suspect in self.suspects if suspect.is_mark}
+        """The suspects that are named: not a corner of a named mark, nor the border beside one."""
+        suspects = [suspect for suspect in self.suspects if suspect.level]
+        marked = {suspect.place for suspect in suspects if suspect.is_mark}
+        corners = any(suspect.looks and suspect.place.endswith("corner") for suspect in suspects)
         return [
             suspect
-            for suspect in self.suspects
-            if suspect.level and (suspect.is_mark or suspect.place not in marked)
+            for suspect in suspects
+            if suspect.is_mark
+            or not (suspect.place in marked or (suspect.name == BORDER and corners))
         ]
 
 
