@@ -11,8 +11,10 @@ from . import explain_text
 from . import explain_table
 from . import explain_match
 from . import evaluate
+from . import audit
 from . import benchmark
 from . import report
+from . import reproduce
 from . import page
 from . import listing
 from . import doctor
@@ -20,6 +22,7 @@ from . import manifold
 from .app import main
 
 __all__ = [
+    "audit",
     "benchmark",
     "doctor",
     "evaluate",
@@ -32,4 +35,5 @@ __all__ = [
     "manifold",
     "page",
     "report",
+    "reproduce",
 ]

@@ -115,7 +115,7 @@ def benchmark(
         from ..benchmark.runner import run
 
     chosen, name = _choose(plan, preset, overrides)
-    folder = out or _free_folder(chosen, name)
+    folder = out or free_folder(chosen, name)
     if dry_run:
         _describe(chosen, folder)
         return
@@ -142,7 +142,7 @@ def _check_names(models: list[str], methods: list[str] | None, metrics: list[str
         read_specs(listing(kind), names)
 
 
-def _free_folder(plan: Plan, name: str) -> Path:
+def free_folder(plan: Plan, name: str) -> Path:
     """Return the first folder of this name and a number that is free, or has a run of the plan."""
     from ..benchmark.plan import check_resumable
     from ..benchmark.store import Store
