@@ -92,7 +92,7 @@ def beyond() -> Chart:
         colour, text = looks[verdict]
         axes.text(*place, text, ha="center", va="center", color=colour, fontsize=8, weight="bold")
     axes.set_xticks(range(len(metrics)), [folded(name) for name in metrics], size=7)
-    axes.set_yticks(range(len(models)), models)
+    axes.set_yticks(range(len(models)), models, size=8)
     axes.set(xlim=(-0.6, len(metrics) - 0.4), ylim=(len(models) - 0.5, -0.5))
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

@@ -27,7 +27,7 @@ class Chart(NamedTuple):
 
 def folded(name: str) -> str:
     """Return a name over several lines."""
-    return textwrap.fill(name.replace("_", " "), 14)
+    return textwrap.fill(name.replace("_", " "), 12)
 
 
 def blank(height: float) -> Figure:

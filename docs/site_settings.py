@@ -25,12 +25,12 @@ def settings_tables(entry: Entry[Any]) -> Iterator[str]:
         name for component in components.values() for name in component.settings
     } - _own_names(entry)
     own = [name for name in entry.settings if name not in of_components]
-    yield from ("## Settings", "", *_table(entry, own, entry), "")
+    yield from ("## Settings", "", *_table(entry, own, entry))
     for kind, component in components.items():
         names = [name for name in component.settings if name in of_components]
         if names:
             yield from (f"### Of {kind} `{component.card.name}`", "")
-            yield from (*_table(entry, names, component), "")
+            yield from _table(entry, names, component)
 
 
 def default_components(entry: Entry[Any]) -> Iterator[tuple[str, Entry[Any]]]:
@@ -71,7 +71,7 @@ def _own_names(entry: Entry[Any]) -> set[str]:
 
 def _table(entry: Entry[Any], names: Iterable[str], owner: Entry[Any]) -> Iterator[str]:
     """Yield a table of settings of `entry` that the docstring of `owner` explains."""
-    yield from HEADINGS
+    yield from ('<div class="settings" markdown="1">', "", *HEADINGS)
     required = required_settings(entry)
     for name in names:
         default = entry.settings[name]
@@ -79,6 +79,7 @@ def _table(entry: Entry[Any], names: Iterable[str], owner: Entry[Any]) -> Iterat
         choices = entry.choices(name) if isinstance(default, str) else ()
         values = ", ".join(f"`{choice}`" for choice in choices) if len(choices) > 1 else ""
         yield f"| `{name}` | {_cell(meaning(owner, name))} | {shown} | {values} |"
+    yield from ("", "</div>", "")
 
 
 def _written(default: object) -> str:
