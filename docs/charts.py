@@ -9,14 +9,10 @@ between the two marks in a page and are replaced there.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
-from math import nan
+from collections.abc import Callable
 from statistics import mean
-from typing import Any
 
 from drawing import LIGHT, ORANGE, PURPLE, SLATE, Chart, bars, blank, folded, tidy
 from evidence import (
@@ -25,6 +21,7 @@ from evidence import (
     kept,
     networks,
     number,
+    paper_mean,
     rows_of_page,
     table,
     text_of,
@@ -106,9 +103,6 @@ def beyond() -> Chart:
 
 def experiments() -> Chart:
     """The paper's tables beside ours: means over its six networks, and over our three."""
-    paper = json.loads(
-        (resources.files("unilens.benchmark.report") / "paper.json").read_text(encoding="utf-8")
-    )["tables"]
     tables = {
         "monotonicity": ("1, monotonicity ↑", "monotonicity", 1),
         "mu_fidelity_abs": ("2, MuFidelity ↑", "mu_fidelity_abs:subsets=100", 1),
@@ -118,7 +112,7 @@ def experiments() -> Chart:
     }
     methods = {"uni": "uni_paper", "ig": "ig:n_steps=15"}
     theirs = {
-        (method, name): paper_mean(list(paper[name]["values"].values()), method, per)
+        (method, name): paper_mean(name, method) / per
         for name, (_, _, per) in tables.items()
         for method in methods
     }
@@ -195,7 +189,10 @@ def transformers() -> Chart:
     methods = sorted(
         {method for method, _ in values}, key=lambda name: -values[name, next(iter(metrics))]
     )
-    names = {name: transformer_name(name) for name in methods}
+    names = {
+        name: name.partition(":")[0] + ", balanced" * name.endswith("balanced=true")
+        for name in methods
+    }
     figure = blank(4.2)
     panels = figure.subplots(1, 3, sharey=True)
     for panel, (metric, title) in zip(panels, metrics.items(), strict=True):
@@ -279,22 +276,6 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     )
 }
 """By the name of the page."""
-
-
-def paper_mean(cells: Sequence[Any], method: str, per: int) -> float:
-    """Return the mean over networks of one of the paper's tables; NaN where it has no such row."""
-    if not isinstance(cells[0], Mapping):  # table 7 is of UNI alone
-        return mean(cells) / per if method == "uni" else nan
-    return mean(cell[method]["mean"] for cell in cells) / per
-
-
-def transformer_name(method: str) -> str:
-    """Return what the page calls a method of the run.
-
-    >>> transformer_name("ig:n_steps=15,balanced=true")
-    'ig, balanced'
-    """
-    return method.partition(":")[0] + ", balanced" * method.endswith("balanced=true")
 
 
 def main() -> None:

@@ -1,12 +1,16 @@
-"""Read what the charts of the pages show: kept rows of the benchmarks, and tables of the pages."""
+"""Read what the charts of the pages show: kept rows, the paper's figures, and tables of pages."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from importlib import resources
+from math import nan
 from pathlib import Path
+from statistics import mean
 
 import pyarrow.dataset
 
@@ -35,6 +39,16 @@ def kept(run: str, without: int = 0) -> Mapping[tuple[str, str, str], list[float
         if row["status"] == "ok" and row["image"] not in left_out:
             values[row["model"], row["method"], row["metric"]].append(row["value"])
     return values
+
+
+def paper_mean(table: str, method: str) -> float:
+    """Return the mean over networks of one of the paper's tables; NaN where it lacks the method."""
+    file = resources.files("unilens.benchmark.report") / "paper.json"
+    tables = json.loads(file.read_text(encoding="utf-8"))["tables"]
+    cells = list(tables[table]["values"].values())
+    if not isinstance(cells[0], Mapping):  # a table of UNI alone
+        return mean(cells) if method == "uni" else nan
+    return mean(cell[method]["mean"] for cell in cells)
 
 
 def networks(run: str) -> list[str]:

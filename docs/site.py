@@ -103,7 +103,8 @@ def method_page(name: str) -> str:
             "```",
             "",
             "```sh",
-            f"unilens explain photo.jpg --method {_spec(name, required)}",
+            f"unilens explain photo.jpg --method {name}{':' * bool(required)}"
+            + ",".join(f"{setting}=samples" for setting in required),
             "```",
             "",
             f"Formulas, and what was measured: [{_title(family)}](../{family}).",
@@ -247,10 +248,6 @@ def _docstring(build: Callable[..., Any]) -> Iterator[str]:
         place = f"{build.__module__}.{build.__qualname__}"
         yield from ("## Reference", "", f"::: {place}", "    options:", "      heading_level: 3")
         yield from ("      members: false", "")
-
-
-def _spec(name: str, required: list[str]) -> str:
-    return f"{name}:{','.join(f'{setting}=samples' for setting in required)}" if required else name
 
 
 def _title(page: str) -> str:
