@@ -277,11 +277,16 @@ COLUMNS = (
     *("family", "model", "parameters", "input", "status"),
     *("outputs", "ig", "uni_blur", "Grad-CAM layer", "notes"),
 )
-HEAD = """# Models
+TITLE = """# Models
 
-Is your model here? The table has one model of each family that timm, torchvision and transformers
-build: the smallest, with random weights and a small input, in float64. {right} of {count} models
-({share:.1f} %) are right, {wrong} wrong in silence. {tried} of {listed} families have been run.
+![Points of the largest difference from captum for each model of timm, torchvision and
+transformers; all lie below one
+millionth.](images/chart-models.png)
+"""
+HEAD = """Is your model here? The tables have one model of each family that timm, torchvision and
+transformers build: the smallest, with random weights and a small input, in float64. {right} of
+{count} models ({share:.1f} %) are right, {wrong} wrong in silence. {tried} of {listed} families
+have been run.
 
 - **outputs**: the largest difference between `Evaluator(model)` and the model, called with one
   input at a time, as a share of the largest output (or of 1). Right up to {output_tolerance:g}.
@@ -318,7 +323,7 @@ def page(records: list[Record]) -> str:
         versions=", ".join(f"{name} {number}" for name, number in last["versions"].items()),
         minutes=sum(record.get("seconds", 0.0) for record in records) / 60,
     )
-    return "\n".join([head, *_counts(models), *_tables(models), *_not_built(records)])
+    return "\n".join([TITLE, *_counts(models), head, *_tables(models), *_not_built(records)])
 
 
 def _counts(models: list[Record]) -> Iterator[str]:
@@ -335,9 +340,11 @@ def _tables(models: list[Record]) -> Iterator[str]:
     for library in LIBRARIES:
         of_library = [record for record in models if record["library"] == library]
         if of_library:
-            yield from (f"## {library}", "", _row(*COLUMNS), "|---" * len(COLUMNS) + "|")
+            yield from (f"## {library}", "", '<details markdown="1">')
+            yield from (f"<summary>All {len(of_library)} models</summary>", "")
+            yield from (_row(*COLUMNS), "|---" * len(COLUMNS) + "|")
             yield from (_model_row(record) for record in of_library)
-            yield ""
+            yield from ("", "</details>", "")
 
 
 def _model_row(record: Record) -> str:
@@ -361,11 +368,12 @@ def _model_row(record: Record) -> str:
 def _not_built(records: list[Record]) -> Iterator[str]:
     missing = [record for record in records if record["status"] == NOT_BUILT]
     if missing:
-        yield from ("## Not built", "", "These are not counted.", "")
+        yield from ("## Not built", "", "These are not counted.", "", '<details markdown="1">')
+        yield from (f"<summary>All {len(missing)} families</summary>", "")
         yield from (_row("library", "family", "why"), "|---|---|---|")
         for record in missing:
             yield _row(record["library"], record["family"], *record["notes"])
-        yield ""
+        yield from ("", "</details>", "")
 
 
 def _row(*cells: object) -> str:

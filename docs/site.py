@@ -1,7 +1,7 @@
 """Generate the pages of the site: one for every method, metric, baseline, module and notebook.
 
 A hook of mkdocs (see mkdocs.yml). The pages exist only while the site is built. Pages of `docs`
-that the navigation leaves out come under "More".
+that the navigation leaves out come under "More". Settings are explained by `site_settings.py`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ from markdown.extensions.toc import slugify
 from markdown.preprocessors import Preprocessor
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from site_settings import required_settings, settings_tables
 
 import unilens
 from unilens.baselines import baselines
 from unilens.methods import methods
 from unilens.metrics import MetricCard, metrics
-from unilens.registry import Card, Entry
+from unilens.registry import TRAITS, Card, Entry, Registry
 
 DOCS = Path(__file__).parent
+REGISTRIES: dict[str, Registry[Any]] = {
+    "methods": methods,
+    "metrics": metrics,
+    "baselines": baselines,
+}
 PAGE_OF_FAMILY = {
     "unlearning": "uni.md",
     "path": "paths.md",
@@ -73,6 +79,7 @@ def pages() -> dict[str, str]:
     generated = {f"methods/{name}.md": method_page(name) for name in methods}
     generated |= {f"metrics/{name}.md": metric_page(name) for name in metrics}
     generated |= {f"baselines/{name}.md": baseline_page(name) for name in baselines}
+    generated |= {f"{kind}/all.md": list_page(kind) for kind in REGISTRIES}
     generated |= {f"api/{name}.md": reference_page(name) for name in MODULES}
     return generated | {f"notebooks/{path.stem}.md": notebook_page(path) for path in notebooks()}
 
@@ -86,8 +93,7 @@ def method_page(name: str) -> str:
     """Return the page of a method, from its card."""
     entry = methods[name]
     family = PAGE_OF_FAMILY[entry.card.family]
-    picture = DOCS / "images" / f"{Path(family).stem}.jpg"
-    required = _required(entry)
+    required = required_settings(entry)
     given = "".join(f", {key}={key}" for key in required)
     return "\n".join(
         [
@@ -97,17 +103,15 @@ def method_page(name: str) -> str:
             "```",
             "",
             "```sh",
-            f"unilens explain photo.jpg --method {_spec(name, required)}",
+            f"unilens explain photo.jpg --method {name}{':' * bool(required)}"
+            + ",".join(f"{setting}=samples" for setting in required),
             "```",
             "",
             f"Formulas, and what was measured: [{_title(family)}](../{family}).",
             "",
-            *(
-                [f"![The methods of this family on the same photograph](../images/{picture.name})"]
-                if picture.exists()
-                else []
-            ),
-            *_settings(entry),
+            *_picture(family),
+            *_cost(entry),
+            *settings_tables(entry),
             *_docstring(entry.build),
         ]
     )
@@ -133,7 +137,8 @@ def metric_page(name: str) -> str:
             "",
             f"How to read it, and how it misleads: [Metrics](../metrics.md#{_anchor(name)}).",
             "",
-            *_settings(entry),
+            *_cost(entry),
+            *settings_tables(entry),
             *_docstring(entry.build),
         ]
     )
@@ -142,7 +147,7 @@ def metric_page(name: str) -> str:
 def baseline_page(name: str) -> str:
     """Return the page of a baseline, from its card."""
     entry = baselines[name]
-    required = _required(entry)
+    required = required_settings(entry)
     given = "".join(f", {key}={key}" for key in required)
     return "\n".join(
         [
@@ -154,10 +159,27 @@ def baseline_page(name: str) -> str:
             "All of them: [Baselines](../baselines.md); which to take: "
             "[Which baseline?](../which-baseline.md).",
             "",
-            *_settings(entry),
+            *_cost(entry),
+            *settings_tables(entry),
             *_docstring(entry.build),
         ]
     )
+
+
+def list_page(kind: str) -> str:
+    """Return the page that lists what a registry has."""
+    lines = [f"# All {kind}", ""]
+    lines += ["| name | what it is | passes |", "|---|---|---|"]
+    for name, entry in REGISTRIES[kind].items():
+        cost = "by its settings" if entry.cost is None else f"{entry.cost[0]} + {entry.cost[1]}"
+        lines.append(f"| [`{name}`]({name}.md) | {entry.card.summary} | {cost} |")
+    return "\n".join([*lines, "", "Passes are forward + backward, at most, for one photograph."])
+
+
+def llms_text() -> str:
+    """Return `llms.txt` with the links of the site in place of those of the sources."""
+    text = (DOCS.parent / "llms.txt").read_text(encoding="utf-8")
+    return re.sub(r"\(docs/([\w-]+)\.md", r"(\1/", text)
 
 
 def reference_page(module: str) -> str:
@@ -187,50 +209,37 @@ def _head(card: Card, kind: str) -> Iterator[str]:
     """Yield title, summary and the table of the card."""
     number = re.search(r"arXiv (\d+\.\d+)", card.reference)
     link = f" ([arXiv](https://arxiv.org/abs/{number[1]}))" if number else ""
-    yield from (f"# `{card.name}`", "", f"{card.summary[0].upper()}{card.summary[1:]}.", "")
+    stop = "" if card.summary.endswith("?") else "."
+    yield from (f"# `{card.name}`", "", f"{card.summary[0].upper()}{card.summary[1:]}{stop}", "")
     yield from ("| | |", "|---|---|", f"| {kind} of the family | {card.family} |")
     yield f"| reference | {card.reference}{link} |"
     yield f"| random | {'no' if card.deterministic else 'yes, by the seed and the input alone'} |"
     if card.higher_precision:
         yield "| precision | float64 is advised: rounding decides much of the result |"
+    for trait in card.traits:
+        yield f"| note | {TRAITS[trait]} |"
     needs = getattr(card, "needs", ())
     if needs:
         yield f"| needs beside the map | {', '.join(needs)} |"
     yield ""
 
 
-def _settings(entry: Entry[Any]) -> Iterator[str]:
-    """Yield the cost and the table of settings."""
-    cost = entry.cost
-    if cost is not None:
-        maps = getattr(entry(), "explanations", 0)
-        more = f", and {maps} more maps" if maps else ""
-        yield f"At most {cost[0]} forward and {cost[1]} backward passes per input{more}."
+def _picture(family: str) -> Iterator[str]:
+    """Yield the picture of a family's page, if it has one."""
+    name = "chelsea" if family == "uni.md" else Path(family).stem
+    if (DOCS / "images" / f"{name}.jpg").exists():
+        yield f"![Methods of this family on the same photograph](../images/{name}.jpg)"
         yield ""
-    if not entry.settings:
+
+
+def _cost(entry: Entry[Any]) -> Iterator[str]:
+    """Yield what a component costs with its defaults."""
+    if entry.cost is None:
         return
-    yield from ("## Settings", "", "| setting | default | choices |", "|---|---|---|")
-    required = _required(entry)
-    for name, default in entry.settings.items():
-        needed = name in required
-        choices = entry.choices(name) if isinstance(default, str) else ()
-        listed = ", ".join(f"`{choice}`" for choice in choices) if len(choices) > 1 else ""
-        yield f"| `{name}` | {'required' if needed else f'`{_shown(default)}`'} | {listed} |"
-    yield ""
-
-
-def _required(entry: Entry[Any]) -> list[str]:
-    """Return the settings that must be given; references have no default that works."""
-    return [
-        name
-        for name, default in entry.settings.items()
-        if default is inspect.Parameter.empty or (name == "references" and default is None)
-    ]
-
-
-def _shown(default: object) -> str:
-    """Return a default as Python code on one line."""
-    return " ".join(repr(default).split()).replace("|", "\\|")
+    forward, backward = entry.cost
+    maps = getattr(entry(), "explanations", 0)
+    more = f", and {maps} more maps" if maps else ""
+    yield from (f"At most {forward} forward and {backward} backward passes per input{more}.", "")
 
 
 def _docstring(build: Callable[..., Any]) -> Iterator[str]:
@@ -239,10 +248,6 @@ def _docstring(build: Callable[..., Any]) -> Iterator[str]:
         place = f"{build.__module__}.{build.__qualname__}"
         yield from ("## Reference", "", f"::: {place}", "    options:", "      heading_level: 3")
         yield from ("      members: false", "")
-
-
-def _spec(name: str, required: list[str]) -> str:
-    return f"{name}:{','.join(f'{setting}=samples' for setting in required)}" if required else name
 
 
 def _title(page: str) -> str:
@@ -274,27 +279,29 @@ class Doctests(Extension, Preprocessor):
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Render doctests as code; add generated and unnamed pages to the navigation."""
     config.markdown_extensions.append(Doctests())  # type: ignore[arg-type]
-    nav = config.nav or []
-    known = set(re.findall(r"[\w-]+\.md", json.dumps(nav)))
-    others = sorted(path.name for path in DOCS.glob("*.md") if path.name not in known)
+    sections = {title: pages for section in config.nav or [] for title, pages in section.items()}
+    known = set(re.findall(r"[\w-]+\.md", json.dumps(sections)))
     generated = list(pages())
-    for title, folder in (("Notebooks", "notebooks"), ("Every method", "methods")):
-        nav.append({title: _under(generated, folder)})
-    nav.append({"Every metric": _under(generated, "metrics")})
-    nav.append({"Every baseline": _under(generated, "baselines")})
-    nav.append({"Python reference": _under(generated, "api")})
+    sections["How to"].append({"Notebooks": _under(generated, "notebooks")})
+    for kind in REGISTRIES:
+        sections["Reference"].append({f"All {kind}": _under(generated, kind)})
+    sections["Reference"].append({"Python": _under(generated, "api")})
+    others = sorted(path.name for path in DOCS.glob("*.md") if path.name not in known)
     if others:
-        nav.append({"More": others})
-    config.nav = nav
+        sections["More"] = others
+    config.nav = [{title: pages} for title, pages in sections.items()]
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
-    for place, text in pages().items():
+    for place, text in {**pages(), "llms.txt": llms_text()}.items():
         files.append(File.generated(config, place, content=text))
     return files
 
 
 def _under(generated: list[str], folder: str) -> list[Mapping[str, str]]:
-    return [{Path(place).stem: place} for place in generated if place.startswith(f"{folder}/")]
+    """Return the navigation of a folder, the page that lists all of it first."""
+    places = [place for place in generated if place.startswith(f"{folder}/")]
+    places.sort(key=lambda place: not place.endswith("/all.md"))
+    return [{Path(place).stem: place} for place in places]

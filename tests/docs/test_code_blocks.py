@@ -126,9 +126,11 @@ class About(NamedTuple):
 
 ABOUT = {
     "README.md": About(left_out=2, check=check_readme),
+    "agents.md": About(says=9),
     "app.md": About(left_out=3),
     "benchmark.md": About(left_out=1),
     "beyond.md": About(left_out=2),
+    "citing.md": About(says=1),
     "controls.md": About(left_out=1),
     "manifold.md": About(left_out=1),
     "interop.md": About(says=11, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
@@ -249,7 +251,7 @@ def test_what_does_not_run_is_counted_and_says_why(page):
     text = page.read_text(encoding="utf-8")
     blocks = blocks_of(page)
     assert len(re.findall(r"^ *(```|~~~)", text, re.MULTILINE)) == 2 * len(blocks)
-    assert all(block.language in ("python", "sh", "bash", "toml") for block in blocks)
+    assert all(block.language in ("python", "sh", "bash", "toml", "bibtex") for block in blocks)
     left_out = [block for block in blocks if block.title.startswith(NOT_RUN)]
     assert len(left_out) == about(page).left_out
     assert all(len(block.title.removeprefix(NOT_RUN)) > 20 for block in left_out)

@@ -27,7 +27,9 @@ REFERENCES = torch.rand(3, 3, 13, 11, generator=torch.Generator().manual_seed(2)
 def hook():
     spec = importlib.util.spec_from_file_location("site_hook", ROOT / "docs" / "site.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))  # as mkdocs does
+        spec.loader.exec_module(module)
     return module
 
 
@@ -104,6 +106,69 @@ def test_navigation_has_every_page_and_notebook(site, hook):
             assert f'href="{page.stem}/"' in home, page.name
     for path in hook.notebooks():
         assert f'href="notebooks/{path.stem}/"' in home
+
+
+def test_site_has_five_parts_with_previous_and_next_pages(site):
+    home = (site / "index.html").read_text(encoding="utf-8")
+    tabs = re.findall(r'class="md-tabs__link">\s*([^<]+?)\s*<', home)
+    assert tabs == ["Start", "Learn", "How to", "Reference", "Evidence"]
+    middle = (site / "uni" / "index.html").read_text(encoding="utf-8")
+    assert {"md-footer__link--prev", "md-footer__link--next"} <= classes_of(middle)
+
+
+def classes_of(text):
+    seen = Loaded()
+    seen.feed(text)
+    return seen.classes
+
+
+def test_every_part_has_an_overview_with_links_to_its_pages(hook):
+    parts = load_config(str(ROOT / "mkdocs.yml")).nav
+    assert len(parts) == 5
+    for part in parts:
+        ((title, listed),) = part.items()
+        pages = re.findall(r"'([\w-]+\.md)'", str(listed))
+        overview = (ROOT / "docs" / pages[0]).read_text(encoding="utf-8")
+        missing = [page for page in pages[1:] if f"({page}" not in overview]
+        assert missing == [], title
+
+
+def test_pages_of_components_say_what_each_setting_does(hook):
+    pages = {
+        "methods": hook.method_page,
+        "metrics": hook.metric_page,
+        "baselines": hook.baseline_page,
+    }
+    for kind, page in pages.items():
+        for name, entry in hook.REGISTRIES[kind].items():
+            rows = re.findall(r"^\| `(\w+)` \| (.*?) \| ", page(name), re.MULTILINE)
+            assert sorted(setting for setting, _ in rows) == sorted(entry.settings), name
+            assert all(words and not words.startswith("see `") for _, words in rows), name
+
+
+def test_settings_of_components_have_their_own_meanings(hook):
+    page = hook.method_page("uni_blur")
+    unlearned = page.partition("### Of baseline `unlearned`")[2].partition("###")[0]
+    assert "| `budget` | epsilon, the l2 distance of the baseline from the input" in unlearned
+    assert "| `0.25` |" in unlearned
+    assert "`budget`" not in hook.method_page("ig")
+
+
+def test_a_setting_without_a_meaning_is_an_error(hook):
+    def build(sharpness=1.0):
+        """Say nothing of it."""
+        return unilens.PathAttribution()
+
+    card = hook.Card("mute", "path", "says nothing of its setting", "nobody")
+    with pytest.raises(LookupError, match="mute to say what its setting sharpness does"):
+        list(hook.settings_tables(hook.Entry(card, build)))
+
+
+def test_llms_text_of_the_site_links_to_its_pages(site):
+    text = (site / "llms.txt").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(targets) >= 12
+    assert [target for target in targets if not (site / target / "index.html").is_file()] == []
 
 
 def code_of(text):

@@ -1,9 +1,11 @@
 """The pages name everything that is registered, and point to what exists."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from unilens.baselines import baselines
 from unilens.methods import methods
@@ -18,7 +20,8 @@ from unilens.metrics import (
 from unilens.paths import paths
 from unilens.weightings import weightings
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
 PAGE_OF_FAMILY = {
     "unlearning": "uni.md",
@@ -95,6 +98,63 @@ def test_links_and_pictures_exist(page):
         assert (DOCS / target).exists(), target
 
 
+@pytest.mark.parametrize("name", ["README.md", "llms.txt", "CONTRIBUTING.md"])
+def test_links_of_the_root_exist(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "llms.txt", "docs/index.md"])
+def test_opening_counts_the_methods(name):
+    text = " ".join((ROOT / name).read_text(encoding="utf-8").split())
+    assert f"and {len(methods) - 1} other methods" in text
+
+
+def test_readme_opens_with_picture_install_and_command():
+    opening = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:25]
+    text = "\n".join(opening)
+    assert "](docs/images/chelsea.jpg)" in text
+    assert ".venv/bin/pip install . && .venv/bin/unilens explain --sample chelsea" in text
+    assert "|" not in text  # no table
+
+
+def test_table_of_methods_in_the_readme_is_the_registry():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\d+) \+ (\d+) \|", text, re.MULTILINE)
+    assert [name for name, *_ in rows] == list(methods)
+
+
+def test_install_lines_are_true_of_a_checkout():
+    texts = {name: text for name, text in PAGES.items() if name != "app.md"}
+    texts["README.md"] = (ROOT / "README.md").read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for name, text in texts.items():
+        assert "pip install unilens" not in text, name
+        assert "pip install 'unilens" not in text, name
+        for given in re.findall(r"pip install (?:-e )?'\.\[([\w,]+)\]'", text):
+            assert set(given.split(",")) <= set(extras), name
+
+
+def test_page_on_citing_agrees_with_the_citation_file():
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    paper = cff["preferred-citation"]
+    page = PAGES["citing.md"]
+    last_names = [author["family-names"] for author in paper["authors"]]
+    assert all(f"{name}, " in page for name in last_names)
+    fields = re.findall(r"^  (\w+) += \{(.*)\},$", page, re.MULTILINE)
+    assert ("title", paper["title"]) in fields
+    assert ("year", str(paper["year"])) in fields
+    assert ("eprint", paper["identifiers"][0]["value"].removeprefix("arXiv:")) in fields
+    assert ("version", cff["version"]) in fields
+    assert ("year", str(cff["date-released"].year)) in fields
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert pyproject["version"] == cff["version"]
+
+
 @pytest.mark.parametrize("page", sorted(set(PAGE_OF_FAMILY.values())))
 def test_every_page_of_a_family_has_a_picture_with_words_for_it(page):
     if page != "uni.md":  # the README's picture
@@ -103,7 +163,7 @@ def test_every_page_of_a_family_has_a_picture_with_words_for_it(page):
 
 
 def test_folders_of_contributing_exist_and_leave_none_out():
-    root = DOCS.parent
+    root = ROOT
     text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"^## Where things live$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
     rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
