@@ -152,6 +152,7 @@ def _explain(
                 attributions[name] = attribution.with_provenance(
                     method=spec.name,
                     given=dict(spec.settings),
+                    family=methods[spec.name].card.family,
                     reference=methods[spec.name].card.reference,
                 )
         advance()
