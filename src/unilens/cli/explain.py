@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from ..output import records
 from ..output.viz import STYLES
 from ..path_attribution import PathAttribution
 from ..specs import Spec, read_specs
-from . import options, output
+from . import animation, options, output
 from .app import app
 from .photographs import Setup, load_setup, read_range, read_sources, show_preprocessing
 
@@ -60,6 +60,14 @@ def explain(
     quick: Annotated[
         bool, typer.Option("--quick", help="Skip the diagnostics that take more passes.")
     ] = False,
+    gif: Annotated[
+        bool,
+        typer.Option(
+            "--gif",
+            help="Write an animation too: the photograph dissolves into the baseline of the first "
+            "method with a path, with the confidence under it.",
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     random_weights: options.RandomWeights = False,
     json_: options.Json = False,
@@ -90,7 +98,9 @@ def explain(
         value_range=value_range,
         seed=seed,
     )
-    paths = records.free_paths(out, [source.name for source in sources], overwrite)
+    animated = animation.method_with_path(setup.explainers) if gif else ""
+    suffixes = (*records.SUFFIXES, *[animation.SUFFIX] * gif)
+    paths = records.free_paths(out, [source.name for source in sources], overwrite, suffixes)
     failed = 0
     with output.progress(len(sources) * len(specs)) as bar:
         for source, path in zip(sources, paths, strict=True):
@@ -106,10 +116,13 @@ def explain(
             )
             record = records.record(source.label, setup.classifier, attributions, left_out)
             records.write(path, pixels[0], attributions, record, style)
+            if animated in attributions:
+                attribution = attributions[animated]
+                animation.write_animation(path, setup, animated, pixels, attribution)
             if json_:
                 output.show_json(record)
             else:
-                _show_record(record, path)
+                _show_record(record, path, suffixes)
     if not json_:
         show_preprocessing(setup.classifier)
     if failed:
@@ -171,7 +184,7 @@ def _attribution(setup: Setup, name: str, pixels: Tensor, quick: bool) -> Attrib
     )
 
 
-def _show_record(record: Mapping[str, Any], path: Path) -> None:
+def _show_record(record: Mapping[str, Any], path: Path, suffixes: Sequence[str]) -> None:
     output.show_prediction(record, f"{record['source']}: ")
     for name, result in record["methods"].items():
         diagnostics = result["diagnostics"]
@@ -187,4 +200,4 @@ def _show_record(record: Mapping[str, Any], path: Path) -> None:
         output.show_verdict(result["verdict"], result["warnings"])
     for name, reason in record["left_out"].items():
         output.show(f"  left out: {name}: {reason}")
-    output.show_written(path, records.SUFFIXES)
+    output.show_written(path, suffixes)

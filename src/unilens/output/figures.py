@@ -26,7 +26,7 @@ FOR, AGAINST = "#c05f08", "#5b3a91"
 """Orange and purple, as at the ends of the colour map of signed maps."""
 _TITLE = 15
 """Points of the title's font."""
-_SMALL = 0.1
+SMALL = 0.1
 """Confidence below which the axis of the confidence ends above the largest one."""
 _LONGEST_NAME = 40
 _LARGEST_FIXED = 1e6
@@ -116,7 +116,7 @@ class Drawing:
     @property
     def path_measure(self) -> str:
         """What is drawn along the path, for the heading."""
-        known = all(map(_has_probabilities, self.attributions.values()))
+        known = all(map(has_probabilities, self.attributions.values()))
         return f"{'confidence' if known else 'score'} on the path"
 
 
@@ -252,9 +252,9 @@ def draw_path(
     confidence = trace.confidence[:, index].cpu().numpy()
     ax.plot(fraction, confidence, color="#1f5fa8", marker="o", markersize=3)
     ax.set_xlim(-0.03, 1.03)
-    if _has_probabilities(attribution):
+    if has_probabilities(attribution):
         top = float(confidence.max())
-        ax.set_ylim(*(-0.03, 1.03) if not top < _SMALL else (-0.05 * top, 1.2 * top or 1.0))
+        ax.set_ylim(*(-0.03, 1.03) if not top < SMALL else (-0.05 * top, 1.2 * top or 1.0))
     ax.set_xlabel(f"baseline → {goal}", fontsize=9)
     if attribution.complete:
         gap = float(attribution.completeness_gap[index])
@@ -263,7 +263,8 @@ def draw_path(
     ax.grid(alpha=0.3)
 
 
-def _has_probabilities(attribution: Attribution) -> bool:
+def has_probabilities(attribution: Attribution) -> bool:
+    """Return whether the outputs of the explained model are probabilities, or become some."""
     return OutputSpec.of(attribution.provenance).has_probabilities
 
 

@@ -145,7 +145,7 @@ class _Row:
         words, values = _words(style, one_sided), self.map.ends(style)
         sheet.colour_bar(_left(2), top, _SLOT, style, words, values, one_sided=one_sided)
         sheet.colour_bar(_left(3), top, _SLOT, style, words, one_sided=one_sided, over=True)
-        text = "smoothed; the line is around the strongest tenth"
+        text = "smoothed; outline: the strongest tenth"
         sheet.text(_left(3) + _SLOT / 2, top + 0.17, text, _SMALL, **_CENTRED)
 
 
