@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,6 +55,14 @@ def explain(
             "--quick", help="Skip the diagnostics that take more passes; --method all does."
         ),
     ] = False,
+    gif: Annotated[
+        bool,
+        typer.Option(
+            "--gif",
+            help="Write an animation too: the photograph dissolves into the baseline of the first "
+            "method with a path, with the confidence under it.",
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     random_weights: options.RandomWeights = False,
     json_: options.Json = False,
@@ -69,6 +77,7 @@ def explain(
     check_model(model)
     from ..output import records
     from ..output.viz import STYLES
+    from . import animation
 
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
@@ -83,7 +92,9 @@ def explain(
         seed=seed,
     )
     names = [setup.file_name(source, index) for source in sources for index in setup.targets]
-    paths = iter(options.output_paths(out, names, overwrite, records.SUFFIXES))
+    animated = animation.method_with_path(setup.explainers) if gif else ""
+    suffixes = (*records.SUFFIXES, *[animation.SUFFIX] * gif)
+    paths = iter(options.output_paths(out, names, overwrite, suffixes))
     failed = 0
     with output.progress(len(names) * len(specs)) as bar:
         for source in sources:
@@ -101,10 +112,12 @@ def explain(
                 )
                 record = records.record(source.label, setup.classifier, attributions, left_out)
                 records.write(path, pixels[0], attributions, record, style)
+                if animated in attributions:
+                    animation.write_animation(path, setup, animated, pixels, attributions[animated])
                 if json_:
                     output.show_json(record)
                 else:
-                    _show_record(record, path, records.SUFFIXES)
+                    _show_record(record, path, suffixes)
     if not json_:
         show_preprocessing(setup.classifier)
     if failed:
@@ -156,6 +169,7 @@ def _explain(
                 attributions[name] = attribution.with_provenance(
                     method=spec.name,
                     given=dict(spec.settings),
+                    family=listing("methods")[spec.name].card.family,
                     reference=listing("methods")[spec.name].card.reference,
                 )
         advance()
@@ -179,7 +193,7 @@ def _attribution(
     )
 
 
-def _show_record(record: Mapping[str, Any], path: Path, suffixes: tuple[str, ...]) -> None:
+def _show_record(record: Mapping[str, Any], path: Path, suffixes: Sequence[str]) -> None:
     """Print class and probability, verdicts and files, then what is known of each map."""
     output.show_prediction(record, f"{record['source']}: ")
     width = max(map(len, record["methods"]))

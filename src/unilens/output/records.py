@@ -20,12 +20,14 @@ from ..errors import UnilensError
 from ..models import PixelClassifier
 from ..models.labels import Labelled
 from ..outputs import OutputSpec
+from .text import probability_text
 
 SCHEMA = 2
 _MAX_NAME_BYTES = 160
 """Of an input's name in file names: file systems allow 255 with suffixes and numbers."""
 _ROWS = 6
 """Methods that a panel shows in full; more are shown as columns."""
+_DPI = 200
 _TOP = 5
 """Most probable classes that a record lists."""
 SUFFIXES = (".png", ".safetensors", ".json")
@@ -201,11 +203,11 @@ def write(
     from .viz import comparison, panel
 
     confidence = content["confidence"]
-    probability = "" if confidence is None else f", probability {confidence:.2f}"
+    probability = "" if confidence is None else f", probability {probability_text(confidence)}"
     title = f"{path.name}: why “{content['target']['label']}”{probability}?"
     draw = panel if len(attributions) <= _ROWS else comparison
     figure = draw(image, attributions, title=title, style=style, index=index)
-    write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
+    write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=_DPI))
     maps = {"image": image.detach().cpu().contiguous()}
     for name, attribution in attributions.items():
         maps[f"{name}/values"] = attribution.values[index].cpu().contiguous()
