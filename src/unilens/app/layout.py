@@ -12,7 +12,6 @@ from ..methods import methods
 from ..methods.defaults import SHOWN_BY_DEFAULT
 from ..models import samples
 from .handlers import PRIVATE
-from .path_steps import N_STOPS
 from .photograph import MAX_BYTES
 from .request import MAX_METHODS, setting_fields
 from .upload import photograph_upload, unchecked
@@ -130,9 +129,6 @@ class Layout:
         )
         self.maps = gr.HTML(elem_id="ul-maps")
         with gr.Accordion("The path: from the baseline to the photograph", elem_id="ul-path"):
-            self.stop = gr.Slider(
-                0, N_STOPS - 1, 0, step=1, label="Along the path (0: baseline)", elem_id="ul-stop"
-            )
             self.path = gr.HTML(elem_id="ul-path-view")
         with gr.Accordion("Can I trust this?", elem_id="ul-trust-part"):
             self.trust = gr.HTML(elem_id="ul-trust")

@@ -31,7 +31,7 @@ from .series_tab import SeriesTab
 from .service import ExplainService, Explanation
 from .table_service import TableService
 from .table_tab import TableTab
-from .trust import answers
+from .trust import trust_report
 from .upload import refuse_links
 
 Shown = tuple[str, dict[str, Any]]
@@ -104,7 +104,7 @@ class Page:
         details = explaining.success(
             self._details,
             layout.shown,
-            [layout.path, layout.trust, layout.stop, layout.checks, layout.files],
+            [layout.path, layout.trust, layout.checks, layout.files],
             show_progress_on=[layout.path],
             **queued,
         )
@@ -119,7 +119,6 @@ class Page:
         blocks.load(self._restore_link, None, layout.form, **PRIVATE)
         blocks.unload(self._leave)
         layout.opacity.input(None, layout.opacity, None, js="unilens.opacity")
-        layout.stop.change(None, layout.stop, None, js="unilens.stop")
 
     @with_short_errors
     def _predict(self, path: str | None, model: str) -> tuple[str, Any]:
@@ -168,7 +167,7 @@ class Page:
             (path, asked.model_dump()),
             small(f"{len(maps)} map(s) in {seconds:.1f} s."),
             maps_html(explanation),
-            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
+            trust_html({name: trust_report(attribution) for name, attribution in maps.items()}),
             "?state=" + page_state(photograph, asked).link() if photograph.sample else "",
         )
 
@@ -185,8 +184,7 @@ class Page:
             maps = self.service.with_stability(explanation, job)
         return (
             path_html(explanation, paths),
-            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
-            gr.update(value=0),
+            trust_html({name: trust_report(attribution) for name, attribution in maps.items()}),
             "",
             None,
         )

@@ -17,7 +17,7 @@ from ..output.viz import Array, colour_scale, coloured, data_uri, flatten, pixel
 from .checks import CONTROL, MapChecks
 from .path_steps import STOPS, PathSteps
 from .service import Explanation
-from .trust import LIGHTS, Answer
+from .trust import LIGHTS, TrustReport, compared, trust_report
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f")
 """Of the curves of four methods (Okabe and Ito 2008, safe for colour blindness) and the control."""
@@ -85,6 +85,7 @@ def _card(
         "own_scale": own_scale,
         "verdict": verdict,
         "warnings": warnings,
+        "lights": trust_report(attribution).lights,
         "seconds": attribution.provenance["seconds"],
         "heatmap": _heatmap_uri(values, scale),
         "overlay": _overlay_uri(values, scale),
@@ -150,7 +151,9 @@ def path_html(explanation: Explanation, paths: Mapping[str, PathSteps]) -> str:
                 "confidences": confidences.tolist(),
             }
         )
-    return html_of("path.html", methods=methods, stops=STOPS, label=explanation.label)
+    return html_of(
+        "path.html", methods=methods, stops=STOPS, last=len(STOPS) - 1, label=explanation.label
+    )
 
 
 def _uris(images: Sequence[Tensor], draw: Callable[[Tensor], str]) -> list[str]:
@@ -197,9 +200,9 @@ def _polyline(fractions: Iterable[float], values: Iterable[float]) -> str:
     )
 
 
-def trust_html(methods: Mapping[str, Sequence[Answer]]) -> str:
-    """Return the answers about every map."""
-    return html_of("trust.html", methods=methods)
+def trust_html(reports: Mapping[str, TrustReport]) -> str:
+    """Return the maps compared by their lights, and the answers about each, folded."""
+    return html_of("trust.html", reports=reports, names=list(reports), rows=compared(reports))
 
 
 def checks_html(checks: Mapping[str, MapChecks]) -> str:
@@ -215,7 +218,11 @@ def checks_html(checks: Mapping[str, MapChecks]) -> str:
         for metric, title in _CHARTS.items()
     ]
     methods = {name: result.answers for name, result in checks.items() if name != CONTROL}
-    return html_of("checks.html", charts=charts, methods=methods)
+    rows = [
+        (column[0].question, [answer.light for answer in column])
+        for column in zip(*methods.values(), strict=True)  # each map has the same checks
+    ]
+    return html_of("checks.html", charts=charts, methods=methods, names=list(methods), rows=rows)
 
 
 def _chart_line(name: str, number: int, checks: MapChecks, metric: str) -> dict[str, Any]:

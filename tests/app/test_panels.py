@@ -1,0 +1,96 @@
+"""The panels about maps in a browser: how far to trust them, and the peel."""
+
+import re
+
+import pytest
+
+from .test_page import CONTRAST, expect
+
+PEEL = "#ul-path-view input[type=range]"
+
+
+def shown(visit, selector):
+    """Return the stops of the path whose parts are visible."""
+    parts = visit.find(f"#ul-path-view {selector}").all()
+    return {part.get_attribute("data-stop") for part in parts if part.is_visible()}
+
+
+def quiet(visit):
+    """Wait until nothing of the work before is under way; return what was requested so far."""
+    visit.page.wait_for_timeout(1000)
+    return list(visit.asked)
+
+
+def percent(visit):
+    """Return the confidence beside the picture, in percent."""
+    return int(visit.find(".ul-confidence .ul-number").inner_text().removesuffix(" %"))
+
+
+def test_the_slider_peels_the_photograph_without_the_server(visit):
+    visit.sample().choose("uni_blur").explain()
+    visit.find(".ul-path-steps").wait_for()
+    picture, so_far = "figure:first-child img", visit.find(".ul-so-far").first
+    assert shown(visit, picture) == shown(visit, "circle") == {"16"}
+    assert so_far.get_attribute("width") == so_far.get_attribute("data-width")
+    whole, asked = percent(visit), quiet(visit)
+    visit.find(PEEL).focus()
+    visit.page.keyboard.press("Home")
+    expect(visit.find(".ul-path-steps")).to_have_attribute("data-at", "0")
+    assert shown(visit, picture) == shown(visit, "circle") == {"0"}
+    assert so_far.get_attribute("width") == "0"
+    assert percent(visit) < whole - 30
+    said = visit.find(PEEL).get_attribute("aria-valuetext")
+    assert re.fullmatch(rf"0 % of the way\. uni_blur: “.+” {percent(visit)} %\.", said)
+    visit.page.keyboard.press("ArrowRight")
+    assert shown(visit, picture) == {"1"}
+    assert so_far.get_attribute("width") == "20"
+    assert visit.asked == asked
+
+
+@pytest.mark.parametrize("width", [1024, 380])
+def test_the_pointer_peels_the_photograph(window, width):
+    visit = window(width=width, height=768).open().sample().choose("ig").explain()
+    visit.find(".ul-path-steps").wait_for()
+    asked = quiet(visit)
+    figure = visit.find("#ul-path-view figure").first
+    figure.scroll_into_view_if_needed()
+    box = figure.bounding_box()
+    for share, at in ((0.5, "8"), (0.25, "4"), (0.999, "16")):
+        visit.page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        expect(visit.find(".ul-path-steps")).to_have_attribute("data-at", at)
+        assert shown(visit, "figure:first-child img") == {at}
+        assert visit.find(PEEL).input_value() == at
+    chart = visit.find("#ul-path-view svg")
+    chart.scroll_into_view_if_needed()
+    axis = chart.locator(".ul-axis").first.bounding_box()
+    visit.page.mouse.move(axis["x"] + axis["width"] / 4, axis["y"] - 20)
+    expect(visit.find(".ul-path-steps")).to_have_attribute("data-at", "4")
+    assert visit.asked == asked
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1024, 380])
+def test_methods_are_compared_in_one_table(window, width, scheme):
+    visit = window(width=width, height=768, color_scheme=scheme).open()
+    visit.sample().choose("uni_blur", "gradient").explain(2)
+    visit.find(".ul-path-steps").wait_for()
+    table = visit.find("#ul-trust table")
+    assert table.locator("tbody th").count() == 4
+    assert table.locator("td").count() == 8
+    for cell in table.locator("td").all():
+        light, word = (cell.locator(f".ul-{part}") for part in ("light", "level"))
+        assert light.inner_text() in "●○▲✖?"
+        assert word.inner_text() in ("good", "info", "caution", "problem", "not measured")
+        assert word.evaluate(CONTRAST)[0] >= 4.5
+        assert cell.bounding_box()["x"] + cell.bounding_box()["width"] <= width
+    names = table.locator("thead th:visible").all_inner_texts()
+    assert names[-2:] == ["uni_blur", "gradient"]
+    strip = visit.find(".ul-maps article .ul-strip").first.locator("li")
+    assert [text.split()[1] for text in strip.all_inner_texts()] == [
+        *("sum", "steps", "path", "baseline")
+    ]
+    answers = visit.find("#ul-trust details").first
+    assert not answers.locator("li").first.is_visible()
+    answers.locator("summary").press("Enter")
+    expect(answers.locator("li").first).to_be_visible()
+    assert answers.locator("summary").inner_text().startswith("uni_blur: ")
