@@ -12,6 +12,7 @@ from ..methods import methods
 from ..methods.defaults import SHOWN_BY_DEFAULT
 from ..models import samples
 from .handlers import PRIVATE
+from .panels import CHOOSE_TWO, Panels
 from .photograph import MAX_BYTES
 from .request import MAX_METHODS, setting_fields
 from .upload import photograph_upload, unchecked
@@ -66,7 +67,7 @@ class Layout:
             elem_id="ul-model",
             visible=len(models) > 1,
         )
-        self.predictions = gr.HTML(elem_id="ul-predictions")
+        self.predictions = gr.HTML(elem_id="ul-predictions", js_on_load=CHOOSE_TWO)
         self.target = gr.Dropdown(
             [("the class predicted", PREDICTED)],
             value=PREDICTED,
@@ -128,6 +129,7 @@ class Layout:
             0, 1, 0.85, step=0.05, label="Opacity of the overlay", elem_id="ul-opacity"
         )
         self.maps = gr.HTML(elem_id="ul-maps")
+        self.panels = Panels()
         with gr.Accordion("The path: from the baseline to the photograph", elem_id="ul-path"):
             self.path = gr.HTML(elem_id="ul-path-view")
         with gr.Accordion("Can I trust this?", elem_id="ul-trust-part"):

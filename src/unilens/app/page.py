@@ -112,9 +112,11 @@ class Page:
             self._check, layout.shown, layout.checks, show_progress_on=[layout.checks], **queued
         )
         layout.prepare.click(self._write_files, layout.shown, layout.files, **queued)
-        layout.cancel.click(
-            self._cancel, None, layout.status, cancels=[explaining, details, checking], **direct
+        panels = layout.panels.connect(
+            self.service, self._visitor_files, self.jobs, self._current, layout
         )
+        work = [explaining, details, checking, *panels]
+        layout.cancel.click(self._cancel, None, layout.status, cancels=work, **direct)
         layout.restore.upload(self._restore_file, layout.restore, layout.form, **PRIVATE)
         blocks.load(self._restore_link, None, layout.form, **PRIVATE)
         blocks.unload(self._leave)

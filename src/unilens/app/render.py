@@ -66,7 +66,7 @@ def maps_html(explanation: Explanation) -> str:
         cards=[_card(explanation, name, attributions[name], common) for name in attributions],
         label=explanation.label,
         target=explanation.target,
-        photograph=_photograph_uri(explanation.pixels),
+        photograph=photograph_uri(explanation.pixels),
         left_out=explanation.left_out,
         common=common if len(complete) > 1 else None,
     )
@@ -87,11 +87,11 @@ def _card(
         "warnings": warnings,
         "lights": trust_report(attribution).lights,
         "seconds": attribution.provenance["seconds"],
-        "heatmap": _heatmap_uri(values, scale),
-        "overlay": _overlay_uri(values, scale),
-        "positive": _heatmap_uri(values, scale, 1),
-        "negative": _heatmap_uri(values, scale, -1),
-        "strongest": _strongest_region(values),
+        "heatmap": heatmap_uri(values, scale),
+        "overlay": overlay_uri(values, scale),
+        "positive": heatmap_uri(values, scale, 1),
+        "negative": heatmap_uri(values, scale, -1),
+        "strongest": strongest_region(values),
         "score": float(attribution.score[0]),
         "baseline_score": None,
         "baseline": None,
@@ -99,7 +99,7 @@ def _card(
     if attribution.baseline_score is not None:
         card["baseline_score"] = float(attribution.baseline_score[0])
     if baseline is not None:
-        card["baseline"] = _photograph_uri(baseline[0])
+        card["baseline"] = photograph_uri(baseline[0])
         card["distance"] = float((baseline[0] - explanation.pixels).double().norm())
     return card
 
@@ -117,7 +117,7 @@ def _scale(attribution: Attribution, common: float) -> tuple[float, str]:
     return common, ""
 
 
-def _strongest_region(values: Tensor) -> str:
+def strongest_region(values: Tensor) -> str:
     """Return in words where a map is strongest, for people who cannot see it."""
     strength = values.detach().cpu().double().nan_to_num().abs().sum(0)
     if not float(strength.sum()):
@@ -145,8 +145,8 @@ def path_html(explanation: Explanation, paths: Mapping[str, PathSteps]) -> str:
                 "name": name,
                 "number": number,
                 "summary": _path_summary(steps),
-                "points": _uris(steps.points, _photograph_uri),
-                "sums": _uris(steps.sums, functools.partial(_heatmap_uri, scale=scale)),
+                "points": _uris(steps.points, photograph_uri),
+                "sums": _uris(steps.sums, functools.partial(heatmap_uri, scale=scale)),
                 "line": _polyline(steps.fractions, steps.confidences),
                 "confidences": confidences.tolist(),
             }
@@ -245,12 +245,12 @@ def _common_scale(attributions: Iterable[Attribution]) -> float:
     return max(scales, default=1.0)
 
 
-def _photograph_uri(image: Tensor) -> str:
+def photograph_uri(image: Tensor) -> str:
     """Return an image `(3, H, W)`, clipped to [0, 1]."""
-    return _uri(pixels(image))
+    return picture_uri(pixels(image))
 
 
-def _heatmap_uri(values: Tensor, scale: float, sign: int = 0) -> str:
+def heatmap_uri(values: Tensor, scale: float, sign: int = 0) -> str:
     """Return a map `(3, H, W)` in colours: orange for the class, purple against it.
 
     Args:
@@ -261,15 +261,16 @@ def _heatmap_uri(values: Tensor, scale: float, sign: int = 0) -> str:
     flat = flatten(values, "signed")
     if sign:
         flat = sign * (sign * flat).clip(0)
-    return _uri(coloured(flat, scale))
+    return picture_uri(coloured(flat, scale))
 
 
-def _overlay_uri(values: Tensor, scale: float) -> str:
+def overlay_uri(values: Tensor, scale: float) -> str:
     """Return a map that is drawn over a photograph: transparent where it is weak."""
     flat = flatten(values, "signed")
     opacity = (numpy.abs(flat) / scale).clip(0, 1)[..., None]
-    return _uri(numpy.concatenate([coloured(flat, scale), opacity], axis=-1))
+    return picture_uri(numpy.concatenate([coloured(flat, scale), opacity], axis=-1))
 
 
-def _uri(values: Array) -> str:
+def picture_uri(values: Array) -> str:
+    """Return colours `(H, W, 3)` or, with opacity, `(H, W, 4)`, as a small file."""
     return data_uri(values, "webp", quality=82, method=2)
