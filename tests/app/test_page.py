@@ -130,7 +130,7 @@ def test_the_slower_checks_show_two_charts_and_their_answers(visit):
     for chart in charts.all():
         assert chart.locator("polyline").count() == 2  # gradient, and the control
         assert "random map: area 0." in chart.get_attribute("aria-label")
-    levels = visit.find(".ul-checks .ul-level").all_inner_texts()
+    levels = visit.find(".ul-checks td .ul-level").all_inner_texts()
     assert len(levels) == 4
     assert set(levels) <= {"good", "caution", "problem", "not measured"}
 

@@ -94,3 +94,63 @@ def test_methods_are_compared_in_one_table(window, width, scheme):
     answers.locator("summary").press("Enter")
     expect(answers.locator("li").first).to_be_visible()
     assert answers.locator("summary").inner_text().startswith("uni_blur: ")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1024, "light"), (380, "dark")])
+def test_two_bars_say_why_the_one_and_not_the_other(window, width, scheme):
+    visit = window(width=width, height=768, color_scheme=scheme).open().sample()
+    bars = visit.find("#ul-predictions button")
+    names = bars.locator(".ul-label").all_inner_texts()
+    bars.nth(1).click()
+    bars.nth(0).press("Enter")
+    panel = visit.find("#ul-contrast")
+    expect(panel.locator("h2")).to_have_text(f"Why “{names[1]}”, not “{names[0]}”?")
+    expect(panel.locator("h2")).to_be_in_viewport()
+    for text in panel.locator("p, h2, figcaption, .ul-legend span").all():
+        assert text.evaluate(CONTRAST)[0] >= 4.5
+    for picture in panel.locator("img").all():
+        box = picture.bounding_box()
+        assert box["width"] > 100
+        assert box["x"] + box["width"] <= width
+    colours = [bar.evaluate("bar => getComputedStyle(bar).borderLeftColor") for bar in bars.all()]
+    assert colours[1] == "rgb(224, 130, 20)"
+    assert colours[0] == "rgb(128, 115, 172)"
+    bars.nth(2).click()
+    expect(panel.locator("h2")).to_have_text(f"Why “{names[1]}”, not “{names[2]}”?")
+    pressed = bars.evaluate_all("bars => bars.map(bar => bar.getAttribute('aria-pressed'))")
+    assert pressed == ["false", "true", "true", "false", "false"]
+    bars.nth(1).click()  # the other one is the first now
+    bars.nth(0).click()
+    expect(panel.locator("h2")).to_have_text(f"Why “{names[2]}”, not “{names[0]}”?")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1024, "dark"), (380, "light")])
+def test_a_second_opinion_takes_one_click(window, width, scheme):
+    visit = window(width=width, height=768, color_scheme=scheme).open()
+    visit.sample("coffee").choose("gradient").explain()
+    visit.find("#ul-second").click()
+    panel = visit.find("#ul-opinion")
+    said = panel.locator("p").first
+    expect(said).to_contain_text(re.compile(r"Three methods share \d+ % of their strongest tenth"))
+    expect(said).to_contain_text(re.compile(r"edges, which .* share \d+ % with them: "))
+    expect(panel.locator("h2")).to_be_in_viewport()
+    pictures = panel.locator("img")
+    assert pictures.count() == 5
+    for picture in pictures.all():
+        box = picture.bounding_box()
+        assert box["width"] > 100
+        assert box["x"] + box["width"] <= width
+    for text in panel.locator("p:visible, h2, figcaption, summary").all():
+        assert text.evaluate(CONTRAST)[0] >= 4.5
+    numbers = panel.locator("details li")
+    assert not numbers.first.is_visible()
+    panel.locator("summary").press("Enter")
+    expect(numbers.first).to_be_visible()
+    assert numbers.count() == 6
+    visit.choose("ig").explain()
+    expect(panel.locator("h2")).to_have_count(0)
+
+
+def test_a_second_opinion_without_maps_says_what_it_needs(visit):
+    visit.find("#ul-second").click()
+    expect(visit.find(".toast-body.error")).to_contain_text("expected maps on the page")
