@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from unilens.app.wording import title_of
+
 from .test_page import CONTRAST, expect
 
 PEEL = "#ul-path-view input[type=range]"
@@ -40,7 +42,9 @@ def test_the_slider_peels_the_photograph_without_the_server(visit):
     assert so_far.get_attribute("width") == "0"
     assert percent(visit) < whole - 30
     said = visit.find(PEEL).get_attribute("aria-valuetext")
-    assert re.fullmatch(rf"0 % of the way\. uni_blur: “.+” {percent(visit)} %\.", said)
+    assert re.fullmatch(
+        rf"0 % of the way\. {title_of('uni_blur')}: “.+” {percent(visit)} %\.", said
+    )
     visit.page.keyboard.press("ArrowRight")
     assert shown(visit, picture) == {"1"}
     assert so_far.get_attribute("width") == "20"
@@ -84,7 +88,7 @@ def test_methods_are_compared_in_one_table(window, width, scheme):
         assert word.evaluate(CONTRAST)[0] >= 4.5
         assert cell.bounding_box()["x"] + cell.bounding_box()["width"] <= width
     names = table.locator("thead th:visible").all_inner_texts()
-    assert names[-2:] == ["uni_blur", "gradient"]
+    assert names[-2:] == [title_of("uni_blur"), title_of("gradient")]
     strip = visit.find(".ul-maps article .ul-strip").first.locator("li")
     assert [text.split()[1] for text in strip.all_inner_texts()] == [
         *("sum", "steps", "path", "baseline")
@@ -93,7 +97,7 @@ def test_methods_are_compared_in_one_table(window, width, scheme):
     assert not answers.locator("li").first.is_visible()
     answers.locator("summary").press("Enter")
     expect(answers.locator("li").first).to_be_visible()
-    assert answers.locator("summary").inner_text().startswith("uni_blur: ")
+    assert answers.locator("summary").inner_text().startswith(title_of("uni_blur") + ": ")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1024, "light"), (380, "dark")])
@@ -152,5 +156,6 @@ def test_a_second_opinion_takes_one_click(window, width, scheme):
 
 
 def test_a_second_opinion_without_maps_says_what_it_needs(visit):
+    visit.page.goto(visit.address)
     visit.find("#ul-second").click()
     expect(visit.find(".toast-body.error")).to_contain_text("expected maps on the page")

@@ -40,7 +40,7 @@ def contrast_html(explanation: Explanation) -> str:
     summed = values.double().sum(0)
     return html_of(
         "contrast.html",
-        title=name,
+        name=name,
         label=explanation.label,
         other=explanation.model.label(explanation.against),
         score=float(attribution.score[0]),
@@ -66,7 +66,6 @@ def opinion_html(opinion: Explanation, found: Agreement) -> str:
     return html_of(
         "opinion.html",
         label=opinion.label,
-        titles={name: name for name in (*opinion.attributions, *opinion.left_out)},
         methods=[name for name in found.names if name not in found.controls],
         controls=list(found.controls),
         overlap=float(found.overlap[0]),

@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from ..errors import UnilensError
+from .csv_tab import DIRECT, QUEUED
 from .files import VisitorFiles
-from .handlers import ONE_AT_A_TIME, PRIVATE, progress_callback, visitor_id, with_short_errors
+from .handlers import progress_callback, visitor_id, with_short_errors
 from .jobs import Job, Jobs
 from .panel_render import contrast_html, opinion_html
 from .request import read_form
@@ -36,7 +37,7 @@ element.addEventListener("click", event => {
 });
 """
 """Lets the visitor choose two bars of the predictions; the first stays when a third is chosen."""
-_REVEAL = "() => document.querySelector('#{}').scrollIntoView({{block: 'nearest'}})"
+_REVEAL = "() => unilens.reveal(document.querySelector('#{}'))"
 
 
 class Panels:
@@ -65,26 +66,25 @@ class Panels:
             layout: the other components.
         """
         work = _Work(service, files, jobs, current)
-        queued: dict[str, Any] = {**ONE_AT_A_TIME, **PRIVATE}
         contrasting = layout.predictions.select(
             work.contrast,
             [layout.photograph, layout.model, layout.seed],
             self.contrast,
             show_progress_on=[layout.status, self.contrast],
-            **queued,
+            **QUEUED,
         )
         asking = self.ask.click(
             work.opinion,
             layout.shown,
             self.opinion,
             show_progress_on=[layout.status, self.opinion],
-            **queued,
+            **QUEUED,
         )
         for event, name in ((contrasting, "ul-contrast"), (asking, "ul-opinion")):
-            event.success(None, None, None, js=_REVEAL.format(name), **PRIVATE)
+            event.success(None, None, None, js=_REVEAL.format(name), **DIRECT)
         changes = [layout.photograph.change, layout.model.change]
-        gr.on(changes, lambda: "", None, self.contrast, queue=False, **PRIVATE)
-        layout.shown.change(lambda: "", None, self.opinion, queue=False, **PRIVATE)
+        gr.on(changes, lambda: "", None, self.contrast, **DIRECT)
+        layout.shown.change(lambda: "", None, self.opinion, **DIRECT)
         return [contrasting, asking]
 
 

@@ -18,10 +18,10 @@ from .checks import CONTROL, MapChecks
 from .path_steps import STOPS, PathSteps
 from .service import Explanation
 from .trust import LIGHTS, TrustReport, compared, trust_report
+from .wording import title_of
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f")
-"""Of the curves of four methods (Okabe and Ito 2008, safe for colour blindness) and the control."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "1 3")
+"""Of the curves of four methods and the control; page.css has their colours."""
 MAX_SCALE_RATIO = 4
 """How many times weaker than the strongest map one may be and still share its colour scale."""
 _WIDTH, _HEIGHT = 320, 180
@@ -41,7 +41,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        lights=LIGHTS, colours=COLOURS, dashes=DASHES, width=_WIDTH, height=_HEIGHT
+        lights=LIGHTS, dashes=DASHES, width=_WIDTH, height=_HEIGHT, title_of=title_of
     )
     return environment
 
@@ -80,6 +80,7 @@ def _card(
     verdict, *warnings = lines(attribution)
     card = {
         "name": name,
+        "title": title_of(name),
         "card": methods[str(attribution.provenance["method"])].card,
         "scale": scale,
         "own_scale": own_scale,

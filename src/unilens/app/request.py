@@ -116,7 +116,7 @@ class ExplainRequest(BaseModel):
 
 
 @dataclass(frozen=True)
-class _SettingField:
+class SettingField:
     """A setting as the page shows it.
 
     Attributes:
@@ -130,7 +130,7 @@ class _SettingField:
     choices: tuple[str, ...] = ()
 
 
-def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list[_SettingField]:
+def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list[SettingField]:
     """Return the settings that the page offers for a method and its chosen components.
 
     Args:
@@ -138,7 +138,7 @@ def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list
         chosen: settings so far; a chosen baseline or path adds its own settings.
     """
     return [
-        _SettingField(name, default, _choices(method, name) if isinstance(default, str) else ())
+        SettingField(name, default, _choices(method, name) if isinstance(default, str) else ())
         for name, default in methods[method].settings_with(chosen or {}).items()
         if name not in HIDDEN_SETTINGS and isinstance(default, bool | int | float | str | None)
     ]

@@ -21,11 +21,13 @@ from ..methods.path_diagnostics import stability
 from ..models import PixelClassifier, load_model
 from ..output.records import predictions
 from ..path_attribution import PathAttribution
+from .applicable import applies
 from .jobs import Job
 from .path_steps import MAX_STEPS, PathSteps, path_steps
 from .photograph import Photograph
 from .request import ExplainRequest, MethodRequest, read_request
 from .runner import JobRunner
+from .wording import title_of
 
 T = TypeVar("T")
 TOP_CLASSES = 5
@@ -163,7 +165,7 @@ class ExplainService:
         )
         for number, method in enumerate(request.methods):
             passes = explainers[method.name].passes.forward
-            job.begin(method.name, number / len(explainers), 1 / len(explainers), passes)
+            job.begin(title_of(method.name), number / len(explainers), 1 / len(explainers), passes)
             compute = functools.partial(_explain_by, method, explanation)
             try:
                 attributions[method.name] = self.run("map", explanation, method.name, job, compute)
@@ -173,6 +175,12 @@ class ExplainService:
             raise UnilensError("; ".join(left_out.values()))
         return explanation
 
+    def applies(self, method: str, photograph: Photograph, model: str) -> bool:
+        """Return whether a method fits a model and a photograph."""
+        evaluator, inputs = self._load(model).evaluator, self._pixels(photograph, model)[None]
+        compute = functools.partial(applies, method, evaluator, inputs)
+        return self._runner.run(("applies", model, method), Job(), compute)
+
     def path_steps(self, explanation: Explanation, job: Job) -> dict[str, PathSteps]:
         """Return the paths from the baselines to the photograph, of the methods that have one."""
         paths = {}
@@ -181,7 +189,7 @@ class ExplainService:
             explainer = explanation.explainers[name]
             if not isinstance(explainer, PathAttribution) or explainer.n_steps > MAX_STEPS:
                 continue
-            job.begin(f"{name}: the path", number * share, share, 2 * explainer.n_steps)
+            job.begin(f"{title_of(name)}: the path", number * share, share, 2 * explainer.n_steps)
             compute = functools.partial(
                 path_steps, explainer, pixels=explanation.pixels, attribution=attribution
             )
@@ -196,7 +204,7 @@ class ExplainService:
         for number, (name, attribution) in enumerate(explanation.attributions.items()):
             explainer = explanation.explainers[name]
             if isinstance(explainer, PathAttribution):
-                job.begin(f"{name}: stability", number * share, share, _STABILITY_PASSES)
+                job.begin(f"{title_of(name)}: stability", number * share, share, _STABILITY_PASSES)
                 compute = functools.partial(
                     stability,
                     explainer,

@@ -65,6 +65,13 @@ def _times_input(score: AnyScore = "probability", balanced: AnyBalanced = False)
 
 
 def _balanced(score: AnyScore = "logit", attention: AttentionRule = "constant") -> Gradient:
+    """Build input times balanced gradient.
+
+    Args:
+        score: see `Gradient`.
+        attention: "constant", where the weights of attention pass on no relevance, or "full", where
+            queries and keys take a quarter of it each and values a half.
+    """
     check_choice("attention", attention, get_args(AttentionRule))
     return Gradient(score, times_input=True, balanced=attention)
 
