@@ -57,10 +57,11 @@ class Visitor:
             return answer
         return {"path": answer.json()[0], "orig_name": name, "meta": META}
 
-    def join(self, event, data, session=None, query=""):
+    def join(self, event, data, session=None, query="", event_data=None):
         """Forge what a browser sends for an event, and return its last message and all text."""
         session = session or self.session
         body = {"fn_index": self.events[event]["id"], "data": data, "session_hash": session}
+        body["event_data"] = event_data
         return self.join_raw(json.dumps(body), session, query)
 
     def join_raw(self, body, session, query=""):
@@ -580,7 +581,7 @@ def test_links_that_are_none(visitor, link):
 @pytest.mark.parametrize("data", [[["/etc/passwd", {}]], ["x"], [3], [None], [{"a": 1}]])
 @pytest.mark.parametrize(
     "event",
-    ["details", ("ul-check", "click"), ("ul-prepare", "click")],
+    ["details", ("ul-check", "click"), ("ul-prepare", "click"), ("ul-second", "click")],
 )
 def test_what_is_on_a_page_cannot_be_forged(visitor, event, data):
     said = refused(visitor, visitor.join(event, data, uuid.uuid4().hex))
@@ -638,3 +639,10 @@ def test_the_server_leaves_nothing_behind(tmp_path, how):
     code = end(process, how)
     assert code == 128 + how
     assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["canary.txt"]
+
+
+@pytest.mark.parametrize("chosen", [None, "x", {"classes": [0]}, {"classes": [0, 10**30]}])
+def test_classes_to_contrast_are_two_of_the_model(visitor, chosen):
+    data = [visitor.honest, "efficientnet_lite0", 0]
+    message = visitor.join(("ul-predictions", "select"), data, event_data=chosen)
+    assert "expected" in refused(visitor, message)

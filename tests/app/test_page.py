@@ -52,16 +52,6 @@ def upload(visit, path):
     visit.find("#ul-photograph input[type=file]").set_input_files(path)
 
 
-def stop(visit):
-    return visit.find("#ul-stop input[type=range]")
-
-
-def shown(visit, selector):
-    """Return the numbers of the places whose parts are visible."""
-    parts = visit.find(f"#ul-path-view {selector}").all()
-    return {part.get_attribute("data-stop") for part in parts if part.is_visible()}
-
-
 def error(visit):
     """Return the one line that an error is told in."""
     lines = visit.find(".toast-body.error [data-testid=toast-text]")
@@ -96,28 +86,6 @@ def test_without_a_photograph_the_page_says_what_it_needs(visit):
     expect(visit.find("#ul-predictions li")).to_have_count(0)
     visit.find("#ul-explain").click()
     assert error(visit) == "expected a photograph; drop one, or pick a sample"
-
-
-def test_the_path_of_uni_is_walked_by_the_slider_without_the_server(visit):
-    visit.sample().choose("uni_blur").explain()
-    visit.find(".ul-path-steps").wait_for()
-    expect(visit.find("#ul-trust article")).to_have_count(1)
-    expect(visit.find("#ul-trust")).to_contain_text("Does the map stay with more steps?")
-    picture, so_far = ".ul-two figure:first-child img", visit.find(".ul-so-far").first
-    assert shown(visit, picture) == shown(visit, "circle") == {"0"}
-    assert so_far.get_attribute("width") == "0"
-    visit.page.wait_for_timeout(1000)  # until nothing of the work before is under way
-    asked = list(visit.asked)
-    stop(visit).focus()
-    visit.page.keyboard.press("ArrowRight")
-    expect(visit.find(".ul-path-steps")).to_have_attribute("data-at", "1")
-    assert shown(visit, picture) == shown(visit, "p.ul-stop") == {"1"}
-    assert so_far.get_attribute("width") == "20"
-    visit.page.keyboard.press("End")
-    expect(visit.find("#ul-path-view p.ul-stop:visible")).to_contain_text("100 % of the way")
-    assert shown(visit, picture) == shown(visit, "circle") == {"16"}
-    assert so_far.get_attribute("width") == so_far.get_attribute("data-width")
-    assert visit.asked == asked
 
 
 def test_four_methods_stand_side_by_side_and_every_picture_has_a_text(visit):
@@ -165,7 +133,7 @@ def test_the_slower_checks_show_two_charts_and_their_answers(visit):
     for chart in charts.all():
         assert chart.locator("polyline").count() == 2  # gradient, and the control
         assert "random map: area 0." in chart.get_attribute("aria-label")
-    levels = visit.find(".ul-checks .ul-level").all_inner_texts()
+    levels = visit.find(".ul-checks td .ul-level").all_inner_texts()
     assert len(levels) == 4
     assert set(levels) <= {"good", "caution", "problem", "not measured"}
 

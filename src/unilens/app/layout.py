@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..methods import methods
 from .handlers import PRIVATE, small
-from .path_steps import N_STOPS
+from .panels import CHOOSE_TWO, Panels
 from .request import MAX_METHODS, setting_fields
 from .thumbnails import thumbnails
 from .upload import photograph_upload, unchecked
@@ -85,7 +85,7 @@ class Layout:
             elem_id="ul-model",
             visible=len(models) > 1,
         )
-        self.predictions = gr.HTML(elem_id="ul-predictions")
+        self.predictions = gr.HTML(elem_id="ul-predictions", js_on_load=CHOOSE_TWO)
         self.target = gr.Dropdown(
             [("the class predicted", PREDICTED)],
             value=PREDICTED,
@@ -150,10 +150,8 @@ class Layout:
         self.opacity = gr.Slider(
             0, 1, 0.85, step=0.05, label="Opacity of the overlay", elem_id="ul-opacity"
         )
+        self.panels = Panels()
         with gr.Accordion("The path: from the baseline to the photograph", elem_id="ul-path"):
-            self.stop = gr.Slider(
-                0, N_STOPS - 1, 0, step=1, label="Along the path (0: baseline)", elem_id="ul-stop"
-            )
             self.path = gr.HTML(elem_id="ul-path-view")
         with gr.Accordion("Can I trust this?", elem_id="ul-trust-part"):
             self.trust = gr.HTML(elem_id="ul-trust")

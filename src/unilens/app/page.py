@@ -39,7 +39,7 @@ from .series_tab import SeriesTab
 from .service import ExplainService, Explanation
 from .table_service import TableService
 from .table_tab import TableTab
-from .trust import answers
+from .trust import trust_report
 from .upload import refuse_links
 from .wording import by_recommendation
 
@@ -127,7 +127,6 @@ class Page:
             **DIRECT,
         )
         layout.opacity.input(None, layout.opacity, None, js="unilens.opacity")
-        layout.stop.change(None, layout.stop, None, js="unilens.stop")
 
     def _connect_work(self, layout: Layout) -> list[Any]:
         """Connect what takes time, and return its events: it begins whenever `asked` changes."""
@@ -152,7 +151,7 @@ class Page:
         details = linking.success(
             self._details,
             layout.shown,
-            [layout.path, layout.trust, layout.stop, layout.checks, layout.files],
+            [layout.path, layout.trust, layout.checks, layout.files],
             show_progress_on=[layout.path],
             **QUEUED,
         )
@@ -160,7 +159,10 @@ class Page:
             self._check, layout.shown, layout.checks, show_progress_on=[layout.checks], **QUEUED
         )
         layout.prepare.click(self._write_files, layout.shown, layout.files, **QUEUED)
-        return [predicting, explaining, details, checking]
+        panels = layout.panels.connect(
+            self.service, self._visitor_files, self.jobs, self._current, layout
+        )
+        return [predicting, explaining, details, checking, *panels]
 
     @with_short_errors
     def _predict(self, path: str | None, model: str, names: Any) -> tuple[Any, ...]:
@@ -237,7 +239,7 @@ class Page:
             (path, asked.model_dump()),
             small(f"{len(maps)} {'map' if len(maps) == 1 else 'maps'} in {seconds:.1f} s."),
             maps_html(explanation),
-            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
+            trust_html({name: trust_report(attribution) for name, attribution in maps.items()}),
             "?state=" + page_state(photograph, asked).link() if photograph.sample else "",
             "",
         )
@@ -255,8 +257,7 @@ class Page:
             maps = self.service.with_stability(explanation, job)
         return (
             path_html(explanation, paths),
-            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
-            gr.update(value=0),
+            trust_html({name: trust_report(attribution) for name, attribution in maps.items()}),
             "",
             None,
         )

@@ -46,6 +46,7 @@ class Explanation:
         explainers: the methods with their settings, by name.
         attributions: their maps, by name, in the order of the request.
         left_out: why other methods gave no map, by name.
+        against: index of the class that the target is contrasted with; None for no contrast.
     """
 
     photograph: Photograph
@@ -55,6 +56,7 @@ class Explanation:
     explainers: Mapping[str, Method]
     attributions: Mapping[str, Attribution]
     left_out: Mapping[str, str]
+    against: int | None = None
 
     @property
     def target(self) -> int:
@@ -122,8 +124,20 @@ class ExplainService:
 
         return self._runner.run(("predictions", photograph.digest, model), Job(), predict)
 
-    def explain(self, photograph: Photograph, request: ExplainRequest, job: Job) -> Explanation:
+    def explain(
+        self,
+        photograph: Photograph,
+        request: ExplainRequest,
+        job: Job,
+        against: int | None = None,
+    ) -> Explanation:
         """Return the maps of a photograph.
+
+        Args:
+            photograph: to explain.
+            request: model, methods, target and seed.
+            job: counts the passes.
+            against: index of another class, to explain the margin between the target and it.
 
         Raises:
             UnilensError: the request is not on offer, or no method fits the model.
@@ -136,7 +150,7 @@ class ExplainService:
             request.target is None or not count or request.target < count,
             f"expected a class between 0 and {count - 1}, got {request.target}",
         )
-        explainers = {method.name: method.explainer(model) for method in request.methods}
+        explainers = {method.name: method.explainer(model, against) for method in request.methods}
         attributions: dict[str, Attribution] = {}
         left_out: dict[str, str] = {}
         explanation = Explanation(
@@ -147,6 +161,7 @@ class ExplainService:
             explainers,
             attributions,
             left_out,
+            against,
         )
         for number, method in enumerate(request.methods):
             passes = explainers[method.name].passes.forward
@@ -225,7 +240,8 @@ class ExplainService:
         settings = tuple(sorted((key, repr(value)) for key, value in method.settings.items()))
         photograph = explanation.photograph.digest
 
-        key = (kind, photograph, request.model, request.target, request.seed, name, settings)
+        target = (request.target, explanation.against)
+        key = (kind, photograph, request.model, target, request.seed, name, settings)
         return self._runner.run(key, job, lambda: compute(loaded.evaluator))
 
     def _pixels(self, photograph: Photograph, model: str) -> Tensor:

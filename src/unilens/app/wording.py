@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from .._catalogue import CatalogueEntry, listing
 from ..methods import methods
@@ -71,7 +71,8 @@ def setting_help(method: str, field: SettingField, chosen: Mapping[str, Any]) ->
     """Return what a setting of a method means, with its unit and default."""
     words = {"True": "on", "False": "off", "None": "none"}
     default = words.get(str(field.default), str(field.default))
-    meaning = _meaning(listing("methods")[method], field.name, chosen) if method in TITLES else ""
+    entry = cast(CatalogueEntry, listing("methods")[method])
+    meaning = _meaning(entry, field.name, chosen) if method in TITLES else ""
     return f"{meaning[:1].upper()}{meaning[1:]}{'.' if meaning else ''} Default: {default}.".strip()
 
 

@@ -84,9 +84,10 @@ def agreement(
 ) -> Agreement:
     """Compare the maps of several methods of the same inputs.
 
-    A map's strength is the sum of its absolute values over channels, blurred a little for inputs
-    with neighbours: methods that mean the same object mark different pixels of it. Positions that
-    tie for the last place among the strongest each count with their share.
+    A map's strength is the absolute value of its sum over channels, which is blurred a little first
+    for inputs with neighbours: methods that mean the same object mark different pixels of it, and
+    noise of both signs cancels. Positions that tie for the last place among the strongest each
+    count with their share.
 
     Args:
         maps: attributions or tensors `(B, *S)` by the name of the method.
@@ -138,11 +139,11 @@ def strength(values: Tensor, smoothing: float = 0.02) -> Tensor:
         values: maps `(B, *S)`; those of tables `(B, F)` are not blurred.
         smoothing: see `agreement`.
     """
-    summed = reduce_channels(values, "abs")
-    if values.ndim < 3:
-        return summed
-    sigma = smoothing * min(values.shape[2:])
-    return blurred(summed.unsqueeze(1), sigma).squeeze(1)
+    summed = reduce_channels(values, "sum")
+    if values.ndim > 2:
+        sigma = smoothing * min(values.shape[2:])
+        summed = blurred(summed.unsqueeze(1), sigma).squeeze(1)
+    return summed.abs()
 
 
 def _check(maps: Mapping[str, object], controls: Collection[str]) -> dict[str, Tensor]:
