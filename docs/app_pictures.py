@@ -24,6 +24,14 @@ MODELS = Path(__file__).parents[1] / "tests" / "app"
 """Where the models of tables and series are."""
 PATIENCE = 600_000
 """How long a browser waits for anything, in milliseconds."""
+SCREENS = (
+    ("app.jpg", 1600, 1000, "light"),
+    ("app-dark.jpg", 1600, 1000, "dark"),
+    ("app-1024.jpg", 1024, 768, "light"),
+    ("app-380.jpg", 380, 800, "light"),
+    ("app-380-dark.jpg", 380, 800, "dark"),
+)
+"""Pictures of the page as it opens: file, width, height, colours."""
 MIDDLE = 8
 """The place on the path, of 0 to 16."""
 
@@ -35,14 +43,19 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
 
-        def visit(sample: str, width: int = 1400, height: int = 1400, **settings: Any) -> Page:
+        def visit(width: int, height: int, **settings: Any) -> Page:
             page = browser.new_page(viewport={"width": width, "height": height}, **settings)
             page.set_default_timeout(PATIENCE)
             page.goto(address)
-            explain(page, sample)
+            page.locator(".ul-path-steps").wait_for(state="attached")
+            page.wait_for_timeout(1000)  # until nothing moves
             return page
 
-        cat = visit("chelsea")
+        for name, width, height, scheme in SCREENS:
+            page = visit(width, height, color_scheme=scheme)
+            page.screenshot(path=HERE / name, type="jpeg", quality=80, full_page=width < 500)
+        cat = visit(1400, 1400)
+        explain(cat, "chelsea")
         cat.locator("#ul-stop input[type=range]").fill(str(MIDDLE))
         cat.locator("#ul-check").click()
         cat.locator("#ul-checks article").first.wait_for()
@@ -50,13 +63,6 @@ def main() -> None:
             name = f"app-{part.removesuffix('-part')}.png"
             cat.locator(f"#ul-{part}").screenshot(path=HERE / name)
             shrink(HERE / name)
-        coffee = visit("coffee")
-        coffee.screenshot(path=HERE / "app.jpg", type="jpeg", quality=85)
-        dark = visit("coffee", color_scheme="dark")
-        dark.screenshot(path=HERE / "app-dark.jpg", type="jpeg", quality=85)
-        narrow = visit("chelsea", width=380)
-        narrow.screenshot(path=HERE / "app-380.png")
-        shrink(HERE / "app-380.png")
         browser.close()
     draw_tabs()
 
@@ -93,15 +99,11 @@ def draw_tabs() -> None:
 
 def explain(page: Page, sample: str) -> None:
     """Have a sample explained by the method that the page begins with, and by another."""
-    page.locator("#ul-sample input").click()
-    page.get_by_role("option", name=f"{sample}:").click()
-    page.locator("#ul-predictions li").first.wait_for()
-    page.locator("#ul-methods input").fill("ig:")
-    page.get_by_role("option", name="ig:").first.click()
-    page.keyboard.press("Escape")
-    page.locator("#ul-explain").click()
-    page.locator("#ul-trust").get_by_text("Does the map stay with more steps?").first.wait_for()
-    page.locator(".ul-path-steps").wait_for()
+    page.locator(".ul-more").click()
+    page.locator("#ul-methods input[name=ig]").check()
+    page.locator(f"#ul-sample [data-sample={sample}]").click()
+    page.locator(f"#ul-predictions :text('{sample}.png')").wait_for()
+    page.locator(".ul-path-steps .ul-cards[data-count='2']").wait_for()
     page.wait_for_timeout(1000)  # until nothing moves
 
 

@@ -2,8 +2,9 @@
 
 Run:    python docs/pictures.py [NAME ...]
 
-Needs the extra `compare`. Every picture is what `unilens explain` writes, made smaller. The picture
-`attention` is of another network, DINOv2, and needs its weights (see `benchmarks/networks.py`):
+Needs the extra `compare`. Every picture is what `unilens explain` writes, made smaller; `coffee` is
+that of README and the first page. The picture `attention` is of another network, DINOv2, and needs
+its weights (see `benchmarks/networks.py`):
 
     PYTHONPATH=benchmarks UNILENS_DINOV2=FILE python docs/pictures.py attention
 """
@@ -20,11 +21,13 @@ from PIL import Image
 from unilens import Evaluator, explain, load_model
 from unilens.models import samples
 from unilens.models.loading import DEFAULT_MODEL
-from unilens.output.viz import comparison
+from unilens.output.text import probability_text
+from unilens.output.viz import comparison, panel
 
 HERE = Path(__file__).parent / "images"
 REFERENCES = ("coffee", "rocket", "astronaut", "motorcycle", "grace_hopper")
 NAMES = {
+    "coffee": {"uni_blur": {}, "uni": {}, "ig": {}},
     "paths": {
         "ig": {},
         "blur_ig": {},
@@ -84,9 +87,14 @@ MODELS = {"attention": "py:networks:dinov2"}
 """Of pictures that are not of the default model."""
 
 
+PANELS = ("coffee",)
+"""Pictures of all there is to see, of the sample of their name; others compare maps of a cat."""
+
+
 def draw(name: str, model, evaluator: Evaluator) -> None:
     """Write one picture."""
-    image = model.preprocess(samples["chelsea"]())
+    sample = name if name in PANELS else "chelsea"
+    image = model.preprocess(samples[sample]())
     references = torch.stack([model.preprocess(samples[one]()) for one in REFERENCES])
     found = {}
     for shown, given in NAMES[name].items():
@@ -96,11 +104,15 @@ def draw(name: str, model, evaluator: Evaluator) -> None:
             settings["references"] = references
         found[shown] = explain(evaluator, image[None], method, **settings)
         print(f"{name}: {shown}: {found[shown].provenance['seconds']:.1f} s")
-    target = model.label(int(next(iter(found.values())).target))
-    columns = min(len(found) + 1, 6)
-    figure = comparison(image, found, title=f"why “{target}”?", columns=columns)
+    first = next(iter(found.values()))
+    probability = probability_text(float(first.confidence))
+    title = f"{sample}: why “{model.label(int(first.target))}”, probability {probability}?"
+    if name in PANELS:
+        figure = panel(image, found, title=title)
+    else:
+        figure = comparison(image, found, title=title, columns=min(len(found) + 1, 6))
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
+    figure.savefig(buffer, format="png", dpi=95)
     Image.open(buffer).convert("RGB").save(HERE / f"{name}.jpg", quality=82)
 
 

@@ -35,8 +35,8 @@ class UnknownNameError(ChoiceError):
         self._said = kind, name, names, remedy
         nearest = _nearest_names(str(name), names)
         message = f"unknown {kind} {str(name)!r}"
-        message += f"; did you mean {' or '.join(nearest)}?" if nearest else "."
-        if len(names) <= 40:
+        message += f"; did you mean {_alternatives(nearest)}?" if nearest else "."
+        if len(names) <= 40 and (not nearest or set(names) - set(nearest)):
             message += f" Valid: {', '.join(names) or 'none'}."
         super().__init__(message + (f" {remedy}" if remedy else ""), names)
 
@@ -46,14 +46,26 @@ class UnknownNameError(ChoiceError):
 
 
 def _nearest_names(name: str, names: Iterable[str], at_most: int = 3) -> list[str]:
-    """Return the names closest in spelling to `name`, ignoring case, best first."""
+    """Return the names closest to `name`, best first: in spelling, else those that hold it.
+
+    Up to twice as many, and these alone, where `name` is one of the words of several names.
+    """
     by_folded: dict[str, str] = {}
     for candidate in names:
         by_folded.setdefault(candidate.casefold(), candidate)
     folded = name.casefold()
+    with_word = [key for key in by_folded if " " in key and folded in key.split()]
+    if with_word:
+        return [by_folded[key] for key in with_word[: 2 * at_most]]
     close = difflib.get_close_matches(folded, by_folded, n=at_most, cutoff=0.6)
     inside = [key for key in by_folded if folded and folded in key and key not in close]
     return [by_folded[key] for key in (close + inside)[:at_most]]
+
+
+def _alternatives(names: list[str]) -> str:
+    """Return names as a sentence offers them: a, b or c."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def require(condition: bool, message: str) -> None:

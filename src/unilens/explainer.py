@@ -38,6 +38,7 @@ from .baselines.base import baseline_results, check_single, single
 from .errors import NotApplicableError, UnilensError, require
 from .groups.base import Groups, needs_axes, read_groups
 from .multi_input import MultiInputAttribution, explain_inputs
+from .output import notebook as _notebook  # noqa: F401  # so that notebooks show attributions
 from .output_scores import explain_output_score
 from .outputs import LOGITS, OutputSpec
 from .provenance import describe, versions

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from ._validation.settings import checks_of
 from .errors import UnilensError, UnknownNameError
 
 T = TypeVar("T")
@@ -56,6 +55,24 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricCard(Card):
+    """What a reader should know before believing a metric.
+
+    Attributes:
+        higher_is_better: the direction; None where neither end is good.
+        bounds: the lowest and highest value it can take; None where there is no bound.
+        metric: the class; names of one class differ in its settings.
+        needs: what it takes beside the map: "method", to explain again; "path", an `Attribution`
+            with a baseline; "mask", where the object is.
+    """
+
+    higher_is_better: bool | None = True
+    bounds: tuple[float | None, float | None] = (None, None)
+    needs: tuple[str, ...] = ()
+    metric: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry(Generic[T]):
     """A card, and the builder that makes the component from its settings."""
 
@@ -83,6 +100,8 @@ class Entry(Generic[T]):
 
     def choices(self, name: str) -> tuple[str, ...]:
         """Return the names that a setting takes, by its type; its default where that lists none."""
+        from ._validation.settings import checks_of  # loads torch
+
         check = checks_of(self.build).get(name)
         names = () if check is None else tuple(check.names())
         return names or (self.settings[name],)
@@ -223,9 +242,10 @@ class Registry(Mapping[str, Entry[T]]):
         self.add(card, lambda: value)
 
     def __getitem__(self, name: str) -> Entry[T]:
+        """Return an entry by its name, in which hyphens and underscores are alike."""
         try:
-            return self._entries[name]
-        except (KeyError, TypeError):
+            return self._entries[name if name in self._entries else name.replace("-", "_")]
+        except (KeyError, TypeError, AttributeError):
             raise UnknownNameError(self.kind, name, self._entries) from None
 
     def __contains__(self, name: object) -> bool:

@@ -7,17 +7,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from .errors import UnknownNameError, require
-from .explainer import Method
-from .methods import methods
-from .models import PixelClassifier, samples
-from .models.images import open_image
-from .registry import Registry
+from .registry import Registry, check_known
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .explainer import Method
+    from .models import PixelClassifier
+
+
+STUBS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")
+"""Formats that Pillow knows by name but does not read."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,20 @@ def read_specs(
 
     Raises:
         UnknownNameError: a name or setting is unknown, or no component has a shared setting.
+            Hyphens and underscores are alike in both.
     """
     specs: dict[str, Spec] = {}
     used: set[str] = set()
     shared = shared or {}
     for text in given:
         name, _, tail = text.partition(":")
+        entry = registry[name]
         own = read_settings(_split_commas(tail) if tail else [])
-        valid = set(registry[name].settings_with({**shared, **own}))
-        used |= valid & set(shared)
+        valid = entry.settings_with({**shared, **own})
+        check_known(entry.card.name, own, valid)
+        used |= set(valid) & set(shared)
         common = {key: value for key, value in shared.items() if key in valid}
-        specs[text] = Spec(name, {**common, **own})
+        specs[text] = Spec(entry.card.name, {**common, **own})
     for key in shared:
         if key not in used:
             known = {name for spec in specs.values() for name in registry[spec.name].settings}
@@ -84,6 +90,10 @@ def build_method(
         classifier: preprocesses the references.
         value_range: pixel values of black and white in image files, as for `read_image`.
     """
+    import torch
+
+    from .methods import methods
+
     settings = dict(spec.settings)
     references = settings.get("references")
     if isinstance(references, (str, list)):
@@ -99,22 +109,25 @@ def _split_commas(text: str) -> list[str]:
 
 def read_settings(pairs: list[str]) -> dict[str, Any]:
     """Read settings from texts `key=value`: a JSON value, `[a,b]` as a list of texts, or a text."""
-    settings = {}
+    settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
+        key = key.strip().replace("-", "_")
         require(bool(equals and key), f"expected a setting as key=value, got {pair!r}")
-        require(key.strip() not in settings, f"expected each setting once, got {key.strip()} twice")
+        require(key not in settings, f"expected each setting once, got {key} twice")
         try:
-            settings[key.strip()] = json.loads(value)
+            settings[key] = json.loads(value)
         except json.JSONDecodeError:
             listed = value.startswith("[") and value.endswith("]")
-            settings[key.strip()] = value[1:-1].split(",") if listed else value
+            settings[key] = value[1:-1].split(",") if listed else value
     return settings
 
 
 def _read_references(
     references: str | list[str], value_range: tuple[float, float] | None
 ) -> list[Image.Image]:
+    from .models import samples
+
     if isinstance(references, list):
         require(bool(references), "expected references to name photographs, got an empty list")
         return [samples[name]() for name in references]
@@ -125,8 +138,23 @@ def _read_references(
 
 def _read_folder(path: Path, value_range: tuple[float, float] | None) -> list[Image.Image]:
     """Return the image at a path, or all images of a folder in alphabetical order."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    known = Image.registered_extensions()
-    images = [file for file in files if file.suffix.lower() in known]
-    require(bool(images), f"expected references to be an image or a folder of images, got {path}")
+    from .models.images import open_image
+
+    images = images_in(path) if path.is_dir() else [path]
+    require(
+        bool(images) and images[0].is_file(),
+        f"expected references to be an image or a folder of images, got {path}",
+    )
     return [open_image(file, value_range=value_range) for file in images]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the image files of a folder, by their endings, in alphabetical order."""
+    from PIL import Image
+
+    endings = {
+        ending
+        for ending, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in STUBS
+    }
+    return [file for file in sorted(folder.iterdir()) if file.suffix.lower() in endings]

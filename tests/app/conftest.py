@@ -91,29 +91,43 @@ class Visit:
         return [url for url in self.asked if urlsplit(url).netloc != own]
 
     def open(self, query=""):
+        """Open the page, and wait for the sample that it opens with to be explained."""
         self.page.goto(self.address + query)
         self.page.wait_for_selector("#ul-explain")
-        return self
+        return self if self.find("#ul-tabs").count() else self.settle()
 
     def find(self, selector):
         return self.page.locator(selector)
 
+    def settle(self):
+        """Wait until a photograph is explained, and the maps are those of the form."""
+        self.find(".ul-maps, .toast-body.error").first.wait_for()
+        self.find("#ul-status .wrap.hide").wait_for(state="attached")
+        self.find("#ul-outdated:not(:has(p))").wait_for(state="attached")
+        return self
+
     def sample(self, name="chelsea"):
-        self.find("#ul-sample input").click()
-        self.page.get_by_role("option", name=f"{name}:").click()
-        self.page.wait_for_selector("#ul-predictions li")
+        self.find(f"#ul-sample [data-sample={name}]").click()
+        self.find("#ul-predictions").get_by_text(f"{name}.png").wait_for()
         return self
 
     def choose(self, *names):
         """Choose methods instead of those that are chosen."""
-        chosen = self.find("#ul-methods .token-remove[title^=Remove]")
-        while chosen.count():
-            chosen.first.click()
+        if not self.find("#ul-methods.ul-all").count():
+            self.find(".ul-more").click()
+        for box in self.find("#ul-methods input:checked").all():
+            box.uncheck()
         for name in names:
-            self.find("#ul-methods input").fill(f"{name}:")
-            self.page.get_by_role("option", name=f"{name}:").first.click()
-        self.page.keyboard.press("Escape")
+            self.method(name).check()
         return self
+
+    def method(self, name):
+        """Return the box of a method."""
+        return self.find(f"#ul-methods input[name='{name}']")
+
+    def chosen(self):
+        """Return the titles of the methods that are chosen."""
+        return self.find("#ul-methods label:has(:checked)").all_inner_texts()
 
     def target(self, label):
         self.find("#ul-target input").fill(label)
@@ -123,7 +137,7 @@ class Visit:
     def explain(self, maps=1):
         self.find("#ul-explain").click()
         self.find(f".ul-maps .ul-cards[data-count='{maps}']").wait_for()
-        return self
+        return self.settle()
 
     def open_part(self, name):
         self.find(f"#{name} > button").click()

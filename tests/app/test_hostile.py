@@ -35,8 +35,14 @@ class Visitor:
         config = self.http.get("/config").json()
         names = {c["id"]: c["props"].get("elem_id") for c in config["components"]}
         self.events = {}
+        chained = iter(("maps", "details"))
         for one in config["dependencies"]:
             first = one["targets"][0]
+            if not one["backend_fn"]:
+                continue
+            if first[1] == "success":  # of what is connected to `asked`
+                self.events[next(chained)] = one
+                continue
             key = one["api_name"] if one["api_visibility"] == "public" else None
             self.events.setdefault(key or (names.get(first[0]), first[1]), one)
         self.session = uuid.uuid4().hex
@@ -51,10 +57,11 @@ class Visitor:
             return answer
         return {"path": answer.json()[0], "orig_name": name, "meta": META}
 
-    def join(self, event, data, session=None, query=""):
+    def join(self, event, data, session=None, query="", event_data=None):
         """Forge what a browser sends for an event, and return its last message and all text."""
         session = session or self.session
         body = {"fn_index": self.events[event]["id"], "data": data, "session_hash": session}
+        body["event_data"] = event_data
         return self.join_raw(json.dumps(body), session, query)
 
     def join_raw(self, body, session, query=""):
@@ -340,8 +347,8 @@ def test_forged_paths(visitor, path, mark):
     refused(visitor, visitor.join("predict", [sent, ""]), silent=True)
     refused(visitor, visitor.join(("ul-restore", "upload"), [sent]), silent=True)
     data = [sent, "efficientnet_lite0", ["gradient"], -1, 0, None]
-    refused(visitor, visitor.join(("ul-explain", "click"), data), silent=True)
-    refused(visitor, visitor.join(("ul-photograph", "change"), [sent, "x"]), silent=True)
+    refused(visitor, visitor.join("maps", data), silent=True)
+    refused(visitor, visitor.join(("ul-asked", "change"), [sent, "x", []]), silent=True)
 
 
 def test_a_picture_elsewhere_on_the_server_is_not_explained(visitor, tmp_path):
@@ -413,9 +420,9 @@ MODELS = ["py:os:getcwd", "hf:x", "../x", "x" * 10_000, 3, {"a": 1}, [1], True, 
 def test_models(visitor, model):
     refused(visitor, visitor.join("predict", [visitor.honest, model]))
     refused(visitor, visitor.join("explain", [visitor.honest, ["gradient"], model, None, 0]))
-    refused(visitor, visitor.join(("ul-photograph", "change"), [visitor.honest, model]))
+    refused(visitor, visitor.join(("ul-asked", "change"), [visitor.honest, model, []]))
     data = [visitor.honest, model, ["gradient"], -1, 0, None]
-    refused(visitor, visitor.join(("ul-explain", "click"), data))
+    refused(visitor, visitor.join("maps", data))
 
 
 def test_no_model_is_the_first(visitor):
@@ -477,7 +484,7 @@ def test_methods(visitor, kind, endpoint):
 def test_targets(visitor, target):
     refused(visitor, visitor.join("explain", [visitor.honest, ["gradient"], "", target, 0]))
     data = [visitor.honest, "efficientnet_lite0", ["gradient"], target, 0, None]
-    refused(visitor, visitor.join(("ul-explain", "click"), data))
+    refused(visitor, visitor.join("maps", data))
 
 
 @pytest.mark.parametrize(
@@ -486,7 +493,7 @@ def test_targets(visitor, target):
 def test_seeds(visitor, seed):
     refused(visitor, visitor.join("explain", [visitor.honest, ["gradient"], "", None, seed]))
     data = [visitor.honest, "efficientnet_lite0", ["gradient"], -1, seed, None]
-    refused(visitor, visitor.join(("ul-explain", "click"), data))
+    refused(visitor, visitor.join("maps", data))
 
 
 def page(**more):
@@ -574,7 +581,7 @@ def test_links_that_are_none(visitor, link):
 @pytest.mark.parametrize("data", [[["/etc/passwd", {}]], ["x"], [3], [None], [{"a": 1}]])
 @pytest.mark.parametrize(
     "event",
-    [(None, "success"), ("ul-check", "click"), ("ul-prepare", "click")],
+    ["details", ("ul-check", "click"), ("ul-prepare", "click"), ("ul-second", "click")],
 )
 def test_what_is_on_a_page_cannot_be_forged(visitor, event, data):
     said = refused(visitor, visitor.join(event, data, uuid.uuid4().hex))
@@ -632,3 +639,10 @@ def test_the_server_leaves_nothing_behind(tmp_path, how):
     code = end(process, how)
     assert code == 128 + how
     assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["canary.txt"]
+
+
+@pytest.mark.parametrize("chosen", [None, "x", {"classes": [0]}, {"classes": [0, 10**30]}])
+def test_classes_to_contrast_are_two_of_the_model(visitor, chosen):
+    data = [visitor.honest, "efficientnet_lite0", 0]
+    message = visitor.join(("ul-predictions", "select"), data, event_data=chosen)
+    assert "expected" in refused(visitor, message)

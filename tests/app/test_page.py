@@ -8,7 +8,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from unilens.methods import methods
+from unilens.app.wording import title_of
 from unilens.models import samples
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
@@ -52,16 +52,6 @@ def upload(visit, path):
     visit.find("#ul-photograph input[type=file]").set_input_files(path)
 
 
-def stop(visit):
-    return visit.find("#ul-stop input[type=range]")
-
-
-def shown(visit, selector):
-    """Return the numbers of the places whose parts are visible."""
-    parts = visit.find(f"#ul-path-view {selector}").all()
-    return {part.get_attribute("data-stop") for part in parts if part.is_visible()}
-
-
 def error(visit):
     """Return the one line that an error is told in."""
     lines = visit.find(".toast-body.error [data-testid=toast-text]")
@@ -92,37 +82,17 @@ def test_a_map_explains_the_class_that_was_chosen(visit):
 
 
 def test_without_a_photograph_the_page_says_what_it_needs(visit):
+    visit.page.get_by_role("button", name="Remove Image").click()
+    expect(visit.find("#ul-predictions li")).to_have_count(0)
     visit.find("#ul-explain").click()
     assert error(visit) == "expected a photograph; drop one, or pick a sample"
-
-
-def test_the_path_of_uni_is_walked_by_the_slider_without_the_server(visit):
-    visit.sample().choose("uni_blur").explain()
-    visit.find(".ul-path-steps").wait_for()
-    expect(visit.find("#ul-trust article")).to_have_count(1)
-    expect(visit.find("#ul-trust")).to_contain_text("Does the map stay with more steps?")
-    picture, so_far = ".ul-two figure:first-child img", visit.find(".ul-so-far").first
-    assert shown(visit, picture) == shown(visit, "circle") == {"0"}
-    assert so_far.get_attribute("width") == "0"
-    visit.page.wait_for_timeout(1000)  # until nothing of the work before is under way
-    asked = list(visit.asked)
-    stop(visit).focus()
-    visit.page.keyboard.press("ArrowRight")
-    expect(visit.find(".ul-path-steps")).to_have_attribute("data-at", "1")
-    assert shown(visit, picture) == shown(visit, "p.ul-stop") == {"1"}
-    assert so_far.get_attribute("width") == "20"
-    visit.page.keyboard.press("End")
-    expect(visit.find("#ul-path-view p.ul-stop:visible")).to_contain_text("100 % of the way")
-    assert shown(visit, picture) == shown(visit, "circle") == {"16"}
-    assert so_far.get_attribute("width") == so_far.get_attribute("data-width")
-    assert visit.asked == asked
 
 
 def test_four_methods_stand_side_by_side_and_every_picture_has_a_text(visit):
     names = ("uni", "ig", "gradient", "gradcam")
     visit.sample().choose(*names).explain(4)
     cards = visit.find(".ul-maps article")
-    assert cards.locator("h3").all_inner_texts() == list(names)
+    assert cards.locator("h3 code").all_inner_texts() == list(names)
     texts = cards.locator("img").evaluate_all("images => images.map(one => one.alt)")
     assert len(texts) == 4 * 5 + 2  # two have a baseline
     assert all(texts)
@@ -143,13 +113,14 @@ def test_the_opacity_of_the_overlay_is_changed_without_the_server(visit):
 
 
 def test_long_work_is_cancelled_and_the_next_begins(visit):
-    visit.sample().choose("rise").find("#ul-explain").click()
-    expect(visit.find("#ul-status [role=progressbar]")).to_have_attribute("aria-label", "rise")
+    visit.sample().settle().choose("rise").find("#ul-explain").click()
+    for place in ("#ul-status", "#ul-maps"):
+        expect(visit.find(f"{place} [role=progressbar]")).to_have_attribute("aria-label", "RISE")
     visit.find("#ul-cancel").click()
     expect(visit.find("#ul-status")).to_contain_text("Cancelled.", timeout=10_000)
-    assert visit.find(".ul-maps").count() == 0
+    expect(visit.find(".ul-maps h3 code")).to_have_text("uni_blur")
     visit.choose("gradient").explain()
-    expect(visit.find(".ul-maps h3")).to_have_text("gradient")
+    expect(visit.find(".ul-maps h3 code")).to_have_text("gradient")
 
 
 def test_the_slower_checks_show_two_charts_and_their_answers(visit):
@@ -162,7 +133,7 @@ def test_the_slower_checks_show_two_charts_and_their_answers(visit):
     for chart in charts.all():
         assert chart.locator("polyline").count() == 2  # gradient, and the control
         assert "random map: area 0." in chart.get_attribute("aria-label")
-    levels = visit.find(".ul-checks .ul-level").all_inner_texts()
+    levels = visit.find(".ul-checks td .ul-level").all_inner_texts()
     assert len(levels) == 4
     assert set(levels) <= {"good", "caution", "problem", "not measured"}
 
@@ -195,35 +166,45 @@ def test_what_is_taken_along_restores_the_page_in_another_browser(window, own, t
         other.find("#ul-restore").click()
     chooser.value.set_files(saved["-page.json"])
     expect(other.find("#ul-predictions .ul-small")).to_contain_text("340 × 290 pixels")
-    expect(other.find("#ul-methods .token")).to_have_count(2)
-    assert [text.split(":")[0] for text in other.find("#ul-methods .token").all_inner_texts()] == [
-        "gradient",
-        "gradcam",
-    ]
+    expect(other.find(".ul-maps .ul-cards")).to_have_attribute("data-count", "2")
+    assert set(other.chosen()) == {"Gradient", "Grad-CAM"}
     expect(other.find("#ul-target input")).to_have_value("tabby")
     expect(other.open_part("ul-advanced").find("#ul-seed input")).to_have_value("7")
-    other.explain(2)
     expect(other.find(".ul-maps h2")).to_have_text("Why “tabby”?")
     before, after = (one.find(".ul-overlay").first.get_attribute("src") for one in (visit, other))
     assert before == after
 
 
-def test_a_setting_that_is_changed_is_used_and_goes_into_the_link(window):
+def test_link_is_absolute_and_in_the_address_bar_and_explains(window):
     visit = window().open().sample().choose("ig")
-    visit.open_part("ul-advanced").page.get_by_label("n steps").fill("3")
+    setting = visit.open_part("ul-advanced").page.get_by_label("n steps")
+    setting.fill("3")
     visit.page.keyboard.press("Tab")
     visit.explain()
-    visit.open_part("ul-take")
-    link = visit.find("#ul-link input, #ul-link textarea").input_value()
-    text = base64.urlsafe_b64decode(link.removeprefix("?state=") + "==")
-    assert json.loads(text)["request"]["methods"] == [{"name": "ig", "settings": {"n_steps": 3}}]
-    other = window().open(link)
-    expect(other.find("#ul-methods .token")).to_have_count(1)  # two until the link is read
-    expect(other.find("#ul-methods .token")).to_contain_text("ig:")
+    link = visit.open_part("ul-take").find("#ul-link :is(input, textarea)").input_value()
+    assert link == visit.page.url
+    address, text = link.split("?state=")
+    assert address == visit.address
+    state = json.loads(base64.urlsafe_b64decode(text + "=="))
+    assert state["request"]["methods"] == [{"name": "ig", "settings": {"n_steps": 3}}]
+    other = window().open("?state=" + text)
+    assert other.chosen() == [title_of("ig")]
     expect(other.open_part("ul-advanced").page.get_by_label("n steps")).to_have_value("3")
+    expect(other.find(".ul-maps h3 code")).to_have_text("ig")
+    before, after = (one.find(".ul-overlay").get_attribute("src") for one in (visit, other))
+    assert before == after
 
 
-def test_a_link_opens_the_page_that_it_was_made_of(window):
+def test_own_photograph_leaves_no_link_in_the_address_bar(window, own):
+    visit = window().open().sample("rocket").settle()
+    assert "?state=" in visit.page.url
+    upload(visit, own)
+    expect(visit.find("#ul-predictions")).to_contain_text("own cat.jpg")
+    expect(visit.settle().page).to_have_url(visit.address)
+    expect(visit.open_part("ul-take").find("#ul-link :is(input, textarea)")).to_have_value("")
+
+
+def test_link_of_a_program_explains_its_class(window):
     request = {
         "model": "efficientnet_lite0",
         "methods": [{"name": "gradient"}],
@@ -232,11 +213,10 @@ def test_a_link_opens_the_page_that_it_was_made_of(window):
     }
     state = json.dumps({"unilens_page": 1, "sample": "coffee", "request": request})
     visit = window().open("?state=" + base64.urlsafe_b64encode(state.encode()).decode())
-    expect(visit.find("#ul-predictions .ul-small")).to_contain_text("coffee.png")
-    expect(visit.find("#ul-methods .token")).to_have_count(1)
-    expect(visit.find("#ul-target input")).to_have_value("tiger cat")
-    visit.explain()
     expect(visit.find(".ul-maps h2")).to_have_text("Why “tiger cat”?")
+    expect(visit.find("#ul-predictions .ul-small")).to_contain_text("coffee.png")
+    assert visit.chosen() == ["Gradient"]
+    expect(visit.find("#ul-target input")).to_have_value("tiger cat")
 
 
 def test_a_broken_link_is_told_in_one_line(window):
@@ -287,22 +267,18 @@ def test_text_can_be_read_in_light_and_in_dark(window, scheme):
 
 
 def test_everything_is_reached_by_the_keyboard_alone(visit):
-    visit.sample()
-    visit.choose("gradient")
+    visit.choose("gradient").find(".ul-more").click()
     visit.page.mouse.click(5, 5)
-    expected = ["ul-sample", "ul-target", "ul-methods", "ul-explain", "ul-cancel", "ul-restore"]
+    expected = ["ul-sample", "ul-explain", "ul-cancel", "ul-target", "ul-methods", "ul-more"]
+    expected += ["ul-advanced", "ul-restore"]
     met = []
     for _ in range(40):
         visit.page.keyboard.press("Tab")
         met.append(visit.page.evaluate("document.activeElement.closest('[id^=ul-]')?.id"))
-        if met[-1] == "ul-explain":
+        if met[-1] == "ul-sample" and met.count("ul-sample") == 3:
             visit.page.keyboard.press("Enter")
         if met[-1] == "ul-restore":
             break
-    assert [name for name in expected if name in met] == expected
-    visit.find(".ul-maps article").wait_for()
-
-
-def test_every_method_is_offered(visit):
-    visit.find("#ul-methods input").click()
-    expect(visit.page.get_by_role("option")).to_have_count(len(methods))
+    assert [name for name in dict.fromkeys(met) if name in expected] == expected
+    expect(visit.find("#ul-predictions")).to_contain_text("rocket.png")
+    expect(visit.find(".ul-maps h3 code")).to_have_text("gradient")

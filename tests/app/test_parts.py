@@ -49,7 +49,7 @@ from unilens.methods import methods
 from unilens.models import PixelClassifier, samples
 from unilens.models.classifier import Preprocessing
 from unilens.output import records
-from unilens.output.levels import LEVEL_STYLES
+from unilens.output.levels import LEVEL_STYLES, Line
 
 EVIL = '<script>alert("a&b")</script>'
 
@@ -576,29 +576,30 @@ def test_a_good_map_is_green_and_numbers_without_a_warning_are_information():
     assert set(found.values()) == {"good", "info"}
 
 
-@pytest.mark.parametrize(
-    ("warning", "known"),
-    [
-        ("undefined", {"values_finite": 0.0}),
-        ("undefined_score", {"completeness_gap": float("nan")}),
-        ("zero_map", {"all_zero": 1.0}),
-        ("sign_contradicted", {"sign_agreement": 0.0}),
-        ("no_reference", {"reference_known": 0.0}),
-        ("large_gap", {"completeness_gap": -0.6, "score_change": 1.0}),
-        ("completeness_gap", {"completeness_gap": -0.3, "score_change": 1.0}),
-        ("few_steps", {"sum_error": 5.0}),
-        ("non_monotonic_path", {"monotonicity": 0.1, "confidence_fallback": 0.9}),
-        ("saturation", {"flat_fraction": 0.9}),
-        ("informative_baseline", {"confidence_change": -0.01}),
-        ("baseline_is_input", {"proximity": 0.0}),
-        ("matching_loss_did_not_fall", {"matching_loss_fall": 0.0}),
-        ("matching_loss_did_not_fall", {"matching_loss_fall": float("nan")}),
-        ("one_logit_assumed", {"one_logit_assumed": 1.0}),
-        ("probabilities_assumed", {"probabilities_assumed": 1.0}),
-        ("logits_assumed", {"logits_assumed": 1.0}),
-        ("channels_assumed", {"channels_known": 0.0}),
-    ],
-)
+WARNED = [
+    ("undefined", {"values_finite": 0.0}),
+    ("undefined_score", {"completeness_gap": float("nan")}),
+    ("zero_map", {"all_zero": 1.0}),
+    ("sign_contradicted", {"sign_agreement": 0.0}),
+    ("no_reference", {"reference_known": 0.0}),
+    ("large_gap", {"completeness_gap": -0.6, "score_change": 1.0}),
+    ("completeness_gap", {"completeness_gap": -0.3, "score_change": 1.0}),
+    ("few_steps", {"sum_error": 5.0}),
+    ("non_monotonic_path", {"monotonicity": 0.1, "confidence_fallback": 0.9}),
+    ("saturation", {"flat_fraction": 0.9}),
+    ("informative_baseline", {"confidence_change": -0.01}),
+    ("baseline_is_input", {"proximity": 0.0}),
+    ("matching_loss_did_not_fall", {"matching_loss_fall": 0.0}),
+    ("matching_loss_did_not_fall", {"matching_loss_fall": float("nan")}),
+    ("one_logit_assumed", {"one_logit_assumed": 1.0}),
+    ("probabilities_assumed", {"probabilities_assumed": 1.0}),
+    ("logits_assumed", {"logits_assumed": 1.0}),
+    ("channels_assumed", {"channels_known": 0.0}),
+]
+"""Each warning, and a measurement that calls for it."""
+
+
+@pytest.mark.parametrize(("warning", "known"), WARNED)
 def test_the_light_of_a_warning_is_its_level(warning, known):
     rule = diagnostics.WARNINGS[warning]
     answers = trust.answers(Known(**known))
@@ -607,6 +608,39 @@ def test_the_light_of_a_warning_is_its_level(warning, known):
     assert all(answer.answer.endswith(rule.remedy) for answer in warned)
     others = {answer.light for answer in answers if not answer.warning}
     assert others == {"good", "info"}
+
+
+@pytest.mark.parametrize(("warning", "known"), WARNED)
+def test_a_topic_has_its_most_severe_light(warning, known):
+    answers = trust.answers(Known(**known))
+    (topic,) = {answer.topic for answer in answers if answer.warning}
+    lights = trust.TrustReport(Line(""), answers).lights
+    expected = dict.fromkeys(("sum", "steps", "path", "baseline"), "good")
+    assert lights == expected | {topic: diagnostics.WARNINGS[warning].level}
+
+
+def test_a_topic_that_nothing_asks_about_is_not_measured():
+    none, path = trust.TrustReport(Line(""), []), trust.Answer("?", "info", "1", topic="path")
+    assert set(none.lights.values()) == {"unknown"}
+    assert trust.TrustReport(Line(""), [path]).lights == none.lights | {"path": "info"}
+    undefined = trust.Answer("?", "unknown", "NaN", topic="path")
+    good = trust.Answer("?", "good", "1", topic="path")
+    assert trust.TrustReport(Line(""), [good, undefined]).lights["path"] == "unknown"
+
+
+def test_methods_are_compared_in_one_table():
+    fine, poor = (
+        trust.TrustReport(Line(""), trust.answers(Known(**known)))
+        for known in ({}, {"sum_error": 5.0, "all_zero": 1.0})
+    )
+    assert trust.compared({"a": fine, "b": poor}) == [
+        (trust.TOPICS["sum"], ["good", "good"]),
+        (trust.TOPICS["steps"], ["good", "caution"]),
+        (trust.TOPICS["path"], ["good", "good"]),
+        (trust.TOPICS["baseline"], ["good", "good"]),
+        (trust.TOPICS["other"], ["good", "problem"]),
+    ]
+    assert len(trust.compared({"a": fine})) == 4
 
 
 def test_each_level_has_a_light_with_the_symbol_of_every_output():
@@ -622,8 +656,7 @@ def test_a_gap_that_rounds_to_nothing_has_no_minus():
 
 
 def test_no_warning_is_forgotten():
-    (mark,) = test_the_light_of_a_warning_is_its_level.pytestmark
-    assert {name for name, _ in mark.args[1]} == set(diagnostics.WARNINGS)
+    assert {name for name, _ in WARNED} == set(diagnostics.WARNINGS)
 
 
 @pytest.mark.parametrize(
@@ -770,8 +803,9 @@ def evil(monkeypatch, photograph):
 
 def test_texts_are_escaped_and_pictures_have_words(evil):
     service, explained = evil
-    found = {name: trust.answers(one) for name, one in explained.attributions.items()}
-    found[EVIL] = [trust.Answer(EVIL, "problem", EVIL, EVIL)]
+    found = {name: trust.trust_report(one) for name, one in explained.attributions.items()}
+    answers = [trust.Answer(EVIL, "problem", EVIL, EVIL)]
+    found[EVIL] = trust.TrustReport(Line(EVIL, "problem"), answers)
     pages = {
         "predictions": render.predictions_html(
             service.predictions(explained.photograph, "small"), explained.photograph.name

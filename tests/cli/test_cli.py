@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unilens import cli, evaluate, explain, load_model
-from unilens.cli import photographs
+from unilens._catalogue import listing
+from unilens.cli import sources
+from unilens.cli.listing import KINDS
 from unilens.diagnostics import WARNINGS
 from unilens.methods import methods
 from unilens.metrics import imputers, metrics, similarities
@@ -172,10 +174,13 @@ def test_nothing_is_overwritten_unless_asked(run, photograph, tmp_path):
     folder.mkdir()
     (folder / "photo.json").write_text("mine")
     code, out, err = explain_small(run, photograph, *FAST)
+    assert (code, err) == (0, "")
+    assert "written: unilens-out/photo-2.png, .safetensors, .json" in out
+    code, out, err = explain_small(run, photograph, *FAST, "--out", folder)
     assert (code, out) == (2, "")
     assert "photo.json exists already; choose another folder with --out, or replace" in err
     assert (folder / "photo.json").read_text() == "mine"
-    code, _, _ = explain_small(run, photograph, *FAST, "--overwrite")
+    code, _, _ = explain_small(run, photograph, *FAST, "--out", folder, "--overwrite")
     assert code == 0
     assert json.loads((folder / "photo.json").read_text())["source"] == str(photograph)
 
@@ -352,7 +357,7 @@ def test_an_output_folder_that_cannot_be_written(run, photograph):
 
 
 def test_a_traceback_only_with_debug(run, monkeypatch):
-    monkeypatch.setattr(photographs, "samples", None)
+    monkeypatch.setattr(sources, "listing", None)
     code, _, err = run("explain", "--sample", "chelsea")
     assert code == 1
     assert "Traceback" not in err
@@ -366,8 +371,8 @@ def test_a_traceback_only_with_debug(run, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("methods", ["uni_paper", "matching_step_size=0.1", "input_x_gradient"]),
-        ("baselines", ["gaussian_noise", "std=0.25", "(random)"]),
+        ("methods", ["unlearning\n", "  uni_paper ", "gradient\n", "  input_x_gradient "]),
+        ("baselines", ["  gaussian_noise "]),
         ("models", ["efficientnet_lite2", "timm:NAME", "hf:REPO"]),
         ("samples", ["grace_hopper", "chelsea"]),
     ],
@@ -478,20 +483,47 @@ def test_combinations_that_make_no_sense(method, message, run, photograph):
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"),
+    ("kind", "name", "words"),
     [
-        ("methods", ("guided_ig", "float64 advised", "822 + 800", "max_sigma=50.0")),
-        ("baselines", ("adversarial", "by its settings", "13 + 11")),
-        ("paths", ("spectral", "overlap=0.4")),
-        ("weightings", ("idgi", "adaptive=True")),
+        ("methods", "guided_ig", ("float64 advised", "52 + 50", "fraction = 0.25")),
+        ("methods", "blur-ig", ("with path=blur", "max_sigma = 50.0", "number above 0")),
+        ("methods", "smoothgrad", ("inner = gradient", "n_samples = 50", "random")),
+        ("methods", "uni", ("n_steps = 15", "whole number from 1", "matching_step_size = 0.12")),
+        ("baselines", "black", ("no settings",)),
+        ("metrics", "deletion_auc", ("lower is better", "step = 0.1", "reduction = sum")),
+        ("metrics", "pointing_game", ("needs a mask", "higher is better")),
+        ("baselines", "adversarial", ("401 + 400", "random")),
+        ("baselines", "dataset_sample", ("references (required)", "depend on its settings")),
+        ("paths", "spectral", ("overlap = 0.4",)),
+        ("weightings", "idg", ("adaptive = true",)),
     ],
 )
-def test_what_is_listed_says_what_it_costs(kind, words, run):
-    code, out, _ = run("list", kind)
+def test_one_component_is_listed_with_cost_and_settings(kind, name, words, run):
+    code, out, _ = run("list", kind, name)
     assert code == 0
     flat = " ".join(out.split())
     for word in words:
         assert word in flat, word
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists_keep_names_whole_at_80_columns(kind, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run("list", kind)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    words = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert set(listing(kind)) <= set(words)
+
+
+def test_settings_of_every_method_and_metric_hold_no_internals_of_python(run):
+    for kind in ("methods", "metrics", "baselines"):
+        for name, entry in listing(kind).items():
+            code, out, _ = run("list", kind, name)
+            assert code == 0
+            assert not re.search(r"<\w+|\bNone\b|object at|\bTrue\b", out), name
+            for setting in entry.settings:
+                assert re.search(rf"^  {setting}( =| \(required)", out, re.MULTILINE), setting
 
 
 def evaluate_small(run, *arguments):
@@ -551,13 +583,17 @@ def test_evaluate_as_json(run, photograph):
     assert {row["method"] for row in recorded["rows"]} == {"gradient"}
 
 
-def test_evaluate_counts_what_is_undefined(run, photograph):
+def test_evaluate_counts_what_is_undefined_and_says_why(run, photograph, tmp_path):
     code, out, _ = evaluate_small(
         run, photograph, "--method", "gradient", *QUICK_METRICS[2:], "--target", "0", "--model",
         f"py:{HERE}:constant_model",
     )  # fmt: skip
     assert code == 0
     assert "undefined" in out.splitlines()[1]
+    reason = "the map is the same everywhere"
+    assert f"gradient, deletion_auc:step=0.5 undefined: {reason}" in out
+    (row,) = json.loads((tmp_path / "unilens-out/evaluation.json").read_text())["rows"]
+    assert (row["value"], row["status"], row["reason"]) == (None, "undefined", reason)
 
 
 def test_small_numbers_do_not_vanish(run, photograph):
@@ -596,22 +632,25 @@ def test_evaluate_says_why_there_is_no_value(run, photograph, tmp_path):
         *QUICK_METRICS[2:],
     )
     assert code == 1
-    assert "gradcam:layer=network.2, deletion_auc:step=0.5: Grad-CAM needs a layer" in out
+    assert "gradcam:layer=network.2, deletion_auc:step=0.5 failed: Grad-CAM needs a layer" in out
     recorded = json.loads((tmp_path / "unilens-out/evaluation.json").read_text())
     assert [row["value"] is None for row in recorded["rows"]] == [False, True]
     assert recorded["summary"]["gradcam:layer=network.2"]["deletion_auc:step=0.5"]["failed"] == 1
 
 
 def test_evaluate_does_not_overwrite(run, photograph, tmp_path):
-    arguments = (photograph, "--method", "gradient", *QUICK_METRICS[2:])
+    arguments = (photograph, "--method", "gradient", *QUICK_METRICS[2:], "--out", "maps")
     assert evaluate_small(run, *arguments)[0] == 0
-    path = tmp_path / "unilens-out/evaluation.json"
+    path = tmp_path / "maps/evaluation.json"
     before = path.read_bytes()
     code, _, err = evaluate_small(run, *arguments)
     assert code == 2
     assert "evaluation.json exists already" in err
     assert path.read_bytes() == before
     assert evaluate_small(run, *arguments, "--overwrite")[0] == 0
+    for name in ("evaluation.json", "evaluation-2.json"):
+        assert evaluate_small(run, *arguments[:-2])[0] == 0
+        assert (tmp_path / "unilens-out" / name).exists()
 
 
 def test_evaluate_goes_on_after_a_broken_photograph(run, photograph, tmp_path):
@@ -637,7 +676,7 @@ def test_evaluate_goes_on_after_a_broken_photograph(run, photograph, tmp_path):
         (("--metric", "mu_fidelity:cell=3"), "unknown setting of mu_fidelity 'cell'"),
         (("--metric", "mu_fidelity:imputer=[black,blu]"), "unknown imputer 'blu'; did you mean"),
         (("--metric", "deletion_auc:step=2"), "expected step below 1, got 2"),
-        (("--mask", "a.png", "--mask", "b.png"), "expected one --mask per photograph (1), got 2"),
+        (("--mask", "a.png", "--mask", "b.png"), "no such image: a.png"),
         (("--method", "uno"), "unknown method 'uno'; did you mean uni"),
         (("--seed", "-1"), "expected seed"),
     ],
@@ -658,8 +697,8 @@ def test_lists_of_metrics_imputers_and_similarities(run):
     ):
         code, out, _ = run("list", kind)
         assert code == 0
-        names = {line.split()[0] for line in out.splitlines()[1:] if line and line[0] != " "}
-        assert set(registry) <= names
+        names = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+        assert sorted(names) == sorted(registry)
     assert "higher is better" in run("list", "metrics")[1]
 
 
@@ -690,9 +729,13 @@ def test_each_map_has_its_verdict_and_its_warnings(run, photograph, tmp_path):
         warnings = result["warnings"]
         assert result["levels"] == {name: WARNINGS[name].level for name in warnings}
         expected = [verdict_line(result["verdict"], warnings), *warning_lines(warnings)]
-        start = printed.index(f"    {expected[0]}")
-        assert printed[start : start + len(expected)] == [f"    {line}" for line in expected]
-        assert any(line.startswith(f"  {name}: ") for line in printed[:start])
+        words = [name, *str(expected[0]).split()]
+        verdict = [line.split() for line in printed].index(words)
+        start = next(i for i, line in enumerate(printed) if line.startswith(f"  {name}: ")) + 2
+        assert printed[start : start + len(warnings)] == [f"    {line}" for line in expected[1:]]
+        assert (
+            verdict < printed.index("  written: unilens-out/photo.png, .safetensors, .json") < start
+        )
 
 
 def test_a_terminal_without_the_symbols_shows_the_words(monkeypatch, photograph, tmp_path):

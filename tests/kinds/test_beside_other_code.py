@@ -410,6 +410,37 @@ def test_interrupt_at_any_moment(method, workers):
         assert torch.equal(value, state[name])
 
 
+class Interrupted(nn.Module):
+    """Is interrupted where a block of torch took a mode off, to put it on again at its end."""
+
+    armed = False  # of the class, so that copies are armed too
+
+    def __init__(self):
+        super().__init__()
+        self.net = net()
+        self.eval()
+
+    def forward(self, inputs):
+        if self.armed and torch.overrides._get_current_function_mode_stack():
+            block = torch.overrides._pop_mode_temporarily()
+            block.__enter__()
+            raise KeyboardInterrupt
+        return self.net(inputs)
+
+
+@pytest.mark.parametrize("workers", [1], indirect=True)  # interrupts reach the main thread alone
+@pytest.mark.parametrize("method", ["deeplift", "guided_backprop", "balanced"])
+def test_interrupt_while_torch_has_taken_a_mode_off(method, workers, monkeypatch):
+    model = Interrupted()
+    evaluator = unilens.Evaluator(model)
+    unilens.explain(evaluator, PICTURES, method, [0, 1])
+    monkeypatch.setattr(Interrupted, "armed", True)
+    for of in (model, evaluator):
+        with pytest.raises(KeyboardInterrupt):
+            unilens.explain(of, PICTURES, method, [0, 1])
+        assert not torch.overrides._get_current_function_mode_stack()
+
+
 class Rows(torch.utils.data.Dataset):
     """Explains its rows in the workers of a loader."""
 

@@ -12,7 +12,7 @@ FLOORS = (
     {"outputs"},
     {"_validation"},
     {"provenance", "registry", "_ops"},
-    {"_engine", "quadrature"},
+    {"_catalogue", "_engine", "quadrature"},
     {"diagnostics", "groups", "manifold", "models", "scores"},
     {"attribution", "baselines"},
     {"multi_input", "output", "paths"},

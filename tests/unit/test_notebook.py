@@ -59,4 +59,4 @@ def test_the_panel_is_a_figure(small_net, images):
     found = explain(small_net, images[:1], "gradient")
     figure = unilens.viz.panel(images[0], {"gradient": found})
     assert type(figure).__name__ == "Figure"
-    assert [axes.get_title() for axes in figure.axes][:3] == ["image", "baseline", "heatmap"]
+    assert [axes.get_title() for axes in figure.axes][:3] == ["image", "", "heatmap"]

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,32 @@ def _modes_taken_off() -> Iterator[None]:
     before = [len(stack()) for stack in stacks]
     try:
         yield
+    except BaseException as error:
+        interrupt = _interrupt_in(error)
+        if interrupt in (None, error):
+            raise
+        raise interrupt from None
     finally:
         for stack, count in zip(stacks, before, strict=True):
             while len(modes := stack()) > count:
                 modes[-1].__exit__(None, None, None)
+
+
+def _interrupt_in(error: BaseException) -> BaseException | None:
+    """Return the interrupt behind an error, if any, after ending the blocks that it left open.
+
+    A block of torch that took a mode off puts it on again when it ends, and the traceback keeps
+    it open; the mode's own end is an error of another type until then.
+    """
+    errors = [error]
+    while (before := errors[-1].__context__) is not None:
+        errors.append(before)
+    interrupts = [each for each in errors if not isinstance(each, Exception)]
+    if not interrupts:
+        return None
+    for each in errors:
+        traceback.clear_frames(each.__traceback__)
+    return interrupts[-1]
 
 
 @contextlib.contextmanager

@@ -9,14 +9,22 @@ from typing import Any
 import gradio as gr
 
 from ..methods import methods
-from ..methods.defaults import SHOWN_BY_DEFAULT
-from ..models import samples
-from .handlers import PRIVATE
-from .path_steps import N_STOPS
-from .photograph import MAX_BYTES
+from .handlers import PRIVATE, small
+from .panels import CHOOSE_TWO, Panels
 from .request import MAX_METHODS, setting_fields
+from .thumbnails import thumbnails
 from .upload import photograph_upload, unchecked
+from .wording import RECOMMENDED, by_recommendation, setting_help, title_of
 
+_MORE = (
+    "<button type='button' class='ul-more' aria-controls='ul-methods' aria-expanded='false'>"
+    "More methods</button>"
+)
+_AGAIN = """
+element.addEventListener("click", event => {
+  if (event.target.closest("button")) trigger("select");
+});
+"""
 PREDICTED = -1
 """Value of the target field for the predicted class."""
 
@@ -36,30 +44,40 @@ class Layout:
 
     Args:
         models: that the visitor can choose, by name.
+        offered: names of the methods that fit the first of them.
     """
 
-    def __init__(self, models: Sequence[str]) -> None:
+    def __init__(self, models: Sequence[str], offered: list[str]) -> None:
         with gr.Row(elem_id="ul-main"):
-            with gr.Column(scale=3, min_width=300):
-                self._add_inputs(models)
-            with gr.Column(scale=9, min_width=320):
+            with gr.Column(scale=3, min_width=300, elem_id="ul-inputs"):
+                self._add_photograph()
+                self._add_choices(models, offered)
+            with gr.Column(scale=9, min_width=320, elem_id="ul-results"):
                 self._add_outputs()
+        self.form: list[Any] = [self.photograph, self.model, self.methods, self.target]
+        self.form += [self.seed, self.settings]
 
-    def _add_inputs(self, models: Sequence[str]) -> None:
-        """Lay out what the visitor chooses."""
+    def _add_photograph(self) -> None:
+        """Lay out the photograph, and below it what starts and ends the work."""
+        self.sample = thumbnails()
         self.photograph = photograph_upload(
-            label=f"Photograph (at most {MAX_BYTES // 2**20} MB)",
+            label="Photograph",
+            show_label=False,
             sources=["upload", "clipboard"],
-            height=260,
+            height=220,
             elem_id="ul-photograph",
             alt_text="The photograph to be explained",
         )
-        self.sample = gr.Dropdown(
-            [(f"{name}: {entry.card.summary}", name) for name, entry in samples.items()],
-            value=None,
-            label="… or a sample",
-            elem_id="ul-sample",
-        )
+        with gr.Row(elem_id="ul-start"):
+            self.explain = gr.Button(
+                "Explain", variant="primary", elem_id="ul-explain", min_width=120, scale=2
+            )
+            self.cancel = gr.Button("Cancel", elem_id="ul-cancel", min_width=80)
+        self.status = gr.HTML(small("Nothing explained yet."), elem_id="ul-status", min_height=0)
+        self.asked = unchecked(gr.Textbox(visible="hidden", elem_id="ul-asked"))
+
+    def _add_choices(self, models: Sequence[str], offered: list[str]) -> None:
+        """Lay out model, class, methods and their settings."""
         self.model = gr.Dropdown(
             list(models),
             value=models[0],
@@ -67,7 +85,7 @@ class Layout:
             elem_id="ul-model",
             visible=len(models) > 1,
         )
-        self.predictions = gr.HTML(elem_id="ul-predictions")
+        self.predictions = gr.HTML(elem_id="ul-predictions", js_on_load=CHOOSE_TWO)
         self.target = gr.Dropdown(
             [("the class predicted", PREDICTED)],
             value=PREDICTED,
@@ -75,27 +93,28 @@ class Layout:
             elem_id="ul-target",
             filterable=True,
         )
-        self.methods = gr.Dropdown(
-            [(f"{name}: {entry.card.summary}", name) for name, entry in methods.items()],
-            value=list(SHOWN_BY_DEFAULT),
-            multiselect=True,
-            max_choices=MAX_METHODS,
+        self.methods = gr.CheckboxGroup(
+            by_recommendation(offered),
+            value=[RECOMMENDED[0]],
             label=f"Methods (one to {MAX_METHODS})",
             elem_id="ul-methods",
         )
-        with gr.Row():
-            self.explain = gr.Button("Explain", variant="primary", elem_id="ul-explain")
-            self.cancel = gr.Button("Cancel", elem_id="ul-cancel")
+        gr.HTML(_MORE, elem_id="ul-more", min_height=0)
         self.settings = gr.State({})
-        with gr.Accordion("Advanced settings", open=False, elem_id="ul-advanced"):
-            self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="ul-seed")
+        with gr.Accordion("Settings", open=False, elem_id="ul-advanced"):
+            self.seed = gr.Number(
+                0,
+                label="Seed",
+                info="Of everything random: the same seed gives the same map.",
+                precision=0,
+                minimum=0,
+                elem_id="ul-seed",
+            )
             gr.render(
                 inputs=[self.methods, self.settings], triggers=[self.methods.change], queue=False
             )(self._render_settings)
-        for component in (self.sample, self.model, self.target, self.methods, self.seed):
+        for component in (self.model, self.target, self.methods, self.seed):
             unchecked(component)
-        self.form: list[Any] = [self.photograph, self.model, self.methods, self.target]
-        self.form += [self.seed, self.settings]
         self.restore = gr.UploadButton(
             "Open a downloaded page", file_types=[".json"], size="sm", elem_id="ul-restore"
         )
@@ -104,10 +123,12 @@ class Layout:
         listed = names if isinstance(names, list) else []
         for name in [name for name in listed if isinstance(name, str) and name in methods]:
             settings = dict(chosen.get(name, {}))
-            gr.Markdown(f"**{name}** · {methods[name].card.reference}")
+            card = methods[name].card
+            gr.Markdown(f"**{title_of(name)}** (`{name}`): {card.summary}. {card.reference}")
             for field in setting_fields(name, settings):
                 value = settings.get(field.name, field.default)
                 look: dict[str, Any] = {"label": field.name.replace("_", " "), "interactive": True}
+                look["info"] = setting_help(name, field, settings)
                 component: Any
                 if field.choices:
                     component = gr.Dropdown(list(field.choices), value=value, **look)
@@ -124,15 +145,13 @@ class Layout:
     def _add_outputs(self) -> None:
         """Lay out what the visitor sees."""
         self.shown = gr.State(None)
-        self.status = gr.HTML("<p class='ul-small'>Nothing explained yet.</p>", elem_id="ul-status")
+        self.outdated = gr.HTML(elem_id="ul-outdated", min_height=0, js_on_load=_AGAIN)
+        self.maps = gr.HTML(elem_id="ul-maps", min_height=120)
         self.opacity = gr.Slider(
             0, 1, 0.85, step=0.05, label="Opacity of the overlay", elem_id="ul-opacity"
         )
-        self.maps = gr.HTML(elem_id="ul-maps")
+        self.panels = Panels()
         with gr.Accordion("The path: from the baseline to the photograph", elem_id="ul-path"):
-            self.stop = gr.Slider(
-                0, N_STOPS - 1, 0, step=1, label="Along the path (0: baseline)", elem_id="ul-stop"
-            )
             self.path = gr.HTML(elem_id="ul-path-view")
         with gr.Accordion("Can I trust this?", elem_id="ul-trust-part"):
             self.trust = gr.HTML(elem_id="ul-trust")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,11 +13,9 @@ import gradio as gr
 from ..errors import UnilensError
 from .api import add_endpoints
 from .checks import run_checks
-from .csv_tab import CsvTab
+from .csv_tab import DIRECT, QUEUED, CsvTab
 from .files import VisitorFiles, page_state
 from .handlers import (
-    ONE_AT_A_TIME,
-    PRIVATE,
     progress_callback,
     small,
     visitor_id,
@@ -23,16 +23,25 @@ from .handlers import (
 )
 from .jobs import Job, Jobs
 from .layout import PREDICTED, Layout, add_header
+from .opening import SAMPLE, Opening
 from .photograph import read_photograph, sample_photograph
-from .render import checks_html, maps_html, path_html, predictions_html, trust_html
+from .render import (
+    checks_html,
+    html_of,
+    maps_html,
+    path_html,
+    predictions_html,
+    trust_html,
+)
 from .request import ExplainRequest, PageState, read_form, read_link, read_request, read_state
 from .series_service import SeriesService
 from .series_tab import SeriesTab
 from .service import ExplainService, Explanation
 from .table_service import TableService
 from .table_tab import TableTab
-from .trust import answers
+from .trust import trust_report
 from .upload import refuse_links
+from .wording import by_recommendation
 
 Shown = tuple[str, dict[str, Any]]
 """What is on the page: the path of the photograph, and the request as plain values."""
@@ -56,6 +65,7 @@ class Page:
         series: SeriesService | None = None,
     ) -> None:
         self.service, self.jobs, self._visitor_files = service, Jobs(), files
+        self.opening = Opening(service)
         self._tabs: list[CsvTab] = []
         if table is not None:
             self._tabs.append(TableTab(table, files, self.jobs))
@@ -69,65 +79,99 @@ class Page:
             if self._tabs:
                 with gr.Tabs(elem_id="ul-tabs"):
                     with gr.Tab("Photograph"):
-                        layout = Layout(self.service.models)
+                        layout = self._layout()
                     for tab in self._tabs:
                         with gr.Tab(tab.title):
                             tab.build()
             else:
-                layout = Layout(self.service.models)
+                layout = self._layout()
             self._connect(blocks, layout)
             add_endpoints(self.service, self._visitor_files)
         refuse_links(blocks)
         return blocks
 
+    def _layout(self) -> Layout:
+        return Layout(self.service.models, self.opening.methods_for(self.service.models[0]))
+
     def _connect(self, blocks: gr.Blocks, layout: Layout) -> None:
         """Connect the components to their handlers."""
-        queued = {**ONE_AT_A_TIME, **PRIVATE}
-        direct: dict[str, Any] = {"queue": False, **PRIVATE}
-        gr.on(
-            [layout.photograph.change, layout.model.change],
-            self._predict,
-            [layout.photograph, layout.model],
-            [layout.predictions, layout.target],
-            show_progress="minimal",
-            **queued,
+        work = self._connect_work(layout)
+        chosen = [layout.target, layout.sample, layout.asked]
+        form = [*layout.form, layout.sample, layout.asked]
+        start: dict[str, Any] = {"cancels": work, "show_progress": "hidden", **DIRECT}
+        layout.photograph.upload(self._take_upload, None, chosen, **start)
+        layout.photograph.clear(lambda: ("", None), None, [layout.predictions, layout.sample])
+        layout.sample.select(
+            self._take_sample, layout.sample, [layout.photograph, *chosen], **start
         )
-        # not `input`, which comes twice for one choice
-        layout.sample.select(self._take_sample, layout.sample, layout.photograph, **direct)
-        explaining = layout.explain.click(
+        gr.on(
+            [layout.explain.click, layout.outdated.select], self._ask, None, layout.asked, **start
+        )
+        layout.restore.upload(self._restore_file, layout.restore, form, **start)
+        blocks.load(self._open, None, form, js="unilens.open", **start)
+        blocks.unload(self._leave)
+        layout.cancel.click(self._cancel, None, layout.status, cancels=work, **DIRECT)
+        layout.model.input(
+            self._predict,
+            [layout.photograph, layout.model, layout.methods],
+            [layout.predictions, layout.target, layout.methods],
+            **QUEUED,
+        )
+        gr.on(
+            [component.change for component in layout.form],
+            self._compare,
+            [layout.shown, *layout.form],
+            layout.outdated,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            **DIRECT,
+        )
+        layout.opacity.input(None, layout.opacity, None, js="unilens.opacity")
+
+    def _connect_work(self, layout: Layout) -> list[Any]:
+        """Connect what takes time, and return its events: it begins whenever `asked` changes."""
+        predicting = layout.asked.change(
+            self._predict,
+            [layout.photograph, layout.model, layout.methods],
+            [layout.predictions, layout.target, layout.methods],
+            show_progress_on=[layout.status],
+            **QUEUED,
+        )
+        explaining = predicting.success(
             self._explain,
             layout.form,
-            [layout.shown, layout.status, layout.maps, layout.trust, layout.link],
-            show_progress_on=[layout.status],
-            **queued,
+            [
+                *(layout.shown, layout.status, layout.maps, layout.trust, layout.link),
+                layout.outdated,
+            ],
+            show_progress_on=[layout.status, layout.maps],
+            **QUEUED,
         )
-        details = explaining.success(
+        linking = explaining.success(None, layout.link, layout.link, js="unilens.show", **DIRECT)
+        details = linking.success(
             self._details,
             layout.shown,
-            [layout.path, layout.trust, layout.stop, layout.checks, layout.files],
+            [layout.path, layout.trust, layout.checks, layout.files],
             show_progress_on=[layout.path],
-            **queued,
+            **QUEUED,
         )
         checking = layout.check.click(
-            self._check, layout.shown, layout.checks, show_progress_on=[layout.checks], **queued
+            self._check, layout.shown, layout.checks, show_progress_on=[layout.checks], **QUEUED
         )
-        layout.prepare.click(self._write_files, layout.shown, layout.files, **queued)
-        layout.cancel.click(
-            self._cancel, None, layout.status, cancels=[explaining, details, checking], **direct
+        layout.prepare.click(self._write_files, layout.shown, layout.files, **QUEUED)
+        panels = layout.panels.connect(
+            self.service, self._visitor_files, self.jobs, self._current, layout
         )
-        layout.restore.upload(self._restore_file, layout.restore, layout.form, **PRIVATE)
-        blocks.load(self._restore_link, None, layout.form, **PRIVATE)
-        blocks.unload(self._leave)
-        layout.opacity.input(None, layout.opacity, None, js="unilens.opacity")
-        layout.stop.change(None, layout.stop, None, js="unilens.stop")
+        return [predicting, explaining, details, checking, *panels]
 
     @with_short_errors
-    def _predict(self, path: str | None, model: str) -> tuple[str, Any]:
+    def _predict(self, path: str | None, model: str, names: Any) -> tuple[Any, ...]:
         classifier = self.service.classifier(model)
         labels = [(classifier.label(index), index) for index in range(len(classifier.labels))]
+        offered = self._offered(model, names)
         if path is None:
             choices = [("the class predicted", PREDICTED), *labels]
-            return "", gr.update(choices=choices, value=PREDICTED)
+            return "", gr.update(choices=choices, value=PREDICTED), offered
         photograph = self._visitor_files.read(path)
         predictions = self.service.predictions(photograph, model)
         likely = [(prediction["label"], prediction["index"]) for prediction in predictions]
@@ -136,13 +180,40 @@ class Page:
         return (
             predictions_html(predictions, f"{photograph.name}, {size} pixels"),
             gr.update(choices=[predicted, *likely, *labels]),
+            offered,
         )
 
+    def _offered(self, model: str, names: Any) -> Any:
+        """Return an update of the methods: those that fit a model, and those that are chosen."""
+        chosen = [name for name in names if isinstance(name, str)] if names else []
+        offered = by_recommendation(self.opening.methods_for(model))
+        return gr.update(choices=offered, value=chosen)
+
+    def _take_upload(self, request: gr.Request) -> tuple[Any, ...]:
+        return PREDICTED, None, self._new_work(request)
+
     @with_short_errors
-    def _take_sample(self, name: str | None) -> str | None:
-        if name is None:
-            return None
-        return self._visitor_files.write_photograph(sample_photograph(str(name)))
+    def _take_sample(self, name: str | None, request: gr.Request) -> tuple[Any, ...]:
+        path = self._visitor_files.write_photograph(sample_photograph(str(name)))
+        return path, PREDICTED, name, self._new_work(request)
+
+    def _ask(self, request: gr.Request) -> str:
+        return self._new_work(request)
+
+    def _new_work(self, request: gr.Request) -> str:
+        """End what runs for a visitor, and return a new value of `asked`, which begins the next."""
+        self.jobs.cancel(visitor_id(request))
+        return uuid.uuid4().hex
+
+    @with_short_errors
+    def _compare(self, shown: Shown | None, path: str | None, *form: Any) -> str:
+        """Return a notice if the maps on the page are not those of the form."""
+        if not shown:
+            return ""
+        with contextlib.suppress(UnilensError):
+            if tuple(shown) == (path, _read_inputs(*form).model_dump()):
+                return ""
+        return html_of("outdated.html")
 
     @with_short_errors
     def _explain(
@@ -166,10 +237,11 @@ class Page:
         seconds = sum(float(str(map_.provenance["seconds"])) for map_ in maps.values())
         return (
             (path, asked.model_dump()),
-            small(f"{len(maps)} map(s) in {seconds:.1f} s."),
+            small(f"{len(maps)} {'map' if len(maps) == 1 else 'maps'} in {seconds:.1f} s."),
             maps_html(explanation),
-            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
+            trust_html({name: trust_report(attribution) for name, attribution in maps.items()}),
             "?state=" + page_state(photograph, asked).link() if photograph.sample else "",
+            "",
         )
 
     @with_short_errors
@@ -185,8 +257,7 @@ class Page:
             maps = self.service.with_stability(explanation, job)
         return (
             path_html(explanation, paths),
-            trust_html({name: answers(attribution) for name, attribution in maps.items()}),
-            gr.update(value=0),
+            trust_html({name: trust_report(attribution) for name, attribution in maps.items()}),
             "",
             None,
         )
@@ -213,20 +284,21 @@ class Page:
         self.jobs.cancel(visitor_id(request))
 
     @with_short_errors
-    def _restore_file(self, file: str | None) -> tuple[Any, ...]:
+    def _restore_file(self, file: str | None, request: gr.Request) -> tuple[Any, ...]:
         if file is None:
             raise UnilensError("expected a downloaded page, got none")
-        return self._form_values(read_state(self._visitor_files.read_bytes(file)))
+        state = read_state(self._visitor_files.read_bytes(file))
+        return *self._form_values(state), self._new_work(request)
 
     @with_short_errors
-    def _restore_link(self, request: gr.Request) -> tuple[Any, ...]:
+    def _open(self, request: gr.Request) -> tuple[Any, ...]:
         link = request.query_params.get("state")
-        if not link:
-            return tuple(gr.skip() for _ in range(6))
-        return self._form_values(read_link(link))
+        opened = PageState(request=self.opening.request(), sample=SAMPLE)
+        state = read_link(link) if link else opened
+        return *self._form_values(state), self._new_work(request)
 
     def _form_values(self, state: PageState) -> tuple[Any, ...]:
-        """Return the values of the form that a state describes."""
+        """Return the values of the form that a state describes, and the name of its sample."""
         request = state.request
         request.check(self.service.models)
         classifier = self.service.classifier(request.model)
@@ -238,13 +310,15 @@ class Page:
         elif state.photograph is not None:
             photograph = read_photograph(state.photograph.decode(), state.photograph.name)
             path = self._visitor_files.write_photograph(photograph)
+        target = PREDICTED if request.target is None else request.target
         return (
             path,
             request.model,
-            [method.name for method in request.methods],
-            PREDICTED if request.target is None else request.target,
+            self._offered(request.model, [method.name for method in request.methods]),
+            target,
             request.seed,
             {method.name: dict(method.settings) for method in request.methods},
+            state.sample,
         )
 
     def _job(self, request: gr.Request, progress: gr.Progress) -> AbstractContextManager[Job]:

@@ -17,11 +17,11 @@ from ..output.viz import Array, colour_scale, coloured, data_uri, flatten, pixel
 from .checks import CONTROL, MapChecks
 from .path_steps import STOPS, PathSteps
 from .service import Explanation
-from .trust import LIGHTS, Answer
+from .trust import LIGHTS, TrustReport, compared, trust_report
+from .wording import title_of
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f")
-"""Of the curves of four methods (Okabe and Ito 2008, safe for colour blindness) and the control."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "1 3")
+"""Of the curves of four methods and the control; page.css has their colours."""
 MAX_SCALE_RATIO = 4
 """How many times weaker than the strongest map one may be and still share its colour scale."""
 _WIDTH, _HEIGHT = 320, 180
@@ -41,7 +41,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        lights=LIGHTS, colours=COLOURS, dashes=DASHES, width=_WIDTH, height=_HEIGHT
+        lights=LIGHTS, dashes=DASHES, width=_WIDTH, height=_HEIGHT, title_of=title_of
     )
     return environment
 
@@ -66,7 +66,7 @@ def maps_html(explanation: Explanation) -> str:
         cards=[_card(explanation, name, attributions[name], common) for name in attributions],
         label=explanation.label,
         target=explanation.target,
-        photograph=_photograph_uri(explanation.pixels),
+        photograph=photograph_uri(explanation.pixels),
         left_out=explanation.left_out,
         common=common if len(complete) > 1 else None,
     )
@@ -80,17 +80,19 @@ def _card(
     verdict, *warnings = lines(attribution)
     card = {
         "name": name,
+        "title": title_of(name),
         "card": methods[str(attribution.provenance["method"])].card,
         "scale": scale,
         "own_scale": own_scale,
         "verdict": verdict,
         "warnings": warnings,
+        "lights": trust_report(attribution).lights,
         "seconds": attribution.provenance["seconds"],
-        "heatmap": _heatmap_uri(values, scale),
-        "overlay": _overlay_uri(values, scale),
-        "positive": _heatmap_uri(values, scale, 1),
-        "negative": _heatmap_uri(values, scale, -1),
-        "strongest": _strongest_region(values),
+        "heatmap": heatmap_uri(values, scale),
+        "overlay": overlay_uri(values, scale),
+        "positive": heatmap_uri(values, scale, 1),
+        "negative": heatmap_uri(values, scale, -1),
+        "strongest": strongest_region(values),
         "score": float(attribution.score[0]),
         "baseline_score": None,
         "baseline": None,
@@ -98,7 +100,7 @@ def _card(
     if attribution.baseline_score is not None:
         card["baseline_score"] = float(attribution.baseline_score[0])
     if baseline is not None:
-        card["baseline"] = _photograph_uri(baseline[0])
+        card["baseline"] = photograph_uri(baseline[0])
         card["distance"] = float((baseline[0] - explanation.pixels).double().norm())
     return card
 
@@ -116,7 +118,7 @@ def _scale(attribution: Attribution, common: float) -> tuple[float, str]:
     return common, ""
 
 
-def _strongest_region(values: Tensor) -> str:
+def strongest_region(values: Tensor) -> str:
     """Return in words where a map is strongest, for people who cannot see it."""
     strength = values.detach().cpu().double().nan_to_num().abs().sum(0)
     if not float(strength.sum()):
@@ -144,13 +146,15 @@ def path_html(explanation: Explanation, paths: Mapping[str, PathSteps]) -> str:
                 "name": name,
                 "number": number,
                 "summary": _path_summary(steps),
-                "points": _uris(steps.points, _photograph_uri),
-                "sums": _uris(steps.sums, functools.partial(_heatmap_uri, scale=scale)),
+                "points": _uris(steps.points, photograph_uri),
+                "sums": _uris(steps.sums, functools.partial(heatmap_uri, scale=scale)),
                 "line": _polyline(steps.fractions, steps.confidences),
                 "confidences": confidences.tolist(),
             }
         )
-    return html_of("path.html", methods=methods, stops=STOPS, label=explanation.label)
+    return html_of(
+        "path.html", methods=methods, stops=STOPS, last=len(STOPS) - 1, label=explanation.label
+    )
 
 
 def _uris(images: Sequence[Tensor], draw: Callable[[Tensor], str]) -> list[str]:
@@ -197,9 +201,9 @@ def _polyline(fractions: Iterable[float], values: Iterable[float]) -> str:
     )
 
 
-def trust_html(methods: Mapping[str, Sequence[Answer]]) -> str:
-    """Return the answers about every map."""
-    return html_of("trust.html", methods=methods)
+def trust_html(reports: Mapping[str, TrustReport]) -> str:
+    """Return the maps compared by their lights, and the answers about each, folded."""
+    return html_of("trust.html", reports=reports, names=list(reports), rows=compared(reports))
 
 
 def checks_html(checks: Mapping[str, MapChecks]) -> str:
@@ -215,7 +219,11 @@ def checks_html(checks: Mapping[str, MapChecks]) -> str:
         for metric, title in _CHARTS.items()
     ]
     methods = {name: result.answers for name, result in checks.items() if name != CONTROL}
-    return html_of("checks.html", charts=charts, methods=methods)
+    rows = [
+        (column[0].question, [answer.light for answer in column])
+        for column in zip(*methods.values(), strict=True)  # each map has the same checks
+    ]
+    return html_of("checks.html", charts=charts, methods=methods, names=list(methods), rows=rows)
 
 
 def _chart_line(name: str, number: int, checks: MapChecks, metric: str) -> dict[str, Any]:
@@ -238,12 +246,12 @@ def _common_scale(attributions: Iterable[Attribution]) -> float:
     return max(scales, default=1.0)
 
 
-def _photograph_uri(image: Tensor) -> str:
+def photograph_uri(image: Tensor) -> str:
     """Return an image `(3, H, W)`, clipped to [0, 1]."""
-    return _uri(pixels(image))
+    return picture_uri(pixels(image))
 
 
-def _heatmap_uri(values: Tensor, scale: float, sign: int = 0) -> str:
+def heatmap_uri(values: Tensor, scale: float, sign: int = 0) -> str:
     """Return a map `(3, H, W)` in colours: orange for the class, purple against it.
 
     Args:
@@ -254,15 +262,16 @@ def _heatmap_uri(values: Tensor, scale: float, sign: int = 0) -> str:
     flat = flatten(values, "signed")
     if sign:
         flat = sign * (sign * flat).clip(0)
-    return _uri(coloured(flat, scale))
+    return picture_uri(coloured(flat, scale))
 
 
-def _overlay_uri(values: Tensor, scale: float) -> str:
+def overlay_uri(values: Tensor, scale: float) -> str:
     """Return a map that is drawn over a photograph: transparent where it is weak."""
     flat = flatten(values, "signed")
     opacity = (numpy.abs(flat) / scale).clip(0, 1)[..., None]
-    return _uri(numpy.concatenate([coloured(flat, scale), opacity], axis=-1))
+    return picture_uri(numpy.concatenate([coloured(flat, scale), opacity], axis=-1))
 
 
-def _uri(values: Array) -> str:
+def picture_uri(values: Array) -> str:
+    """Return colours `(H, W, 3)` or, with opacity, `(H, W, 4)`, as a small file."""
     return data_uri(values, "webp", quality=82, method=2)

@@ -18,6 +18,7 @@ from ..methods import methods
 from ..methods.defaults import SHOWN_BY_DEFAULT
 from ..models import PixelClassifier, samples
 from ..registry import Composed
+from ..scores import margin
 from ..specs import Spec, build_method
 
 SCHEMA = 1
@@ -49,8 +50,12 @@ class MethodRequest(BaseModel):
     name: Name
     settings: dict[str, Setting] = {}
 
-    def explainer(self, classifier: PixelClassifier) -> Method:
+    def explainer(self, classifier: PixelClassifier, against: int | None = None) -> Method:
         """Build the method; the sample photographs are its references, if it has any.
+
+        Args:
+            classifier: the model.
+            against: class whose margin to the target is explained; None to explain the target.
 
         Raises:
             UnilensError: the page does not offer this method, setting or value.
@@ -65,6 +70,8 @@ class MethodRequest(BaseModel):
             settings[name] = value
         if "references" in defaults:
             settings["references"] = list(samples)
+        if against is not None:
+            settings["score"] = margin(against=against)
         explainer = build_method(Spec(self.name, settings), classifier)
         forward = explainer.passes.forward
         require(
@@ -109,7 +116,7 @@ class ExplainRequest(BaseModel):
 
 
 @dataclass(frozen=True)
-class _SettingField:
+class SettingField:
     """A setting as the page shows it.
 
     Attributes:
@@ -123,7 +130,7 @@ class _SettingField:
     choices: tuple[str, ...] = ()
 
 
-def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list[_SettingField]:
+def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list[SettingField]:
     """Return the settings that the page offers for a method and its chosen components.
 
     Args:
@@ -131,7 +138,7 @@ def setting_fields(method: str, chosen: Mapping[str, Any] | None = None) -> list
         chosen: settings so far; a chosen baseline or path adds its own settings.
     """
     return [
-        _SettingField(name, default, _choices(method, name) if isinstance(default, str) else ())
+        SettingField(name, default, _choices(method, name) if isinstance(default, str) else ())
         for name, default in methods[method].settings_with(chosen or {}).items()
         if name not in HIDDEN_SETTINGS and isinstance(default, bool | int | float | str | None)
     ]

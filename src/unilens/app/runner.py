@@ -49,19 +49,22 @@ class JobRunner:
 
         def work() -> T:
             with self._work_lock, self._running(job):
-                return compute()
+                return self._cached_or(key, compute)  # another job may have been the same
 
         return self.cached(key, work)
 
     def cached(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return a cached value, or make it and cache it."""
-        with self._cache_lock:
-            if key in self.cache:
-                return cast(T, self.cache[key])
-        value = make()
+        value = self._cached_or(key, make)
         with self._cache_lock, contextlib.suppress(ValueError):  # too large for the cache
             self.cache[key] = value
         return value
+
+    def _cached_or(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._cache_lock:
+            if key in self.cache:
+                return cast(T, self.cache[key])
+        return make()
 
     @contextlib.contextmanager
     def _running(self, job: Job) -> Iterator[None]:

@@ -73,12 +73,13 @@ def open_page(
         service.classifier(models[0])
         files = VisitorFiles(Path(name))
         files.start_sweeping()
-        blocks = Page(
+        page = Page(
             service,
             files,
             None if table is None else TableService(table, runner),
             None if series is None else SeriesService(series, runner),
-        ).build()
+        )
+        blocks = page.build()
         blocks.queue(max_size=MAX_QUEUE, default_concurrency_limit=8)
         try:
             try:
@@ -90,6 +91,7 @@ def open_page(
                     f"could not listen on {host}:{port}: it is taken, or no "
                     "address of this machine; choose another --port or --host"
                 ) from None
+            page.opening.start()
             yield str(address)
         finally:
             service.close()

@@ -21,11 +21,13 @@ from ..methods.path_diagnostics import stability
 from ..models import PixelClassifier, load_model
 from ..output.records import predictions
 from ..path_attribution import PathAttribution
+from .applicable import applies
 from .jobs import Job
 from .path_steps import MAX_STEPS, PathSteps, path_steps
 from .photograph import Photograph
 from .request import ExplainRequest, MethodRequest, read_request
 from .runner import JobRunner
+from .wording import title_of
 
 T = TypeVar("T")
 TOP_CLASSES = 5
@@ -44,6 +46,7 @@ class Explanation:
         explainers: the methods with their settings, by name.
         attributions: their maps, by name, in the order of the request.
         left_out: why other methods gave no map, by name.
+        against: index of the class that the target is contrasted with; None for no contrast.
     """
 
     photograph: Photograph
@@ -53,6 +56,7 @@ class Explanation:
     explainers: Mapping[str, Method]
     attributions: Mapping[str, Attribution]
     left_out: Mapping[str, str]
+    against: int | None = None
 
     @property
     def target(self) -> int:
@@ -120,8 +124,20 @@ class ExplainService:
 
         return self._runner.run(("predictions", photograph.digest, model), Job(), predict)
 
-    def explain(self, photograph: Photograph, request: ExplainRequest, job: Job) -> Explanation:
+    def explain(
+        self,
+        photograph: Photograph,
+        request: ExplainRequest,
+        job: Job,
+        against: int | None = None,
+    ) -> Explanation:
         """Return the maps of a photograph.
+
+        Args:
+            photograph: to explain.
+            request: model, methods, target and seed.
+            job: counts the passes.
+            against: index of another class, to explain the margin between the target and it.
 
         Raises:
             UnilensError: the request is not on offer, or no method fits the model.
@@ -134,7 +150,7 @@ class ExplainService:
             request.target is None or not count or request.target < count,
             f"expected a class between 0 and {count - 1}, got {request.target}",
         )
-        explainers = {method.name: method.explainer(model) for method in request.methods}
+        explainers = {method.name: method.explainer(model, against) for method in request.methods}
         attributions: dict[str, Attribution] = {}
         left_out: dict[str, str] = {}
         explanation = Explanation(
@@ -145,10 +161,11 @@ class ExplainService:
             explainers,
             attributions,
             left_out,
+            against,
         )
         for number, method in enumerate(request.methods):
             passes = explainers[method.name].passes.forward
-            job.begin(method.name, number / len(explainers), 1 / len(explainers), passes)
+            job.begin(title_of(method.name), number / len(explainers), 1 / len(explainers), passes)
             compute = functools.partial(_explain_by, method, explanation)
             try:
                 attributions[method.name] = self.run("map", explanation, method.name, job, compute)
@@ -158,6 +175,12 @@ class ExplainService:
             raise UnilensError("; ".join(left_out.values()))
         return explanation
 
+    def applies(self, method: str, photograph: Photograph, model: str) -> bool:
+        """Return whether a method fits a model and a photograph."""
+        evaluator, inputs = self._load(model).evaluator, self._pixels(photograph, model)[None]
+        compute = functools.partial(applies, method, evaluator, inputs)
+        return self._runner.run(("applies", model, method), Job(), compute)
+
     def path_steps(self, explanation: Explanation, job: Job) -> dict[str, PathSteps]:
         """Return the paths from the baselines to the photograph, of the methods that have one."""
         paths = {}
@@ -166,7 +189,7 @@ class ExplainService:
             explainer = explanation.explainers[name]
             if not isinstance(explainer, PathAttribution) or explainer.n_steps > MAX_STEPS:
                 continue
-            job.begin(f"{name}: the path", number * share, share, 2 * explainer.n_steps)
+            job.begin(f"{title_of(name)}: the path", number * share, share, 2 * explainer.n_steps)
             compute = functools.partial(
                 path_steps, explainer, pixels=explanation.pixels, attribution=attribution
             )
@@ -181,7 +204,7 @@ class ExplainService:
         for number, (name, attribution) in enumerate(explanation.attributions.items()):
             explainer = explanation.explainers[name]
             if isinstance(explainer, PathAttribution):
-                job.begin(f"{name}: stability", number * share, share, _STABILITY_PASSES)
+                job.begin(f"{title_of(name)}: stability", number * share, share, _STABILITY_PASSES)
                 compute = functools.partial(
                     stability,
                     explainer,
@@ -217,7 +240,8 @@ class ExplainService:
         settings = tuple(sorted((key, repr(value)) for key, value in method.settings.items()))
         photograph = explanation.photograph.digest
 
-        key = (kind, photograph, request.model, request.target, request.seed, name, settings)
+        target = (request.target, explanation.against)
+        key = (kind, photograph, request.model, target, request.seed, name, settings)
         return self._runner.run(key, job, lambda: compute(loaded.evaluator))
 
     def _pixels(self, photograph: Photograph, model: str) -> Tensor:

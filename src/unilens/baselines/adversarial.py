@@ -44,7 +44,7 @@ class Adversarial(Baseline):
         budget: epsilon, the largest distance of a value from the input's (l-infinity), in the
             inputs' units; the paper's step of 0.05 is a twentieth of it.
         clamp: whether to clip every point to `bounds`.
-        bounds: the input box.
+        bounds: the lowest and highest value of an input, used by `clamp` alone.
 
     References:
         Pan, Li, Zhu, "Explaining Deep Neural Network Models with Adversarial Gradient

@@ -70,7 +70,7 @@ class TangentAligned(Baseline):
         bounds: the input box, lowest and highest value.
         score: the score to explain, by name or as a function of logits and target.
         rule: quadrature, by name or as a function of n_steps.
-        n_steps: nodes on the line.
+        n_steps: nodes on the straight line to the input.
 
     References:
         Simpson et al. 2024, "Tangentially Aligned Integrated Gradients for User-Friendly

@@ -113,7 +113,8 @@ class Plan(_Section):
         methods: as on the command line, `ig:baseline=blur`; `all` for every method.
         metrics: likewise.
         settings: applied to every method that has a setting of that name.
-        target: the class that is explained: the predicted one, or the image's label.
+        target: the class that is explained: the predicted one; "label", the image's own; or a label
+            or an index of the models' classes, for all images.
         seed: of everything random; random numbers depend on it and the image's content only.
         device: where models run, such as `cpu` or `cuda`.
         dtype: of the models.
@@ -129,7 +130,7 @@ class Plan(_Section):
     methods: Names = ("uni_blur", "uni", "ig")
     metrics: Names = ("mu_fidelity", "insertion_auc", "deletion_auc")
     settings: dict[str, Setting] = {}
-    target: Literal["predicted", "label"] = "predicted"
+    target: str = Field(default="predicted", min_length=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"

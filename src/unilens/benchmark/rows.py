@@ -70,6 +70,7 @@ def measurement_columns(measurement: Measurement) -> Row:
     return {
         "value": value if math.isfinite(value) else None,
         "status": OK if math.isfinite(value) else UNDEFINED,
+        "reason": next(iter(measurement.reasons), "") or None,
         "parts": [
             (name, float(values[0])) for name, values in sorted(measurement.breakdown.items())
         ],

@@ -167,14 +167,16 @@ class Workbench:
         outputs = cache.outputs(loaded.evaluator, inputs)
         spec = output_spec(loaded.evaluator, inputs, outputs)
         predicted = int(spec.predicted(outputs))
-        target = label if plan.target == "label" else predicted
+        chosen = {"predicted": predicted, "label": label}
+        fixed = plan.target not in chosen
+        target = classifier.class_index(plan.target) if fixed else chosen[plan.target]
         if outputs.shape[-1] == 1:
             require(
                 plan.target != "label" or label == 1,
                 f"expected the label of the model's only output, 1, got {label} of "
                 f"{unit.item.name}; explain the predicted class",
             )
-            target = 0
+            target = target if fixed else 0
         confidence = float(spec.probabilities(outputs)[0, target])
         columns = {
             "content": hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()[:16],

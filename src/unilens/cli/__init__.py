@@ -1,16 +1,30 @@
-"""The command line: explain photographs and texts, evaluate, benchmark, open the page."""
+"""The command line: explain photographs and texts, evaluate, benchmark, open the page.
 
-from . import evaluate, explain, explain_match, explain_table, explain_text, listing, page
-from .app import add_missing_command, main
+The commands' modules load neither torch nor what needs it before a command runs: their functions
+import it.
+"""
 
-try:
-    from . import benchmark, manifold, report
-except ModuleNotFoundError as error:
-    for name in ("benchmark", "report", "query", "manifold"):
-        add_missing_command(name, "benchmark", error)
+# The order of these imports is the order in which commands are listed.
+# ruff: isort: off
+from . import explain
+from . import explain_text
+from . import explain_table
+from . import explain_match
+from . import evaluate
+from . import audit
+from . import benchmark
+from . import report
+from . import reproduce
+from . import page
+from . import listing
+from . import doctor
+from . import manifold
+from .app import main
 
 __all__ = [
+    "audit",
     "benchmark",
+    "doctor",
     "evaluate",
     "explain",
     "explain_match",
@@ -21,4 +35,5 @@ __all__ = [
     "manifold",
     "page",
     "report",
+    "reproduce",
 ]

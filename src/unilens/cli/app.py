@@ -5,21 +5,36 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Annotated
 
 import typer
-from PIL import Image
 
 from ..errors import UnilensError
-from .output import show_error, warnings_in_one_line
+from .output import show, show_error, warnings_in_one_line
 
 app = typer.Typer(
-    help="Explain what a neural network saw.",
     epilog="--debug, anywhere, shows the traceback of an error.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 _INTERRUPTED = 130
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version of unilens.", is_eager=True)
+    ] = False,
+) -> None:
+    """Explain what a neural network saw."""
+    if version:
+        show(metadata.version("unilens"), highlight=False)
+        raise typer.Exit
 
 
 def main() -> None:
@@ -30,7 +45,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # one that cannot print a symbol prints "?"
             stream.reconfigure(errors="replace")
     with warnings_in_one_line():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused as an error
+        # large pictures are refused as an error
+        warnings.filterwarnings("ignore", ".*decompression bomb")
         sys.exit(_run(sys.argv[1:]))
 
 
@@ -39,7 +55,7 @@ def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        code = int(app(arguments or ["--help"], standalone_mode=False) or 0)
+        code = int(app(arguments or ["--help"], prog_name="unilens", standalone_mode=False) or 0)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:
@@ -64,26 +80,23 @@ def _show_failure(error: Exception) -> int:
     return 1
 
 
-def add_missing_command(name: str, extra: str, missing: ModuleNotFoundError) -> None:
-    """Register a command that only says which extra it needs.
+@contextmanager
+def needs_extra(name: str, extra: str) -> Iterator[None]:
+    """Say which extra a command needs where one of its imports is missing.
 
     Args:
         name: name of the command.
         extra: extra of the package that brings the missing module.
-        missing: error raised when the command was imported.
 
     Raises:
-        ModuleNotFoundError: the missing module is part of unilens, which no extra brings.
+        UnilensError: a module of another package is missing.
     """
-    package = str(missing.name).partition(".")[0]
-    if package == "unilens":
-        raise missing
-    install = f"pip install 'unilens[{extra}]'"
-
-    @app.command(
-        name,
-        help=f"Needs the extra {extra}: {install}.",
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    )
-    def refuse(context: typer.Context) -> None:
-        raise UnilensError(f"unilens {name} needs {package}; run: {install}")
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package == "unilens":
+            raise
+        raise UnilensError(
+            f"unilens {name} needs {package}; run: pip install 'unilens[{extra}]'"
+        ) from error

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..benchmark.plan import Plan, presets, read_plan, read_plan_file
-from ..benchmark.runner import Outcome, planned_rows, run
-from ..benchmark.store import DIGEST_LIMIT, LOG, Store
-from ..errors import UnknownNameError, require
-from ..specs import read_settings, split_specs
+from .._catalogue import check_model, listing
+from ..errors import UnilensError, UnknownNameError, require
+from ..specs import read_settings, read_specs, split_specs
 from . import options
-from .app import app
+from .app import app, needs_extra
+from .explain import ALL
+from .leaders import show_leaders, write
 from .output import progress, show
-from .report import write
+
+if TYPE_CHECKING:
+    from ..benchmark.plan import Plan
+    from ..benchmark.runner import Outcome
 
 
 @app.command()
@@ -26,7 +29,8 @@ def benchmark(
         str | None, typer.Option(help="A plan of the package: smoke, paper, robustness.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "--models", help="As for explain; several.")
+        list[str] | None,
+        typer.Option("--model", "--models", help="As for explain; several as for methods."),
     ] = None,
     data: Annotated[
         str | None,
@@ -38,18 +42,17 @@ def benchmark(
         list[str] | None,
         typer.Option(help="NAME:SEVERITY, 1 to 5: adds a corrupted copy of each image."),
     ] = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--methods", "--method", help="Several, or all: uni,ig:baseline=blur,gradient."
-        ),
-    ] = None,
-    metrics: Annotated[
-        list[str] | None, typer.Option("--metrics", "--metric", help="Several; see list metrics.")
-    ] = None,
+    method: options.Methods = None,
+    metric: options.Metrics = None,
     set_: options.Settings = None,
     target: Annotated[
-        str | None, typer.Option(help="The class that is explained: predicted, or label.")
+        str | None,
+        typer.Option(
+            "--target",
+            "--targets",
+            help="The class that is explained: predicted; label, that of each image; or one for "
+            "all, as for explain.",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Of the images; all by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
@@ -79,11 +82,13 @@ def benchmark(
 
     The same command, run again, continues an interrupted run. Flags override the plan.
     """
+    models = [name.strip() for text in model or [] for name in text.split(",")]
+    _check_names(models, method, metric)
     overrides = _without_none(
         {
-            "models": model,
-            "methods": methods and split_specs(methods),
-            "metrics": metrics and split_specs(metrics),
+            "models": models or None,
+            "methods": split_specs(method or []) or None,
+            "metrics": split_specs(metric or []) or None,
             "settings": read_settings(set_ or []) or None,
             "target": target,
             "seed": seed,
@@ -106,8 +111,11 @@ def benchmark(
             },
         }
     )
+    with needs_extra("benchmark", "benchmark"):
+        from ..benchmark.runner import run
+
     chosen, name = _choose(plan, preset, overrides)
-    folder = out or Path("unilens-out") / name
+    folder = out or free_folder(chosen, name)
     if dry_run:
         _describe(chosen, folder)
         return
@@ -120,12 +128,39 @@ def benchmark(
     _conclude(outcome, folder)
     if report:
         write(folder)
+        show_leaders(folder)
     if outcome.failed:
         raise typer.Exit(1)
 
 
+def _check_names(models: list[str], methods: list[str] | None, metrics: list[str] | None) -> None:
+    """Raise where a name or setting is unknown, before anything is loaded."""
+    for name in models:
+        check_model(name)
+    for kind, given in (("methods", methods), ("metrics", metrics)):
+        names = [name for name in split_specs(given or []) if name != ALL]
+        read_specs(listing(kind), names)
+
+
+def free_folder(plan: Plan, name: str) -> Path:
+    """Return the first folder of this name and a number that is free, or has a run of the plan."""
+    from ..benchmark.plan import check_resumable
+    from ..benchmark.store import Store
+
+    folder, number = options.FOLDER / name, 2
+    while folder.exists():
+        try:
+            check_resumable(Store(folder).plan, plan)
+            return folder
+        except UnilensError:
+            folder, number = options.FOLDER / f"{name}-{number}", number + 1
+    return folder
+
+
 def _choose(path: Path | None, preset: str | None, overrides: dict[str, Any]) -> tuple[Plan, str]:
     """Return the plan and the name of its run."""
+    from ..benchmark.plan import presets, read_plan, read_plan_file
+
     require(path is None or preset is None, "expected a plan or --preset, got both; leave one out")
     if path is not None:
         return read_plan_file(path, overrides), path.stem
@@ -159,12 +194,16 @@ def _read_corruption(text: str) -> dict[str, Any]:
 
 
 def _describe(plan: Plan, folder: Path) -> None:
+    from ..benchmark.runner import planned_rows
+
     show(plan.model_dump_json(indent=2))
     images, rows = planned_rows(plan)
     show(f"{images} images, {rows} rows, to {folder}")
 
 
 def _conclude(outcome: Outcome, folder: Path) -> None:
+    from ..benchmark.store import DIGEST_LIMIT, LOG, Store
+
     store = Store(folder)
     show(
         f"{outcome.written} rows written in {outcome.seconds:.0f} s, {outcome.before} before"

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from torch import Tensor
 
-from ..attribution import Attribution
+from .._catalogue import DEFAULT_MODEL, SHOWN_BY_DEFAULT, check_model, listing
 from ..errors import UnilensError, UnknownNameError, require
-from ..methods import methods
-from ..methods.defaults import SHOWN_BY_DEFAULT
-from ..methods.path_diagnostics import curvature, stability
-from ..models import DEFAULT_MODEL
-from ..output import records
-from ..output.viz import STYLES
-from ..path_attribution import PathAttribution
 from ..specs import Spec, read_specs
 from . import options, output
 from .app import app
-from .photographs import Setup, load_setup, read_range, read_sources, show_preprocessing
+from .photographs import Setup, load_setup, show_preprocessing
+from .sources import read_range, read_sources
 
-_ALL = "all"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..attribution import Attribution
+
+ALL = "all"
 _FACTS = (
     ("completeness_gap", "gap", 4),
     ("relevance_gap", "gap of the relevance", 4),
@@ -40,25 +38,30 @@ def explain(
     sample: options.Sample = None,
     range_: options.Range = None,
     model: options.Model = DEFAULT_MODEL,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="See `list methods`; can be repeated. Settings can follow: "
-            "ig:baseline=blur,sigma=10. all: every method that fits the model, with --quick."
-        ),
-    ] = None,
-    target: options.Target = None,
+    method: options.Methods = None,
+    target: options.Targets = None,
     score: options.Score = None,
     outputs: options.Outputs = None,
     set_: options.Settings = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
-    out: options.Out = Path("unilens-out"),
+    out: options.Out = None,
     style: Annotated[
         str, typer.Option(help="Style of the maps: signed, unsigned or green.")
     ] = "signed",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Skip the diagnostics that take more passes.")
+        bool,
+        typer.Option(
+            "--quick", help="Skip the diagnostics that take more passes; --method all does."
+        ),
+    ] = False,
+    gif: Annotated[
+        bool,
+        typer.Option(
+            "--gif",
+            help="Write an animation too: the photograph dissolves into the baseline of the first "
+            "method with a path, with the confidence under it.",
+        ),
     ] = False,
     overwrite: options.Overwrite = False,
     random_weights: options.RandomWeights = False,
@@ -68,59 +71,73 @@ def explain(
 
     Writes a figure (PNG), the raw maps (safetensors) and a JSON record of each image to --out.
     """
+    sources, value_range = read_sources(images, sample), read_range(range_)
+    chosen, every = read_methods(method)
+    specs = read_specs(listing("methods"), chosen, options.read_shared(set_, score))
+    check_model(model)
+    from ..output import records
+    from ..output.viz import STYLES
+    from . import animation
+
     if style not in STYLES:
         raise UnknownNameError("style", style, STYLES)
-    sources, value_range = read_sources(images, sample), read_range(range_)
-    settings = options.read_shared(set_, score)
-    every = method == [_ALL]
-    require(
-        every or _ALL not in (method or []),
-        f"expected --method {_ALL} alone, got {', '.join(method or [])}",
-    )
-    specs = read_specs(
-        methods, list(methods) if every else method or list(SHOWN_BY_DEFAULT), settings
-    )
     setup = load_setup(
         model,
         specs,
         random_weights=random_weights,
         device=device,
-        target=target,
+        targets=target,
         outputs=outputs,
         value_range=value_range,
         seed=seed,
     )
-    paths = records.free_paths(out, [source.name for source in sources], overwrite)
+    names = [setup.file_name(source, index) for source in sources for index in setup.targets]
+    animated = animation.method_with_path(setup.explainers) if gif else ""
+    suffixes = (*records.SUFFIXES, *[animation.SUFFIX] * gif)
+    paths = iter(options.output_paths(out, names, overwrite, suffixes))
     failed = 0
-    with output.progress(len(sources) * len(specs)) as bar:
-        for source, path in zip(sources, paths, strict=True):
+    with output.progress(len(names) * len(specs)) as bar:
+        for source in sources:
+            own_paths = [next(paths) for _ in setup.targets]
             try:
                 pixels = setup.pixels(source)
             except UnilensError as error:
                 failed += 1
                 output.show_error(error)
-                bar.advance(steps=len(specs))
+                bar.advance(steps=len(specs) * len(setup.targets))
                 continue
-            attributions, left_out = _explain(
-                setup, specs, pixels, quick=quick or every, keep_going=every, advance=bar.advance
-            )
-            record = records.record(source.label, setup.classifier, attributions, left_out)
-            records.write(path, pixels[0], attributions, record, style)
-            if json_:
-                output.show_json(record)
-            else:
-                _show_record(record, path)
+            for index, path in zip(setup.targets, own_paths, strict=True):
+                attributions, left_out = _explain(
+                    setup, specs, pixels, index, quick or every, every, bar.advance
+                )
+                record = records.record(source.label, setup.classifier, attributions, left_out)
+                records.write(path, pixels[0], attributions, record, style)
+                if animated in attributions:
+                    animation.write_animation(path, setup, animated, pixels, attributions[animated])
+                if json_:
+                    output.show_json(record)
+                else:
+                    _show_record(record, path, suffixes)
     if not json_:
         show_preprocessing(setup.classifier)
     if failed:
         raise typer.Exit(1)
 
 
+def read_methods(given: list[str] | None) -> tuple[list[str], bool]:
+    """Return the methods that an option names, and whether they are all methods."""
+    names = options.read_names(given, SHOWN_BY_DEFAULT)
+    require(
+        names == [ALL] or ALL not in names, f"expected --method {ALL} alone, got {', '.join(names)}"
+    )
+    return (list(listing("methods")), True) if names == [ALL] else (names, False)
+
+
 def _explain(
     setup: Setup,
     specs: Mapping[str, Spec],
     pixels: Tensor,
-    *,
+    target: int | None,
     quick: bool,
     keep_going: bool,
     advance: Callable[..., None],
@@ -148,20 +165,26 @@ def _explain(
         advance(name, 0)
         if name not in errors:
             with errors_of(name):
-                attribution = _attribution(setup, name, pixels, quick)
+                attribution = _attribution(setup, name, pixels, target, quick)
                 attributions[name] = attribution.with_provenance(
                     method=spec.name,
                     given=dict(spec.settings),
-                    reference=methods[spec.name].card.reference,
+                    family=listing("methods")[spec.name].card.family,
+                    reference=listing("methods")[spec.name].card.reference,
                 )
         advance()
     return attributions, errors
 
 
-def _attribution(setup: Setup, name: str, pixels: Tensor, quick: bool) -> Attribution:
+def _attribution(
+    setup: Setup, name: str, pixels: Tensor, target: int | None, quick: bool
+) -> Attribution:
     """Return a method's map, unless quick with the diagnostics that take passes of their own."""
+    from ..methods.path_diagnostics import curvature, stability
+    from ..path_attribution import PathAttribution
+
     evaluator, explainer = setup.evaluator, setup.explainers[name]
-    attribution = explainer(evaluator, pixels, setup.target, seed=setup.seed)
+    attribution = explainer(evaluator, pixels, target, seed=setup.seed)
     if quick or not isinstance(explainer, PathAttribution):
         return attribution
     return attribution.with_measured(
@@ -170,8 +193,13 @@ def _attribution(setup: Setup, name: str, pixels: Tensor, quick: bool) -> Attrib
     )
 
 
-def _show_record(record: Mapping[str, Any], path: Path) -> None:
+def _show_record(record: Mapping[str, Any], path: Path, suffixes: Sequence[str]) -> None:
+    """Print class and probability, verdicts and files, then what is known of each map."""
     output.show_prediction(record, f"{record['source']}: ")
+    width = max(map(len, record["methods"]))
+    for name, result in record["methods"].items():
+        output.show_verdict(result["verdict"], result["warnings"], f"  {name:{width}}  ")
+    output.show_written(path, suffixes)
     for name, result in record["methods"].items():
         diagnostics = result["diagnostics"]
         facts = [
@@ -180,10 +208,9 @@ def _show_record(record: Mapping[str, Any], path: Path) -> None:
             if diagnostics.get(key) is not None
         ]
         facts.append(f"{result['seconds']:.1f} s")
-        card = methods[result["method"]].card
+        card = listing("methods")[result["method"]].card
         output.show(f"  {name}: {card.summary} ({card.reference})", highlight=False)
         output.show(f"    {', '.join(facts)}")
-        output.show_verdict(result["verdict"], result["warnings"])
+        output.show_warnings(result["warnings"])
     for name, reason in record["left_out"].items():
         output.show(f"  left out: {name}: {reason}")
-    output.show_written(path, records.SUFFIXES)

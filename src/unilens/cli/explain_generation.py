@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from .._validation.settings import check_count
 from ..errors import UnilensError, require
-from ..output import records
 from ..specs import Spec
-from ..text import (
-    GenerationAttribution,
-    LanguageModel,
-    build_text_method,
-    generate,
-    load_language_model,
-)
-from ..text.generation.render import page, warning_lines_of
-from ..text.generation.terminal import rich_matrix
-from ..text.generation.units import UNITS
 from . import output
 from .photographs import read_device
-from .text_reports import TextReport
+from .text_reports import SUFFIXES, TextReport
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..text import GenerationAttribution, LanguageModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +41,9 @@ class GenerationOptions:
 
     def __post_init__(self) -> None:
         """Raise unless there is one text to explain, and a unit."""
+        from .._validation.settings import check_count
+        from ..text.generation.units import UNITS
+
         require(
             self.count is None or self.continuation is None,
             "expected --generate or --continuation, got both; a given continuation is explained "
@@ -72,6 +67,10 @@ class GenerationExplainer:
     def __init__(
         self, model: str, device: str, specs: Mapping[str, Spec], options: GenerationOptions
     ) -> None:
+        from .._validation.inputs import check_seed
+        from ..text import build_text_method, load_language_model
+
+        check_seed(options.seed)
         with output.waiting(f"loading {model}"):
             self.model: LanguageModel = load_language_model(model, device=read_device(device))
             for spec in specs.values():
@@ -80,6 +79,8 @@ class GenerationExplainer:
 
     def __call__(self, text: str) -> TextReport:
         """Return the report of one prompt."""
+        from ..text.generation.render import page
+
         attributions = {}
         for name, spec in self.specs.items():
             with output.waiting(f"{name}: {text[:40]}"):
@@ -91,10 +92,12 @@ class GenerationExplainer:
         return TextReport(
             _record(self.model, attributions),
             page(attributions, title, self.options.by),
-            lambda: _show(attributions, self.options.by),
+            lambda path: _show(attributions, self.options.by, path),
         )
 
     def _explain(self, text: str, spec: Spec) -> GenerationAttribution:
+        from ..text import generate
+
         options = self.options
         return generate(
             self.model,
@@ -131,6 +134,8 @@ def _record(
     model: LanguageModel, attributions: Mapping[str, GenerationAttribution]
 ) -> dict[str, Any]:
     """Return everything about one prompt's explanations as plain data."""
+    from ..output import records
+
     first = next(iter(attributions.values()))
     return {
         "schema": records.SCHEMA,
@@ -156,12 +161,18 @@ def _record(
 
 
 def _numbers(values: Tensor | None) -> Sequence[float | None] | None:
+    from ..output import records
+
     return None if values is None else records.numbers(values)
 
 
-def _show(attributions: Mapping[str, GenerationAttribution], by: str) -> None:
+def _show(attributions: Mapping[str, GenerationAttribution], by: str, path: Path) -> None:
+    from ..text.generation.render import warning_lines_of
+    from ..text.generation.terminal import rich_matrix
+
     first = next(iter(attributions.values()))
     output.show(first.continuation.text, title=first.prompt.text, highlight=False)
+    output.show_written(path, SUFFIXES)
     for attribution in attributions.values():
         output.show()
         output.show_renderable(rich_matrix(attribution, by))

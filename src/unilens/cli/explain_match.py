@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .._catalogue import listing
 from ..errors import require
-from ..methods import methods
-from ..output import records
-from ..registry import Registry
+from ..output.text import printable
 from ..specs import Spec, read_specs
-from ..text import MatchAttribution, TextAttribution, load_image_text_model, match_html
-from ..text import explain_match as explain
-from ..text.attribution import PARTS
-from ..text.methods import text_methods
-from ..text.render import document, rich_text, strongest
 from . import options, output
 from .app import app
-from .photographs import read_device, read_range
+from .photographs import read_device
+from .sources import read_range
+
+if TYPE_CHECKING:
+    from ..text import MatchAttribution, TextAttribution
 
 SUFFIXES = (".html", ".json")
 
@@ -45,7 +43,7 @@ def explain_match(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     range_: options.Range = None,
-    out: options.Out = Path("unilens-out"),
+    out: options.Out = None,
     by: Annotated[str, typer.Option(help="Unit that is coloured: word or token.")] = "word",
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
@@ -54,13 +52,20 @@ def explain_match(
 
     Writes an HTML page and a JSON record to --out.
     """
+    require(image.exists(), f"no such image: {printable(str(image))}")
+    spec, text_spec = _read("methods", method), _read("text_methods", text_method)
+    from ..output import records
+    from ..text import explain_match as explain
+    from ..text import load_image_text_model, match_html
+    from ..text.attribution import PARTS
+    from ..text.render import document
+
     require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
     value_range = read_range(range_)
-    spec, text_spec = _read(methods, method), _read(text_methods, text_method)
     settings = {**options.read_shared(set_, None), **spec.settings}
     with output.waiting(f"loading {model}"):
         loaded = load_image_text_model(model, device=read_device(device))
-    (path,) = records.free_paths(out, [image.stem], overwrite, SUFFIXES)
+    (path,) = options.output_paths(out, [image.stem], overwrite, SUFFIXES)
     with output.waiting(f"explaining {image}"):
         match = explain(
             loaded,
@@ -84,13 +89,15 @@ def explain_match(
         _show(match, path, by)
 
 
-def _read(registry: Registry[Any], text: str | None) -> Spec:
+def _read(kind: str, text: str | None) -> Spec:
     """Return a method with its settings; without a name where none is given."""
-    return Spec("", {}) if text is None else read_specs(registry, [text])[text]
+    return Spec("", {}) if text is None else read_specs(listing(kind), [text])[text]
 
 
 def _record(source: str, match: MatchAttribution) -> dict[str, Any]:
     """Return everything about a match as plain data."""
+    from ..output import records
+
     return {
         "schema": records.SCHEMA,
         "source": source,
@@ -103,6 +110,8 @@ def _record(source: str, match: MatchAttribution) -> dict[str, Any]:
 
 
 def _of_text(text: TextAttribution) -> Mapping[str, Any]:
+    from ..output import records
+
     return {
         "text": text.tokens.text,
         "tokens": list(text.tokens.names),
@@ -116,16 +125,21 @@ def _of_text(text: TextAttribution) -> Mapping[str, Any]:
 
 
 def _show(match: MatchAttribution, path: Path, by: str) -> None:
+    """Print the score, verdicts and files, then the words and what is known of each map."""
+    from ..text.render import rich_text, strongest
+
     similar = ", ".join(f"{similarity:+.3f}" for similarity in match.similarities)
     output.show(f"similarity {similar}; score {match.score:+.3f}", highlight=False)
-    output.show(f"  image, by {match.image.provenance['method']}:")
-    output.show_verdict(match.image.verdicts[0], match.image.warnings[0])
+    maps = [("image", match.image), *(("text", text.attribution) for text in match.texts)]
+    for side, attribution in maps:
+        title = f"  {side}, by {attribution.provenance['method']}: "
+        output.show_verdict(attribution.verdicts[0], attribution.warnings[0], title)
+    output.show_written(path, SUFFIXES)
+    output.show_warnings(match.image.warnings[0])
     for text in match.texts:
-        output.show(f"  text, by {text.attribution.provenance['method']}:")
         output.show_renderable(rich_text(text, by))
         words = ", ".join(f"{word} {value:+.2g}" for word, value in strongest(text))
         output.show(f"    strongest: {words}", highlight=False)
-        output.show_verdict(text.attribution.verdicts[0], text.attribution.warnings[0])
+        output.show_warnings(text.attribution.warnings[0])
     for note in (*match.notes, *(note for text in match.texts for note in text.notes)):
         output.show(f"  note: {note}", highlight=False)
-    output.show_written(path, SUFFIXES)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
-from .._engine.evaluator import Evaluator
-from .._ops.files import write_whole
-from .._validation.inputs import check_seed
+from .._catalogue import listing
 from ..errors import require
-from ..tables import TableAttribution, beeswarm, explain, waterfall
-from ..tables.files import load_model, read_rows, read_table, without_column
-from ..tables.predictors import classes_of
+from ..specs import Spec, read_specs
 from . import options, output
 from .app import app
+
+if TYPE_CHECKING:
+    from ..tables import TableAttribution
 
 _ROWS = 10
 """Rows that are explained where none are named."""
@@ -39,7 +37,9 @@ def explain_table(
     label_column: Annotated[
         str | None, typer.Option(help="Column to leave out: what the model predicts.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="See `list methods`.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="See `list methods`; settings can follow.")
+    ] = None,
     references: Annotated[
         Path | None,
         typer.Option(help="Table of typical rows to compare with; by default rows of the data."),
@@ -76,12 +76,19 @@ def explain_table(
 
     Prints the strongest columns of each row; --out and --picture write files.
     """
-    settings = options.read_shared(set_, score)
-    check_seed(seed)
+    named = read_specs(listing("methods"), [method])[method] if method else Spec("", {})
+    settings = {**options.read_shared(set_, score), **named.settings}
+    for table in filter(None, (data, references)):
+        require(table.exists(), f"no such file: {table}")
     _check_free(out, (".csv",), overwrite, "--out")
     _check_free(picture, _PICTURES, overwrite, "--picture")
     _check_not_read(out, data, references)
     _check_not_read(picture, data, references)
+    from .._validation.inputs import check_seed
+    from ..tables import beeswarm, explain, waterfall
+    from ..tables.files import load_model, read_rows, read_table, without_column
+
+    check_seed(seed)
     frame = without_column(read_table(data), label_column)
     others = None if references is None else read_table(references)
     numbers = read_rows(rows, len(frame), _ROWS)
@@ -92,7 +99,7 @@ def explain_table(
             loaded,
             frame.iloc[numbers],
             _target(loaded, target),
-            method,
+            named.name or None,
             references=_references(frame) if others is None else others,
             groups=_groups(groups),
             outputs=outputs,
@@ -141,6 +148,8 @@ def _references(frame: Any) -> Any:
     count = len(frame)
     if count < 10:
         return None
+    import torch
+
     return frame.iloc[torch.linspace(0, count - 1, min(count, 30)).round().long().tolist()]
 
 
@@ -152,6 +161,11 @@ def _groups(text: str | None) -> Any:
 
 def _target(model: Any, text: str | None) -> Any:
     """Return a target as an index for models without labels."""
+    import torch
+
+    from .._engine.evaluator import Evaluator
+    from ..tables.predictors import classes_of
+
     module = isinstance(model, (torch.nn.Module, Evaluator))
     indexed = module or classes_of(getattr(model, "__self__", model)) is None
     return int(text) if indexed and text is not None and text.isdecimal() else text
@@ -164,12 +178,13 @@ def _show(result: TableAttribution, numbers: list[int], count: int) -> None:
         than = "" if base != base else f" (base {output.format_number(base)})"
         value = f"{label}{result.unit} {output.format_number(float(result.score[row]))}{than}"
         output.show(value, title=f"row {number}: ")
+        output.show_verdict(result.verdicts[row], result.attribution.warnings[row])
         cells = [
             (f"    {part.name}", part.cell, f"{part.value:+.3g}")
             for part in result.strongest(row, _SHOWN)
         ]
         output.show_table((), cells, right={2}, max_width=60)
-        output.show_verdict(result.verdicts[row], result.attribution.warnings[row])
+        output.show_warnings(result.attribution.warnings[row])
     if len(numbers) < count:
         output.show(f"{len(numbers)} of {count} rows; --rows explains others", highlight=False)
     output.show(
@@ -179,5 +194,7 @@ def _show(result: TableAttribution, numbers: list[int], count: int) -> None:
 
 
 def _write(path: Path, write_to: Callable[[str], object]) -> None:
+    from .._ops.files import write_whole
+
     write_whole(path.with_suffix(""), path.suffix, write_to)
     output.show_written(path)

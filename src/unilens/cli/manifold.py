@@ -6,22 +6,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
-from torch import Tensor
 
-from .._validation.settings import check_count
-from ..benchmark.data import open_source
 from ..errors import require
-from ..manifold.files import KINDS, save_manifold
-from ..manifold.fitting import FitConfig, fit_manifold, fit_quality
-from ..models.classifier import Preprocessing
-from ..provenance import versions
 from . import options
-from .app import app
+from .app import app, needs_extra
 from .output import progress, show, show_written
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 manifold = typer.Typer(help="The manifold of the data: where images lie, and their tangent spaces.")
 app.add_typer(manifold, name="manifold")
@@ -38,24 +33,33 @@ def fit(
         str, typer.Option(help="A source of `unilens benchmark`: a folder, torchvision:MNIST.")
     ],
     split: Annotated[str | None, typer.Option(help="Of a data set by name.")] = None,
-    kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = FitConfig.kind,
-    dimension: Annotated[int, typer.Option(help="Of the tangent spaces.")] = FitConfig.dimension,
-    width: Annotated[
-        int, typer.Option(help="Channels of the autoencoder's first layer.")
-    ] = FitConfig.width,
-    neighbours: Annotated[int, typer.Option(help="Of local_pca.")] = FitConfig.neighbours,
-    epochs: Annotated[int, typer.Option(help="Of the autoencoder.")] = FitConfig.epochs,
+    kind: Annotated[str, typer.Option(help="autoencoder, pca or local_pca.")] = "autoencoder",
+    dimension: Annotated[int, typer.Option(help="Of the tangent spaces.")] = 16,
+    width: Annotated[int, typer.Option(help="Channels of the autoencoder's first layer.")] = 16,
+    neighbours: Annotated[int, typer.Option(help="Of local_pca.")] = 50,
+    epochs: Annotated[int, typer.Option(help="Of the autoencoder.")] = 30,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 32,
     limit: Annotated[int | None, typer.Option(help="Images to read, at most.")] = None,
     seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Fit a manifold to images, and check it on a fifth of them that is held out.
 
     FILE is what `manifold=` takes, as in ig:baseline=tangent_aligned,manifold=FILE.
     """
+    require(
+        overwrite or not file.exists(),
+        f"{file} exists already; choose another name, or replace it with --overwrite",
+    )
+    with needs_extra("manifold", "benchmark"):
+        from ..benchmark.data import open_source  # noqa: F401  # refused before the fit
+    from .._validation.settings import check_count
+    from ..manifold.files import save_manifold
+    from ..manifold.fitting import FitConfig, fit_manifold, fit_quality
+    from ..provenance import versions
+
     config = FitConfig(kind, dimension, width, neighbours, epochs, seed)
     check_count("size", size, 4)
-    require(not file.exists(), f"{file} exists already; choose another name")
     began = time.perf_counter()
     images = _read(data, split, limit, size)
     count = max(1, round(_HELD_OUT * len(images)))
@@ -71,7 +75,7 @@ def fit(
         "seconds": time.perf_counter() - began,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_manifold(fitted, file, about)
+    save_manifold(fitted, file, about, overwrite=overwrite)
     quality = _quality(about["manifold"])
     show(f": {len(train)} images, {len(held_out)} held out; {kind}, {quality}", title=data)
     show_written(file)
@@ -79,6 +83,11 @@ def fit(
 
 def _read(data: str, split: str | None, limit: int | None, size: int) -> Tensor:
     """Return images `(N, C, size, size)` from 0 to 1; C is 1 where all are grey."""
+    import torch
+
+    from ..benchmark.data import open_source
+    from ..models.classifier import Preprocessing
+
     take = Preprocessing((size, size), size, (0.0,) * 3, (1.0,) * 3, "bilinear")
     images = torch.stack(
         [take(item.load()) for item in open_source(data, split=split, limit=limit)]

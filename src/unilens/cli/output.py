@@ -8,10 +8,12 @@ import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,8 +28,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UnilensWarning
-from ..output.levels import verdict_line, warning_lines
 from ..output.text import one_line, printable, terminal_safe
+
+if TYPE_CHECKING:
+    from ..output.levels import Line
 
 _out = Console(emoji=False)
 _err = Console(stderr=True, emoji=False)
@@ -38,7 +42,12 @@ _RATE_SECONDS = 120.0
 def show(text: object = "", *, title: str = "", highlight: bool = True) -> None:
     """Print a text, whatever it holds, after a bold title."""
     bold = f"[bold]{_markup(title)}[/]" if title else ""
-    _out.print(bold + _markup(text), soft_wrap=True, highlight=highlight)
+    line = bold + _markup(text)
+    indent = len(line) - len(line.lstrip(" "))
+    if _out.is_terminal and indent:
+        _out.print(Padding(line.lstrip(" "), (0, 0, 0, indent)), highlight=highlight)
+    else:
+        _out.print(line, soft_wrap=not _out.is_terminal, highlight=highlight)
 
 
 def show_renderable(renderable: object) -> None:
@@ -83,29 +92,60 @@ def show_table(
     _out.print(table)
 
 
+def width() -> int:
+    """Return how many columns of text fit in a line."""
+    return _out.width
+
+
+def table_width(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many columns of text a table takes that is not broken."""
+    columns = zip(*rows, strict=True)
+    return sum(2 + max(cell_len(cell) for cell in column) for column in columns) - 2
+
+
 def show_prediction(record: Mapping[str, Any], title: str = "") -> None:
     """Print the explained class of a record, with its probability if it has one."""
     target, confidence = record["target"], record["confidence"]
-    probability = "" if confidence is None else f", probability {confidence:.3f}"
+    probability = "" if confidence is None else f", probability {format_number(confidence)}"
     show(f"{target['label']} (class {target['index']}){probability}", title=title)
 
 
-def show_verdict(verdict: str, warnings: list[str]) -> None:
-    """Print the verdict on a map, then its warnings, in the colours of their levels."""
-    for line in (verdict_line(verdict, warnings), *warning_lines(warnings)):
-        head, colon, rest = str(line).partition(":")
-        text = Text.assemble("    ", (head + colon, line.style.terminal), rest)
-        _out.print(text, soft_wrap=True)
+def show_verdict(verdict: str, warnings: list[str], title: str = "    ") -> None:
+    """Print the verdict on a map after a title, in the colour of its warnings' level."""
+    from ..output.levels import verdict_line
+
+    _show_line(title, verdict_line(verdict, warnings))
+
+
+def show_warnings(warnings: list[str]) -> None:
+    """Print the warnings of a map, the highest level first, in the colours of their levels."""
+    from ..output.levels import warning_lines
+
+    for line in warning_lines(warnings):
+        _show_line("    ", line)
+
+
+def _show_line(title: str, line: Line) -> None:
+    head, colon, rest = str(line).partition(":")
+    text = Text.assemble((head + colon, line.style.terminal), rest)
+    if _out.is_terminal:  # broken at words, and what follows stays beside the title
+        table = Table.grid()
+        table.add_row(title, text)
+        _out.print(table)
+    else:
+        _out.print(Text.assemble(title, text), soft_wrap=True)
 
 
 def show_written(path: Path, suffixes: Sequence[str] = ("",)) -> None:
     """Print which files were written: a path, and what follows it in each file's name."""
-    show(f"  written: {path}{', '.join(suffixes)}", highlight=False)
+    line = f"  written: {path}{', '.join(suffixes)}"
+    _out.print(_markup(line), soft_wrap=True, highlight=False)  # whole, to be copied
 
 
 def show_error(error: object) -> None:
     """Print an error as one line."""
-    _err.print(f"[red]error:[/] {_markup(one_line(error))}", soft_wrap=True)
+    text = f"[red]error:[/] {_markup(one_line(error))}"
+    _err.print(text, soft_wrap=not _err.is_terminal)
 
 
 @contextmanager

@@ -7,18 +7,19 @@ import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..app.model_sources import SeriesModel, TableModel
-from ..app.server import installed_models, open_page
+from .._catalogue import check_model
 from ..errors import require
-from ..models.loading import check_model_name
 from . import options
 from .app import app
 from .output import show, waiting
 from .photographs import read_device
+
+if TYPE_CHECKING:
+    from ..app.model_sources import SeriesModel, TableModel
 
 PASSWORD = "UNILENS_PASSWORD"  # noqa: S105 - a variable's name
 
@@ -31,7 +32,7 @@ def page(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for a free one.")] = 7860,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Model to offer, can be repeated; by default all installed ones."),
+        typer.Option(help="Model to offer; several as a,b or by repeating it; by default all."),
     ] = None,
     device: options.Device = "cpu",
     user: Annotated[
@@ -79,9 +80,12 @@ def page(
     By default it listens on this machine only. It calls no other host.
     """
     require(0 <= port < 65536, f"expected --port between 0 and 65535, got {port}")
-    names = tuple(dict.fromkeys(model or installed_models()))
-    for name in names:
-        check_model_name(name)
+    given = [name.strip() for text in model or [] for name in text.split(",")]
+    for name in given:
+        check_model(name)
+    from ..app.server import installed_models, open_page
+
+    names = tuple(dict.fromkeys(given or installed_models()))
     read_device(device)
     password = os.environ.get(PASSWORD)
     require(
@@ -111,6 +115,8 @@ def page(
 def _table(
     model: str | None, references: Path | None, label_column: str | None, trust_pickle: bool
 ) -> TableModel | None:
+    from ..app.model_sources import TableModel
+
     if model is not None:
         return TableModel(model, references, label_column, trust_pickle)
     given = references is not None or label_column is not None or trust_pickle
@@ -119,6 +125,8 @@ def _table(
 
 
 def _series(model: str | None, channels: str, forecast: bool) -> SeriesModel | None:
+    from ..app.model_sources import SeriesModel
+
     if model is not None:
         return SeriesModel(model, channels, forecast)
     require(

@@ -1,47 +1,27 @@
-"""What the commands on photographs share: their inputs, their model and their methods."""
+"""What the commands on photographs share: their model, its methods and their targets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from PIL import Image
-from torch import Tensor
-
-from .._engine.evaluator import Evaluator
-from .._validation.inputs import check_seed
+from .._catalogue import check_model
 from ..errors import UnilensError, require
-from ..explainer import Method
-from ..models import PixelClassifier, load_model, samples
-from ..models.bit_depth import check_range
-from ..models.images import open_image
-from ..output.text import printable
 from ..specs import Spec, build_method
 from .output import show, waiting
+from .sources import Range, Source
 
-Range = tuple[float, float] | None
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
+    from .._engine.evaluator import Evaluator
+    from ..explainer import Method
+    from ..models import PixelClassifier
 
-@dataclass(frozen=True)
-class Source:
-    """A photograph that is read when its turn comes.
-
-    Attributes:
-        name: what its files are called.
-        label: its path, or its name among the samples.
-        path: None for a sample.
-    """
-
-    name: str
-    label: str
-    path: Path | None = None
-
-    def load(self, value_range: Range = None) -> Image.Image:
-        """Read the photograph, as RGB or, with transparency, as RGBA."""
-        source = samples[self.label]() if self.path is None else self.path
-        return open_image(source, value_range=value_range)
+PREDICTED = "predicted"
 
 
 @dataclass(frozen=True)
@@ -52,7 +32,7 @@ class Setup:
         classifier: the model.
         evaluator: runs it.
         explainers: methods by the text that names them.
-        target: index of the class to explain; None for the predicted one.
+        targets: indices of the classes to explain; None for the predicted one.
         value_range: the pixel values that are black and white.
         device: where the model runs.
         seed: of everything random.
@@ -61,7 +41,7 @@ class Setup:
     classifier: PixelClassifier
     evaluator: Evaluator
     explainers: Mapping[str, Method]
-    target: int | None
+    targets: Sequence[int | None]
     value_range: Range
     device: torch.device
     seed: int
@@ -71,32 +51,18 @@ class Setup:
         pixels = self.classifier.preprocess(source.load(self.value_range))
         return pixels.to(self.device)[None]
 
-
-def read_sources(images: list[Path] | None, names: list[str] | None) -> list[Source]:
-    """Return the named photographs, files first; raise if there are none."""
-    sources = [Source(path.stem, printable(str(path)), path) for path in images or []]
-    for name in names or []:
-        samples[name]
-        sources.append(Source(name, name))
-    require(bool(sources), "expected an image or --sample NAME; try: unilens list samples")
-    return sources
-
-
-def read_range(text: str | None) -> Range:
-    """Return the range `LOW,HIGH` of pixel values."""
-    if text is None:
-        return None
-    try:
-        low, high = map(float, text.split(","))
-        return check_range((low, high))
-    except ValueError:
-        raise UnilensError(
-            f"expected --range LOW,HIGH, two numbers, the smaller first, got {text!r}"
-        ) from None
+    def file_name(self, source: Source, target: int | None) -> str:
+        """Return what the files of a photograph are called; with several targets, with its own."""
+        if len(self.targets) == 1:
+            return source.name
+        label = PREDICTED if target is None else self.classifier.label(target)
+        return "-".join([source.name, *re.findall(r"\w+", label)])
 
 
 def read_device(name: str) -> torch.device:
     """Return the device of that name."""
+    import torch
+
     try:
         return torch.device(name)
     except RuntimeError:
@@ -109,12 +75,17 @@ def load_setup(
     *,
     random_weights: bool,
     device: str,
-    target: str | None,
+    targets: Sequence[str] | None,
     outputs: str | None,
     value_range: Range,
     seed: int,
 ) -> Setup:
     """Load a model and build its methods from what the command line says."""
+    check_model(model)
+    from .._engine.evaluator import Evaluator
+    from .._validation.inputs import check_seed
+    from ..models import load_model
+
     check_seed(seed)
     with waiting(f"loading {model}"):
         place = read_device(device)
@@ -123,7 +94,7 @@ def load_setup(
             classifier,
             Evaluator(classifier, outputs=outputs),
             {name: build_method(spec, classifier, value_range) for name, spec in specs.items()},
-            None if target is None else _class_index(classifier, target),
+            list(dict.fromkeys(_class_indices(classifier, targets or [PREDICTED]))),
             value_range,
             place,
             seed,
@@ -140,12 +111,19 @@ def show_preprocessing(classifier: PixelClassifier) -> None:
         )
 
 
-def _class_index(classifier: PixelClassifier, target: str) -> int:
-    """Return the index of a class given as a label or a number."""
-    index = classifier.class_index(target)
-    count = len(classifier.labels)
-    require(
-        not count or index < count,
-        f"expected --target between 0 and {count - 1}, or a label, got {target}",
-    )
-    return index
+def _class_indices(classifier: PixelClassifier, targets: Sequence[str]) -> Iterator[int | None]:
+    """Yield the indices of classes given as labels, which may hold commas, or as numbers."""
+    from ..models.labels import classes_by_name, fold
+
+    known, count = classes_by_name(classifier.labels), len(classifier.labels)
+    for text in targets:
+        for name in [text] if fold(text) in known else text.split(","):
+            if name.strip() == PREDICTED:
+                yield None
+                continue
+            index = classifier.class_index(name.strip())
+            require(
+                not count or index < count,
+                f"expected --target between 0 and {count - 1}, or a label, got {name}",
+            )
+            yield index

@@ -9,16 +9,22 @@ from typing import Annotated, Any
 
 import typer
 
-from ..benchmark.report.comparison import write_comparison
-from ..benchmark.report.page import write_report
-from ..benchmark.report.queries import query as ask
-from ..benchmark.report.tables import as_csv
-from ..benchmark.store import Store
 from ..errors import require
-from .app import app
-from .output import show, show_json, show_table, show_written, waiting
+from . import options
+from .app import app, needs_extra
+from .leaders import show_leaders, write
+from .output import (
+    show,
+    show_json,
+    show_table,
+    show_written,
+    table_width,
+    waiting,
+    width,
+)
 
-_WIDEST = 60
+_LONGEST = 240
+"""Characters of a cell; --csv and --json print all."""
 _MAX_ROWS = 100
 
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
@@ -35,25 +41,28 @@ def report(
         Path | None,
         typer.Option("--out", help="The folder to write to; by default `report` in the run's own."),
     ] = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write the results of a run as one HTML page, and as tables in CSV and LaTeX.
 
     With two runs, write their differences to `report-vs-RUN` in the second one's folder.
     """
+    require(
+        overwrite or out_ is None or not out_.is_dir() or not any(out_.iterdir()),
+        f"{out_} has files already; choose another folder with --out, or replace them with "
+        "--overwrite",
+    )
     if other is None:
         write(run, out_)
+        show_leaders(run, out_)
         return
+    with needs_extra("report", "benchmark"):
+        from ..benchmark.report.comparison import write_comparison
+        from ..benchmark.store import Store
+
     folder = out_ or other / f"report-vs-{run.resolve().name}"
     with waiting("comparing the runs"):
         paths = write_comparison(Store(run), Store(other), folder)
-    for path in paths:
-        show_written(path)
-
-
-def write(run: Path, folder: Path | None = None) -> None:
-    """Write the report of a run, to `report` in its own folder where no other is named."""
-    with waiting("working out the report"):
-        paths = write_report(Store(run), folder or run / "report")
     for path in paths:
         show_written(path)
 
@@ -71,6 +80,11 @@ def query(
 ) -> None:
     """Query the rows of a run in SQL (DuckDB's), without access to anything else."""
     require(not (csv_ and json_), "expected --csv or --json, got both")
+    with needs_extra("query", "benchmark"):
+        from ..benchmark.report.queries import query as ask
+        from ..benchmark.report.tables import as_csv
+        from ..benchmark.store import Store
+
     columns, rows = ask(Store(run), sql)
     if csv_:
         sys.stdout.write(as_csv(columns, [[_text(value) for value in row] for row in rows]))
@@ -91,14 +105,19 @@ def _show_rows(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
         if all(isinstance(row[column], int | float | None) for row in rows)
     ]
     cells = [[_cell(value) for value in row] for row in rows[:_MAX_ROWS]]
-    show_table(columns, cells, right=numeric, whole=numeric, max_width=_WIDEST)
+    if table_width([columns, *cells]) <= width():
+        show_table(columns, cells, right=numeric, whole=range(len(columns)))
+    else:  # one block per row, so that no column is broken
+        for number, row in enumerate(cells):
+            show() if number else None
+            show_table((), list(zip(columns, row, strict=True)), whole={0})
     if len(rows) > _MAX_ROWS:
         show(f"  {len(rows) - _MAX_ROWS} more rows; --csv and --json print all")
 
 
 def _cell(value: Any) -> str:
     text = str(_text(value))
-    return text if len(text) <= 4 * _WIDEST else text[: 4 * _WIDEST] + "…"
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def _text(value: Any) -> Any:

@@ -11,8 +11,7 @@ from typing import Any
 import typer
 
 from ..errors import UnilensError
-from ..output import records
-from . import output
+from . import options, output
 
 SUFFIXES = (".html", ".json")
 
@@ -24,18 +23,18 @@ class TextReport:
     Attributes:
         record: as plain data.
         page: HTML.
-        show: prints them.
+        show: prints them, with the path of their files.
     """
 
     record: Mapping[str, Any]
     page: str
-    show: Callable[[], None]
+    show: Callable[[Path], None]
 
 
 def write_reports(
     texts: Sequence[str],
     explain: Callable[[str], TextReport],
-    out: Path,
+    out: Path | None,
     overwrite: bool,
     json_: bool,
 ) -> None:
@@ -44,7 +43,7 @@ def write_reports(
     Args:
         texts: to explain.
         explain: of one text; an error of one leaves the others.
-        out: folder.
+        out: folder; None for the default one, where names that are taken get a number.
         overwrite: whether files are replaced.
         json_: whether the records alone are printed.
 
@@ -52,7 +51,9 @@ def write_reports(
         UnilensError: a file exists or cannot be written.
         typer.Exit: a text could not be explained.
     """
-    paths = records.free_paths(out, [_file_name(text) for text in texts], overwrite, SUFFIXES)
+    from ..output import records
+
+    paths = options.output_paths(out, [_file_name(text) for text in texts], overwrite, SUFFIXES)
     failed = 0
     for text, path in zip(texts, paths, strict=True):
         try:
@@ -66,8 +67,7 @@ def write_reports(
         if json_:
             output.show_json(report.record)
         else:
-            report.show()
-            output.show_written(path, SUFFIXES)
+            report.show(path)
     if failed:
         raise typer.Exit(1)
 

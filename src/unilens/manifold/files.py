@@ -22,14 +22,19 @@ FORMAT = "unilens manifold 1"
 
 
 def save_manifold(
-    manifold: Manifold, path: str | Path, about: Mapping[str, Any] | None = None
+    manifold: Manifold,
+    path: str | Path,
+    about: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Write a manifold to a file that does not exist yet.
+    """Write a manifold to a file.
 
     Args:
         manifold: a `Decoder` of a `ConvAutoencoder`, a `PCA` or a `LocalPCA`.
         path: of the file.
         about: plain data to save with it, such as the data it was fitted to.
+        overwrite: whether to replace a file that exists.
 
     Raises:
         UnilensError: it is a manifold of another kind, or the file exists or cannot be written.
@@ -49,7 +54,7 @@ def save_manifold(
         header | {"about": json.dumps(dict(about or {}))},
     )
     try:
-        with Path(path).open("xb") as file:
+        with Path(path).open("wb" if overwrite else "xb") as file:
             file.write(written)
     except OSError as error:
         remedy = "; choose another name" if isinstance(error, FileExistsError) else ""

@@ -156,7 +156,8 @@ def explain(
             groups,
             outputs,
         )
-    return attribution.with_provenance(method=method, reference=methods[method].card.reference)
+    card = methods[method].card
+    return attribution.with_provenance(method=method, family=card.family, reference=card.reference)
 
 
 def _run(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from .._catalogue import SHOWN_BY_DEFAULT as SHOWN_BY_DEFAULT
 from .._engine.evaluator import Evaluator
 from .._engine.packing import MultiInputs
 from .._engine.unlearning import weights_of
@@ -21,10 +22,6 @@ _FOR_ROWS = "expected_gradients"
 _MOST_REFERENCES = 30
 _TABLE_STEPS = 1000
 """Of expected gradients on tables, whose passes are cheap; 200 draws miss more of the change."""
-
-
-SHOWN_BY_DEFAULT = ("uni_blur", "uni")
-"""Methods that the command line and the page show beside each other; each has its question."""
 
 
 class DefaultMethod(NamedTuple):

@@ -5,7 +5,8 @@
 from .base import Metric
 from .registry import evaluate, metrics
 from .context import EvalContext
-from .measurement import Measurement, MetricCard
+from ..registry import MetricCard
+from .measurement import Measurement
 from .cache import MetricCache
 from .faithfulness.imputers import Imputer, Replacement, imputers
 from .faithfulness.inpaint import Inpaint

@@ -35,6 +35,7 @@ class TangentAlignment(Metric):
     summary = "how much of the map lies in the tangent space of the data"
     reference = "Simpson et al. 2024, arXiv 2503.08240"
     bounds = (0, 1)
+    undefined_where = "the map is zero, or there is no tangent direction at this input"
 
     manifold: Manifold | str | Path = "transformations"
 

@@ -28,7 +28,7 @@ from ..provenance import describe, versions
 from ..registry import Entry, Registry
 from .cache import MetricCache
 from .context import EvalContext, MapFunction, method_of_rows
-from .maps import check_map, check_mask, maps_to_first, mask_to_first
+from .maps import check_map, check_mask, constant, maps_to_first, mask_to_first
 from .measurement import Measurement
 from .multi_input import MultiInputMaps, measure_multi_input
 
@@ -49,6 +49,7 @@ class Metric(Settings, ABC):
         bounds: see `MetricCard`.
         needs: see `MetricCard`.
         components: the settings that are registered things.
+        undefined_where: why a map that is finite and not the same everywhere can have no value.
     """
 
     family: ClassVar[str] = "other"
@@ -60,6 +61,7 @@ class Metric(Settings, ABC):
     bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
     needs: ClassVar[tuple[str, ...]] = ()
     components: ClassVar[tuple[Component, ...]] = ()
+    undefined_where: ClassVar[str] = "the metric has no value for this map and model"
 
     @property
     def passes(self) -> PassCount:
@@ -175,11 +177,26 @@ class Metric(Settings, ABC):
             "dtype": str(inputs.dtype).removeprefix("torch."),
             "seconds": time.perf_counter() - began,
         }
+        measured = _only(finite, found.values)
         return Measurement(
-            _only(finite, found.values),
+            measured,
             {name: _only(finite, value) for name, value in found.breakdown.items()},
             found.details,
             {**made, **found.provenance},
+            self._reasons(measured, finite, context.values),
+        )
+
+    def _reasons(self, measured: Tensor, finite: Tensor, values: Tensor) -> tuple[str, ...]:
+        """Return why values `(B,)` are NaN; empty where they are not."""
+        causes = {
+            "": ~measured.isnan(),
+            "the map has values that are not finite": ~finite,
+            "the map is the same everywhere": constant(values),
+            self.undefined_where: torch.ones_like(finite),
+        }
+        return tuple(
+            next(cause for cause, applies in causes.items() if bool(applies[row]))
+            for row in range(len(measured))
         )
 
     @torch.inference_mode(False)
@@ -219,7 +236,7 @@ class Metric(Settings, ABC):
         }
         described = None if method is None else describe(method)
         made = {**found.provenance, "method": described, "channels": str(axes)}
-        return Measurement(found.values, found.breakdown, details, made)
+        return Measurement(found.values, found.breakdown, details, made, found.reasons)
 
     def _check(self, context: EvalContext) -> None:
         """Raise where something is missing that the metric needs beside the map."""

@@ -35,6 +35,7 @@ class Localisation(Metric):
     family = "localisation"
     bounds = (0, 1)
     needs = ("mask",)
+    undefined_where = "the mask is empty or full"
 
     reduction: Reduction = "sum"
 
@@ -120,6 +121,7 @@ class RelevanceMass(Localisation):
 
     summary = "share of the positive relevance inside the mask"
     reference = "Arras et al. 2022, arXiv 2003.07258"
+    undefined_where = "the mask is empty or full, or nothing in the map is positive"
 
     def _value_of_map(self, relevance: Tensor, inside: Tensor) -> Tensor:
         positive = relevance.clamp(min=0)

@@ -1,4 +1,4 @@
-"""The card of a metric, and its result."""
+"""The result of a metric."""
 
 from __future__ import annotations
 
@@ -6,26 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
-
-from ..registry import Card
-
-
-@dataclass(frozen=True, slots=True)
-class MetricCard(Card):
-    """What a reader should know before believing a metric.
-
-    Attributes:
-        higher_is_better: the direction; None where neither end is good.
-        bounds: the lowest and highest value it can take; None where there is no bound.
-        metric: the class; names of one class differ in its settings.
-        needs: what it takes beside the map: "method", to explain again; "path", an `Attribution`
-            with a baseline; "mask", where the object is.
-    """
-
-    higher_is_better: bool | None = True
-    bounds: tuple[float | None, float | None] = (None, None)
-    needs: tuple[str, ...] = ()
-    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +17,14 @@ class Measurement:
         breakdown: what the values are made of, by name (one per imputer, for example), each `(B,)`.
         details: curves, changed inputs, maps and the like, by name, each `(B, ...)`.
         provenance: metric, settings, seed, versions, device, dtype, seconds.
+        reasons: why the metric is undefined, one per input; empty where it has a value.
     """
 
     values: Tensor
     breakdown: Mapping[str, Tensor] = field(default_factory=dict)
     details: Mapping[str, Tensor] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
 
     @property
     def undefined(self) -> int:

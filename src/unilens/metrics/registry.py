@@ -16,11 +16,10 @@ from ..explainer import Method, with_outputs
 from ..methods import methods
 from ..multi_input import MultiInputAttribution, joined_rows, whole_of
 from ..output_scores import check_score, for_each_score
-from ..registry import Composed, Registry
+from ..registry import Composed, MetricCard, Registry
 from ..scores import as_output_score
 from .base import Metric
 from .context import MapFunction, method_of_rows
-from .measurement import MetricCard
 from .multi_input import MultiInputMaps
 
 _FACTS = (

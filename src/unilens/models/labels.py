@@ -46,7 +46,7 @@ class Labelled:
             remedy = (
                 "Or pass the class index." if names else "The model has no labels: pass an index."
             )
-            raise UnknownNameError("label", name, names, remedy)
+            raise UnknownNameError("label", name, _all_names(self.labels), remedy)
         if self._is_binary:
             require(
                 classes[0] == 1,
@@ -59,6 +59,11 @@ class Labelled:
     @property
     def _is_binary(self) -> bool:
         return len(self.labels) == 2 and self.single_output
+
+
+def _all_names(labels: tuple[str, ...]) -> list[str]:
+    """Return all names of all classes, as they are written."""
+    return [name.strip() for label in labels for name in label.split(",")]
 
 
 @functools.lru_cache(maxsize=8)

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._catalogue.model_names import DEFAULT_MODEL as DEFAULT_MODEL
+from .._catalogue.model_names import check_model
 from .._validation.imports import import_from_string
 from ..errors import UnilensError, UnknownNameError, first_line
 from ..registry import Card, Registry
 from .classifier import PixelClassifier, Preprocessing
 from .preprocessing import of_timm, of_torchvision, of_transformers
 
-DEFAULT_MODEL = "efficientnet_lite0"
 RANDOM_WEIGHTS = "random weights"
 """The origin of an untrained model."""
 
@@ -58,11 +59,7 @@ def load_model(
 
 def check_model_name(name: str) -> None:
     """Raise `UnknownNameError` unless it is a bundled model or has the form KIND:NAME."""
-    prefix, colon, _ = name.partition(":")
-    if not colon:
-        models[name]
-    elif prefix not in _PREFIXES:
-        raise UnknownNameError("kind of model", prefix, _PREFIXES, "Expected KIND:NAME.")
+    check_model(name, models)
 
 
 def _efficientnet_lite(number: int, size: int, *, pretrained: bool = True) -> PixelClassifier:

@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..attribution import Attribution
-from .figures import AGAINST, FOR, GREY, Drawing, draw_path, new_figure, verdict
+from .figures import AGAINST, FOR, GREY, Drawing, draw_path, headings, new_figure, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_BARS = 12
 _WIDTH = 6.2
+_NAME = 12
+"""Points of a method's name."""
 _COLOURS = {"unsigned": "#b5367a", "green": "#2a9d3a"}
 
 
 def panel(drawing: Drawing, title: str) -> Figure:
     """Draw one row per method: the bars, and the path."""
-    height = 0.26 * _n_bars(drawing) + 1.5
+    names, more = headings(drawing, _WIDTH - 2, _NAME)
+    height = 0.26 * _n_bars(drawing) + 1.5 + more
     figure = new_figure(_WIDTH + 3.6, height * len(drawing.attributions), title)
     grid = figure.subplots(len(drawing.attributions), 2, squeeze=False, width_ratios=(_WIDTH, 3.0))
-    for (ax, path), (name, attribution, values) in zip(grid, drawing, strict=True):
+    for (ax, path), name, (_, attribution, values) in zip(grid, names, drawing, strict=True):
         _draw_bars(ax, drawing, name, attribution, values)
         draw_path(path, attribution, drawing.index, "row", drawing.path_measure)
     return figure
@@ -34,12 +37,13 @@ def comparison(drawing: Drawing, title: str, columns: int) -> Figure:
     count = len(drawing.attributions)
     beside = min(max(columns // 3, 1), count)
     rows = -(-count // beside)
-    height = 0.26 * _n_bars(drawing) + 1.5
+    names, more = headings(drawing, _WIDTH - 2, _NAME)
+    height = 0.26 * _n_bars(drawing) + 1.5 + more
     figure = new_figure(_WIDTH * beside, height * rows + 0.4 * bool(title), title)
     grid = figure.subplots(rows, beside, squeeze=False).flatten()
     for ax in grid[count:]:
         ax.set_axis_off()
-    for ax, (name, attribution, values) in zip(grid, drawing, strict=False):
+    for ax, name, (_, attribution, values) in zip(grid, names, drawing, strict=False):
         _draw_bars(ax, drawing, name, attribution, values)
     return figure
 
@@ -71,7 +75,7 @@ def _draw_bars(
     ax.margins(x=0.2)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(axis="x", labelsize=8)
-    ax.set_title(name, fontsize=12, parse_math=False)
+    ax.set_title(name, fontsize=_NAME, parse_math=False)
     text, font = verdict(attribution, drawing.index, _WIDTH - 2)
     meaning = "orange: for, purple: against" if drawing.style == "signed" else "how much"
     ax.set_xlabel(f"{meaning}, in units of the score\n{text}", **font)

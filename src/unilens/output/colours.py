@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy
+import torch
 from PIL import Image
 from torch import Tensor
 
+from ..baselines.blur import blurred
 from ..errors import UnknownNameError, require
 from .views import Bands, as_rgb
 
@@ -19,21 +22,51 @@ STYLES = ("signed", "unsigned", "green")
 """signed: orange for, purple against the target; unsigned: how much; green: as in the paper."""
 
 _QUANTILE = 0.995
+_SMOOTHING = 0.02
+"""Standard deviation of the gaussian under an overlay, in shorter sides of the image."""
+_STRONGEST = 0.9
+"""Quantile of the smoothed map above which it is outlined."""
+_OPACITY = 0.8
+_PALE, _FADED = 0.35, 0.25
+"""How far the photograph under a map is mixed with grey, then with white."""
+_INK_FOR, _INK_AGAINST = (0.93, 0.48, 0.0), (0.42, 0.24, 0.69)
+"""The ends of the colour map of signed maps, brighter to stand out from photographs."""
 
 
-def heatmap(values: Tensor, style: str = "signed", scale: float | None = None) -> Array:
+class Levels(NamedTuple):
+    """How strong a smoothed map is.
+
+    Attributes:
+        full: the value of full colour.
+        strongest: the value from which a position is among the strongest tenth.
+    """
+
+    full: float
+    strongest: float
+
+    @classmethod
+    def of(cls, smoothed: Iterable[Array]) -> Levels:
+        """Return the levels of one map, or of all planes of a map together."""
+        strength = numpy.abs(numpy.concatenate([flat.ravel() for flat in smoothed]))
+        return cls(colour_scale(strength), float(numpy.quantile(strength, _STRONGEST)))
+
+
+def heatmap(
+    values: Tensor, style: str = "signed", scale: float | None = None, origin: float = 0.0
+) -> Array:
     """Return one map as colours.
 
     Args:
         values: `(C, H, W)`, signed; channels are summed.
         style: one of `STYLES`.
-        scale: the value of full colour; None for the map's own 99.5 % quantile.
+        scale: the value of full colour, from the origin; None for the map's own 99.5 % quantile.
+        origin: the value without colour.
 
     Returns:
         `(H, W, 3)`, in [0, 1]. A map of zeros is the colour of zero; values that are not finite
         count as zero.
     """
-    flat = flatten(values, style)
+    flat = flatten(values, style) - origin
     return coloured(flat, scale or colour_scale(flat), style)
 
 
@@ -52,16 +85,79 @@ def overlay(
     image: Tensor,
     values: Tensor,
     style: str = "signed",
-    opacity: float = 0.85,
-    scale: float | None = None,
+    *,
+    levels: Levels | None = None,
+    origin: float = 0.0,
+    zoom: int = 1,
 ) -> Array:
-    """Return a map over the grey image `(C, H, W)`, opaque where it is strong; `(H, W, 3)`."""
-    grey = pixels(image).mean(-1, keepdims=True).repeat(3, axis=-1)
-    flat = flatten(values, style)
-    scale = scale or colour_scale(flat)
-    strength = (numpy.abs(flat) / scale).clip(0, 1)[..., None] * opacity
-    mixed: Array = (1 - strength) * grey + strength * coloured(flat, scale, style)
+    """Return a map, smoothed for the eye, over the photograph in its colours.
+
+    The photograph is visible where the map is weak; the strongest tenth of the smoothed map has an
+    outline. `heatmap` shows the map as it is.
+
+    Args:
+        image: `(C, H, W)` in [0, 1].
+        values: `(C, H, W)`, signed; channels are summed.
+        style: one of `STYLES`.
+        levels: of the smoothed map; None for its own.
+        origin: the value without colour.
+        zoom: pixels of the result along each side of a pixel of the image.
+
+    Returns:
+        `(zoom * H, zoom * W, 3)`, in [0, 1].
+    """
+    flat = smoothed(values, style, origin)
+    levels = levels or Levels.of([flat])
+    fine = _enlarged(flat, zoom)
+    colours = pixels(image).repeat(zoom, axis=0).repeat(zoom, axis=1)
+    pale = colours + _PALE * (colours.mean(-1, keepdims=True) - colours)
+    mixed = laid_over(pale + _FADED * (1 - pale), fine, levels.full, style)
+    return _outlined(mixed, numpy.abs(fine), levels.strongest, min(zoom, 2))
+
+
+def laid_over(colours: Array, flat: Array, full: float, style: str = "signed") -> Array:
+    """Return colours `(H, W, 3)` under a map `(H, W)` that is opaque where it is strong."""
+    ink = coloured(flat, full, style)
+    if style == "signed":
+        ink = numpy.where(flat[..., None] > 0, _INK_FOR, _INK_AGAINST)
+    strength = (numpy.abs(flat) / full).clip(0, 1)[..., None] * _OPACITY
+    mixed: Array = (1 - strength) * colours + strength * ink
     return mixed
+
+
+def smoothed(values: Tensor, style: str = "signed", origin: float = 0.0) -> Array:
+    """Return a map `(C, H, W)` as an overlay shows it: summed and smoothed, `(H, W)`."""
+    flat = flatten(values, style) - origin
+    sigma = _SMOOTHING * min(flat.shape)
+    soft: Array = blurred(torch.from_numpy(flat)[None, None], sigma)[0, 0].numpy()
+    return soft
+
+
+def _enlarged(flat: Array, zoom: int) -> Array:
+    """Return a map `(H, W)` with `zoom` times as many pixels along each side, interpolated."""
+    given = torch.from_numpy(flat)[None, None]
+    fine = torch.nn.functional.interpolate(given, scale_factor=zoom, mode="bilinear")
+    enlarged: Array = fine[0, 0].numpy()
+    return enlarged
+
+
+def _outlined(colours: Array, strength: Array, least: float, width: int) -> Array:
+    """Return colours with a white line of this width around what is as strong, dark outside."""
+    inside = (strength >= least) & (strength > strength.min())
+    inner = inside
+    for _ in range(width):
+        inner = numpy.logical_and.reduce(_neighbours(inner))
+    lined = colours.copy()
+    lined[inside & ~inner] = 1.0
+    lined[~inside & numpy.logical_or.reduce(_neighbours(inside))] = 0.1
+    return lined
+
+
+def _neighbours(mask: Array) -> list[Array]:
+    """Return a mask `(H, W)`, moved by nothing and by one pixel to each side."""
+    wide = numpy.pad(mask, 1, mode="edge")
+    moved = (wide[1:-1, :-2], wide[1:-1, 2:], wide[:-2, 1:-1], wide[2:, 1:-1])
+    return [mask, *moved]
 
 
 def flatten(values: Tensor, style: str) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
@@ -15,7 +14,7 @@ from ..errors import UnilensError, require
 from ..outputs import OutputSpec
 from .colours import STYLES, colour_scale, flatten
 from .levels import lines
-from .text import drawable
+from .text import drawable, wrapped
 from .views import Bands, View
 
 if TYPE_CHECKING:
@@ -25,8 +24,10 @@ if TYPE_CHECKING:
 GREY = "#666666"
 FOR, AGAINST = "#c05f08", "#5b3a91"
 """Orange and purple, as at the ends of the colour map of signed maps."""
-_CHARACTERS_PER_INCH = 14
-"""Of the verdict below a map, in its font of 8 points."""
+_TITLE = 15
+"""Points of the title's font."""
+SMALL = 0.1
+"""Confidence below which the axis of the confidence ends above the largest one."""
 _LONGEST_NAME = 40
 _LARGEST_FIXED = 1e6
 """Of a gap that is written with all its digits."""
@@ -102,10 +103,20 @@ class Drawing:
             return None
         return self.view.values(attribution.baseline[self.index])
 
+    def origin(self, attribution: Attribution, values: Tensor) -> float:
+        """Return the value of a map `(C, ...)` that has no colour.
+
+        It is 0; of a map that is not to add up to the score and whose values have one sign, as
+        those of RISE, the value nearest to 0.
+        """
+        flat = flatten(values.reshape(len(values), 1, -1), self.style)
+        low, high = float(flat.min()), float(flat.max())
+        return 0.0 if attribution.complete else max(low, 0.0) + min(high, 0.0)
+
     @property
     def path_measure(self) -> str:
         """What is drawn along the path, for the heading."""
-        known = all(map(_has_probabilities, self.attributions.values()))
+        known = all(map(has_probabilities, self.attributions.values()))
         return f"{'confidence' if known else 'score'} on the path"
 
 
@@ -185,20 +196,35 @@ def _short(name: object) -> str:
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """Return an empty white figure of this size in inches."""
+    """Return an empty white figure of this size in inches, higher for a title of many lines."""
     from matplotlib.figure import Figure
 
+    lines = wrapped(title, width - 0.4, _TITLE)
+    height += line_height(_TITLE) * lines.count("\n")
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     if title:
-        figure.suptitle(drawable(title), fontsize=15, parse_math=False)
+        figure.suptitle(lines, fontsize=_TITLE, parse_math=False)
     return figure
 
 
-def verdict(attribution: Attribution, index: int, width: float) -> tuple[str, dict[str, Any]]:
+def headings(drawing: Drawing, width: float, size: float) -> tuple[list[str], float]:
+    """Return the names of the maps in lines of this width, and the inches that these add."""
+    names = [wrapped(name, width, size) for name, *_ in drawing]
+    return names, line_height(size) * max(name.count("\n") for name in names)
+
+
+def line_height(size: float) -> float:
+    """Return the inches from one line to the next in a font of this size in points."""
+    return 1.3 * size / 72
+
+
+def verdict(
+    attribution: Attribution, index: int, width: float, size: float = 8
+) -> tuple[str, dict[str, Any]]:
     """Return the verdict on a map in lines of this width in inches, with its font and colour."""
     line = lines(attribution, index)[0]
-    text = fill(str(line), int(width * _CHARACTERS_PER_INCH))
-    return text, {"fontsize": 8, "color": line.style.colour, "parse_math": False}
+    font = {"fontsize": size, "color": line.style.colour, "parse_math": False}
+    return wrapped(str(line), width, size), font
 
 
 def scale_of(values: Tensor, style: str) -> float:
@@ -226,8 +252,9 @@ def draw_path(
     confidence = trace.confidence[:, index].cpu().numpy()
     ax.plot(fraction, confidence, color="#1f5fa8", marker="o", markersize=3)
     ax.set_xlim(-0.03, 1.03)
-    if _has_probabilities(attribution):
-        ax.set_ylim(-0.03, 1.03)
+    if has_probabilities(attribution):
+        top = float(confidence.max())
+        ax.set_ylim(*(-0.03, 1.03) if not top < SMALL else (-0.05 * top, 1.2 * top or 1.0))
     ax.set_xlabel(f"baseline → {goal}", fontsize=9)
     if attribution.complete:
         gap = float(attribution.completeness_gap[index])
@@ -236,7 +263,8 @@ def draw_path(
     ax.grid(alpha=0.3)
 
 
-def _has_probabilities(attribution: Attribution) -> bool:
+def has_probabilities(attribution: Attribution) -> bool:
+    """Return whether the outputs of the explained model are probabilities, or become some."""
     return OutputSpec.of(attribution.provenance).has_probabilities
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from ..errors import UnilensError
 from ..models import PixelClassifier
 from ..models.labels import Labelled
 from ..outputs import OutputSpec
+from .text import probability_text
 
 SCHEMA = 2
 _MAX_NAME_BYTES = 160
 """Of an input's name in file names: file systems allow 255 with suffixes and numbers."""
 _ROWS = 6
 """Methods that a panel shows in full; more are shown as columns."""
+_DPI = 200
 _TOP = 5
 """Most probable classes that a record lists."""
 SUFFIXES = (".png", ".safetensors", ".json")
@@ -133,9 +135,21 @@ def numbers(values: Tensor) -> list[float | None]:
 
 
 def free_paths(
-    folder: Path, names: Sequence[str], overwrite: bool, suffixes: Sequence[str] = SUFFIXES
+    folder: Path,
+    names: Sequence[str],
+    overwrite: bool,
+    suffixes: Sequence[str] = SUFFIXES,
+    *,
+    numbered: bool = False,
 ) -> list[Path]:
     """Return the path, without suffix, of each name's files.
+
+    Args:
+        folder: created where it is missing.
+        names: of inputs; those that occur twice are numbered.
+        overwrite: whether existing files are replaced.
+        suffixes: of each name's files.
+        numbered: whether a name whose files exist gets a number, in place of an error.
 
     Raises:
         UnilensError: the folder cannot be written, or a file exists and `overwrite` is false.
@@ -149,27 +163,27 @@ def free_paths(
             f"expected an output folder that can be written, got {folder}: {error.strerror}; "
             "choose another with --out"
         ) from error
-    stems = _distinct(names)
-    for stem in stems:
-        for suffix in suffixes:
-            path = folder / (stem + suffix)
-            if path.exists() and not overwrite:
-                raise UnilensError(
-                    f"{path} exists already; choose another folder with --out, or replace it "
-                    "with --overwrite"
-                )
+
+    def exists(stem: str) -> Path | None:
+        paths = (folder / (stem + suffix) for suffix in suffixes)
+        return None if overwrite else next((path for path in paths if path.exists()), None)
+
+    stems = _distinct(names, exists if numbered else lambda stem: None)
+    for path in filter(None, map(exists, stems)):
+        raise UnilensError(
+            f"{path} exists already; choose another folder with --out, or replace it with "
+            "--overwrite"
+        )
     return [folder / stem for stem in stems]
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    taken: set[str] = set()
-    stems = []
+def _distinct(names: Sequence[str], is_taken: Callable[[str], object]) -> list[str]:
+    stems: list[str] = []
     for name in names:
         short = os.fsdecode(os.fsencode(name)[:_MAX_NAME_BYTES])
         stem, number = short, 2
-        while stem in taken:
+        while stem in stems or is_taken(stem):
             stem, number = f"{short}-{number}", number + 1
-        taken.add(stem)
         stems.append(stem)
     return stems
 
@@ -189,11 +203,11 @@ def write(
     from .viz import comparison, panel
 
     confidence = content["confidence"]
-    probability = "" if confidence is None else f", probability {confidence:.2f}"
+    probability = "" if confidence is None else f", probability {probability_text(confidence)}"
     title = f"{path.name}: why “{content['target']['label']}”{probability}?"
     draw = panel if len(attributions) <= _ROWS else comparison
     figure = draw(image, attributions, title=title, style=style, index=index)
-    write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=110))
+    write_whole(path, ".png", lambda name: figure.savefig(name, format="png", dpi=_DPI))
     maps = {"image": image.detach().cpu().contiguous()}
     for name, attribution in attributions.items():
         maps[f"{name}/values"] = attribution.values[index].cpu().contiguous()

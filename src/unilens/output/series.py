@@ -10,13 +10,15 @@ from torch import Tensor
 
 from ..attribution import Attribution
 from .colours import coloured
-from .figures import GREY, Drawing, draw_path, legend, new_figure, scale_of, verdict
+from .figures import GREY, Drawing, draw_path, headings, legend, new_figure, scale_of, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_CHANNELS = 8
 _WIDTH = 9.5
+_NAME = 13
+"""Points of a method's name."""
 
 
 def panel(drawing: Drawing, title: str) -> Figure:
@@ -32,11 +34,12 @@ def comparison(drawing: Drawing, title: str, columns: int) -> Figure:
 def _draw(drawing: Drawing, title: str, *, path: bool) -> Figure:
     maps = list(drawing)
     shown = min(len(maps[0][2]), _MOST_CHANNELS)
-    height = max(0.75 * shown, 1.6) + 1.2
+    names, more = headings(drawing, _WIDTH, _NAME)
+    height = max(0.75 * shown, 1.6) + 1.2 + more
     width = _WIDTH + 3.4 * path
     figure = new_figure(width, height * len(maps) + 0.4 * bool(title), title)
     blocks = figure.subfigures(len(maps), 1, squeeze=False)[:, 0]
-    for block, (name, attribution, values) in zip(blocks, maps, strict=True):
+    for block, name, (_, attribution, values) in zip(blocks, names, maps, strict=True):
         if path:
             block, right = block.subfigures(1, 2, width_ratios=(_WIDTH, 3.4))
             ax = right.subplots()
@@ -58,7 +61,7 @@ def _draw_channels(
         _draw_channel(ax, lines, values[channel], scale, drawing.style)
         label = f"channel {channel}" if drawing.names is None else drawing.names[channel]
         ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
-    figure.suptitle(name, fontsize=13, parse_math=False)
+    figure.suptitle(name, fontsize=_NAME, parse_math=False)
     grid[0].set_title(
         _caption(drawing, values, channels, scale, baseline is not None), fontsize=8, color=GREY
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..attribution import Attribution
-from .colours import Array, heatmap, overlay, pixels
-from .figures import Drawing, draw_path, hide_frame, legend, new_figure, scale_of, verdict
+from .colours import Array, Levels, heatmap, overlay, pixels, smoothed
+from .figures import Drawing, draw_path, headings, hide_frame, legend, new_figure, scale_of, verdict
 from .views import Plane
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 _INCHES = 2.1
 """The width of a slice or frame."""
+_FINE = 256
+"""Pixels along the longest side of an overlay, at least."""
 _PATH = 3.4
+_NAME = 12
+"""Points of a method's name."""
 _LARGEST_RATIO = 2.5
 """Of height and width of a slice in its cell."""
 _COMPARED = ("heatmap", "overlay")
@@ -32,11 +36,13 @@ def panel(drawing: Drawing, title: str) -> Figure:
     blocks = [(*row, drawing.view.planes(row[2])) for row in drawing]
     names = ["", "baseline", *_COMPARED]
     width, height = _size(drawing, blocks[0][3], names)
+    titles, more = headings(drawing, width, _NAME)
+    height += more
     figure = new_figure(width + _PATH, height * len(blocks) + 0.4 * bool(title), title)
     parts = figure.subfigures(len(blocks), 1, squeeze=False)[:, 0]
-    for part, (name, attribution, values, planes) in zip(parts, blocks, strict=True):
+    for part, name, (_, attribution, values, planes) in zip(parts, titles, blocks, strict=True):
         left, right = part.subfigures(1, 2, width_ratios=(width, _PATH))
-        left.suptitle(name, fontsize=13, parse_math=False)
+        left.suptitle(name, fontsize=_NAME, parse_math=False)
         _draw_block(left, drawing, attribution, values, planes, width)
         ax = right.subplots(2, 1, height_ratios=(3, max(height - 3, 0.1)))
         ax[1].set_axis_off()
@@ -50,12 +56,14 @@ def comparison(drawing: Drawing, title: str, columns: int) -> Figure:
     total = sum((values / scale_of(values, "signed")).abs() for *_, values in maps)
     planes = drawing.view.planes(total)  # type: ignore[arg-type]  # a sum of tensors
     width, height = _size(drawing, planes, _COMPARED)
+    names, more = headings(drawing, width, _NAME)
+    height += more
     beside = min(max(int(columns * _INCHES / width), 1), len(maps))
     n_rows = -(-len(maps) // beside)
     figure = new_figure(width * beside, height * n_rows + 0.4 * bool(title), title)
     parts = figure.subfigures(n_rows, beside, squeeze=False).flatten()
-    for part, (name, attribution, values) in zip(parts, maps, strict=False):
-        part.suptitle(name, fontsize=12, parse_math=False)
+    for part, name, (_, attribution, values) in zip(parts, names, maps, strict=False):
+        part.suptitle(name, fontsize=_NAME, parse_math=False)
         _draw_block(part, drawing, attribution, values, planes, width, _COMPARED)
     return figure
 
@@ -71,7 +79,7 @@ def _draw_block(
 ) -> None:
     """Draw the planes of one map, by rows or columns of the pictures with these names, or all."""
     scale = scale_of(values, drawing.style)
-    pictures = _pictures(drawing, attribution, values, scale)
+    pictures = _pictures(drawing, attribution, values, planes, scale)
     names = list(pictures) if names is None else names
     by_row = drawing.view.kind == "volume"
     if by_row:
@@ -92,7 +100,11 @@ def _draw_block(
 
 
 def _pictures(
-    drawing: Drawing, attribution: Attribution, values: Tensor, scale: float
+    drawing: Drawing,
+    attribution: Attribution,
+    values: Tensor,
+    planes: Sequence[Plane],
+    scale: float,
 ) -> Mapping[str, Callable[[Plane], Array]]:
     """Return what is drawn of each plane, by name: functions from a plane to its colours."""
     view, style = drawing.view, drawing.style
@@ -101,8 +113,10 @@ def _pictures(
     if baseline is not None:
         pictures["baseline"] = lambda plane: pixels(view.image(plane.of(baseline)))
     pictures["heatmap"] = lambda plane: heatmap(plane.of(values), style, scale)
+    levels = Levels.of(smoothed(plane.of(values), style) for plane in planes)
+    zoom = -(-_FINE // max(values.shape[1:]))
     pictures["overlay"] = lambda plane: overlay(
-        view.image(plane.of(given)), plane.of(values), style, scale=scale
+        view.image(plane.of(given)), plane.of(values), style, levels=levels, zoom=zoom
     )
     return pictures
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Callable, Iterator
 
+_LONGEST = 600
+"""Characters of a label in a picture."""
+_PIECES = re.compile(r"[^:,=_/.-]*[:,=_/.-]+|[^:,=_/.-]+")
+"""A word breaks after these characters, if it is longer than a line."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -23,9 +29,65 @@ def drawable(text: str) -> str:
     )
 
 
+def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> str:
+    """Return a label in lines that are at most `width` inches wide, as matplotlib draws them.
+
+    Lines break at blanks; a longer word after a colon, a comma and the like, or anywhere.
+
+    Args:
+        text: the label; characters that the font lacks become boxes.
+        width: in inches.
+        size: of the font, in points.
+        bold: whether the font is bold.
+    """
+
+    def fits(line: str) -> bool:
+        return text_width(line, size, bold=bold) <= 0.97 * width
+
+    label = drawable(text)
+    label = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+    lines = [""]
+    for word in label.split():
+        joined = f"{lines[-1]} {word}".lstrip()
+        if fits(joined):
+            lines[-1] = joined
+        elif fits(word):
+            lines.append(word)
+        else:
+            for piece in _pieces(f"{' ' * bool(lines[-1])}{word}", fits):
+                lines[-1:] = [lines[-1] + piece] if fits(lines[-1] + piece) else [lines[-1], piece]
+    return "\n".join(line for line in lines if line)
+
+
+def _pieces(word: str, fits: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the pieces of a word that may be on lines of their own, characters if need be."""
+    for piece in _PIECES.findall(word):
+        yield from [piece] if fits(piece) else piece
+
+
+def text_width(line: str, size: float, *, bold: bool = False) -> float:
+    """Return the width of a line in inches, as matplotlib draws it; see `wrapped`."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    return float(text_to_path.get_text_width_height_descent(line, font, False)[0]) / 72
+
+
 def one_line(value: object) -> str:
     """Return a value as printable text in which all white space is single blanks."""
     return " ".join(printable(str(value)).split())
+
+
+def probability_text(value: float) -> str:
+    """Return a probability that is never rounded to 0 or 1: two decimals, or more near the ends."""
+    if not 0 < value < 1:
+        return f"{value:.2f}"
+    for decimals in (2, 3, 4):
+        text = f"{value:.{decimals}f}"
+        if min(value, 1 - value) >= 10**-decimals:
+            return text
+    return f"{value:.1g}" if value < 0.5 else "over 0.9999"
 
 
 def terminal_safe(text: str) -> str:

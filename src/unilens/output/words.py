@@ -12,14 +12,15 @@ from .._validation.settings import check_choice
 from ..attribution import Attribution
 from ..errors import require
 from .colours import STYLES, colour_scale, coloured, flatten
-from .figures import hide_frame, legend, new_figure, verdict
-from .text import drawable
+from .figures import hide_frame, legend, line_height, new_figure, verdict
+from .text import drawable, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH = 11.0
 _FONT = 10
+_TITLE = 11
 _CHARACTER = 0.602 * _FONT / 72
 """Inches of a character in the font of one width."""
 _LINE = 0.3
@@ -55,11 +56,18 @@ def panel(text: str, attributions: Mapping[str, TextMap], title: str, style: str
             f"expected the text that was explained, {whole[:60]!r}, got {text[:60]!r}",
         )
         blocks[name] = list(_lines(pieces))
-    heights = [_LINE * len(lines) + 0.9 for lines in blocks.values()]
+    titles = [
+        wrapped(f"{name}: {attributions[name].label}", _WIDTH - 0.6, _TITLE) for name in blocks
+    ]
+    heights = [
+        _LINE * len(lines) + 0.9 + line_height(_TITLE) * heading.count("\n")
+        for heading, lines in zip(titles, blocks.values(), strict=True)
+    ]
     figure = new_figure(_WIDTH, sum(heights) + 0.4 * bool(title), title)
     axes = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for ax, (name, lines) in zip(axes, blocks.items(), strict=True):
-        _draw(ax, name, attributions[name], lines, style)
+    for ax, (name, lines), heading in zip(axes, blocks.items(), titles, strict=True):
+        ax.set_title(heading, fontsize=_TITLE, parse_math=False)
+        _draw(ax, attributions[name], lines, style)
     return figure
 
 
@@ -85,7 +93,6 @@ def _lines(
 
 def _draw(
     ax: Any,
-    name: str,
     explanation: TextMap,
     lines: list[list[tuple[int, str, float | None]]],
     style: str,
@@ -96,7 +103,6 @@ def _draw(
     hide_frame(ax)
     ax.set_xlim(0, (_WIDTH - 0.6) / _CHARACTER)
     ax.set_ylim(len(lines), -0.2)
-    ax.set_title(drawable(f"{name}: {explanation.label}"), fontsize=11, parse_math=False)
     for row, line in enumerate(lines):
         for column, part, value in line:
             signed = flatten(torch.tensor([[[value or 0.0]]]), style)

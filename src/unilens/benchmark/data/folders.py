@@ -17,13 +17,12 @@ from PIL import Image
 
 from ...errors import UnilensError, first_line
 from ...models import read_image
+from ...specs import STUBS
 from .items import Item, Label, hash_order
 from .labels import read_labels
 
 TABLE = "labels.csv"
 """Read if it is in the folder and no other table is given."""
-_STUBS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")
-"""Formats that Pillow knows by name but does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ def _is_image(name: str) -> bool:
         return False
     Image.init()
     kind = Image.registered_extensions().get(posixpath.splitext(name)[1].lower())
-    return kind in Image.OPEN and kind not in _STUBS
+    return kind in Image.OPEN and kind not in STUBS
 
 
 def _joined(root: str, name: str) -> str:

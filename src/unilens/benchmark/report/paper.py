@@ -77,6 +77,25 @@ def notes() -> list[str]:
     ]
 
 
+def metrics_of(table: int) -> list[str]:
+    """Return the metrics of one of the paper's tables; LPIPS of table 7 needs a package."""
+    return [
+        metric for metric, name in _METRICS.items() if tables()["tables"][name]["table"] == table
+    ]
+
+
+def methods_of(table: int) -> list[str]:
+    """Return the methods of one of the paper's tables, in its order, by their names here."""
+    named = {theirs: ours for ours, theirs in _METHODS.items() if theirs}
+    cells = [
+        cell
+        for metric in metrics_of(table)
+        for cell in tables()["tables"][_METRICS[metric]]["values"].values()
+    ]
+    listed = [name for cell in cells for name in (cell if isinstance(cell, Mapping) else ["uni"])]
+    return [named.get(name, name) for name in dict.fromkeys(listed)]
+
+
 def figure(model: str, method: Spec, metric: Spec) -> Figure | None:
     """Return the paper's figure for a model, method and metric, or None.
 

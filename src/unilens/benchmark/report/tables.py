@@ -168,9 +168,9 @@ def _latex_cell(result: Result, method: str) -> tuple[str, str]:
     if summary is None or summary.mean is None:
         return "", ""
     standing = result.standing(method)
-    mean = _latex_number(summary.mean)
+    mean = latex_number(summary.mean)
     mean = rf"\mathbf{{{mean}}}" if standing == "leader" else mean
-    deviation = "" if summary.sd is None else rf" \pm {_latex_number(summary.sd)}"
+    deviation = "" if summary.sd is None else rf" \pm {latex_number(summary.sd)}"
     mark = r"^{\dagger}" if standing == "level" else ""
     return f"${mean}{deviation}{mark}$", _latex_interval(summary)
 
@@ -178,10 +178,11 @@ def _latex_cell(result: Result, method: str) -> tuple[str, str]:
 def _latex_interval(summary: Summary) -> str:
     if summary.low is None or summary.high is None:
         return ""
-    return rf"{{\scriptsize $[{_latex_number(summary.low)}, {_latex_number(summary.high)}]$}}"
+    return rf"{{\scriptsize $[{latex_number(summary.low)}, {latex_number(summary.high)}]$}}"
 
 
-def _latex_number(value: float) -> str:
+def latex_number(value: float) -> str:
+    """Return a number as LaTeX prints it in a formula."""
     text = number(value).replace("−", "-")
     mantissa, power, exponent = text.partition("e")
     return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if power else text

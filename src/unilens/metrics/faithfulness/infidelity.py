@@ -32,7 +32,7 @@ class Infidelity(Metric):
 
     Args:
         perturbation: the changes; one of `unilens.metrics.infidelity_perturbations`.
-        samples: how many of them.
+        samples: how many changes are drawn.
         scaled: whether beta is the factor that suits the map best (least squares), so that maps in
             any units can be compared; its sign is free as well.
         score: the score, by name or as a function of logits and target.
@@ -49,6 +49,7 @@ class Infidelity(Metric):
     higher_is_better = False
     bounds = (0, None)
     components = (("perturbation", infidelity_perturbations, "square"),)
+    undefined_where = "the score stays the same under every perturbation"
 
     perturbation: Annotated[InfidelityPerturbation, instance_of(InfidelityPerturbation)] = field(
         default_factory=Square

@@ -48,6 +48,7 @@ class Removal(Metric):
 
     family = "faithfulness"
     deterministic = False
+    undefined_where = "the score stays the same, whatever is removed"
 
     imputer: AnyImputer = "black"
     reduction: Reduction = "sum"
@@ -109,7 +110,7 @@ class MuFidelity(Removal):
         cells: positions are removed in whole cells of a grid of cells x cells; None for single
             positions. Cells of a table or signal are runs of neighbours. Groups take their place.
         fraction: of the cells that each subset removes.
-        subsets: how many.
+        subsets: how many random subsets are drawn.
         correlation: "spearman" or "pearson".
         absolute: whether the value is the correlation's absolute value, as in table 2 of Choi et
             al.; it rewards maps that are wrong throughout.

@@ -96,7 +96,8 @@ class SensitivityN(Removal):
         fractions: of the cells that a subset removes; the paper goes from one pixel to most of them
             in even steps of the logarithm.
         subsets: how many of each size.
-        cells: see `MuFidelity`; the paper removes single pixels.
+        cells: positions are removed in whole cells of a grid of cells x cells; None for single
+            positions, as in the paper.
 
     References:
         Ancona et al. 2018, "Towards better understanding of gradient-based attribution methods for
@@ -106,6 +107,7 @@ class SensitivityN(Removal):
     summary = "correlation of sums with the score lost, mean over sizes of the subsets"
     reference = "Ancona et al. 2018, arXiv 1711.06104"
     bounds = (-1, 1)
+    undefined_where = "the score or the map stays the same for subsets of one of the sizes"
 
     fractions: Fractions = (0.01, 0.03, 0.1, 0.3, 0.8)
     subsets: TwoOrMore = 100

@@ -54,6 +54,7 @@ class TopEigenvalue(Metric):
     higher_is_better = False
     bounds = (0, None)
     needs = ("path",)
+    undefined_where = "the score is flat at the baseline and at the input"
 
     score: AnyScore = "probability"
     iterations: Count = 10

@@ -43,7 +43,7 @@ class PathMetric(Metric):
         baseline: where a straight line begins, by name or as an object of `unilens.baselines`, so
             that maps of other libraries can be judged too; None for the attribution's own path.
         score: what is followed along such a line, by name or as a function of logits and target.
-        n_steps: how many points on it.
+        n_steps: how many points on such a line.
     """
 
     family = "path"
@@ -118,6 +118,7 @@ class CompletenessGap(PathMetric):
     reference = "Sundararajan et al. 2017, arXiv 1703.01365"
     higher_is_better = False
     bounds = (0, None)
+    undefined_where = "the method's maps are not meant to add up, or the score does not change"
 
     n_steps: int = 1
     relative: bool = False
@@ -157,6 +158,7 @@ class Monotonicity(PathMetric):
     summary = "whether the confidence rises all the way from the baseline"
     reference = "Choi et al. 2025, arXiv 2410.08069, table 1"
     bounds = (-1, 1)
+    undefined_where = "the confidence stays the same all along the path"
 
     def _measure(self, context: EvalContext) -> Measurement:
         trace = cast(Trace, self._walked(context).trace)
@@ -185,6 +187,7 @@ class ConfidenceChange(PathMetric):
     reference = "Choi et al. 2025, arXiv 2410.08069, table 7"
     higher_is_better = False
     bounds = (-1, None)
+    undefined_where = "the outputs have no probabilities, or nothing changes along the path"
 
     n_steps: int = 1
 
@@ -221,6 +224,7 @@ class PathCurvature(PathMetric):
     reference = "Choi et al. 2025, arXiv 2410.08069"
     higher_is_better = False
     bounds = (0, None)
+    undefined_where = "the path has a single step, or nothing changes along it"
 
     def _measure(self, context: EvalContext) -> Measurement:
         found = self._walked(context)
@@ -242,8 +246,8 @@ class Stability(Comparison):
     Args:
         similarity: compares two maps, one of `unilens.metrics.similarities`; by default the
             rank correlation of absolute values.
-        steps: the few.
-        against: the many.
+        steps: of the maps of few steps, each a number of nodes on the path.
+        against: steps of the map that the others are compared with.
 
     References:
         Choi et al. 2025, arXiv 2410.08069, figure 7.
@@ -255,6 +259,7 @@ class Stability(Comparison):
     traits = ("costlier_maps",)
     bounds = (-1, 1)
     needs = ("method",)
+    undefined_where = "a map of fewer steps is the same everywhere"
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     steps: tuple[int, ...] = (1, 15)
     against: Count = 30

@@ -159,7 +159,7 @@ class Attack(FastAttack):
 
     Args:
         step: s, the length of a step; None for an eighth of the radius.
-        iterations: how many steps.
+        iterations: how many steps the attack takes.
 
     References:
         Ghorbani et al. 2019, arXiv 1710.10547: steps of 1/255 within 8/255.

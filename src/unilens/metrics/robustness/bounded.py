@@ -31,7 +31,7 @@ class BoundedPerturbation(Perturbation, ABC):
     """The base of perturbations that stay within a distance of the input.
 
     Args:
-        norm: one of `NORMS`.
+        norm: that of the radius, "linf" or "l2".
         radius: the largest distance, in the inputs' units; None for 8/255 in linf, and in l2 for
             what has the same root mean square, 8/255 sqrt(d) for d values.
         bounds: the input box, which is not left; None for no box.
@@ -122,7 +122,7 @@ class LabelAttack(BoundedPerturbation):
         norm: see `BoundedPerturbation`.
         radius: see `BoundedPerturbation`.
         bounds: see `BoundedPerturbation`.
-        halvings: how often at most.
+        halvings: how often the radius is halved at most.
 
     References:
         Goodfellow et al. 2015, arXiv 1412.6572.

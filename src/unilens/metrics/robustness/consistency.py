@@ -53,6 +53,7 @@ class Consistency(Comparison):
     reference = "Choi et al. 2025, arXiv 2410.08069, figures 2 to 5"
     bounds = (-1, 1)
     needs = ("method",)
+    undefined_where = "no changed picture keeps the predicted class"
 
     corruption: AnyCorruption = "brightness"
     strengths: tuple[float, ...] | list[float] | None = None

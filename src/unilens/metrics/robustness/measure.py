@@ -43,6 +43,9 @@ class Robustness(Comparison):
     bounds = (-1, 1)
     needs = ("method",)
     components = (("perturbation", perturbations, "attack"), *Comparison.components)
+    undefined_where = (
+        "the changed input has another predicted class, or a map that is the same everywhere"
+    )
 
     perturbation: Annotated[Perturbation, instance_of(Perturbation)] = field(default_factory=Attack)
 

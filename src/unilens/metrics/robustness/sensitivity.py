@@ -26,8 +26,8 @@ class NeighbourSensitivity(Metric):
     input box nor the predicted label is checked, as in the papers.
 
     Args:
-        radius: r, in the inputs' units.
-        samples: how many neighbours.
+        radius: r, the largest change of a single value, in the inputs' units.
+        samples: how many neighbours are drawn.
     """
 
     family = "robustness"

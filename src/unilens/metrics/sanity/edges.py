@@ -40,6 +40,7 @@ class EdgeControl(Comparison):
     reference = "Adebayo et al. 2018, arXiv 1810.03292"
     higher_is_better = False
     bounds = (0, 1)
+    undefined_where = "the picture has no contrast"
 
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     control: Annotated[str, one_of(CONTROLS)] = "edges"

@@ -55,6 +55,7 @@ class Randomisation(Comparison):
     bounds = (-1, 1)
     needs = ("method",)
     passes = PassCount(2, 1)  # at the inputs, and one to find the layers
+    undefined_where = "no randomised model gives a map that differs from place to place"
 
     similarity: Similarity = Spearman("abs")  # noqa: RUF009 - it is frozen
     mode: Annotated[str, one_of(MODES)] = "cascading"
@@ -159,6 +160,7 @@ class RandomLogit(Comparison):
     higher_is_better = False
     bounds = (-1, 1)
     needs = ("method",)
+    undefined_where = "the map of the other class is the same everywhere"
 
     draws: Count = 1
 

@@ -1,0 +1,112 @@
+"""What answers before torch is loaded: help, lists, the version and bad arguments."""
+
+import subprocess
+import sys
+
+import pytest
+
+import unilens
+
+RUN = (
+    "import sys\n"
+    "from unilens.cli import main\n"
+    "try:\n    main()\n"
+    "except SystemExit as ended:\n    code = ended.code or 0\n"
+    "loaded = [name for name in ('torch', 'numpy', 'PIL', 'matplotlib') if name in sys.modules]\n"
+    "print(' '.join(loaded))\n"
+    "sys.exit(code)"
+)
+COMMANDS = (
+    *("explain", "explain-text", "explain-table", "explain-match", "evaluate", "benchmark"),
+    *("report", "query", "app", "list", "doctor", "manifold"),
+)
+SAMPLE = ("explain", "--sample", "chelsea")
+BAD = {
+    "option": ((*SAMPLE, "--colour", "red"), "No such option: --colour"),
+    "sample": (
+        ("explain", "--sample", "chelsae"),
+        "unknown sample 'chelsae'; did you mean chel",
+    ),
+    "file": (("explain", "nowhere.png"), "no such image: nowhere.png"),
+    "method": ((*SAMPLE, "--method", "uno"), "unknown method 'uno'; did you mean uni?"),
+    "setting": (
+        (*SAMPLE, "--method", "uni:budgt=3"),
+        "unknown setting of uni 'budgt'; did",
+    ),
+    "setting of a baseline": (
+        (*SAMPLE, "--method", "ig:baseline=blur,sigm=3"),
+        "unknown setting of ig 'sigm'; did you mean sigma",
+    ),
+    "shared setting": ((*SAMPLE, "--set", "nsteps=3"), "'nsteps'; did you mean n_steps"),
+    "baseline": (
+        (*SAMPLE, "--method", "ig:baseline=blurr"),
+        "unknown baseline 'blurr'; did you mean blur",
+    ),
+    "model": (
+        (*SAMPLE, "--model", "resnet50"),
+        "unknown model 'resnet50'; did you mean timm:resnet50 or torchvision:resnet50?",
+    ),
+    "metric": (
+        ("evaluate", "--sample", "chelsea", "--metric", "mufidelity"),
+        "unknown metric 'mufidelity'; did you mean mu_fidelity",
+    ),
+    "metric's setting": (
+        ("evaluate", "--sample", "chelsea", "--metric", "mu_fidelity:cell=3"),
+        "unknown setting of mu_fidelity 'cell'; did you mean cells",
+    ),
+    "mask": (
+        ("evaluate", "--sample", "chelsea", "--metric", "pointing_game"),
+        "pointing_game needs to know where the object is; pass --mask",
+    ),
+    "benchmark's method": (("benchmark", "--method", "uno"), "unknown method 'uno'"),
+    "benchmark's model": (("benchmark", "--model", "lite0,resnet50"), "unknown model 'lite0'"),
+    "method of texts": (
+        ("explain-text", "words", "--model", "hf:x", "--method", "gradcam"),
+        "unknown method 'gradcam'",
+    ),
+    "table": (("explain-table", "py:a:b", "nowhere.csv"), "no such file: nowhere.csv"),
+    "photograph to match": (
+        ("explain-match", "nowhere.png", "words", "--model", "hf:x"),
+        "no such image: nowhere.png",
+    ),
+    "kind": (("list", "method"), "unknown kind 'method'; did you mean methods"),
+    "name": (("list", "methods", "uno"), "unknown method 'uno'; did you mean uni?"),
+}
+
+
+def quick(*arguments):
+    done = subprocess.run([sys.executable, "-c", RUN, *arguments], capture_output=True, text=True)
+    *printed, loaded = done.stdout.splitlines()
+    assert loaded == ""
+    return done.returncode, "\n".join(printed), done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        *((command, "--help") for command in COMMANDS),
+        ("list",),
+        ("list", "methods"),
+        ("list", "metrics"),
+        ("list", "methods", "uni"),
+        ("list", "samples"),
+    ],
+)
+def test_help_and_lists_load_no_torch(arguments):
+    code, out, err = quick(*arguments)
+    assert (code, err) == (0, "")
+    assert len(out) > 100
+
+
+def test_the_version():
+    assert quick("--version") == (0, unilens.__version__, "")
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arguments_are_refused_before_torch_is_loaded(case):
+    arguments, message = BAD[case]
+    code, out, err = quick(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
