@@ -1,7 +1,7 @@
 """Generate the pages of the site: one for every method, metric, baseline, module and notebook.
 
 A hook of mkdocs (see mkdocs.yml). The pages exist only while the site is built. Pages of `docs`
-that the navigation leaves out come under "More". Settings are explained by `site_settings.py`.
+that the navigation leaves out come under "How to". Settings are explained by `site_settings.py`.
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     sections["Reference"].append({"Python": _under(generated, "api")})
     others = sorted(path.name for path in DOCS.glob("*.md") if path.name not in known)
     if others:
-        sections["More"] = others
+        sections["How to"].append({"More": others})
     config.nav = [{title: pages} for title, pages in sections.items()]
     return config
 

@@ -28,6 +28,7 @@ def settings_tables(entry: Entry[Any]) -> Iterator[str]:
     yield from ("## Settings", "", *_table(entry, own, entry))
     for kind, component in components.items():
         names = [name for name in component.settings if name in of_components]
+        of_components -= {*names}  # components that share a setting have it once
         if names:
             yield from (f"### Of {kind} `{component.card.name}`", "")
             yield from _table(entry, names, component)
