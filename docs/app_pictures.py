@@ -54,17 +54,22 @@ def main() -> None:
         for name, width, height, scheme in SCREENS:
             page = visit(width, height, color_scheme=scheme)
             page.screenshot(path=HERE / name, type="jpeg", quality=80, full_page=width < 500)
+        draw_opinion(visit(1400, 1400))
         draw_panels(visit(1400, 1400))
         browser.close()
     draw_tabs()
 
 
-def draw_panels(page: Page) -> None:
-    """Write the pictures of what lies below the maps, each about a sample that shows it well."""
+def draw_opinion(page: Page) -> None:
+    """Write the picture of the second opinion."""
     explain(page, "coffee")
     page.locator("#ul-second").click()
     page.locator(".ul-opinion").wait_for()
     picture(page, "opinion")
+
+
+def draw_panels(page: Page) -> None:
+    """Write the pictures of the other parts that lie below the maps."""
     explain(page, "chelsea")
     for number in (0, 1):
         page.locator("#ul-predictions button").nth(number).click()
