@@ -57,10 +57,11 @@ def test_pressed_sample_is_explained(visit):
 
 
 def test_dropped_photograph_is_explained_for_its_own_class(visit, own):
-    visit.target("lynx")
+    visit.sample("rocket").settle().target("lynx")
     expect(visit.find("#ul-outdated")).to_contain_text("The choices have changed")
     upload(visit, own)
     expect(visit.find(".ul-maps h2")).to_have_text(re.compile("cat|tabby"))
+    expect(visit.find("#ul-target input")).to_have_value(re.compile("^the class predicted: "))
     expect(visit.find("#ul-predictions .ul-small")).to_contain_text("320 × 240 pixels")
     assert visit.find("#ul-sample [aria-pressed=true]").count() == 0
 
