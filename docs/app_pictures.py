@@ -54,17 +54,40 @@ def main() -> None:
         for name, width, height, scheme in SCREENS:
             page = visit(width, height, color_scheme=scheme)
             page.screenshot(path=HERE / name, type="jpeg", quality=80, full_page=width < 500)
-        cat = visit(1400, 1400)
-        explain(cat, "chelsea")
-        cat.locator("#ul-stop input[type=range]").fill(str(MIDDLE))
-        cat.locator("#ul-check").click()
-        cat.locator("#ul-checks article").first.wait_for()
-        for part in ("path", "trust-part"):
-            name = f"app-{part.removesuffix('-part')}.png"
-            cat.locator(f"#ul-{part}").screenshot(path=HERE / name)
-            shrink(HERE / name)
+        draw_opinion(visit(1400, 1400))
+        draw_panels(visit(1400, 1400))
         browser.close()
     draw_tabs()
+
+
+def draw_opinion(page: Page) -> None:
+    """Write the picture of the second opinion."""
+    explain(page, "coffee")
+    page.locator("#ul-second").click()
+    page.locator(".ul-opinion").wait_for()
+    picture(page, "opinion")
+
+
+def draw_panels(page: Page) -> None:
+    """Write the pictures of the other parts that lie below the maps."""
+    explain(page, "chelsea")
+    for number in (0, 1):
+        page.locator("#ul-predictions button").nth(number).click()
+    page.locator(".ul-contrast").wait_for()
+    picture(page, "contrast")
+    page.locator("#ul-path-view input[type=range]").fill(str(MIDDLE))
+    picture(page, "path")
+    page.locator("#ul-check").click()
+    page.locator(".ul-checks").wait_for()
+    picture(page, "trust-part")
+
+
+def picture(page: Page, part: str) -> None:
+    """Write the picture of one part of the page."""
+    page.wait_for_timeout(1000)  # until nothing moves
+    path = HERE / f"app-{part.removesuffix('-part')}.png"
+    page.locator(f"#ul-{part}").screenshot(path=path)
+    shrink(path)
 
 
 def draw_tabs() -> None:

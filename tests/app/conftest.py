@@ -102,6 +102,8 @@ class Visit:
     def settle(self):
         """Wait until a photograph is explained, and the maps are those of the form."""
         self.find(".ul-maps, .toast-body.error").first.wait_for()
+        if self.find(".toast-body.error").count():
+            return self
         self.find("#ul-status .wrap.hide").wait_for(state="attached")
         self.find("#ul-outdated:not(:has(p))").wait_for(state="attached")
         return self
@@ -130,7 +132,10 @@ class Visit:
         return self.find("#ul-methods label:has(:checked)").all_inner_texts()
 
     def target(self, label):
-        self.find("#ul-target input").fill(label)
+        self.find("#ul-target input").click()
+        self.page.get_by_role("option").first.wait_for()
+        self.page.keyboard.press("ControlOrMeta+a")
+        self.page.keyboard.type(label, delay=20)  # gradio filters when a key is pressed
         self.page.get_by_role("option", name=label, exact=True).first.click()
         return self
 

@@ -245,8 +245,9 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(window):
     visit = window(width=380, height=800).open()
     assert too_wide(visit) == []
     visit.sample().choose("ig", "gradient").explain(2)
-    visit.find(".ul-path-steps").wait_for()
-    visit.open_part("ul-take").open_part("ul-advanced")
+    visit.find(".ul-path-steps").wait_for(state="attached")
+    for part in ("ul-path", "ul-trust-part", "ul-take", "ul-advanced"):
+        visit.open_part(part)
     assert too_wide(visit) == []
 
 

@@ -153,9 +153,3 @@ def test_a_second_opinion_takes_one_click(window, width, scheme):
     assert numbers.count() == 6
     visit.choose("ig").explain()
     expect(panel.locator("h2")).to_have_count(0)
-
-
-def test_a_second_opinion_without_maps_says_what_it_needs(visit):
-    visit.page.goto(visit.address)
-    visit.find("#ul-second").click()
-    expect(visit.find(".toast-body.error")).to_contain_text("expected maps on the page")

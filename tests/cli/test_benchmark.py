@@ -179,7 +179,6 @@ def test_what_failed_is_said_and_ends_with_one(run, here):
         (("--preset", "smoke", "--corruption", "fgo:1"), "did you mean fog"),
         (("--preset", "smoke", "--set", "n_step=1"), "n_step"),
         (("--preset", "smoke", "--engine", "dask"), "engine.name"),
-        (("--preset", "smoke", "--target", "cat"), "target"),
         (("--preset", "smoke", "--model", "lite0"), "unknown model 'lite0'"),
         (("--preset", "smoke", "--out", "plan.toml/run"), "expected a folder for the run"),
         (("--preset", "smoke", "--out", "photos"), "choose another with --out"),

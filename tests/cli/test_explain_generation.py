@@ -99,9 +99,12 @@ def test_a_given_continuation_is_contrasted(run):
 def test_nothing_is_overwritten_unless_asked(run):
     assert run("The film", "--generate", "1")[0] == 0
     code, out, err = run("The film", "--generate", "1")
+    assert (code, err) == (0, "")
+    assert "written: unilens-out/the-film-2.html, .json" in out
+    code, out, err = run("The film", "--generate", "1", "--out", "unilens-out")
     assert (code, out) == (2, "")
     assert "the-film.html exists already" in err
-    assert run("The film", "--generate", "1", "--overwrite")[0] == 0
+    assert run("The film", "--generate", "1", "--out", "unilens-out", "--overwrite")[0] == 0
 
 
 def test_a_prompt_that_cannot_be_explained_leaves_the_others(run, tmp_path):

@@ -63,6 +63,9 @@ def test_json_alone_on_stdout_and_nothing_is_overwritten(run):
     assert (code, err) == (0, "")
     assert json.loads(out)["texts"][0]["method"] == "ig"
     code, out, err = run("photo.png", TEXT, "--method", "gradcam")
+    assert (code, err) == (0, "")
+    assert "written: unilens-out/photo-2.html, .json" in out
+    code, out, err = run("photo.png", TEXT, "--method", "gradcam", "--out", "unilens-out")
     assert (code, out) == (2, "")
     assert "photo.html exists already" in err
 

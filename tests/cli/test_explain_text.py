@@ -76,9 +76,12 @@ def test_several_methods_texts_and_json_alone_on_stdout(run, tmp_path):
 def test_nothing_is_overwritten_unless_asked(run):
     assert run("The film", "--method", "gradient")[0] == 0
     code, out, err = run("The film", "--method", "gradient")
+    assert (code, err) == (0, "")
+    assert "written: unilens-out/the-film-2.html, .json" in out
+    code, out, err = run("The film", "--method", "gradient", "--out", "unilens-out")
     assert (code, out) == (2, "")
     assert "the-film.html exists already; choose another folder with --out" in err
-    assert run("The film", "--method", "gradient", "--overwrite")[0] == 0
+    assert run("The film", "--method", "gradient", "--out", "unilens-out", "--overwrite")[0] == 0
 
 
 def test_a_text_that_cannot_be_explained_leaves_the_others(run, tmp_path):

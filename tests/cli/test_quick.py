@@ -18,7 +18,7 @@ RUN = (
 )
 COMMANDS = (
     *("explain", "explain-text", "explain-table", "explain-match", "evaluate", "benchmark"),
-    *("report", "query", "app", "list", "doctor", "manifold"),
+    *("audit", "reproduce", "report", "query", "app", "list", "doctor", "manifold"),
 )
 SAMPLE = ("explain", "--sample", "chelsea")
 BAD = {
@@ -64,7 +64,10 @@ BAD = {
         ("explain-text", "words", "--model", "hf:x", "--method", "gradcam"),
         "unknown method 'gradcam'",
     ),
-    "table": (("explain-table", "py:a:b", "nowhere.csv"), "no such file: nowhere.csv"),
+    "table": (
+        ("explain-table", "py:a:b", "nowhere.csv"),
+        "could not read nowhere.csv: no such file",
+    ),
     "photograph to match": (
         ("explain-match", "nowhere.png", "words", "--model", "hf:x"),
         "no such image: nowhere.png",

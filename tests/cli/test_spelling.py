@@ -119,8 +119,9 @@ def test_a_class_for_all_images_of_a_benchmark(run, folder, tmp_path):
 
 
 def test_a_word_of_several_labels_offers_them(run, folder):
-    for command in ("explain", "evaluate"):
-        code, out, err = run(command, "photographs/a.png", *SMALL, "--target", "cat")
+    of_all = ("benchmark", "--data", "photographs", "--method", "edges", "--metric", "road")
+    for command in (("explain", "photographs/a.png"), ("evaluate", "photographs/a.png"), of_all):
+        code, out, err = run(*command, *SMALL, "--target", "cat")
         assert (code, out) == (2, "")
         assert "unknown label 'cat'; did you mean tiger cat, Egyptian cat or tabby cat?" in err
 

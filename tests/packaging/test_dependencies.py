@@ -139,7 +139,7 @@ def test_a_command_without_its_extra_says_so_in_one_line():
     extra = set().union(*(IMPORT_NAMES[one] for one in declared(OPTIONAL["benchmark"])))
     shared = {"scipy", "filelock", "fsspec", "pydantic"}  # of scikit-image, torch and typer
     code = BLOCK.format(blocked=extra - shared) + "from unilens.cli import main; main()"
-    done = python(code, "query", "run", "--csv")
+    done = python(code, "query", "run", "SELECT 1", "--csv")
     assert done.returncode == 2
     assert re.fullmatch(
         r"error: unilens query needs \w+; run: pip install 'unilens\[benchmark\]'\n",

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import numpy
 import pytest
@@ -41,16 +42,22 @@ def reader(row, column):
 CORNER, MIDDLE = (7, 7), (3, 4)
 
 
-def photograph(number, marked):
-    """Return a photograph of grey clouds, with a red mark in its bottom right corner or without."""
+def clouds(number, width=SIDE, cell=5):
+    """Return a photograph of grey clouds, each of about this many pixels."""
     drawn = numpy.random.default_rng(number)
-    coarse = drawn.integers(90, 170, (24, 24), dtype=numpy.uint8)
-    image = Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert("RGB")
+    coarse = drawn.integers(90, 170, (SIDE // cell, width // cell), dtype=numpy.uint8)
+    image = Image.fromarray(coarse).resize((width, SIDE), Image.Resampling.BICUBIC)
+    return image.convert("RGB")
+
+
+def photograph(number, marked, width=SIDE, cell=5):
+    """Return clouds with a red mark in their bottom right corner, or without."""
+    image = clouds(number, width, cell)
     if marked:
         pen = ImageDraw.Draw(image)
-        low, high = SIDE - MARK, SIDE - 1
-        pen.rectangle((low, low, high, high), fill=(255, 0, 0), outline=(255, 255, 255))
-        pen.line((low + 3, low + 3, high - 3, high - 3), fill=(255, 255, 255), width=4)
+        left, top, right, bottom = width - MARK, SIDE - MARK, width - 1, SIDE - 1
+        pen.rectangle((left, top, right, bottom), fill=(255, 0, 0), outline=(255, 255, 255))
+        pen.line((left + 3, top + 3, right - 3, bottom - 3), fill=(255, 255, 255), width=4)
     return image
 
 
@@ -171,13 +178,12 @@ def test_report_is_one_sheet_and_replaces_nothing(audited, tmp_path):
     _, second = write_report(result, tmp_path, "photos & more")
     assert (first.name, second.name) == ("audit", "audit-2")
     assert first.with_suffix(".html").read_bytes() == kept
-    assert first.with_suffix(".pdf").read_bytes().count(b"/Type /Page\n") == 1
+    assert len(re.findall(rb"/Type /Page[^s]", first.with_suffix(".pdf").read_bytes())) == 1
     assert b"Shortcut, bottom right corner" in kept
     assert b"photos &amp; more" in kept
     record = json.loads(first.with_suffix(".json").read_text())
     assert record["findings"][0]["level"] == "problem"
     assert sorted(record["marks"][0]["photographs"]) == [f"{n:02}.png" for n in range(MARKED)]
-    assert set(record["left_out"]) == {"gradcam"}
 
 
 def frames(marked):
@@ -210,11 +216,8 @@ def test_copies_of_one_photograph_share_no_mark():
 
 def test_mark_outside_of_the_models_view_is_named_as_unseen(tmp_path):
     for number in range(20):
-        wide = Image.new("RGB", (2 * SIDE, SIDE))
-        wide.paste(photograph(number, False).resize((2 * SIDE, SIDE)))
-        if number < MARKED:
-            wide.paste(photograph(0, True).crop((SIDE - 30, SIDE - 30, SIDE, SIDE)), (226, 98))
-        wide.save(tmp_path / f"{number:02}.png")
+        image = photograph(number, number < MARKED, 2 * SIDE, cell=3)
+        image.save(tmp_path / f"{number:02}.png")
     items = open_source(str(tmp_path))
     photographs = Photographs.read(reader(*CORNER), items, {}, lambda *_: None)
     (mark,) = photographs.marks

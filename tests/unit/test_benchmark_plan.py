@@ -65,7 +65,7 @@ def test_a_setting_is_given_once():
         ('metrics = ["pointing_game"]', "pointing_game", "a mask of the object"),
         ('models = ["resnet18"]', "models", "unknown model 'resnet18'"),
         ('models = ["tv:resnet18"]', "models", "unknown kind of model 'tv'"),
-        ('target = "cat"', "target", "'predicted' or 'label'"),
+        ('target = ""', "target", "at least 1 character"),
         ('rank_by = "road"', "rank_by", "insertion_auc"),
         ("[data]\nlimit = 0", "data.limit", "greater than or equal to 1"),
         ("[data]\nfolder = 3", "data.folder", "source"),

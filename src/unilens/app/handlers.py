@@ -34,7 +34,7 @@ def with_short_errors(handler: Callable[P, R]) -> Callable[P, R]:
         except UnilensError as error:
             raise visitor_error(error) from None
         except Cancelled:
-            raise _error("Cancelled; nothing was changed.", "Cancelled", 5) from None
+            raise gr.Error("Cancelled.", visible=False, print_exception=False) from None
         except gr.Error:
             raise
         except Exception:

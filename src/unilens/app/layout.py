@@ -101,7 +101,7 @@ class Layout:
         )
         gr.HTML(_MORE, elem_id="ul-more", min_height=0)
         self.settings = gr.State({})
-        with gr.Accordion("Settings", open=False, elem_id="ul-advanced"):
+        with gr.Accordion("Settings", open=False, elem_id="ul-advanced") as accordion:
             self.seed = gr.Number(
                 0,
                 label="Seed",
@@ -111,7 +111,9 @@ class Layout:
                 elem_id="ul-seed",
             )
             gr.render(
-                inputs=[self.methods, self.settings], triggers=[self.methods.change], queue=False
+                inputs=[self.methods, self.settings],
+                triggers=[self.methods.change, accordion.expand],
+                queue=False,
             )(self._render_settings)
         for component in (self.model, self.target, self.methods, self.seed):
             unchecked(component)

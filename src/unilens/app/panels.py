@@ -9,9 +9,8 @@ from typing import Any
 import gradio as gr
 
 from ..errors import UnilensError
-from .csv_tab import DIRECT, QUEUED
 from .files import VisitorFiles
-from .handlers import progress_callback, visitor_id, with_short_errors
+from .handlers import ONE_AT_A_TIME, PRIVATE, progress_callback, visitor_id, with_short_errors
 from .jobs import Job, Jobs
 from .panel_render import contrast_html, opinion_html
 from .request import read_form
@@ -65,26 +64,28 @@ class Panels:
             current: returns the explanation on the page.
             layout: the other components.
         """
+        queued: dict[str, Any] = {**ONE_AT_A_TIME, **PRIVATE}
+        direct: dict[str, Any] = {"queue": False, **PRIVATE}
         work = _Work(service, files, jobs, current)
         contrasting = layout.predictions.select(
             work.contrast,
             [layout.photograph, layout.model, layout.seed],
             self.contrast,
             show_progress_on=[layout.status, self.contrast],
-            **QUEUED,
+            **queued,
         )
         asking = self.ask.click(
             work.opinion,
             layout.shown,
             self.opinion,
             show_progress_on=[layout.status, self.opinion],
-            **QUEUED,
+            **queued,
         )
         for event, name in ((contrasting, "ul-contrast"), (asking, "ul-opinion")):
-            event.success(None, None, None, js=_REVEAL.format(name), **DIRECT)
+            event.success(None, None, None, js=_REVEAL.format(name), **direct)
         changes = [layout.photograph.change, layout.model.change]
-        gr.on(changes, lambda: "", None, self.contrast, **DIRECT)
-        layout.shown.change(lambda: "", None, self.opinion, **DIRECT)
+        gr.on(changes, lambda: "", None, self.contrast, **direct)
+        layout.shown.change(lambda: "", None, self.opinion, **direct)
         return [contrasting, asking]
 
 

@@ -71,8 +71,10 @@ def setting_help(method: str, field: SettingField, chosen: Mapping[str, Any]) ->
     """Return what a setting of a method means, with its unit and default."""
     words = {"True": "on", "False": "off", "None": "none"}
     default = words.get(str(field.default), str(field.default))
-    entry = cast(CatalogueEntry, listing("methods")[method])
-    meaning = _meaning(entry, field.name, chosen) if method in TITLES else ""
+    meaning = ""
+    if method in TITLES:
+        entry = cast(CatalogueEntry, listing("methods")[method])
+        meaning = _meaning(entry, field.name, chosen)
     return f"{meaning[:1].upper()}{meaning[1:]}{'.' if meaning else ''} Default: {default}.".strip()
 
 

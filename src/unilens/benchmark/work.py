@@ -136,6 +136,8 @@ class Workbench:
             raise UnilensError(
                 f"could not load the model {name}: {type(error).__name__}: {first_line(error)}"
             ) from error
+        if plan.target not in ("predicted", "label"):
+            classifier.class_index(plan.target)  # refused before any image
         classifier = classifier.to(getattr(torch, plan.dtype))
         explainers = {method: _built(spec, classifier) for method, spec in self._specs.items()}
         return _LoadedModel(classifier, Evaluator(classifier), explainers)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _ROWS = 10
 """Rows that are explained where none are named."""
 _SHOWN = 5
+_TABLES = (".csv", ".parquet")
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -79,7 +80,8 @@ def explain_table(
     named = read_specs(listing("methods"), [method])[method] if method else Spec("", {})
     settings = {**options.read_shared(set_, score), **named.settings}
     for table in filter(None, (data, references)):
-        require(table.exists(), f"no such file: {table}")
+        known = table.suffix.lower() in _TABLES
+        require(table.exists() or not known, f"could not read {table}: no such file")
     _check_free(out, (".csv",), overwrite, "--out")
     _check_free(picture, _PICTURES, overwrite, "--picture")
     _check_not_read(out, data, references)

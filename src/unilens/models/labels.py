@@ -62,8 +62,8 @@ class Labelled:
 
 
 def _all_names(labels: tuple[str, ...]) -> list[str]:
-    """Return all names of all classes, as they are written."""
-    return [name.strip() for label in labels for name in label.split(",")]
+    """Return all names of all classes, as a user may write them."""
+    return [name.replace("_", " ").strip() for label in labels for name in label.split(",")]
 
 
 @functools.lru_cache(maxsize=8)

@@ -171,10 +171,16 @@ def _falls_of(rows: Iterator[tuple[float, bool]], mirrored: int) -> dict[str, An
 def _shares(
     regions: Sequence[Region], attributions: Mapping[str, Attribution]
 ) -> dict[str, dict[str, float]]:
-    """Return the regions' shares of the maps, of the edges, of mirror images and of the area."""
+    """Return the regions' shares of the maps, of the edges, of mirror images and of the area.
+
+    Maps that are zero everywhere do not count; without any other there are no shares.
+    """
     strengths = {name: known.values[0].abs().sum(0).cpu() for name, known in attributions.items()}
-    shares = {name: values / values.sum().clamp(min=1e-12) for name, values in strengths.items()}
-    explained = torch.stack([shares[name] for name in shares if name not in CONTROLS]).mean(0)
+    shares = {name: own / own.sum() for name, own in strengths.items() if own.sum() > 0}
+    known = [shares[name] for name in shares if name not in CONTROLS]
+    if not known or "edges" not in shares:
+        return {}
+    explained = torch.stack(known).mean(0)
     found = {}
     for region in regions:
         found[region.name] = {
