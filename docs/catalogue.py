@@ -98,7 +98,7 @@ def _entry(kind: str, entry: Entry[Any]) -> dict[str, Any]:
         "card": card,
         "cost": _cost(entry) if kind in _COSTED else "",
         "components": components,
-        "settings": {name: _setting(entry, name) for name in own},
+        "settings": {name: setting(entry, name) for name in own},
         "overrides": {
             name: written(entry.settings[name])
             for name, default in given_by_components.items()
@@ -133,7 +133,8 @@ def _cost(entry: Entry[Any]) -> str:
     return f"{cost[0]} + {cost[1]}" + (f", {maps} maps" if maps else "")
 
 
-def _setting(entry: Entry[Any], name: str) -> dict[str, Any]:
+def setting(entry: Entry[Any], name: str) -> dict[str, Any]:
+    """Return the default, the values and the meaning of a setting."""
     default = entry.settings[name]
     return {
         "default": None if default is inspect.Parameter.empty else written(default),

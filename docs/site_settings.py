@@ -1,18 +1,15 @@
-"""Make the tables of settings on the site's pages from the registries and the docstrings."""
+"""Make the tables of settings on the pages of the site, from the registries and docstrings."""
 
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from griffe import Docstring, DocstringSectionAttributes, DocstringSectionParameters
+from catalogue import setting
 
 from unilens.registry import Composed, Entry
 
-NAME_IN_CLASS = {"inner": "explainer"}
-"""Settings that have another name in the class that they are passed to."""
 HEADINGS = ("| setting | what it does | default | values |", "|---|---|---|---|")
 
 
@@ -41,21 +38,6 @@ def default_components(entry: Entry[Any]) -> Iterator[tuple[str, Entry[Any]]]:
             yield kind, entry.component_registries[kind][name]
 
 
-def meaning(entry: Entry[Any], setting: str) -> str:
-    """Return what the docstring of the class that an entry builds says of a setting."""
-    name = NAME_IN_CLASS.get(setting, setting)
-    build: Any = entry.build
-    owners = build.__mro__ if isinstance(build, type) else (build, *type(entry()).__mro__)
-    for owner in owners:
-        for section in Docstring(owner.__doc__ or "").parse("google", warnings=False):
-            if isinstance(section, DocstringSectionAttributes | DocstringSectionParameters):
-                for item in section.value:
-                    text = " ".join(item.description.split())
-                    if item.name == name and not re.fullmatch(r"see `\w+`\.", text):
-                        return text
-    raise LookupError(f"expected {entry.card.name} to say what its setting {setting} does")
-
-
 def required_settings(entry: Entry[Any]) -> list[str]:
     """Return the settings that must be given; references have no default that works."""
     return [
@@ -75,11 +57,12 @@ def _table(entry: Entry[Any], names: Iterable[str], owner: Entry[Any]) -> Iterat
     yield from ('<div class="settings" markdown="1">', "", *HEADINGS)
     required = required_settings(entry)
     for name in names:
-        default = entry.settings[name]
+        default, facts = entry.settings[name], setting(owner, name)
         shown = "required" if name in required else f"`{_written(default)}`"
         choices = entry.choices(name) if isinstance(default, str) else ()
-        values = ", ".join(f"`{choice}`" for choice in choices) if len(choices) > 1 else ""
-        yield f"| `{name}` | {_cell(meaning(owner, name))} | {shown} | {values} |"
+        listed = ", ".join(f"`{choice}`" for choice in choices) if len(choices) > 1 else ""
+        values = listed or _cell(facts["values"])
+        yield f"| `{name}` | {_cell(facts['meaning'])} | {shown} | {values} |"
     yield from ("", "</div>", "")
 
 

@@ -150,7 +150,7 @@ def test_settings_of_components_have_their_own_meanings(hook):
     page = hook.method_page("uni_blur")
     unlearned = page.partition("### Of baseline `unlearned`")[2].partition("###")[0]
     assert "| `budget` | epsilon, the l2 distance of the baseline from the input" in unlearned
-    assert "| `0.25` |" in unlearned
+    assert "| `0.25` | number above 0 |" in unlearned
     assert "`budget`" not in hook.method_page("ig")
 
 
@@ -160,7 +160,7 @@ def test_a_setting_without_a_meaning_is_an_error(hook):
         return unilens.PathAttribution()
 
     card = hook.Card("mute", "path", "says nothing of its setting", "nobody")
-    with pytest.raises(LookupError, match="mute to say what its setting sharpness does"):
+    with pytest.raises(LookupError, match="mute to say what its setting sharpness is"):
         list(hook.settings_tables(hook.Entry(card, build)))
 
 
