@@ -100,6 +100,8 @@ def write_pdf(page: Page, path: Path) -> None:
         sheet.write(sentence.text)
     for example in page.examples[:1]:
         sheet.space(0.4)
+        sheet.write(f"The mark in {example.place}, framed:", colour=_SOFT)
+        sheet.space(0.3)
         sheet.pictures(list(example.pictures), 0.075)
     for group in page.groups:
         sheet.space(0.5)

@@ -147,10 +147,12 @@ def _reasons(suspect: Suspect) -> list[str]:
 def _covering(suspect: Suspect) -> str:
     if suspect.fall is None or not suspect.fall.n:
         return ""
-    return (
-        f"When the mark is covered, the confidence falls by {points(suspect.fall)} more than when "
-        f"a place without it is covered; {suspect.changed} of {suspect.fall.n} answers change."
-    )
+    cost = f"{points(suspect.fall)} more than covering a place without it"
+    if suspect.fall.low <= 0 <= suspect.fall.high:
+        text = f"Covering the mark has no measurable cost: {cost}"
+    else:
+        text = f"Covering the mark costs {cost}"
+    return f"{text}; {suspect.changed} of {suspect.fall.n} answers change."
 
 
 def _attention(suspect: Suspect) -> str:
@@ -176,7 +178,7 @@ def _about_trust(trusts: Sequence[Trust]) -> Sentence:
         return Sentence("", "The pictures can be trusted", text)
     if good:
         weak = [METHOD_NAMES[trust.method] for trust in trusts if trust.level]
-        text = f"{_listed(good)} passed the test below on this model; {_listed(weak)} did not."
+        text = f"{_listed(good)} passed the covering test on this model; {_listed(weak)} did not."
         return Sentence("info", "Some of the pictures can be trusted", text)
     text = "No method was shown to point to what this model needs, better than outlines do."
     return Sentence("caution", "Take the pictures with care", text)
