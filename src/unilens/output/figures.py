@@ -28,6 +28,8 @@ _TITLE = 15
 """Points of the title's font."""
 SMALL = 0.1
 """Confidence below which the axis of the confidence ends above the largest one."""
+_FAR = 0.1
+"""From 0: values of at least this share of the largest one."""
 _LONGEST_NAME = 40
 _LARGEST_FIXED = 1e6
 """Of a gap that is written with all its digits."""
@@ -106,12 +108,14 @@ class Drawing:
     def origin(self, attribution: Attribution, values: Tensor) -> float:
         """Return the value of a map `(C, ...)` that has no colour.
 
-        It is 0; of a map that is not to add up to the score and whose values have one sign, as
-        those of RISE, the value nearest to 0.
+        It is 0; of a map that is not to add up to the score, and whose values have one sign and
+        are all far from 0, as those of RISE, the value nearest to 0.
         """
         flat = flatten(values.reshape(len(values), 1, -1), self.style)
         low, high = float(flat.min()), float(flat.max())
-        return 0.0 if attribution.complete else max(low, 0.0) + min(high, 0.0)
+        nearest = max(low, 0.0) + min(high, 0.0)
+        far = abs(nearest) > _FAR * max(abs(low), abs(high))
+        return nearest if far and not attribution.complete else 0.0
 
     @property
     def path_measure(self) -> str:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _SLOT, _GAP = 2.4, 0.2
 """Inches of a picture in a panel, and between two."""
 _PATH, _PATH_LABELS = 2.6, 0.45
-_LEAST, _MOST = 1.6, 3.2
-"""Heights of the pictures in a row, in inches."""
+_LOWEST, _LEAST, _MOST = 0.4, 1.6, 3.2
+"""Heights of the pictures in a row, in inches: at least, at least beside a path, and at most."""
 _CELL = 1.75
 _FINE = 448
 """Pixels along the longer side of an overlay, at least."""
@@ -101,7 +101,8 @@ class _Row:
         self.name = wrapped(map_.name, inner, _NAME, bold=True)
         self.verdict, self.font = verdict(map_.attribution, drawing.index, inner, _VERDICT)
         self.size = _size(map_.heat, _SLOT, _MOST)
-        self.pictures = max(self.size[1], _LEAST)
+        least = _LEAST if map_.attribution.trace is not None else _LOWEST
+        self.pictures = max(self.size[1], least)
         self.head = text_height(self.name, _NAME) + text_height(self.verdict, _VERDICT) + 0.3
         self.height = self.head + self.pictures + 0.75
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 _LONGEST = 600
 """Characters of a label in a picture."""
-_PIECES = re.compile(r"[^:,=_/.-]*[:,=_/.-]+|[^:,=_/.-]+")
+_PIECES = re.compile(r"[^:,=_/-]*[:,=_/-]+|[^:,=_/-]+")
 """A word breaks after these characters, if it is longer than a line."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
