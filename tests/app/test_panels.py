@@ -17,6 +17,13 @@ def shown(visit, selector):
     return {part.get_attribute("data-stop") for part in parts if part.is_visible()}
 
 
+def with_details(visit, part):
+    """Wait for what is below the maps, and open a part that is folded on narrow screens."""
+    visit.find(".ul-path-steps").wait_for(state="attached")
+    if visit.page.viewport_size["width"] < 700:
+        visit.open_part(part)
+
+
 def quiet(visit):
     """Wait until nothing of the work before is under way; return what was requested so far."""
     visit.page.wait_for_timeout(1000)
@@ -54,7 +61,7 @@ def test_the_slider_peels_the_photograph_without_the_server(visit):
 @pytest.mark.parametrize("width", [1024, 380])
 def test_the_pointer_peels_the_photograph(window, width):
     visit = window(width=width, height=768).open().sample().choose("ig").explain()
-    visit.find(".ul-path-steps").wait_for()
+    with_details(visit, "ul-path")
     asked = quiet(visit)
     figure = visit.find("#ul-path-view figure").first
     figure.scroll_into_view_if_needed()
@@ -77,7 +84,7 @@ def test_the_pointer_peels_the_photograph(window, width):
 def test_methods_are_compared_in_one_table(window, width, scheme):
     visit = window(width=width, height=768, color_scheme=scheme).open()
     visit.sample().choose("uni_blur", "gradient").explain(2)
-    visit.find(".ul-path-steps").wait_for()
+    with_details(visit, "ul-trust-part")
     table = visit.find("#ul-trust table")
     assert table.locator("tbody th").count() == 4
     assert table.locator("td").count() == 8
