@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from unilens import Attribution, UnilensError, explain
+from unilens.output.colours import overlay_layer
 from unilens.output.levels import lines
 from unilens.output.text import probability_text, text_width, wrapped
 from unilens.output.viz import STYLES, colour_scale, comparison, flatten, heatmap, overlay, panel
@@ -126,6 +127,15 @@ def test_an_overlay_leaves_the_photograph_visible_and_outlines_the_strongest_ten
     assert 11 <= columns.min() <= 13
     assert 22 <= columns.max() <= 24
     assert not white[12:20, 14:22].any()
+
+
+def test_an_overlay_is_its_layer_over_the_paler_photograph():
+    image, values = torch.rand(3, 12, 9), torch.randn(3, 12, 9)
+    layer = overlay_layer(values)
+    grey = image.mean(0, keepdim=True)
+    paler = (1 - 0.25) * (image + 0.35 * (grey - image)) + 0.25
+    mixed = layer[..., 3:] * layer[..., :3] + (1 - layer[..., 3:]) * paler.permute(1, 2, 0).numpy()
+    assert numpy.allclose(mixed, overlay(image, values), atol=1e-6)
 
 
 def test_an_overlay_of_finer_pixels_is_the_same_picture():

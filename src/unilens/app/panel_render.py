@@ -49,7 +49,7 @@ def contrast_html(explanation: Explanation) -> str:
         losses=_part(summed.clamp(max=0)),
         verdict=lines(attribution)[0],
         photograph=photograph_uri(explanation.pixels),
-        overlay=overlay_uri(values, scale),
+        overlay=overlay_uri(values),
         heatmap=heatmap_uri(values, scale),
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..attribution import Attribution
 from ..methods import methods
+from ..output.colours import overlay_layer
 from ..output.levels import lines
 from ..output.viz import Array, colour_scale, coloured, data_uri, flatten, pixels
 from .checks import CONTROL, MapChecks
@@ -89,7 +90,7 @@ def _card(
         "lights": trust_report(attribution).lights,
         "seconds": attribution.provenance["seconds"],
         "heatmap": heatmap_uri(values, scale),
-        "overlay": overlay_uri(values, scale),
+        "overlay": overlay_uri(values),
         "positive": heatmap_uri(values, scale, 1),
         "negative": heatmap_uri(values, scale, -1),
         "strongest": strongest_region(values),
@@ -265,11 +266,9 @@ def heatmap_uri(values: Tensor, scale: float, sign: int = 0) -> str:
     return picture_uri(coloured(flat, scale))
 
 
-def overlay_uri(values: Tensor, scale: float) -> str:
-    """Return a map that is drawn over a photograph: transparent where it is weak."""
-    flat = flatten(values, "signed")
-    opacity = (numpy.abs(flat) / scale).clip(0, 1)[..., None]
-    return picture_uri(numpy.concatenate([coloured(flat, scale), opacity], axis=-1))
+def overlay_uri(values: Tensor) -> str:
+    """Return a map that is drawn over a photograph, as `output.colours.overlay` draws it."""
+    return picture_uri(overlay_layer(values))
 
 
 def picture_uri(values: Array) -> str:

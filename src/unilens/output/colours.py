@@ -29,6 +29,8 @@ _STRONGEST = 0.9
 _OPACITY = 0.8
 _PALE, _FADED = 0.35, 0.25
 """How far the photograph under a map is mixed with grey, then with white."""
+_LIGHT, _DARK = 1.0, 0.1
+"""The greys of the outline's lines."""
 _INK_FOR, _INK_AGAINST = (0.93, 0.48, 0.0), (0.42, 0.24, 0.69)
 """The ends of the colour map of signed maps, brighter to stand out from photographs."""
 
@@ -112,7 +114,24 @@ def overlay(
     colours = pixels(image).repeat(zoom, axis=0).repeat(zoom, axis=1)
     pale = colours + _PALE * (colours.mean(-1, keepdims=True) - colours)
     mixed = laid_over(pale + _FADED * (1 - pale), fine, levels.full, style)
-    return _outlined(mixed, numpy.abs(fine), levels.strongest, min(zoom, 2))
+    light, dark = _outline(numpy.abs(fine), levels.strongest, min(zoom, 2))
+    mixed[light], mixed[dark] = _LIGHT, _DARK
+    return mixed
+
+
+def overlay_layer(values: Tensor) -> Array:
+    """Return what `overlay` draws over a photograph, alone, for a signed map `(C, H, W)`.
+
+    Returns:
+        `(H, W, 4)`, in [0, 1], the last channel the opacity.
+    """
+    flat = smoothed(values)
+    levels = Levels.of([flat])
+    ink = numpy.where(flat[..., None] > 0, _INK_FOR, _INK_AGAINST)
+    layer = numpy.concatenate([ink, _strength(flat, levels.full)], axis=-1)
+    light, dark = _outline(numpy.abs(flat), levels.strongest, 1)
+    layer[light], layer[dark] = (*[_LIGHT] * 3, 1.0), (*[_DARK] * 3, 1.0)
+    return layer
 
 
 def laid_over(colours: Array, flat: Array, full: float, style: str = "signed") -> Array:
@@ -120,7 +139,7 @@ def laid_over(colours: Array, flat: Array, full: float, style: str = "signed") -
     ink = coloured(flat, full, style)
     if style == "signed":
         ink = numpy.where(flat[..., None] > 0, _INK_FOR, _INK_AGAINST)
-    strength = (numpy.abs(flat) / full).clip(0, 1)[..., None] * _OPACITY
+    strength = _strength(flat, full)
     mixed: Array = (1 - strength) * colours + strength * ink
     return mixed
 
@@ -141,16 +160,19 @@ def _enlarged(flat: Array, zoom: int) -> Array:
     return enlarged
 
 
-def _outlined(colours: Array, strength: Array, least: float, width: int) -> Array:
-    """Return colours with a white line of this width around what is as strong, dark outside."""
+def _strength(flat: Array, full: float) -> Array:
+    """Return the opacity `(H, W, 1)` of a map's ink."""
+    opacity: Array = (numpy.abs(flat) / full).clip(0, 1)[..., None] * _OPACITY
+    return opacity
+
+
+def _outline(strength: Array, least: float, width: int) -> tuple[Array, Array]:
+    """Return masks of a light line of this width around strong places, and of a dark one."""
     inside = (strength >= least) & (strength > strength.min())
     inner = inside
     for _ in range(width):
         inner = numpy.logical_and.reduce(_neighbours(inner))
-    lined = colours.copy()
-    lined[inside & ~inner] = 1.0
-    lined[~inside & numpy.logical_or.reduce(_neighbours(inside))] = 0.1
-    return lined
+    return inside & ~inner, ~inside & numpy.logical_or.reduce(_neighbours(inside))
 
 
 def _neighbours(mask: Array) -> list[Array]:
