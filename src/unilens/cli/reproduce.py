@@ -151,7 +151,8 @@ def _row(known: Comparison) -> list[str]:
     theirs = _mean(known.paper.mean, known.paper.sd)
     if own is None or own.mean is None:
         return [known.method, theirs, "-", "-", "0"]
-    interval = f"{format_number(own.low)} … {format_number(own.high)}"
+    known_interval = own.low is not None
+    interval = f"{format_number(own.low)} … {format_number(own.high)}" if known_interval else "-"
     return [known.method, theirs, _mean(own.mean, own.sd), interval, str(own.n)]
 
 
