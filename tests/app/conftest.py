@@ -40,7 +40,7 @@ def serving(log, *options):
             yield _address(process, log)
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(SECONDS)
 
 
 def _address(process, log):

@@ -16,6 +16,7 @@ from .checks import run_checks
 from .csv_tab import DIRECT, QUEUED, CsvTab
 from .files import VisitorFiles, page_state
 from .handlers import (
+    PRIVATE,
     progress_callback,
     small,
     visitor_id,
@@ -98,8 +99,8 @@ class Page:
         work = self._connect_work(layout)
         chosen = [layout.target, layout.sample, layout.asked]
         form = [*layout.form, layout.sample, layout.asked]
-        start: dict[str, Any] = {"cancels": work, "show_progress": "hidden", **DIRECT}
-        layout.photograph.upload(self._take_upload, None, chosen, **start)
+        start: dict[str, Any] = {"cancels": work, "show_progress": "hidden", **PRIVATE}
+        layout.photograph.upload(self._take_upload, None, chosen, js="unilens.release", **start)
         layout.photograph.clear(lambda: ("", None), None, [layout.predictions, layout.sample])
         layout.sample.select(
             self._take_sample, layout.sample, [layout.photograph, *chosen], **start

@@ -23,6 +23,13 @@ window.unilens = {
     }
     return values;
   },
+  /* No sample is pressed any longer. */
+  release() {
+    for (const button of document.querySelectorAll("#ul-sample [aria-pressed=true]")) {
+      button.setAttribute("aria-pressed", "false");
+    }
+    return [];
+  },
   /* After an explanation: the address bar and the absolute link name it, and it is in view. */
   show(link) {
     const here = location.origin + location.pathname;
