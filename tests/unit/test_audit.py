@@ -109,6 +109,8 @@ def test_audit_acquits_a_model_that_ignores_the_mark(audited):
     assert (suspect.level, suspect.place, suspect.n) == ("info", "the bottom right corner", MARKED)
     assert not suspect.looks
     assert not suspect.depends
+    assert suspect.cleared
+    assert "does not seem to use it" in in_short(result, findings_of(result))[0].text
     assert suspect.fall.mean == pytest.approx(0, abs=1e-6)
     assert titles(result)[0] == "A shared mark, bottom right corner"
 
