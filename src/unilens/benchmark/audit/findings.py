@@ -91,6 +91,11 @@ class Suspect:
     seen: bool = True
 
     @property
+    def cleared(self) -> bool:
+        """Whether a large fall is ruled out, from enough photographs."""
+        return self.fall is not None and self.fall.n >= FEWEST and self.fall.high < _LARGE_FALL
+
+    @property
     def level(self) -> str:
         """One of "problem", "caution" and "info"; empty for a region that raises no suspicion."""
         if self.is_mark:

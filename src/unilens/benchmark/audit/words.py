@@ -139,8 +139,10 @@ def _reasons(suspect: Suspect) -> list[str]:
             f"{known.of_others} without."
         )
     if not suspect.depends:
-        quiet = "" if parts else "This model does not seem to use it. "
-        parts.append(f"{quiet}{_covering(suspect)}")
+        if not parts:
+            unsure = "Whether this model uses it cannot be told from these photographs."
+            parts.append("This model does not seem to use it." if suspect.cleared else unsure)
+        parts.append(_covering(suspect))
     return parts
 
 
@@ -148,11 +150,7 @@ def _covering(suspect: Suspect) -> str:
     if suspect.fall is None or not suspect.fall.n:
         return ""
     cost = f"{points(suspect.fall)} more than covering a place without it"
-    if suspect.fall.low <= 0 <= suspect.fall.high:
-        text = f"Covering the mark has no measurable cost: {cost}"
-    else:
-        text = f"Covering the mark costs {cost}"
-    return f"{text}; {suspect.changed} of {suspect.fall.n} answers change."
+    return f"Covering the mark costs {cost}; {suspect.changed} of {suspect.fall.n} answers change."
 
 
 def _attention(suspect: Suspect) -> str:
