@@ -105,7 +105,7 @@ def test_audit_names_the_mark_that_a_model_relies_on(audited):
 
 def test_audit_acquits_a_model_that_ignores_the_mark(audited):
     result = audited("marked", MIDDLE)
-    (suspect,) = [found for found in findings_of(result).named if found.is_mark]
+    (suspect,) = findings_of(result).named
     assert (suspect.level, suspect.place, suspect.n) == ("info", "the bottom right corner", MARKED)
     assert not suspect.looks
     assert not suspect.depends
@@ -115,6 +115,18 @@ def test_audit_acquits_a_model_that_ignores_the_mark(audited):
     )
     assert suspect.fall.mean == pytest.approx(0, abs=1e-6)
     assert "A shared mark, bottom right corner" in titles(result)
+
+
+def test_two_marks_of_the_same_photographs_are_two_marks():
+    frames = torch.rand(10, 128, 128, generator=torch.Generator().manual_seed(0)) / 2
+    for top, left in ((0, 0), (112, 112)):
+        frames[:6, top + 2 : top + 12, left + 2 : left + 12] = 1.0
+    marks = find_marks(frames, same_photographs(frames))
+    assert [mark.members for mark in marks] == [tuple(range(6))] * 2
+    assert not any(mark.is_layout for mark in marks)
+    for mark, (low, high) in zip(sorted(marks, key=lambda mark: mark.box), ((0, 20), (108, 128)),
+                                 strict=True):  # fmt: skip
+        assert low <= min(mark.box) < max(mark.box) <= high
 
 
 def test_audit_names_no_place_without_a_mark(audited):

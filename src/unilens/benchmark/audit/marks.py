@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,12 +25,16 @@ _FAINTEST = 0.02
 """Root mean square gradient below which a window shows no pattern."""
 _LAYOUT = 1 / 3
 """Share of the frame from which on a pattern is the photographs' common layout, not a mark."""
+_TOUCHING = _SIDE // _STEP
+"""Steps between windows that touch."""
 _SAME_MARK = 0.5
 """Overlap of their photographs from which neighbouring windows show one mark."""
 _MOST_MARKS = 3
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels."""
+Place = tuple[int, ...]
+"""Row and column of a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ def find_marks(frames: Tensor, same: Tensor, elsewhere: Tensor | None = None) ->
 
     Windows of the frames' gradients are correlated at each place, and photographs above 0.6 share
     a pattern. How many do so by chance is measured between windows at different places of one
-    height; a mark needs more than twice as many photographs, and at least 5.
+    height; a mark needs two more than twice as many photographs, and at least 5.
 
     Args:
         frames: `(n, H, W)` in [0, 1].
@@ -76,7 +81,7 @@ def find_marks(frames: Tensor, same: Tensor, elsewhere: Tensor | None = None) ->
     else:
         others = _windows(_gradients(elsewhere))
     chance = int(_shared(windows, others, same).sum(-1).max())
-    needed = max(_FEWEST, 2 * chance + 1)
+    needed = max(_FEWEST, 2 * chance + 3)
     shared = _shared(windows, windows, same)
     counts, best = shared.sum(-1).max(-1)
     every = itertools.product(*map(range, counts.shape))
@@ -86,7 +91,8 @@ def find_marks(frames: Tensor, same: Tensor, elsewhere: Tensor | None = None) ->
     marks: list[SharedMark] = []
     while places:
         first = members[places[0]]
-        joined = [place for place in places if _overlap(first, members[place]) > _SAME_MARK]
+        alike = [place for place in places if _overlap(first, members[place]) > _SAME_MARK]
+        joined = _connected(places[0], alike)
         places = [place for place in places if place not in joined]
         if _distinct(first, same) >= needed:
             marks.append(_mark(first, joined, gradients))
@@ -125,6 +131,18 @@ def _members(vectors: Tensor, group: Tensor) -> tuple[int, ...]:
     return tuple((vectors @ template > _MEMBER).nonzero().flatten().tolist())
 
 
+def _connected(start: Place, places: Sequence[Place]) -> list[Place]:
+    """Return the places of windows that touch the one at the start, or one another up to it."""
+    joined = [start]
+    for place in joined:
+        joined += [
+            other
+            for other in places
+            if other not in joined and max(map(abs, numpy.subtract(place, other))) <= _TOUCHING
+        ]
+    return joined
+
+
 def _overlap(first: Sequence[int], second: Sequence[int]) -> float:
     one, other = set(first), set(second)
     return len(one & other) / max(1, len(one | other))
@@ -139,9 +157,7 @@ def _distinct(members: Sequence[int], same: Tensor) -> int:
     return len(chosen)
 
 
-def _mark(
-    members: tuple[int, ...], places: Sequence[tuple[int, ...]], gradients: Tensor
-) -> SharedMark:
+def _mark(members: tuple[int, ...], places: Sequence[Place], gradients: Tensor) -> SharedMark:
     """Return a mark, its box drawn in to where the members' gradients agree."""
     rows, columns = zip(*places, strict=True)
     height, width = gradients.shape[2:]
