@@ -115,8 +115,8 @@ def test_opening_counts_the_methods(name):
 def test_readme_opens_with_picture_install_and_command():
     opening = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:25]
     text = "\n".join(opening)
-    assert "](docs/images/chelsea.jpg)" in text
-    assert ".venv/bin/pip install . && .venv/bin/unilens explain --sample chelsea" in text
+    assert "](docs/images/coffee.jpg)" in text
+    assert ".venv/bin/pip install . && .venv/bin/unilens explain --sample coffee" in text
     assert "|" not in text  # no table
 
 

@@ -101,7 +101,9 @@ class Page:
         form = [*layout.form, layout.sample, layout.asked]
         start: dict[str, Any] = {"cancels": work, "show_progress": "hidden", **PRIVATE}
         layout.photograph.upload(self._take_upload, None, chosen, js="unilens.release", **start)
-        layout.photograph.clear(lambda: ("", None), None, [layout.predictions, layout.sample])
+        layout.photograph.clear(
+            lambda: ("", None), None, [layout.predictions, layout.sample], **DIRECT
+        )
         layout.sample.select(
             self._take_sample, layout.sample, [layout.photograph, *chosen], **start
         )
