@@ -18,6 +18,7 @@ from typing import Any, get_args, get_origin
 from griffe import Docstring, DocstringSectionAttributes, DocstringSectionParameters
 
 import unilens
+from unilens._engine.balanced import AnyBalanced
 from unilens._validation import settings as types
 from unilens.baselines import baselines
 from unilens.methods import methods
@@ -56,6 +57,7 @@ VALUES = {
     types.UnitInterval: "number from 0 to 1",
     types.Fraction: "number above 0, below 1",
     types.Bounds: "lowest and highest value",
+    AnyBalanced: "true, false or full",
     bool: "true or false",
     int: "whole number",
     float: "number",
