@@ -606,7 +606,11 @@ def test_the_commands_write_where_they_say(make_run, run, tmp_path):
     assert (code, err) == (0, "")
     folder = first.folder / "report"
     assert sorted(one.name for one in folder.iterdir()) == sorted(FILES)
-    assert [line.split()[-1] for line in out.splitlines()] == [str(folder / name) for name in FILES]
+    files, board = out.split("\n\n", 1)
+    assert [line.split()[-1] for line in files.splitlines()] == [
+        str(folder / name) for name in FILES
+    ]
+    assert all(method in board for method in first.plan.methods)
     (folder / "notes.txt").write_text("mine")
     (folder / "report.html").write_text("old")
     assert run("report", first.folder)[0] == 0
