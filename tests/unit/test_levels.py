@@ -75,6 +75,7 @@ def test_every_output_shows_the_same_lines(poor, capsys):
     assert record["levels"] == {line.name: line.level for line in warnings}
     expected = [str(line) for line in (verdict, *warnings)]
     output.show_verdict(record["verdict"], record["warnings"])
+    output.show_warnings(record["warnings"])
     assert capsys.readouterr().out.splitlines() == [f"    {line}" for line in expected]
     tokens = Tokens("a", ("a",), ((0, 1),), (0,))
     for page in (poor._repr_html_(), text_html(TextAttribution(tokens, "good", poor))):
