@@ -121,7 +121,7 @@ class Page:
             **QUEUED,
         )
         gr.on(
-            [component.change for component in layout.form],
+            [component.change for component in (*layout.form, layout.shown)],
             self._compare,
             [layout.shown, *layout.form],
             layout.outdated,
