@@ -441,6 +441,19 @@ def test_interrupt_while_torch_has_taken_a_mode_off(method, workers, monkeypatch
         assert not torch.overrides._get_current_function_mode_stack()
 
 
+@pytest.mark.parametrize("workers", [1], indirect=True)
+def test_errors_while_an_earlier_interrupt_is_handled(workers):
+    class Fails(nn.Module):
+        def forward(self, inputs):
+            raise ValueError("no such kernel")
+
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with pytest.raises(unilens.UnilensError, match="no such kernel"):
+            unilens.explain(Fails().eval(), PICTURES, "gradient", [0, 1])
+
+
 class Rows(torch.utils.data.Dataset):
     """Explains its rows in the workers of a loader."""
 

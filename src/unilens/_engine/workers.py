@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import sys
 import threading
 import time
 import traceback
@@ -133,11 +134,11 @@ def _modes_taken_off() -> Iterator[None]:
         torch.overrides._get_current_function_mode_stack,
         torch.utils._python_dispatch._get_current_dispatch_mode_stack,
     )
-    before = [len(stack()) for stack in stacks]
+    before, handled = [len(stack()) for stack in stacks], sys.exc_info()[1]
     try:
         yield
     except BaseException as error:
-        interrupt = _interrupt_in(error)
+        interrupt = _interrupt_in(error, handled)
         if interrupt in (None, error):
             raise
         raise interrupt from None
@@ -147,14 +148,15 @@ def _modes_taken_off() -> Iterator[None]:
                 modes[-1].__exit__(None, None, None)
 
 
-def _interrupt_in(error: BaseException) -> BaseException | None:
+def _interrupt_in(error: BaseException, handled: BaseException | None) -> BaseException | None:
     """Return the interrupt behind an error, if any, after ending the blocks that it left open.
 
     A block of torch that took a mode off puts it on again when it ends, and the traceback keeps
-    it open; the mode's own end is an error of another type until then.
+    it open; the mode's own end is an error of another type until then. What the caller was
+    handling before (`handled`) is not behind the error.
     """
     errors = [error]
-    while (before := errors[-1].__context__) is not None:
+    while (before := errors[-1].__context__) not in (None, handled):
         errors.append(before)
     interrupts = [each for each in errors if not isinstance(each, Exception)]
     if not interrupts:
