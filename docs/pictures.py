@@ -96,21 +96,21 @@ def draw(name: str, model, evaluator: Evaluator) -> None:
     sample = name if name in PANELS else "chelsea"
     image = model.preprocess(samples[sample]())
     references = torch.stack([model.preprocess(samples[one]()) for one in REFERENCES])
-    found = {}
+    attributions = {}
     for shown, given in NAMES[name].items():
         settings = dict(given)
         method = settings.pop("method", shown)
         if method in ("expected_gradients", "deeplift_shap"):
             settings["references"] = references
-        found[shown] = explain(evaluator, image[None], method, **settings)
-        print(f"{name}: {shown}: {found[shown].provenance['seconds']:.1f} s")
-    first = next(iter(found.values()))
+        attributions[shown] = explain(evaluator, image[None], method, **settings)
+        print(f"{name}: {shown}: {attributions[shown].provenance['seconds']:.1f} s")
+    first = next(iter(attributions.values()))
     probability = probability_text(float(first.confidence))
     title = f"{sample}: why “{model.label(int(first.target))}”, probability {probability}?"
     if name in PANELS:
-        figure = panel(image, found, title=title)
+        figure = panel(image, attributions, title=title)
     else:
-        figure = comparison(image, found, title=title, columns=min(len(found) + 1, 6))
+        figure = comparison(image, attributions, title=title, columns=min(len(attributions) + 1, 6))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=95)
     Image.open(buffer).convert("RGB").save(HERE / f"{name}.jpg", quality=82)
