@@ -77,6 +77,8 @@ class Axes:
 class ChannelsFirst(Adapter):
     """A channels-last model, or one without channels, as one of `(M, C, *spatial_shape)`."""
 
+    told_by_arrangement = True
+
     def __init__(self, model: nn.Module, axes: Axes) -> None:
         super().__init__()
         self.training = model.training

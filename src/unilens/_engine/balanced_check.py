@@ -87,6 +87,11 @@ def check_balanced(
             "method='ig'"
         )
     for name in _unknown(outputs, leaf):
+        if name.endswith("NotImplemented"):
+            raise NotApplicableError(
+                "expected functions that have a gradient, got one without, such as those of a "
+                "quantised model; use a method without gradients, such as occlusion or shapley"
+            )
         raise NotApplicableError(
             f"expected functions that balanced gradients have a rule for, got {name}; leave out "
             "balanced=, or use method='ig'"
@@ -132,7 +137,10 @@ def _unknown(outputs: Tensor, leaf: Tensor) -> Iterator[str]:
 
 
 def _name(node: Any) -> str:
-    return re.sub(r"Backward\d*$", "", type(node).__name__)
+    name = type(node).__name__
+    if name == "CppFunction":  # of C++ alone, which has no class in Python
+        name = str(node.name()).rpartition("::")[2]
+    return re.sub(r"Backward\d*$", "", name)
 
 
 def _is_shared(node: Any, parts: set[Any]) -> bool:

@@ -44,13 +44,31 @@ class _Binding(NamedTuple):
         return True
 
 
-def state_outside(kept: list[Any]) -> tuple[list[Any], list[_Binding]]:
-    """Return what the model's own code names outside of the model, and the names that it binds.
+class Outside(NamedTuple):
+    """What a model's own code names outside of the model.
+
+    Attributes:
+        mutable: containers and objects.
+        bound: names that it binds.
+        read: globals that it names.
+        functions: and methods of the user's.
+    """
+
+    mutable: list[Any]
+    bound: list[_Binding]
+    read: list[_Binding]
+    functions: list[types.FunctionType]
+
+
+def state_outside(kept: list[Any]) -> Outside:
+    """Return what the model's own code names outside of the model.
 
     Functions of the user's that it names are followed, and the attributes that it sets are looked
     for in the user's modules and classes that it names.
     """
     mutable: list[Any] = []
+    read: list[_Binding] = []
+    functions: list[types.FunctionType] = []
     bindings: dict[tuple[int, str], _Binding] = {}
     own_kinds = {type(value) for value in kept if isinstance(value, nn.Module)}
     own_kinds = {kind for kind in own_kinds if not is_of_library(kind)}
@@ -70,6 +88,8 @@ def state_outside(kept: list[Any]) -> tuple[list[Any], list[_Binding]]:
             mutable += [member for member in members if _is_mutable(member)]
             continue
         names, bound, attributes = _names(code.__code__)
+        functions.append(code)
+        read += [_Binding(code.__globals__, name) for name in names if name in code.__globals__]
         known = [code.__globals__[name] for name in names if name in code.__globals__]
         known += [sys.modules[name] for name in names if name in sys.modules]
         waiting += known
@@ -78,7 +98,7 @@ def state_outside(kept: list[Any]) -> tuple[list[Any], list[_Binding]]:
         owners = [*own_kinds, *(value for value in known if _has_users_attributes(value))]
         pairs += [(owner, name) for owner in owners for name in attributes]
         bindings |= {(id(owner), name): _Binding(owner, name) for owner, name in pairs}
-    return mutable, list(bindings.values())
+    return Outside(mutable, list(bindings.values()), read, functions)
 
 
 @cache

@@ -43,9 +43,13 @@ class ModelCalls:
 
     def forward(self, module: nn.Module, plan: Plan, points: Tensor) -> Tensor:
         """Return the logits `(m, K)` of one pass, which is reported to `on_pass`."""
-        if self._on_pass is not None:
-            self._on_pass(len(points))
+        self.report(len(points))
         return self.unreported(module, plan, points)
+
+    def report(self, count: int) -> None:
+        """Report a pass of that many points to `on_pass`."""
+        if self._on_pass is not None:
+            self._on_pass(count)
 
     def unreported(self, module: nn.Module, plan: Plan, points: Tensor) -> Tensor:
         """Return the logits `(m, K)` of one pass; what a module raises becomes a `UnilensError`."""

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .._validation.models import check_model
+from .._validation.models import check_model, tensors_of
 from .._validation.settings import check_channels, check_choice, check_count
 from ..errors import NotApplicableError, require
 from ..outputs import OUTPUTS, OutputSpec
 from .balanced import BalancedGradients
 from .calls import ModelCalls, Run
 from .copying import private_copy, unwrapped
-from .gradients import input_gradient, second_gradient, weight_gradients
+from .gradients import input_gradient, second_gradient
 from .microbatches import Microbatches
 from .packing import InputSpec
 from .passes import PassRunner, floating_dtypes
@@ -31,8 +31,9 @@ from .plan_cache import Adapter
 from .plans import SPEED_UPS, Plan
 from .rewriting import AttentionRule
 from .smooth_activations import twice_differentiable
-from .unlearning import check_weights, logits_after_ascent
-from .workers import Workers
+from .unlearning import check_weights
+from .unlearning_at_once import Ascent, Unlearning
+from .workers import Workers, is_on_cpu
 
 T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -62,10 +63,11 @@ class Evaluation(NamedTuple):
 class Evaluator:
     """A model prepared for many passes; use it wherever a model is expected.
 
-    Points come as `(N, B, *S)`: N points for each of B inputs. A pass takes points of one input
-    only; on the CPU it runs on one thread, with several passes at a time. So the result for an
+    Points come as `(N, B, *S)`: N points for each of B inputs. On the CPU a pass takes points of
+    one input only and runs on one thread, with several passes at a time. So the result for an
     input is the same to the last bit alone and in any batch, on one core or on many. This matters
-    because a search for a baseline amplifies differences of rounding.
+    because a search for a baseline amplifies differences of rounding. Elsewhere, where small passes
+    leave most of a device idle, one takes points of several inputs.
 
     At the first points of a shape the user's module is called twice, with one point each time, and
     every speed-up (a copy, batch norms folded, another memory format, several points per pass) is
@@ -85,8 +87,8 @@ class Evaluator:
         model: any module from `(M, *S)` to logits `(M, K)`, in eval mode.
         chunk: micro-batch size, in points per pass; by default sized so that saved activations
             take at most 128 MiB (2 GiB on an accelerator), less where memory is short.
-        independent: False lets one pass take points of several inputs: faster on accelerators and
-            for tables of many rows, equal to rounding only.
+        independent: whether a pass takes points of one input only. False is faster on accelerators
+            and for tables of many rows, and equal to rounding only; None is True on the CPU alone.
         fold: whether to fold batch norms into convolutions where that is exact.
         memory_format: "channels_last", "contiguous" or "auto" (channels-last for 2-D convolutions).
         precision: a dtype for autocast, such as `torch.bfloat16`; sums stay in float32.
@@ -108,7 +110,7 @@ class Evaluator:
         model: nn.Module,
         *,
         chunk: int | None = None,
-        independent: bool = True,
+        independent: bool | None = None,
         fold: bool = True,
         memory_format: str = "auto",
         precision: torch.dtype | None = None,
@@ -144,26 +146,31 @@ class Evaluator:
         if outputs is not None:
             check_choice("outputs", outputs, OUTPUTS)
             self.output_spec = self.output_spec or OutputSpec(outputs, "setting")
-        tensors = [*model.parameters(), *model.buffers()]
-        self.dtype = next(iter(floating_dtypes(model)), None)
+        modules = list(model.modules())
+        tensors = tensors_of(modules)
+        dtypes = floating_dtypes(tensors)
+        self.dtype = next(iter(dtypes), None)
         self.device = tensors[0].device if tensors else None
         inference = any(value.is_inference() for value in tensors)  # not to be differentiated
         self._module = private_copy(unwrapped(model)) if inference else unwrapped(model)
-        convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+        convolutional = any(isinstance(module, nn.Conv2d) for module in modules)
         channels_last = memory_format == "channels_last" or (
             memory_format == "auto" and convolutional
         )
         self._workers = Workers(self.device)
         self._calls = ModelCalls(model, on_pass)
-        self._microbatches = Microbatches(chunk, independent, self._workers.count)
+        self._independent = is_on_cpu(self.device) if independent is None else independent
+        self._microbatches = Microbatches(chunk, self._independent, self._workers.count)
         self._passes = PassRunner(
             self._module,
             Plan(folded=fold, channels_last=channels_last, autocast=precision),
             self._calls,
             self._microbatches,
             self._workers,
+            dtypes,
         )
         self._pool = self._passes.pool
+        self._unlearning = Unlearning(model, self._passes, self._calls, self._workers)
         self.balanced_reports: dict[tuple[torch.Size, AttentionRule], tuple[Plan, Any]] = {}
 
     @property
@@ -292,7 +299,9 @@ class Evaluator:
 
         theta' = theta + rate g / |g|, g the objective's gradient in all weights together. The
         weights are separate tensors; frozen parameters take part, and the model stays as it is.
-        An input whose gradient is zero has no direction: its outputs are the model's own.
+        An input whose gradient is zero has no direction: its outputs are the model's own. Where
+        inputs may share a pass, those of small models unlearn together, each with weights of its
+        own; the last layer, where it is linear, is unlearned by a formula.
 
         Args:
             inputs: `(B, *S)`.
@@ -304,18 +313,9 @@ class Evaluator:
         """
         check_weights(self._module, weights)
         plan = self._copied_plan(inputs, "unlearn on").without("", "folded")
-        learners = self._pool.learners(plan, inputs[:1], weights)
-
-        def work(_: Run, point: Tensor, rows: Tensor) -> tuple[Tensor]:
-            def gradients(outputs: Tensor) -> list[Tensor]:
-                values = objective(outputs, rows)
-                return weight_gradients(self.model, values, copy_weights, plan.reentrant)
-
-            with learners.borrowed() as (module, copy_weights), self._pool.restored(module, plan):
-                run = functools.partial(self._calls.forward, module, plan)
-                return (logits_after_ascent(run, point, copy_weights, gradients, rate, steps),)
-
-        return self._passes.run(inputs.unsqueeze(0), work, alone=True)[0][0]
+        ascent = Ascent(rate, steps, weights)
+        together = not self._independent
+        return self._unlearning.logits(plan, inputs, objective, ascent, together=together)
 
     outputs_after_ascent = unlearned_logits  # scripts of users call it so
 

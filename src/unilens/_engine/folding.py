@@ -31,8 +31,19 @@ _READS_SHAPE = frozenset(
 )
 
 
-def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
-    """Fold batch norms of a private copy into its convolutions, and return how many.
+def folded_weights(module: nn.Module) -> list[Tensor]:
+    """Return the weights of folded batch norms, which a copy holds and does not use."""
+    return [
+        value
+        for submodule in module.modules()
+        if any(isinstance(buffer, FoldedMean) for buffer in submodule._buffers.values())
+        for value in submodule._parameters.values()
+        if value is not None
+    ]
+
+
+def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> frozenset[str]:
+    """Fold batch norms of a private copy into its convolutions, and return the names of these.
 
     A convolution is folded where one pass shows that it runs once and that only a batch norm in
     eval mode takes its output. Its weights become those of both, computed in float64; the batch
@@ -50,22 +61,23 @@ def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
         for submodule in module.modules()
         if isinstance(submodule, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and not _has_hooks(submodule)
     }
-    holders, count = _holders(module), 0
+    holders, folded = _holders(module), set[str]()
+    names = {id(submodule): name for name, submodule in module.named_modules()}
     for weight, norm in recorder.pairs():
         mean_holders = holders.get(id(norm["running_mean"]))
         if id(weight) in owners and mean_holders:
             _fuse(owners[id(weight)], norm)
-            count += 1
             for submodule, name in mean_holders:
-                submodule._buffers[name] = _Folded(norm["running_mean"])
-    return count
+                submodule._buffers[name] = FoldedMean(norm["running_mean"])
+                folded.add(f"{names[id(owners[id(weight)])]} {names[id(submodule)]}")
+    return frozenset(folded)
 
 
-class _Folded(torch.Tensor):
+class FoldedMean(torch.Tensor):
     """The running mean of a folded batch norm, which makes the batch norm return its input."""
 
     @staticmethod
-    def __new__(cls, mean: Tensor) -> _Folded:
+    def __new__(cls, mean: Tensor) -> FoldedMean:
         return torch.Tensor._make_subclass(cls, mean.detach(), False)
 
     @classmethod
@@ -78,7 +90,7 @@ class _Folded(torch.Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
 
-    def __deepcopy__(self, cache: dict[int, Any]) -> _Folded:
+    def __deepcopy__(self, cache: dict[int, Any]) -> FoldedMean:
         return self
 
 

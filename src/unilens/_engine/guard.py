@@ -25,7 +25,8 @@ class Guard:
     That is: the values of its tensors and arrays (bitwise, those written through `.data` too),
     their `.grad` and `.requires_grad`, attributes and slots, the content of dictionaries, lists and
     sets, the states of random generators; what hooks and closures enclose; and what the model's
-    own code names of its classes, modules and globals, also through other functions.
+    own code names of its classes, modules and globals, also through other functions. It can be used
+    for one block after another.
 
     Attributes:
         changed: whether the block changed the model's own state.
@@ -37,9 +38,11 @@ class Guard:
     def __init__(self, model: nn.Module) -> None:
         self.changed = self.changed_outside = self.wrote_tensors = False
         inside = list(reachable(model))
-        outside, self._bindings = state_outside(inside)
-        seen = {id(value) for value in inside}
-        around = [value for root in outside for value in reachable(root) if id(value) not in seen]
+        outside = state_outside(inside)
+        self._bindings, seen = outside.bound, {id(value) for value in inside}
+        around = [
+            value for root in outside.mutable for value in reachable(root) if id(value) not in seen
+        ]
         self._tensors = [value for value in (*inside, *around) if isinstance(value, Tensor)]
         self._leaves = [value for value in self._tensors if value.is_leaf]
         self._tensors += [value.grad for value in self._leaves if value.grad is not None]

@@ -49,7 +49,7 @@ def _kept_by(value: Any) -> list[Any]:
     if isinstance(value, torch.jit.ScriptModule):  # whose tensors are none of its attributes
         return [*value.parameters(), *value.buffers()]
     kept = getattr(value, "__dict__", None)
-    children: list[Any] = [kept] if isinstance(kept, dict) and kept else []
+    children: list[Any] = [kept] if isinstance(kept, dict) else []
     children += [getattr(value, name) for name in slots_of(value)]
     if isinstance(value, types.FunctionType):
         cells = value.__closure__ or ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from .memory import out_of_memory
 from .microbatches import Microbatches, no_memory
 from .module_pool import ModulePool
 from .packing import map_inputs
-from .plan_cache import remembered
+from .plan_cache import Learned, learned_of
 from .plans import MODEL_ERRORS, SPEED_UPS, Plan, differ
 from .proof import prove
 from .smooth_activations import twice_differentiable
@@ -41,6 +41,7 @@ class PassRunner:
         calls: call a module.
         microbatches: split points into passes.
         workers: run the passes.
+        dtypes: of the module's tensors; it is given points in the first of them that it takes.
 
     Attributes:
         pool: the copies that passes run on.
@@ -53,12 +54,14 @@ class PassRunner:
         calls: ModelCalls,
         microbatches: Microbatches,
         workers: Workers,
+        dtypes: list[torch.dtype],
     ) -> None:
         self._module, self._first, self._calls = module, first, calls
         self._microbatches, self._workers = microbatches, workers
         self._lock = threading.RLock()
-        self.pool = ModulePool(module, calls, workers, self._lock)
-        self._dtypes = floating_dtypes(module)
+        self.pool = ModulePool(module, calls, workers)
+        self._dtypes = dtypes
+        self._learned: Learned | None = None
         self._plans: dict[torch.Size, Plan] = {}
         self._checked_sizes: set[tuple[torch.Size, int]] = set()
         self._versions, self._scripted = 0, is_scripted(module)
@@ -114,6 +117,10 @@ class PassRunner:
                 self._microbatches.halve(points, error)
         self._microbatches.trim_after(plan.saved_bytes * len(flat), flat.device)
         return [column.unflatten(0, points.shape[:2]) for column in results.columns]
+
+    def points_per_pass(self, inputs: Tensor) -> int:
+        """Return how many inputs `(B, *S)` a pass may take."""
+        return self._microbatches.size(inputs.shape[1:]) if self.plan(inputs).together else 1
 
     def with_graph(self, points: Tensor) -> Tensor:
         """Return the logits `(N * B, K)` with a graph to the points and the user's weights."""
@@ -177,18 +184,31 @@ class PassRunner:
         """Prove how to run the model at a sample `(1, *S)`, and choose the points of a pass."""
         promoted = sample.to(torch.promote_types(sample.dtype, torch.float32))
         key = (str(sample.shape[1:]), promoted.dtype, promoted.device, self._first)
+        made: list[nn.Module | None] = []
+
+        def find() -> Plan:
+            plan, module = self._proven(promoted)
+            made.append(module)
+            return plan
+
         try:
-            plan = remembered(self._module, key, lambda: self._proven(promoted))
+            if self._learned is None:
+                self._learned = learned_of(self._module)
+            plan = self._learned.plan(self._module, key, find)
         except MODEL_ERRORS as error:
             if isinstance(error, UnilensError):
                 raise
             if not out_of_memory(error):
                 raise self._calls.refusal(sample, error) from error
             raise no_memory(sample) from error
+        if not self._plans:
+            self.pool.kept = self._learned.copies(self._module)
+        if made and made[0] is not None:
+            self.pool.adopt(plan, made[0])
         self._plans[sample.shape[1:]] = plan
         self._microbatches.choose(sample, plan.saved_bytes)
 
-    def _proven(self, sample: Tensor) -> Plan:
+    def _proven(self, sample: Tensor) -> tuple[Plan, nn.Module | None]:
         points = torch.cat([sample, map_inputs(self._calls, _another_point, sample)])
         dtypes = list(dict.fromkeys([sample.dtype, *self._dtypes]))
         with self._workers.alone():
@@ -202,6 +222,7 @@ class PassRunner:
             self._checked_sizes.clear()
             self._microbatches.clear()
             self.pool.clear()
+            self._learned = None
 
     def _total_versions(self) -> int:
         """Return what grows with every write into a weight or buffer; asked before every run."""
@@ -222,10 +243,10 @@ def _version_of(value: Tensor | None) -> int:
     return 0 if value is None or value.is_inference() else value._version
 
 
-def floating_dtypes(module: nn.Module) -> list[torch.dtype]:
-    """Return the floating-point dtypes of a module's tensors, that of the most values first."""
+def floating_dtypes(tensors: Iterable[Tensor]) -> list[torch.dtype]:
+    """Return the floating-point dtypes of tensors, that of the most values first."""
     counts: dict[torch.dtype, int] = {}
-    for value in (*module.parameters(), *module.buffers()):
+    for value in tensors:
         if value.is_floating_point():
             counts[value.dtype] = counts.get(value.dtype, 0) + value.numel()
     return sorted(counts, key=lambda dtype: -counts[dtype])

@@ -27,8 +27,11 @@ class Plan:
     Attributes:
         copied: on private copies; otherwise it is the user's own module, one pass at a time.
         own_weights: whether a copy has weights of its own, since a pass writes into them.
-        restored: whether what a pass changes in a copy is put back after it.
+        reads_values: whether the forward decides by values of its input.
+        stateful: whether a pass changes what a copy keeps besides its weights.
+        restored: whether that is put back after each pass, since outputs depend on it.
         folded: whether batch norms are folded into convolutions.
+        pairs: the names of these and those.
         channels_last: whether weights and points are in that memory format.
         together: whether a pass takes several points.
         dtype: of the points that the model is given.
@@ -42,8 +45,11 @@ class Plan:
 
     copied: bool = True
     own_weights: bool = False
+    reads_values: bool = False
+    stateful: bool = False
     restored: bool = False
     folded: bool = False
+    pairs: frozenset[str] = frozenset()
     channels_last: bool = False
     together: bool = True
     dtype: torch.dtype = torch.float32

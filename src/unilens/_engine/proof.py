@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnilensError, first_line
-from .copying import private_copy
+from .copying import CopyError, private_copy
 from .folding import fold_batch_norms
 from .guard import USER_MODULE, Guard
 from .memory import out_of_memory
@@ -38,8 +38,8 @@ _WRITES_OUTSIDE = "it writes into what its copies share with it"
 
 def prove(
     model: nn.Module, points: Tensor, first: Plan, dtypes: list[torch.dtype], call: Call
-) -> Plan:
-    """Return the fastest plan whose outputs and gradients are those of the user's module.
+) -> tuple[Plan, nn.Module | None]:
+    """Return the fastest plan with the outputs and gradients of the user's module, and its copy.
 
     It costs two passes of the user's module, and for each plan that is tried one of its copy with
     both points.
@@ -57,33 +57,30 @@ def prove(
     """
     reference = _observe_user(model, points, first, dtypes, call)
     plan, reason = reference.plan, ""
-    try:
-        copied = private_copy(model, own_weights=plan.own_weights)
-    except UnilensError as error:
-        return _uncopied(reference, str(error))
     full: Plan | None = None
     for candidate in _candidates(plan):
         try:
-            with USER_MODULE, Guard(model):
-                module, candidate = prepared(copied, candidate, reference.points[:1], call)
+            with USER_MODULE, reference.guard:
+                module, candidate = prepared(model, candidate, reference.points[:1], call)
             full = full or candidate
             proven, difference = reference.try_copy(module, candidate)
+        except CopyError as error:
+            return _uncopied(reference, str(error)), None
         except MODEL_ERRORS as error:
             full, proven, difference = full or candidate, None, first_line(error)
         if proven is not None:
             lost = [name for name in SPEED_UPS if getattr(full, name) and not getattr(proven, name)]
-            return dataclasses.replace(proven, dropped=plan.dropped | dict.fromkeys(lost, reason))
+            dropped = plan.dropped | dict.fromkeys(lost, reason)
+            return dataclasses.replace(proven, dropped=dropped), module
         reason = reason or difference
         if difference == _WRITES_OUTSIDE:
             break
-    return _uncopied(reference, reason)
+    return _uncopied(reference, reason), None
 
 
-def prepared(copied: nn.Module, plan: Plan, sample: Tensor, call: Call) -> tuple[nn.Module, Plan]:
+def prepared(model: nn.Module, plan: Plan, sample: Tensor, call: Call) -> tuple[nn.Module, Plan]:
     """Return a copy prepared for a plan, and the plan, without folding where none is possible."""
-    if not (plan.channels_last or plan.folded):
-        return copied, plan
-    module = private_copy(copied, own_weights=plan.own_weights)
+    module = private_copy(model, own_weights=plan.own_weights)
     if plan.channels_last:
         module.to(memory_format=torch.channels_last)
     if plan.folded:
@@ -95,8 +92,8 @@ def prepared(copied: nn.Module, plan: Plan, sample: Tensor, call: Call) -> tuple
         batch_norms = any(
             isinstance(layer, nn.modules.batchnorm._NormBase) for layer in module.modules()
         )
-        if not (batch_norms and fold_batch_norms(module, run)):
-            plan = plan.without("", "folded")
+        pairs = fold_batch_norms(module, run) if batch_norms else frozenset[str]()
+        plan = dataclasses.replace(plan if pairs else plan.without("", "folded"), pairs=pairs)
     return module, plan
 
 
@@ -119,9 +116,10 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
 
 @dataclass
 class _Reference:
-    """The outputs and gradients of the user's module at both points."""
+    """The outputs and gradients of the user's module at both points, and what guards it."""
 
     model: nn.Module
+    guard: Guard
     points: Tensor
     plan: Plan
     call: Call
@@ -130,7 +128,7 @@ class _Reference:
     def try_copy(self, module: nn.Module, plan: Plan) -> tuple[Plan | None, str]:
         """Return the plan, or None and the reason where a copy gives other values."""
         with USER_MODULE:
-            of_copy, of_user = Guard(module), Guard(self.model)
+            of_copy, of_user = Guard(module), self.guard
             with of_copy, of_user:  # what both keep, as a list of their class, counts as the user's
                 saved, reason = self._compare(module, plan)
         if of_user.changed or of_user.changed_outside or of_copy.changed_outside:
@@ -140,9 +138,9 @@ class _Reference:
         plan = dataclasses.replace(plan, saved_bytes=saved)
         if not of_copy.changed:
             return plan, ""
-        with USER_MODULE, Guard(self.model), Guard(module):  # does it depend on what it kept?
+        with USER_MODULE, of_user, of_copy:  # does it depend on what it kept?
             reason = self._compare(module, plan)[1] or self._compare(module, plan)[1]
-        return dataclasses.replace(plan, restored=bool(reason)), ""
+        return dataclasses.replace(plan, stateful=True, restored=bool(reason)), ""
 
     def _compare(self, module: nn.Module, plan: Plan) -> tuple[int, str]:
         """Return the saved bytes of a point, and how a copy's values differ, or nothing."""
@@ -169,11 +167,11 @@ def _observe_user(
     model: nn.Module, points: Tensor, plan: Plan, dtypes: list[torch.dtype], call: Call
 ) -> _Reference:
     """Observe the user's module at each point alone, and what it needs."""
-    first, error = None, None
+    first, error, guard = None, None, Guard(model)
     for dtype in dtypes:
         plan = dataclasses.replace(plan, dtype=dtype)
         try:
-            first, wrote = _guarded(model, points[:1], plan, call)
+            first, wrote = _guarded(model, guard, points[:1], plan, call)
             break
         except UnilensError:
             raise
@@ -187,22 +185,25 @@ def _observe_user(
     plan = dataclasses.replace(plan, own_weights=wrote, backward_error=first.error)
     if first.reads_values:
         plan = plan.without("its forward decides by values of its input", "together")
+        plan = dataclasses.replace(plan, reads_values=True)
     if "checkpoint" in first.error.lower() and ".grad()" in first.error:
         plan = dataclasses.replace(plan, reentrant=True, backward_error="")
         plan = plan.without("reentrant checkpointing", *SPEED_UPS)
     try:
-        second, wrote = _guarded(model, points[1:], plan, call)
+        second, wrote = _guarded(model, guard, points[1:], plan, call)
         plan = dataclasses.replace(plan, own_weights=plan.own_weights or wrote)
     except MODEL_ERRORS:  # the other point may lie outside of what the model takes
         points, second = points[:1].expand_as(points), first
-    return _Reference(model, points, plan, call, [first, second])
+    return _Reference(model, guard, points, plan, call, [first, second])
 
 
-def _guarded(model: nn.Module, point: Tensor, plan: Plan, call: Call) -> tuple[Observation, bool]:
+def _guarded(
+    model: nn.Module, guard: Guard, point: Tensor, plan: Plan, call: Call
+) -> tuple[Observation, bool]:
     """Observe the user's module, and return whether a pass writes into its tensors."""
     plain = dataclasses.replace(plan.without("", *SPEED_UPS), reentrant=False)
     with USER_MODULE:
-        reads, guard = ValueReads(point), Guard(model)
+        reads = ValueReads(point)
         with guard, contextlib.nullcontext() if guard.scripted else reads:
             observed = observe(model, point, plain, call)
     return observed._replace(reads_values=reads.found), guard.wrote_tensors
@@ -210,7 +211,9 @@ def _guarded(model: nn.Module, point: Tensor, plan: Plan, call: Call) -> tuple[O
 
 def _uncopied(reference: _Reference, reason: str) -> Plan:
     """Return the plan of the user's own module; raise where its calls do not agree."""
-    again, _ = _guarded(reference.model, reference.points[:1], reference.plan, reference.call)
+    again, _ = _guarded(
+        reference.model, reference.guard, reference.points[:1], reference.plan, reference.call
+    )
     differs = reference.difference(again, reference.plan)
     if differs:
         raise UnilensError(

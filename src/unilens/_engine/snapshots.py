@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -53,8 +54,10 @@ def snapshot_of(value: Any) -> Snapshot | None:
         )
     if isinstance(value, numpy.random.Generator):
         bits = value.bit_generator
-        return Snapshot(
-            bits.state, lambda state: bool(bits.state == state), partial(setattr, bits, "state")
+        return Snapshot(  # states may hold arrays
+            bits.state,
+            lambda state: repr(bits.state) == repr(state),
+            partial(setattr, bits, "state"),
         )
     if isinstance(value, types.CellType):
         return Snapshot(
@@ -84,14 +87,16 @@ def _base(value: dict[Any, Any]) -> Any:
 def _same_items(value: dict[Any, Any], before: dict[Any, Any]) -> bool:
     if len(value) != len(before):
         return False
-    pairs = zip(_base(value).items(value), before.items(), strict=True)
-    return all(key is old and kept is was for (key, kept), (old, was) in pairs)
+    kind = _base(value)
+    return all(map(operator.is_, kind.values(value), before.values())) and all(
+        map(operator.is_, kind.keys(value), before.keys())
+    )
 
 
 def _same_values(value: Any, before: list[Any]) -> bool:
     if len(value) != len(before):
         return False
-    return all(item is old for item, old in zip(value, before, strict=True))
+    return all(map(operator.is_, value, before))
 
 
 def _same_array(value: Any, before: Any) -> bool:

@@ -36,6 +36,11 @@ class Results:
             column[index] = value
 
 
+def is_on_cpu(device: torch.device | None) -> bool:
+    """Return whether a module with tensors there, or without any, runs on the CPU."""
+    return device is None or device.type == "cpu"
+
+
 class Workers:
     """Runs passes: on the CPU one per thread, several at a time; elsewhere one after the other.
 
@@ -45,7 +50,7 @@ class Workers:
 
     def __init__(self, device: torch.device | None) -> None:
         self._device = device or torch.device("cpu")
-        self._on_cpu = self._device.type == "cpu"
+        self._on_cpu = is_on_cpu(device)
         limited = self._on_cpu and _openmp() is not None
         self.count = torch.get_num_threads() if limited else 1
 
