@@ -3,7 +3,10 @@
 from .adversarial import Adversarial
 from .base import Baseline, BaselineResult, FunctionBaseline, baselines, to_baseline
 from .blur import Blur, gaussian_blur
+from .boundary import Boundary
 from .constant import Constant, FixedValues, ImageMean, MaxDistance
+from .counterfactual import Counterfactual
+from .fisher_rao import FisherRao
 from .max_entropy import MaxEntropy
 from .noise import DatasetSample, GaussianNoise, UniformNoise
 from .per_input import PerInput
@@ -16,8 +19,11 @@ __all__ = [
     "Baseline",
     "BaselineResult",
     "Blur",
+    "Boundary",
     "Constant",
+    "Counterfactual",
     "DatasetSample",
+    "FisherRao",
     "FixedValues",
     "FunctionBaseline",
     "GaussianNoise",

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator, PassCount
+from .._engine.evaluator import Evaluation, Evaluator, PassCount
 from .._validation.settings import Settings, check_component
 from ..errors import UnilensError, require
 from ..registry import Registry
@@ -26,12 +26,17 @@ class BaselineResult:
         weight: of this baseline among several, a number or `(B,)`; the weights sum to one.
         trajectory: `(P, B, *S)`, the points of the search from the baseline to the input, both
             included.
+        evaluation: outputs `(P - 1, B, K)`, values and gradients of a score at the points of the
+            trajectory after the first, where the search took them.
+        score: the name of that score.
     """
 
     values: Tensor
     record: Mapping[str, Tensor] = field(default_factory=dict)
     weight: float | Tensor = 1.0
     trajectory: Tensor | None = None
+    evaluation: Evaluation | None = None
+    score: str | None = None
 
 
 class Baseline(Settings, ABC):

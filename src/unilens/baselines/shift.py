@@ -21,8 +21,8 @@ def by_cells(values: Tensor, grid: int) -> Tensor:
     return means[:, cell].view_as(values)
 
 
-def to_length(values: Tensor, length: Tensor) -> Tensor:
-    """Scale values `(B, *S)` to l2 norms `(B,)`; an input of zeros has no direction and stays."""
+def to_length(values: Tensor, length: Tensor | float) -> Tensor:
+    """Scale values `(B, *S)` to l2 norms `(B,)`, or to the same one; inputs of zeros stay."""
     norm = l2_norm(values)
     return values * expand_like(torch.where(norm > 0, length / norm, 0.0), values)
 

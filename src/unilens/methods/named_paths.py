@@ -164,6 +164,44 @@ _add(
 )
 _add(
     Card(
+        "mfaba",
+        "path",
+        "MFABA: the path of an attack on the target, with the gradients of the attack",
+        "Zhu et al. 2024, arXiv 2312.13630",
+        higher_precision=True,
+        traits=("passes_at_most",),
+    ),
+    default_components={"baseline": "boundary", "path": "trajectory"},
+    selectable=("weighting",),
+    overrides={"rule": "right", "n_steps": 50},
+)
+_add(
+    Card(
+        "ig2",
+        "path",
+        "IG2: descent to the representation of references=(R, *S) of other classes",
+        "Zhuo, Ge 2024, arXiv 2406.10852",
+        higher_precision=True,
+        traits=("passes_at_most",),
+    ),
+    default_components={"baseline": "counterfactual", "path": "trajectory"},
+    selectable=("weighting",),
+    overrides={"rule": "right", "n_steps": 201},
+)
+_add(
+    Card(
+        "fringe_b",
+        "path",
+        "FRInGe-B: a Fisher-Rao path to an input that says nothing about the target",
+        "Martino, Tschiatschek 2026, arXiv 2605.06404",
+        higher_precision=True,
+    ),
+    default_components={"baseline": "fisher_rao", "path": "trajectory"},
+    selectable=("weighting",),
+    overrides={"rule": "trapezoid", "n_steps": 61, "score": "logit"},
+)
+_add(
+    Card(
         "idgi",
         "path",
         "IDGI: the change of the score, shared by squared gradients",

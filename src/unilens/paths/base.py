@@ -93,7 +93,14 @@ class Path(Settings, ABC):
             points = ends if torch.equal(fraction, edge) else curve(fraction.flatten())
             displacement = torch.cat([last, ends]).diff(dim=0)
             last = ends[-1:]
-            yield PathChunk(fraction.flatten(), points, gradient(points), displacement)
+            evaluation = self._evaluate(gradient, start, fraction.flatten(), points)
+            yield PathChunk(fraction.flatten(), points, evaluation, displacement)
+
+    def _evaluate(
+        self, gradient: ScoreGradient, start: BaselineResult, fraction: Tensor, points: Tensor
+    ) -> Evaluation:
+        """Return the score and its gradient at points `(n, B, *S)` of the curve."""
+        return gradient(points)
 
     def _checked_curve(self, model: Evaluator, start: BaselineResult, end: Tensor) -> Curve:
         """Return the curve, whose points are checked: another shape could broadcast in silence."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator
+from .._engine.evaluator import Evaluation, Evaluator
+from .._engine.score_gradient import ScoreGradient
 from .._ops.precision import to_float64
 from ..baselines.base import Baseline, BaselineResult, FunctionBaseline
 from ..errors import UnilensError, require
@@ -25,7 +26,8 @@ class TrajectoryPath(Path):
     """The path from the baseline to the input over the points of the search, in reverse.
 
     The points lie at equal fractions. With as many steps as the search took and the right rule,
-    the gradient at each point is multiplied by the step that the search took from it.
+    the gradient at each point is multiplied by the step that the search took from it. Gradients of
+    the score that the search has kept are used again.
 
     References:
         Pan, Li, Zhu, "Explaining Deep Neural Network Models with Adversarial Gradient
@@ -51,14 +53,31 @@ class TrajectoryPath(Path):
         segments = len(trajectory) - 1
 
         def points(fraction: Tensor) -> Tensor:
-            position = to_float64(fraction) * segments
-            near_corner = (position - position.round()).abs() < 1e-6 * segments
-            position = torch.where(near_corner, position.round(), position)
+            position = _position(fraction, segments)
             first = (position.ceil().long() - 1).clamp_min(0)
             rest = (position - first).to(end).view(-1, *(1 for _ in end.shape))
             return trajectory[first] + rest * (trajectory[first + 1] - trajectory[first])
 
         return points
+
+    def _evaluate(
+        self, gradient: ScoreGradient, start: BaselineResult, fraction: Tensor, points: Tensor
+    ) -> Evaluation:
+        """Return what the search has kept where all nodes are points of it; see `Path`."""
+        if start.evaluation is None:
+            return gradient(points)
+        position = _position(fraction, len(start.evaluation.values))
+        if (position != position.round()).any() or (position < 1).any():
+            return gradient(points)
+        nodes = position.long() - 1
+        return Evaluation(*(column[nodes] for column in start.evaluation))
+
+
+def _position(fraction: Tensor, segments: int) -> Tensor:
+    """Return fractions `(n,)` of a path in segments; those next to a corner are at it."""
+    position = to_float64(fraction) * segments
+    near_corner = (position - position.round()).abs() < 1e-6 * segments
+    return torch.where(near_corner, position.round(), position)
 
 
 paths.add(
