@@ -10,6 +10,7 @@ from scipy.stats import pearsonr, spearmanr
 from torch import nn
 
 from unilens import UnilensError, UnknownNameError, evaluate, explain
+from unilens._engine.evaluator import Evaluator
 from unilens._ops.spatial import grid_cell_index, sum_by_cell
 from unilens.baselines import Constant
 from unilens.metrics import Deletion, Insertion, MuFidelity, Replacement, imputers, metrics
@@ -144,6 +145,45 @@ def test_removal_with_uneven_steps_removes_everything():
     assert found.details["fractions"].tolist() == [[0, 0.4, 0.8, 1]]
     assert found.details["curve"].tolist() == [[10, 3, 1, 0]]
     assert float(found.values) == pytest.approx(0.4 * 6.5 + 0.4 * 2 + 0.2 * 0.5)
+
+
+def flat_rows():
+    """Logit 0 is 8 for rows of sixteen with the first feature, plus the sum of the last eight."""
+    model = nn.Linear(16, 2, bias=False).double().eval()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[8.0, *[0.0] * 7, *[1.0] * 8], [0.0] * 16]))
+    return model
+
+
+def test_flat_parts_of_a_removal_curve_are_not_measured():
+    inputs, order = torch.ones(1, 16).double(), torch.arange(16.0).double()[None]
+    settings, evaluator = {"score": "logit", "step": 1 / 16}, Evaluator(flat_rows())
+    points = []
+    evaluator.outputs = lambda at, known=evaluator.outputs: points.append(len(at)) or known(at)
+    exact = Deletion(**settings)(evaluator, inputs, -order, target=0)
+    assert exact.details["curve"].tolist() == [[16, *[8.0] * 8, *range(7, -1, -1)]]
+    points.clear()
+    thrifty = Deletion(**settings, tolerance=0.01)(evaluator, inputs, -order, target=0)
+    assert torch.equal(thrifty.details["curve"], exact.details["curve"])
+    assert sum(points) == len([0, 16, 8, 4, 2, 1]) + len(range(9, 16))
+    points.clear()
+    coarse = Deletion(**settings, tolerance=0.6)(evaluator, inputs, -order, target=0)
+    assert coarse.details["curve"].tolist() == [
+        [16.0, 15, 14, 13, 12, 11, 10, 9, 8.0, *range(7, -1, -1)]
+    ]
+    assert sum(points) == 3
+
+
+@pytest.mark.parametrize("kind", [Deletion, Insertion])
+def test_interpolated_points_of_a_row_do_not_depend_on_others(kind, small_net, images):
+    metric, maps = kind(step=0.05, tolerance=0.2), torch.randn(images.shape, dtype=images.dtype)
+    together = metric(small_net, images, maps, target=0).details["curve"]
+    exact = kind(step=0.05)(small_net, images, maps, target=0).details["curve"]
+    assert not torch.allclose(together, exact)
+    for row in range(len(images)):
+        one = slice(row, row + 1)
+        alone = metric(small_net, images[one], maps[one], target=0).details["curve"]
+        assert torch.allclose(alone, together[one], atol=1e-12)
 
 
 def test_removal_removes_whole_pixels():

@@ -90,6 +90,18 @@ def test_road_of_opposite_map_changes_sign(small_net, images):
     assert torch.allclose(there, -back, rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("imputer", ["black", "smooth_inpaint"])
+def test_road_is_symmetric_relevance_gain(imputer, small_net, images):
+    """The area between deletion curves of both orders; they meet at both ends."""
+    relevance = torch.randn(8, 13, 11, generator=torch.Generator().manual_seed(2)).double()
+    least, most = (
+        evaluate(small_net, images, one, "deletion_auc", imputer=imputer)
+        for one in (-relevance, relevance)
+    )
+    halves = evaluate(small_net, images, relevance, "road", imputer=imputer)
+    assert torch.allclose(least - most, 1.8 * halves, rtol=0, atol=1e-9)
+
+
 def test_sensitivity_n_equals_slow_replica(small_net, images):
     images = images[:3]
     found = explain(small_net, images, "ig", n_steps=4)

@@ -12,6 +12,7 @@ from unilens.metrics import LocalLipschitz, MaxSensitivity, MeanSensitivity, met
 from ..conftest import randomise
 
 NAMES = ("max_sensitivity", "mean_sensitivity", "local_lipschitz")
+RELATIVE = [f"relative_{part}_stability" for part in ("input", "output", "representation")]
 
 
 def gradient(model, inputs, target):
@@ -91,7 +92,7 @@ def test_lipschitz_constant_of_quadratic():
     assert torch.allclose(found.values, torch.full((3,), 3.0).double())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *RELATIVE])
 def test_sensitivity_ranks_perfect_random_worst(name, images):
     """Lower is better: a map that stays, one that moves with its input, one that jumps."""
     model = randomise(nn.Sequential(nn.Flatten(), nn.Linear(3 * 13 * 11, 4)).double())

@@ -20,7 +20,9 @@ from .faithfulness.perturbations import (
     infidelity_perturbations,
 )
 from .faithfulness.removal import Deletion, Insertion, MuFidelity
+from .faithfulness.magnitude_alignment import MasDeletion, MasInsertion
 from .faithfulness.road import Road, SensitivityN
+from .faithfulness.non_sensitivity import NonSensitivity
 from .faithfulness.infidelity import Infidelity
 from .robustness.perturbations import (
     CorruptionPerturbation,
@@ -32,23 +34,34 @@ from .robustness.bounded import LabelAttack, Noise
 from .robustness.attack import Attack, FastAttack
 from .robustness.measure import Robustness
 from .robustness.sensitivity import LocalLipschitz, MaxSensitivity, MeanSensitivity
+from .robustness.relative_stability import (
+    RelativeInputStability,
+    RelativeOutputStability,
+    RelativeRepresentationStability,
+)
 from .path.measures import CompletenessGap, ConfidenceChange, Monotonicity, PathCurvature, Stability
 from .path.baseline_quality import Lpips, TopEigenvalue
 from .sanity.randomisation import RandomLogit, Randomisation
+from .sanity.mprt import EfficientRandomisation, SmoothRandomisation
+from .sanity.input_shift import InputInvariance
 from .sanity.edges import EdgeControl
 from .robustness.consistency import Consistency
 from .alignment import TangentAlignment
+from .complexity import Complexity, MstCompactness, Sparseness
 from .localisation import PointingGame, RelevanceMass, RelevanceRank
+from .parts import SingleDeletion
 
 __all__ = [
     "Attack",
     "CompletenessGap",
+    "Complexity",
     "ConfidenceChange",
     "Consistency",
     "Corruption",
     "CorruptionPerturbation",
     "Deletion",
     "EdgeControl",
+    "EfficientRandomisation",
     "EvalContext",
     "FastAttack",
     "Gaussian",
@@ -56,11 +69,14 @@ __all__ = [
     "Infidelity",
     "InfidelityPerturbation",
     "Inpaint",
+    "InputInvariance",
     "Insertion",
     "LabelAttack",
     "LensRecall",
     "LocalLipschitz",
     "Lpips",
+    "MasDeletion",
+    "MasInsertion",
     "MaxSensitivity",
     "MeanSensitivity",
     "Measurement",
@@ -68,14 +84,19 @@ __all__ = [
     "MetricCache",
     "MetricCard",
     "Monotonicity",
+    "MstCompactness",
     "MuFidelity",
     "Noise",
+    "NonSensitivity",
     "PathCurvature",
     "Perturbation",
     "PerturbedInputs",
     "PointingGame",
     "RandomLogit",
     "Randomisation",
+    "RelativeInputStability",
+    "RelativeOutputStability",
+    "RelativeRepresentationStability",
     "RelevanceMass",
     "RelevanceRank",
     "Replacement",
@@ -83,6 +104,9 @@ __all__ = [
     "Robustness",
     "SensitivityN",
     "Similarity",
+    "SingleDeletion",
+    "SmoothRandomisation",
+    "Sparseness",
     "Spearman",
     "Square",
     "Stability",

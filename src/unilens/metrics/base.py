@@ -28,7 +28,15 @@ from ..provenance import describe, versions
 from ..registry import Entry, Registry
 from .cache import MetricCache
 from .context import EvalContext, MapFunction, method_of_rows
-from .maps import check_map, check_mask, constant, maps_to_first, mask_to_first
+from .maps import (
+    check_map,
+    check_mask,
+    check_without_parts,
+    constant,
+    maps_to_first,
+    mask_to_first,
+    parts_to_first,
+)
 from .measurement import Measurement
 from .multi_input import MultiInputMaps, measure_multi_input
 
@@ -91,6 +99,7 @@ class Metric(Settings, ABC):
         method: str | Method | MapFunction | None = None,
         target: Target = None,
         mask: Tensor | None = None,
+        without_parts: Tensor | None = None,
         seed: int = 0,
         channels: str | int = "auto",
         groups: object = None,
@@ -123,6 +132,7 @@ class Metric(Settings, ABC):
                 target,
                 {
                     "mask": mask,
+                    "without_parts": without_parts,
                     "cache": cache,
                     "groups": groups,
                     "function as method": None if named else method,
@@ -139,7 +149,17 @@ class Metric(Settings, ABC):
         axes = _axes_for(model, inputs, attribution, channels)
         if axes is not None and axes.channels != "first":
             return self._in_order(
-                axes, model, inputs, attribution, method, target, mask, seed, groups, cache
+                axes,
+                model,
+                inputs,
+                attribution,
+                method,
+                target,
+                mask,
+                without_parts,
+                seed,
+                groups,
+                cache,
             )
         with torch.inference_mode(False):
             known = attribution if isinstance(attribution, Attribution) else None
@@ -159,6 +179,7 @@ class Metric(Settings, ABC):
                 known,
                 methods[method]() if isinstance(method, str) else method,
                 None if mask is None else check_mask(mask, inputs),
+                None if without_parts is None else check_without_parts(without_parts, inputs),
                 cache,
                 None if groups is None else read_groups(groups, inputs).of_positions(),
             )
@@ -209,6 +230,7 @@ class Metric(Settings, ABC):
         method: Any,
         target: Target,
         mask: Tensor | None,
+        without_parts: Tensor | None,
         seed: int,
         groups: object,
         cache: MetricCache | None,
@@ -226,6 +248,7 @@ class Metric(Settings, ABC):
             method=_method_to_first(explainer, axes, inputs.ndim - 1),
             target=target,
             mask=mask_to_first(mask, inputs, axes),
+            without_parts=parts_to_first(without_parts, inputs, axes),
             seed=seed,
             groups=None if groups is None else read_groups(groups, moved, axes),
             cache=None if cache is None else cache.channels_first(first, inputs, moved),
@@ -244,6 +267,11 @@ class Metric(Settings, ABC):
         has = {
             "method": (callable(context.method), "explains again; pass method='ig' or a function"),
             "mask": (context.mask is not None, "needs to know where the object is; pass mask="),
+            "without_parts": (
+                context.without_parts is not None,
+                "needs the inputs without each of their parts; pass without_parts=, or benchmark "
+                "with data = truth:birds",
+            ),
             "path": (
                 context.attribution is not None and context.attribution.baseline is not None,
                 "judges the way from a baseline; pass the Attribution of a path method, "

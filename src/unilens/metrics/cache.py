@@ -119,7 +119,8 @@ def key_of(thing: object) -> Hashable:
     Anything else, such as a function, is the same as itself alone.
     """
     if isinstance(thing, Tensor):
-        content = thing.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        fresh = thing.detach().cpu().flatten().clone(memory_format=torch.contiguous_format)
+        content = fresh.view(torch.uint8).numpy()  # a single value can have any stride before
         digest = hashlib.sha256(content.tobytes()).digest()
         return type(thing), thing.dtype, str(thing.device), tuple(thing.shape), digest
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):

@@ -40,6 +40,7 @@ class EvalContext:
         attribution: the maps with all that is known of them, where they are unilens's own.
         method: what makes the maps, where it was given.
         mask: `(B, *spatial)`, true where the object is, where it was given.
+        without_parts: `(B, P, *S)`, the inputs without each of their parts, where they were given.
         cache: what was found out for other maps and by other metrics, where one is kept.
         groups: of the positions `(1|B, *spatial)`, where they were given.
     """
@@ -53,6 +54,7 @@ class EvalContext:
     attribution: Attribution | None = None
     method: Method | MapFunction | None = None
     mask: Tensor | None = None
+    without_parts: Tensor | None = None
     cache: MetricCache | None = None
     groups: Groups | None = None
 

@@ -61,6 +61,19 @@ def check_mask(mask: object, inputs: Tensor) -> Tensor:
     )
 
 
+def check_without_parts(given: object, inputs: Tensor) -> Tensor:
+    """Return the inputs without each of their parts `(B, P, *S)`."""
+    given, (count, *shape) = to_tensor("without_parts", given), inputs.shape
+    came = tuple(given.shape) if isinstance(given, Tensor) else ()
+    if isinstance(given, Tensor) and came[:1] + came[2:] == tuple(inputs.shape) and came[1] > 0:
+        return given.detach().to(inputs)
+    expected = ", ".join(map(str, (count, "P", *shape)))
+    raise UnilensError(
+        f"expected without_parts of shape ({expected}), each input without each of its P parts, "
+        f"got {came or type(given).__name__}"
+    )
+
+
 def _check_boxes(boxes: Tensor) -> None:
     left, top, right, bottom = boxes.unbind(1)
     bad = ((left >= right) | (top >= bottom) | ~boxes.isfinite().all(1)).nonzero().flatten()
@@ -98,6 +111,14 @@ def mask_to_first(mask: Any, inputs: Tensor, axes: Axes) -> Any:
     shape = getattr(mask, "shape", None)
     single = axes.channels == "last" and shape == (*inputs.shape[:-1], 1)
     return mask.squeeze(-1) if single else mask
+
+
+def parts_to_first(given: object, inputs: Tensor, axes: Axes) -> Tensor | None:
+    """Return the inputs without each of their parts `(B, P, *S)`, channels first."""
+    if given is None:
+        return None
+    parts = check_without_parts(given, inputs)
+    return axes.to_first(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
 
 
 def reduce_channels(values: Tensor, reduction: str) -> Tensor:

@@ -83,6 +83,7 @@ def evaluate(
     method: str | Method | MapFunction | None = None,
     target: Target = None,
     mask: Tensor | None = None,
+    without_parts: Tensor | None = None,
     seed: int = 0,
     outputs: str | None = None,
     channels: str | int = "auto",
@@ -105,14 +106,17 @@ def evaluate(
             predicted ones.
         mask: where the object is, for metrics of localisation: `(B, *spatial)`, true inside, or
             boxes `(B, 4)` as left, top, right, bottom in pixels.
+        without_parts: the inputs without each of their P parts, `(B, P, *S)`, for
+            `single_deletion`.
         seed: of everything random.
         outputs: what the model's outputs are, a name in `unilens.outputs.OUTPUTS`; None for what
             the attribution says, or to find out.
         channels: which axis of inputs and maps holds the channels; see `unilens.explain`. "auto"
             takes what the attribution's provenance says, where it says something.
         groups: integers, as `unilens.explain` takes them, for `mu_fidelity`, `insertion_auc`,
-            `deletion_auc` and `infidelity` of subsets: whole groups are removed, and ranked by the
-            sum of the map over each. None for positions or cells, also for maps by group.
+            `deletion_auc`, `mas_insertion`, `mas_deletion` and `infidelity` of subsets: whole
+            groups are removed, and ranked by the sum of the map over each. None for positions or
+            cells, also for maps by group.
         **settings: of the metric, by name: `imputer="blur"`, `reduction="abs"`.
 
     Returns:
@@ -142,6 +146,7 @@ def evaluate(
             method=method,
             target=target,
             mask=mask,
+            without_parts=without_parts,
             seed=seed,
             channels=channels,
             groups=groups,
@@ -165,6 +170,7 @@ def evaluate(
             method=explainer if rows is None else method_of_rows(explainer, rows),
             target=None if explains else index,
             mask=mask if rows is None or mask is None else _rows_of(mask, rows),
+            without_parts=_rows_of(without_parts, rows) if rows is not None else without_parts,
             seed=seed,
             channels=channels,
             groups=own,

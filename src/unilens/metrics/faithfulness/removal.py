@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -16,7 +16,7 @@ from ..._engine.evaluator import PassCount
 from ..._ops.correlation import pearson, spearman
 from ..._ops.random import uniform
 from ..._ops.spatial import grid_cell_index
-from ..._validation.settings import Fraction, TwoOrMore, one_of
+from ..._validation.settings import Fraction, TwoOrMore, UnitInterval, one_of
 from ...errors import require
 from ...groups.base import Groups
 from ...metrics.maps import Reduction
@@ -182,6 +182,11 @@ def cells_of(context: EvalContext, cells: int | None, default: int | None) -> Gr
     return Groups(index[None], int(index.max()) + 1)
 
 
+def removed_together(context: EvalContext, cells: int | None) -> Groups | None:
+    """Return what goes as one: groups or cells; None where each position goes alone."""
+    return context.groups if cells is None else cells_of(context, cells, None)
+
+
 def draw_subsets(context: EvalContext, subsets: int, cells: Groups, fraction: float) -> Tensor:
     """Return which of the cells each random subset holds `(subsets, B, size)`.
 
@@ -263,6 +268,9 @@ class RemovalCurve(Removal):
         step: the fraction of the positions, cells or groups that goes at a time.
         cells: positions go in whole cells of a grid of cells x cells, such as the patches of a
             vision transformer; None for single positions. Groups take their place.
+        tolerance: of flat parts, as a share of the difference between the scores of the input and
+            of the input with everything removed. Points are measured by halving the curve, and a
+            part whose ends differ by less is a straight line. 0 measures every point.
     """
 
     inserts: ClassVar[bool]
@@ -270,6 +278,7 @@ class RemovalCurve(Removal):
 
     step: Fraction = 0.1
     cells: TwoOrMore | None = None
+    tolerance: UnitInterval = 0.0
 
     @property
     def takes_groups(self) -> bool:
@@ -285,22 +294,59 @@ class RemovalCurve(Removal):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         relevance = context.reduce_channels(self.reduction)
         fractions = (torch.arange(self._points + 1, dtype=torch.float64) * self.step).clamp(max=1)
-        groups = context.groups if self.cells is None else cells_of(context, self.cells, None)
+        groups = removed_together(context, self.cells)
         ranks, counts, no_order = ranks_and_counts(context, groups, relevance, fractions)
-        counts = counts[:-1] if self.inserts else counts[1:]
 
-        def kept(block: range) -> Tensor:
-            went = ranks < counts[block.start : block.stop]
-            return went if self.inserts else ~went
+        def scores_at(points: Sequence[int]) -> Tensor:
+            def kept(block: range) -> Tensor:
+                went = ranks < counts[list(points[block.start : block.stop])]
+                return went if self.inserts else ~went
 
-        curve = self._watch(context, impute, len(counts), kept)
+            return self._watch(context, impute, len(points), kept)
+
         score = resolve_score(self.score, context.evaluator)
-        whole = context.score_of(score, context.outputs).unsqueeze(1)
-        values = torch.cat([curve, whole] if self.inserts else [whole, curve], dim=1)
+        whole = context.score_of(score, context.outputs)
+        empty = context.once(  # the same for all maps
+            ("everything removed", impute, self.score),
+            lambda: scores_at([0 if self.inserts else self._points])[:, 0],
+        )
+        ends = (empty, whole) if self.inserts else (whole, empty)
+        values = context.once_per_map(
+            ("curve", self.inserts, impute, settings_key(self, "imputer"), context.groups),
+            lambda: self._between(ends, scores_at),
+        )
         area = torch.trapezoid(values, fractions.to(values.device))
         undefined = no_order | unchanged(values, context.inputs.dtype)
         shown = {"curve": values, "fractions": fractions.expand_as(values)}
         return area.masked_fill(undefined, torch.nan), shown
+
+    def _between(
+        self, ends: tuple[Tensor, Tensor], scores_at: Callable[[Sequence[int]], Tensor]
+    ) -> Tensor:
+        """Return the curve `(B, n + 1)` from its ends, each `(B,)`, and the scores at its points.
+
+        What is interpolated in one row does not depend on the others.
+        """
+        first, last = ends
+        if not self.tolerance:
+            inner = range(1, self._points)
+            between = [scores_at(inner)] if inner else []
+            return torch.cat([first[:, None], *between, last[:, None]], dim=1)
+        curve = {0: first, self._points: last}
+        least = self.tolerance * (last - first).abs()
+        spans = [(0, self._points)]
+        while spans := [(low, high) for low, high in spans if high - low > 1]:
+            flat = [(curve[high] - curve[low]).abs() < least for low, high in spans]
+            middles = [(low + high) // 2 for low, high in spans]
+            asked = [at for at, still in zip(middles, flat, strict=True) if not still.all()]
+            found = dict(zip(asked, scores_at(asked).unbind(1), strict=True)) if asked else {}
+            for (low, high), middle, still in zip(spans, middles, flat, strict=True):
+                share = (middle - low) / (high - low)
+                line = curve[low] + share * (curve[high] - curve[low])
+                curve[middle] = torch.where(still, line, found.get(middle, line))
+            halves = zip(spans, middles, strict=True)
+            spans = [half for (low, high), at in halves for half in ((low, at), (at, high))]
+        return torch.stack([curve[point] for point in range(self._points + 1)], dim=1)
 
 
 class Insertion(RemovalCurve):

@@ -37,6 +37,8 @@ class Road(Removal):
     relevant positions go in random order. Nothing is retrained. It departs from the paper in
     watching the score of one input, where the paper watches the accuracy over a data set: the
     combined form of Gildenblat's pytorch-grad-cam.
+    Without the half, the area between the two curves is the symmetric relevance gain, or area
+    between perturbation curves.
 
     Args:
         imputer: see `Removal`.
@@ -46,7 +48,7 @@ class Road(Removal):
 
     References:
         Rong et al. 2022, "A consistent and efficient evaluation strategy for attribution methods",
-        arXiv 2202.00449.
+        arXiv 2202.00449. The area between the curves: Blücher et al. 2024, arXiv 2401.06654.
     """
 
     summary = "score without the least relevant, less that without the most relevant, inpainted"

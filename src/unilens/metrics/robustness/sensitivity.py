@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -63,13 +64,18 @@ class NeighbourSensitivity(Metric):
 
     def _moves(self, context: EvalContext) -> tuple[Tensor, Tensor]:
         """Return how far the neighbours' maps and the neighbours are, `(B, samples)` both."""
-        own, columns = context.generators(), []
-        for _ in range(self.samples):
-            neighbours = context.inputs + self._draw(context, own)
+        columns = []
+        for neighbours in self._neighbours(context):
             moved = l2_norm(to_float64(context.explain(neighbours)) - to_float64(context.values))
             columns.append((moved, l2_norm(neighbours - context.inputs)))
         moved, distance = (torch.stack(one, dim=1) for one in zip(*columns, strict=True))
         return moved, distance
+
+    def _neighbours(self, context: EvalContext) -> Iterator[Tensor]:
+        """Yield neighbours `(B, *S)`, the same at every call."""
+        generators = context.generators()
+        for _ in range(self.samples):
+            yield context.inputs + self._draw(context, generators)
 
     def _draw(self, context: EvalContext, generators: list[torch.Generator]) -> Tensor:
         shape = context.inputs.shape[1:]

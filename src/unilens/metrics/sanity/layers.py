@@ -10,8 +10,24 @@ from torch import Tensor, nn
 from ..._engine.axes import users_module
 from ..._engine.copying import private_copy
 from ..._engine.evaluator import Evaluator
+from ..._engine.unlearning import is_scripted
 from ..._ops.random import seed_for
 from ...errors import NotApplicableError, UnknownNameError
+from ..context import EvalContext
+
+
+def hookable_copy(evaluator: Evaluator, inputs: Tensor) -> nn.Module:
+    """Return a private copy of the model whose layers take hooks; see `Evaluator.private_module`.
+
+    Raises:
+        NotApplicableError: it is TorchScript, or no copy gives the model's outputs.
+    """
+    if is_scripted(evaluator.model):
+        raise NotApplicableError(
+            "expected a model of Python modules, whose layers can be watched, got TorchScript; "
+            "pass the module that it was made from"
+        )
+    return evaluator.private_module(inputs)
 
 
 def layers_of(evaluator: Evaluator, sample: Tensor) -> list[str]:
@@ -29,7 +45,7 @@ def layers_of(evaluator: Evaluator, sample: Tensor) -> list[str]:
     Raises:
         NotApplicableError: the model has no such layer.
     """
-    copy = evaluator.private_module(sample)
+    copy = hookable_copy(evaluator, sample)
     names = {module: name for name, module in users_module(copy).named_modules()}
     begins: dict[str, int] = {}
 
@@ -55,6 +71,11 @@ def layers_of(evaluator: Evaluator, sample: Tensor) -> list[str]:
             "different weights; judge the map by another metric"
         )
     return [name for *_, name in sorted(found, reverse=True)]
+
+
+def layer_order(context: EvalContext) -> list[str]:
+    """Return the names of the layers with weights, from the output down; see `layers_of`."""
+    return context.once("layers", lambda: layers_of(context.evaluator, context.inputs[:1]))
 
 
 def _used(outputs: Tensor, weights: Sequence[Tensor]) -> set[int]:

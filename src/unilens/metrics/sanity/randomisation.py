@@ -17,23 +17,15 @@ from ..context import EvalContext
 from ..measurement import Measurement
 from ..registry import metrics
 from ..similarities import Similarity, Spearman
-from .layers import evenly, layers_of, randomised, within
+from .layers import evenly, layer_order, randomised, within
 
 MODES = ("cascading", "independent")
 """cascading: all layers from the output down to the one named; independent: that one alone."""
 
 
 @dataclass(frozen=True)
-class Randomisation(Comparison):
-    """Compare the map with maps of copies of the model whose weights are random, layer by layer.
-
-    mean over stages s of similarity( A(x; theta), A(x; theta_s) ). Low is good: a map that stays
-    when the weights go explains the picture, not the model. The class stays the one of the original
-    map. The paper re-initialises; here weights are drawn from a normal distribution with the mean
-    and standard deviation of the tensor that they replace: that needs no knowledge of how the model
-    was initialised, works for every kind of weight, and signals keep their scale, so that what
-    changes is what was learned (batch norms keep their running statistics). Stages at which the
-    method gives no map, or a constant one, are left out of the mean and counted in `details`.
+class RandomisationStages(Comparison):
+    """The base of metrics that compare maps with those of randomised copies, stage by stage.
 
     Args:
         similarity: compares two maps. By default rank correlation of absolute values: signs
@@ -41,10 +33,6 @@ class Randomisation(Comparison):
         mode: "cascading" or "independent"; see `MODES`.
         layers: how many stages at most, spread evenly over the depth from the layer next to the
             output to the one next to the input; or names of layers or blocks.
-
-    References:
-        Adebayo et al. 2018, arXiv 1810.03292. On what the order of the layers does to it:
-        Binder et al. 2023, arXiv 2211.12486.
     """
 
     family = "sanity"
@@ -79,14 +67,13 @@ class Randomisation(Comparison):
     def _measure(self, context: EvalContext) -> Measurement:
         model = context.evaluator.private_module(context.inputs)
         failures: dict[str, str] = {}
-        order = context.once("layers", lambda: layers_of(context.evaluator, context.inputs[:1]))
-        stages = self._stages(order)
-        breakdown = {}
+        stages = self._stages(layer_order(context))
+        original, breakdown = self._original(context), {}
         for name, layers in stages.items():
             changed = context.evaluator.with_model(randomised(model, layers, context.seed))
-            maps = _explained(context, changed, name, failures)
+            maps = self._randomised(context, changed, name, failures)
             breakdown[name or type(context.evaluator.model).__name__] = self._similarity(
-                context.values, maps
+                original, maps
             )
         curve = torch.stack(list(breakdown.values()), 1)
         made: dict[str, Any] = {
@@ -98,6 +85,16 @@ class Randomisation(Comparison):
         return Measurement(
             curve.nanmean(1), breakdown, {"curve": curve, "undefined_stages": undefined}, made
         )
+
+    def _original(self, context: EvalContext) -> Tensor:
+        """Return the maps `(B, *S)` of the model itself."""
+        return context.values
+
+    def _randomised(
+        self, context: EvalContext, changed: Evaluator, stage: str, failures: dict[str, str]
+    ) -> Tensor:
+        """Return the maps `(B, *S)` of a randomised model; see `explained`."""
+        return explained(context, context.inputs, changed, stage, failures)
 
     def _stages(self, order: list[str]) -> dict[str, list[str]]:
         """Return the layers whose weights are random at each stage, by the stage's name."""
@@ -112,21 +109,55 @@ class Randomisation(Comparison):
         }
 
 
-def _explained(
-    context: EvalContext, changed: Evaluator, stage: str, failures: dict[str, str]
+class Randomisation(RandomisationStages):
+    """Compare the map with maps of copies of the model whose weights are random, layer by layer.
+
+    mean over stages s of similarity( A(x; theta), A(x; theta_s) ). Low is good: a map that stays
+    when the weights go explains the picture, not the model. The class stays the one of the original
+    map. The paper re-initialises; here weights are drawn from a normal distribution with the mean
+    and standard deviation of the tensor that they replace: that needs no knowledge of how the model
+    was initialised, works for every kind of weight, and signals keep their scale, so that what
+    changes is what was learned (batch norms keep their running statistics). Stages at which the
+    method gives no map, or a constant one, are left out of the mean and counted in `details`.
+
+    Args:
+        similarity: see `RandomisationStages`.
+        mode: see `RandomisationStages`.
+        layers: see `RandomisationStages`.
+
+    References:
+        Adebayo et al. 2018, arXiv 1810.03292. On what the order of the layers does to it:
+        Binder et al. 2023, arXiv 2211.12486.
+    """
+
+
+def explained(
+    context: EvalContext,
+    inputs: Tensor,
+    changed: Evaluator,
+    stage: str,
+    failures: dict[str, str],
 ) -> Tensor:
-    """Return the maps of a changed model, NaN for inputs that the method cannot explain there."""
+    """Return the maps of a changed model, NaN for inputs that the method cannot explain there.
+
+    Args:
+        context: whose method explains.
+        inputs: `(B, *S)`, those of the context or others in their place.
+        changed: the model.
+        stage: its name, for what is noted of a failure.
+        failures: the message of each stage that failed, added to here.
+    """
     maps = []
     try:
-        return context.explain(context.inputs, changed)
+        return context.explain(inputs, changed)
     except (UnilensError, RuntimeError, ArithmeticError) as error:
         if out_of_memory(error):
             raise
         failures[stage] = first_line(error)
-        if len(context.inputs) == 1:
-            return torch.full_like(context.values, torch.nan)
-    for row in torch.arange(len(context.inputs), device=context.inputs.device).split(1):
-        one = context.inputs[row]
+        if len(inputs) == 1:
+            return torch.full_like(inputs, torch.nan)
+    for row in torch.arange(len(inputs), device=inputs.device).split(1):
+        one = inputs[row]
         try:
             maps.append(context.explain(one, changed, rows=row))
         except (UnilensError, RuntimeError, ArithmeticError) as error:
