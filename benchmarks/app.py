@@ -4,16 +4,15 @@
     python benchmarks/app.py load [CLIENTS] [SECONDS]
 
 `speed`: Chromium opens the page of a server that is warm, each time as somebody new: seconds until
-it can be used, and from opening it to UNI's map of the sample chelsea. What the page keeps of maps
-is not used: every time has a seed of its own. `load`: so many clients ask for predictions and maps
+it can be used, until its sample is explained, and from pressing another sample and from uploading a
+photograph that it has not seen to their maps. `load`: so many clients ask for predictions and maps
 of the samples without a pause; which answers they get, and what memory the server has then.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -24,13 +23,17 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from unilens.models import samples
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 MODEL = "efficientnet_lite0"
 MAIN = "from unilens.cli import main; main()"
@@ -76,30 +79,50 @@ def speed(times: int = 5) -> None:
 
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None) or sys.exit("no browser is there")
-    seconds: dict[str, list[float]] = {"page": [], "map": []}
-    with server() as (address, _), sync_playwright() as playwright:
+    seconds: dict[str, list[float]] = {}
+    with (
+        server() as (address, _),
+        tempfile.TemporaryDirectory() as folder,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         for number in range(times + 1):  # the first warms up
-            context = browser.new_context(viewport={"width": 1400, "height": 1000})
-            page = context.new_page()
+            # No two photographs are equal, so that no map was kept.
+            own = Path(folder) / f"{number}.png"
+            samples["chelsea"]().crop((number, 0, 400 + number, 300)).save(own)
+            page = browser.new_page(viewport={"width": 1400, "height": 1000})
             page.set_default_timeout(120_000)
-            request = {"model": MODEL, "methods": [{"name": "uni_blur"}], "seed": number}
-            state = json.dumps({"unilens_page": 1, "sample": "chelsea", "request": request})
-            began = time.perf_counter()
-            page.goto(address + "?state=" + base64.urlsafe_b64encode(state.encode()).decode())
-            page.wait_for_selector("#ul-explain")
-            usable = time.perf_counter() - began
-            page.wait_for_selector("#ul-predictions li")
-            page.click("#ul-explain")
-            page.wait_for_selector(".ul-maps article")
-            if number:
-                seconds["page"].append(usable)
-                seconds["map"].append(time.perf_counter() - began)
-            context.close()
+            steps: dict[str, Callable[[], object]] = {
+                "until the page can be used": lambda page=page: (
+                    page.goto(address),
+                    page.wait_for_selector("#ul-explain"),
+                ),
+                "then until the sample is explained": lambda page=page: shown(page, "espresso"),
+                "from pressing a sample to its map": lambda page=page: (
+                    page.click("[data-sample=rocket]"),
+                    shown(page, "missile"),
+                ),
+                "from an upload to its map": lambda page=page, own=own: (
+                    page.set_input_files("#ul-photograph input[type=file]", own),
+                    shown(page, "cat|tabby|lynx"),
+                ),
+            }
+            for name, step in steps.items():
+                began = time.perf_counter()
+                step()
+                if number:
+                    seconds.setdefault(name, []).append(time.perf_counter() - began)
+            page.close()
         browser.close()
-    print(f"until the page can be used: median {statistics.median(seconds['page']):.2f} s")
-    print(f"from opening to UNI's map: median {statistics.median(seconds['map']):.2f} s")
-    print(f"of {times}; from {min(seconds['map']):.2f} to {max(seconds['map']):.2f} s")
+    print(f"seconds, of {times}")
+    for name, taken in seconds.items():
+        median = statistics.median(taken)
+        print(f"{name:36} median {median:5.2f}  {min(taken):.2f} to {max(taken):.2f}")
+
+
+def shown(page: Page, name: str) -> None:
+    """Wait for the maps of a class."""
+    page.locator(".ul-maps h2").get_by_text(re.compile(name)).wait_for()
 
 
 def load(clients: int = 20, seconds: int = 120) -> None:

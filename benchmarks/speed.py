@@ -62,11 +62,19 @@ def measure(runs: int, tasks: dict[str, Callable[[], object]]) -> dict[str, floa
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for turn in range(runs + 1):
         for name, task in tasks.items():
+            synchronise()
             began = time.perf_counter()
             task()
+            synchronise()
             if turn:
                 seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def synchronise() -> None:
+    """Wait for what an accelerator has been given to do."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 def folded(model: nn.Module, sample: Tensor) -> nn.Module:

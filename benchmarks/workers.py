@@ -1,10 +1,11 @@
-"""What a second Ray worker of one thread gains: the same work with one and with two, in turns.
+"""What a second worker gains: the same images with one and with two, in turns.
 
-Prints, per turn and as medians, the seconds of the same images with one worker and with two, and
-the ratio. Beside it stands a yardstick: two bare processes with one thread each that pass the same
-photographs through the same network, against one; it says what the machine has to give.
+`ray`: one and two Ray workers of one thread. `local`: the command's own process, whose passes run
+on all threads, and two processes of one thread each (`--workers 2`). `bare` is a yardstick, what
+the machine has to give: one and two bare processes of one thread that pass the same photographs
+through the same network. Prints seconds and ratios, as medians and per turn.
 
-    python benchmarks/workers.py --images 12 --turns 3
+    python benchmarks/workers.py --images 12 --turns 3 [--ways local,bare] [--plan FILE]
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,12 +24,13 @@ from PIL import Image
 
 from unilens import load_model
 from unilens.benchmark.cluster import _ray
-from unilens.benchmark.plan import make_plan
+from unilens.benchmark.plan import make_plan, read_plan_file
 from unilens.benchmark.runner import run
 from unilens.models import samples
 
 METHODS = ("ig", "gradient")
 METRICS = ("deletion_auc",)
+MODEL = "efficientnet_lite0"
 WARM = 2
 """Images per worker that load the model before the clock runs."""
 
@@ -42,26 +43,19 @@ def photographs(folder: Path, count: int) -> None:
         image.crop((number, number, image.width, image.height)).save(folder / f"{number:03d}.png")
 
 
-def with_workers(workers: int, images: Path, out: Path) -> float:
+def with_workers(engine: dict[str, object], images: Path, out: Path, file: Path | None) -> float:
     """Return the seconds from the first `WARM` images per worker to the last but as many.
 
     At that end, too, a worker may have nothing left to do.
     """
-    plan = make_plan(
-        {
-            "methods": METHODS,
-            "metrics": METRICS,
-            "settings": {"n_steps": 10},
-            "pictures": 0,
-            "data": {"source": str(images)},
-            "engine": {"name": "ray", "workers": workers},
-        }
-    )
-    times: list[float] = []
-    run(plan, out, tell=lambda *_: times.append(time.perf_counter()))
-    rows = times[1:]
+    own = {"data": {"source": str(images)}, "engine": engine, "pictures": 0}
+    small = {"methods": METHODS, "metrics": METRICS, "settings": {"n_steps": 10}}
+    plan = read_plan_file(file, {**own, "models": [MODEL]}) if file else make_plan(small | own)
+    times: list[tuple[float, str]] = []
+    run(plan, out, on_progress=lambda *done: times.append((time.perf_counter(), done[3])))
+    ends = sorted({image: at for at, image in times if image}.values())
     skipped = 2 * WARM
-    return (rows[-skipped] - rows[skipped - 1]) / (len(rows) - 2 * skipped + 1) * len(rows)
+    return (ends[-skipped] - ends[skipped - 1]) / (len(ends) - 2 * skipped + 1) * len(ends)
 
 
 def bare(path: str) -> None:
@@ -103,9 +97,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--ways", default="ray,local,bare")
+    parser.add_argument("--plan", type=Path, help="in place of two methods and a metric")
     chosen = parser.parse_args()
-    _ray()
-    taken: dict[str, tuple[list[float], list[float]]] = {"ray": ([], []), "bare": ([], [])}
+    ways = chosen.ways.split(",")
+    if "ray" in ways:
+        _ray()
+    taken: dict[str, tuple[list[float], list[float]]] = {way: ([], []) for way in ways}
     with tempfile.TemporaryDirectory() as place:
         images = Path(place) / "images"
         images.mkdir()
@@ -113,14 +111,16 @@ def main() -> None:
         paths = [str(path) for path in sorted(images.iterdir())]
         for turn in range(chosen.turns):
             for workers in (1, 2) if turn % 2 == 0 else (2, 1):
-                out = Path(place) / f"{turn}-{workers}"
-                ways: dict[str, Callable[[], float]] = {
-                    "ray": lambda n=workers, out=out: with_workers(n, images, out),
-                    "bare": lambda n=workers: with_processes(n, paths),
-                }
-                for name, way in ways.items():
-                    taken[name][workers - 1].append(way())
-                    print(f"{name} {workers}: {taken[name][workers - 1][-1]:.1f} s", flush=True)
+                for way in ways:
+                    if way == "bare":
+                        seconds = with_processes(workers, paths)
+                    else:
+                        engine: dict[str, object] = {"name": way, "workers": workers}
+                        alone = way == "local" and workers == 1
+                        out = Path(place) / f"{way}-{turn}-{workers}"
+                        seconds = with_workers({} if alone else engine, images, out, chosen.plan)
+                    taken[way][workers - 1].append(seconds)
+                    print(f"{way} {workers}: {seconds:.1f} s", flush=True)
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for name, (one, two) in taken.items():
         report(name, one, two)

@@ -82,7 +82,11 @@ def test_squeezenet_by_name(caffe_file, monkeypatch):
 
 @pytest.mark.parametrize(
     ("build", "variable"),
-    [(networks.squeezenet, "UNILENS_SQUEEZENET"), (networks.dinov2, "UNILENS_DINOV2")],
+    [
+        (networks.squeezenet, "UNILENS_SQUEEZENET"),
+        (networks.dinov2, "UNILENS_DINOV2"),
+        (networks.thin_resnet, "UNILENS_THIN_RESNET"),
+    ],
 )
 def test_missing_weights_are_one_line(build, variable, monkeypatch, tmp_path):
     monkeypatch.setenv(variable, str(tmp_path / "absent"))

@@ -108,6 +108,7 @@ def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
     needed = {
         "deeplift_shap": f":references={photograph}",
         "expected_gradients": f":references={photograph}",
+        "ig2": f":references={photograph},iterations=2",
     }
     names = [name + needed.get(name, "") for name in methods if name not in OF_OTHER_MODELS]
     chosen = [part for name in names for part in ("--method", name)]
@@ -439,7 +440,7 @@ def test_all_methods_that_fit_and_why_the_others_do_not(run, photograph, tmp_pat
     assert (code, err) == (0, "")
     record = json.loads((tmp_path / "unilens-out" / "photo.json").read_text())
     assert set(record["methods"]) | set(record["left_out"]) == set(methods)
-    with_references = {"expected_gradients", "deeplift_shap"}
+    with_references = {"expected_gradients", "deeplift_shap", "ig2"}
     assert set(record["left_out"]) == with_references | OF_OTHER_MODELS
     assert "left out: expected_gradients: expected_gradients needs references=(R, 3" in out
     assert "stability" not in record["methods"]["uni"]["diagnostics"]
@@ -697,7 +698,7 @@ def test_lists_of_metrics_imputers_and_similarities(run):
     ):
         code, out, _ = run("list", kind)
         assert code == 0
-        names = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+        names = re.findall(r"^  (\S+)", out, re.MULTILINE)
         assert sorted(names) == sorted(registry)
     assert "higher is better" in run("list", "metrics")[1]
 

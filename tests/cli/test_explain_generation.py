@@ -122,14 +122,17 @@ def test_a_prompt_that_cannot_be_explained_leaves_the_others(run, tmp_path):
         (("--generate", "1", "--continuation", "x"), "expected --generate or --continuation"),
         (("--generate", "0"), "expected --generate to be a whole number"),
         (("--generate", "many"), "Invalid value for '--generate'"),
-        (("--generate", "1", "--by", "letter"), "expected --by to be one of token, word, sentence"),
+        (
+            ("--generate", "1", "--by", "letter"),
+            "unit of a generated text 'letter'. Valid: token, word, sentence",
+        ),
         (("--generate", "1", "--target", "1"), "expected --target and --outputs for classifiers"),
         (("--generate", "1", "--outputs", "logits"), "expected --target and --outputs"),
         (("--generate", "1", "--method", "gradcam"), "unknown method 'gradcam'"),
         (("--generate", "1", "--method", "ig:baseline=masks"), "unknown baseline 'masks'"),
         (("--generate", "1", "--method", "ig:n_steps=0"), "expected n_steps to be"),
         (("--generate", "1", "--seed", "-1"), "expected seed to be a whole number"),
-        (("--by", "sentence"), "expected --by word or token, got 'sentence'"),
+        (("--by", "sentence"), "unknown unit 'sentence'. Valid: word, token."),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arguments, message, run, tmp_path):

@@ -1,6 +1,7 @@
 """`unilens explain-match` as a user meets it."""
 
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -45,6 +46,9 @@ def test_a_match_is_printed_and_written(run, tmp_path, folder):
     )  # fmt: skip
     assert f"score {expected.score:+.3f}" in out
     assert TEXT in out
+    assert "  text, by ig: " in out
+    assert "  other text, by ig: " in out
+    assert re.search(r"strongest: .*“,” [+-]", out)
     record = json.loads((tmp_path / "unilens-out" / "photo.json").read_text())
     assert record["score"] == pytest.approx(expected.score, abs=1e-6)
     assert record["image"]["settings"] == plain(expected.image.provenance["settings"])
@@ -75,7 +79,7 @@ def test_json_alone_on_stdout_and_nothing_is_overwritten(run):
     [
         (("nowhere.png", TEXT), "no such image: nowhere.png"),
         (("photo.png", ""), "expected a text with words, got ''"),
-        (("photo.png", TEXT, "--by", "letter"), "expected --by word or token"),
+        (("photo.png", TEXT, "--by", "letter"), "unknown unit 'letter'. Valid: word, token."),
         (("photo.png", TEXT, "--method", "gradcan"), "unknown method 'gradcan'"),
         (("photo.png", TEXT, "--text-method", "gradcam"), "unknown method 'gradcam'"),
         (("photo.png", TEXT, "--against", TEXT), "another text, got the same"),

@@ -72,11 +72,18 @@ def test_rows_are_printed_and_written(run, tmp_path):
     assert strongest.name in out
     assert f"{strongest.value:+.3g}" in out
     assert "Usable: adds up" in out
-    assert "shapley, compared with 30 references given" in out
+    assert "shapley, compared with 30 rows of data.csv" in out
     written = pandas.read_csv("values.csv")
     assert written.row.tolist() == [0, 0, 3, 3, 4, 4]
     numpy.testing.assert_allclose(written.value, expected.to_frame().value)
     assert (tmp_path / "swarm.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_label_left_in_a_table_is_named_with_the_option(run):
+    code, out, err = run(MODEL, "data.csv")
+    assert (code, out) == (2, "")
+    assert "got others as well: 'bought'; leave them out" in err
+    assert "on the command line with --label-column" in err
 
 
 def test_estimators_in_files_are_loaded_where_they_are_trusted(run):

@@ -98,7 +98,7 @@ def test_names_of_emoji_are_printed_as_they_are(run):
     code, out, _ = run("film :smile: was", "--generate", "2", model=f"py:{HERE}:writer")
     assert code == 0
     assert out.startswith("film :smile: was")
-    assert "got ':x:'" in run("film", "--by", ":x:")[2]
+    assert "unit ':x:'" in run("film", "--by", ":x:")[2]
 
 
 def test_notes_on_every_method_are_printed_once(run, tmp_path):
@@ -125,7 +125,7 @@ def test_small_values_are_printed(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("The film", "--by", "letter"), "expected --by word or token, got 'letter'"),
+        (("The film", "--by", "letter"), "unknown unit 'letter'. Valid: word, token."),
         (("The film", "--target", "funny"), "unknown label 'funny'"),
         (("The film", "--method", "ig:baseline=masks"), "unknown baseline 'masks'; did you mean"),
         (("The film", "--method", "gradcam"), "unknown method 'gradcam'"),

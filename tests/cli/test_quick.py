@@ -1,11 +1,19 @@
 """What answers before torch is loaded: help, lists, the version and bad arguments."""
 
+import io
+import re
 import subprocess
 import sys
 
 import pytest
+import typer
+from rich.console import Console
+from rich.text import Text
 
 import unilens
+from unilens.cli import output
+from unilens.cli.app import app
+from unilens.cli.listing import KINDS
 
 RUN = (
     "import sys\n"
@@ -18,7 +26,7 @@ RUN = (
 )
 COMMANDS = (
     *("explain", "explain-text", "explain-table", "explain-match", "evaluate", "benchmark"),
-    *("audit", "reproduce", "report", "query", "app", "list", "doctor", "manifold"),
+    *("audit", "recommend", "reproduce", "report", "query", "app", "list", "doctor", "manifold"),
 )
 SAMPLE = ("explain", "--sample", "chelsea")
 BAD = {
@@ -54,6 +62,18 @@ BAD = {
         ("evaluate", "--sample", "chelsea", "--metric", "mu_fidelity:cell=3"),
         "unknown setting of mu_fidelity 'cell'; did you mean cells",
     ),
+    "style": ((*SAMPLE, "--style", "red"), "unknown style 'red'. Valid: signed, unsigned, green."),
+    "score": ((*SAMPLE, "--score", "logits"), "unknown score 'logits'; did you mean logit"),
+    "outputs": ((*SAMPLE, "--outputs", "logit"), "unknown outputs 'logit'; did you mean logits"),
+    "range": ((*SAMPLE, "--range", "5,1"), "expected --range LOW,HIGH, two numbers, the smaller"),
+    "unit": (
+        ("explain-text", "words", "--model", "hf:x", "--by", "sentence"),
+        "unknown unit 'sentence'. Valid: word, token.",
+    ),
+    "unit of a generated text": (
+        ("explain-text", "words", "--model", "hf:x", "--generate", "2", "--by", "letter"),
+        "unknown unit of a generated text 'letter'. Valid: token, word, sentence.",
+    ),
     "mask": (
         ("evaluate", "--sample", "chelsea", "--metric", "pointing_game"),
         "pointing_game needs to know where the object is; pass --mask",
@@ -71,6 +91,10 @@ BAD = {
     "photograph to match": (
         ("explain-match", "nowhere.png", "words", "--model", "hf:x"),
         "no such image: nowhere.png",
+    ),
+    "table of the paper": (
+        ("reproduce", "--table", "8", "--data", "photographs"),
+        "expected --table 1 to 7, got 8",
     ),
     "kind": (("list", "method"), "unknown kind 'method'; did you mean methods"),
     "name": (("list", "methods", "uno"), "unknown method 'uno'; did you mean uni?"),
@@ -100,6 +124,41 @@ def test_help_and_lists_load_no_torch(arguments):
     code, out, err = quick(*arguments)
     assert (code, err) == (0, "")
     assert len(out) > 100
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_whole_at_80_columns_and_names_no_types(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = quick(*[command] * bool(command), "--help")
+    assert max(map(len, out.splitlines())) <= 80
+    assert not re.search(r"<\w", out)
+    assert not re.search(r"[a-z]\.\.\.", out), "a summary is cut"
+    assert all(option.metavar or option.is_flag for option in options_of(command))
+
+
+def options_of(command):
+    of_all = typer.main.get_command(app)
+    parameters = of_all.commands[command].params if command else of_all.params
+    return [option for option in parameters if option.param_type_name == "option"]
+
+
+def test_help_prints_brackets_and_names_every_kind():
+    assert "mu_fidelity:imputer=[black,blur]." in quick("evaluate", "--help")[1]
+    words = set(re.findall(r"\w+", quick("list", "--help")[1]))
+    assert set(KINDS) <= words
+
+
+def test_text_is_broken_at_words_on_a_terminal_and_not_in_a_pipe(monkeypatch):
+    sentence = Text("The confidence falls back on the way to the input, " * 3)
+    for terminal in (True, False):
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=terminal, width=80)
+        monkeypatch.setattr(output, "_out", console)
+        output.show_renderable(sentence)
+        lines = file.getvalue().splitlines()
+        words = [word for line in lines for word in line.split()]
+        assert words == sentence.plain.split()
+        assert (max(map(len, lines)) <= 80) is terminal
 
 
 def test_the_version():

@@ -7,17 +7,15 @@ import subprocess
 import sys
 import time
 
-import numpy
 import psutil
 import pytest
-from PIL import Image
 
 from unilens.benchmark import cluster as engine
-from unilens.benchmark.plan import make_plan
-from unilens.benchmark.rows import MEASURED_TIME
 from unilens.benchmark.runner import run
-from unilens.benchmark.store import LOG, Store
+from unilens.benchmark.store import LOG
 from unilens.errors import UnilensError, UnknownNameError
+
+from .watched_runs import FIRST, IMAGES, lasting, notes, plan_of, write_model
 
 if not importlib.util.find_spec("ray"):
     pytest.skip("needs ray", allow_module_level=True)
@@ -28,45 +26,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning"),
 ]
 
-MODEL = """
-import os, signal, time
-import torch
-from torch import nn
-from unilens.models import PixelClassifier, Preprocessing
-
-NOTES, DRIVER = {notes!r}, {driver}
-
-def note(kind, what):
-    with open(os.path.join(NOTES, kind), "a") as file:
-        file.write(f"{{os.getpid()}} {{what}}\\n")
-
-class Watched(PixelClassifier):
-    def preprocess(self, image):
-        if os.getpid() != DRIVER:
-            import ray
-            note("begun", f"{{image.width}} {{ray.get_runtime_context().get_node_id()}}")
-            time.sleep({seconds})
-            if image.width == {deadly}:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return super().preprocess(image)
-
-def tiny(seed=0):
-    note("loaded", seed)
-    torch.manual_seed(seed)
-    network = nn.Sequential(
-        nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-        nn.Linear(24, 5),
-    )
-    size = Preprocessing((20, 20), 20, (0.5,) * 3, (0.25,) * 3)
-    return Watched(network, size, ("tench", "bulbul", "frog", "conch", "stork"))
-
-def other():
-    return tiny(1)
-"""
-IMAGES = 6
-FIRST = 40
-"""The width of the first image; the others are wider by one each."""
-
 
 @pytest.fixture(scope="module")
 def cluster():
@@ -76,53 +35,6 @@ def cluster():
     yield made
     ray.shutdown()
     made.shutdown()
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder with photographs, and the current one."""
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "notes").mkdir()
-    drawn = numpy.random.default_rng(0)
-    for number in range(IMAGES):
-        small = drawn.integers(0, 256, (5, 6, 3), dtype=numpy.uint8)
-        image = Image.fromarray(small).resize((FIRST + number, 40))
-        image.save(tmp_path / "photos" / f"{number}.png")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
-
-
-def write_model(place, seconds=0.0, deadly=0):
-    """Write a model whose module no other test has imported, and return its module's name."""
-    name = f"watched_{place.name.strip('_')}_{time.monotonic_ns()}"
-    settings = {"notes": str(place / "notes"), "driver": os.getpid()}
-    text = MODEL.format(**settings, seconds=seconds, deadly=deadly)
-    (place / f"{name}.py").write_text(text)
-    return name
-
-
-def plan_of(module, *, models=("tiny",), **settings):
-    said = {
-        "models": [f"py:{module}:{one}" for one in models],
-        "methods": ["uni", "ig", "gradient"],
-        "metrics": ["deletion_auc", "mu_fidelity:subsets=8,cells=4"],
-        "settings": {"n_steps": 3},
-        "data": {"source": "photos"},
-    }
-    return make_plan(said | {"engine": settings} if settings else said)
-
-
-def notes(place, kind):
-    path = place / "notes" / kind
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [tuple(line.split()) for line in lines]
-
-
-def lasting(folder):
-    """Return all that a run says but for the time it took."""
-    kept = Store(folder).table(Store(folder).dataset().schema.names).drop_columns(MEASURED_TIME)
-    return kept.to_pylist()
 
 
 class Killing:

@@ -1,6 +1,13 @@
 """The registered components as plain data, for commands that answer before torch is loaded."""
 
-from .entries import CatalogueEntry, ComponentFacts, Setting, listing
+from .entries import (
+    CatalogueEntry,
+    ComponentFacts,
+    Setting,
+    check_choice,
+    choices,
+    listing,
+)
 from .model_names import DEFAULT_MODEL, check_model
 
 SHOWN_BY_DEFAULT = ("uni_blur", "uni")
@@ -12,6 +19,8 @@ __all__ = [
     "CatalogueEntry",
     "ComponentFacts",
     "Setting",
+    "check_choice",
     "check_model",
+    "choices",
     "listing",
 ]

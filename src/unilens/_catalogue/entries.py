@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, NoReturn
 
+from ..errors import UnknownNameError
 from ..registry import Card, Entry, MetricCard, Registry
 
 _SINGULAR = {
@@ -115,6 +116,23 @@ def listing(kind: str) -> Registry[Any]:
     for name, entry in facts.items():
         registry.register(_entry(name, entry, kind == "text_methods"))
     return registry
+
+
+def choices(kind: str) -> tuple[str, ...]:
+    """Return the values of an option, by what messages call it, such as `style`."""
+    return tuple(_content()["choices"][kind])
+
+
+def check_choice(kind: str, value: str) -> str:
+    """Return a value of an option as it is spelt; hyphens and underscores are alike.
+
+    Raises:
+        UnknownNameError: it is none of the choices.
+    """
+    name = value.replace("-", "_")
+    if name not in choices(kind):
+        raise UnknownNameError(kind, value, choices(kind))
+    return name
 
 
 def _entry(name: str, facts: Mapping[str, Any], texts: bool) -> CatalogueEntry:

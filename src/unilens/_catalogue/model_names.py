@@ -12,7 +12,7 @@ from ..errors import UnknownNameError
 from .entries import listing
 
 DEFAULT_MODEL = "efficientnet_lite0"
-PREFIXES = ("timm", "torchvision", "hf", "py")
+PREFIXES = ("timm", "torchvision", "hf", "py", "truth")
 _LIBRARIES = ("timm", "torchvision")
 """Libraries whose registered models are offered where a name without its library is given."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,27 @@ def check_model(model: object) -> None:
         if actual == "ExportedProgram":
             remedy = "pass its .module()"
         raise UnilensError(f"expected model to be a torch.nn.Module, got {actual}; {remedy}")
+    modules = list(model.modules())
+    if any(is_lazy(value) or value.is_meta for value in tensors_of(modules)):
+        _refuse_tensors(model)
+    training = [submodule for submodule in modules if getattr(submodule, "training", False)]
+    if training:
+        _refuse_training(model, training)
+
+
+def tensors_of(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """Return the parameters and buffers of modules, each once; `parameters()` is slower."""
+    values = {
+        id(value): value
+        for submodule in modules
+        for value in (*submodule._parameters.values(), *submodule._buffers.values())
+        if value is not None
+    }
+    return list(values.values())
+
+
+def _refuse_tensors(model: nn.Module) -> None:
+    """Raise an error that names the first tensor without a shape or values."""
     for name, value in _named_tensors(model):
         if is_lazy(value):
             raise UnilensError(
@@ -30,16 +51,19 @@ def check_model(model: object) -> None:
                 f"expected a model whose weights have values, but {name} is on the meta device; "
                 "load its weights first"
             )
+
+
+def _refuse_training(model: nn.Module, training: list[nn.Module]) -> None:
+    """Raise an error that names the first module in training mode that has another mode."""
     exported = {
         inner
         for submodule in model.modules()
         if _exported(submodule)
         for inner in submodule.modules()
     }
+    wrong = [one for one in training if not (one in exported or quantised(one))]
     for name, submodule in model.named_modules():
-        if getattr(submodule, "training", False) and not (
-            submodule in exported or quantised(submodule)
-        ):
+        if any(submodule is one for one in wrong):
             raise UnilensError(
                 f"expected a model in eval mode, but {name or 'the model'} is in training mode; "
                 "call model.eval() first"

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import itertools
 import json
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterable
-from logging.handlers import BufferingHandler
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..errors import UnilensError, first_line
-from .plan import EngineConfig, Plan, make_plan
+from .plan import EngineConfig, Plan
 from .rows import Row
 from .work import RowBatches, Unit, Workbench
+from .worker import LogLine, WorkerSetup, logged, unit_rows
 
 _log = logging.getLogger(__name__)
 _RETRIES = 5
@@ -39,9 +33,6 @@ _RAY_ENVIRONMENT = {
 _STORE_BYTES = 256 * 2**20
 """Object store of a cluster started here; Ray's own choice is a third of the memory, more than
 containers often allow."""
-
-LogLine = tuple[int, str]
-"""The level and text of a worker's log record."""
 
 
 def on_ray(plan: Plan, units: Iterable[Unit]) -> RowBatches:
@@ -117,7 +108,7 @@ def _cores(engine: EngineConfig) -> int | None:
 def _results(ray: Any, plan: Plan, units: Iterable[Unit]) -> RowBatches:
     capacity = _capacity(plan.engine, _room(ray, plan.engine))
     task = ray.remote(_unit_rows).options(**_options(plan.engine))
-    setup = plan.model_dump_json(), str(Path.cwd()), tuple(sys.path)
+    setup = WorkerSetup.of(plan)
     waiting: dict[Any, Unit] = {}
     for unit in units:
         waiting[task.remote(setup, unit)] = unit
@@ -180,39 +171,12 @@ def _next(ray: Any, plan: Plan, waiting: dict[Any, Unit]) -> list[Row]:
         return Workbench(plan).failed(unit, reason)
     except known.RayError as error:
         raise UnilensError(f"the Ray cluster stopped: {first_line(error)}") from error
-    for level, line in log:
-        _log.log(level, line)
-    return list(rows)
-
-
-WorkerSetup = tuple[str, str, tuple[str, ...]]
-"""The plan as JSON, the working directory, and the module search path."""
+    return logged(rows, log)
 
 
 def _unit_rows(setup: WorkerSetup, unit: Unit) -> tuple[list[Row], list[LogLine]]:
-    """Return the rows of a unit and the log lines of it; runs in a worker."""
-    logger, collector = logging.getLogger("unilens"), BufferingHandler(sys.maxsize)
-    collector.setLevel(logging.INFO)
-    logger.addHandler(collector)
-    logger.setLevel(logging.INFO)
-    try:
-        bench = _workbench(setup, _device(json.loads(setup[0])["device"]))
-        rows = [row for batch in bench.rows(unit) for row in batch]
-    finally:
-        logger.removeHandler(collector)
-    return rows, [(record.levelno, collector.format(record)) for record in collector.buffer]
-
-
-@functools.lru_cache(maxsize=1)
-def _workbench(setup: WorkerSetup, device: str) -> Workbench:
-    """Set this process up like the one that sends the units."""
-    text, folder, path = setup
-    with contextlib.suppress(OSError):  # another machine may not have it
-        os.chdir(folder)
-    sys.path += [entry for entry in path if entry not in sys.path]
-    plan = make_plan(json.loads(text)).model_copy(update={"device": device})
-    torch.set_num_threads(plan.engine.cpus)
-    return Workbench(plan)
+    """Return the rows of a unit and its log lines; runs in a worker."""
+    return unit_rows(setup, unit, _device(json.loads(setup.plan)["device"]))
 
 
 def _device(device: str) -> str:

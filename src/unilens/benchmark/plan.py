@@ -18,10 +18,12 @@ from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name
 from ..registry import Registry
 from ..specs import Spec, read_specs
-from .data import is_named
+from .data import has_truth, is_named
 from .data.imagenet_c import check_corruption
 
 _ALL = "all"
+_OF_THE_TRUTH = {"mask", "without_parts"}
+"""Needs of a metric that data of known truth alone have."""
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Setting = bool | int | float | str | list[Any]
 
@@ -47,7 +49,8 @@ class _DataConfig(_Section):
     """The images.
 
     Attributes:
-        source: a folder, an image, `samples`, an fsspec URL, `torchvision:NAME` or `hf:REPO`.
+        source: a folder, an image, `samples`, an fsspec URL, `torchvision:NAME`, `hf:REPO` or
+            `truth:NAME`.
         labels: a CSV of labels, where they are not the names of sub-folders.
         split: of a data set by name.
         limit: of the images; None for all.
@@ -84,9 +87,10 @@ class EngineConfig(_Section):
     """Where rows are computed; they do not depend on it.
 
     Attributes:
-        name: `local` (this process) or `ray`.
+        name: `local` (this machine) or `ray`.
         address: of a Ray cluster; None starts one on this machine.
-        workers: units that Ray computes at once; None for as many as the cluster has room for.
+        workers: units computed at once, each in a process of its own; None for one unit after the
+            other in this process, and with Ray for as many as the cluster has room for.
         cpus: per worker.
         gpus: per worker; fractions are allowed.
     """
@@ -98,10 +102,15 @@ class EngineConfig(_Section):
     gpus: float = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _only_with_ray(self) -> Self:
-        for key in ("address", "workers", "gpus") if self.name == "local" else ():
+    def _used(self) -> Self:
+        if self.name == "ray":
+            return self
+        remedies = dict.fromkeys(("address", "gpus"), "name = 'ray' (--engine ray)")
+        if self.workers is None:
+            remedies["cpus"] = "workers"
+        for key, remedy in remedies.items():
             unused = getattr(self, key) != type(self).model_fields[key].default
-            require(not unused, f"{key} has no effect without name = 'ray' (--engine ray)")
+            require(not unused, f"{key} has no effect without {remedy}")
         return self
 
 
@@ -147,7 +156,9 @@ class Plan(_Section):
             return names
         known = list(methods)
         if info.field_name == "metrics":
-            known = [name for name, entry in metrics.items() if "mask" not in entry().needs]
+            known = [
+                name for name, entry in metrics.items() if _OF_THE_TRUTH.isdisjoint(entry().needs)
+            ]
         return tuple(dict.fromkeys([*known, *(name for name in names if name != _ALL)]))
 
     @field_validator("models", "methods", "metrics")
@@ -170,9 +181,10 @@ class Plan(_Section):
             _check_buildable(methods, name, spec)
         for name, metric in self.built_metrics.items():
             require(
-                "mask" not in metric.needs,
-                f"metrics: {name} needs a mask of the object, which these data sets do not have; "
-                "leave it out, or use unilens evaluate --mask",
+                _OF_THE_TRUTH.isdisjoint(metric.needs) or has_truth(self.data.source),
+                f"metrics: {name} needs a mask of the object, or its parts, which "
+                f"{self.data.source} does not have; leave it out, or take data of known truth, "
+                "such as truth:texture",
             )
         if self.rank_by is not None and self.rank_by not in self.metrics:
             raise UnknownNameError("metric of this plan in rank_by", self.rank_by, self.metrics)

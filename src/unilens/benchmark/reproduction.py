@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
-from .._engine.evaluator import Evaluator
+from .._engine.evaluator import Evaluator, PassCount
 from ..errors import require
 from ..methods import methods
 from ..models import load_model
@@ -136,22 +136,23 @@ def _seconds_per_photograph(plan: Plan, model: str, item: Item) -> float:
     """Return the time of all maps and metrics of a photograph, from the passes they declare."""
     classifier = load_model(model, pretrained=False, device=plan.device)
     inputs = classifier.preprocess(item.load())[None].to(plan.device)
-    forward, both = _seconds_per_pass(Evaluator(classifier), inputs)
+    forward, both = seconds_per_pass(Evaluator(classifier), inputs)
     explainers = {name: build_method(s, classifier) for name, s in plan.method_specs.items()}
-    maps = sum(_cost(method.passes, forward, both) for method in explainers.values())
+    maps = sum(seconds_of(method.passes, forward, both) for method in explainers.values())
     metrics = 0.0
     for name, metric in plan.built_metrics.items():
-        own = _cost(metric.passes, forward, both)
+        own = seconds_of(metric.passes, forward, both)
         metrics += own if name in _ONCE else own * len(explainers)
         metrics += metric.explanations * maps
     return maps + metrics
 
 
-def _cost(passes: Any, forward: float, both: float) -> float:
+def seconds_of(passes: PassCount, forward: float, both: float) -> float:
+    """Return the time of passes; `forward` and `both` are those of `seconds_per_pass`."""
     return passes.forward * forward + passes.backward * max(0.0, both - forward)
 
 
-def _seconds_per_pass(evaluator: Evaluator, inputs: Tensor) -> tuple[float, float]:
+def seconds_per_pass(evaluator: Evaluator, inputs: Tensor) -> tuple[float, float]:
     """Return the time of a forward pass, and of one with its backward pass, each of one point."""
     method = methods["ig"](n_steps=_TIMED_STEPS)
     method(evaluator, inputs, 0)  # the first map plans how the model is run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from ..errors import UnilensError
 from .data import Item, open_source
 from .plan import Plan
+from .processes import in_processes
 from .rows import FAILED, Row
 from .store import LOG, RowIndex, Store, folder_lock
 from .work import RowBatches, Unit, Workbench
@@ -132,12 +134,14 @@ def _flush(store: Store, pending: list[Row]) -> int:
 
 
 def _engine(plan: Plan) -> Callable[[Plan, Iterable[Unit]], RowBatches]:
-    """Return the function that computes units: in this process, or on a Ray cluster."""
-    if plan.engine.name == "local":
-        return _in_this_process
-    from .cluster import on_ray
+    """Return the function that computes units: in this process, in several, or on a cluster."""
+    if plan.engine.name == "ray":
+        from .cluster import on_ray
 
-    return on_ray
+        return on_ray
+    if plan.engine.workers is None:
+        return _in_this_process
+    return functools.partial(in_processes, plan.engine.workers)
 
 
 def _in_this_process(plan: Plan, units: Iterable[Unit]) -> RowBatches:

@@ -28,7 +28,7 @@ from ..models import PixelClassifier, load_model
 from ..output.viz import overlay, pixels
 from ..provenance import describe
 from ..specs import Spec, build_method
-from .data import Item, class_index_of
+from .data import Item, TruthSet, class_index_of
 from .data.imagenet_c import corrupt
 from .data.items import writable
 from .plan import CorruptionConfig, Plan
@@ -61,7 +61,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class _LoadedModel:
+class LoadedModel:
     """A model and the plan's methods built for it, or the errors of building them."""
 
     classifier: PixelClassifier
@@ -76,10 +76,12 @@ class _PreparedImage:
     Attributes:
         pixels: `(1, 3, H, W)`.
         columns: of its rows: label, prediction, target and confidence.
+        truth: what is known of its reason, as keywords of a metric.
         cache: shared by its maps and metrics.
     """
 
     pixels: Tensor
+    truth: Mapping[str, Tensor]
     columns: Row
     cache: MetricCache
 
@@ -89,13 +91,14 @@ class Workbench:
 
     Args:
         plan: of the run.
+        models: that are loaded already, by name; they are taken as they are.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._specs, self._metrics = plan.method_specs, plan.built_metrics
-        self._metric_settings = {
-            name: _as_json(describe(metric)) for name, metric in self._metrics.items()
+    def __init__(self, plan: Plan, models: Mapping[str, PixelClassifier] | None = None) -> None:
+        self._plan, self._given = plan, models or {}
+        self._specs, self.metrics = plan.method_specs, plan.built_metrics
+        self.metric_settings = {
+            name: as_json(describe(metric)) for name, metric in self.metrics.items()
         }
         self.load = functools.lru_cache(_MODELS_KEPT)(self._load)
 
@@ -126,8 +129,10 @@ class Workbench:
             for metric in missing
         ]
 
-    def _load(self, name: str) -> _LoadedModel:
+    def _load(self, name: str) -> LoadedModel:
         plan = self._plan
+        if name in self._given:
+            return self._with_methods(self._given[name])
         try:
             classifier = load_model(name, pretrained=not plan.random_weights, device=plan.device)
         except UnilensError:
@@ -138,9 +143,11 @@ class Workbench:
             ) from error
         if plan.target not in ("predicted", "label"):
             classifier.class_index(plan.target)  # refused before any image
-        classifier = classifier.to(getattr(torch, plan.dtype))
+        return self._with_methods(classifier.to(getattr(torch, plan.dtype)))
+
+    def _with_methods(self, classifier: PixelClassifier) -> LoadedModel:
         explainers = {method: _built(spec, classifier) for method, spec in self._specs.items()}
-        return _LoadedModel(classifier, Evaluator(classifier), explainers)
+        return LoadedModel(classifier, Evaluator(classifier), explainers)
 
     def _base(self, unit: Unit) -> Row:
         corruption = unit.corruption
@@ -152,7 +159,7 @@ class Workbench:
             "seed": self._plan.seed,
         }
 
-    def _prepare(self, unit: Unit, loaded: _LoadedModel) -> _PreparedImage:
+    def _prepare(self, unit: Unit, loaded: LoadedModel) -> _PreparedImage:
         """Return the preprocessed image with its label and the model's prediction."""
         classifier, plan = loaded.classifier, self._plan
         pixels = classifier.preprocess(unit.item.load())
@@ -181,18 +188,18 @@ class Workbench:
             target = target if fixed else 0
         confidence = float(spec.probabilities(outputs)[0, target])
         columns = {
-            "content": hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()[:16],
+            "content": content_of(pixels),
             "label": label,
             "predicted": predicted,
             "target": target,
             "confidence": confidence if math.isfinite(confidence) else None,
         }
-        return _PreparedImage(inputs, columns, cache)
+        return _PreparedImage(inputs, _truth_of(unit.item, classifier, inputs), columns, cache)
 
     def _method_rows(
         self,
         unit: Unit,
-        loaded: _LoadedModel,
+        loaded: LoadedModel,
         image: _PreparedImage,
         method: str,
         missing: Sequence[str],
@@ -204,7 +211,7 @@ class Workbench:
         try:
             if isinstance(explainer, UnilensError):
                 raise explainer
-            settings = _as_json(describe(explainer))
+            settings = as_json(describe(explainer))
             attribution = explainer(
                 loaded.evaluator, image.pixels, image.columns["target"], seed=self._plan.seed
             )
@@ -224,7 +231,7 @@ class Workbench:
         }
         rows = [
             shared
-            | {"metric": metric, "metric_settings": self._metric_settings[metric]}
+            | {"metric": metric, "metric_settings": self.metric_settings[metric]}
             | self._measured(loaded, image, explainer, attribution, metric, where)
             for metric in missing
         ]
@@ -236,7 +243,7 @@ class Workbench:
 
     def _measured(
         self,
-        loaded: _LoadedModel,
+        loaded: LoadedModel,
         image: _PreparedImage,
         explainer: Method,
         attribution: Attribution,
@@ -245,11 +252,13 @@ class Workbench:
     ) -> Row:
         began = time.perf_counter()
         try:
-            measurement = self._metrics[metric](
+            measurement = self.metrics[metric](
                 loaded.evaluator,
                 image.pixels,
                 attribution,
                 method=explainer,
+                mask=image.truth.get("mask"),
+                without_parts=image.truth.get("without_parts"),
                 seed=self._plan.seed,
                 cache=image.cache,
             )
@@ -257,6 +266,22 @@ class Workbench:
         except Exception as error:
             columns = {"status": _status(error), "reason": _reason(error, f"{where}, {metric}")}
         return columns | {"seconds": time.perf_counter() - began}
+
+
+def _truth_of(item: Item, classifier: PixelClassifier, inputs: Tensor) -> dict[str, Tensor]:
+    """Return the mask `(1, H, W)` of the reason and the image without parts `(1, P, 3, H, W)`.
+
+    Both are as the model sees the image, and left out where they are not known.
+    """
+    if not isinstance(item.origin, TruthSet):
+        return {}
+    example, known = item.origin.example(item.name), {}
+    if example.mask is not None:
+        known["mask"] = classifier.preprocess(example.mask).mean(0, keepdim=True) > 0.5
+    if example.without:
+        rendered = [classifier.preprocess(image) for image in example.without]
+        known["without_parts"] = torch.stack(rendered)[None].to(inputs)
+    return known
 
 
 def _built(spec: Spec, classifier: PixelClassifier) -> Method | UnilensError:
@@ -290,7 +315,13 @@ def _reason(error: Exception, where: str) -> str:
     return writable(f"{type(error).__name__}: {first_line(error)}")
 
 
-def _as_json(described: object) -> str:
+def content_of(image: Tensor) -> str:
+    """Return a digest of the model's input `(C, H, W)`, as rows have it."""
+    return hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def as_json(described: object) -> str:
+    """Return settings as rows have them."""
     return json.dumps(described, sort_keys=True, default=str)
 
 

@@ -12,6 +12,7 @@ from . import explain_table
 from . import explain_match
 from . import evaluate
 from . import audit
+from . import recommend
 from . import benchmark
 from . import report
 from . import reproduce
@@ -34,6 +35,7 @@ __all__ = [
     "main",
     "manifold",
     "page",
+    "recommend",
     "report",
     "reproduce",
 ]

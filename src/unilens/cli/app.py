@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
     add_completion=False,
+    rich_markup_mode=None,  # help in plain text: [a,b] is printed as it is
     pretty_exceptions_enable=False,
 )
 _INTERRUPTED = 130

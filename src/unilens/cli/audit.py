@@ -18,28 +18,36 @@ from .photographs import read_device
 
 @app.command()
 def audit(
-    folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="A folder of photographs, with those below it.")
-    ],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", hidden=True)],
     model: options.Model = DEFAULT_MODEL,
     labels: Annotated[
-        str | None, typer.Option(help="A CSV of the right answers; by default labels.csv in it.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="A CSV of the right answers; by default labels.csv in the folder."
+        ),
     ] = None,
     boxes: Annotated[
         Path | None,
-        typer.Option(help="A CSV of objects: file, left, top, right, bottom in pixels."),
+        typer.Option(
+            metavar="FILE", help="A CSV of objects: file, left, top, right, bottom in pixels."
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(help="Of the photographs: a random sample of them.")] = 100,
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="Most photographs; of more, a random sample is taken.")
+    ] = 100,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     out: Annotated[
-        Path | None, typer.Option(help="Output folder; by default unilens-out/audit-FOLDER.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Output folder; by default unilens-out/audit-FOLDER."),
     ] = None,
     random_weights: options.RandomWeights = False,
 ) -> None:
-    """Show what a model looks at, and where it may take a shortcut: one page, HTML and PDF.
+    """Write a page on what a model looks at, and its shortcuts.
 
-    Takes minutes for 50 photographs. The same command continues an interrupted audit.
+    The page is for a colleague who does not code, as HTML and PDF. FOLDER has the photographs;
+    those of the folders below it count too. An audit of 50 photographs takes minutes. The same
+    command continues an interrupted audit.
     """
     check_model(model)
     with needs_extra("audit", "benchmark"):

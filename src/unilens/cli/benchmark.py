@@ -24,23 +24,31 @@ if TYPE_CHECKING:
 
 @app.command()
 def benchmark(
-    plan: Annotated[Path | None, typer.Argument(help="A plan: a TOML file.")] = None,
+    plan: Annotated[Path | None, typer.Argument(metavar="PLAN", hidden=True)] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A plan of the package: smoke, paper, robustness.")
+        str | None,
+        typer.Option(metavar="NAME", help="A plan of the package: smoke, paper, robustness."),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "--models", help="As for explain; several as for methods."),
+        typer.Option(
+            "--model", "--models", metavar="NAME", help="As for explain; several as for methods."
+        ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="A folder, an URL (s3://, gs://), torchvision:NAME, hf:REPO, samples."),
+        typer.Option(
+            metavar="SOURCE",
+            help="A folder, a URL (s3://, gs://), torchvision:NAME, hf:REPO, truth:NAME, samples.",
+        ),
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="A CSV of the images' labels.")] = None,
-    split: Annotated[str | None, typer.Option(help="Of a data set by name.")] = None,
+    labels: options.Labels = None,
+    split: options.Split = None,
     corruption: Annotated[
         list[str] | None,
-        typer.Option(help="NAME:SEVERITY, 1 to 5: adds a corrupted copy of each image."),
+        typer.Option(
+            metavar="NAME:SEVERITY", help="Adds a corrupted copy of each image; severity 1 to 5."
+        ),
     ] = None,
     method: options.Methods = None,
     metric: options.Metrics = None,
@@ -50,26 +58,35 @@ def benchmark(
         typer.Option(
             "--target",
             "--targets",
+            metavar="CLASS",
             help="The class that is explained: predicted; label, that of each image; or one for "
             "all, as for explain.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Of the images; all by default.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
-    engine: Annotated[str | None, typer.Option(help="local, or ray (extra ray).")] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Most images; all by default.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, mps, ...")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="float32 or float64.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="local, or ray (extra ray).")
+    ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="A Ray cluster; without it, one is started on this machine."
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="With Ray: how many at once.")] = None,
-    cpus: Annotated[int | None, typer.Option(help="With Ray: cores per worker.")] = None,
-    gpus: Annotated[float | None, typer.Option(help="With Ray: GPUs per worker.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Images at once, a process each.")
+    ] = None,
+    cpus: Annotated[int | None, typer.Option(metavar="N", help="Cores per worker.")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(metavar="N", help="With Ray: GPUs per worker.")
+    ] = None,
     random_weights: options.RandomWeights = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The run's folder; rows that it has are not computed again."),
-    ] = None,
+    out: options.RunFolder = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Compute failed rows again.")
     ] = False,
@@ -78,9 +95,12 @@ def benchmark(
         bool, typer.Option("--dry-run", help="Check the plan and the data, and print the plan.")
     ] = False,
 ) -> None:
-    """Run every method on every image, evaluate it by every metric, and write a report.
+    """Compare methods by metrics on many images, and report.
 
-    The same command, run again, continues an interrupted run. Flags override the plan.
+    Runs every method on every image and evaluates every map by every metric.
+    PLAN is a TOML file; options replace what it says.
+
+    The same command, run again, continues an interrupted run.
     """
     models = [name.strip() for text in model or [] for name in text.split(",")]
     _check_names(models, method, metric)

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 def doctor(
     model: Annotated[
         str | None,
-        typer.Option(help="Show how this model is run, on a photograph that is installed."),
+        typer.Option(
+            metavar="NAME", help="Show how this model is run, on a photograph that is installed."
+        ),
     ] = None,
 ) -> None:
-    """Show versions, devices and which extras work, and try the default model."""
+    """Show versions, devices and extras; try the default model."""
     import torch
 
     from ..models import DEFAULT_MODEL, load_model, samples

@@ -47,7 +47,9 @@ def evaluate(
     metric: options.Metrics = None,
     mask: Annotated[
         list[str] | None,
-        typer.Option(help="Image of the object's mask, white inside; one per photograph."),
+        typer.Option(
+            metavar="FILE", help="Image of the object's mask, white inside; one per photograph."
+        ),
     ] = None,
     target: options.Targets = None,
     score: options.Score = None,
@@ -64,6 +66,7 @@ def evaluate(
 ) -> None:
     """Measure methods by metrics on photographs.
 
+    PHOTOGRAPH is a file, a folder or a pattern such as 'cats/*.jpg'; several can be given.
     Prints a table, and writes every value to evaluation.json in --out.
     """
     sources, value_range = read_sources(images, sample), read_range(range_)
@@ -124,9 +127,8 @@ def _read_metrics(given: list[str] | None, has_mask: bool) -> list[str]:
     names = options.read_names(given, _DEFAULT_METRICS)
     if names != [ALL]:
         return names
-    return [
-        name for name in listing("metrics") if has_mask or "mask" not in _card(Spec(name, {})).needs
-    ]
+    lacking = {"without_parts"} if has_mask else {"without_parts", "mask"}
+    return [name for name in listing("metrics") if lacking.isdisjoint(_card(Spec(name, {})).needs)]
 
 
 def _card(spec: Spec) -> MetricCard:

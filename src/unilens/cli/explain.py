@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._catalogue import DEFAULT_MODEL, SHOWN_BY_DEFAULT, check_model, listing
-from ..errors import UnilensError, UnknownNameError, require
+from .._catalogue import DEFAULT_MODEL, SHOWN_BY_DEFAULT, check_model, choices, listing
+from ..errors import UnilensError, require
 from ..specs import Spec, read_specs
 from . import options, output
 from .app import app
@@ -47,7 +48,12 @@ def explain(
     device: options.Device = "cpu",
     out: options.Out = None,
     style: Annotated[
-        str, typer.Option(help="Style of the maps: signed, unsigned or green.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            callback=options.one_of("style"),
+            help=f"Style of the maps: {', '.join(choices('style'))}.",
+        ),
     ] = "signed",
     quick: Annotated[
         bool,
@@ -69,6 +75,7 @@ def explain(
 ) -> None:
     """Explain why a model sees a class in photographs.
 
+    PHOTOGRAPH is a file, a folder or a pattern such as 'cats/*.jpg'; several can be given.
     Writes a figure (PNG), the raw maps (safetensors) and a JSON record of each image to --out.
     """
     sources, value_range = read_sources(images, sample), read_range(range_)
@@ -76,11 +83,9 @@ def explain(
     specs = read_specs(listing("methods"), chosen, options.read_shared(set_, score))
     check_model(model)
     from ..output import records
-    from ..output.viz import STYLES
     from . import animation
+    from .background import InBackground
 
-    if style not in STYLES:
-        raise UnknownNameError("style", style, STYLES)
     setup = load_setup(
         model,
         specs,
@@ -96,12 +101,25 @@ def explain(
     suffixes = (*records.SUFFIXES, *[animation.SUFFIX] * gif)
     paths = iter(options.output_paths(out, names, overwrite, suffixes))
     failed = 0
-    with output.progress(len(names) * len(specs)) as bar:
+
+    def finish(path: Path, pixels: Tensor, maps: Mapping[str, Attribution], record: Any) -> None:
+        records.write(path, pixels[0], maps, record, style)
+        if animated in maps:
+            animation.write_animation(path, setup, animated, pixels, maps[animated])
+
+    def show(path: Path, record: Mapping[str, Any]) -> None:
+        if json_:
+            output.show_json(record)
+        else:
+            _show_record(record, path, suffixes)
+
+    with output.progress(len(names) * len(specs)) as bar, InBackground() as background:
         for source in sources:
             own_paths = [next(paths) for _ in setup.targets]
             try:
                 pixels = setup.pixels(source)
             except UnilensError as error:
+                background.wait()
                 failed += 1
                 output.show_error(error)
                 bar.advance(steps=len(specs) * len(setup.targets))
@@ -111,13 +129,9 @@ def explain(
                     setup, specs, pixels, index, quick or every, every, bar.advance
                 )
                 record = records.record(source.label, setup.classifier, attributions, left_out)
-                records.write(path, pixels[0], attributions, record, style)
-                if animated in attributions:
-                    animation.write_animation(path, setup, animated, pixels, attributions[animated])
-                if json_:
-                    output.show_json(record)
-                else:
-                    _show_record(record, path, suffixes)
+                background.start(
+                    partial(finish, path, pixels, attributions, record), partial(show, path, record)
+                )
     if not json_:
         show_preprocessing(setup.classifier)
     if failed:

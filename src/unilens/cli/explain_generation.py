@@ -40,9 +40,8 @@ class GenerationOptions:
     by_default: bool
 
     def __post_init__(self) -> None:
-        """Raise unless there is one text to explain, and a unit."""
+        """Raise unless there is one text to explain."""
         from .._validation.settings import check_count
-        from ..text.generation.units import UNITS
 
         require(
             self.count is None or self.continuation is None,
@@ -51,7 +50,6 @@ class GenerationOptions:
         )
         if self.count is not None:
             check_count("--generate", self.count)
-        require(self.by in UNITS, f"expected --by to be one of {', '.join(UNITS)}, got {self.by!r}")
 
 
 class GenerationExplainer:

@@ -16,51 +16,64 @@ from . import options, output
 from .app import app
 from .photographs import read_device
 from .sources import read_range
+from .text_reports import SUFFIXES, show_strongest
 
 if TYPE_CHECKING:
     from ..text import MatchAttribution, TextAttribution
 
-SUFFIXES = (".html", ".json")
-
 
 @app.command("explain-match")
 def explain_match(
-    image: Annotated[Path, typer.Argument(help="Path of a photograph.")],
-    text: Annotated[str, typer.Argument(help="A text, in quotation marks.")],
+    image: Annotated[Path, typer.Argument(metavar="PHOTOGRAPH", hidden=True)],
+    text: Annotated[str, typer.Argument(metavar="TEXT", hidden=True)],
     model: Annotated[
-        str, typer.Option(help="hf:NAME or hf:FOLDER, a model such as CLIP with its processor.")
+        str,
+        typer.Option(
+            metavar="NAME", help="hf:NAME or hf:FOLDER, a model such as CLIP with its processor."
+        ),
     ],
     against: Annotated[
-        str | None, typer.Option(help="Another text: why the first rather than this one.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Another text: why the first rather than this one."),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="See `list methods`, for both sides; settings can follow.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="See `list methods`, for both sides; settings can follow."
+        ),
     ] = None,
     text_method: Annotated[
-        str | None, typer.Option(help="The method of the text: ig:baseline=pad, for example.")
+        str | None,
+        typer.Option(metavar="NAME", help="The method of the text: ig:baseline=pad, for example."),
     ] = None,
     set_: options.Settings = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     range_: options.Range = None,
     out: options.Out = None,
-    by: Annotated[str, typer.Option(help="Unit that is coloured: word or token.")] = "word",
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="UNIT",
+            callback=options.one_of("unit"),
+            help="Unit that is coloured: word or token.",
+        ),
+    ] = "word",
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
 ) -> None:
-    """Explain why an image and a text match, or why one text rather than another.
+    """Explain why an image and a text match.
 
-    Writes an HTML page and a JSON record to --out.
+    With --against, explains why this text rather than another. PHOTOGRAPH is a file; TEXT is in
+    quotation marks. Writes an HTML page and a JSON record to --out.
     """
     require(image.exists(), f"no such image: {printable(str(image))}")
     spec, text_spec = _read("methods", method), _read("text_methods", text_method)
     from ..output import records
     from ..text import explain_match as explain
     from ..text import load_image_text_model, match_html
-    from ..text.attribution import PARTS
     from ..text.render import document
 
-    require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
     value_range = read_range(range_)
     settings = {**options.read_shared(set_, None), **spec.settings}
     with output.waiting(f"loading {model}"):
@@ -126,20 +139,20 @@ def _of_text(text: TextAttribution) -> Mapping[str, Any]:
 
 def _show(match: MatchAttribution, path: Path, by: str) -> None:
     """Print the score, verdicts and files, then the words and what is known of each map."""
-    from ..text.render import rich_text, strongest
+    from ..text.render import rich_text
 
     similar = ", ".join(f"{similarity:+.3f}" for similarity in match.similarities)
     output.show(f"similarity {similar}; score {match.score:+.3f}", highlight=False)
-    maps = [("image", match.image), *(("text", text.attribution) for text in match.texts)]
-    for side, attribution in maps:
+    sides = ("image", "text", "other text")
+    maps = (match.image, *(text.attribution for text in match.texts))
+    for side, attribution in zip(sides, maps, strict=False):
         title = f"  {side}, by {attribution.provenance['method']}: "
         output.show_verdict(attribution.verdicts[0], attribution.warnings[0], title)
     output.show_written(path, SUFFIXES)
     output.show_warnings(match.image.warnings[0])
     for text in match.texts:
         output.show_renderable(rich_text(text, by))
-        words = ", ".join(f"{word} {value:+.2g}" for word, value in strongest(text))
-        output.show(f"    strongest: {words}", highlight=False)
+        show_strongest(text)
         output.show_warnings(text.attribution.warnings[0])
     for note in (*match.notes, *(note for text in match.texts for note in text.notes)):
         output.show(f"  note: {note}", highlight=False)

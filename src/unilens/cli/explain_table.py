@@ -28,52 +28,55 @@ _PICTURES = (".png", ".svg", ".pdf")
 def explain_table(
     model: Annotated[
         str,
-        typer.Argument(
-            help="py:package.module:name, a model or a function that returns one; or a file: .pt2 "
-            "of torch.export, .joblib or .pkl of an estimator."
-        ),
+        typer.Argument(metavar="MODEL", hidden=True),
     ],
-    data: Annotated[Path, typer.Argument(help="Table in .csv or .parquet.")],
+    data: Annotated[Path, typer.Argument(metavar="TABLE", hidden=True)],
     target: options.Target = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column to leave out: what the model predicts.")
-    ] = None,
+    label_column: options.LabelColumn = None,
     method: Annotated[
-        str | None, typer.Option(help="See `list methods`; settings can follow.")
+        str | None,
+        typer.Option(metavar="NAME", help="See `list methods`; settings can follow."),
     ] = None,
     references: Annotated[
         Path | None,
-        typer.Option(help="Table of typical rows to compare with; by default rows of the data."),
+        typer.Option(
+            metavar="FILE", help="Table of typical rows to compare with; by default rows of TABLE."
+        ),
     ] = None,
     groups: Annotated[
         str | None,
         typer.Option(
+            metavar="PREFIXES",
             help="Prefixes of one-hot columns to take as one: colour,city. By default they are "
-            "detected; none for single columns."
+            "detected; none for single columns.",
         ),
     ] = None,
     rows: Annotated[
-        str | None, typer.Option(help=f"Rows to explain: 0,5-9; by default the first {_ROWS}.")
+        str | None,
+        typer.Option(metavar="LIST", help=f"Rows to explain: 0,5-9; by default the first {_ROWS}."),
     ] = None,
     score: options.Score = None,
     outputs: options.Outputs = None,
     set_: options.Settings = None,
     seed: options.Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="File of all values, in .csv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File of all values, in .csv.")
+    ] = None,
     picture: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="File of a picture, in .png, .svg or .pdf: a waterfall of one row, a beeswarm of "
-            "several."
+            "several.",
         ),
     ] = None,
-    trust_pickle: Annotated[
-        bool,
-        typer.Option("--trust-pickle", help="Load an estimator from a file, which runs its code."),
-    ] = False,
+    trust_pickle: options.TrustPickle = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Explain a model's output by what each column of a table contributes.
+    """Explain what each column of a table contributes.
+
+    MODEL is py:package.module:name, a model or a function that returns one; or a file: .pt2 of
+    torch.export, .joblib or .pkl of an estimator. TABLE is a .csv or .parquet.
 
     Prints the strongest columns of each row; --out and --picture write files.
     """
@@ -108,7 +111,8 @@ def explain_table(
             seed=seed,
             **settings,
         )
-    _show(result, numbers, len(frame))
+    chosen = f" rows of {(references or data).name}"
+    _show(result, numbers, len(frame), chosen)
     if out is not None:
         long = result.to_frame()
         _write(out, lambda name: long.to_csv(name, index=False))
@@ -173,7 +177,7 @@ def _target(model: Any, text: str | None) -> Any:
     return int(text) if indexed and text is not None and text.isdecimal() else text
 
 
-def _show(result: TableAttribution, numbers: list[int], count: int) -> None:
+def _show(result: TableAttribution, numbers: list[int], count: int, chosen: str) -> None:
     for row, number in enumerate(numbers):
         base = float(result.base[row])
         label = f"{result.target[row]}, " if result.has_classes else ""
@@ -189,10 +193,8 @@ def _show(result: TableAttribution, numbers: list[int], count: int) -> None:
         output.show_warnings(result.attribution.warnings[row])
     if len(numbers) < count:
         output.show(f"{len(numbers)} of {count} rows; --rows explains others", highlight=False)
-    output.show(
-        f"{result.provenance['method']}, compared with {result.provenance['references']}",
-        highlight=False,
-    )
+    compared = str(result.provenance["references"]).replace(" references given", chosen)
+    output.show(f"{result.provenance['method']}, compared with {compared}", highlight=False)
 
 
 def _write(path: Path, write_to: Callable[[str], object]) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._catalogue import listing
+from .._catalogue import check_choice, listing
 from ..errors import UnilensError, require
 from ..specs import Spec, read_specs
 from . import options, output
 from .app import app
 from .explain_generation import GenerationExplainer, GenerationOptions, refuse_language_model
 from .photographs import read_device
-from .text_reports import SUFFIXES, TextReport, write_reports
+from .text_reports import SUFFIXES, TextReport, show_strongest, write_reports
 
 if TYPE_CHECKING:
     from ..explainer import Method
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 @app.command("explain-text")
 def explain_text(
-    texts: Annotated[list[str], typer.Argument(help="Texts, each in quotation marks.")],
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", hidden=True)],
     model: Annotated[
         str,
         typer.Option(
+            metavar="NAME",
             help="hf:NAME or hf:FOLDER, a sequence classifier, or with --generate a language "
-            "model; or py:module:function."
+            "model; or py:module:function.",
         ),
     ],
     method: Annotated[
@@ -37,6 +38,7 @@ def explain_text(
         typer.Option(
             "--method",
             "--methods",
+            metavar="NAME",
             help="See `list methods`; several as uni,ig or by repeating the option. Settings can "
             "follow: ig:baseline=mask. Baselines are those of `list baselines`, and pad, mask and "
             "zero.",
@@ -50,7 +52,10 @@ def explain_text(
         ),
     ] = None,
     continuation: Annotated[
-        str | None, typer.Option(help="Explain this text after each text, in place of --generate.")
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Explain this text after each text, in place of --generate."
+        ),
     ] = None,
     against: Annotated[
         str | None,
@@ -66,31 +71,35 @@ def explain_text(
     device: options.Device = "cpu",
     out: options.Out = None,
     by: Annotated[
-        str, typer.Option(help="Unit: word or token; of generated texts also sentence.")
+        str,
+        typer.Option(metavar="UNIT", help="Unit: word or token; of generated texts also sentence."),
     ] = "word",
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
 ) -> None:
-    """Explain why a model sees a class in texts; with --generate, why it goes on as it does.
+    """Explain why a model sees a class in texts, or writes on.
 
-    Writes an HTML page and a JSON record of each text to --out.
+    With --generate or --continuation, explains why a language model goes on as it does. A TEXT is
+    in quotation marks; several can be given. Writes an HTML page and a JSON record of each text
+    to --out.
     """
     settings = options.read_shared(set_, score)
     names = options.read_names(method, ())
-    read_specs(listing("text_methods"), names)  # refused before anything is loaded
+    generated = generate is not None or continuation is not None
+    # refused before anything is loaded
+    read_specs(listing("text_methods"), names)
+    check_choice("unit of a generated text" if generated else "unit", by)
     from ..text import text_methods
-    from ..text.attribution import PARTS
     from ..text.generation.generate import DEFAULT_METHODS
     from ..text.methods import DEFAULT_SPEC
 
-    if generate is None and continuation is None:
+    if not generated:
         require(
             against is None,
             f"expected --generate N beside --against {against!r}, which contrasts what a language "
             "model writes; add it, or --continuation TEXT",
         )
         specs = read_specs(text_methods, names or [DEFAULT_SPEC], settings)
-        require(by in PARTS, f"expected --by {' or '.join(PARTS)}, got {by!r}")
         explain: Callable[[str], TextReport] = _Classifier(
             model, device, specs, target, outputs, by, seed
         )
@@ -218,7 +227,7 @@ def _show_record(
     attributions: Mapping[str, TextAttribution], record: Mapping[str, Any], by: str, path: Path
 ) -> None:
     """Print class and probability, verdicts and files, then the words by each method."""
-    from ..text.render import rich_text, strongest
+    from ..text.render import rich_text
 
     output.show_prediction(record)
     for name, attribution in attributions.items():
@@ -229,8 +238,7 @@ def _show_record(
         gap = attribution.completeness_gap
         output.show(f"  {name}" + ("" if gap != gap else f", gap {gap:+z.4f}") + ":")
         output.show_renderable(rich_text(attribution, by))
-        words = ", ".join(f"{word} {value:+.2g}" for word, value in strongest(attribution))
-        output.show(f"    strongest: {words}", highlight=False)
+        show_strongest(attribution)
         output.show_warnings(attribution.attribution.warnings[0])
     for note in record["notes"]:
         output.show(f"  note: {note}")

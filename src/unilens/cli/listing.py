@@ -31,7 +31,8 @@ KINDS = {
 _NOTES = {
     "corruptions": "In benchmarks also, with the extra corruptions: motion_blur, zoom_blur, "
     "glass_blur, snow, frost, fog, spatter.",
-    "models": "Others as timm:NAME, torchvision:NAME, hf:REPO or py:package.module:function.",
+    "models": "Others as timm:NAME, torchvision:NAME, hf:REPO, truth:NAME or "
+    "py:package.module:function.",
 }
 _TYPED = {"references": " On the command line: an image, a folder of images, or samples."}
 _DIRECTIONS = {True: "↑", False: "↓", None: "·"}
@@ -44,12 +45,14 @@ _DIRECTIONS_IN_WORDS = {
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}.")] = None,
-    name: Annotated[
-        str | None, typer.Argument(help="Of one of them, for all of its settings.")
-    ] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", hidden=True)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)] = None,
 ) -> None:
-    """List methods, metrics, models and their components; with a name, its settings."""
+    """List methods, metrics, models and their settings.
+
+    KIND is one of methods, metrics, baselines, paths, weightings, imputers, similarities,
+    perturbations, corruptions, models, samples. With the NAME of one, shows all of its settings.
+    """
     if kind is None:
         show_table((), [(f"unilens list {kind}", about) for kind, about in KINDS.items()])
         return

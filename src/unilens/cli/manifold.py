@@ -18,7 +18,7 @@ from .output import progress, show, show_written
 if TYPE_CHECKING:
     from torch import Tensor
 
-manifold = typer.Typer(help="The manifold of the data: where images lie, and their tangent spaces.")
+manifold = typer.Typer(help="Fit the manifold of the data and its tangent spaces.")
 app.add_typer(manifold, name="manifold")
 _HELD_OUT = 0.2
 """The share of the images on which the fit is checked."""
@@ -26,26 +26,37 @@ _HELD_OUT = 0.2
 
 @manifold.command("fit")
 def fit(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="To write, such as digits.safetensors.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", hidden=True)],
     data: Annotated[
-        str, typer.Option(help="A source of `unilens benchmark`: a folder, torchvision:MNIST.")
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="Images, as for benchmark: a folder, torchvision:NAME, hf:REPO.",
+        ),
     ],
-    split: Annotated[str | None, typer.Option(help="Of a data set by name.")] = None,
-    kind: Annotated[str, typer.Option(help="autoencoder, pca or local_pca.")] = "autoencoder",
-    dimension: Annotated[int, typer.Option(help="Of the tangent spaces.")] = 16,
-    width: Annotated[int, typer.Option(help="Channels of the autoencoder's first layer.")] = 16,
-    neighbours: Annotated[int, typer.Option(help="Of local_pca.")] = 50,
-    epochs: Annotated[int, typer.Option(help="Of the autoencoder.")] = 30,
-    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 32,
-    limit: Annotated[int | None, typer.Option(help="Images to read, at most.")] = None,
+    split: options.Split = None,
+    kind: Annotated[
+        str, typer.Option(metavar="NAME", help="autoencoder, pca or local_pca.")
+    ] = "autoencoder",
+    dimension: Annotated[
+        int, typer.Option(metavar="N", help="Dimension of the tangent spaces.")
+    ] = 16,
+    width: Annotated[
+        int, typer.Option(metavar="N", help="Channels of the autoencoder's first layer.")
+    ] = 16,
+    neighbours: Annotated[int, typer.Option(metavar="N", help="Neighbours of local_pca.")] = 50,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Epochs of the autoencoder.")] = 30,
+    size: Annotated[int, typer.Option(metavar="N", help="Height and width in pixels.")] = 32,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Most images; all by default.")
+    ] = None,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Fit a manifold to images, and check it on a fifth of them that is held out.
+    """Fit a manifold to images, and check it on a fifth of them.
 
-    FILE is what `manifold=` takes, as in ig:baseline=tangent_aligned,manifold=FILE.
+    FILE is written, such as digits.safetensors. It is what `manifold=` takes, as in
+    ig:baseline=tangent_aligned,manifold=FILE.
     """
     require(
         overwrite or not file.exists(),

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from .._catalogue import check_choice, choices
 from ..specs import read_settings, split_specs
+
+
+def one_of(kind: str) -> Callable[[str | None], str | None]:
+    """Return what refuses a value that is not among the catalogue's choices of this kind."""
+
+    def check(value: str | None) -> str | None:
+        return value if value is None else check_choice(kind, value)
+
+    return check
+
 
 Images = Annotated[
     list[str] | None,
-    typer.Argument(help="Photographs: files, folders or patterns such as 'cats/*.jpg'."),
+    typer.Argument(metavar="PHOTOGRAPH", hidden=True),
 ]
 Sample = Annotated[
-    list[str] | None, typer.Option(help="An installed photograph; see `list samples`.")
+    list[str] | None,
+    typer.Option(metavar="NAME", help="An installed photograph; see `list samples`."),
 ]
 Model = Annotated[
-    str, typer.Option(help="See `list models`; or timm:, torchvision:, hf:, py: and a name.")
+    str,
+    typer.Option(
+        metavar="NAME", help="See `list models`; or timm:, torchvision:, hf:, py: and a name."
+    ),
 ]
 Range = Annotated[
     str | None,
@@ -33,6 +48,7 @@ Methods = Annotated[
     typer.Option(
         "--method",
         "--methods",
+        metavar="NAME",
         help="See `list methods`; several as uni,ig or by repeating the option. Settings can "
         "follow: ig:baseline=blur,sigma=10. all: every method that fits the model.",
     ),
@@ -42,46 +58,76 @@ Metrics = Annotated[
     typer.Option(
         "--metric",
         "--metrics",
+        metavar="NAME",
         help="See `list metrics`; several as for methods. Settings can follow: "
         "mu_fidelity:imputer=[black,blur].",
     ),
 ]
 Target = Annotated[
-    str | None, typer.Option(help="Label or index to explain; by default the predicted class.")
+    str | None,
+    typer.Option(
+        metavar="CLASS", help="Label or index to explain; by default the predicted class."
+    ),
 ]
 Targets = Annotated[
     list[str] | None,
     typer.Option(
         "--target",
         "--targets",
+        metavar="CLASS",
         help="Label or index to explain; by default, or with predicted, the predicted class. "
         "Several as for methods.",
     ),
 ]
 Score = Annotated[
     str | None,
-    typer.Option(help="Score to explain: probability, logit, log_probability, margin, sigmoid."),
+    typer.Option(
+        metavar="NAME",
+        callback=one_of("score"),
+        help=f"Score to explain: {', '.join(choices('score'))}.",
+    ),
 ]
 Outputs = Annotated[
     str | None,
     typer.Option(
-        help="Kind of the model's outputs: logits, log_probabilities, probabilities, multi_label, "
-        "multi_label_probabilities, regression or decision_function; detected by default."
+        metavar="KIND",
+        callback=one_of("outputs"),
+        help=f"Kind of the model's outputs: {', '.join(choices('outputs'))}; detected by default.",
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="key=value, for every method that has this setting."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting, for every method that has this setting."
+    ),
 ]
-Seed = Annotated[int, typer.Option(help="Random seed.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ...")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, mps, ...")]
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Output folder; by default unilens-out, where names that are taken get a number."
+        metavar="FOLDER",
+        help="Output folder; by default unilens-out, where names that are taken get a number.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Labels = Annotated[
+    str | None, typer.Option(metavar="FILE", help="A CSV of the photographs' labels.")
+]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="Split of a named data set.")]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FOLDER", help="The run's folder; rows that it has are not computed again."
+    ),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of tables to leave out: what the model predicts."),
+]
+TrustPickle = Annotated[
+    bool, typer.Option("--trust-pickle", help="Load an estimator from a file, which runs its code.")
+]
 RandomWeights = Annotated[
     bool, typer.Option("--random-weights", help="Random weights, without a download.")
 ]

@@ -51,8 +51,8 @@ def show(text: object = "", *, title: str = "", highlight: bool = True) -> None:
 
 
 def show_renderable(renderable: object) -> None:
-    """Print anything that rich can draw."""
-    _out.print(renderable, soft_wrap=True)
+    """Print anything that rich can draw; on a terminal, text is broken at words."""
+    _out.print(renderable, soft_wrap=not _out.is_terminal)
 
 
 def show_json(value: object) -> None:

@@ -27,46 +27,67 @@ PASSWORD = "UNILENS_PASSWORD"  # noqa: S105 - a variable's name
 @app.command("app")
 def page(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses of this machine.")
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on; 0.0.0.0 for all addresses of this machine.",
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 for a free one.")] = 7860,
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Port to listen on; 0 for a free one.")
+    ] = 7860,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Model to offer; several as a,b or by repeating it; by default all."),
+        typer.Option(
+            metavar="NAME",
+            help="Model to offer; several as a,b or by repeating the option; by default all.",
+        ),
     ] = None,
     device: options.Device = "cpu",
     user: Annotated[
         str | None,
-        typer.Option(help=f"Only user who may open it; the password is read from ${PASSWORD}."),
+        typer.Option(
+            metavar="NAME",
+            help=f"Only user who may open it; the password is read from ${PASSWORD}.",
+        ),
     ] = None,
     root_path: Annotated[
-        str, typer.Option(help="Path at which a proxy mounts the page, such as /unilens.")
+        str,
+        typer.Option(
+            metavar="PATH", help="Path at which a proxy mounts the page, such as /unilens."
+        ),
     ] = "",
     random_weights: options.RandomWeights = False,
     table_model: Annotated[
         str | None,
         typer.Option(
+            metavar="MODEL",
             help="Model of a further tab for tables, as MODEL of explain-table: "
-            "py:package.module:name, or a file."
+            "py:package.module:name, or a file.",
         ),
     ] = None,
     references: Annotated[
         Path | None,
-        typer.Option(help="Table of typical rows for --table-model, shown to visitors as example."),
+        typer.Option(
+            metavar="FILE",
+            help="Table of typical rows for --table-model, shown to visitors as example.",
+        ),
     ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of tables to leave out: what the model predicts.")
-    ] = None,
-    trust_pickle: Annotated[
-        bool,
-        typer.Option("--trust-pickle", help="Load an estimator from a file, which runs its code."),
-    ] = False,
+    label_column: options.LabelColumn = None,
+    trust_pickle: options.TrustPickle = False,
     series_model: Annotated[
         str | None,
-        typer.Option(help="Model of a further tab for series: py:package.module:name, or a .pt2."),
+        typer.Option(
+            metavar="MODEL",
+            help="Model of a further tab for series: py:package.module:name, or a .pt2.",
+        ),
     ] = None,
     channels: Annotated[
-        str, typer.Option(help="Where --series-model has them: last (B, T, F), first (B, C, T).")
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help="Where --series-model has its channels: last (B, T, F) or first (B, C, T).",
+        ),
     ] = "last",
     forecast: Annotated[
         bool,

@@ -27,7 +27,7 @@ _LONGEST = 240
 """Characters of a cell; --csv and --json print all."""
 _MAX_ROWS = 100
 
-Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Folder = Annotated[Path, typer.Argument(metavar="RUN", hidden=True)]
 
 
 @app.command()
@@ -35,17 +35,20 @@ def report(
     run: Folder,
     other: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN_B]", help="A second run, to compare the first with."),
+        typer.Argument(metavar="OTHER_RUN", hidden=True),
     ] = None,
     out_: Annotated[
         Path | None,
-        typer.Option("--out", help="The folder to write to; by default `report` in the run's own."),
+        typer.Option(
+            "--out", metavar="FOLDER", help="Output folder; by default report in the run's folder."
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write the results of a run as one HTML page, and as tables in CSV and LaTeX.
+    """Write a run's results as a page and as tables.
 
-    With two runs, write their differences to `report-vs-RUN` in the second one's folder.
+    The page is one HTML file; the tables are CSV and LaTeX. RUN is the folder of a run. With a
+    second run, writes the differences of the two to report-vs-RUN in its folder.
     """
     require(
         overwrite or out_ is None or not out_.is_dir() or not any(out_.iterdir()),
@@ -71,14 +74,19 @@ def report(
 def query(
     run: Folder,
     sql: Annotated[
-        str, typer.Argument(help='Of the view rows: "SELECT method, avg(value) FROM rows ..."')
+        str,
+        typer.Argument(metavar="SQL", hidden=True),
     ],
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV, and nothing else.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print a list of objects, and nothing else.")
     ] = False,
 ) -> None:
-    """Query the rows of a run in SQL (DuckDB's), without access to anything else."""
+    """Query the rows of a run in SQL.
+
+    RUN is the folder of a run. SQL is DuckDB's, of the view rows: 'SELECT method, avg(value)
+    FROM rows GROUP BY ALL'. It has no access to other files.
+    """
     require(not (csv_ and json_), "expected --csv or --json, got both")
     with needs_extra("query", "benchmark"):
         from ..benchmark.report.queries import query as ask

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import require
 from ..specs import split_specs
 from . import options
 from .app import app, needs_extra
@@ -21,40 +22,48 @@ if TYPE_CHECKING:
     from ..benchmark.report.reproduction import Comparison
     from ..benchmark.reproduction import Needs
 
+_TABLES = 7
+"""Of the paper."""
 _TRIAL = "Random weights: a trial of the command, not a result."
 
 
 @app.command()
 def reproduce(
-    table: Annotated[int, typer.Option(help="Of the paper: 1 to 7.")],
+    table: Annotated[int, typer.Option(metavar="N", help="Table of the paper, 1 to 7.")],
     data: Annotated[
         str,
-        typer.Option(metavar="DIR", help="Photographs, as for benchmark: ImageNet's validation."),
+        typer.Option(
+            metavar="SOURCE",
+            help="Photographs, as for benchmark; the paper has ImageNet's validation.",
+        ),
     ],
-    labels: Annotated[str | None, typer.Option(help="A CSV of the photographs' labels.")] = None,
-    split: Annotated[str | None, typer.Option(help="Of a data set by name.")] = None,
+    labels: options.Labels = None,
+    split: options.Split = None,
     limit: Annotated[
-        int | None, typer.Option(help="Of the photographs; the paper has 10000.")
+        int | None, typer.Option(metavar="N", help="Most photographs; the paper has 10,000.")
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "--models", help="Some of the paper's networks; by default all."),
+        typer.Option(
+            "--model",
+            "--models",
+            metavar="NAME",
+            help="Some of the paper's networks; by default all.",
+        ),
     ] = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     random_weights: options.RandomWeights = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The run's folder; rows that it has are not computed again."),
-    ] = None,
+    out: options.RunFolder = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it needs.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print the LaTeX and BibTeX too.")] = False,
 ) -> None:
-    """Run a table of the UNI paper, and print the paper's figures beside yours.
+    """Run a table of the UNI paper; print its figures and yours.
 
     Says first what it needs: photographs, labels, gigabytes, hours. The same command continues an
     interrupted run.
     """
+    require(1 <= table <= _TABLES, f"expected --table 1 to {_TABLES}, got {table}")
     with needs_extra("reproduce", "benchmark"):
         from ..benchmark.report.reproduction import SUFFIXES, write_comparisons
         from ..benchmark.reproduction import needs_of, plan_of_table

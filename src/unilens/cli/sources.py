@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +77,12 @@ def read_range(text: str | None) -> Range:
     """Return the range `LOW,HIGH` of pixel values."""
     if text is None:
         return None
-    from ..models.bit_depth import check_range
-
     try:
         low, high = map(float, text.split(","))
-        return check_range((low, high))
     except ValueError:
-        raise UnilensError(
-            f"expected --range LOW,HIGH, two numbers, the smaller first, got {text!r}"
-        ) from None
+        low = high = math.nan
+    require(
+        low < high and math.isfinite(high - low),
+        f"expected --range LOW,HIGH, two numbers, the smaller first, got {text!r}",
+    )
+    return low, high

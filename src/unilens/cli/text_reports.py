@@ -6,12 +6,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ..errors import UnilensError
 from . import options, output
+
+if TYPE_CHECKING:
+    from ..text import TextAttribution
 
 SUFFIXES = (".html", ".json")
 
@@ -70,6 +73,17 @@ def write_reports(
             report.show(path)
     if failed:
         raise typer.Exit(1)
+
+
+def show_strongest(attribution: TextAttribution) -> None:
+    """Print the words that contributed most; those without letters or digits in quotation marks."""
+    from ..text.render import strongest
+
+    words = ", ".join(
+        f"{word if any(map(str.isalnum, word)) else f'“{word}”'} {value:+.2g}"
+        for word, value in strongest(attribution)
+    )
+    output.show(f"    strongest: {words}", highlight=False)
 
 
 def _file_name(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +34,9 @@ def load_model(
     """Return an image classifier by name, in eval mode.
 
     Args:
-        name: a bundled model (`unilens list models`), `timm:NAME`, `torchvision:NAME`, `hf:REPO`
-            or `py:package.module:function`, whose function returns a module.
+        name: a bundled model (`unilens list models`), `timm:NAME`, `torchvision:NAME`, `hf:REPO`,
+            `py:package.module:function`, whose function returns a module, or `truth:NAME`, a
+            network whose reasons are known.
         pretrained: False for random weights, which needs no download.
         device: where to put it; the CPU by default.
 
@@ -191,6 +193,12 @@ def _python(place: str, pretrained: bool) -> PixelClassifier:
     return PixelClassifier(made, plain, origin=place)
 
 
+def _known_truth(name: str, pretrained: bool) -> PixelClassifier:
+    from .known_truth import load_known_truth
+
+    return load_known_truth(name, pretrained)
+
+
 def _channels(network: nn.Module) -> int:
     """Return how many channels the first convolution takes, where it takes fewer than five."""
     convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
@@ -199,6 +207,9 @@ def _channels(network: nn.Module) -> int:
 
 
 def _from_hub(load: Callable[[], Any], name: str) -> Any:
+    log = logging.getLogger("huggingface_hub")  # which prints every retry before the error
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         return load()
     except Exception as error:  # hubs raise whatever their network libraries raise
@@ -206,6 +217,8 @@ def _from_hub(load: Callable[[], Any], name: str) -> Any:
             f"could not load {name}: {first_line(error)}; check the name and the network, or use "
             "random weights"
         ) from error
+    finally:
+        log.setLevel(level)
 
 
 _PREFIXES: dict[str, Callable[[str, bool], PixelClassifier]] = {
@@ -213,6 +226,7 @@ _PREFIXES: dict[str, Callable[[str, bool], PixelClassifier]] = {
     "torchvision": _torchvision,
     "hf": _hugging_face,
     "py": _python,
+    "truth": _known_truth,
 }
 
 _REFERENCE = "Tan & Le 2019, arXiv 1905.11946; EfficientNet-Lite, TensorFlow TPU team 2020"

@@ -175,12 +175,10 @@ def findings_of(audit: Audit, shown: int = 4) -> Findings:
         shown: photographs of each kind.
     """
     facts = audit.facts
-    order = sorted(range(len(facts)), key=lambda number: -facts[number]["confidence"])
+    order = _distinct(audit, sorted(range(len(facts)), key=lambda n: -facts[n]["confidence"]))
     surest, least_sure = order[:shown], order[max(shown, len(order) - shown) :][::-1]
-    disputed = sorted(
-        (n for n, known in enumerate(facts) if known["overlap"] is not None),
-        key=lambda number: facts[number]["overlap"],
-    )
+    compared = [number for number, known in enumerate(facts) if known["overlap"] is not None]
+    disputed = _distinct(audit, sorted(compared, key=lambda n: facts[n]["overlap"]))
     suspects = sorted(_suspects(audit), key=lambda s: _ORDER.index(s.level))
     labelled = [known for known in facts if known["label"] is not None]
     return Findings(
@@ -194,6 +192,12 @@ def findings_of(audit: Audit, shown: int = 4) -> Findings:
         least_sure,
         disputed[:shown],
     )
+
+
+def _distinct(audit: Audit, numbers: Sequence[int]) -> list[int]:
+    """Return numbers of photographs without those of further copies."""
+    by_index = {audit.indices[number]: number for number in numbers}
+    return [by_index[index] for index in audit.photographs.distinct(by_index)]
 
 
 _ORDER = ("problem", "caution", "info", "")

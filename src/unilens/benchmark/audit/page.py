@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 from torch import Tensor
 
-from ...output.colours import Array, data_uri, pixels
+from ...output.colours import Array, data_uri, overlay, pixels
 from ...output.levels import LEVEL_STYLES, LevelStyle
 from ...output.text import printable
 from ..report.pages import render
@@ -26,8 +26,6 @@ from .words import (
     interval,
 )
 
-_DARKEST = 0.35
-"""Brightness, without colours, where no method says that the model looked."""
 _SHOWN_MARKS = 4
 _MISSING = "\u2013"
 _FRAME = (1.0, 0.25, 0.0)
@@ -102,7 +100,7 @@ class Page:
         findings, classifier = findings_of(audit), audit.photographs.classifier
         weights = ", random weights" if audit.random_weights else ""
         return cls(
-            title=f"What does the model look at? An audit of {printable(name)}",
+            title=f"What does the model look at? An audit of “{printable(name)}”",
             about=f"Model: {printable(classifier.name or 'unnamed')}{weights}. "
             f"Photographs: {len(audit.facts)}.",
             accuracy=accuracy(findings),
@@ -131,13 +129,11 @@ def as_html(page: Page) -> str:
     return render("audit.html", context | {"symbols": symbols})
 
 
-def spotlight(view: Tensor, consensus: Tensor) -> Array:
-    """Return a view `(C, H, W)` beside itself, dark grey where no method says the model looked."""
+def beside_overlay(view: Tensor, consensus: Tensor) -> Array:
+    """Return a view `(C, H, W)` beside itself, orange where methods say that the model looked."""
     colours = pixels(view)
-    dark = _DARKEST * colours.mean(-1, keepdims=True)
-    light = consensus.clamp(0, 1).sqrt().numpy()[..., None]
     gap = numpy.ones((colours.shape[0], max(1, colours.shape[1] // 40), 3))
-    return numpy.concatenate([colours, gap, dark + light * (colours - dark)], 1)
+    return numpy.concatenate([colours, gap, overlay(view, consensus[None])], 1)
 
 
 def _groups(audit: Audit, findings: Findings) -> list[Group]:
@@ -159,7 +155,7 @@ def _groups(audit: Audit, findings: Findings) -> list[Group]:
 
 def _picture(audit: Audit, number: int) -> Picture:
     view = audit.photographs.view(audit.indices[number])
-    return Picture(spotlight(view, audit.consensus[number]), caption(audit, number))
+    return Picture(beside_overlay(view, audit.consensus[number]), caption(audit, number))
 
 
 def _examples(audit: Audit, findings: Findings) -> list[Example]:
@@ -180,11 +176,13 @@ def _framed(audit: Audit, mark: PlacedMark) -> list[Picture]:
             colours = numpy.asarray(image, dtype=float) / 255
         line = max(1, round(min(colours.shape[:2]) / 90))
         left, top, right, bottom = mark.boxes[index]
-        rows = slice(max(0, top - line), bottom + line)
-        columns = slice(max(0, left - line), right + line)
-        inside = colours[top:bottom, left:right].copy()
-        colours[rows, columns] = _FRAME
-        colours[top:bottom, left:right] = inside
+        height, width = colours.shape[:2]
+        top, left = max(0, top - line), max(0, left - line)
+        bottom, right = min(height, bottom + line), min(width, right + line)
+        inside = slice(top + line, bottom - line), slice(left + line, right - line)
+        kept = colours[inside].copy()
+        colours[top:bottom, left:right] = _FRAME
+        colours[inside] = kept
         pictures.append(Picture(colours, caption(audit, numbers[index])))
     return pictures
 

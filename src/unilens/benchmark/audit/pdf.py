@@ -114,8 +114,8 @@ def write_pdf(page: Page, path: Path) -> None:
 
 def _write_tables(sheet: _Sheet, page: Page) -> None:
     sheet.write(
-        f"Each photograph stands left, and right again: bright where {page.methods} say that the "
-        "model looked; the more of them agree, the brighter.",
+        f"Each photograph stands left, and right again: orange where {page.methods} say that the "
+        "model looked, and the stronger the more of them agree.",
         colour=_SOFT,
     )
     sheet.space()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,6 +53,7 @@ class Photographs:
         objects: boxes of the objects in pixels of the photograph, by its name.
         marks: that they share.
         same_layout: whether they are alike over most of their area.
+        same: which of them show the same photograph `(n, n)`; None if that is not known.
         broken: reasons why others could not be read, by name.
     """
 
@@ -62,6 +63,7 @@ class Photographs:
     objects: Mapping[str, Sequence[Box]] = field(default_factory=dict)
     marks: list[PlacedMark] = field(default_factory=list)
     same_layout: bool = False
+    same: Tensor | None = None
     broken: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -114,6 +116,14 @@ class Photographs:
                 regions.append(Region.of(BACKGROUND, mask, compared=False))
         return regions
 
+    def distinct(self, indices: Iterable[int]) -> list[int]:
+        """Return the indices without those of further copies of a photograph."""
+        kept: list[int] = []
+        for index in indices:
+            if self.same is None or not self.same[index, kept].any():
+                kept.append(index)
+        return kept
+
     def _mask_of(self, mark: PlacedMark, index: int, view: Tensor) -> Tensor:
         left, top, right, bottom = mark.boxes[index]
         if not mark.of_view:
@@ -125,7 +135,7 @@ class Photographs:
 
     def _find_marks(self, views: Tensor, corners: Tensor) -> None:
         """Find marks in the views `(n, H, W)` and in the photographs' corners `(4, n, h, w)`."""
-        same = same_photographs(views)
+        same = self.same = same_photographs(views)
         for mark in find_marks(views, same):
             self.same_layout |= mark.is_layout
             if not mark.is_layout:

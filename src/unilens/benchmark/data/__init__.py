@@ -14,8 +14,9 @@ from .hub_sets import list_hub
 from .items import Item, Label, hash_order
 from .labels import class_index_of
 from .torchvision_sets import list_torchvision
+from .truth_sets import TruthSet, list_truth
 
-__all__ = ["Item", "Label", "class_index_of", "is_named", "open_source"]
+__all__ = ["Item", "Label", "TruthSet", "class_index_of", "has_truth", "is_named", "open_source"]
 
 SAMPLES = "samples"
 BY_INDEX = "index"
@@ -35,6 +36,11 @@ def is_named(source: str) -> bool:
     """Whether a source is a data set by name or a URL rather than a local path."""
     kind, colon, _ = source.partition(":")
     return source in (SAMPLES, BY_INDEX) or "://" in source or bool(colon and kind in _BY_NAME)
+
+
+def has_truth(source: str) -> bool:
+    """Whether it is known of a source's images what their network reads."""
+    return source.startswith("truth:")
 
 
 def open_source(
@@ -59,7 +65,8 @@ def open_source(
             - `torchvision:NAME` or `torchvision:NAME?root=FOLDER`, never downloaded; further
               settings of its builder follow, separated by `&`;
             - `hf:REPO` or `hf:REPO?name=CONFIGURATION`, from the hub of Hugging Face or a local
-              folder; `image=` and `label=` name columns that are not found automatically.
+              folder; `image=` and `label=` name columns that are not found automatically;
+            - `truth:NAME`, images of which it is known what the model `truth:NAME` reads.
         labels: of a folder, a table of labels, path or URL; of a data set by name, `index` for the
             class indices instead of names, where these are the model's.
         split: of a data set by name; None for its validation or test images.
@@ -92,4 +99,5 @@ def open_source(
 _BY_NAME: dict[str, Callable[..., list[Item]]] = {
     "torchvision": list_torchvision,
     "hf": list_hub,
+    "truth": list_truth,
 }

@@ -117,20 +117,29 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class MapCost:
-    """The cost of one map: medians over the maps of a model and method.
+class MapGroup:
+    """The maps of a model and method.
 
     Attributes:
         model: by name.
         method: by name in the plan.
+    """
+
+    model: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapCost(MapGroup):
+    """The cost of one map: medians over the maps of a model and method.
+
+    Attributes:
         maps: their number.
         seconds: per map.
         forward: passes per map.
         backward: passes per map.
     """
 
-    model: str
-    method: str
     maps: int
     seconds: float | None
     forward: float | None

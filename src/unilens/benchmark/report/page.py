@@ -17,16 +17,17 @@ from ...metrics import metrics
 from ...output.levels import LEVEL_STYLES, warning_lines
 from ..plan import Plan
 from ..store import DIGEST_LIMIT, Store
-from . import findings, paper, tables
+from . import findings, paper, ranks, tables
 from .cells import Cells, MapCost, MeanCurve
 from .charts import cost_against_quality, intervals, panels, steps
 from .findings import Result, result_of
 from .gallery import gallery
 from .pages import condition, render, write_all
 from .queries import opened
+from .rank_diagram import rank_diagram
 from .statistics import LEVEL, RESAMPLES, analyse
 
-FILES = ("report.html", "summary.csv", "tests.csv", "summary.tex")
+FILES = ("report.html", "summary.csv", "tests.csv", "ranks.csv", "summary.tex")
 """What `write_report` writes."""
 _MAX_LISTED = 100
 """Reasons and warnings that are listed; the number of further ones is given."""
@@ -61,6 +62,7 @@ def write_report(store: Store, folder: Path) -> list[Path]:
         "report.html": render("report.html", context),
         "summary.csv": tables.summary_csv(store.plan, results, costs),
         "tests.csv": tables.tests_csv(results),
+        "ranks.csv": tables.as_csv(ranks.COLUMNS, _rank_rows(store.plan, context["ranking"])),
         "summary.tex": tables.summary_tex(store.plan, results),
     }
     return write_all(folder, texts)
@@ -93,6 +95,7 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
     rows = sum(counts.values())
     reasons = cells.reasons()
     warnings = _by_level(cells.warnings())[:_MAX_LISTED]
+    ranked = ranks.ranking(main_results)
     return {
         "name": store.folder.resolve().name,
         "plan": plan,
@@ -105,6 +108,9 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "ours": ours,
         "overall": findings.overall(main_results),
         "about_uni": [*findings.uni_against_others(main_results, ours), *_sources(plan, ours)],
+        "ranking": ranked,
+        "rank_diagram": ranked and rank_diagram(ranked, ours),
+        "ranks_of": ranked and ranked.of(plan.models, plan.metrics),
         "remarks": findings.remarks(plan, main_results, images, counts.get("failed", 0)),
         "metrics": [_metric_section(plan, parts, results, m, costs, ours) for m in plan.metrics],
         "costs": _costs_table(plan, costs),
@@ -131,6 +137,10 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "level": round(LEVEL * 100),
         "resamples": RESAMPLES,
     }
+
+
+def _rank_rows(plan: Plan, ranked: ranks.Ranking | None) -> list[list[object]]:
+    return [] if ranked is None else list(ranks.rank_rows(ranked, plan.models, plan.metrics))
 
 
 def _by_level(

@@ -11,7 +11,7 @@ from ...output.records import free_paths, write_text
 from ..plan import Plan
 from ..store import Store
 from . import paper
-from .cells import Cells
+from .cells import Cells, MapGroup
 from .queries import opened
 from .statistics import Summary, analyse
 from .tables import as_csv, latex, latex_number
@@ -52,19 +52,15 @@ BIBTEX = """\
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(MapGroup):
     """A cell of the paper's table beside the run's own.
 
     Attributes:
-        model: by name.
-        method: by name in the plan.
         metric: by name.
         paper: the paper's figure.
         own: the run's; None where it has no rows.
     """
 
-    model: str
-    method: str
     metric: str
     paper: paper.Figure
     own: Summary | None
