@@ -94,7 +94,7 @@ class Visit:
         """Open the page, and wait for the sample that it opens with to be explained."""
         self.page.goto(self.address + query)
         self.page.wait_for_selector("#ul-explain")
-        return self if self.find("#ul-tabs").count() else self.settle()
+        return self.settle()
 
     def find(self, selector):
         return self.page.locator(selector)
@@ -132,11 +132,18 @@ class Visit:
         return self.find("#ul-methods label:has(:checked)").all_inner_texts()
 
     def target(self, label):
+        from playwright.sync_api import TimeoutError as Expired
+
         self.find("#ul-target input").click()
         self.page.get_by_role("option").first.wait_for()
-        self.page.keyboard.press("ControlOrMeta+a")
-        self.page.keyboard.type(label, delay=20)  # gradio filters when a key is pressed
-        self.page.get_by_role("option", name=label, exact=True).first.click()
+        option = self.page.get_by_role("option", name=label, exact=True).first
+        for _ in range(5):  # gradio filters when a key is pressed; a busy browser loses some
+            self.page.keyboard.press("ControlOrMeta+a")
+            self.page.keyboard.type(label, delay=20)
+            with contextlib.suppress(Expired):
+                option.wait_for(timeout=10_000)
+                break
+        option.click()
         return self
 
     def explain(self, maps=1):

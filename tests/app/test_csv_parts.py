@@ -421,3 +421,15 @@ def test_command_line_refuses_flags_in_one_line(tmp_path, monkeypatch, capsys, o
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [
+        *((0.6231, "probability", "0.623"), (0.99971, "probability", "0.9997")),
+        *((0.999999, "probability", "over 0.9999"), (1e-9, "probability", "1e-09")),
+        *((1.0, "probability", "1"), (0.99999, "logit", "1"), (1.4, "forecast", "1.4")),
+    ],
+)
+def test_probability_is_not_rounded_to_certainty(value, unit, said):
+    assert csv_render.score_text(value, unit) == said

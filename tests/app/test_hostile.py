@@ -571,9 +571,9 @@ def test_forged_links_to_a_page(visitor, kind):
 
 @pytest.mark.parametrize("link", ["!!!", "x", "%00", "é", "A" * 60_000])
 def test_links_that_are_none(visitor, link):
-    answer = httpx.get(visitor.address, params={"state": link})
-    assert answer.status_code < 500
     with contextlib.suppress(httpx.TransportError):  # the server may hang up on a long line
+        assert httpx.get(visitor.address, params={"state": link}).status_code < 500
+    with contextlib.suppress(httpx.TransportError):
         message = visitor.join((None, "load"), [], uuid.uuid4().hex, f"?state={quote(link)}")
         refused(visitor, message)
 
@@ -584,7 +584,8 @@ def test_links_that_are_none(visitor, link):
     ["details", ("ul-check", "click"), ("ul-prepare", "click"), ("ul-second", "click")],
 )
 def test_what_is_on_a_page_cannot_be_forged(visitor, event, data):
-    said = refused(visitor, visitor.join(event, data, uuid.uuid4().hex))
+    more = [["gradient"]] if event == "details" else []
+    said = refused(visitor, visitor.join(event, [*data, *more], uuid.uuid4().hex))
     assert "press Explain first" in said
 
 

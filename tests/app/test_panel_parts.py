@@ -1,5 +1,6 @@
 """The panels beside the maps without a browser, on a model of a few weights."""
 
+import dataclasses
 import html
 import re
 from types import SimpleNamespace
@@ -75,12 +76,27 @@ def test_the_sentence_of_a_contrast_has_the_margin_and_both_sides(service, class
     now, start = (ends[:, 0] - ends[:, 2]).tolist()
     side = {True: "ahead of", False: "behind"}
     assert "Why “cat”, not “bird”?" in text
-    assert f"“cat” is {side[now >= 0]} “bird” by {abs(now):.2f}" in text
-    assert f"and {side[start >= 0].split()[0]} by {abs(start):.2f} at the baseline" in text
-    gains, losses = map(float, re.findall(r"\(([+-]\d+\.\d\d)\)", text))
+    assert f"“cat” is {side[now >= 0]} “bird” by {abs(now):.3g}" in text
+    assert f"and {side[start >= 0].split()[0]} by {abs(start):.3g} at the baseline" in text
+    sums = re.findall(r"\(([+−][\d.e-]+)\)", text)
+    gains, losses = (float(number.replace("−", "-")) for number in sums)
     assert gains >= 0 >= losses
     gap = float(found.attributions["ig"].completeness_gap[0])
     assert gains + losses == pytest.approx(now - start - gap, abs=0.011)
+
+
+@pytest.mark.parametrize(("sign", "silent", "name"), [(1, "purple", "dog"), (-1, "orange", "cat")])
+def test_a_contrast_of_one_colour_says_that_the_other_is_absent(
+    service, photograph, sign, silent, name
+):
+    found = service.explain(photograph, requested("ig", target=0), Job(), against=1)
+    own = found.attributions["ig"]
+    one_sided = dataclasses.replace(own, values=sign * own.values.abs())
+    found = dataclasses.replace(found, attributions={"ig": one_sided})
+    text = html.unescape(re.sub("<[^>]+>", "", contrast_html(found)))
+    assert f"nothing in {silent} speaks for “{name}”" in text
+    assert len(re.findall(r"speaks for", text)) == 2
+    assert "nowhere" not in text
 
 
 @pytest.mark.parametrize(
@@ -119,9 +135,42 @@ def test_a_second_opinion_compares_three_methods_and_the_edges(service, classifi
     assert torch.equal(found.consensus, expected.consensus)
     assert torch.equal(found.correlations, expected.correlations)
     text = html.unescape(re.sub("<[^>]+>", "", opinion_html(opinion, found)))
-    assert f"Three methods share {100 * float(expected.overlap):.0f} % of their strongest" in text
+    assert (
+        f"Two by two, three methods share {100 * float(expected.overlap):.0f} % of their strongest"
+        in text
+    )
     assert f"share {100 * float(expected.control_overlap):.0f} % with them" in text
     assert text.count("rank correlation") == 6
+
+
+def opinion_of(service, photograph, **constant):
+    """Return the text of a second opinion in which some maps are replaced by constant ones."""
+    first = service.explain(photograph, requested("gradient", target=1), Job())
+    opinion, _ = second_opinion.second_opinion(service, first, Job())
+    maps = dict(opinion.attributions)
+    for name in constant:
+        maps[name] = dataclasses.replace(maps[name], values=torch.ones(1, 3, 16, 16))
+    opinion = dataclasses.replace(opinion, attributions=maps)
+    page = opinion_html(opinion, agreement(maps, controls=("edges",)))
+    assert "nan" not in page
+    return html.unescape(re.sub("<[^>]+>", "", page))
+
+
+def test_a_constant_map_is_left_out_of_the_second_opinion_and_named(service, photograph):
+    text = opinion_of(service, photograph, gradcam=1)
+    assert re.search(r"Two methods share \d+ % of their strongest tenth", text)
+    assert "left out: the map of Grad-CAM." in text
+    assert "outlined: all 2" in text
+    assert text.count("not compared") == 3
+    text = opinion_of(service, photograph, gradcam=1, ig=1)
+    assert "Fewer than two of the maps differ from place to place" in text
+    assert "share" not in text
+
+
+def test_edges_that_are_undefined_are_not_compared_with(service, photograph):
+    text = opinion_of(service, photograph, edges=1)
+    assert "three methods share" in text
+    assert "edges, which know nothing" not in text
 
 
 def test_a_second_opinion_needs_two_methods(service, photograph, monkeypatch):
@@ -141,13 +190,12 @@ def known(overlap, control, top=0.1):
 @pytest.mark.parametrize(
     ("overlap", "control", "said"),
     [
-        (0.5, 0.3, "agree on something that the model sees"),
+        (0.5, 0.3, "they agree, and on more than edges"),
         (0.35, 0.3, "little more than that"),
         (0.3, 0.3, "no more than that"),
         (0.15, 0.02, "little more than that"),  # chance alone gives a tenth
         (0.08, 0.02, "no more than that"),
-        (0.25, float("nan"), "agree on something"),
-        (float("nan"), 0.1, "no two of the maps can be compared"),
+        (0.25, float("nan"), "they agree, and on more than chance"),
     ],
 )
 def test_the_conclusion_needs_a_lead_over_control_and_chance(overlap, control, said):

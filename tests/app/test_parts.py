@@ -14,6 +14,7 @@ import threading
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,8 +25,9 @@ pytest.importorskip("gradio")
 
 import unilens
 from unilens import diagnostics
-from unilens.app import render, trust
+from unilens.app import layout, render, trust
 from unilens.app.checks import CONTROL, run_checks
+from unilens.app.checks import _without_praise as without_praise
 from unilens.app.files import VisitorFiles, python_code
 from unilens.app.jobs import Cancelled, Job, Jobs
 from unilens.app.path_steps import STOPS, PathSteps
@@ -42,6 +44,7 @@ from unilens.app.request import (
 )
 from unilens.app.runner import JobRunner
 from unilens.app.service import ExplainService
+from unilens.app.wording import percent, title_of
 from unilens.attribution import Attribution
 from unilens.diagnostics import Trace
 from unilens.errors import UnilensError
@@ -115,16 +118,30 @@ PATHS_OF_THEIR_OWN = {("path", "blur"), ("path", "trajectory")}
 @pytest.mark.parametrize(
     ("confidences", "summary"),
     [
-        ([0.03, 0.02, 0.02], "hardly changes, from 3.0% to 2.0%"),
-        ([0.001, 0.002, 0.003], "hardly changes, from 0.1% to 0.3%"),
-        ([0.1, 0.5, 0.9], "climbs from 10% to 90% and never turns back"),
-        ([0.1, 0.9, 0.5], "peaks at 90% after 50% of the path"),
-        ([0.1, 0.5, 0.2, 0.9], "gives back 30% on the way"),
+        ([0.03, 0.02, 0.02], "hardly changes, from 3.0 % to 2.0 %"),
+        ([0.00001, 0.002, 0.003], "hardly changes, from < 0.1 % to 0.3 %"),
+        ([0.1, 0.5, 0.9], "climbs from 10.0 % to 90.0 %, and never falls back on the way"),
+        ([0.1, 0.5, 0.49, 0.9], "90.0 %, and falls back by 1.0 % in all on the way"),
+        ([0.1, 0.9, 0.5], "peaks at 90.0 % after 50 % of the path"),
+        ([0.1, 0.5, 0.2, 0.9], "gives back 30.0 % in all on the way"),
+        ([0.6, 0.5, 0.3], "falls from 60.0 % to 30.0 %: the model is surer of the class at the"),
+        ([0.6, 0.2, 0.4], "falls from 60.0 % to 40.0 %"),
     ],
 )
 def test_path_summary_says_how_the_confidence_goes(confidences, summary):
     fractions = [number / (len(confidences) - 1) for number in range(len(confidences))]
-    assert summary in render._path_summary(PathSteps([], [], fractions, confidences))
+    assert summary in render._path_summary(PathSteps([], [], [], fractions, confidences))
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        *((0, "0.0 %"), (1e-9, "< 0.1 %"), (0.00049, "< 0.1 %"), (0.0005, "0.1 %")),
+        *((0.12345, "12.3 %"), (0.9994, "99.9 %"), (0.99999, "> 99.9 %"), (1, "100.0 %")),
+    ],
+)
+def test_percent_is_never_0_or_100_by_rounding(share, said):
+    assert percent(share) == said
 
 
 @pytest.mark.parametrize("balanced", ["full", 1, None])
@@ -205,7 +222,11 @@ def test_states_come_back(state):
         ('{"request": {"model": "m", "seed": true}}', "request.seed"),
         ('{"request": {"model": "m", "target": 1.5}}', "request.target"),
         ('{"request": {"model": "m", "more": 1}}', "request.more"),
-        ('{"request": {"model": "m"}, "unilens_page": 2}', "unilens_page"),
+        (
+            '{"request": {"model": "m"}, "unilens_page": 2}',
+            "expected a link or page of version 1, got one of another version of unilens",
+        ),
+        ('{"request": {"model": "m"}, "unilens_page": "1"}', "unilens_page"),
         (
             '{"request": {"model": "m", "methods": [{"name": "ig", "settings": {"a": NaN}}]}}',
             "a: a",
@@ -394,7 +415,7 @@ def test_another_request_is_another_map(service, photograph):
         fewer,
     ]
     maps = [service.explain(photograph, one, Job()).attributions[name].values for one in asked]
-    predicted = service.predictions(photograph, "small")[0]["index"]
+    predicted = service.predictions(photograph, "small").top[0]["index"]
     assert torch.equal(maps.pop(2 + predicted), maps[0])
     for number, one in enumerate(maps):
         assert not any(torch.equal(one, other) for other in maps[:number])
@@ -454,13 +475,15 @@ def test_a_method_that_does_not_fit_is_told(monkeypatch, photograph):
     found = service.explain(photograph, requested("gradcam", "ig"), Job())
     assert list(found.attributions) == ["ig"]
     assert "convolution" in found.left_out["gradcam"] or "layer" in found.left_out["gradcam"]
-    assert "gradcam" in render.maps_html(found)
+    assert "<strong>Grad-CAM</strong> gave no map" in render.maps_html(found)
     with pytest.raises(UnilensError):
         service.explain(photograph, requested("gradcam"), Job())
 
 
 def test_predictions_are_the_most_probable(service, classifier, photograph):
-    found = service.predictions(photograph, "small")
+    predicted = service.predictions(photograph, "small")
+    assert (predicted.count, predicted.exclusive) == (3, True)
+    found = predicted.top
     with torch.no_grad():
         logits = classifier(classifier.preprocess(samples["chelsea"]())[None])[0]
     share = logits.exp() / logits.exp().sum()
@@ -474,6 +497,64 @@ def test_other_models_are_never_loaded(service, photograph, model):
     with pytest.raises(UnilensError):
         service.predictions(photograph, model)
     assert not service._loaded
+
+
+OUTPUTS = {
+    "classes": (3, None, "the class predicted: class ", 4),
+    "one logit": (1, None, "the only output: class 0", 1),
+    "labels": (3, "multi_label_classification", "the most probable label: class ", 4),
+}
+"""Outputs, problem type, the first choice of the class, and how many choices there are."""
+
+
+def own_model(count, problem, labels=()):
+    plain = Preprocessing(size=(16, 16), resize=16, mean=(0.0,) * 3, std=(1.0,) * 3)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, count))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.randn(count, 768, generator=torch.Generator()) * 0.1)
+        network[1].bias.copy_(torch.arange(count) - 5.0)
+    network.config = SimpleNamespace(problem_type=problem, num_labels=count)
+    return PixelClassifier(network, plain, labels, name="small")
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_outputs_of_an_own_model_are_named_as_what_they_are(kind, monkeypatch, photograph):
+    count, problem, first, choices = OUTPUTS[kind]
+    classifier = own_model(count, problem)
+    monkeypatch.setattr("unilens.app.service.load_model", lambda name, **_: classifier)
+    found = ExplainService(["small"]).predictions(photograph, "small")
+    listed = layout.class_choices(classifier, found)
+    assert listed[0][0].startswith(first)
+    assert [index for _, index in listed[1:]] == sorted(
+        range(choices - 1), key=lambda index: [one["index"] for one in found.top].index(index)
+    )
+    page = render.predictions_html(found, "a.png")
+    assert ("Choose two bars" in page) == (kind == "classes")
+    assert page.count("disabled") == (0 if kind == "classes" else count)
+
+
+def test_classes_to_choose_are_those_that_the_model_has_outputs_for(monkeypatch, photograph):
+    for labels, count, expected in (
+        (("dog", "cat"), 1, ["the only output: cat"]),
+        ((), 8, 9),
+        (tuple("abcdefgh"), 8, 9),
+    ):
+        classifier = own_model(count, None, labels)
+        monkeypatch.setattr("unilens.app.service.load_model", lambda name, it=classifier, **_: it)
+        found = ExplainService(["small"]).predictions(photograph, "small")
+        listed = layout.class_choices(classifier, found)
+        names = [name for name, _ in listed]
+        assert names == expected if count == 1 else len(set(names)) == len(names) == expected
+        without = layout.class_choices(classifier)
+        assert without[0] == ("the class predicted", -1)
+        assert len(without) == (1 if count == 1 else 1 + len(labels))
+
+
+def test_a_model_that_is_no_classifier_is_refused_in_one_line(monkeypatch, photograph):
+    classifier = own_model(3, "regression")
+    monkeypatch.setattr("unilens.app.service.load_model", lambda name, **_: classifier)
+    with pytest.raises(UnilensError, match="expected a classifier on the page, got a model of"):
+        ExplainService(["small"]).predictions(photograph, "small")
 
 
 # path steps
@@ -505,6 +586,35 @@ def test_straight_points_lie_where_the_slider_says(service, photograph):
     found = service.path_steps(explained, Job())["ig"]
     for place, point in zip(STOPS, found.points, strict=True):
         assert torch.allclose(point, place * explained.pixels, atol=0.006)
+
+
+@pytest.mark.parametrize("method", ["uni", "ig", "guided_ig", "idg"])
+def test_path_confidence_is_that_of_the_picture(service, classifier, photograph, method):
+    explained = service.explain(photograph, requested(method), Job())
+    found = service.path_steps(explained, Job())[method]
+    with torch.no_grad():
+        outputs = classifier(torch.stack(found.points)).softmax(-1)[:, explained.target]
+    assert torch.allclose(torch.tensor(found.shown, dtype=torch.float32), outputs, atol=1e-4)
+    assert found.positions == sorted(found.positions)
+    assert all(place <= stop + 1e-6 for stop, place in zip(STOPS, found.positions, strict=True))
+    page = render.path_html(explained, {method: found})
+    dots = [float(place) for place in re.findall(r'cx="([\d.]+)"', page)]
+    assert dots == pytest.approx([320 * place for place in found.positions], abs=0.06)
+    assert page.count("data-percents=") == 1
+    assert f'data-percents="{"|".join(map(percent, found.shown))}"'.replace("<", "&lt;") in page
+
+
+def test_path_names_the_methods_that_have_none(service, photograph):
+    many = MethodRequest(name="ig", settings={"n_steps": 201})
+    asked = ExplainRequest(
+        model="small", methods=(many, MethodRequest(name="gradcam"), MethodRequest(name="uni_blur"))
+    )
+    explained = service.explain(photograph, asked, Job())
+    paths = service.path_steps(explained, Job())
+    assert set(paths) == {"uni_blur"}
+    page = render.path_html(explained, paths)
+    assert f"in at most 200 steps: {title_of('ig')}, {title_of('gradcam')}." in page
+    assert 'class="ul-curve-2"' in page  # the colour of the third method, as in the checks
 
 
 def test_methods_without_a_path_have_no_path_steps(service, photograph):
@@ -722,6 +832,27 @@ def test_a_method_without_a_path_says_so(service, photograph):
     assert told[-1].light == "unknown"
 
 
+@pytest.mark.parametrize("control", ["random", "edges"])
+def test_a_control_is_named_as_one_and_never_praised(service, photograph, control):
+    found = service.explain(photograph, requested(control, "gradient"), Job())
+    own, other = (trust.trust_report(found.attributions[name]) for name in (control, "gradient"))
+    assert own.verdict.text.startswith("A control: it does not depend on the model")
+    assert other.verdict.text == found.attributions["gradient"].verdicts[0]
+    assert "good" not in own.lights.values()
+    first, second = render.maps_html(found).split("<article")[1:]
+    assert "A control: it does not depend on the model" in first
+    assert "A control" not in second
+    checks = run_checks(service, found, Job())
+    lights = {answer.light for answer in checks[control].answers}
+    assert lights <= {"info", "caution", "problem", "unknown"}
+
+
+def test_praise_of_a_control_becomes_information():
+    for light in trust.LIGHTS:
+        kept = "info" if light == "good" else light
+        assert without_praise(trust.Answer("?", light, "1")).light == kept
+
+
 # checks
 
 
@@ -774,6 +905,45 @@ def test_a_map_that_knows_nothing_of_the_model_is_told(corner):
     found = {one.question: one.light for one in checked(corner, "edges")["edges"].answers}
     assert found["Does the map depend on what the model has learned?"] in ("problem", "unknown")
     assert found["Do the most important pixels bring the class back?"] != "good"
+
+
+class Flips(Corner):
+    """Is of another class from any noise on."""
+
+    def forward(self, pixels):
+        seen = (pixels - pixels.round()).abs().sum((1, 2, 3))[:, None]
+        return torch.where(seen > 0, -1.0, 1.0) * self.scale + super().forward(pixels)
+
+
+def test_noise_that_changes_the_class_says_why_nothing_is_measured(monkeypatch):
+    plain = Preprocessing(size=(16, 16), resize=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
+    classifier = PixelClassifier(Flips().eval(), plain, labels=["lit", "dark"], name="small")
+    monkeypatch.setattr("unilens.app.service.load_model", lambda name, **_: classifier)
+    answers = checked(ExplainService(["small"]), "gradient")["gradient"].answers
+    (noise,) = (answer for answer in answers if "noise" in answer.question)
+    assert noise.light == "unknown"
+    assert "the model predicts another class" in noise.answer
+
+
+def test_curves_of_the_checks_have_names_for_people(corner):
+    page = html.unescape(render.checks_html(checked(corner, "input_x_gradient", "edges")))
+    for chart in page.split("<figure")[1:]:
+        shown = re.findall(r"</svg> (.+?) -?\d\.\d\d</li>", chart)
+        assert shown == [CONTROL, title_of("input_x_gradient"), title_of("edges")]
+        assert f"{title_of('edges')}: area" in chart
+
+
+def test_progress_of_the_checks_has_words_for_people(corner):
+    steps = set()
+    board = Image.fromarray(((BOARD > 0) * 255).to(torch.uint8).numpy()).convert("RGB")
+    explained = corner.explain(
+        read_photograph(encoded(board), "a.png"), requested("input_x_gradient"), Job()
+    )
+    run_checks(corner, explained, Job(lambda _, text: steps.add(text)))
+    words = ("insertion", "deletion", "noise", "random weights")
+    expected = {f"{title_of('input_x_gradient')}: {word}" for word in words}
+    assert expected <= steps
+    assert not {step for step in steps if "_" in step}
 
 
 # render

@@ -202,6 +202,33 @@ def test_series_tab_refuses_a_bad_upload_in_one_line(tab_window, tmp_path, text,
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("key", ["table", "series"])
+def test_tab_veils_a_result_of_other_choices_and_scrolls_to_a_new_one(
+    tab_window, people, signals, key
+):
+    visit = open_tab(tab_window, key.title(), width=380, height=800, reduced_motion="reduce")
+    upload(visit, key, {"table": people, "series": signals}[key])
+    preview(visit, key).find(f"#ul-{key}-explain").click()
+    card = visit.find(f"#ul-{key}-results .ul-card").first
+    expect(card.locator("h3")).to_be_in_viewport()
+    notice = visit.find(f"#ul-{key}-outdated [role=status]")
+    veil = visit.find(f"#ul-{key}-results > :has(.ul-card)").first
+    expect(notice).to_have_count(0)
+    expect(veil).to_have_css("opacity", "1")
+    if key == "table":
+        visit.find("#ul-table-target input").click()
+        visit.page.get_by_role("option", name="buys").click()
+    else:
+        choose(visit, "#ul-series-step", "step 2")
+    expect(notice).to_be_visible()
+    expect(veil).to_have_css("opacity", "0.35")
+    notice.get_by_role("button").click()
+    expect(notice).to_have_count(0)
+    said = {"table": "why “buys”?", "series": "forecast of step 2"}[key]
+    expect(card.locator("h3")).to_contain_text(said)
+    expect(veil).to_have_css("opacity", "1")
+
+
 def test_tabs_cancel_and_escape_what_files_contain(tab_window, tmp_path):
     frame = tab_models.people(30)
     frame.loc[0, "city"] = "<img src=x onerror=alert(1)>"

@@ -38,7 +38,7 @@ def add_endpoints(service: ExplainService, files: VisitorFiles) -> None:
     def predict(image: str | None, model: str) -> list[dict[str, Any]]:
         """Return the five most probable classes of a photograph."""
         photograph = files.read(_required(image))
-        return service.predictions(photograph, model or service.models[0])
+        return service.predictions(photograph, model or service.models[0]).top
 
     @with_short_errors
     def explain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -13,7 +14,8 @@ from ..methods import methods
 from ..metrics import Measurement, MetricCard, metrics
 from .jobs import Job
 from .service import ExplainService, Explanation
-from .trust import Answer
+from .trust import Answer, is_control
+from .wording import title_of
 
 T = TypeVar("T")
 CONTROL = "random map"
@@ -22,6 +24,14 @@ _CURVES = {
     "insertion_auc": "Do the most important pixels bring the class back?",
     "deletion_auc": "Does the class go with the most important pixels?",
 }
+
+_STEPS = {
+    "insertion_auc": "insertion",
+    "deletion_auc": "deletion",
+    "noise_spearman": "noise",
+    "randomisation_cascading": "random weights",
+}
+"""Words for the measurements."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,8 @@ def run_checks(service: ExplainService, explanation: Explanation, job: Job) -> d
         curves = run.curves(attribution)
         answers = [_beats_control(metric, curves, control) for metric in _CURVES]
         answers += [run.noise(attribution), run.random_weights(attribution)]
+        if is_control(attribution):
+            answers = [_without_praise(answer) for answer in answers]
         checks[run.name] = MapChecks(curves, answers)
     return checks
 
@@ -84,9 +96,17 @@ class _CheckRun:
         """Return whether the map stays when the photograph gets a little noise."""
         question = "Does the map survive a little noise?"
         try:
-            value = self._rerun("noise_spearman", attribution, 0.3, 0.3, 1)
+            measurement = self._rerun("noise_spearman", attribution, 0.3, 0.3, 1)
         except UnilensError as error:
             return Answer(question, "unknown", str(error))
+        value = float(measurement.values[0])
+        if not measurement.details["kept"][0]:
+            return Answer(
+                question,
+                "unknown",
+                "With noise too weak to be seen the model predicts another class, so that the maps "
+                "are not compared.",
+            )
         answer = f"With noise too weak to be seen, the map keeps a rank correlation of {value:.2f}."
         return _grade(question, value, answer, good=0.8, caution=0.5)
 
@@ -94,9 +114,10 @@ class _CheckRun:
         """Return whether the map goes when the model forgets what it has learned."""
         question = "Does the map depend on what the model has learned?"
         try:
-            value = self._rerun("randomisation_cascading", attribution, 0.6, 0.4, 5)
+            measurement = self._rerun("randomisation_cascading", attribution, 0.6, 0.4, 5)
         except UnilensError as error:
             return Answer(question, "unknown", str(error))
+        value = float(measurement.values[0])
         answer = (
             "With random weights in place of learned ones the maps have a rank correlation of "
             f"{value:.2f} with this one: near 0 is right."
@@ -105,10 +126,10 @@ class _CheckRun:
 
     def _rerun(
         self, metric: str, attribution: Attribution, start: float, share: float, times: int
-    ) -> float:
-        """Return the value of a metric that runs the method several times."""
+    ) -> Measurement:
+        """Return a metric that runs the method several times."""
         passes = times * self.explanation.explainers[self.name].passes.forward
-        return float(self._measure(metric, attribution, start, share, passes).values[0])
+        return self._measure(metric, attribution, start, share, passes)
 
     def _measure(
         self, metric: str, attribution: Attribution, start: float, share: float, passes: int
@@ -125,7 +146,7 @@ class _CheckRun:
     def _run(
         self, kind: str, start: float, share: float, passes: int, compute: Callable[[Evaluator], T]
     ) -> T:
-        text = f"{self.name}: {kind.replace('_', ' ')}"
+        text = f"{title_of(self.name)}: {_STEPS.get(kind, 'random map')}"
         self.job.begin(text, self.start + start * self.share, share * self.share, passes)
         return self.service.run(kind, self.explanation, self.name, self.job, compute)
 
@@ -142,6 +163,11 @@ def _beats_control(
     )
     lead = area - random if higher else random - area
     return _grade(_CURVES[metric], lead, answer, good=0.05, caution=0.0)
+
+
+def _without_praise(answer: Answer) -> Answer:
+    """Return an answer about a control, whose map is no explanation however it does."""
+    return dataclasses.replace(answer, light="info") if answer.light == "good" else answer
 
 
 def _grade(question: str, value: float, answer: str, *, good: float, caution: float) -> Answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..attribution import Attribution
 from ..output.levels import lines
-from ..output.text import one_line
+from ..output.text import one_line, probability_text
 from ..tables import TableAttribution, beeswarm
 from ..tables.pictures import row_parts
 from ..tables.reading import text
@@ -70,8 +70,15 @@ def preview_html(frame: Any, predictions: TableAttribution | None, count: int) -
 
 def prediction_text(result: TableAttribution, row: int) -> str:
     """Return what the model predicts for a row, in a few words."""
-    score = f"{float(result.score[row]):.3g}"
+    score = score_text(float(result.score[row]), result.unit)
     return f"{shortened(result.target[row])} ({score})" if result.has_classes else score
+
+
+def score_text(value: float, unit: str) -> str:
+    """Return a score with three digits; a probability is never 0 or 1 by rounding."""
+    digits = f"{value:.3g}"
+    is_rounded = unit == "probability" and 0 < value < 1 and digits in ("0", "1")
+    return probability_text(value) if is_rounded else digits
 
 
 def row_html(result: TableAttribution, row: int, number: int) -> str:
@@ -93,8 +100,8 @@ def row_html(result: TableAttribution, row: int, number: int) -> str:
         title=f"Row {number}",
         label=label,
         unit=result.unit,
-        score=score,
-        base=base if whole else None,
+        score=score_text(score, result.unit),
+        base=score_text(base, result.unit) if whole else None,
         provenance=result.provenance,
         verdict=verdict,
         warnings=warnings,
@@ -143,7 +150,7 @@ def series_html(
         "series.html",
         question=question,
         unit=unit,
-        score=score,
+        score=score_text(score, unit),
         provenance=attribution.provenance,
         verdict=verdict,
         warnings=warnings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -12,10 +12,13 @@ import gradio as gr
 from ..errors import UnilensError
 from ..methods import methods
 from .csv_files import MAX_BYTES, MAX_COLUMNS, MAX_ROWS, CsvFile, read_csv_file
+from .csv_request import CsvRequest
 from .files import VisitorFiles
 from .handlers import ONE_AT_A_TIME, PRIVATE, progress_callback, small, visitor_id
 from .jobs import Job, Jobs
 from .layout import PREDICTED
+from .outdated import notice, outdated_notice
+from .panels import REVEAL
 from .upload import file_upload, unchecked
 
 QUEUED: dict[str, Any] = {**ONE_AT_A_TIME, **PRIVATE}
@@ -36,6 +39,8 @@ class CsvTab(ABC):
     """Beginning of the ids of its components."""
     title: ClassVar[str]
     intro: ClassVar[str]
+    read_form: ClassVar[Callable[..., CsvRequest]]
+    """From what the visitor has chosen to the request."""
 
     def __init__(self, files: VisitorFiles, jobs: Jobs) -> None:
         self._visitor_files, self._jobs = files, jobs
@@ -63,25 +68,40 @@ class CsvTab(ABC):
                 shown = gr.State(None)
                 status = gr.HTML(small("Nothing explained yet."), elem_id=self._id("status"))
                 self.preview = gr.HTML(elem_id=self._id("preview"))
-                results = self._add_results(shown)
-                with gr.Accordion("Download", open=False, elem_id=self._id("take")):
-                    prepare = gr.Button(
-                        "Prepare values (CSV), picture and Python code", elem_id=self._id("prepare")
-                    )
-                    downloads = gr.Files(
-                        label="Files", interactive=False, elem_id=self._id("downloads")
-                    )
+                with gr.Column(elem_classes="ul-veil", elem_id=self._id("results")):
+                    outdated = outdated_notice(self._id("outdated"))
+                    results = self._add_results(shown)
+                    with gr.Accordion("Download", open=False, elem_id=self._id("take")):
+                        prepare = gr.Button(
+                            "Prepare values (CSV), picture and Python code",
+                            elem_id=self._id("prepare"),
+                        )
+                        downloads = gr.Files(
+                            label="Files", interactive=False, elem_id=self._id("downloads")
+                        )
         for component in (*self.choices, self.method, self.seed):
             unchecked(component)
         read = [self.preview, self.method, *self.choices]
         reading = self.file.change(self._read, self.file, read, show_progress="minimal", **QUEUED)
         reading.failure(lambda: "", None, self.preview, **DIRECT)
-        explaining = explain.click(
+        form = [self.file, *self.choices, self.method, self.seed]
+        explaining = gr.on(
+            [explain.click, outdated.select],
             self._explain,
-            [self.file, *self.choices, self.method, self.seed],
+            form,
             [shown, status, downloads, *results],
             show_progress_on=[status],
             **QUEUED,
+        )
+        explaining.success(None, None, None, js=REVEAL.format(self._id("results")), **DIRECT)
+        gr.on(
+            [component.change for component in (shown, *form)],
+            self._compare,
+            [shown, *form],
+            outdated,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            **DIRECT,
         )
         prepare.click(self._write_files, shown, downloads, **QUEUED)
         cancel.click(self._cancel, None, status, cancels=[explaining], **DIRECT)
@@ -105,6 +125,10 @@ class CsvTab(ABC):
     @abstractmethod
     def _write_files(self, shown: Shown | None) -> list[str]:
         """Return the paths of downloads about what is shown."""
+
+    def _compare(self, shown: Shown | None, path: str | None, *form: Any) -> str:
+        """Return a notice if the result is not that of the form."""
+        return notice(shown, path, lambda: self.read_form(*form))
 
     def _id(self, name: str) -> str:
         return f"ul-{self.key}-{name}"

@@ -9,9 +9,12 @@ from typing import Any
 import gradio as gr
 
 from ..methods import methods
+from ..models import PixelClassifier
 from .handlers import PRIVATE, small
+from .outdated import outdated_notice
 from .panels import CHOOSE_TWO, Panels
 from .request import MAX_METHODS, setting_fields
+from .service import Predictions
 from .thumbnails import thumbnails
 from .upload import photograph_upload, unchecked
 from .wording import RECOMMENDED, by_recommendation, setting_help, title_of
@@ -20,11 +23,8 @@ _MORE = (
     "<button type='button' class='ul-more' aria-controls='ul-methods' aria-expanded='false'>"
     "More methods</button>"
 )
-_AGAIN = """
-element.addEventListener("click", event => {
-  if (event.target.closest("button")) trigger("select");
-});
-"""
+_IN_ORDER: dict[str, Any] = {"concurrency_id": "settings", "concurrency_limit": 1}
+"""Through the queue: only there does gradio tell that a state has changed."""
 PREDICTED = -1
 """Value of the target field for the predicted class."""
 
@@ -52,7 +52,7 @@ class Layout:
             with gr.Column(scale=3, min_width=300, elem_id="ul-inputs"):
                 self._add_photograph()
                 self._add_choices(models, offered)
-            with gr.Column(scale=9, min_width=320, elem_id="ul-results"):
+            with gr.Column(scale=9, min_width=320, elem_id="ul-results", elem_classes="ul-veil"):
                 self._add_outputs()
         self.form: list[Any] = [self.photograph, self.model, self.methods, self.target]
         self.form += [self.seed, self.settings]
@@ -101,6 +101,7 @@ class Layout:
         )
         gr.HTML(_MORE, elem_id="ul-more", min_height=0)
         self.settings = gr.State({})
+        self.components = gr.State(0)
         with gr.Accordion("Settings", open=False, elem_id="ul-advanced") as accordion:
             self.seed = gr.Number(
                 0,
@@ -112,7 +113,10 @@ class Layout:
             )
             gr.render(
                 inputs=[self.methods, self.settings],
-                triggers=[self.methods.change, accordion.expand],
+                triggers=[
+                    *(self.methods.change, accordion.expand),
+                    *(self.asked.change, self.components.change),
+                ],
                 queue=False,
             )(self._render_settings)
         for component in (self.model, self.target, self.methods, self.seed):
@@ -140,14 +144,20 @@ class Layout:
                     precision = 0 if isinstance(field.default, int) else None
                     component = gr.Number(value, precision=precision, **look)
                 change = functools.partial(_with_setting, name, field.name, field.default)
+                state = [self.settings, self.components]
                 component.change(
-                    change, [self.settings, component], self.settings, queue=False, **PRIVATE
+                    functools.partial(change, is_component=bool(field.choices)),
+                    [*state, component],
+                    state,
+                    show_progress="hidden",
+                    **_IN_ORDER,
+                    **PRIVATE,
                 )
 
     def _add_outputs(self) -> None:
         """Lay out what the visitor sees."""
         self.shown = gr.State(None)
-        self.outdated = gr.HTML(elem_id="ul-outdated", min_height=0, js_on_load=_AGAIN)
+        self.outdated = outdated_notice("ul-outdated")
         self.maps = gr.HTML(elem_id="ul-maps", min_height=120)
         self.opacity = gr.Slider(
             0, 1, 0.85, step=0.05, label="Opacity of the overlay", elem_id="ul-opacity"
@@ -175,13 +185,47 @@ class Layout:
             self.files = gr.Files(label="Files", interactive=False, elem_id="ul-files")
 
 
+def class_choices(
+    classifier: PixelClassifier, predictions: Predictions | None = None
+) -> list[tuple[str, int]]:
+    """Return the classes that can be explained: the predicted one, the most probable, all others.
+
+    Args:
+        classifier: whose classes they are.
+        predictions: for the photograph; None where there is none.
+    """
+    if predictions is None:
+        count = 0 if classifier.single_output else len(classifier.labels)
+        first, likely = "the class predicted", []
+    else:
+        count = predictions.count
+        likely = [(prediction["label"], prediction["index"]) for prediction in predictions.top]
+        first = f"{predictions.noun}: {likely[0][0]}"
+    if count == 1:
+        return [(first, PREDICTED)]
+    known = {index for _, index in likely}
+    others = [(classifier.label(index), index) for index in range(count) if index not in known]
+    return [(first, PREDICTED), *likely, *others]
+
+
 def _with_setting(
-    method: str, name: str, default: object, settings: dict[str, Any], value: object
-) -> dict[str, Any]:
-    """Return the settings with one changed; a default is left out."""
+    method: str,
+    name: str,
+    default: object,
+    settings: dict[str, Any],
+    components: int,
+    value: object,
+    *,
+    is_component: bool,
+) -> tuple[dict[str, Any], int]:
+    """Return the settings with one changed, and how often a component was chosen.
+
+    A default is left out. A component brings settings of its own, so that they are drawn again.
+    """
     changed = {**settings.get(method, {}), name: value}
     if value == default:
         del changed[name]
     elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         changed[name] = float(value)
-    return {**settings, method: changed}
+    is_new = is_component and changed != settings.get(method, {})
+    return {**settings, method: changed}, components + is_new

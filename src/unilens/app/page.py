@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,12 +22,12 @@ from .handlers import (
     with_short_errors,
 )
 from .jobs import Job, Jobs
-from .layout import PREDICTED, Layout, add_header
+from .layout import PREDICTED, Layout, add_header, class_choices
 from .opening import SAMPLE, Opening
+from .outdated import notice
 from .photograph import read_photograph, sample_photograph
 from .render import (
     checks_html,
-    html_of,
     maps_html,
     path_html,
     predictions_html,
@@ -114,12 +113,15 @@ class Page:
         blocks.load(self._open, None, form, js="unilens.open", **start)
         blocks.unload(self._leave)
         layout.cancel.click(self._cancel, None, layout.status, cancels=work, **DIRECT)
-        layout.model.input(
-            self._predict,
+        changing = layout.model.input(
+            self._change_model,
             [layout.photograph, layout.model, layout.methods],
             [layout.predictions, layout.target, layout.methods],
+            trigger_mode="always_last",
             **QUEUED,
         )
+        changing.failure(lambda: "", None, layout.predictions, **DIRECT)
+        layout.asked.change(lambda: "", None, layout.status, **DIRECT)
         gr.on(
             [component.change for component in (*layout.form, layout.shown)],
             self._compare,
@@ -140,12 +142,13 @@ class Page:
             show_progress_on=[layout.status],
             **QUEUED,
         )
+        predicting.failure(lambda: "", None, layout.predictions, **DIRECT)
         explaining = predicting.success(
             self._explain,
             layout.form,
             [
                 *(layout.shown, layout.status, layout.maps, layout.trust, layout.link),
-                layout.outdated,
+                *(layout.outdated, layout.path, layout.checks, layout.files),
             ],
             show_progress_on=[layout.status, layout.maps],
             **QUEUED,
@@ -153,8 +156,8 @@ class Page:
         linking = explaining.success(None, layout.link, layout.link, js="unilens.show", **DIRECT)
         details = linking.success(
             self._details,
-            layout.shown,
-            [layout.path, layout.trust, layout.checks, layout.files],
+            [layout.shown, layout.methods],
+            [layout.path, layout.trust, layout.methods],
             show_progress_on=[layout.path],
             **QUEUED,
         )
@@ -170,27 +173,25 @@ class Page:
     @with_short_errors
     def _predict(self, path: str | None, model: str, names: Any) -> tuple[Any, ...]:
         classifier = self.service.classifier(model)
-        labels = [(classifier.label(index), index) for index in range(len(classifier.labels))]
-        offered = self._offered(model, names)
+        offered = gr.update(choices=self._offered(model, names))
         if path is None:
-            choices = [("the class predicted", PREDICTED), *labels]
-            return "", gr.update(choices=choices, value=PREDICTED), offered
+            return "", gr.update(choices=class_choices(classifier), value=PREDICTED), offered
         photograph = self._visitor_files.read(path)
         predictions = self.service.predictions(photograph, model)
-        likely = [(prediction["label"], prediction["index"]) for prediction in predictions]
-        predicted = (f"the class predicted: {predictions[0]['label']}", PREDICTED)
+        classes = class_choices(classifier, predictions)
         size = " × ".join(map(str, photograph.image.size))
-        return (
-            predictions_html(predictions, f"{photograph.name}, {size} pixels"),
-            gr.update(choices=[predicted, *likely, *labels]),
-            offered,
-        )
+        shown = predictions_html(predictions, f"{photograph.name}, {size} pixels")
+        return shown, gr.update(choices=classes), offered
 
-    def _offered(self, model: str, names: Any) -> Any:
-        """Return an update of the methods: those that fit a model, and those that are chosen."""
+    def _change_model(self, path: str | None, model: str, names: Any) -> tuple[Any, ...]:
+        """Return the predictions of another model, whose classes are others."""
+        shown, classes, offered = self._predict(path, model, names)
+        return shown, {**classes, "value": PREDICTED}, offered
+
+    def _offered(self, model: str, names: Any) -> list[tuple[str, str]]:
+        """Return titles and names of the methods that fit a model, and of those in a list."""
         chosen = [name for name in names if isinstance(name, str)] if names else []
-        offered = by_recommendation(self.opening.methods_for(model))
-        return gr.update(choices=offered, value=chosen)
+        return by_recommendation([*self.opening.methods_for(model), *chosen])
 
     def _take_upload(self, request: gr.Request) -> tuple[Any, ...]:
         return PREDICTED, None, self._new_work(request)
@@ -211,12 +212,7 @@ class Page:
     @with_short_errors
     def _compare(self, shown: Shown | None, path: str | None, *form: Any) -> str:
         """Return a notice if the maps on the page are not those of the form."""
-        if not shown:
-            return ""
-        with contextlib.suppress(UnilensError):
-            if tuple(shown) == (path, _read_inputs(*form).model_dump()):
-                return ""
-        return html_of("outdated.html")
+        return notice(shown, path, lambda: _read_inputs(*form))
 
     @with_short_errors
     def _explain(
@@ -244,13 +240,14 @@ class Page:
             maps_html(explanation),
             trust_html({name: trust_report(attribution) for name, attribution in maps.items()}),
             "?state=" + page_state(photograph, asked).link() if photograph.sample else "",
-            "",
+            *("", "", "", None),  # what is below belongs to the maps before
         )
 
     @with_short_errors
     def _details(
         self,
         shown: Shown | None,
+        names: Any,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
@@ -261,8 +258,7 @@ class Page:
         return (
             path_html(explanation, paths),
             trust_html({name: trust_report(attribution) for name, attribution in maps.items()}),
-            "",
-            None,
+            gr.update(choices=self._offered(explanation.request.model, names)),
         )
 
     @with_short_errors
@@ -314,10 +310,11 @@ class Page:
             photograph = read_photograph(state.photograph.decode(), state.photograph.name)
             path = self._visitor_files.write_photograph(photograph)
         target = PREDICTED if request.target is None else request.target
+        names = [method.name for method in request.methods]
         return (
             path,
             request.model,
-            self._offered(request.model, [method.name for method in request.methods]),
+            gr.update(choices=self._offered(request.model, names), value=names),
             target,
             request.seed,
             {method.name: dict(method.settings) for method in request.methods},

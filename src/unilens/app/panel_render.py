@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from typing import Any
 
@@ -20,7 +21,7 @@ from .render import (
     picture_uri,
     strongest_region,
 )
-from .second_opinion import conclusion
+from .second_opinion import compared, conclusion
 from .service import Explanation
 
 _DIM = 0.35
@@ -61,15 +62,15 @@ def _part(values: Tensor) -> dict[str, Any]:
 
 def opinion_html(opinion: Explanation, found: Agreement) -> str:
     """Return where the maps of several methods agree, with each map and the numbers."""
-    shared = found.consensus[0]
+    shared, methods = found.consensus[0], compared(found)
     maps = {name: attribution.values[0] for name, attribution in opinion.attributions.items()}
     return html_of(
         "opinion.html",
         label=opinion.label,
-        methods=[name for name in found.names if name not in found.controls],
-        controls=list(found.controls),
+        methods=methods,
+        constant=[name for name in found.names if name not in (*methods, *found.controls)],
         overlap=float(found.overlap[0]),
-        control_overlap=float(found.control_overlap[0]),
+        control_overlap=_known(float(found.control_overlap[0])),
         chance=found.top,
         conclusion=conclusion(found),
         where=strongest_region(shared.unsqueeze(0)),
@@ -83,12 +84,16 @@ def opinion_html(opinion: Explanation, found: Agreement) -> str:
     )
 
 
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 def _pairs(found: Agreement) -> list[dict[str, Any]]:
     """Return the overlap and the rank correlation of every two maps."""
     return [
         {
             "names": (found.names[first], found.names[second]),
-            "overlap": float(found.overlaps[0, first, second]),
+            "overlap": _known(float(found.overlaps[0, first, second])),
             "correlation": float(found.correlations[0, first, second]),
         }
         for first, second in combinations(range(len(found.names)), 2)

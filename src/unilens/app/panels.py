@@ -36,7 +36,8 @@ element.addEventListener("click", event => {
 });
 """
 """Lets the visitor choose two bars of the predictions; the first stays when a third is chosen."""
-_REVEAL = "() => unilens.reveal(document.querySelector('#{}'))"
+REVEAL = "() => unilens.reveal(document.querySelector('#{}'))"
+"""Scrolls a part into view, by its id."""
 
 
 class Panels:
@@ -72,6 +73,7 @@ class Panels:
             [layout.photograph, layout.model, layout.seed],
             self.contrast,
             show_progress_on=[layout.status, self.contrast],
+            trigger_mode="multiple",  # one at a time; a deferred event would lose its classes
             **queued,
         )
         asking = self.ask.click(
@@ -82,8 +84,8 @@ class Panels:
             **queued,
         )
         for event, name in ((contrasting, "ul-contrast"), (asking, "ul-opinion")):
-            event.success(None, None, None, js=_REVEAL.format(name), **direct)
-        changes = [layout.photograph.change, layout.model.change]
+            event.success(None, None, None, js=REVEAL.format(name), **direct)
+        changes = [layout.photograph.change, layout.model.change, layout.seed.change]
         gr.on(changes, lambda: "", None, self.contrast, **direct)
         layout.shown.change(lambda: "", None, self.opinion, **direct)
         return [contrasting, asking]

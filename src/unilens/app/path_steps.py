@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -26,12 +27,14 @@ class PathSteps:
     Attributes:
         points: what the model sees at each stop, each `(3, H, W)`.
         sums: the map summed up to each stop, each `(3, H, W)`.
+        positions: where on the path the points lie: at a stop, or shortly before it.
         fractions: where on the path the confidences were measured, ascending, from 0 to 1.
         confidences: confidence in the target there.
     """
 
     points: list[Tensor]
     sums: list[Tensor]
+    positions: list[float]
     fractions: list[float]
     confidences: list[float]
 
@@ -40,6 +43,12 @@ class PathSteps:
         """Where the confidence is highest, and how high it is there."""
         best = max(range(len(self.confidences)), key=self.confidences.__getitem__)
         return self.fractions[best], self.confidences[best]
+
+    @property
+    def shown(self) -> list[float]:
+        """Confidence in the target at each of the points."""
+        shown: list[float] = numpy.interp(self.positions, self.fractions, self.confidences).tolist()
+        return shown
 
 
 def path_steps(
@@ -73,6 +82,7 @@ def path_steps(
     return PathSteps(
         [points[index].cpu() for index in chosen],
         [sums[index].cpu() for index in chosen],
+        [fractions[index] for index in chosen],
         attribution.trace.fraction[:, 0].tolist(),
         attribution.trace.confidence[:, 0].tolist(),
     )

@@ -13,19 +13,20 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..methods import methods
 from ..output.colours import overlay_layer
-from ..output.levels import lines
 from ..output.viz import Array, colour_scale, coloured, data_uri, flatten, pixels
 from .checks import CONTROL, MapChecks
-from .path_steps import STOPS, PathSteps
-from .service import Explanation
-from .trust import LIGHTS, TrustReport, compared, trust_report
-from .wording import title_of
+from .path_steps import MAX_STEPS, STOPS, PathSteps
+from .service import Explanation, Predictions
+from .trust import LIGHTS, TrustReport, compared, map_lines, trust_report
+from .wording import percent, signed, title_of
 
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "1 3")
 """Of the curves of four methods and the control; page.css has their colours."""
 MAX_SCALE_RATIO = 4
 """How many times weaker than the strongest map one may be and still share its colour scale."""
 _WIDTH, _HEIGHT = 320, 180
+_NOTABLE = 0.02
+"""Smaller changes of the confidence are not told."""
 _CHARTS = {
     "insertion_auc": "Insertion: the most important pixels come first",
     "deletion_auc": "Deletion: the most important pixels go first",
@@ -44,6 +45,7 @@ def _environment() -> Environment:
     environment.globals.update(
         lights=LIGHTS, dashes=DASHES, width=_WIDTH, height=_HEIGHT, title_of=title_of
     )
+    environment.filters.update(percent=percent, signed=signed, title_of=title_of)
     return environment
 
 
@@ -52,7 +54,7 @@ def html_of(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def predictions_html(predictions: Sequence[Mapping[str, Any]], photograph: str) -> str:
+def predictions_html(predictions: Predictions, photograph: str) -> str:
     """Return the most probable classes as bars, with a description of the photograph."""
     return html_of("predictions.html", predictions=predictions, photograph=photograph)
 
@@ -78,7 +80,7 @@ def _card(
 ) -> dict[str, Any]:
     values, baseline = attribution.values[0], attribution.baseline
     scale, own_scale = _scale(attribution, common)
-    verdict, *warnings = lines(attribution)
+    verdict, *warnings = map_lines(attribution)
     card = {
         "name": name,
         "title": title_of(name),
@@ -139,22 +141,27 @@ def path_html(explanation: Explanation, paths: Mapping[str, PathSteps]) -> str:
         attribution for attribution in attributions.values() if attribution.complete
     )
     methods = []
-    for number, (name, steps) in enumerate(paths.items()):
+    for name, steps in paths.items():
         scale, _ = _scale(attributions[name], common)
-        confidences = numpy.interp(STOPS, steps.fractions, steps.confidences)
         methods.append(
             {
                 "name": name,
-                "number": number,
+                "number": list(explanation.attributions).index(name),
                 "summary": _path_summary(steps),
                 "points": _uris(steps.points, photograph_uri),
                 "sums": _uris(steps.sums, functools.partial(heatmap_uri, scale=scale)),
                 "line": _polyline(steps.fractions, steps.confidences),
-                "confidences": confidences.tolist(),
+                "positions": steps.positions,
+                "confidences": steps.shown,
             }
         )
     return html_of(
-        "path.html", methods=methods, stops=STOPS, last=len(STOPS) - 1, label=explanation.label
+        "path.html",
+        methods=methods,
+        without=[title_of(name) for name in explanation.attributions if name not in paths],
+        max_steps=MAX_STEPS,
+        last=len(STOPS) - 1,
+        label=explanation.label,
     )
 
 
@@ -171,26 +178,27 @@ def _path_summary(steps: PathSteps) -> str:
     """Return what a path says about its map, in a sentence."""
     position, peak = steps.peak
     first, end = steps.confidences[0], steps.confidences[-1]
-    if position < 1 and peak > end + 0.02:
-        return (
-            f"The confidence peaks at {peak:.0%} after {position:.0%} of the path and then falls "
-            f"to {end:.0%}: what the map gathers up to the peak and gives back after it explains "
-            "the path, not the photograph."
-        )
     drops = float(-numpy.diff(steps.confidences).clip(max=0).sum())
-    if drops < 0.02 and end - first < 0.02:
+    ends = f"from {percent(first)} to {percent(end)}"
+    if first > end + _NOTABLE:
         return (
-            f"The confidence hardly changes, from {first:.1%} to {end:.1%}: the map explains next "
-            "to nothing of it."
+            f"The confidence falls {ends}: the model is surer of the class at the baseline than at "
+            "the photograph."
         )
-    if drops < 0.02:
+    if peak > end + _NOTABLE:
         return (
-            f"The confidence climbs from {first:.0%} to {end:.0%} and never turns back: every part "
-            "of the map stands for evidence that was gained."
+            f"The confidence peaks at {percent(peak)} after {100 * position:.0f} % of the path and "
+            f"then falls to {percent(end)}: what the map gathers up to the peak and gives back "
+            "after it explains the path, not the photograph."
         )
+    if drops < _NOTABLE and end - first < _NOTABLE:
+        return f"The confidence hardly changes, {ends}: there is little of it to explain."
+    if drops < _NOTABLE:
+        back = f"falls back by {percent(drops)} in all" if drops else "never falls back"
+        return f"The confidence climbs {ends}, and {back} on the way."
     return (
-        f"The confidence goes from {first:.0%} to {end:.0%}, and gives back {drops:.0%} on the "
-        "way: that much of the map explains detours."
+        f"The confidence goes {ends}, and gives back {percent(drops)} in all on the way: part of "
+        "the map explains that detour."
     )
 
 

@@ -206,6 +206,12 @@ def read_state(text: str | bytes) -> PageState:
         raise UnilensError(
             "expected a downloaded page (NAME-page.json), got another file"
         ) from None
+    made = values.get("unilens_page") if isinstance(values, dict) else None
+    require(
+        not isinstance(made, int) or made == SCHEMA,
+        f"expected a link or page of version {SCHEMA}, got one of another version of unilens; make "
+        "it again here",
+    )
     return validated(PageState, values)
 
 

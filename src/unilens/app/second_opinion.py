@@ -40,14 +40,20 @@ def second_opinion(
     return opinion, agreement(opinion.attributions, controls=(CONTROL,))
 
 
+def compared(found: Agreement) -> list[str]:
+    """Return the names of the methods whose maps can be compared: no constant one can."""
+    own = found.overlaps[0].diagonal().isfinite().tolist()
+    names = zip(found.names, own, strict=True)
+    return [name for name, defined in names if defined and name not in found.controls]
+
+
 def conclusion(found: Agreement) -> str:
     """Return what the agreement of methods about one photograph says, as the end of a sentence."""
     overlap, control = float(found.overlap[0]), float(found.control_overlap[0])
-    if overlap != overlap:
-        return "no two of the maps can be compared"
-    lead = overlap - max(found.top, 0.0 if control != control else control)
+    has_control = control == control
+    lead = overlap - max(found.top, control if has_control else 0.0)
     if lead >= CLEAR_LEAD:
-        return "they agree on something that the model sees"
+        return f"they agree, and on more than {'edges' if has_control else 'chance'}"
     if lead > 0:
         return "little more than that, so rely on no detail of a single map"
     return "no more than that, so the methods do not support each other"

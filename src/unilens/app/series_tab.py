@@ -38,6 +38,7 @@ class SeriesTab(CsvTab):
 
     key = "series"
     title = "Series"
+    read_form = staticmethod(read_series_form)
     intro = (
         "A row for each time step and a column for each channel, with their names in the first "
         "line. A column of times is left out."
@@ -129,7 +130,7 @@ class SeriesTab(CsvTab):
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio looks at the default
     ) -> tuple[Any, ...]:
         file = self._csv(path)
-        asked = read_series_form(times, target, step, output, method, seed)
+        asked = self.read_form(times, target, step, output, method, seed)
         with self._job(request, progress) as job:
             series, attribution = self._service.explain(file, asked, job)
         unit, score = self._service.score(series, attribution)

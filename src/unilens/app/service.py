@@ -31,6 +31,7 @@ from .wording import title_of
 
 T = TypeVar("T")
 TOP_CLASSES = 5
+"""Classes that are shown as bars."""
 _STABILITY_PASSES = 46
 
 
@@ -67,6 +68,28 @@ class Explanation:
     def label(self) -> str:
         """Name of the class that is explained."""
         return self.model.label(self.target)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of a photograph.
+
+    Attributes:
+        top: the most probable classes, each with index, label and probability.
+        count: how many outputs the model has.
+        exclusive: whether each output is a class that excludes the others.
+    """
+
+    top: list[dict[str, Any]]
+    count: int
+    exclusive: bool
+
+    @property
+    def noun(self) -> str:
+        """What the first of the classes is."""
+        if self.exclusive:
+            return "the class predicted"
+        return "the only output" if self.count == 1 else "the most probable label"
 
 
 class _LoadedModel(NamedTuple):
@@ -109,18 +132,27 @@ class ExplainService:
         """Return a model that is offered, loaded at its first use."""
         return self._load(name).classifier
 
-    def predictions(self, photograph: Photograph, model: str) -> list[dict[str, Any]]:
-        """Return the most probable classes, each with index, label and probability."""
+    def predictions(self, photograph: Photograph, model: str) -> Predictions:
+        """Return the most probable classes.
+
+        Raises:
+            UnilensError: the model is no classifier.
+        """
         loaded = self._load(model)
 
-        def predict() -> list[dict[str, Any]]:
+        def predict() -> Predictions:
             inputs = self._pixels(photograph, model)[None]
             outputs = loaded.evaluator(inputs)
             spec = output_spec(loaded.evaluator, inputs, outputs)
-            spec.check_classes()
+            require(
+                spec.has_probabilities,
+                f"expected a classifier on the page, got a model of outputs={spec.kind!r}; use "
+                "unilens.explain",
+            )
             probabilities = spec.probabilities(outputs[0])
-            top = outputs[0].topk(min(TOP_CLASSES, outputs.numel())).indices.tolist()
-            return predictions(loaded.classifier, probabilities, top)
+            indices = outputs[0].topk(min(TOP_CLASSES, outputs.numel())).indices.tolist()
+            top = predictions(loaded.classifier, probabilities, indices)
+            return Predictions(top, outputs.numel(), spec.is_exclusive(outputs))
 
         return self._runner.run(("predictions", photograph.digest, model), Job(), predict)
 
@@ -263,12 +295,12 @@ class ExplainService:
 def _explain_by(
     method: MethodRequest, explanation: Explanation, evaluator: Evaluator
 ) -> Attribution:
-    explainer, inputs = explanation.explainers[method.name], explanation.pixels[None]
-    explainer.check(evaluator, inputs)
-    request = explanation.request
+    explainer, request = explanation.explainers[method.name], explanation.request
+    inputs, card = explanation.pixels[None], methods[method.name].card
     attribution = explainer(evaluator, inputs, request.target, seed=request.seed)
     return attribution.with_provenance(
         method=method.name,
+        family=card.family,
         given=dict(method.settings),
-        reference=methods[method.name].card.reference,
+        reference=card.reference,
     )

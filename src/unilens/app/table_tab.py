@@ -40,6 +40,7 @@ class TableTab(CsvTab):
 
     key = "table"
     title = "Table"
+    read_form = staticmethod(read_table_form)
     intro = (
         "The names of the columns in the first line; commas, semicolons or tabs; UTF-8. What does "
         "each column contribute to the prediction?"
@@ -104,7 +105,7 @@ class TableTab(CsvTab):
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio looks at the default
     ) -> tuple[Any, ...]:
         file = self._csv(path)
-        asked = read_table_form(rows, target, method, seed)
+        asked = self.read_form(rows, target, method, seed)
         with self._job(request, progress) as job:
             result = self._service.explain(file, asked, job)
         numbers = _numbers(result)
@@ -115,7 +116,7 @@ class TableTab(CsvTab):
         seconds = float(str(result.provenance["seconds"]))
         return (
             (path, asked.model_dump()),
-            small(f"{len(result)} row(s) in {seconds:.1f} s."),
+            small(f"{len(result)} {'row' if len(result) == 1 else 'rows'} in {seconds:.1f} s."),
             None,
             gr.update(choices=choices, value=0, visible=len(choices) > 1),
             row_html(result, 0, numbers[0]),

@@ -161,7 +161,23 @@ _NO_PATH = Answer(
 
 def trust_report(attribution: Attribution) -> TrustReport:
     """Return the verdict on the map of a photograph, and the answers behind it."""
-    return TrustReport(lines(attribution)[0], answers(attribution))
+    return TrustReport(map_lines(attribution)[0], answers(attribution))
+
+
+def map_lines(attribution: Attribution) -> list[Line]:
+    """Return the verdict on the map of a photograph, and its warnings; a control explains nothing.
+
+    A control has no warnings but those that its map is not finite, or zero everywhere.
+    """
+    verdict, *warnings = lines(attribution)
+    if is_control(attribution):
+        verdict = Line("A control: it does not depend on the model, and explains nothing.")
+    return [verdict, *warnings]
+
+
+def is_control(attribution: Attribution) -> bool:
+    """Return whether a map is that of a control."""
+    return attribution.provenance.get("family") == "control"
 
 
 def compared(reports: Mapping[str, TrustReport]) -> list[tuple[str, list[str]]]:

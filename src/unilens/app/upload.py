@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABCMeta
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ def unchecked(component: Component) -> Component:
 
     Gradio's own check rounds 1.5 to a class, and answers an unknown one with a thousand choices.
     """
-    component.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    component.__class__ = _unchecked_class(type(component))
     return component
 
 
@@ -73,14 +74,22 @@ def _upload_class(base: Any) -> Any:
         _refuse_link(path)
         return await base.async_move_resource_to_block_cache(self, path)
 
-    members = {
-        "__module__": __name__,
-        "__doc__": "A file that is not opened.",
-        "is_template": True,  # in the browser it is its base class
-        "preprocess": _path_of,
-        "async_move_resource_to_block_cache": move_local,
-    }
-    return ABCMeta.__new__(type(base), f"{base.__name__}Upload", (base,), members)
+    doc = "A file that is not opened."
+    members = {"preprocess": _path_of, "async_move_resource_to_block_cache": move_local}
+    return _subclass(base, "Upload", __doc__=doc, **members)
+
+
+@functools.cache
+def _unchecked_class(base: Any) -> Any:
+    """Return a class of components that hand on what was sent."""
+    doc = "A value that is not checked."
+    return _subclass(base, "Unchecked", __doc__=doc, preprocess=lambda self, payload: payload)
+
+
+def _subclass(base: Any, suffix: str, **members: Any) -> Any:
+    """Return a subclass of a component that is its base class in the browser."""
+    members |= {"__module__": __name__, "is_template": True}
+    return ABCMeta.__new__(type(base), f"{base.__name__}{suffix}", (base,), members)
 
 
 # A class, not a changed instance: gradio rebuilds a component from its class whenever an event

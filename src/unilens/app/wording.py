@@ -20,6 +20,9 @@ TITLES = {
     "guided_ig": "Guided integrated gradients",
     "sig": "Integrated gradients by singular components",
     "agi": "Adversarial gradient integration",
+    "mfaba": "Boundary-based attribution",
+    "ig2": "Integrated gradients on a gradient path",
+    "fringe_b": "Fisher-Rao integrated gradients",
     "idgi": "Important direction gradient integration",
     "idg": "Integrated decision gradients",
     "gradient": "Gradient",
@@ -58,6 +61,18 @@ _COMPONENTS = {
 def title_of(method: str) -> str:
     """Return the name of a method for people; its registered name where it has no other."""
     return TITLES.get(method, method)
+
+
+def percent(share: float) -> str:
+    """Return a share in percent with one decimal; never 0 or 100 by rounding."""
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.9995 < share < 1 else f"{100 * share:.1f} %"
+
+
+def signed(value: float) -> str:
+    """Return a number with three digits and its sign."""
+    return f"{value:+.3g}".replace("-", "−", 1)
 
 
 def by_recommendation(names: list[str]) -> list[tuple[str, str]]:

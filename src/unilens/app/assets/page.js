@@ -58,15 +58,14 @@ function peel(path, at) {
   for (const part of path.querySelectorAll(".ul-stop")) {
     part.toggleAttribute("hidden", Number(part.dataset.stop) !== at);
   }
-  for (const shown of path.querySelectorAll(".ul-so-far")) {
-    shown.setAttribute("width", (Number(shown.dataset.width) * at) / last);
-  }
   const texts = [`${Math.round((100 * at) / last)} % of the way.`];
   for (const card of path.querySelectorAll("[data-confidences]")) {
-    const percent = 100 * Number(card.dataset.confidences.split(" ")[at]);
-    card.querySelector(".ul-bar > span").style.width = `${percent}%`;
-    card.querySelector(".ul-number").textContent = `${percent.toFixed(0)} %`;
-    texts.push(`${card.dataset.name}: “${path.dataset.label}” ${percent.toFixed(0)} %.`);
+    const of = (values) => card.dataset[values].split(values === "percents" ? "|" : " ")[at];
+    const shown = card.querySelector(".ul-so-far");
+    shown.setAttribute("width", Number(shown.dataset.width) * Number(of("positions")));
+    card.querySelector(".ul-bar > span").style.width = `${100 * Number(of("confidences"))}%`;
+    card.querySelector(".ul-number").textContent = of("percents");
+    texts.push(`${card.dataset.name}: “${path.dataset.label}” ${of("percents")}.`);
   }
   path.querySelector("input").setAttribute("aria-valuetext", texts.join(" "));
 }
