@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from . import text as text
     from ._engine.evaluator import Evaluator
     from .attribution import Attribution
+    from .benchmark.recommend import recommend
     from .methods import explain
     from .metrics import evaluate
     from .models import PixelClassifier, load_model
@@ -41,6 +42,7 @@ __all__ = [
     "methods",
     "metrics",
     "paths",
+    "recommend",
     "weightings",
 ]
 _MODULES = {"groups": ".groups", "tables": ".tables", "text": ".text", "viz": ".output.viz"}
@@ -52,6 +54,7 @@ _LAZY = {
     "evaluate": ".metrics",
     "explain": ".methods",
     "load_model": ".models",
+    "recommend": ".benchmark.recommend",
 }
 
 

@@ -111,6 +111,8 @@ class Attribution:
     @property
     def verdicts(self) -> list[str]:
         """One line for each input: whether its map can be used, and why."""
+        if self.provenance.get("family") == "control":
+            return ["A control: the map does not depend on the model."] * len(self.values)
         return [diagnostics.verdict(measured) for measured in self._measured_by_input()]
 
     def _measured_by_input(self) -> list[dict[str, float]]:

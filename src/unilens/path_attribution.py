@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -161,6 +161,8 @@ class PathAttribution(Method):
             recorder: of the steps of the path; None for one that keeps the trace alone.
         """
         score, graph = resolve_score(self.score, context.evaluator), self.create_graph
+        if graph or self.balanced or result.score != self.score:
+            result = replace(result, evaluation=None)  # of another gradient than that needed
         gradient = context.gradient_of(score, create_graph=graph)
         outputs = context.evaluator.outputs(result.values.unsqueeze(0), create_graph=graph)[0]
         start, end = score(outputs, context.target), score(context.outputs, context.target)

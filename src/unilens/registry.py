@@ -63,7 +63,8 @@ class MetricCard(Card):
         bounds: the lowest and highest value it can take; None where there is no bound.
         metric: the class; names of one class differ in its settings.
         needs: what it takes beside the map: "method", to explain again; "path", an `Attribution`
-            with a baseline; "mask", where the object is.
+            with a baseline; "mask", where the object is; "without_parts", the inputs without each
+            of their parts.
     """
 
     higher_is_better: bool | None = True

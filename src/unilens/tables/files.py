@@ -134,8 +134,8 @@ def load_model(name: str, trust_pickle: bool) -> Any:
     require(path.is_file(), f"expected a model in {name}, but there is no such file")
     require(
         suffix == ".pt2" or trust_pickle,
-        f"loading {path.name} runs code that whoever wrote it has chosen; pass --trust-pickle if "
-        "you trust its source",
+        f"{path.name} can run any code when it is loaded; pass --trust-pickle if you trust its "
+        "source",
     )
     try:
         if suffix == ".pt2":

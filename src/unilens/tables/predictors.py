@@ -237,7 +237,7 @@ def fitted_table(model: Any, table: Table, names: Sequence[str] | None) -> Table
             not extra or names is not None,
             f"expected the {len(known)} columns that {type(owner).__name__} was fitted with, got "
             f"others as well: {', '.join(map(repr, extra[:8]))}; leave them out, as by "
-            f"frame.drop(columns={extra[:8]!r})",
+            f"frame.drop(columns={extra[:8]!r}), or on the command line with --label-column",
         )
         return table.select(columns)
     if isinstance(width, (int, numpy.integer)) and width != len(table.names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -111,14 +112,17 @@ def quiet() -> Iterator[None]:
     """Keep transformers from printing while it loads or runs."""
     import transformers
 
-    logs = transformers.utils.logging
+    logs, hub = transformers.utils.logging, logging.getLogger("huggingface_hub")
     level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
+    hub_level = hub.level
+    hub.setLevel(logging.ERROR)
     logs.set_verbosity_error()
     logs.disable_progress_bar()
     try:
         yield
     finally:
         logs.set_verbosity(level)
+        hub.setLevel(hub_level)
         if bars:
             logs.enable_progress_bar()
 

@@ -184,6 +184,18 @@ class AGI(_Named, method="agi"):
     """AGI, from the inputs at which other classes win; see `UnilensAttribution`."""
 
 
+class MFABA(_Named, method="mfaba"):
+    """MFABA, along the path of an attack on the target; see `UnilensAttribution`."""
+
+
+class IG2(_Named, method="ig2"):
+    """IG2, from references of other classes; see `UnilensAttribution`."""
+
+
+class FRInGeB(_Named, method="fringe_b"):
+    """FRInGe-B, from an input that says nothing about the target; see `UnilensAttribution`."""
+
+
 class IDGI(_Named, method="idgi"):
     """IDGI, along any path from any baseline; see `UnilensAttribution`."""
 
