@@ -26,8 +26,13 @@ from unilens.metrics import corruptions, imputers, metrics, similarities
 from unilens.metrics.faithfulness.perturbations import infidelity_perturbations
 from unilens.metrics.robustness.perturbations import perturbations
 from unilens.models import models, samples
+from unilens.output.colours import STYLES
+from unilens.outputs import OUTPUTS
 from unilens.paths import paths
 from unilens.registry import Composed, Entry, Registry
+from unilens.scores import scores
+from unilens.text.attribution import PARTS
+from unilens.text.generation.units import UNITS
 from unilens.text.methods import text_baselines, text_methods
 from unilens.weightings import weightings
 
@@ -46,6 +51,14 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "models": models,
     "samples": samples,
 }
+CHOICES = {
+    "score": scores,
+    "outputs": OUTPUTS,
+    "style": STYLES,
+    "unit": PARTS,
+    "unit of a generated text": UNITS,
+}
+"""The values of options, by what messages call them."""
 VALUES = {
     types.Count: "whole number from 1",
     types.CountOrZero: "whole number from 0",
@@ -77,6 +90,7 @@ def catalogue() -> dict[str, Any]:
     own = [name for name in text_baselines if name not in baselines]
     listed["text_baselines"] = {name: _entry("baselines", text_baselines[name]) for name in own}
     listed["text_methods"] = {name: {} for name in text_methods}
+    listed["choices"] = {kind: list(names) for kind, names in CHOICES.items()}
     return listed
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from statistics import mean
 
+import numpy
 from drawing import LIGHT, ORANGE, PURPLE, SLATE, Chart, bars, blank, folded, tidy
 from evidence import (
     HERE,
@@ -27,6 +28,8 @@ from evidence import (
     text_of,
     write_rows,
 )
+
+from unilens.benchmark.report.statistics import interval, resampled
 
 CHOSEN_ON = 31
 """Photographs of the comparison on which the settings of `uni_blur` were chosen."""
@@ -205,6 +208,55 @@ def transformers() -> Chart:
     return Chart(figure, table(("method", *metrics.values()), rows))
 
 
+TRUTH_NAMES = {
+    "uni_blur": "uni_blur",
+    "uni": "uni",
+    "uni_paper": "uni_paper",
+    "deeplift": "deeplift",
+    "ig:n_steps=30": "ig, black",
+    "ig:n_steps=30,baseline=blur": "ig, blur",
+    "guided_ig:n_steps=30": "guided_ig",
+    "blur_ig:n_steps=30": "blur_ig",
+    "rise:n_masks=1000": "rise",
+    "occlusion:window=8,stride=4": "occlusion",
+    "gradcam": "gradcam",
+    "smoothgrad:n_samples=30": "smoothgrad",
+    "gradient": "gradient",
+    "guided_backprop": "guided_backprop",
+    "edges": "edges (control)",
+    "random": "random (control)",
+}
+"""Methods that the chart of known truth shows, and what they are called there."""
+
+
+def truth() -> Chart:
+    """Means against the truth under three networks, with intervals."""
+    metrics = {
+        "texture": ("texture: inside ↑", "relevance_rank:reduction=abs"),
+        "shortcut": ("shortcut: inside ↑", "relevance_rank:reduction=abs"),
+        "birds": ("birds: single deletion ↑", "single_deletion"),
+    }
+    values = {
+        (name, method): kept(f"truth/{name}")[f"truth:{name}", method, metric]
+        for name, (_, metric) in metrics.items()
+        for method in TRUTH_NAMES
+    }
+    figure = blank(4.0)
+    panels = figure.subplots(1, 3, sharey=True)
+    for panel, (name, (title, _)) in zip(panels, metrics.items(), strict=True):
+        lengths = [mean(values[name, method]) for method in TRUTH_NAMES]
+        bars(panel, list(TRUTH_NAMES.values()), lengths, title)
+        for place, method in enumerate(TRUTH_NAMES):
+            ends = interval(resampled(numpy.array(values[name, method])[:, None], seed=0)[0])
+            panel.plot(ends, [place] * 2, color="black", linewidth=1)
+    shown = ("uni_blur", "uni", "ig:n_steps=30", "deeplift", "random")
+    rows = [
+        (f"`{TRUTH_NAMES[method]}`", *(number(mean(values[name, method]), 2) for name in metrics))
+        for method in shown
+    ]
+    return Chart(figure, table(("method", *(title for title, _ in metrics.values())), rows))
+
+
 def performance() -> Chart:
     """Seconds for eight photographs."""
     shown = {
@@ -270,6 +322,7 @@ CHARTS: dict[str, Callable[[], Chart]] = {
         experiments,
         domains,
         transformers,
+        truth,
         performance,
         cost,
         models,

@@ -69,6 +69,7 @@ MODULES = (
 NEEDS = {
     "method": 'method="{method}"',
     "mask": "mask=mask",
+    "without_parts": "without_parts=without_parts",
     "path": "",
 }
 DIRECTIONS = {True: "Higher is better.", False: "Lower is better.", None: "Neither end is good."}

@@ -9,6 +9,20 @@ from torch import Tensor, nn
 from unilens import cli
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests of the page on one process: two browsers at once lose clicks."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "app" if "tests/app/" in nodeid else super()._split_scope(nodeid)
+
+    return ByFile(config, log)
+
+
 class SmallNet(nn.Module):
     """Two convolutions with batch norms whose statistics are not trivial, and a linear head."""
 

@@ -27,6 +27,8 @@ from .test_methods import counting, taken
 
 SMALL = {"k": 9, "iterations": 3, "subsets": 20, "cells": 4}
 """Settings, where a metric has them, that are fast and fit inputs (B, 3, 13, 11)."""
+SMALL_OF = {"smooth_mprt": {"samples": 2}}
+"""Settings of one metric, where its defaults make many maps."""
 every_metric = pytest.mark.parametrize("name", metrics)
 
 
@@ -35,7 +37,8 @@ def card_of(name):
 
 
 def small_settings(name):
-    return {key: SMALL[key] for key in SMALL if key in metrics[name].settings}
+    known = {key: SMALL[key] for key in SMALL if key in metrics[name].settings}
+    return {**known, **SMALL_OF.get(name, {})}
 
 
 def build(name):
@@ -52,14 +55,29 @@ def mask_of(images):
     return mask
 
 
+def without_parts_of(images):
+    """Return images without each of five parts: two of their rows each."""
+    without = images.unsqueeze(1).repeat(1, 5, 1, 1, 1)
+    for part in range(5):
+        without[:, part, :, 2 * part : 2 * part + 2] = 0
+    return without
+
+
+def given_to(inputs):
+    """Return all that any metric needs beside maps."""
+    return {
+        "method": method(),
+        "mask": mask_of(inputs),
+        "without_parts": without_parts_of(inputs),
+    }
+
+
 def measure(name, model, inputs, seed=0, values=None):
     """Return what a metric says of IG's maps, given all that any metric needs."""
     attribution = method()(model, inputs)
     given = attribution if values is None else values
     known = {} if values is None else {"target": attribution.target}
-    return build(name)(
-        model, inputs, given, method=method(), mask=mask_of(inputs), seed=seed, **known
-    )
+    return build(name)(model, inputs, given, seed=seed, **given_to(inputs), **known)
 
 
 class Distance(nn.Module):
@@ -169,10 +187,10 @@ def test_metric_is_nan_for_maps_that_are_not_finite(name, small_net, few):
 def test_metric_asks_for_what_it_needs(name, small_net, few):
     card = card_of(name)
     assert card.needs == build(name).needs
-    assert set(card.needs) <= {"method", "mask", "path"}
+    assert set(card.needs) <= {"path", *given_to(few)}
     attribution = method()(small_net, few)
     for need in card.needs:
-        given = {"method": method(), "mask": mask_of(few)}
+        given = given_to(few)
         given.pop(need, None)
         maps = attribution.values if need == "path" else attribution
         with pytest.raises(NotApplicableError) as caught:
@@ -194,9 +212,9 @@ def test_metric_runs_at_most_declared_passes(name, few):
     attribution, explainer = method()(evaluator, few), method()
     of_map = explainer.passes
     measuring = build(name)
-    measuring(evaluator, few, attribution, method=explainer, mask=mask_of(few))
+    measuring(evaluator, few, attribution, **given_to(few) | {"method": explainer})
     taken()  # what is proven once for an evaluator is proven
-    measuring(evaluator, few, attribution, method=explainer, mask=mask_of(few))
+    measuring(evaluator, few, attribution, **given_to(few) | {"method": explainer})
     forward, backward = taken()
     own, maps = measuring.passes, measuring.explanations
     assert isinstance(own, PassCount)
@@ -233,7 +251,7 @@ def test_metric_refuses_unknown_settings(name, small_net, few):
 @every_metric
 def test_metric_refuses_maps_of_another_shape(name, small_net, few):
     with pytest.raises(UnilensError, match=r"expected maps of the inputs' shape \(3, 3, 13, 11\)"):
-        build(name)(small_net, few, torch.rand(3, 3, 13, 10), method=method(), mask=mask_of(few))
+        build(name)(small_net, few, torch.rand(3, 3, 13, 10), **given_to(few))
 
 
 @pytest.mark.parametrize("name", imputers)

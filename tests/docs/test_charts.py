@@ -19,6 +19,7 @@ WITH_ROWS = (
     "experiments",
     "domains",
     "transformers",
+    "truth",
     "performance",
     "cost",
 )
@@ -150,6 +151,22 @@ def test_domains_rows_are_the_last_metric_of_each_section():
         for method, cell in zip(("uni_blur", "ig", "gradient", "random"), cells, strict=True):
             (line,) = re.findall(rf"^\| `{method}` \| (.*) \|$", section, re.MULTILINE)
             assert number(line.split("|")[4]) == number(cell)
+
+
+def test_truth_rows_are_means_of_the_kept_rows():
+    metrics = {
+        "texture": "relevance_rank:reduction=abs",
+        "shortcut": "relevance_rank:reduction=abs",
+        "birds": "single_deletion",
+    }
+    kept_as = {"ig, black": "ig:n_steps=30", "random (control)": "random"}
+    for name, cells in shown_rows("truth").items():
+        method = kept_as.get(name.strip("`"), name.strip("`"))
+        for (network, metric), cell in zip(metrics.items(), cells, strict=True):
+            means = kept_means(f"truth/{network}")
+            assert number(cell) == pytest.approx(
+                means[f"truth:{network}", method, metric], abs=5.1e-3
+            )
 
 
 def test_write_rows_replaces_what_stands_between_the_marks(charts, tmp_path, monkeypatch):

@@ -137,10 +137,12 @@ ABOUT = {
     "interop.md": About(says=11, ignore=("ignore::UserWarning", "ignore::DeprecationWarning")),
     "generation.md": About(put=put_language_model, check=check_generation),
     "matching.md": About(put=put_image_text_model, check=check_matching),
+    "recommend.md": About(left_out=1),
     "reproduce.md": About(left_out=1),
     "photographs.md": About(put=put_slice, check=check_slice),
     "start.md": About(left_out=1),
     "text.md": About(put=put_text_model, check=check_text),
+    "truth.md": About(left_out=1),
 }
 """The pages of which there is something to know."""
 SAID = re.compile(r"\bprint\(.*\)(?:  |\n)# (.*)$", re.MULTILINE)

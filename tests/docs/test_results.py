@@ -124,3 +124,28 @@ def test_what_is_kept_is_gone_on_with(tmp_path):
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode
     assert "expected a folder that is yet to be made" in again.stderr
+
+
+def test_known_truth():
+    """The tables of the page are what the script prints of the kept rows."""
+    command = [sys.executable, "benchmarks/truth.py", "tables", "benchmarks/results/truth"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    page = (ROOT / "docs" / "truth.md").read_text(encoding="utf-8")
+    lines = [line for line in said.splitlines() if line.startswith("| ")]
+    assert len(lines) == 27 + 28 + 28 + 7  # VarGrad has no value on texture
+    assert [line for line in lines if line not in page] == []
+
+
+def test_agreement_with_the_truth():
+    """A cell of the agreement, by pandas."""
+    metrics = ("relevance_rank:reduction=abs", "insertion_auc")
+    frame = read_table(ROOT / "benchmarks/results/truth/shortcut/rows/rows.parquet").to_pandas()
+    frame = frame[~frame["method"].isin(["random", "edges"])]
+    means = frame.pivot_table(index="method", columns="metric", values="value")
+    expected = means.round(9).corr(method="spearman").loc[metrics]
+    line = next(
+        line
+        for line in (ROOT / "docs" / "truth.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `insertion_auc` |")
+    )
+    assert float(cells_of(line)[2].partition(" ")[0].replace("−", "-")) == round(expected, 2)

@@ -20,7 +20,8 @@ from unilens.metrics import metrics
 from ..conftest import SmallNet, randomise
 
 ROOT = Path(__file__).parents[2]
-REFERENCES = torch.rand(3, 3, 13, 11, generator=torch.Generator().manual_seed(2)).double()
+REFERENCES = 4 * torch.randn(6, 3, 13, 11, generator=torch.Generator().manual_seed(2)).double()
+"""Far apart, so that the model sees several classes."""
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_the_code_on_a_metrics_page_names_what_it_needs(name, hook):
     def evaluate(*positional, **named):
         asked.append((positional[3], set(named)))
 
-    names = dict.fromkeys(("model", "images", "attribution", "mask"))
+    names = dict.fromkeys(("model", "images", "attribution", "mask", "without_parts"))
     names["unilens"] = type("Stub", (), {"evaluate": staticmethod(evaluate)})
     exec(code, names)
     assert asked == [(name, set(metrics[name].card.needs) - {"path"})]

@@ -24,18 +24,21 @@ FEW = {
     "sobol": {"designs": 4, "cells": 2},
     "shapley": {"cells": 2},
     "agi": {"classes": 2, "iterations": 3, "n_steps": 4},
+    "mfaba": {"iterations": 3, "n_steps": 3},
+    "ig2": {"iterations": 3, "n_steps": 3},
+    "fringe_b": {"waypoints": 3, "n_steps": 4},
     "smoothgrad": {"n_samples": 2},
     "vargrad": {"n_samples": 2},
     "squaregrad": {"n_samples": 2},
 }
-WITH_REFERENCES = {"expected_gradients", "deeplift_shap"}
+WITH_REFERENCES = {"expected_gradients", "deeplift_shap", "ig2"}
 OTHER_MODELS = {
     name for name in methods if {"perceptron", "attention"} & {*methods[name].card.traits}
 }
 OF_PHOTOGRAPHS = {
     *("edges", "corruption_spearman", "lpips", "edge_similarity"),
     *("grey_similarity", "brightness_consistency", "saturation_consistency", "blur_consistency"),
-    *("noise_consistency", "tangent_alignment"),
+    *("noise_consistency", "tangent_alignment", "mst_compactness"),
 }
 """What is of photographs, and says so of all else."""
 
@@ -86,16 +89,23 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("name", sorted(set(methods) - OTHER_MODELS))
 def test_methods_explain_channels_last_as_channels_first(name, dimensions):
     x, settings, of_last = inputs_of(dimensions), dict(FEW.get(name, {})), {}
+    target = 0 if name == "ig2" else 1  # class 1 wins at all references of volumes
     if name in WITH_REFERENCES:
-        settings["references"] = inputs_of(dimensions, 3).flip(0) / 2
+        far = 20 * inputs_of(dimensions, 3).flip(0)
+        settings["references"] = torch.cat([far, -far])  # of several classes
         of_last = {"references": last(settings["references"])}
     if dimensions != 2 and (name in OF_PHOTOGRAPHS or (name, dimensions) == ("sig", 3)):
         with pytest.raises(NotApplicableError, match="expected"):
             explain(NetworkOfChannelsLast(dimensions), last(x), name, channels="last")
         return
-    first = explain(Network(dimensions), x, name, 1, **settings)
+    first = explain(Network(dimensions), x, name, target, **settings)
     found = explain(
-        NetworkOfChannelsLast(dimensions), last(x), name, 1, channels="last", **settings | of_last
+        NetworkOfChannelsLast(dimensions),
+        last(x),
+        name,
+        target,
+        channels="last",
+        **settings | of_last,
     )
     assert_same(found.values, last(first.values))
     assert found.values.shape == last(x).shape
@@ -118,7 +128,12 @@ def test_metrics_judge_channels_last_as_channels_first(name, dimensions):
     network, of_last = Network(dimensions), NetworkOfChannelsLast(dimensions)
     first = explain(network, x, "ig", 1, n_steps=4)
     found = explain(of_last, last(x), "ig", 1, n_steps=4, channels="last")
-    expected = evaluate(network, x, first, name, **settings)
+    of_first = dict(settings)
+    if "without_parts" in metrics[name].card.needs:
+        parts = x.unsqueeze(1) * torch.rand(2, 5, *x.shape[1:]).to(x)
+        of_first["without_parts"] = parts
+        settings["without_parts"] = torch.stack([last(part) for part in parts.unbind(1)], dim=1)
+    expected = evaluate(network, x, first, name, **of_first)
     assert torch.allclose(
         evaluate(of_last, last(x), found, name, **settings), expected, rtol=1e-9, equal_nan=True
     )

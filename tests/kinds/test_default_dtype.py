@@ -11,7 +11,7 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
 inputs = torch.rand(2, 3, 8, 8)
-own_references = {"deeplift_shap", "expected_gradients", "neutral"}
+own_references = {"deeplift_shap", "expected_gradients", "ig2", "neutral"}
 
 
 def everything():

@@ -64,6 +64,8 @@ METHODS = {
     "gradient": {},
     "occlusion": {},
     "agi": {"classes": 1, "n_steps": 4},
+    "mfaba": {"n_steps": 4},
+    "fringe_b": {"waypoints": 4},
     "max_entropy": {"baseline": "max_entropy", "iterations": 5},
     "weighted": {"baseline": "weighted", "baselines": ("black", "white"), "weights": "confidence"},
 }

@@ -31,6 +31,9 @@ WITHOUT_SETTINGS += ("guided_backprop", "deconvolution")
 SETTINGS = {
     "uni_paper": {"n_steps": 2, "matching_steps": 2},
     "agi": {"classes": 2, "iterations": 2, "n_steps": 2},
+    "mfaba": {"iterations": 2, "n_steps": 2},
+    "ig2": {"iterations": 2, "n_steps": 2},
+    "fringe_b": {"waypoints": 2, "n_steps": 3},
     "rise": {"n_masks": 6, "cells": 2},
     "sobol": {"designs": 2, "cells": 2},
     "shapley": {"cells": 2},
@@ -46,7 +49,7 @@ NEEDS_GRADIENTS = ("checks_gradient",)
 """Forwards that fail under no_grad, as the passes of forward values are."""
 NOT_SCORES = ("log_sigmoid",)
 """Outputs that are refused, since no score is defined on them."""
-REFERENCES = ("expected_gradients", "deeplift_shap")
+REFERENCES = ("expected_gradients", "deeplift_shap", "ig2")
 METHODS = sorted(set(unilens.methods()) - {"neutral"})
 SPATIAL = ((), (4,), (5, 4), (3, 4, 2))
 

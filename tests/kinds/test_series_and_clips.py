@@ -90,18 +90,25 @@ def test_other_axes_of_a_blur_are_refused():
 def test_baselines_of_other_layouts_are_those_of_channels_first(name, dimensions, axis):
     x, dim = inputs_of(dimensions), -1 if axis == "last" else axis
     settings, moved = {"baseline": name, "n_steps": 3, "channels": "first"}, {}
+    target = 0 if name == "counterfactual" else 1  # class 1 wins at all references of clips
     if name == "tangent_aligned":
         with pytest.raises(NotApplicableError, match="pictures"):
             explain(Network(dimensions), x, "ig", 1, **settings)
         return
-    if name == "dataset_sample":
-        settings["references"] = inputs_of(dimensions, 4).flip(0) / 2
+    if name in ("dataset_sample", "counterfactual"):
+        far = 20 * inputs_of(dimensions, 3).flip(0)
+        settings["references"] = torch.cat([far, -far])  # of several classes
+        settings |= {"iterations": 3} if name == "counterfactual" else {}
         moved["references"] = settings["references"].movedim(1, dim)
     if name == "constant":
         settings["value"] = (0.1, 0.2, 0.3)  # one for each channel
-    first = explain(Network(dimensions), x, "ig", 1, **settings)
+    first = explain(Network(dimensions), x, "ig", target, **settings)
     found = explain(
-        Moved(dimensions, dim), x.movedim(1, dim), "ig", 1, **settings | moved | {"channels": axis}
+        Moved(dimensions, dim),
+        x.movedim(1, dim),
+        "ig",
+        target,
+        **settings | moved | {"channels": axis},
     )
     assert_same(found.values, first.values.movedim(1, dim))
     assert torch.allclose(found.baseline, first.baseline.movedim(1, dim), rtol=0, atol=1e-12)

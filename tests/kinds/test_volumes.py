@@ -13,6 +13,8 @@ FEW = {
     "rise": {"n_masks": 20, "cells": 3},
     "sobol": {"designs": 4, "cells": 2},
     "agi": {"classes": 2, "iterations": 3, "n_steps": 4},
+    "ig2": {"iterations": 3, "n_steps": 3},
+    "fringe_b": {"waypoints": 3, "n_steps": 4},
     "smoothgrad": {"n_samples": 2},
 }
 REFUSED = {
@@ -45,7 +47,7 @@ def volumes():
 def test_methods_explain_volumes_or_say_why_not(name, network, volumes):
     settings = dict(FEW.get(name, {}))
     if "references" in methods[name].settings_with({}):
-        settings["references"] = volumes.flip(0) / 2
+        settings["references"] = 20 * torch.cat([volumes, -volumes])  # of several classes
     if name in REFUSED:
         with pytest.raises(NotApplicableError, match=REFUSED[name]) as caught:
             explain(network, volumes, name, 1, **settings)

@@ -270,6 +270,9 @@ NAMES = {
     ours.BlurIG: "blur_ig",
     ours.SIG: "sig",
     ours.AGI: "agi",
+    ours.MFABA: "mfaba",
+    ours.IG2: "ig2",
+    ours.FRInGeB: "fringe_b",
     ours.IDGI: "idgi",
     ours.IDG: "idg",
 }
@@ -280,10 +283,12 @@ def test_class_equals_its_method(kind):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Softplus(), nn.Linear(8, 3))
     model, images = model.double().eval(), torch.rand(2, 3, 4, 4, dtype=torch.float64)
-    method = kind(model)
-    expected = unilens.explain(model, images, NAMES[kind], [0, 2], score="logit")
+    settings = {"references": 20 * torch.randn(6, 3, 4, 4).double()} if kind is ours.IG2 else {}
+    method = kind(model, **settings)
+    expected = unilens.explain(model, images, NAMES[kind], [0, 2], score="logit", **settings)
     assert torch.equal(method.attribute(images, target=[0, 2]), expected.values)
-    assert torch.equal(method.attribute((images,), target=[0, 2])[0], expected.values)
+    if not settings:  # references of several inputs would be several too
+        assert torch.equal(method.attribute((images,), target=[0, 2])[0], expected.values)
     assert method.has_convergence_delta() == expected.complete
     assert isinstance(method, captum.attr.Attribution)
 

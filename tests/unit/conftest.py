@@ -7,6 +7,8 @@ from PIL import Image
 from unilens.benchmark.plan import make_plan
 from unilens.benchmark.store import Store, folder_lock
 
+from . import watched_runs
+
 SHIFT = {"uni": 0.10, "ig": 0.0, "ig:baseline=blur": 0.12, "gradient": -0.05, "gradcam": 0.05}
 FRACTIONS = [step / 10 for step in range(11)]
 WEBP = io.BytesIO()
@@ -92,3 +94,18 @@ def make_run(tmp_path):
         return store
 
     return make_run
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with photographs, and the current one."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "notes").mkdir()
+    drawn = numpy.random.default_rng(0)
+    for number in range(watched_runs.IMAGES):
+        small = drawn.integers(0, 256, (5, 6, 3), dtype=numpy.uint8)
+        image = Image.fromarray(small).resize((watched_runs.FIRST + number, 40))
+        image.save(tmp_path / "photos" / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path

@@ -159,6 +159,12 @@ def test_every_warning_can_be_given_and_kept():
     assert highest_level([]) is None
 
 
+def test_verdict_of_a_control_is_that_it_is_one(cubic):
+    control = explain(cubic, torch.rand(2, 3), "random", target=0)
+    assert control.verdicts == ["A control: the map does not depend on the model."] * 2
+    assert explain(cubic, torch.rand(1, 3), "gradient", target=0).verdicts[0].startswith("Not ")
+
+
 def test_repr_names_method_targets_and_verdict(cubic):
     found = explain(cubic, X, "ig", 0)
     first, second = repr(found).splitlines()

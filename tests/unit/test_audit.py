@@ -15,6 +15,7 @@ from unilens.benchmark.audit.boxes import read_boxes
 from unilens.benchmark.audit.findings import Estimate, findings_of
 from unilens.benchmark.audit.marks import find_marks, same_photographs
 from unilens.benchmark.audit.measure import Auditor
+from unilens.benchmark.audit.page import Page, beside_overlay
 from unilens.benchmark.audit.regions import place_of, seen_of, text_like
 from unilens.benchmark.audit.report import write_report
 from unilens.benchmark.audit.words import in_short, percent
@@ -200,6 +201,36 @@ def test_report_is_one_sheet_and_replaces_nothing(audited, tmp_path):
     record = json.loads(first.with_suffix(".json").read_text())
     assert record["findings"][0]["level"] == "problem"
     assert sorted(record["marks"][0]["photographs"]) == [f"{n:02}.png" for n in range(MARKED)]
+
+
+def test_page_shows_each_photograph_once_and_whole_frames(folder, tmp_path):
+    for source in sorted((folder / "marked").iterdir())[:9]:
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+        (tmp_path / f"{source.stem} copy.png").write_bytes(source.read_bytes())
+    photographs = Photographs.read(reader(*CORNER), open_source(str(tmp_path)), {}, lambda *_: None)
+    result = audit(photographs, tmp_path / "audit")
+    findings = findings_of(result)
+    for numbers in (findings.surest, findings.least_sure, findings.disputed):
+        names = [photographs.items[result.indices[number]].name[:2] for number in numbers]
+        assert len(names) == len(set(names)) == 4
+    (example,) = Page.of(result, "photographs").examples
+    for picture in example.pictures:
+        framed = (numpy.abs(picture.colours - numpy.array([1, 0.25, 0])) < 1e-9).all(-1)
+        rows, columns = framed.any(1).nonzero()[0], framed.any(0).nonzero()[0]
+        box = framed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert box[0].all()
+        assert box[-1].all()
+        assert box[:, 0].all()
+        assert box[:, -1].all()
+
+
+def test_a_dark_photograph_shows_where_the_model_looked():
+    consensus = torch.zeros(60, 60)
+    consensus[20:40, 20:40] = 1
+    shown = beside_overlay(torch.zeros(3, 60, 60), consensus)[:, -60:]
+    red, blue = shown[..., 0], shown[..., 2]
+    assert (red - blue)[25:35, 25:35].min() > 0.3
+    assert numpy.abs(red - blue)[:8].max() < 0.02
 
 
 def frames(marked):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from unilens import PathAttribution, UnknownNameError, explain
+from unilens import PathAttribution, UnknownNameError, evaluate, explain
 from unilens.baselines import BaselineResult, Constant
 from unilens.errors import NotApplicableError, UnilensError
 from unilens.methods import methods
@@ -170,7 +170,7 @@ def test_one_clear_line(case):
     with pytest.raises(UnilensError, match=message) as caught:
         explain(broken, given, **arguments)
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
+    assert len(str(caught.value)) < 450
 
 
 def test_names_are_suggested_and_listed():
@@ -386,3 +386,20 @@ def test_path_attribution_takes_registered_names():
     assert named == built
     with pytest.raises(UnknownNameError, match="unknown path 'guidedd'; did you mean guided"):
         PathAttribution(path="guidedd")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *("randomisation_cascading", "efficient_mprt", "smooth_mprt", "input_invariance"),
+        "relative_representation_stability",
+    ],
+)
+def test_metrics_that_watch_layers_refuse_torchscript(metric):
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).eval()
+    scripted, inputs = torch.jit.script(layers), torch.rand(2, 3, 2, 2)
+    maps = explain(scripted, inputs, "gradient")
+    with pytest.raises(UnilensError, match=r"of Python modules, .* got TorchScript"):
+        evaluate(scripted, inputs, maps, metric, method="gradient")

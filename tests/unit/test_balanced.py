@@ -3,6 +3,7 @@
 import functools
 import math
 import threading
+import warnings
 
 import pytest
 import torch
@@ -33,6 +34,15 @@ class Between(nn.Module):
 
     def forward(self, inputs):
         return self.last(self.function(self.first(inputs)))
+
+
+def test_a_quantised_model_is_refused_by_what_it_is():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own deprecations
+        quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+        with pytest.raises(NotApplicableError, match="quantised model; use a method without grad"):
+            unilens.explain(quantised, torch.rand(2, 4), "balanced", target=0)
 
 
 class Module(nn.Module):

@@ -47,7 +47,11 @@ PATH_METHODS = [name for name in PATH_METHODS if "inner" not in methods[name].se
 
 @pytest.mark.parametrize("name", PATH_METHODS)
 def test_stability_of_every_path_method(name, net, inputs):
-    few = {"classes": 2} if name == "agi" else {}
+    few = {
+        "agi": {"classes": 2},
+        "ig2": {"iterations": 3, "references": 6 * torch.rand(6, 3, 13, 11) - 3},
+    }
+    few = few.get(name, {})
     method = methods[name](n_steps=4, **few)
     found = method(net, inputs)
     measured = stability(method, net, inputs, found, steps=(1, 4, 6))

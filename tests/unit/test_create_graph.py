@@ -48,7 +48,12 @@ CASES = {
     "uni_blur": {},
     "uni": {},
     "agi": {"classes": 2, "iterations": 3},
+    "mfaba": {"iterations": 4},
+    "fringe_b": {"waypoints": 3},
 }
+
+
+SEARCHED = ("uni_blur", "uni", "agi", "mfaba", "fringe_b", "sig")
 
 
 def differentiable(case, model, inputs, **more):
@@ -70,9 +75,7 @@ def test_it_is_the_same_map(case, smooth, small):
         assert not value.requires_grad
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case not in ("uni_blur", "uni", "agi", "sig")]
-)
+@pytest.mark.parametrize("case", [case for case in CASES if case not in SEARCHED])
 def test_its_derivative_in_the_inputs(case, smooth, small):
     """Those left out hold fixed what they have found, which differences move."""
     assert torch.autograd.gradcheck(

@@ -19,7 +19,7 @@ def norms(module):
 def folded(model, inputs):
     """A private copy with its norms folded, and how many were."""
     made = private_copy(model)
-    return made, fold_batch_norms(made, lambda: made(inputs))
+    return made, len(fold_batch_norms(made, lambda: made(inputs)))
 
 
 def gradient(model, inputs):

@@ -199,12 +199,13 @@ def test_groups_are_refused_for_several_inputs():
 def test_metrics_of_single_values_refuse_groups(network, images, metric):
     found = explain(network, images, "ig", 0)
     takes = {"mu_fidelity", "mu_fidelity_abs", "insertion_auc", "deletion_auc"}
+    takes |= {"mas_insertion", "mas_deletion"}
     if metric in takes:
         assert evaluate(network, images, found, metric, groups=SPATIAL).shape == (2,)
         return
-    mask = torch.ones(2, 4, 5)
+    known = {"mask": torch.ones(2, 4, 5), "without_parts": torch.zeros_like(images)[:, None]}
     with pytest.raises(NotApplicableError, match="expected no groups for"):
-        evaluate(network, images, found, metric, method="ig", mask=mask, groups=SPATIAL)
+        evaluate(network, images, found, metric, method="ig", groups=SPATIAL, **known)
 
 
 def test_metrics_refuse_groups_that_differ_between_channels(network, images):

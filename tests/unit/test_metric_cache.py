@@ -30,7 +30,7 @@ from unilens.metrics.faithfulness.perturbations import InfidelityPerturbation, P
 from unilens.metrics.path import baseline_quality
 
 from ..contract.test_methods import POINTS, Counting, taken
-from ..contract.test_metrics import Distance, mask_of, same, small_settings
+from ..contract.test_metrics import Distance, given_to, same, small_settings
 
 FEW = {"subsets": 20, "cells": 4}
 
@@ -105,13 +105,13 @@ def test_nothing_changes(small_net, few, monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=Distance))
     baseline_quality._distance.cache_clear()
     few = few[:2]
-    evaluator, mask = Evaluator(small_net, chunk=7), mask_of(few)  # several blocks
+    evaluator = Evaluator(small_net, chunk=7)  # several blocks
     cache, differ = MetricCache(evaluator, few), []
     for turn, score in enumerate(("logit", "probability")):
         explainer = methods["ig"](n_steps=3, score=score)
         attribution = explainer(evaluator, few)
         for name, settings in VARIANTS:
-            given = {"method": explainer, "mask": mask}
+            given = given_to(few) | {"method": explainer}
             with_memo, alone = (
                 metrics[name](**settings)(evaluator, few, attribution, **given, **more)
                 for more in ({"cache": cache}, {})
@@ -229,6 +229,33 @@ def test_a_pair_explains_once(counted, few, first, second, calls):
     calls = []
     measure(second, few, lambda model, inputs, _: calls.append(1) or inputs)
     assert calls, "another method"
+
+
+def test_what_is_left_when_all_is_removed_is_measured_once(counted, few):
+    cache = MetricCache(counted, few)
+    deletion, insertion = (metrics[name]() for name in ("deletion_auc", "insertion_auc"))
+    asked = [
+        forward_passes(
+            lambda metric=metric, maps=maps: metric(counted, few, maps, target=0, cache=cache)
+        )
+        for metric, maps in [(deletion, few), (insertion, few), (deletion, few.flip(0))]
+    ]
+    assert asked == [3 * (1 + 10), 3 * 9, 3 * 9]
+    assert forward_passes(lambda: insertion(counted, few, few, target=1, cache=cache)) == 3 * 10
+
+
+@pytest.mark.parametrize("plain", ["insertion", "deletion"])
+def test_aligned_curves_share_the_passes_of_plain_ones(plain, counted, few):
+    cache = MetricCache(counted, few)
+
+    def measure(name, **settings):
+        measuring = metrics[name](**settings)
+        return forward_passes(lambda: measuring(counted, few, few, target=0, cache=cache))
+
+    assert measure(f"{plain}_auc") > 0
+    assert measure(f"mas_{plain}") == 0
+    assert measure(f"mas_{plain}", reduction="abs") > 0
+    assert measure(f"{plain}_auc", reduction="abs") == 0
 
 
 class Doubled(MuFidelity):
@@ -371,6 +398,8 @@ def test_memory_does_not_grow_with_the_maps(counted, few):
 
 
 def test_keys():
+    single = torch.rand(1, 5)[:, 2]
+    assert key_of(single) == key_of(single.clone(memory_format=torch.contiguous_format))
     zero, one = torch.zeros(3), torch.ones(3)
     constant = Replacement(Constant(zero))
     assert key_of(constant) == key_of(Replacement(Constant(zero.clone())))

@@ -1,3 +1,5 @@
+import logging
+
 import numpy
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 from unilens import UnknownNameError, load_model
 from unilens.errors import UnilensError
 from unilens.models import PixelClassifier, Preprocessing, models, samples
+from unilens.models.loading import _from_hub
 
 
 def test_preprocessing_is_resize_then_central_crop():
@@ -147,7 +150,7 @@ def test_a_users_own_model():
         ),
         (
             "jax:resnet",
-            "unknown kind of model 'jax'.*timm, torchvision, hf, py. Expected KIND:NAME",
+            "unknown kind of model 'jax'.*timm, torchvision, hf, py, truth. Expected KIND:NAME",
         ),
         ("timm:resnet19", "unknown timm model 'resnet19'; did you mean resnet"),
         ("torchvision:resnet19", "unknown torchvision model 'resnet19'; did you mean resnet"),
@@ -161,6 +164,18 @@ def test_models_that_are_not_there(name, message):
     with pytest.raises(UnilensError, match=message) as caught:
         load_model(name)
     assert "\n" not in str(caught.value)
+
+
+def test_retries_of_a_hub_are_not_printed(caplog):
+    def load():
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 8s [Retry 4/5].")
+        raise OSError("no network")
+
+    with pytest.raises(UnilensError, match="could not load timm:resnet10t: no network; check"):
+        _from_hub(load, "timm:resnet10t")
+    assert not caplog.records
+    logging.getLogger("huggingface_hub.utils").warning("as before")
+    assert len(caplog.records) == 1
 
 
 def test_a_device_that_is_not_there():

@@ -499,7 +499,7 @@ def test_scores_of_one_kind_share_the_proof_and_are_not_kept():
     del score, mask
     gc.collect()
     assert [reference() for reference in made] == [None] * 3
-    assert len(plan_cache._REMEMBERED[model]) == 1
+    assert len(plan_cache._REMEMBERED[model]._plans) == 1
 
 
 def test_errors_of_a_score_name_the_score():

@@ -60,7 +60,7 @@ def test_plan_of_a_table_takes_some_networks(photos):
 
 
 def test_needs_follow_the_declared_passes(photos, monkeypatch, tmp_path):
-    monkeypatch.setattr(reproduction, "_seconds_per_pass", lambda *_: (1.0, 3.0))
+    monkeypatch.setattr(reproduction, "seconds_per_pass", lambda *_: (1.0, 3.0))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     data = {"source": photos, "limit": 2}
     plan = plan_of_table(3, models=["resnet18"], data=data)
@@ -80,7 +80,7 @@ def test_needs_follow_the_declared_passes(photos, monkeypatch, tmp_path):
 def test_timed_passes_are_positive(photos):
     classifier = reproduction.load_model("torchvision:resnet18", pretrained=False)
     inputs = torch.zeros(1, 3, 32, 32)
-    forward, both = reproduction._seconds_per_pass(reproduction.Evaluator(classifier), inputs)
+    forward, both = reproduction.seconds_per_pass(reproduction.Evaluator(classifier), inputs)
     assert 0 < forward < 60
     assert 0 < both < 60
 
@@ -146,7 +146,7 @@ def test_comparison_of_random_weights_says_so_everywhere(filled, tmp_path):
 
 def test_reproduce_prints_needs_then_both_figures(filled, photos, run, monkeypatch, tmp_path):
     filled(random_weights=True)
-    monkeypatch.setattr(reproduction, "_seconds_per_pass", lambda *_: (0.01, 0.03))
+    monkeypatch.setattr(reproduction, "seconds_per_pass", lambda *_: (0.01, 0.03))
     options = ("--table", 2, "--data", photos, "--model", "resnet18,swin_t", "--random-weights")
     code, printed, complained = run("reproduce", *options, "--out", tmp_path / "run", "--latex")
     assert (code, complained) == (0, "")
@@ -162,7 +162,7 @@ def test_reproduce_prints_needs_then_both_figures(filled, photos, run, monkeypat
 
 
 def test_reproduce_dry_run_computes_and_writes_nothing(photos, run, monkeypatch, tmp_path):
-    monkeypatch.setattr(reproduction, "_seconds_per_pass", lambda *_: (1.0, 3.0))
+    monkeypatch.setattr(reproduction, "seconds_per_pass", lambda *_: (1.0, 3.0))
     options = ("--table", 7, "--data", photos, "--model", "resnet18", "--dry-run")
     code, printed, _ = run("reproduce", *options, "--out", tmp_path / "none")
     assert code == 0

@@ -27,7 +27,7 @@ def test_project_has_no_retired_words(check):
 
 
 def test_ci_checks_retired_words():
-    assert "python tests/retired_words.py" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert 'bin/python" tests/retired_words.py' in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

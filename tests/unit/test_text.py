@@ -159,6 +159,7 @@ FAST = {
 REFUSED = {
     "neutral": "expected a model that is a chain of Linear",
     "expected_gradients": "references=",
+    "ig2": "references=",
     "deeplift": "deeplift has no rule for",
     "deeplift_shap": "references=",
     "guided_backprop": "needs ReLU activations",
