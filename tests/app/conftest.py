@@ -147,9 +147,23 @@ class Visit:
         return self
 
     def explain(self, maps=1):
+        from playwright.sync_api import TimeoutError as Expired
+
         self.find("#ul-explain").click()
+        with contextlib.suppress(Expired):  # maps of before, as many, are no answer; some are quick
+            self.find("#ul-status .wrap:not(.hide)").wait_for(state="attached", timeout=5_000)
         self.find(f".ul-maps .ul-cards[data-count='{maps}']").wait_for()
         return self.settle()
+
+    def enter(self, field, value):
+        """Type a value and leave the field; again where the settings are drawn anew meanwhile."""
+        for _ in range(5):
+            field.fill(value)
+            self.page.keyboard.press("Tab")
+            self.page.wait_for_timeout(300)
+            if field.input_value() == value:
+                break
+        return self
 
     def open_part(self, name):
         self.find(f"#{name} > button").click()

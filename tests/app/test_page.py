@@ -178,9 +178,7 @@ def test_what_is_taken_along_restores_the_page_in_another_browser(window, own, t
 def test_link_is_absolute_and_in_the_address_bar_and_explains(window):
     visit = window().open().sample().settle().choose("ig")
     setting = visit.open_part("ul-advanced").page.get_by_label("n steps")
-    setting.fill("3")
-    visit.page.keyboard.press("Tab")
-    visit.explain()
+    visit.enter(setting, "3").explain()
     link = visit.open_part("ul-take").find("#ul-link :is(input, textarea)").input_value()
     assert link == visit.page.url
     address, text = link.split("?state=")
