@@ -1,12 +1,16 @@
 """Small models and inputs that every test can compute by hand or slowly."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from unilens import cli
+
+TESTS = Path(__file__).parent
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -21,6 +25,34 @@ def pytest_xdist_make_scheduler(config, log):
             return "app" if "tests/app/" in nodeid else super()._split_scope(nodeid)
 
     return ByFile(config, log)
+
+
+SLOW_FOLDERS = {"app", "benchmarks", "docs", "packaging"}
+"""Every test in them needs a browser, a page of code, a script or an environment."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of slow folders."""
+    for item in items:
+        if SLOW_FOLDERS & set(item.path.parts[len(TESTS.parts) : -1]):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Spell out what is no UTF-8 in what a test has printed: it is sent between processes."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
+def pytest_configure(config):
+    """Give each of several processes one thread: together they have no more cores."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 class SmallNet(nn.Module):

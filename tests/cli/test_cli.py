@@ -58,6 +58,7 @@ def explain_small(run, *arguments):
     return run("explain", "--model", f"py:{HERE}:small_model", *arguments)
 
 
+@pytest.mark.slow
 def test_the_default_command_on_a_sample(run, tmp_path):
     code, out, err = run("explain", "--sample", "chelsea", *FAST, "--set", "matching_steps=1")
     assert out.index("uni_blur: why this class") < out.index("uni: UNI: why is the model surer")
@@ -86,6 +87,7 @@ def test_the_default_command_on_a_sample(run, tmp_path):
         assert picture.width > 1000
 
 
+@pytest.mark.slow
 def test_all_diagnostics_without_quick(run, photograph):
     code, out, _ = explain_small(run, photograph, "--method", "ig", "--json")
     assert code == 0
@@ -104,6 +106,7 @@ def test_all_diagnostics_without_quick(run, photograph):
     } <= measured.keys()
 
 
+@pytest.mark.slow
 def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
     needed = {
         "deeplift_shap": f":references={photograph}",
@@ -135,6 +138,7 @@ def test_every_method_side_by_side_and_json_alone_on_stdout(run, photograph):
     assert black["settings"]["baseline"] == {"type": "Constant", "value": 0.0}
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_maps(run, photograph, tmp_path):
     for out in ("first", "second"):
         explain_small(run, photograph, "--out", out, *FAST, "--method", "ig:baseline=uniform_noise")
@@ -170,6 +174,7 @@ def test_references_are_read_from_a_folder(run, photograph, tmp_path):
     assert baseline[:, 5, 5].tolist() == pytest.approx([0.2, 0.4, 0.6], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_unless_asked(run, photograph, tmp_path):
     folder = tmp_path / "unilens-out"
     folder.mkdir()
@@ -186,6 +191,7 @@ def test_nothing_is_overwritten_unless_asked(run, photograph, tmp_path):
     assert json.loads((folder / "photo.json").read_text())["source"] == str(photograph)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cost$_$x", "猫", "caf\udce9", "n" * 240])
 def test_file_names_of_every_kind(run, photograph, tmp_path, name):
     path = photograph.rename(tmp_path / f"{name}.png")
@@ -194,6 +200,7 @@ def test_file_names_of_every_kind(run, photograph, tmp_path, name):
     assert len(written(tmp_path / "unilens-out")) == 3
 
 
+@pytest.mark.slow
 def test_the_score_can_be_set_in_three_ways(run, photograph):
     for given in (("--score", "logit"), ("--set", "score=logit"), ("--method", "uni:score=logit")):
         _, out, _ = explain_small(run, photograph, *FAST, *given, "--json", "--overwrite")
@@ -232,6 +239,7 @@ def test_a_method_that_does_not_apply_says_so_in_one_line(run, photograph):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_random_weights_are_on_the_record(run, photograph):
     _, out, _ = run(
         "explain",
@@ -245,6 +253,7 @@ def test_random_weights_are_on_the_record(run, photograph):
     assert json.loads(out)["model"]["origin"] == "random weights"
 
 
+@pytest.mark.slow
 def test_a_model_in_the_current_folder(tmp_path, photograph):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
@@ -271,6 +280,7 @@ def test_images_of_one_name_do_not_collide(run, photograph, tmp_path):
     assert names == {"photo", "photo-2"}
 
 
+@pytest.mark.slow
 def test_a_broken_image_costs_itself_alone(run, photograph, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
@@ -434,6 +444,7 @@ SMALL_COSTS = (
 )
 
 
+@pytest.mark.slow
 def test_all_methods_that_fit_and_why_the_others_do_not(run, photograph, tmp_path):
     small = [word for pair in SMALL_COSTS for word in pair]
     code, out, err = explain_small(run, photograph, "--method", "all", *FAST, *small)
@@ -517,6 +528,7 @@ def test_lists_keep_names_whole_at_80_columns(kind, run, monkeypatch):
     assert set(listing(kind)) <= set(words)
 
 
+@pytest.mark.slow
 def test_settings_of_every_method_and_metric_hold_no_internals_of_python(run):
     for kind in ("methods", "metrics", "baselines"):
         for name, entry in listing(kind).items():

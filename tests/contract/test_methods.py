@@ -53,8 +53,8 @@ NEEDED = {
 CASES = {name: (name, NEEDED.get(name, {})) for name in methods} | {
     f"ig from {name}": ("ig", {"baseline": name, **NEEDED.get(name, {})}) for name in baselines
 }
-PERCEPTRONS = {name for name in methods if "perceptron" in methods[name].card.traits}
-TRANSFORMERS = {name for name in methods if "attention" in methods[name].card.traits}
+PERCEPTRONS = [name for name in methods if "perceptron" in methods[name].card.traits]
+TRANSFORMERS = [name for name in methods if "attention" in methods[name].card.traits]
 MODELS = {
     name: lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)) for name in PERCEPTRONS
 } | dict.fromkeys(TRANSFORMERS, lambda: TinyViT((13, 11)))
@@ -437,6 +437,7 @@ def test_method_gives_zero_to_unused_position(name):
     assert float(found.values[..., 0].abs().max()) > 0
 
 
+@pytest.mark.slow
 @cases_but(*with_trait("incomplete"))
 def test_method_is_complete_with_many_steps(case, small_net, images):
     name, settings = CASES[case]

@@ -9,9 +9,11 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,7 @@ import torch
 from PIL import Image
 
 import unilens
+from unilens import cli
 from unilens.models import samples
 
 from ..match_models import clip_processor, tiny_clip
@@ -184,8 +187,41 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def lines_of(code: str) -> list[str]:
+    """Return the commands of a block, one each."""
+    return code.replace("\\\n", " ").splitlines()
+
+
 def shell(code: str) -> None:
-    """Run a block of commands; the first that fails ends it."""
+    """Run a block of commands; the first that fails ends it.
+
+    Those of unilens run in this process, without another start; the README's, which name the
+    environment, as a reader runs them.
+    """
+    if all(line.startswith("unilens ") for line in lines_of(code)):
+        for line in lines_of(code):
+            command(shlex.split(line))
+    else:
+        in_bash(code)
+
+
+def command(words: list[str]) -> None:
+    """Run a command of unilens in this process."""
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")
+        patch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert not ended.value.code, f"{words}\n{printed.getvalue()}"
+
+
+def in_bash(code: str) -> None:
     path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],

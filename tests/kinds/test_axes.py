@@ -116,6 +116,7 @@ def test_methods_explain_channels_last_as_channels_first(name, dimensions):
     assert found.warnings == first.warnings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", SIDES)
 @pytest.mark.parametrize("name", sorted(set(metrics) - OF_PHOTOGRAPHS))
 def test_metrics_judge_channels_last_as_channels_first(name, dimensions):

@@ -329,6 +329,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_another_default_dtype(tmp_path):
     code = f"FOLDER = {str(tmp_path) + '/'!r}\n" + DEFAULT
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

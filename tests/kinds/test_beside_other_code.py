@@ -334,6 +334,7 @@ print(sizes[-1] - sizes[0])
 """
 
 
+@pytest.mark.slow
 def test_memory_of_repeated_calls():
     done = subprocess.run(
         [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=False
@@ -480,6 +481,7 @@ def test_workers_of_a_loader_after_use(kind):
     torch.testing.assert_close(found, right)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fork_after_use_by_several_workers():
     code = """
@@ -511,6 +513,7 @@ def explained(evaluator, send):
     send.send(by_hand.explain(evaluator, PICTURES, "ig").numpy())
 
 
+@pytest.mark.slow
 def test_evaluator_goes_to_a_spawned_process():
     evaluator = unilens.Evaluator(net(), chunk=3, fold=False)
     right = by_hand.explain(evaluator, PICTURES, "ig")

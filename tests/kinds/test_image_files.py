@@ -240,6 +240,7 @@ def test_reading_sets_no_filter_of_warnings(tmp_path, monkeypatch):
     assert (numpy.asarray(read_image(path)) == COLOURS).all()
 
 
+@pytest.mark.slow
 def test_command_line_takes_a_range(run, tmp_path):
     saved(tmp_path, (SHARE * 2000 - 1000).astype(numpy.int32), "ct.tif")
     saved(tmp_path, (SHARE * 4095).astype(numpy.uint16), "twelve.png")

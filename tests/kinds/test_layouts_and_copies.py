@@ -131,6 +131,7 @@ LAYOUTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LAYOUTS, ids=lambda kind: kind.__name__)
 def test_layout_of_the_model_is_kept(kind, pictures):
     refused = set()
@@ -398,11 +399,13 @@ COPIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COPIES, ids=lambda kind: kind.__name__)
 def test_copy_is_the_model(kind, pictures):
     assert_like_plain(kind(), TwoHeads(), pictures, metrics=by_hand.METRICS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SHARED, ids=lambda kind: kind.__name__)
 def test_model_that_copies_would_share_is_run_itself(kind, pictures):
     model, methods = kind(), set(SETTINGS) - set(ON_A_COPY)
@@ -442,6 +445,7 @@ def test_copy_may_be_the_thing_itself(pictures):
     assert model.second.parent is parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lock", "python generator", "random generator", "open file"])
 def test_model_holds_what_cannot_be_copied(kind, pictures, tmp_path):
     model = TwoHeads()

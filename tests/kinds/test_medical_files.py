@@ -373,6 +373,7 @@ def test_slices_are_read_without_warnings(phantom, tmp_path):
         load_volume(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "path"), [("nibabel", "x.nii"), ("pydicom", "x")])
 def test_medical_files_without_the_extra_say_so(name, path, tmp_path):
     (tmp_path / "x.nii").write_bytes(b"")

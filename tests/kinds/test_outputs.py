@@ -619,6 +619,7 @@ def two_names_and_one_output():
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["uni_blur", "ig"])
 def test_text_confidence_is_what_the_head_says(method):
     from unilens.text import explain_text
@@ -644,6 +645,7 @@ def test_text_label_of_a_single_output_is_the_second_of_two():
         explain_text(two_names_and_one_output(), "the film was fun", "ig", "dull")
 
 
+@pytest.mark.slow
 def test_command_of_texts_prints_what_the_outputs_are(command, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 

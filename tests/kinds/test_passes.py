@@ -117,6 +117,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_points_of_a_pass_do_not_meet(kind, pictures):
     methods = set(SETTINGS) - {"deeplift"}

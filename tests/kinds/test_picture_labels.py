@@ -96,6 +96,7 @@ def covered(figure):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("draw", [panel, comparison])
 @pytest.mark.parametrize("kind", SHAPES)

@@ -380,6 +380,7 @@ def test_a_model_is_freed(model):
     assert reference() is not None
 
 
+@pytest.mark.slow
 def test_a_model_that_its_layers_refer_to_is_freed_and_works():
     class Watched(Changing):
         def __init__(self):
@@ -400,6 +401,7 @@ def test_a_model_that_its_layers_refer_to_is_freed_and_works():
     assert reference() is None
 
 
+@pytest.mark.slow
 def test_a_model_that_a_hook_names_is_freed(monkeypatch):
     monkeypatch.setitem(globals(), "NAMED", nn.Sequential(nn.Linear(4, 3)).eval())
     NAMED[0].register_forward_hook(lambda module, given, output: output * len(NAMED))  # noqa: F821

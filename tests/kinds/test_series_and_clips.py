@@ -85,6 +85,7 @@ def test_other_axes_of_a_blur_are_refused():
         Blur(along="depth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dimensions", "axis"), [(1, "last"), (3, 2), (3, "last")])
 @pytest.mark.parametrize("name", sorted(baselines))
 def test_baselines_of_other_layouts_are_those_of_channels_first(name, dimensions, axis):

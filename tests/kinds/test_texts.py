@@ -381,6 +381,7 @@ TEXTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_text_tokens_of_every_kind_keep_the_text_and_its_sum(name):
     tokenizer = TOKENIZERS[name]()

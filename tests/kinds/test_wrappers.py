@@ -116,6 +116,7 @@ def group(tmp_path):
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("place", ["outside", "inside", "in a sequence", "with hooks"])
 @pytest.mark.parametrize("kind", ["DataParallel", "DistributedDataParallel"])
@@ -258,6 +259,7 @@ SAME = [
 OWN_WEIGHTS = (parametrised, weight_normed, weight_normed_of_old, pruned)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("make", SAME, ids=lambda make: make.__name__)
 def test_wrapped_net_gives_the_values_of_the_net(make, pictures):
@@ -328,6 +330,7 @@ class OneByOne(nn.Module):
         return torch.cat([self.model(row) for row in inputs.split(1)])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_low_rank_adapters(pictures):
     peft = pytest.importorskip("peft")

@@ -156,6 +156,7 @@ def test_provenance_names_the_rows():
     }
 
 
+@pytest.mark.slow
 @every_method
 def test_attention_methods_take_any_way_to_compute_attention(method):
     """The weights of torch's module are loaded from the model written by hand."""
@@ -174,6 +175,7 @@ def test_attention_methods_take_any_way_to_compute_attention(method):
         assert torch.allclose(found, expected, rtol=1e-9, atol=1e-12 * float(expected.max()))
 
 
+@pytest.mark.slow
 @every_method
 def test_score_is_what_the_map_explains(method):
     model, x = vit(), images(count=1)
@@ -325,6 +327,7 @@ LIBRARIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_networks_of_libraries_in_a_batch_and_alone(library):
     build, rows, prefix = LIBRARIES[library]
@@ -576,6 +579,7 @@ def test_legrad_runs_the_head_once_per_block_where_it_mixes_rows(kind):
     assert torch.allclose(torch.cat(found), expected, rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
 @every_method
 def test_channels_last_scores_of_outputs_and_precision(method):
     class Last(nn.Module):

@@ -195,6 +195,7 @@ def test_llama_as_it_is_adds_up_to_the_precision_of_its_norms():
     assert 1e-12 < gap < 1e-6
 
 
+@pytest.mark.slow
 def test_t5_adds_up_with_the_tokens_of_its_decoder():
     model = without_biases(_t5())
     embeddings = inputs_of("t5")[:1]

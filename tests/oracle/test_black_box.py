@@ -109,6 +109,7 @@ def test_rise_equals_loop(small_net, images, centred):
         assert torch.allclose(found.values[i].sum(0), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("centred", [False, True])
 def test_rise_converges_to_closed_form_on_linear_model(centred):
     keep, signals = 0.3, torch.rand(1, 1, 10, generator=torch.Generator().manual_seed(0)).double()

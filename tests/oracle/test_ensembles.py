@@ -69,6 +69,7 @@ def test_smoothing_with_tiny_noise_equals_map(small_net, images):
     assert float(explain(small_net, images, "vargrad", **quiet).values.max()) < 1e-15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("smoothgrad", "smoothgrad"), ("vargrad", "vargrad"), ("squaregrad", "smoothgrad_sq")],

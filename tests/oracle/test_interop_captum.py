@@ -278,6 +278,7 @@ NAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NAMES)
 def test_class_equals_its_method(kind):
     torch.manual_seed(0)

@@ -135,6 +135,7 @@ def test_consistency_ranks_perfect_random_worst(name):
     assert torch.allclose(values[2], -torch.ones(3).double())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_consistency_on_batch_equals_loop_and_keeps_model(name, images):
     model, images = randomise(SmallNet()), images[:3].float()

@@ -475,6 +475,7 @@ def test_robustness_of_constant_map_is_nan(name, small_net, images):
     assert found.values.isnan().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 6), (3, 2, 7)])
 def test_robustness_takes_tables_and_signals(shape):
     inputs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).double()
@@ -611,6 +612,7 @@ TEN_STEPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("ig", {"n_steps": 15}), ("uni_blur", TEN_STEPS)],

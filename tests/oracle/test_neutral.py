@@ -149,6 +149,7 @@ def test_neutral_equals_loop_over_paths(link, neutral_value):
         assert float(found.score[i]) == pytest.approx(slow.evaluate(x, 1.0)[0], abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [0, 1, None])
 def test_neutral_explains_margin_of_two_outputs(target):
     references, inputs = table(9), table(5, seed=4)

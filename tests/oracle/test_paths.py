@@ -90,6 +90,7 @@ def test_guided_ig_equals_pair(fraction, distance, baseline, images, small_net, 
         assert relative(values, first(expected)) < 1e-9
 
 
+@pytest.mark.slow
 def test_guided_ig_equals_pair_on_photograph(photograph, pair):
     model, image, target = photograph
     found = explain(model, image[None], "guided_ig", target, n_steps=8)
@@ -100,6 +101,7 @@ def test_guided_ig_equals_pair_on_photograph(photograph, pair):
 PAIRS_SETTINGS = {"rule": "right", "velocity": "derivative", "boundary": "zero"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad_step", [1e-2, 1e-3, 1e-5])
 def test_blur_ig_equals_pair_up_to_finite_difference(grad_step, images, small_net):
     found = explain(
@@ -112,6 +114,7 @@ def test_blur_ig_equals_pair_up_to_finite_difference(grad_step, images, small_ne
         assert relative(values, first(expected)) < 10 * grad_step
 
 
+@pytest.mark.slow
 def test_blur_ig_differs_from_pair_by_finite_difference(images, small_net):
     """At PAIR's default step its derivative is off, and halving the step halves the difference."""
     found = explain(
@@ -132,6 +135,7 @@ def test_blur_ig_differs_from_pair_by_finite_difference(images, small_net):
     assert off[1] == pytest.approx(off[0] / 2, rel=0.1)
 
 
+@pytest.mark.slow
 def test_blur_ig_equals_pair_on_photograph(photograph):
     model, image, target = photograph
     found = explain(model, image[None], "blur_ig", target, n_steps=8, **PAIRS_SETTINGS)

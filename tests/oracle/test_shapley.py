@@ -83,6 +83,7 @@ def probabilities(model, point, baseline, target):
     return function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ["kernel", "exact", "permutation"])
 def test_shapley_of_groups_equals_shap(network, rows, explainer):
     found = explain(network, rows, "shapley", groups=GROUPS, baseline="white")

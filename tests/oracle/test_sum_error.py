@@ -46,6 +46,7 @@ def test_sum_error_of_a_linear_model_is_zero(rule, n_steps):
     assert found.diagnostics["sum_stability"].min() > 1 - 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ig", "guided_ig", "uni_blur"])
 def test_sum_error_is_of_the_order_of_the_true_error(method):
     model, inputs = network(), images()

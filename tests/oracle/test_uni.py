@@ -283,6 +283,7 @@ POWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", POWERS)
 @pytest.mark.parametrize("method", ["uni_blur", "uni", "uni_paper"])
 def test_uni_is_invariant_to_rescaling_with_units(method, kind, small_net, images):

@@ -95,7 +95,7 @@ def test_everything_imported_is_declared_where_it_is_needed():
     assert undeclared == []
 
 
-@pytest.mark.parametrize("name", ["dependencies", *(set(OPTIONAL) - {"all", "docs", "test"})])
+@pytest.mark.parametrize("name", ["dependencies", *sorted(set(OPTIONAL) - {"all", "docs", "test"})])
 def test_everything_declared_is_used(name):
     group = PROJECT["dependencies"] if name == "dependencies" else OPTIONAL[name]
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))

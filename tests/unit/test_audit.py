@@ -92,6 +92,7 @@ def titles(result):
     return [sentence.title for sentence in in_short(result, findings_of(result))]
 
 
+@pytest.mark.slow
 def test_audit_names_the_mark_that_a_model_relies_on(audited):
     result = audited("marked", CORNER)
     (suspect, *_) = findings_of(result).named
@@ -104,6 +105,7 @@ def test_audit_names_the_mark_that_a_model_relies_on(audited):
     assert titles(result)[0] == "Shortcut, bottom right corner"
 
 
+@pytest.mark.slow
 def test_audit_acquits_a_model_that_ignores_the_mark(audited):
     result = audited("marked", MIDDLE)
     (suspect,) = findings_of(result).named
@@ -130,17 +132,20 @@ def test_two_marks_of_the_same_photographs_are_two_marks():
         assert low <= min(mark.box) < max(mark.box) <= high
 
 
+@pytest.mark.slow
 def test_audit_names_no_place_without_a_mark(audited):
     result = audited("plain", MIDDLE)
     assert findings_of(result).named == []
     assert titles(result)[0] == "No shortcut found"
 
 
+@pytest.mark.slow
 def test_audit_names_a_corner_that_a_model_looks_at_without_a_mark(audited):
     result = audited("plain", CORNER)
     assert [suspect.place for suspect in findings_of(result).named] == ["the bottom right corner"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "share"), [(MIDDLE, 0.0), (CORNER, 1.0)])
 def test_background_share_is_what_lies_outside_of_the_boxes(audited, cell, share):
     row, column = (CELL * place for place in MIDDLE)
@@ -152,6 +157,7 @@ def test_background_share_is_what_lies_outside_of_the_boxes(audited, cell, share
     assert background.looks == (share == 1)
 
 
+@pytest.mark.slow
 def test_audit_continues_where_it_was_interrupted(folder, tmp_path, monkeypatch):
     items = open_source(str(folder / "marked"))[:6]
     photographs = Photographs.read(reader(*CORNER), items, {}, lambda *_: None)
@@ -203,6 +209,7 @@ def test_report_is_one_sheet_and_replaces_nothing(audited, tmp_path):
     assert sorted(record["marks"][0]["photographs"]) == [f"{n:02}.png" for n in range(MARKED)]
 
 
+@pytest.mark.slow
 def test_page_shows_each_photograph_once_and_whole_frames(folder, tmp_path):
     for source in sorted((folder / "marked").iterdir())[:9]:
         (tmp_path / source.name).write_bytes(source.read_bytes())

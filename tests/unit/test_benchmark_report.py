@@ -600,6 +600,7 @@ def test_two_runs_that_differ(make_run):
     assert [float(one["p_holm"]) for one in stability] == [2 * 2 / 2**8] * 2
 
 
+@pytest.mark.slow
 def test_the_commands_write_where_they_say(make_run, run, tmp_path):
     first, second = make_run("first"), make_run("second")
     code, out, err = run("report", first.folder)

@@ -163,6 +163,7 @@ def test_failed_rows_can_be_forgotten_and_nothing_else(store):
     assert store.forget_failed() == 0
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     code = (
         "import sys; from pathlib import Path; from unilens.benchmark.store import folder_lock\n"
@@ -206,6 +207,7 @@ except UnilensError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_line_and_keeps_what_was_written(store):
     """A limit on the size of files stands in for the disk."""
     store.append([row()])

@@ -45,6 +45,7 @@ PATH_METHODS = [name for name in methods if "create_graph" in methods[name].sett
 PATH_METHODS = [name for name in PATH_METHODS if "inner" not in methods[name].settings]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATH_METHODS)
 def test_stability_of_every_path_method(name, net, inputs):
     few = {

@@ -242,6 +242,7 @@ def test_the_default_is_what_applies_to_the_model(gpt2, tokenizer):
         generate(network, tokenizer, "the film", "balanced", max_new_tokens=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balanced", ["constant", "full"])
 def test_balanced_gradients_are_shared_and_add_up_to_the_logit(balanced):
     network, tokenizer = tiny_language_model("Llama"), tokenizer_with()
@@ -602,6 +603,7 @@ def test_models_that_are_refused(gpt2, tokenizer):
         generate(gpt2, tokenizer, "the film", "gradcam")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["GPT2", "T5"])
 def test_loading_by_name(tmp_path, architecture):
     network, tokenizer = tiny_language_model(architecture), tokenizer_with()

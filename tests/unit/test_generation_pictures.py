@@ -139,6 +139,7 @@ def test_html_escapes_and_loads_nothing():
     assert shown(page) == 2 * [hostile().prompt.text]
 
 
+@pytest.mark.slow
 def test_html_is_bounded_in_size():
     page = render.html(large(64, 512))
     assert len(page) < 1_000_000

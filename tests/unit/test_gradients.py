@@ -329,6 +329,7 @@ class Attention(nn.Module):
         return self.head(mixed[:, 0].mean(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["convolutions", "attention"])
 def test_hessian_vector_products_against_autograd(kind, small_net, images):
     model = small_net if kind == "convolutions" else Attention().double().eval()
@@ -379,6 +380,7 @@ def test_autocast_computes_in_bfloat16_and_sums_in_float32(small_net, images):
     assert 1e-5 < difference < 0.1
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_does_not_grow_with_the_steps(small_net, images, monkeypatch):
     made = []
     original = PassRunner.run

@@ -76,6 +76,7 @@ def test_match_by_default(model):
     assert found.texts == (found.text,)
 
 
+@pytest.mark.slow
 def test_match_of_a_text_of_one_token_begins_at_other_tokens(model):
     found = explain_match(model, photograph(), "dog").text
     assert "other tokens" in found.attribution.provenance["default"]
@@ -109,6 +110,7 @@ def test_match_by_balanced_gradients(model):
     assert not torch.allclose(plain.text.token_values, balanced.text.token_values)
 
 
+@pytest.mark.slow
 def test_match_against_swapped_texts_changes_sign(model):
     found = explain_match(model, photograph(), TEXT, "gradient", against=OTHER)
     swapped = explain_match(model, photograph(), OTHER, "gradient", against=TEXT)

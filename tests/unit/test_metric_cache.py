@@ -101,6 +101,7 @@ def forward_passes(measure):
     return taken()[0]
 
 
+@pytest.mark.slow
 def test_nothing_changes(small_net, few, monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", types.SimpleNamespace(LPIPS=Distance))
     baseline_quality._distance.cache_clear()

@@ -112,6 +112,7 @@ def test_names_the_method_that_is_best_by_construction():
     assert list(table)[-2:] == list(CONTROLS)
 
 
+@pytest.mark.slow
 def test_tests_are_those_of_the_rows(photos, tmp_path):
     found = recommend(MODEL, photos, methods=FEW, minutes=60, folder=tmp_path / "run")
     values = values_of(tmp_path / "run")
@@ -137,6 +138,7 @@ def test_tests_are_those_of_the_rows(photos, tmp_path):
     assert verdict.p == pytest.approx(2 * p)  # Holm, of two
 
 
+@pytest.mark.slow
 def test_random_weights_are_not_to_be_trusted():
     torch.manual_seed(0)  # of the weights
     images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -226,6 +228,7 @@ class Clock:
         return self.now
 
 
+@pytest.mark.slow
 def test_budget_is_held_and_used(monkeypatch):
     clock = Clock(monkeypatch)
     found = recommend(Saturated().eval(), squares(60), methods=FEW, minutes=1)
@@ -244,6 +247,7 @@ def test_too_small_a_budget_decides_nothing(monkeypatch):
     assert found.verdicts["region"].command == "unilens.recommend(model, images, minutes=0.1)"
 
 
+@pytest.mark.slow
 def test_methods_too_slow_for_the_budget_are_named(monkeypatch):
     monkeypatch.setattr(entry, "seconds_per_pass", lambda *_: (0.01, 0.03))
     found = recommend(
@@ -254,6 +258,7 @@ def test_methods_too_slow_for_the_budget_are_named(monkeypatch):
     assert "rise:n_masks=4000" not in [row["method"] for row in found.table]
 
 
+@pytest.mark.slow
 def test_worse_half_leaves_the_race_early():
     names = ["ig:n_steps=15", "gradient", "gradient:score=logit", "smoothgrad:n_samples=2"]
     names += ["guided_backprop", "deconvolution"]
@@ -269,6 +274,7 @@ def test_worse_half_leaves_the_race_early():
     assert "2 others left the race early" in sentence(region, 16)
 
 
+@pytest.mark.slow
 def test_interrupted_race_continues(photos, tmp_path):
     count = 0
 
@@ -380,6 +386,7 @@ def test_best_of_an_unknown_purpose():
         found.best("rank")
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named_with_its_extra():
     code = (
         "import sys, unilens; sys.modules['pyarrow'] = None\n"
@@ -390,6 +397,7 @@ def test_what_is_missing_is_named_with_its_extra():
     assert done.stdout == "unilens.benchmark needs pyarrow; run: pip install 'unilens[benchmark]'\n"
 
 
+@pytest.mark.slow
 def test_command_prints_verdicts_and_keeps_every_record(photos, tmp_path, monkeypatch, capsys):
     from unilens.cli.app import app
 

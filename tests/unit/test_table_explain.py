@@ -109,6 +109,7 @@ def test_words_and_missing_cells_have_the_values_of_all_orders():
     numpy.testing.assert_allclose(result.base, model.predict_proba(references)[:, 1].mean())
 
 
+@pytest.mark.slow
 def test_values_agree_with_shap():
     shap = pytest.importorskip("shap")
     columns = CANCER.data.columns[:8]
@@ -237,6 +238,7 @@ def same(left, right):
     return type(left) is type(right) and left == right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [None, {"both": ["age", "income"]}])
 def test_every_cell_that_reaches_the_model_is_a_cell_of_the_frame(groups):
     frame, model = people(), Recorder()
@@ -401,6 +403,7 @@ def test_modules_that_take_missing_values_are_explained_by_whole_cells():
         tables.explain(Imputing().eval(), rows, method="ig", outputs="regression")
 
 
+@pytest.mark.slow
 def test_the_room_is_loaded_when_it_is_asked_for():
     code = "import sys, unilens; assert 'unilens.tables' not in sys.modules; unilens.tables.explain"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -440,6 +443,7 @@ def test_one_hot_columns_are_replaced_and_reported_as_one(groups):
     assert frame.loc[0, f"colour_{cells['colour']}"] == 1
 
 
+@pytest.mark.slow
 def test_no_groups_are_detected_where_they_are_not_wanted_or_not_sure():
     frame = coloured()
     assert len(tables.explain(Recorder(), frame, groups=False).names) == 5
