@@ -91,6 +91,7 @@ def kill_at_a_random_moment(here, out, drawn, most, per_shard):
     return run.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_has_the_rows_of_one_that_was_not(here):
     began = time.monotonic()
     whole = unilens(here, "benchmark", "plan.toml", "--out", "whole", "--no-report")

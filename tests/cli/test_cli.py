@@ -270,6 +270,7 @@ def test_a_model_in_the_current_folder(tmp_path, photograph):
     assert json.loads(done.stdout)["model"]["name"] == "py:mine:make"
 
 
+@pytest.mark.slow
 def test_images_of_one_name_do_not_collide(run, photograph, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
@@ -424,6 +425,7 @@ def test_doctor_says_how_a_model_is_run(run, tmp_path):
     assert said["batch norms folded"].endswith("nothing to do")
 
 
+@pytest.mark.slow
 def test_the_installed_command_in_a_process_of_its_own(tmp_path):
     command = [sys.executable, "-c", "from unilens.cli import main; main()"]
     done = subprocess.run([*command, "explain"], capture_output=True, text=True, cwd=tmp_path)
@@ -715,6 +717,7 @@ def test_lists_of_metrics_imputers_and_similarities(run):
     assert "higher is better" in run("list", "metrics")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [("list", "methods"), ("list", "nothing"), ("explain", "--sample", "chelsae")]
 )

@@ -62,6 +62,7 @@ def test_a_match_is_printed_and_written(run, tmp_path, folder):
     assert "match “a dog, a cat”?" in html
 
 
+@pytest.mark.slow
 def test_json_alone_on_stdout_and_nothing_is_overwritten(run):
     code, out, err = run("photo.png", TEXT, "--method", "gradcam", "--json")
     assert (code, err) == (0, "")

@@ -113,6 +113,7 @@ def test_notes_on_every_method_are_printed_once(run, tmp_path):
     assert [f"note: {note}" for note in record["notes"]] == notes
 
 
+@pytest.mark.slow
 def test_small_values_are_printed(run):
     out = run("The film", "--method", "ig:n_steps=2,score=probability")[1]
     _, words = out.split("strongest: ")

@@ -108,6 +108,7 @@ def quick(*arguments):
     return done.returncode, "\n".join(printed), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -126,6 +127,7 @@ def test_help_and_lists_load_no_torch(arguments):
     assert len(out) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_whole_at_80_columns_and_names_no_types(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
@@ -142,6 +144,7 @@ def options_of(command):
     return [option for option in parameters if option.param_type_name == "option"]
 
 
+@pytest.mark.slow
 def test_help_prints_brackets_and_names_every_kind():
     assert "mu_fidelity:imputer=[black,blur]." in quick("evaluate", "--help")[1]
     words = set(re.findall(r"\w+", quick("list", "--help")[1]))
@@ -165,6 +168,7 @@ def test_the_version():
     assert quick("--version") == (0, unilens.__version__, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_arguments_are_refused_before_torch_is_loaded(case):
     arguments, message = BAD[case]

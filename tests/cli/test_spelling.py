@@ -41,6 +41,7 @@ def records(out):
     return [json.loads(line) for line in out.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
@@ -88,6 +89,7 @@ def test_methods_are_lists_and_repeated_options(given, run, folder):
     assert plan["metrics"] == list(record["metrics"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [
@@ -140,6 +142,7 @@ def test_the_second_command_never_fails(run, folder, tmp_path):
     assert len(list(made.iterdir())) == 12
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_another_plan_gets_another_folder(run, folder, tmp_path):
     arguments = ("benchmark", "--data", "photographs", "--limit", "2", *SMALL, *CHEAP)
     code, out, err = run(*arguments)

@@ -320,6 +320,7 @@ def test_what_is_assumed_is_a_warning_of_methods_that_depend_on_it():
         assert explain(model, x, method, 0, **settings).warnings == [[], []]
 
 
+@pytest.mark.slow
 def test_clips_of_frames_before_channels_are_clips():
     class Frames(nn.Module):
         def __init__(self):

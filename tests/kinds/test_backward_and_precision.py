@@ -289,6 +289,7 @@ def test_precision_of_the_model_is_kept(make):
             assert found.isfinite().all(), method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtypes", [("float64", "float32"), ("float32", "float64")], ids=str)
 def test_inputs_of_another_precision(dtypes):
     model_dtype, inputs_dtype = (getattr(torch, name) for name in dtypes)

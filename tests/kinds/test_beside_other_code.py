@@ -205,6 +205,7 @@ def on_threads(*works):
 METHODS = ("ig", "uni_blur", "gradient", "deeplift", "guided_backprop", "gradcam", "occlusion")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", ["module", "evaluator", "stateful module", "global store"])
 def test_two_threads_share(share, workers):
     made = {"stateful module": Keeps, "global store": KeepsInAGlobal}.get(share, net)
@@ -368,6 +369,7 @@ def wait_until(holds):
     raise AssertionError("still not so after a second")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a callback
 @pytest.mark.parametrize("method", ["gradient", "uni_blur", "deeplift"])

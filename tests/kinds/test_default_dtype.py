@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import torch, unilens
 from torch import nn
@@ -40,6 +42,7 @@ print("the same")
 """
 
 
+@pytest.mark.slow
 def test_draws_and_sums_do_not_depend_on_the_default_dtype():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert done.stdout == "the same\n", done.stderr

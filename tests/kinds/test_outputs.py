@@ -297,6 +297,7 @@ def test_sigmoids_inside_are_the_labels_probabilities(last):
         assert torch.allclose(uni.values, own.values, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_configuration_says_what_the_head_is():
     head, x = network(3), inputs()
     multi = {"problem_type": "multi_label_classification", "num_labels": 3}

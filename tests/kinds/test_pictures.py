@@ -54,6 +54,7 @@ def texts(figure):
     return " | ".join(text.get_text() for text in figure.findobj(Text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", DRAW)
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("kind", SHAPES)
@@ -78,6 +79,7 @@ ODD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", ODD)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_odd_values_are_drawn_without_a_warning(kind, values, tmp_path):
@@ -147,6 +149,7 @@ def test_volumes_are_slices_through_the_strongest_voxel(channels):
         assert said in shown
 
 
+@pytest.mark.slow
 def test_volumes_of_an_empty_map_are_shown_by_their_middle():
     volume = torch.rand(1, 7, 6, 5)
     drawn = pictures(panel(volume, {"ig": attribution(torch.zeros(1, 7, 6, 5))}))
@@ -302,6 +305,7 @@ REFUSED = {
 BRAIN = attribution(torch.rand(1, 7, 6, 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", DRAW)
 @pytest.mark.parametrize(
     "spacing",
@@ -370,6 +374,7 @@ def test_a_notebook_shows_the_strongest_slice_of_a_volume():
     assert html.count("<img") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["row", "series", "volume"])
 def test_real_attributions_are_drawn(kind, tmp_path):
     shape = SHAPES[kind]

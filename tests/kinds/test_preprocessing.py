@@ -128,6 +128,7 @@ PROCESSORS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), PROCESSORS)
 def test_transformers_shows_what_its_processor_shows(name, settings):
     processor = getattr(transformers, name)(**settings)
@@ -256,6 +257,7 @@ def test_four_channels_are_colour_and_opacity(pictures, tmp_path):
         Preprocessing((40, 60), 40, (0.0,) * 2, (1.0,) * 2)(tmp_path / "colour.png")
 
 
+@pytest.mark.slow
 def test_command_line_says_what_a_model_is_shown(run, pictures):
     quick = ("--method", "ig:n_steps=2", "--quick", "--overwrite")
     code, out, err = run("explain", "colour.png", "--model", f"py:{HERE}:make_grey", *quick)

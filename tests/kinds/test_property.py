@@ -111,6 +111,7 @@ def made_inputs(shape, kind, rows, dtype, seed):
     return INPUTS[kind]((drawn - 0.2).to(torch.float32 if kind == "numpy" else DTYPES[dtype]))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=EXAMPLES or 600,
     derandomize=not EXAMPLES,

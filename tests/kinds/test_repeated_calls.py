@@ -166,6 +166,7 @@ class Twice(Changing):
         return 2 * super().forward(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_no_map_of_a_model_as_it_was(model, change):
     before = map_of(model)
@@ -362,6 +363,7 @@ def test_what_a_pass_leaves_in_a_copy_is_not_kept(copies):
     assert model.seen == []
 
 
+@pytest.mark.slow
 def test_a_model_is_freed(model):
     explain(model, IMAGE, "gradient", 1)
     reference = weakref.ref(model)

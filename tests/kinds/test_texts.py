@@ -214,6 +214,7 @@ def test_text_of_big_bird_leaves_its_sparse_attention():
     assert not torch.allclose(long, logits(network, words(50)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_text_table_with_a_largest_norm_is_not_written_to():
     network = tiny_bert()
     layer = network.get_input_embeddings()
@@ -448,6 +449,7 @@ def test_text_tokens_that_a_slow_tokenizer_has_rewritten(text, names):
         align(text, names, "[UNK]")
 
 
+@pytest.mark.slow
 def test_text_of_a_slow_tokenizer(tmp_path):
     (tmp_path / "words").write_text("the 5\nfilm 4\nwas 3\nba@@ 2\nd 1\n")
     merges = [
@@ -479,6 +481,7 @@ def test_text_of_a_word_that_the_tokenizer_cannot_name():
         classifier.encode("plot")
 
 
+@pytest.mark.slow
 def test_text_classifier_serves_several_threads():
     classifier = TextClassifier(tiny("T5"), tiny_tokenizer())
     texts = [TEXT, "dull and bad"]
@@ -501,6 +504,7 @@ def test_text_classifier_serves_several_threads():
     assert all(torch.equal(values[number], value) for number, value in enumerate(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Roberta", "XLNet", "T5"])
 def test_text_network_from_a_folder(name, tmp_path):
     network = tiny(name).float()

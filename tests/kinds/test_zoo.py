@@ -36,6 +36,7 @@ def family_of(zoo, library, name):
     return next(one for one in zoo.families((library,)) if one.name == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("library", "name"), FAMILIES)
 def test_zoo_model_is_right(zoo, library, name):
     record = zoo.examine(family_of(zoo, library, name))

@@ -144,6 +144,7 @@ def test_attention_methods_equal_their_formulas(method, attention, pool, rows):
     assert found.provenance["tokens"] == 7
 
 
+@pytest.mark.slow
 def test_provenance_names_the_rows():
     taken = {
         pool: explain(vit(pool=pool), images(count=1), "rollout").provenance["rows"]
@@ -394,6 +395,7 @@ def test_texts_by_token(architecture, method):
         assert found.provenance["rows"] == [f"token {reads}"]
 
 
+@pytest.mark.slow
 @every_method
 def test_text_of_bert_equals_the_formula(method):
     network, tokenizer = tiny("Bert"), tiny_tokenizer()
@@ -529,6 +531,7 @@ class Shared(TinyViT):
         return self.tail(tokens)
 
 
+@pytest.mark.slow
 @every_method
 def test_layers_that_are_shared(method):
     shared, copied = (randomise(kind().double()) for kind in (Shared, TinyViT))
@@ -614,6 +617,7 @@ class OfSeries(nn.Module):
         return self.head(self.blocks(tokens).mean(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4, 9), (3, 4, 8, 12)])
 def test_rollout_of_series_and_clips(shape):
     patches = nn.Linear(4, 12) if len(shape) == 2 else nn.Conv3d(3, 12, (2, 4, 4), (2, 4, 4))
@@ -817,6 +821,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "method"), [(case, METHODS[index % 3]) for index, case in enumerate(REFUSED)]
 )

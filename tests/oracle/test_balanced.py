@@ -178,6 +178,7 @@ def test_relevance_of_texts_adds_up_to_the_logit(name, implementation):
     assert relative_gap(model, inputs_of(name)) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES)
 def test_relevance_of_pixels_adds_up_to_the_logit(name):
     assert relative_gap(without_biases(IMAGES[name]()), inputs_of(name)) < 1e-10
@@ -239,6 +240,7 @@ def test_outputs_stay_those_of_the_model(name):
     torch.testing.assert_close(outputs, model(inputs), rtol=0, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*TEXTS, *IMAGES, "t5"])
 def test_methods_run_on_twelve_architectures(name):
     model = {**TEXTS, **IMAGES, "t5": _t5}[name]().eval()
@@ -409,6 +411,7 @@ def test_gpt2_equals_a_backward_pass_by_hand(rule):
     torch.testing.assert_close(attribution.values, gradient * inputs, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_full_attention_misses_what_the_softmaxes_absorb():
     """The softmax keeps its own derivative, which does not pass on what it receives."""

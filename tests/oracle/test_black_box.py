@@ -126,6 +126,7 @@ def test_rise_converges_to_closed_form_on_linear_model(centred):
     assert error < 0.02
 
 
+@pytest.mark.slow
 def test_rise_of_table_masks_single_features():
     weight = torch.tensor([3.0, -1.0, 0.0]).double()
     model = of_places(lambda given: given @ weight)

@@ -53,6 +53,7 @@ def transformer():
     return timm.create_model("vit_tiny_patch16_224").double().eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [True, False])
 def test_gradcam_uses_tokens_of_vision_transformer(transformer, photograph, fused):
     for block in transformer.blocks:
@@ -91,6 +92,7 @@ def test_gradcam_takes_named_block_of_vision_transformer(transformer, photograph
     )
 
 
+@pytest.mark.slow
 def test_gradcam_uses_channels_last_grid_of_swin(photograph):
     torch.manual_seed(0)
     swin = timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1)).double().eval()

@@ -22,6 +22,7 @@ def probabilities(model):
     return lambda inputs: model(inputs).softmax(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["black", "blur"])
 def test_ig_equals_captum(model, photograph, baseline):
     ours = explain(model, photograph, "ig", n_steps=6, baseline=baseline)
@@ -54,6 +55,7 @@ def test_ig_equals_captum_in_float32_without_optimisations(model, photograph):
     assert relative(ours.values, theirs) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["probability", "logit"])
 def test_gradient_equals_captum(model, photograph, score):
     forward = model if score == "logit" else probabilities(model)

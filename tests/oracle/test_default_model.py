@@ -39,6 +39,7 @@ def test_default_model_classifies_photographs(photographs):
     assert seen == ["tiger cat", "espresso", "missile"]
 
 
+@pytest.mark.slow
 def test_uni_does_not_depend_on_batch(photographs):
     model = load_model()
     batch = torch.cat([photographs, photographs.flip(-1), photographs.flip(-2)[:2]])
@@ -50,6 +51,7 @@ def test_uni_does_not_depend_on_batch(photographs):
         assert float((alone - together[i]).abs().max()) <= 1e-5 * float(alone.abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["deeplift", "guided_backprop", "gradcam", "ig", "uni_blur"])
 def test_method_does_not_depend_on_threads(method, photographs):
     steps = {"n_steps": 4} if method in ("ig", "uni_blur") else {}
@@ -63,6 +65,7 @@ def test_method_does_not_depend_on_threads(method, photographs):
     assert torch.equal(*maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["uni_blur", "uni"])
 def test_method_is_stable_under_rounding(method, photographs):
     """A millionth per pixel is four thousand times below what 8 bits can hold."""

@@ -82,6 +82,7 @@ def explained(case, method, **settings):
     return attribution
 
 
+@pytest.mark.slow
 def test_input_x_gradient(case):
     attribution = explained(case, "input_x_gradient")
     assert attribution.provenance["engine"]["shared"]
@@ -96,6 +97,7 @@ def test_gradient_is_the_norm(case):
     compare(case[0], explained(case, "gradient", shared=False), expected)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_from_the_padding_token(case):
     nodes, weights = np.polynomial.legendre.leggauss(5)
 

@@ -55,6 +55,7 @@ def cosine_of_tokens(model, text, image):
     return cosine, layer(given["input_ids"]).detach()
 
 
+@pytest.mark.slow
 def test_similarity_equals_that_of_the_network(case):
     model, texts = case
     found = explain_match(model, photograph(), texts[0], "gradient", against=texts[1])
@@ -74,6 +75,7 @@ def test_pixels_are_those_of_the_processor(case):
     assert torch.equal(found.pixels[0], expected.double())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contrast", [False, True])
 def test_image_ig_equals_captum(case, contrast):
     model, texts = case
@@ -94,6 +96,7 @@ def test_image_ig_equals_captum(case, contrast):
     assert abs(float(found.image.values.sum())) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contrast", [False, True])
 def test_text_ig_equals_captum(case, contrast):
     model, texts = case
@@ -132,6 +135,7 @@ def test_text_occlusion_equals_loop(case):
     assert found.text.token_values.tolist() == pytest.approx(drops, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CLIPSeg", "ChineseCLIP", "AltCLIP", "Blip"])
 def test_other_architectures(name):
     model = others(name)

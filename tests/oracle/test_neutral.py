@@ -132,6 +132,7 @@ class Slow:
         return [leaf for part in own for leaf in self.leaves(part)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("neutral_value", [0.5, 0.3])
 def test_neutral_equals_loop_over_paths(link, neutral_value):
@@ -166,6 +167,7 @@ def test_neutral_explains_margin_of_two_outputs(target):
         assert float(found.score[i]) == pytest.approx(margin, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_neutral_output_at_baseline_and_completeness(link, dtype):

@@ -239,6 +239,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_ig_equals_captum_on_the_score_wrapped_by_hand(case):
     build, inputs, score, by_hand = CASES[case]
@@ -276,6 +277,7 @@ def test_multi_label_and_contrast_equal_captum():
         assert torch.allclose(found.values, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_masks_boxes_and_embeddings_of_each_input():
     model = seeded(lraspp)
     masks = torch.stack([MASK, MASK.roll(9, 0)])
@@ -294,6 +296,7 @@ def test_masks_boxes_and_embeddings_of_each_input():
         assert torch.equal(found.values[row], alone.values[0])
 
 
+@pytest.mark.slow
 def test_the_predicted_region_is_that_of_the_input_alone():
     model = seeded(lraspp)
     with torch.no_grad():
@@ -308,6 +311,7 @@ def test_the_predicted_region_is_that_of_the_input_alone():
     )
 
 
+@pytest.mark.slow
 def test_uni_unlearns_the_class_of_a_region():
     model = seeded(lraspp)
     found = unilens.explain(
@@ -377,6 +381,7 @@ def test_detections_of_a_yolo_head():
     assert torch.allclose(found, torch.stack(each).max())
 
 
+@pytest.mark.slow
 def test_evaluate_takes_the_score_that_the_maps_explain():
     model = seeded(lraspp)
     score = scores.segmentation(2, MASK)

@@ -156,6 +156,7 @@ def test_blur_ig_chords_are_complete_where_derivative_is_not(photograph):
     assert float(slopes.completeness_gap.abs()) > 0.01 * way
 
 
+@pytest.mark.slow
 def test_blur_ig_sqrt_schedule_lowers_variance_linearly(images, small_net):
     """At sqrt, PAIR ends at sqrt(max_sigma); ours ends at max_sigma, so its 9 is our 3."""
     found = explain(

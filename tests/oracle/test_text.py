@@ -32,6 +32,7 @@ def by_ids(classifier, ids):
         return classifier.network(input_ids=torch.tensor([ids])).logits[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "gpt2", "minilm"])
 def test_text_outputs_equal_model_on_ids(name, request):
     classifier = request.getfixturevalue(name)
@@ -131,6 +132,7 @@ def test_text_uni_paper_equals_algorithm_1(bert):
     assert distance == pytest.approx(0.25 * bert.typical_norm)
 
 
+@pytest.mark.slow
 def test_text_uni_of_encoder_is_complete_and_lowers_confidence(minilm):
     changes = []
     for text, _ in HELD_OUT[:4]:
@@ -143,6 +145,7 @@ def test_text_uni_of_encoder_is_complete_and_lowers_confidence(minilm):
     assert max(changes) < -0.5
 
 
+@pytest.mark.slow
 def test_text_ig_of_encoder_finds_decisive_words(minilm):
     hits = 0
     for text, word in HELD_OUT[1:]:

@@ -179,6 +179,7 @@ def test_uni_blur_searches_from_blurred_image(settings, search, n, small_net, im
         assert difference <= 1e-8 * float(expected.abs().max())
 
 
+@pytest.mark.slow
 def test_uni_unlearns_and_explains_given_target(small_net, images):
     attribution = explain(small_net, images[:1], "uni_paper", target=3)
     expected, _ = algorithm_1(small_net, images[:1], 3)

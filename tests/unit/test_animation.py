@@ -57,6 +57,7 @@ def test_the_dot_is_where_the_confidence_is():
     assert dots[0] > dots[-1] + 150
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(300, 420), (400, 20)])
 def test_an_animation_is_small_whatever_the_size_of_the_image(height, width):
     image, made = explained(height, width, n_steps=30)

@@ -194,6 +194,7 @@ def test_photographs_that_cannot_be_read_are_left_out_and_named(folder, tmp_path
     assert page.short[0].title == "Too few photographs"
 
 
+@pytest.mark.slow
 def test_report_is_one_sheet_and_replaces_nothing(audited, tmp_path):
     result = audited("marked", CORNER)
     _, first = write_report(result, tmp_path, "photos & more")

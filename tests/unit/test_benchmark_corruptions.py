@@ -122,6 +122,7 @@ def installed():
         pytest.skip(f"needs {PACKAGE}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKAGED)
 def test_the_package_itself(name, installed):
     found = corrupt(PIXELS, name, 3, 0)

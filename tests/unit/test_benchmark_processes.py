@@ -43,6 +43,7 @@ def started(place, count):
     return pids
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_rows_of_one(place):
     module = write_model(place, seconds=0.2)
     outcome = run(plan_of(module, workers=2), place / "two")
@@ -56,6 +57,7 @@ def test_two_processes_give_the_rows_of_one(place):
     assert run(plan_of(module, workers=2), place / "one").written == 0
 
 
+@pytest.mark.slow
 def test_lost_process_ends_the_run_and_the_same_command_goes_on(place):
     module = write_model(place, seconds=0.2, deadly=FIRST + 4)
     with pytest.raises(UnilensError, match=r"one of 2 worker processes ended .* fewer workers"):
@@ -67,6 +69,7 @@ def test_lost_process_ends_the_run_and_the_same_command_goes_on(place):
     assert len(lasting(place / "run")) == IMAGES * 3 * 2
 
 
+@pytest.mark.slow
 def test_model_that_cannot_be_loaded_and_warnings_are_told_as_in_one_process(place):
     module = write_model(place)
     (place / "photos" / "1.png").write_bytes(b"\x89PNG no more")
@@ -75,6 +78,7 @@ def test_model_that_cannot_be_loaded_and_warnings_are_told_as_in_one_process(pla
     assert "WARNING 1.png" in (place / "run" / LOG).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_the_command(place, sent):
     module = write_model(place, seconds=1)

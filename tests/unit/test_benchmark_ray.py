@@ -64,6 +64,7 @@ class Killing:
         raise TimeoutError("no worker began anything")
 
 
+@pytest.mark.slow
 def test_a_worker_and_a_node_are_lost_and_no_row_is(place, cluster):
     module = write_model(place, seconds=1.5)
     models = ("tiny", "other")
@@ -88,6 +89,7 @@ def test_a_worker_and_a_node_are_lost_and_no_row_is(place, cluster):
     assert len({pid for pid, _ in loaded}) >= 3  # the two that were lost, and who went on
 
 
+@pytest.mark.slow
 def test_a_unit_that_kills_its_worker_every_time_fails_and_harms_no_other(
     place, cluster, monkeypatch, capfd
 ):
@@ -108,6 +110,7 @@ def test_a_unit_that_kills_its_worker_every_time_fails_and_harms_no_other(
     assert "1.png" in (place / "ray" / LOG).read_text()
 
 
+@pytest.mark.slow
 def test_what_workers_log_comes_to_the_log_of_the_run(place, cluster):
     module = write_model(place)
     (place / "photos" / "1.png").write_bytes(b"\x89PNG no more")
@@ -116,6 +119,7 @@ def test_what_workers_log_comes_to_the_log_of_the_run(place, cluster):
     assert "WARNING 1.png" in (place / "ray" / LOG).read_text()
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_to_be_had_says_so_as_in_one_process(place, cluster):
     module = write_model(place)
     plan = plan_of(module, models=("tiny", "missing"), name="ray", address=cluster.address)
@@ -161,6 +165,7 @@ def test_nothing_is_started_where_nothing_is_to_be_done(place, monkeypatch):
     assert run(plan_of(module, name="ray"), place / "run").written == 0
 
 
+@pytest.mark.slow
 def test_the_command_starts_a_cluster_of_its_own_and_is_quiet(place):
     module = write_model(place)
     call = [sys.executable, "-c", "from unilens.cli import main; main()", "benchmark"]

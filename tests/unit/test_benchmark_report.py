@@ -222,6 +222,7 @@ def test_warnings_are_listed_by_level_with_their_sentences(make_run):
         assert str(line) in text_of(page)
 
 
+@pytest.mark.slow
 def test_what_users_wrote_is_text(make_run):
     def change(rows):
         for row in rows:
@@ -368,6 +369,7 @@ def test_one_picture_is_shown_once(make_run):
     assert page.tags.count("img") == 5
 
 
+@pytest.mark.slow
 def test_an_incomplete_run_is_called_so(make_run):
     whole = make_run("whole")
     assert "complete: 120 of 120" in text_of(page_of(whole))
@@ -375,6 +377,7 @@ def test_an_incomplete_run_is_called_so(make_run):
     assert "not complete: 113 of the 120" in text_of(page_of(part))
 
 
+@pytest.mark.slow
 def test_corruptions_have_their_own_tables_and_accuracy(make_run):
     noisy = {"corruptions": [{"name": "gaussian_noise", "severity": 3}]}
     store = make_run(data=noisy)
@@ -392,6 +395,7 @@ def test_corruptions_have_their_own_tables_and_accuracy(make_run):
     assert [row[3] for row in accuracy[1:]] == ["0.750", "0.750"]
 
 
+@pytest.mark.slow
 def test_latex_is_balanced_and_escaped(make_run):
     store = make_run(models=["torchvision:resnet18", "timm:vit_base_patch16_224"])
     write_report(store, store.folder / "report")
@@ -495,6 +499,7 @@ def test_the_papers_tables_are_whole_and_the_slip_is_named():
     assert "swin_t" in said
 
 
+@pytest.mark.slow
 def test_untrained_models_are_not_put_beside_the_paper(make_run):
     said = {"methods": ["uni_paper", "ig", "gradient"]}
     assert "paper 0.640" in text_of(page_of(make_run("trained", **said)))

@@ -39,6 +39,7 @@ def test_texture_network_reads_the_mask_alone():
     assert network(torch.where(masks, noise, images)).abs().max() == 0
 
 
+@pytest.mark.slow
 def test_shortcut_network_reads_the_mark():
     """Covered, the mark leaves the digit's own class; a 3 without it is never a 3."""
     network, examples, images, masks = pixels_of("shortcut")
@@ -55,6 +56,7 @@ def test_shortcut_network_reads_the_mark():
     assert network(marked).argmax(1).eq(3).double().mean() > 0.95
 
 
+@pytest.mark.slow
 def test_shortcut_network_is_the_same_each_time():
     first = load_model("truth:shortcut").state_dict()
     shortcut._trained.cache_clear()
@@ -62,6 +64,7 @@ def test_shortcut_network_is_the_same_each_time():
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_birds_network_knows_birds_without_a_part():
     """It answers for whole birds and those without a part; parts share a few pixels of edges."""
     network, examples = load_model("truth:birds"), known_truth("birds").examples()

@@ -201,6 +201,7 @@ def test_sign_agreement_is_by_the_score_explained():
         assert float(found.diagnostics["sign_agreement"]) == 1
 
 
+@pytest.mark.slow
 def test_sign_agreement_is_the_same_in_any_batch_and_container():
     together = unilens.explain(rows_model(), ROWS + 5, "ig")
     alone = [unilens.explain(rows_model(), ROWS[k : k + 1] + 5, "ig") for k in range(len(ROWS))]

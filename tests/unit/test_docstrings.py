@@ -2,9 +2,12 @@ import doctest
 import pkgutil
 from importlib import import_module
 
+import pytest
+
 import unilens
 
 
+@pytest.mark.slow
 def test_examples_in_docstrings():
     attempted = 0
     for module in pkgutil.walk_packages(unilens.__path__, "unilens."):

@@ -192,6 +192,7 @@ def test_rows_of_a_batch_that_depend_on_each_other_run_alone(gpt2, tokenizer, me
     torch.testing.assert_close(found.values, looped.values, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["GPT2", "T5"])
 def test_the_model_is_left_as_it_was(architecture):
     network, tokenizer = tiny_language_model(architecture), tokenizer_with()
@@ -468,6 +469,7 @@ def test_half_precision_is_summed_in_single(gpt2, tokenizer):
     assert errors[0] < 1.1 * errors[1]
 
 
+@pytest.mark.slow
 def test_a_continuation_of_a_decoder_has_no_added_tokens():
     tokenizer = tokenizer_with("[CLS] $A [SEP]")
     found = generate(tiny_language_model("T5"), tokenizer, "the film", continuation=" was bad")

@@ -430,6 +430,7 @@ class NoFloat64(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["uni_blur", "ig", "guided_ig", "sig", "idgi"])
 def test_devices_without_float64_can_be_used(method, small_net, images, monkeypatch):
     monkeypatch.setattr("unilens._ops.precision._WITHOUT_FLOAT64", {"cpu"})

@@ -48,6 +48,7 @@ def state(network):
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", methods)
 def test_match_by_every_method(model, name):
     before = state(model.network)
@@ -120,6 +121,7 @@ def test_match_against_swapped_texts_changes_sign(model):
     assert found.other.tokens.text == OTHER
 
 
+@pytest.mark.slow
 def test_match_as_html_is_escaped(model):
     found = explain_match(model, photograph(), TEXT, "input_x_gradient", against=OTHER)
     shown = found._repr_html_()
@@ -136,6 +138,7 @@ def test_match_as_html_is_escaped(model):
     assert "own logit is" in shown
 
 
+@pytest.mark.slow
 def test_match_says_the_score_and_how_the_logit_follows(model):
     found = explain_match(model, photograph(), TEXT, "gradient")
     assert repr(found).startswith(f"MatchAttribution ({found.score:+.3f}) by gradient")
@@ -218,6 +221,7 @@ def test_processors_of_other_models_are_refused():
         explain_match(other_end, photograph(), TEXT)
 
 
+@pytest.mark.slow
 def test_models_of_images_and_texts_are_loaded(tmp_path):
     tiny_clip().save_pretrained(tmp_path)
     clip_processor().save_pretrained(tmp_path)

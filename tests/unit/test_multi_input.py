@@ -391,6 +391,7 @@ def test_values_without_rows_are_all_inputs_own(two, inputs, scale):
     assert torch.equal(found.baseline["row"], row.expand(3, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["max_sensitivity", "randomisation_cascading"])
 def test_maps_are_made_again_from_the_baseline_of_their_row(two, inputs, metric):
     several = {**inputs, "scale": torch.tensor([3, 1, 3])}

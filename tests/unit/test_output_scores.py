@@ -489,6 +489,7 @@ def test_a_mask_is_a_copy():
     assert torch.equal(score(segmenter()(IMAGES)), before)
 
 
+@pytest.mark.slow
 def test_scores_of_one_kind_share_the_proof_and_are_not_kept():
     model, made = segmenter(), []
     for corner in range(3):

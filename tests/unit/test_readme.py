@@ -43,7 +43,10 @@ def test_pictures_and_pages_it_points_to_exist():
 
 def test_ci_runs_the_command_of_the_readme():
     command = next(line for line in README.splitlines() if "python -m pytest" in line)
-    assert command == ".venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
+    assert (
+        command
+        == ".venv/bin/pip install '.[test]' && .venv/bin/python -m pytest -n 2 --dist loadfile"
+    )
     run = (ROOT / ".ci/run").read_text(encoding="utf-8")
     assert "grep -m1 'python -m pytest' README.md" in run
     assert "rm -rf .venv" not in run

@@ -22,6 +22,7 @@ def check():
     return module
 
 
+@pytest.mark.slow
 def test_project_has_no_retired_words(check):
     assert check.retired(ROOT, tomllib.loads(check.LIST.read_text(encoding="utf-8"))) == []
 

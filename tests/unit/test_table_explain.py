@@ -89,6 +89,7 @@ def test_regression_is_explained_by_coefficients_times_differences(method):
     assert result.unit == "prediction"
 
 
+@pytest.mark.slow
 def test_words_and_missing_cells_have_the_values_of_all_orders():
     frame = people()[["city", "age", "income"]]
     encoder = make_column_transformer((OneHotEncoder(), ["city"]), remainder="passthrough")
@@ -147,6 +148,7 @@ def test_values_add_up_for_every_score(pipeline, score):
     )
 
 
+@pytest.mark.slow
 def test_many_columns_are_sampled_with_standard_errors():
     random = numpy.random.default_rng(0)
     rows = random.normal(size=(200, 20))
@@ -162,6 +164,7 @@ def test_many_columns_are_sampled_with_standard_errors():
     numpy.testing.assert_allclose(result.values.sum(1), result.score - result.base, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_row_has_the_same_values_alone_and_among_others(pipeline):
     frame = people()
     for method in (None, "rise", "random"):
@@ -420,6 +423,7 @@ def coloured(count=20):
     return frame
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "groups", [None, ["colour"], {"colour": ["colour_r", "colour_g", "colour_b"]}]
 )
@@ -502,6 +506,7 @@ def test_the_result_says_what_it_is(pipeline):
         found.unit = "metres"
 
 
+@pytest.mark.slow
 def test_few_rows_without_references_are_compared_with_zeros_and_say_so():
     model = LinearRegression().fit(CANCER.data, CANCER.data["mean area"])
     found = tables.explain(model, ROWS)
@@ -675,6 +680,7 @@ def test_methods_that_need_gradients_are_refused_for_estimators(method):
         tables.explain(linear(), ROWS, method=method)
 
 
+@pytest.mark.slow
 def test_constant_columns_have_no_value_and_missing_ones_are_cells():
     frame = pandas.DataFrame({"one": 1.0, "empty": numpy.nan, "x": numpy.arange(20.0)})
     full = frame.fillna(2.0)

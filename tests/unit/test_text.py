@@ -167,6 +167,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", text_methods)
 def test_every_method_explains_a_text_or_says_why_not(name, classifier):
     before = state(classifier.network)
@@ -225,6 +226,7 @@ def test_texts_that_cannot_be_explained(text, message, classifier):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_sums_that_are_rounding_errors_are_noted(classifier):
     cancelled = explain_text(classifier, "the film was fun", "gradient")
     sizes = cancelled.attribution.values.abs().sum(1)
@@ -242,6 +244,7 @@ def test_default_method_is_ig_from_the_mean_embedding(classifier):
     assert "default" not in expected.attribution.provenance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["good", "good good good"])
 def test_a_text_of_one_word_is_compared_with_other_tokens(classifier, text):
     explanation = explain_text(classifier, text)
@@ -315,6 +318,7 @@ def test_models_that_are_no_classifiers_of_texts():
         TextClassifier(needs_ids, tokenizer).encode("The film")
 
 
+@pytest.mark.slow
 def test_one_output_is_a_logit_unless_the_configuration_says_a_value():
     bert = tiny_bert()
     bert.classifier = nn.Linear(16, 1).double().eval()
