@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .._validation.imports import CODE
 from ..errors import UnilensError, UnknownNameError, require
 from ..explainer import Method
 from ..methods import methods
@@ -207,6 +208,20 @@ class Plan(_Section):
             text: metrics[spec.name](**spec.settings) for text, spec in self.metric_specs.items()
         }
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """What running this plan imports: the `py:` names in it."""
+        specs = (*self.method_specs.values(), *self.metric_specs.values())
+        named = (*self.models, *texts_in([spec.settings for spec in specs]))
+        return tuple(dict.fromkeys(name for name in named if name.startswith(CODE)))
+
+    @property
+    def manifolds(self) -> tuple[str, ...]:
+        """The names and files of all manifolds."""
+        specs = (*self.method_specs.values(), *self.metric_specs.values())
+        named = [spec.settings["manifold"] for spec in specs if "manifold" in spec.settings]
+        return tuple(dict.fromkeys(named))
+
     def card(self, metric: str) -> MetricCard:
         """Return the card of a metric of this plan."""
         return cast(MetricCard, metrics[self.metric_specs[metric].name].card)
@@ -218,6 +233,25 @@ def _check_buildable(registry: Registry[Method], name: str, spec: Spec) -> None:
     entry = registry[spec.name]
     if "references" not in entry.settings_with(spec.settings):
         entry(**settings)
+
+
+def texts_in(values: object) -> Iterator[str]:
+    """Yield all texts among plain values, however deep."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, (Mapping, list, tuple)):
+        for value in values.values() if isinstance(values, Mapping) else values:
+            yield from texts_in(value)
+
+
+def check_code(names: Iterable[str]) -> None:
+    """Raise where there are names of code that was not asked for."""
+    listed = ", ".join(names)
+    require(
+        not listed,
+        f"expected a plan that imports nothing, or --allow-code (allow_code=True), got one that "
+        f"imports and runs {listed}; allow it only if you trust that code",
+    )
 
 
 def presets() -> dict[str, str]:
