@@ -13,6 +13,7 @@ import torch
 
 from .._validation.arrays import as_number
 from .._validation.imports import CODE, imported
+from .._validation.weights import weights_only
 from ..errors import UnilensError, UnknownNameError, first_line, require
 from .frame import EXTRA, pandas_for
 
@@ -139,7 +140,8 @@ def load_model(name: str, trust_pickle: bool) -> Any:
     )
     try:
         if suffix == ".pt2":
-            return torch.export.load(path).module()
+            with weights_only():
+                return torch.export.load(path).module()
         return _unpickled(path)
     except UnilensError:
         raise
