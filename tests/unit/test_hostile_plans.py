@@ -2,13 +2,14 @@
 
 import functools
 import json
+import os
 import sys
 
 import pytest
 
 from unilens._validation.imports import check_place
 from unilens.benchmark import runner
-from unilens.benchmark.plan import make_plan, read_plan
+from unilens.benchmark.plan import make_plan, read_plan, read_plan_file
 from unilens.benchmark.recommend.measured import EarlierRun
 from unilens.benchmark.report.page import write_report
 from unilens.benchmark.store import MANIFEST, Store
@@ -189,4 +190,70 @@ def test_places_that_no_import_has_are_refused_before_one(place):
 def test_no_other_name_of_a_model_reaches_code(name):
     with pytest.raises(UnilensError, match="unknown") as error:
         load_model(name)
+    assert "\n" not in str(error.value)
+
+
+DEEP = "[" * 20_000 + "]" * 20_000
+TEXTS = {
+    "deep list": f"seed = {DEEP}",
+    "deep list in settings": f"settings = {{ n_steps = {DEEP} }}",
+    "deep table": "[" + ".".join(["a"] * 5_000) + "]",
+    "deep inline table": "seed = " + "{a = " * 5_000 + "1" + "}" * 5_000,
+    "huge number": "seed = " + "9" * 10_000,
+    "huge number in settings": "settings = { n_steps = " + "9" * 4_000 + " }",
+    "number beyond 64 bits": "seed = 18446744073709551616",
+    "limit beyond 64 bits": "[data]\nlimit = -18446744073709551616",
+    "infinity": "seed = inf",
+    "NaN": "seed = nan",
+    "NaN in a method": 'methods = ["ig:n_steps=NaN"]',
+    "infinity in a method": 'methods = ["ig:n_steps=Infinity"]',
+    "huge number in a method": f'methods = ["ig:n_steps={"9" * 5_000}"]',
+    "deep list in a method": f'methods = ["ig:n_steps={DEEP}"]',
+    "date": "seed = 2026-01-01",
+    "key twice": "seed = 1\nseed = 2",
+    "table twice": "[data]\n[data]",
+    "NUL": "models = ['a\0b']",
+    "NUL in a folder": '[data]\nsource = "a\\u0000b"',
+    "wrong types": "models = { a = 1 }",
+    "a list of lists": "models = [[]]",
+    "a list as data": "data = [1]",
+    "a text as engine": 'engine = "ray"',
+    "true as a number": "seed = 'true'",
+    "a long name": f'models = ["{"m" * 100_000}"]',
+    "a long key": f"{'k' * 100_000} = 1",
+    "terminal escapes": 'models = ["\\u001b[31mred"]',
+    "line breaks in a name": 'models = ["a\\nb"]',
+    "line breaks in a key": '"a\\nb" = 1',
+    "line breaks in a method": 'methods = ["ig:a\\nb=1"]',
+    "bidirectional marks": 'methods = ["ig\\u202e"]',
+    "upwards": 'models = ["../../etc/passwd"]',
+    "a half character": 'models = ["\\ud800"]',
+    "other brackets": "models = [",
+    "HTML": 'methods = ["<script>alert(1)</script>"]',
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_odd_plans_are_refused_in_one_short_line(text):
+    with pytest.raises(UnilensError) as error:
+        read_plan(text)
+    assert len(str(error.value).splitlines()) == 1
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1500
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "loop", "device", "large", "binary"])
+def test_other_things_than_plans_are_refused_and_do_not_hang(tmp_path, kind):
+    path = tmp_path / "plan.toml"
+    make = {
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "loop": lambda: path.symlink_to(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "large": lambda: (path.touch(), os.truncate(path, 100 * 2**20)),
+        "binary": lambda: path.write_bytes(bytes(range(256))),
+    }
+    make[kind]()
+    with pytest.raises(UnilensError, match="could not read the plan") as error:
+        read_plan_file(path)
     assert "\n" not in str(error.value)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ..errors import UnilensError
 from ..manifold import as_manifold
+from .code import check_code
 from .data import Item, open_source
-from .plan import Plan, check_code
+from .plan import Plan
 from .processes import in_processes
 from .rows import FAILED, Row
 from .store import LOG, RowIndex, Store, folder_lock

@@ -139,7 +139,7 @@ def benchmark(
         }
     )
     with needs_extra("benchmark", "benchmark"):
-        from ..benchmark.plan import check_code
+        from ..benchmark.code import check_code
         from ..benchmark.runner import run
 
     chosen, name = _choose(plan, preset, overrides)
@@ -229,7 +229,7 @@ def _read_corruption(text: str) -> dict[str, Any]:
 
 def _typed(overrides: Mapping[str, Any]) -> set[str]:
     """Return the names that options have, each between the marks of `name:setting=[value,...]`."""
-    from ..benchmark.plan import texts_in
+    from ..benchmark.code import texts_in
 
     parts = [re.split(r"[=,\[\]]", text) for text in texts_in(overrides)]
     return {part.strip() for names in parts for part in names}
