@@ -149,8 +149,8 @@ def benchmark(
         _describe(chosen, folder, foreign)
         return
     check_code(() if allow_code else foreign)
-    if chosen.code:
-        show(f"imports {', '.join(chosen.code)}", highlight=False)
+    if foreign:
+        show(f"imports {', '.join(foreign)}", highlight=False)
     with progress(None) as bar:
 
         def on_progress(done: int, planned: int, failed: int, image: str) -> None:
