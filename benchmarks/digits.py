@@ -1,7 +1,7 @@
 """A ResNet and a transformer for `unilens benchmark`, trained here, and digits to ask them about.
 
     python benchmarks/digits.py
-    unilens benchmark benchmarks/digits.toml
+    unilens benchmark benchmarks/digits.toml --allow-code
 
 No weights of either architecture come in a package. The first command trains both on 4,000 digits
 of MNIST, in minutes on one core, and writes weights and 60 held-out digits to `unilens-out/digits`.

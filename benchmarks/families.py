@@ -1,6 +1,6 @@
 """Where methods stand on networks of several families: tables from what `unilens report` wrote.
 
-    unilens benchmark benchmarks/families.toml --data PHOTOGRAPHS --out RUN
+    unilens benchmark benchmarks/families.toml --data PHOTOGRAPHS --out RUN --allow-code
     python benchmarks/families.py RUN [--against METHOD ...]
 
 First the mean ranks of all methods, over all tables and by network and metric; then, for UNI,

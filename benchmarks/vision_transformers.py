@@ -1,6 +1,7 @@
-"""Methods on a vision transformer: tables of means, and of differences from integrated gradients.
+r"""Methods on a vision transformer: tables of means, and of differences from integrated gradients.
 
-    unilens benchmark benchmarks/vision_transformers.toml --data FOLDER --limit 16 --out RUN
+    unilens benchmark benchmarks/vision_transformers.toml --data FOLDER --limit 16 --out RUN \
+        --allow-code
     python benchmarks/vision_transformers.py RUN [RUN ...]
 
 One table per run: methods by metrics. A cell has the mean over photographs with its 95 % bootstrap

@@ -198,7 +198,7 @@ class Attribution:
         Raises:
             UnilensError: the file does not exist, or `save` did not write it.
         """
-        attribution, header = load(cls, path)
+        attribution, header = load(cls, path, check_whole)
         require(
             "parts" not in header,
             f"expected {path} to hold an attribution of one input, got one of several; load it "
@@ -213,6 +213,27 @@ class Attribution:
     def with_provenance(self, **provenance: object) -> Attribution:
         """Return a copy with further entries in its provenance."""
         return dataclasses.replace(self, provenance={**self.provenance, **provenance})
+
+
+def check_whole(attribution: Attribution) -> None:
+    """Raise `ValueError` where what was read from a file is no attribution; see `Attribution`."""
+    given, values = attribution, attribution.values
+    count = (len(values),)
+    fits = {
+        "values": values.is_floating_point() and values.ndim >= 1,
+        "target": given.target.shape == count and given.target.dtype == torch.long,
+        "score": given.score.shape == count and given.score.is_floating_point(),
+        "outputs": given.outputs.ndim == 2 and given.outputs.is_floating_point(),
+        "baseline": given.baseline is None or given.baseline.shape == values.shape,
+        "groups": given.groups is None or given.groups.shape == values.shape,
+        "measured": all(measured.shape == count for measured in given.measured.values()),
+        "provenance": isinstance(given.provenance, dict),
+        "complete": isinstance(given.complete, bool),
+    }
+    wrong = [name for name, holds in fits.items() if not holds]
+    if wrong:
+        raise ValueError(", ".join(wrong))
+    _ = repr(given), given.confidence, given.completeness_gap, given.axes.to_first(values)
 
 
 def summary(attribution: Attribution, shapes: str) -> str:

@@ -20,7 +20,7 @@ from ._ops.files import load, not_whole, save
 from ._validation.arrays import as_number, to_tensor
 from ._validation.inputs import Target, read_target
 from ._validation.models import check_model, embedding_hint
-from .attribution import Attribution, summary
+from .attribution import Attribution, check_whole, summary
 from .diagnostics import Trace
 from .errors import UnilensError, require
 
@@ -113,15 +113,18 @@ class MultiInputAttribution:
     @classmethod
     def load(cls, path: str | PathLike[str]) -> MultiInputAttribution:
         """Return the attribution in a file, on the CPU; see `Attribution.load`."""
-        whole, header = load(Attribution, path)
+        whole, header = load(Attribution, path, check_whole)
         require(
             "parts" in header,
             f"expected {path} to hold an attribution of several inputs, got one of one; load it "
             "with Attribution.load",
         )
         try:
-            return cls(whole, _input_spec_of(json.loads(header["parts"])))
-        except (KeyError, TypeError, ValueError) as error:
+            input_spec = _input_spec_of(json.loads(header["parts"]))
+            if sum(shape.numel() for shape in input_spec.shapes.values()) != whole.values.shape[1]:
+                raise ValueError("shapes")
+            return cls(whole, input_spec)
+        except Exception as error:  # anybody may have made the file, and anything may be in it
             raise not_whole(path) from error
 
     def __getattr__(self, name: str) -> Any:

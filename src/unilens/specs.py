@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import UnknownNameError, require
+from .errors import UnilensError, UnknownNameError, require
 from .registry import Registry, check_known
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
         require(key not in settings, f"expected each setting once, got {key} twice")
         try:
             settings[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except RecursionError:
+            raise UnilensError(f"expected {key} to be plain, got a deeply nested value") from None
+        except ValueError:  # no JSON, or a number of thousands of digits
             listed = value.startswith("[") and value.endswith("]")
             settings[key] = value[1:-1].split(",") if listed else value
     return settings

@@ -150,7 +150,7 @@ def test_tangent_search_of_constant_model_is_undefined(digits):
         ({"starts": ["weighted"]}, "one baseline per input"),
         ({"iterations": -1}, "iterations to be a whole number of at least 0"),
         ({"learning_rate": 0}, "learning_rate to be a finite number above 0"),
-        ({"manifold": "nowhere"}, "there is no file nowhere"),
+        ({"manifold": "py:nowhere"}, "expected py:package.module:function, got py:nowhere"),
         ({"bounds": (1, 0)}, "bounds to be"),
     ],
 )

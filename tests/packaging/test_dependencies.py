@@ -161,3 +161,27 @@ def test_importing_takes_little_longer_than_torch():
 def test_the_package_says_that_it_is_typed():
     assert (SOURCE / "py.typed").exists()
     assert "Typing :: Typed" in PROJECT["classifiers"]
+
+
+PAGE = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
+REQUIREMENTS = {one for group in (PROJECT["dependencies"], *OPTIONAL.values()) for one in group}
+REQUIREMENTS = {one for one in REQUIREMENTS if not one.startswith("unilens")}
+
+
+@pytest.mark.parametrize("requirement", sorted(REQUIREMENTS))
+def test_the_page_of_licences_names_every_declared_package(requirement):
+    name, _, bound = requirement.partition(">=")
+    line = rf"^\| `{re.escape(name)}` \| (.*) \| (.*) \| (.+) \|$"
+    (row,) = re.findall(line, PAGE, re.MULTILINE)
+    needed = [group for group, names in OPTIONAL.items() if requirement in names]
+    assert row[0] == bound
+    assert row[1].split(", ") == ["unilens"] * (requirement in PROJECT["dependencies"]) + needed
+    assert row[2].strip(" .-") not in ("", "UNKNOWN")
+
+
+def test_bounds_of_torch_are_those_of_the_job_that_installs_the_oldest():
+    """Below 2.6 `weights_only` could be deceived (CVE-2025-32434)."""
+    bounds = dict(one.split(">=") for one in PROJECT["dependencies"])
+    assert tuple(map(int, bounds["torch"].split("."))) >= (2, 6)
+    lines = (ROOT / ".github" / "oldest.txt").read_text().splitlines()
+    assert lines == [f"{name}=={bounds[name]}.*" for name in ("torch", "torchvision")]

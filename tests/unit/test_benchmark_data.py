@@ -451,8 +451,8 @@ def test_files_of_hugging_face(hub, tmp_path):
     stored = stored.cast_column("picture", hub.Image()).cast_column("thumb", hub.Image())
     (tmp_path / "parquet").mkdir()
     stored.to_parquet(tmp_path / "parquet" / "validation.parquet")
-    stored.save_to_disk(tmp_path / "saved")
-    hub.DatasetDict({"train": stored, "test": stored}).save_to_disk(tmp_path / "both")
+    stored.save_to_disk(str(tmp_path / "saved"))
+    hub.DatasetDict({"train": stored, "test": stored}).save_to_disk(str(tmp_path / "both"))
     for name, split in (("parquet", "validation"), ("saved", "all"), ("both", "test")):
         items = open_source(f"hf:{tmp_path / name}?image=picture")
         assert labels_of(items) == {
@@ -472,7 +472,7 @@ def test_files_of_hugging_face(hub, tmp_path):
 def test_broken_files_of_hugging_face(hub, tmp_path):
     cells = [{"bytes": b"none", "path": "x.png"}, None]
     stored = hub.Dataset.from_dict({"image": cells}, features=hub.Features(image=hub.Image()))
-    stored.save_to_disk(tmp_path / "saved")
+    stored.save_to_disk(str(tmp_path / "saved"))
     items = labels_of(open_source(f"hf:{tmp_path / 'saved'}"))
     assert items == {"all/000000": None, "all/000001": None}
     messages = {"all/000000": "is none that can be read", "all/000001": "an empty cell: hf:.*0001"}

@@ -1,5 +1,6 @@
 """In several processes come the rows that come in one, and none outlives its run."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -9,12 +10,13 @@ import time
 import psutil
 import pytest
 
-from unilens.benchmark.runner import run
+from unilens.benchmark import runner
 from unilens.benchmark.store import LOG
 from unilens.errors import UnilensError
 
 from .watched_runs import FIRST, IMAGES, lasting, notes, plan_of, write_model
 
+run = functools.partial(runner.run, allow_code=True)
 COMMAND = [sys.executable, "-c", "from unilens.cli import main; main()", "benchmark"]
 
 

@@ -1,5 +1,6 @@
 """On a Ray cluster come the rows that come in one process, whatever is lost on the way."""
 
+import functools
 import importlib.util
 import os
 import signal
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from unilens.benchmark import cluster as engine
-from unilens.benchmark.runner import run
+from unilens.benchmark import runner
 from unilens.benchmark.store import LOG
 from unilens.errors import UnilensError, UnknownNameError
 
@@ -20,6 +21,7 @@ from .watched_runs import FIRST, IMAGES, lasting, notes, plan_of, write_model
 if not importlib.util.find_spec("ray"):
     pytest.skip("needs ray", allow_module_level=True)
 ray = engine._ray()
+run = functools.partial(runner.run, allow_code=True)
 pytestmark = [
     # Ray leaves the sockets, logs and processes of its own servers to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),

@@ -306,6 +306,7 @@ def test_rows_of_a_benchmark_are_taken_by_their_settings(photos, tmp_path, monke
     run(
         make_plan({**settings, "metrics": metrics, "data": {"source": str(photos)}}),
         tmp_path / "run",
+        allow_code=True,
     )
     made = []
     rows = Workbench.rows

@@ -16,7 +16,7 @@ from .._ops.precision import expand_like, to_float64
 from .._validation.inputs import check_baseline
 from .._validation.settings import Bounds, Count, CountOrZero, Positive
 from ..errors import NotApplicableError, require
-from ..manifold import Manifold, TangentSpace, as_manifold, check_manifold
+from ..manifold import Manifold, TangentSpace, as_manifold, check_manifold, check_manifold_name
 from ..manifold.tangent import spaces_at
 from ..quadrature import AnyRule, Quadrature, quadrature
 from ..registry import Card
@@ -89,7 +89,7 @@ class TangentAligned(Baseline):
     n_steps: Count = 50
 
     def __post_init__(self) -> None:
-        as_manifold(self.manifold)
+        check_manifold_name(self.manifold)
         check_several("starts", self.starts)
         for start in to_baselines(self.starts):
             check_single(start)

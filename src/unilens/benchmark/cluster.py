@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
 import os
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ..errors import UnilensError, first_line
@@ -30,6 +32,8 @@ _RAY_ENVIRONMENT = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # it prints every lost worker, log_to_driver=False or not
 }
 """Environment variables of Ray's import, unless the user has set them."""
+_PACKAGES = Path(__file__).parents[2]
+"""Current folder while Ray starts, which has its workers search that first for modules."""
 _STORE_BYTES = 256 * 2**20
 """Object store of a cluster started here; Ray's own choice is a third of the memory, more than
 containers often allow."""
@@ -83,7 +87,8 @@ def _start(ray: Any, engine: EngineConfig) -> None:
         }
     try:
         _reach(engine.address)
-        ray.init(**arguments, log_to_driver=False, logging_level=logging.CRITICAL)
+        with contextlib.chdir(_PACKAGES):
+            ray.init(**arguments, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UnilensError(
             f"could not reach or start a Ray cluster ({engine.address or 'this machine'}): "

@@ -1,10 +1,9 @@
-"""The environment of a run: versions, hardware, and the state of the code."""
+"""The environment of a run: versions, hardware, and the commit of the code."""
 
 from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,12 +15,13 @@ import psutil
 import torch
 
 from ..provenance import versions
+from .checkout import commit_of, root_of
 
 _PACKAGES = ["torchvision", "timm", "transformers", "captum", "numpy", "scipy", "pyarrow", "ray"]
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return the time, command, versions, hardware and git state, as plain data."""
+    """Return the time, command, versions, hardware and commits, as plain data."""
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -37,37 +37,19 @@ def describe_environment() -> dict[str, Any]:
                 torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
             ],
         },
-        "git": {"here": _git_state(Path.cwd()), "unilens": _own_git_state()},
+        "git": {"here": _state(commit_of(Path.cwd())), "unilens": _state(_own_commit())},
     }
 
 
-def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Return the commit of a folder's checkout, and whether files have changed since."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None
-    return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain", "-uno"))}
+def _state(commit: str | None) -> dict[str, str] | None:
+    return None if commit is None else {"commit": commit}
 
 
-def _own_git_state() -> dict[str, Any] | None:
-    """Return the state of unilens's own checkout, or None outside one."""
-    here = Path(__file__)
-    tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name) is not None
-    return _git_state(here.parent) if tracked else None
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(  # noqa: S603 - the arguments are ours
-            ["git", "-C", str(folder), *arguments],  # noqa: S607 - wherever git is
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+def _own_commit() -> str | None:
+    """Return the commit of unilens's own checkout; None where it is installed from elsewhere."""
+    package = Path(__file__).resolve().parents[1]
+    root = root_of(package)
+    return commit_of(package) if root is not None and root / "src" == package.parent else None
 
 
 def _processor() -> str:

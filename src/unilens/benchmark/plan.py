@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import stat
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -11,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .._validation.imports import CODE
 from ..errors import UnilensError, UnknownNameError, require
 from ..explainer import Method
 from ..methods import methods
@@ -18,10 +21,15 @@ from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name
 from ..registry import Registry
 from ..specs import Spec, read_specs
+from .code import texts_in
 from .data import has_truth, is_named
 from .data.imagenet_c import check_corruption
 
 _ALL = "all"
+_MOST_BYTES = 4 * 2**20
+"""Of a plan."""
+_LONGEST = 1000
+"""Characters that a message says of a plan."""
 _OF_THE_TRUTH = {"mask", "without_parts"}
 """Needs of a metric that data of known truth alone have."""
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -207,6 +215,20 @@ class Plan(_Section):
             text: metrics[spec.name](**spec.settings) for text, spec in self.metric_specs.items()
         }
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """What running this plan imports: the `py:` names in it."""
+        specs = (*self.method_specs.values(), *self.metric_specs.values())
+        named = (*self.models, *texts_in([spec.settings for spec in specs]))
+        return tuple(dict.fromkeys(name for name in named if name.startswith(CODE)))
+
+    @property
+    def manifolds(self) -> tuple[str, ...]:
+        """The names and files of all manifolds."""
+        specs = (*self.method_specs.values(), *self.metric_specs.values())
+        named = [spec.settings["manifold"] for spec in specs if "manifold" in spec.settings]
+        return tuple(dict.fromkeys(named))
+
     def card(self, metric: str) -> MetricCard:
         """Return the card of a metric of this plan."""
         return cast(MetricCard, metrics[self.metric_specs[metric].name].card)
@@ -243,8 +265,8 @@ def read_plan(
     """
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UnilensError(f"expected {origin} to be TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UnilensError(f"expected {origin} to be TOML: {_short(str(error))}") from error
     return make_plan(_merged(values, overrides or {}), origin)
 
 
@@ -253,17 +275,35 @@ def make_plan(values: Mapping[str, Any], origin: str = "the plan") -> Plan:
     try:
         return Plan.model_validate(values)
     except ValidationError as error:
-        raise UnilensError(f"{origin}: {_first(error)}") from error
+        raise UnilensError(f"{origin}: {_short(_first(error))}") from error
+    except (RecursionError, OverflowError) as error:
+        raise UnilensError(
+            f"{origin}: expected plain values, got one that is too deep or too large: {error}"
+        ) from error
 
 
 def read_plan_file(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
     """Return the plan in a TOML file; see `read_plan`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UnilensError(f"could not read the plan {path}: {reason}") from error
     return read_plan(text, overrides, str(path))
+
+
+def _read(path: Path) -> str:
+    """Return the text of a regular file that is not larger than any plan."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+        raise OSError(errno.EINVAL, f"it is no file, or larger than {_MOST_BYTES // 2**20} MB")
+    return path.read_text(encoding="utf-8")
+
+
+def _short(text: str) -> str:
+    """Return a text that names what is wrong in a plan, as one line that can be printed."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:_LONGEST])
+    return shown + "..." * (len(text) > _LONGEST)
 
 
 def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

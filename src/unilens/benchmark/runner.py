@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UnilensError
+from ..manifold import as_manifold
+from .code import check_code
 from .data import Item, open_source
 from .plan import Plan
 from .processes import in_processes
@@ -50,6 +52,7 @@ def run(
     folder: Path,
     *,
     retry_failed: bool = False,
+    allow_code: bool = False,
     on_progress: ProgressCallback = lambda done, planned, failed, current: None,
 ) -> Outcome:
     """Compute the rows of a plan and write them to a folder; continue an interrupted run.
@@ -58,13 +61,18 @@ def run(
         plan: models, methods, metrics and data.
         folder: of the run; created where it does not exist.
         retry_failed: whether rows that failed are computed again.
+        allow_code: whether functions that the plan names (`py:`) are imported and run.
         on_progress: see `ProgressCallback`.
 
     Raises:
-        UnilensError: the data or a model cannot be loaded, another process writes to the folder,
-            it holds the run of another plan, or it cannot be written. Written rows are kept.
+        UnilensError: the plan names code, which is not allowed; the data or a model cannot be
+            loaded, another process writes to the folder, it holds the run of another plan, or it
+            cannot be written. Written rows are kept.
     """
     began = time.monotonic()
+    check_code(() if allow_code else plan.code)
+    for name in plan.manifolds:  # refused before any image
+        as_manifold(name)
     items = _items(plan)
     with folder_lock(folder):
         store = Store.create(folder, plan, len(items))

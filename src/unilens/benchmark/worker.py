@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 
+from .._validation.imports import search_current_folder, searches_current_folder
 from .plan import Plan, make_plan
 from .rows import Row
 from .work import Unit, Workbench
@@ -25,16 +26,19 @@ LogLine = tuple[int, str]
 
 
 class WorkerSetup(NamedTuple):
-    """The plan as JSON, the working directory, and the module search path."""
+    """The plan as JSON, the working directory and whether it is searched last, the search path."""
 
     plan: str
     folder: str
     search_path: tuple[str, ...]
+    searches_folder: bool
 
     @classmethod
     def of(cls, plan: Plan) -> WorkerSetup:
         """Return the setup of this process."""
-        return cls(plan.model_dump_json(), str(Path.cwd()), tuple(sys.path))
+        return cls(
+            plan.model_dump_json(), str(Path.cwd()), tuple(sys.path), searches_current_folder()
+        )
 
 
 def unit_rows(setup: WorkerSetup, unit: Unit, device: str) -> tuple[list[Row], list[LogLine]]:
@@ -63,6 +67,7 @@ def _workbench(setup: WorkerSetup, device: str) -> Workbench:
     """Set this process up like the one that sends the units."""
     with contextlib.suppress(OSError):  # another machine may not have it
         os.chdir(setup.folder)
+        search_current_folder(setup.searches_folder)
     sys.path += [entry for entry in setup.search_path if entry not in sys.path]
     plan = make_plan(json.loads(setup.plan)).model_copy(update={"device": device})
     torch.set_num_threads(plan.engine.cpus)

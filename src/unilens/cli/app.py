@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from .._validation.imports import current_folder_last
 from ..errors import UnilensError
 from .output import show, show_error, warnings_in_one_line
 
@@ -40,12 +41,10 @@ def options(
 
 def main() -> None:
     """Run the command line; an error is printed as one line, and the exit code is not zero."""
-    if not sys.path or sys.path[0] != "":
-        sys.path.insert(0, "")  # for py:module:function in the current folder
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one that cannot print a symbol prints "?"
             stream.reconfigure(errors="replace")
-    with warnings_in_one_line():
+    with warnings_in_one_line(), current_folder_last():
         # large pictures are refused as an error
         warnings.filterwarnings("ignore", ".*decompression bomb")
         sys.exit(_run(sys.argv[1:]))

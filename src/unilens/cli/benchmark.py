@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,6 +91,12 @@ def benchmark(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Compute failed rows again.")
     ] = False,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code", help="Import and run functions (py:) that PLAN names, not only options."
+        ),
+    ] = False,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the plan and the data, and print the plan.")
@@ -132,19 +139,26 @@ def benchmark(
         }
     )
     with needs_extra("benchmark", "benchmark"):
+        from ..benchmark.code import check_code
         from ..benchmark.runner import run
 
     chosen, name = _choose(plan, preset, overrides)
     folder = out or free_folder(chosen, name)
+    foreign = [name for name in chosen.code if name not in _typed(overrides)]
     if dry_run:
-        _describe(chosen, folder)
+        _describe(chosen, folder, foreign)
         return
+    check_code(() if allow_code else foreign)
+    if foreign:
+        show(f"imports {', '.join(foreign)}", highlight=False)
     with progress(None) as bar:
 
         def on_progress(done: int, planned: int, failed: int, image: str) -> None:
             bar.set(done, planned, image + (f" {failed} failed" if failed else ""))
 
-        outcome = run(chosen, folder, retry_failed=retry_failed, on_progress=on_progress)
+        outcome = run(
+            chosen, folder, retry_failed=retry_failed, allow_code=True, on_progress=on_progress
+        )
     _conclude(outcome, folder)
     if report:
         write(folder)
@@ -213,12 +227,22 @@ def _read_corruption(text: str) -> dict[str, Any]:
     return {"name": name, "severity": int(severity)}
 
 
-def _describe(plan: Plan, folder: Path) -> None:
+def _typed(overrides: Mapping[str, Any]) -> set[str]:
+    """Return the names that options have, each between the marks of `name:setting=[value,...]`."""
+    from ..benchmark.code import texts_in
+
+    parts = [re.split(r"[=,\[\]]", text) for text in texts_in(overrides)]
+    return {part.strip() for names in parts for part in names}
+
+
+def _describe(plan: Plan, folder: Path, foreign: Sequence[str]) -> None:
     from ..benchmark.runner import planned_rows
 
     show(plan.model_dump_json(indent=2))
     images, rows = planned_rows(plan)
     show(f"{images} images, {rows} rows, to {folder}")
+    if foreign:
+        show(f"running it imports {', '.join(foreign)}: needs --allow-code", highlight=False)
 
 
 def _conclude(outcome: Outcome, folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._validation.weights import NO_CODE
 from ..errors import UnilensError, require
 from ..specs import Spec
 from . import output
@@ -117,7 +118,7 @@ def refuse_language_model(model: str, error: UnilensError) -> None:
     try:
         import transformers
 
-        names = transformers.AutoConfig.from_pretrained(repo).architectures or []
+        names = transformers.AutoConfig.from_pretrained(repo, **NO_CODE).architectures or []
     except Exception:  # hubs raise whatever their network libraries raise: the first error stands
         return
     heads = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")

@@ -4,7 +4,7 @@ from .autoencoder import ConvAutoencoder
 from .decoder import Coder, Decoder, jacobians
 from .files import load_manifold, save_manifold
 from .local import LocalPCA
-from .naming import as_manifold
+from .naming import as_manifold, check_manifold_name
 from .pca import PCA
 from .tangent import Manifold, TangentSpace, check_manifold
 from .transformations import Transformations
@@ -20,6 +20,7 @@ __all__ = [
     "Transformations",
     "as_manifold",
     "check_manifold",
+    "check_manifold_name",
     "jacobians",
     "load_manifold",
     "save_manifold",

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import UnilensError, require
+from .._ops.tensor_files import read_tensors
+from ..errors import UnilensError, first_line, require
 from .autoencoder import ConvAutoencoder
 from .decoder import Decoder
 from .local import LocalPCA
@@ -69,8 +70,11 @@ def load_manifold(path: str | Path) -> Manifold:
     """
     header, tensors = _read(path)
     try:
+        require(len({value.dtype for value in tensors.values()}) == 1, "several dtypes")
+        for name, value in tensors.items():
+            require(value.is_floating_point() and bool(value.isfinite().all()), name)
         return _put_together(header["kind"], json.loads(header["settings"]), tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # anybody may have made the file, and anything may be in it
         raise UnilensError(
             f"expected {path} to be a whole manifold, but it does not fit its own description; "
             "fit it again (unilens manifold fit)"
@@ -79,16 +83,14 @@ def load_manifold(path: str | Path) -> Manifold:
 
 def _read(path: str | Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header, tensors = read_tensors(Path(path))
     except FileNotFoundError as error:
         raise UnilensError(
             f"expected a manifold: transformations, py:module:function or a file of unilens "
             f"manifold fit, but there is no file {path}"
         ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UnilensError(f"could not read the manifold {path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UnilensError(f"could not read the manifold {path}: {first_line(error)}") from error
     require(
         header.get("format") == FORMAT,
         f"expected {path} to be a manifold of unilens manifold fit, got another safetensors file",
@@ -119,6 +121,7 @@ def _put_together(kind: str, settings: dict[str, Any], tensors: dict[str, Tensor
     if kind != "autoencoder":
         manifold: Manifold = _KINDS[kind](**settings, **tensors)
         return manifold
-    network = ConvAutoencoder(**settings).to(next(iter(tensors.values())).dtype)
-    network.load_state_dict(tensors)
+    with torch.device("meta"):  # whatever sizes the file claims, it has to bring
+        network = ConvAutoencoder(**settings)
+    network.load_state_dict(tensors, assign=True)
     return Decoder(network.eval().requires_grad_(False))

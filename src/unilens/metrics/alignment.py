@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._ops.precision import to_float64
-from ..manifold import Manifold, as_manifold
+from ..manifold import Manifold, as_manifold, check_manifold_name
 from ..manifold.tangent import spaces_at
 from .base import Metric
 from .context import EvalContext
@@ -40,7 +40,7 @@ class TangentAlignment(Metric):
     manifold: Manifold | str | Path = "transformations"
 
     def __post_init__(self) -> None:
-        as_manifold(self.manifold)
+        check_manifold_name(self.manifold)
 
     def _measure(self, context: EvalContext) -> Measurement:
         manifold = as_manifold(self.manifold)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .._catalogue.model_names import DEFAULT_MODEL as DEFAULT_MODEL
 from .._catalogue.model_names import check_model
 from .._validation.imports import import_from_string
+from .._validation.weights import NO_CODE, weights_only
 from ..errors import UnilensError, UnknownNameError, first_line
 from ..registry import Card, Registry
 from .classifier import PixelClassifier, Preprocessing
@@ -151,14 +152,16 @@ def _hugging_face(repo: str, pretrained: bool) -> PixelClassifier:
             "models of Hugging Face need transformers; run: pip install 'unilens[hf]'"
         ) from None
     processor = _from_hub(
-        lambda: transformers.AutoImageProcessor.from_pretrained(repo), f"hf:{repo}"
+        lambda: transformers.AutoImageProcessor.from_pretrained(repo, **NO_CODE), f"hf:{repo}"
     )
     kind = transformers.AutoModelForImageClassification
     if pretrained:
-        network = _from_hub(lambda: kind.from_pretrained(repo), f"hf:{repo}")
+        network = _from_hub(lambda: kind.from_pretrained(repo, **NO_CODE), f"hf:{repo}")
     else:
-        config = _from_hub(lambda: transformers.AutoConfig.from_pretrained(repo), f"hf:{repo}")
-        network = _from_hub(lambda: kind.from_config(config), f"hf:{repo}")
+        config = _from_hub(
+            lambda: transformers.AutoConfig.from_pretrained(repo, **NO_CODE), f"hf:{repo}"
+        )
+        network = _from_hub(lambda: kind.from_config(config, **NO_CODE), f"hf:{repo}")
     names = network.config.id2label
     return PixelClassifier(
         _Logits(network),
@@ -211,7 +214,8 @@ def _from_hub(load: Callable[[], Any], name: str) -> Any:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        return load()
+        with weights_only():
+            return load()
     except Exception as error:  # hubs raise whatever their network libraries raise
         raise UnilensError(
             f"could not load {name}: {first_line(error)}; check the name and the network, or use "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import inspect
-import pkgutil
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import torch
 
 from .._validation.arrays import as_number
+from .._validation.imports import CODE, imported
+from .._validation.weights import weights_only
 from ..errors import UnilensError, UnknownNameError, first_line, require
 from .frame import EXTRA, pandas_for
 
@@ -123,8 +124,8 @@ def load_model(name: str, trust_pickle: bool) -> Any:
     Raises:
         UnilensError: there is no such model, or its file is not trusted.
     """
-    if name.startswith("py:"):
-        return _imported(name[3:])
+    if name.startswith(CODE):
+        return _imported(name.removeprefix(CODE))
     path = Path(name)
     suffix = path.suffix.lower()
     require(
@@ -139,7 +140,8 @@ def load_model(name: str, trust_pickle: bool) -> Any:
     )
     try:
         if suffix == ".pt2":
-            return torch.export.load(path).module()
+            with weights_only():
+                return torch.export.load(path).module()
         return _unpickled(path)
     except UnilensError:
         raise
@@ -157,9 +159,10 @@ def _unpickled(path: Path) -> Any:
 
 
 def _imported(place: str) -> Any:
-    module, _, name = place.partition(":")
     try:
-        found = pkgutil.resolve_name(f"{module}:{name}")
+        found = imported(place)
+    except UnilensError:
+        raise
     except (ImportError, ValueError, AttributeError) as error:
         raise UnilensError(
             f"expected py:package.module:name of a model, but {place!r} cannot be imported: "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .._engine.copying import unwrapped
 from .._engine.evaluator import Evaluator
 from .._validation.models import check_model
+from .._validation.weights import NO_CODE, weights_only
 from ..errors import UnilensError, first_line, require
 from ..models.classifier import PixelClassifier
 from ..models.images import ImageSource, Range
@@ -185,9 +186,9 @@ def load_image_text_model(name: str, *, device: str | torch.device | None = None
     )
     transformers = check_transformers()
     try:
-        with quiet():
-            processor = transformers.AutoProcessor.from_pretrained(repo)
-            network = transformers.AutoModel.from_pretrained(repo)
+        with quiet(), weights_only():
+            processor = transformers.AutoProcessor.from_pretrained(repo, **NO_CODE)
+            network = transformers.AutoModel.from_pretrained(repo, **NO_CODE)
             network = network if device is None else network.to(device)
     except Exception as error:  # hubs raise whatever their network libraries raise
         raise UnilensError(

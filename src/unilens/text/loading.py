@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from .._validation.imports import import_from_string
+from .._validation.weights import NO_CODE, weights_only
 from ..errors import UnilensError, UnknownNameError, first_line
 from .classifier import TextClassifier
 from .model import TextModel
@@ -82,11 +83,11 @@ def _hugging_face(repo: str, kind: str, head: Callable[[Any], str]) -> tuple[Any
     """Return a network and its tokenizer."""
     transformers = check_transformers()
     try:
-        with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(repo)
-            config = transformers.AutoConfig.from_pretrained(repo)
+        with quiet(), weights_only():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(repo, **NO_CODE)
+            config = transformers.AutoConfig.from_pretrained(repo, **NO_CODE)
             loader = getattr(transformers, f"AutoModelFor{head(config)}")
-            network, report = loader.from_pretrained(repo, output_loading_info=True)
+            network, report = loader.from_pretrained(repo, output_loading_info=True, **NO_CODE)
     except Exception as error:  # hubs raise whatever their network libraries raise
         raise UnilensError(
             f"expected hf:{repo} to be a {kind} with its tokenizer, but it could not "

@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
-from ...errors import UnilensError, first_line
+from ...errors import UnilensError, first_line, require
 from ...models import read_image
 from ...specs import STUBS
 from .items import Item, Label, hash_order
@@ -48,6 +48,9 @@ class _Folder:
 
 def list_folder(url: str, *, labels: str | None = None, limit: int | None = None) -> list[Item]:
     """Return the images of a folder and the folders in it; see `open_source`."""
+    _check_protocols(url)
+    if labels is not None:
+        _check_protocols(labels)
     with _reasons(url):
         files, root = url_to_fs(url)
         if isinstance(files, LocalFileSystem):
@@ -68,6 +71,15 @@ def list_folder(url: str, *, labels: str | None = None, limit: int | None = None
     if table is None:
         table = {name: posixpath.basename(posixpath.dirname(name)) or None for name in images}
     return [Item(name, table.get(name), origin) for name in hash_order(images, limit)]
+
+
+def _check_protocols(url: str) -> None:
+    """Raise where a file at the URL would say what else is opened, by templates that are run."""
+    named = {link.partition("://")[0].strip().casefold() for link in url.split("::")}
+    require(
+        "reference" not in named,
+        f"expected files themselves, got references to others: {url}; name their own place",
+    )
 
 
 def _table(

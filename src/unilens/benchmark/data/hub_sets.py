@@ -13,13 +13,16 @@ from typing import Any
 import fsspec
 from PIL import Image
 
-from ...errors import UnilensError
+from ...errors import UnilensError, UnknownNameError, require
 from ...models import read_image
 from .items import Item, index_of, numbered_names, read_settings
 from .labels import LABEL_COLUMNS, as_label
 
 _SPLITS = ("validation", "val", "test", "train")
 """The default split is the first of these that exists: on the hub, tests often have no labels."""
+_SETTINGS = ("name", "data_dir", "data_files", "revision", "image", "label")
+_PICKLED = ("pandas",)
+"""Readers of datasets whose files are pickles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,14 @@ def list_hub(
 ) -> list[Item]:
     """Return the images of `REPO` or `REPO?name=CONFIGURATION`; see `open_source`."""
     repo, settings = read_settings(text)
+    for setting in settings:
+        if setting not in _SETTINGS:
+            raise UnknownNameError(f"setting of hf:{repo}", setting, _SETTINGS)
+    require(
+        repo not in _PICKLED,
+        f"expected a data set whose files are data, got hf:{repo}, which unpickles them; convert "
+        "them to Parquet",
+    )
     if Path(repo).is_dir():
         repo = str(Path(repo).absolute())
     image, label = settings.pop("image", None), settings.pop("label", None)

@@ -92,7 +92,7 @@ def read_settings(text: str) -> tuple[str, dict[str, Any]]:
 def _read(value: str) -> Any:
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from ...errors import UnilensError, UnknownNameError
+from ...errors import UnilensError, UnknownNameError, require
 from ...models import read_image
 from .items import Item, index_of, numbered_names, read_settings
 from .labels import as_label
@@ -21,6 +21,8 @@ DEFAULT_ROOT = "data"
 _SPLITS = ("val", "test", "train")
 """The default split is the first of these that the data set has."""
 _WHOLE = "all"
+_PICKLED = ("LSUN", "LSUNClass")
+"""Data sets that unpickle files without a checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,16 @@ def list_torchvision(
 ) -> list[Item]:
     """Return the images of `NAME` or `NAME?root=FOLDER`; see `open_source`."""
     name, settings = read_settings(text)
+    require(
+        not settings.get("download"),
+        f"expected torchvision:{name} without download, since nothing is downloaded here, got "
+        f"download={settings.get('download')!r}; {_remedy(name, settings)}",
+    )
+    require(
+        name not in _PICKLED,
+        f"expected a data set whose files are data, got torchvision:{name}, which unpickles a file "
+        "of its folder; name a folder of images instead",
+    )
     parameters = inspect.signature(_kind(name)).parameters
     if "root" in parameters:
         settings["root"] = str(Path(str(settings.get("root", DEFAULT_ROOT))).absolute())

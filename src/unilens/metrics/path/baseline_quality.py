@@ -16,6 +16,7 @@ from ..._ops.luminance import check_unit_pictures
 from ..._ops.precision import to_float64
 from ..._ops.random import standard_normal
 from ..._validation.settings import Count, one_of
+from ..._validation.weights import weights_only
 from ...diagnostics import measures as diagnostics
 from ...errors import NotApplicableError, UnilensError, first_line
 from ...scores import AnyScore
@@ -131,7 +132,8 @@ def _distance(network: str, device: str) -> Any:
             "the metric lpips needs the package lpips, which is not installed; pip install lpips"
         ) from None
     try:
-        return package.LPIPS(net=network, verbose=False).to(device).eval()
+        with weights_only():
+            return package.LPIPS(net=network, verbose=False).to(device).eval()
     except (OSError, RuntimeError) as error:
         raise UnilensError(
             f"lpips could not load the weights of {network!r}: {first_line(error)}; connect to the "
