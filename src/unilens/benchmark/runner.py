@@ -14,8 +14,9 @@ from ..errors import UnilensError
 from .data import Item, open_source
 from .plan import Plan
 from .processes import in_processes
+from .row_index import RowIndex
 from .rows import FAILED, Row
-from .store import LOG, RowIndex, Store, folder_lock
+from .store import LOG, Store, folder_lock
 from .work import RowBatches, Unit, Workbench
 
 _log = logging.getLogger(__name__)
