@@ -22,6 +22,7 @@ from unilens.errors import UnilensWarning
 from unilens.methods import methods
 from unilens.metrics import metrics
 from unilens.output.levels import LEVEL_STYLES, warning_lines
+from unilens.output.text import latex
 from unilens.specs import Spec
 
 EVIL = "<script>alert('x')</script>&\"'"
@@ -415,7 +416,7 @@ def test_latex_is_balanced_and_escaped(make_run):
 
 
 def test_latex_escapes_each_special_character():
-    assert tables.latex(r"a_b%c&d$e#f{g}~^\ [h]") == (
+    assert latex(r"a_b%c&d$e#f{g}~^\ [h]") == (
         r"a\_b\%c\&d\$e\#f\{g\}\textasciitilde{}\textasciicircum{}\textbackslash{} {[}h{]}"
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UnilensError
+from ..output.text import LogFormatter
 from .data import Item, open_source
 from .plan import Plan
 from .processes import in_processes
@@ -176,7 +177,7 @@ def _logging_to(path: Path) -> Iterator[None]:
         handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UnilensError(f"could not write {path}: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:

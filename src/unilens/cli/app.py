@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UnilensError
+from ..output.text import LogFormatter
 from .output import show, show_error, warnings_in_one_line
 
 app = typer.Typer(
@@ -45,6 +47,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one that cannot print a symbol prints "?"
             stream.reconfigure(errors="replace")
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(LogFormatter())
     with warnings_in_one_line():
         # large pictures are refused as an error
         warnings.filterwarnings("ignore", ".*decompression bomb")

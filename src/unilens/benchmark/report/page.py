@@ -272,7 +272,11 @@ def _parts(plan: Plan, parts: Sequence[Any], metric: str) -> list[dict[str, Any]
 
 def _natural(part: str) -> tuple[int, str]:
     head = part.partition("_")[0]
-    return (int(head) if head.isdigit() else 0, part)
+    return (int(head) if _is_count(head) else 0, part)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _costs_table(plan: Plan, costs: Sequence[MapCost]) -> list[tuple[str, list[MapCost | None]]]:
@@ -302,7 +306,7 @@ def _steps(parts: Sequence[Any], ours: Sequence[str]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for model, metric, method, part, _, mean in parts:
         count, _, word = part.partition("_")
-        if word == "steps" and count.isdigit():
+        if word == "steps" and _is_count(count):
             means = found.setdefault((metric, model), {}).setdefault(method, {})
             means[int(count)] = mean
     return [
