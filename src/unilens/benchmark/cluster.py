@@ -30,6 +30,8 @@ _RAY_ENVIRONMENT = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # it prints every lost worker, log_to_driver=False or not
 }
 """Environment variables of Ray's import, unless the user has set them."""
+_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Likewise of a cluster started here: its processes listen on 127.0.0.1 alone, on Linux too."""
 _STORE_BYTES = 256 * 2**20
 """Object store of a cluster started here; Ray's own choice is a third of the memory, more than
 containers often allow."""
@@ -49,7 +51,7 @@ def on_ray(plan: Plan, units: Iterable[Unit]) -> RowBatches:
     first = next(units, None)
     if first is None:
         return
-    ray = _ray()
+    ray = _ray(plan.engine)
     started_here = not ray.is_initialized()
     if started_here:
         _start(ray, plan.engine)
@@ -60,8 +62,9 @@ def on_ray(plan: Plan, units: Iterable[Unit]) -> RowBatches:
             ray.shutdown()
 
 
-def _ray() -> Any:
-    for name, value in _RAY_ENVIRONMENT.items():
+def _ray(engine: EngineConfig) -> Any:
+    more = _ON_LOOPBACK if engine.address is None else {}
+    for name, value in (_RAY_ENVIRONMENT | more).items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -89,6 +92,9 @@ def _start(ray: Any, engine: EngineConfig) -> None:
             f"could not reach or start a Ray cluster ({engine.address or 'this machine'}): "
             f"{first_line(error)}; check engine.address"
         ) from error
+    host = ray.util.get_node_ip_address()
+    if engine.address is None and not host.startswith("127."):
+        _log.warning("Ray was imported before, and listens on %s too", host)
 
 
 def _reach(address: str | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from ...errors import UnilensError, UnknownNameError
+from ...errors import UnilensError, UnknownNameError, require
 from ...models import read_image
 from .items import Item, index_of, numbered_names, read_settings
 from .labels import as_label
@@ -54,6 +54,11 @@ def list_torchvision(
     """Return the images of `NAME` or `NAME?root=FOLDER`; see `open_source`."""
     name, settings = read_settings(text)
     parameters = inspect.signature(_kind(name)).parameters
+    require(
+        not settings.pop("download", False),
+        f"expected torchvision:{name} without download, which unilens does not do; "
+        f"{_remedy(name, settings)}",
+    )
     if "root" in parameters:
         settings["root"] = str(Path(str(settings.get("root", DEFAULT_ROOT))).absolute())
     origin, part = _with_split(name, settings, list(parameters), split)
