@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import reprlib
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -11,17 +12,19 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..errors import UnilensError, UnknownNameError, require
+from ..errors import UnilensError, UnknownNameError, first_line, require
 from ..explainer import Method
 from ..methods import methods
 from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name
+from ..output.text import one_line
 from ..registry import Registry
 from ..specs import Spec, read_specs
 from .data import has_truth, is_named
 from .data.imagenet_c import check_corruption
 
 _ALL = "all"
+_MAX_MESSAGE = 1500
 _OF_THE_TRUTH = {"mask", "without_parts"}
 """Needs of a metric that data of known truth alone have."""
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -97,9 +100,9 @@ class EngineConfig(_Section):
 
     name: Literal["local", "ray"] = "local"
     address: str | None = None
-    workers: int | None = Field(default=None, ge=1)
-    cpus: int = Field(default=1, ge=1)
-    gpus: float = Field(default=0, ge=0)
+    workers: int | None = Field(default=None, ge=1, le=100_000)
+    cpus: int = Field(default=1, ge=1, le=10_000)
+    gpus: float = Field(default=0, ge=0, le=10_000)
 
     @model_validator(mode="after")
     def _used(self) -> Self:
@@ -164,7 +167,7 @@ class Plan(_Section):
     @field_validator("models", "methods", "metrics")
     @classmethod
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         require(not twice, f"expected each name once, got {', '.join(twice)} more than once")
         return names
 
@@ -243,8 +246,8 @@ def read_plan(
     """
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UnilensError(f"expected {origin} to be TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UnilensError(f"expected {origin} to be TOML: {first_line(error)}") from error
     return make_plan(_merged(values, overrides or {}), origin)
 
 
@@ -253,14 +256,25 @@ def make_plan(values: Mapping[str, Any], origin: str = "the plan") -> Plan:
     try:
         return Plan.model_validate(values)
     except ValidationError as error:
-        raise UnilensError(f"{origin}: {_first(error)}") from error
+        raise UnilensError(_shortened(f"{origin}: {_first(error)}")) from error
+    except (RecursionError, OverflowError) as error:
+        raise UnilensError(
+            f"{origin}: expected plain values, got ones that are nested too deeply or too large"
+        ) from error
+
+
+def _shortened(message: str) -> str:
+    """Return a message in one line, without the middle of a very long one."""
+    line = one_line(message)
+    half = _MAX_MESSAGE // 2
+    return line if len(line) <= _MAX_MESSAGE else f"{line[:half]} … {line[-half:]}"
 
 
 def read_plan_file(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
     """Return the plan in a TOML file; see `read_plan`."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UnilensError(f"could not read the plan {path}: {reason}") from error
     return read_plan(text, overrides, str(path))
@@ -285,7 +299,7 @@ def _first(error: ValidationError) -> str:
     elif cause is not None:
         words = str(cause)
     else:
-        words = f"{first['msg']}, got {json.dumps(first['input'], default=str)}"
+        words = f"{first['msg']}, got {reprlib.repr(first['input'])}"
     more = f" (and {len(others)} more)" if others else ""
     return f"{key}: {words}{more}" if key else f"{words}{more}"
 
