@@ -84,7 +84,7 @@ def make_run(tmp_path):
         plan = make_plan(said)
         folder = tmp_path / name
         with folder_lock(folder):
-            store = Store.create(folder, plan)
+            store = Store.create(folder, plan, images)
             found = rows_of(plan, images, seed, pictures) if rows is None else rows
             if change is not None:
                 change(found)

@@ -461,6 +461,10 @@ def test_files_of_hugging_face(hub, tmp_path):
             f"{split}/000002": None,
             f"{split}/000003": 5,
         }
+        if name == "parquet":  # its cells name files outside of its folder
+            with pytest.raises(UnilensError, match="path of a file within the data set"):
+                items[0].load()
+            continue
         for item in items:
             assert (numpy.asarray(item.load()) == colours[int(item.name[-1])]).all()
     refused(r"one column of images in .*picture \(Image\).*\?image=COLUMN", f"hf:{tmp_path}/saved")

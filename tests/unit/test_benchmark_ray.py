@@ -1,5 +1,6 @@
 """On a Ray cluster come the rows that come in one process, whatever is lost on the way."""
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from unilens.benchmark import cluster as engine
 from unilens.benchmark import runner
+from unilens.benchmark.plan import EngineConfig
 from unilens.benchmark.store import LOG
 from unilens.errors import UnilensError, UnknownNameError
 
@@ -20,7 +22,7 @@ from .watched_runs import FIRST, IMAGES, lasting, notes, plan_of, write_model
 
 if not importlib.util.find_spec("ray"):
     pytest.skip("needs ray", allow_module_level=True)
-ray = engine._ray()
+ray = engine._ray(EngineConfig(name="ray", address="auto"))
 run = functools.partial(runner.run, allow_code=True)
 pytestmark = [
     # Ray leaves the sockets, logs and processes of its own servers to the garbage collector.
@@ -167,6 +169,19 @@ def test_nothing_is_started_where_nothing_is_to_be_done(place, monkeypatch):
     assert run(plan_of(module, name="ray"), place / "run").written == 0
 
 
+def addresses_until_the_end(process, seconds):
+    """Return the addresses at which a process and its children listened."""
+    found, until = set(), time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(psutil.Error):
+            parent = psutil.Process(process.pid)
+            for one in (parent, *parent.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    found |= {c.laddr.ip for c in one.net_connections() if c.status == "LISTEN"}
+        time.sleep(0.1)
+    return found
+
+
 @pytest.mark.slow
 def test_the_command_starts_a_cluster_of_its_own_and_is_quiet(place):
     module = write_model(place)
@@ -180,9 +195,15 @@ def test_the_command_starts_a_cluster_of_its_own_and_is_quiet(place):
         "ray",
         "--no-report",
     ]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 2
+    with subprocess.Popen(
+        call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        listening = addresses_until_the_end(process, 120)
+        out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert len(out.splitlines()) == 2
+    assert listening
+    assert listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     workers = {int(pid) for pid, _ in notes(place, "loaded")}
     assert len(workers) == 1
     assert not any(psutil.pid_exists(pid) for pid in workers)

@@ -11,8 +11,9 @@ import pytest
 from pyarrow import parquet
 
 from unilens.benchmark.plan import make_plan
+from unilens.benchmark.row_index import RowIndex
 from unilens.benchmark.rows import KEY, SCHEMA
-from unilens.benchmark.store import LOCK, MANIFEST, RowIndex, Store, folder_lock
+from unilens.benchmark.store import LOCK, MANIFEST, Store, folder_lock
 from unilens.errors import UnilensError
 
 PLAN = make_plan({"methods": ["ig", "gradient"], "metrics": ["mu_fidelity", "road"]})
@@ -112,8 +113,9 @@ def test_a_broken_shard_is_set_aside_and_its_rows_are_to_do(store, damage, caplo
     done = store.index()
     assert len(done) == 1
     assert done.has(("b.png", "", 0, "m"), "ig", "road")
-    assert broken.with_suffix(".broken").exists()
-    assert "set aside" in caplog.text
+    (aside,) = (store.folder / "rows" / "broken").iterdir()
+    assert aside.name.startswith(broken.stem)
+    assert f"moved to {aside}" in caplog.text
     assert len(store.table()) == 1
 
 
@@ -129,7 +131,7 @@ def test_a_page_that_was_changed_is_found(store, column):
     content[columns[column].data_page_offset - 3] ^= 0xFF  # the end of the page of its values
     path.write_bytes(content)
     assert len(store.index()) == 0
-    assert path.with_suffix(".broken").exists()
+    assert [aside.suffix for aside in (path.parent / "broken").iterdir()] == [".parquet"]
 
 
 def test_a_broken_shard_does_not_keep_failed_rows_from_being_done_again(store):

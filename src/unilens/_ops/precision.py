@@ -1,11 +1,25 @@
-"""Sums and norms in float64, on devices that support it."""
+"""Sums and norms in float64, on devices that support it, and torch's default dtype."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 _WITHOUT_FLOAT64 = {"mps"}
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Build networks in float32, whose drawn weights depend on the seed alone."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def to_float64(values: Tensor) -> Tensor:

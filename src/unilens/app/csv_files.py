@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnilensError, require
-from ..output.text import one_line, printable
+from ..output.text import csv_cell, one_line, printable
 from ..tables.files import read_table
 
 MAX_BYTES = 5 * 2**20
 MAX_ROWS = 10_000
 MAX_COLUMNS = 500
-_FORMULA = ("=", "+", "-", "@", "|", "%", "\t", "\r", "\n")
-"""What a cell begins with that spreadsheets run as a formula."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,6 @@ def csv_bytes(names: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     """Return rows as a CSV file whose texts no spreadsheet takes for formulas."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
-    writer.writerow([_guarded(name) for name in names])
-    writer.writerows([_guarded(cell) for cell in row] for row in rows)
+    writer.writerow([csv_cell(name) for name in names])
+    writer.writerows([csv_cell(cell) for cell in row] for row in rows)
     return buffer.getvalue().encode("utf-8", "replace")
-
-
-def _guarded(cell: object) -> object:
-    """Return a cell; before a text that a spreadsheet would run stands an apostrophe."""
-    if not isinstance(cell, str) or not cell.startswith(_FORMULA) or _is_number(cell):
-        return cell
-    return f"'{cell}"
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.IGNORECASE) is not None

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..methods import methods
 from ..output.colours import overlay_layer
+from ..output.html import environment
 from ..output.viz import Array, colour_scale, coloured, data_uri, flatten, pixels
 from .checks import CONTROL, MapChecks
 from .path_steps import MAX_STEPS, STOPS, PathSteps
@@ -35,18 +36,17 @@ _CHARTS = {
 
 @functools.cache
 def _environment() -> Environment:
-    environment = Environment(
+    templates = environment(
         loader=PackageLoader("unilens.app"),
-        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(
+    templates.globals.update(
         lights=LIGHTS, dashes=DASHES, width=_WIDTH, height=_HEIGHT, title_of=title_of
     )
-    environment.filters.update(percent=percent, signed=signed, title_of=title_of)
-    return environment
+    templates.filters.update(percent=percent, signed=signed, title_of=title_of)
+    return templates
 
 
 def html_of(template: str, **values: Any) -> str:

@@ -34,6 +34,8 @@ _RAY_ENVIRONMENT = {
 """Environment variables of Ray's import, unless the user has set them."""
 _PACKAGES = Path(__file__).parents[2]
 """Current folder while Ray starts, which has its workers search that first for modules."""
+_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Likewise of a cluster started here: its processes listen on 127.0.0.1 alone, on Linux too."""
 _STORE_BYTES = 256 * 2**20
 """Object store of a cluster started here; Ray's own choice is a third of the memory, more than
 containers often allow."""
@@ -53,7 +55,7 @@ def on_ray(plan: Plan, units: Iterable[Unit]) -> RowBatches:
     first = next(units, None)
     if first is None:
         return
-    ray = _ray()
+    ray = _ray(plan.engine)
     started_here = not ray.is_initialized()
     if started_here:
         _start(ray, plan.engine)
@@ -64,8 +66,9 @@ def on_ray(plan: Plan, units: Iterable[Unit]) -> RowBatches:
             ray.shutdown()
 
 
-def _ray() -> Any:
-    for name, value in _RAY_ENVIRONMENT.items():
+def _ray(engine: EngineConfig) -> Any:
+    more = _ON_LOOPBACK if engine.address is None else {}
+    for name, value in (_RAY_ENVIRONMENT | more).items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -94,6 +97,9 @@ def _start(ray: Any, engine: EngineConfig) -> None:
             f"could not reach or start a Ray cluster ({engine.address or 'this machine'}): "
             f"{first_line(error)}; check engine.address"
         ) from error
+    host = ray.util.get_node_ip_address()
+    if engine.address is None and not host.startswith("127."):
+        _log.warning("Ray was imported before, and listens on %s too", host)
 
 
 def _reach(address: str | None) -> None:

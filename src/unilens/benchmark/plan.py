@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import json
+import reprlib
 import stat
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..explainer import Method
 from ..methods import methods
 from ..metrics import Metric, MetricCard, metrics
 from ..models import DEFAULT_MODEL, check_model_name
+from ..output.text import one_line
 from ..registry import Registry
 from ..specs import Spec, read_specs
 from .code import texts_in
@@ -28,7 +30,7 @@ from .data.imagenet_c import check_corruption
 _ALL = "all"
 _MOST_BYTES = 4 * 2**20
 """Of a plan."""
-_LONGEST = 1000
+_MAX_MESSAGE = 1000
 """Characters that a message says of a plan."""
 _OF_THE_TRUTH = {"mask", "without_parts"}
 """Needs of a metric that data of known truth alone have."""
@@ -105,9 +107,9 @@ class EngineConfig(_Section):
 
     name: Literal["local", "ray"] = "local"
     address: str | None = None
-    workers: int | None = Field(default=None, ge=1)
-    cpus: int = Field(default=1, ge=1)
-    gpus: float = Field(default=0, ge=0)
+    workers: int | None = Field(default=None, ge=1, le=100_000)
+    cpus: int = Field(default=1, ge=1, le=10_000)
+    gpus: float = Field(default=0, ge=0, le=10_000)
 
     @model_validator(mode="after")
     def _used(self) -> Self:
@@ -172,7 +174,7 @@ class Plan(_Section):
     @field_validator("models", "methods", "metrics")
     @classmethod
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         require(not twice, f"expected each name once, got {', '.join(twice)} more than once")
         return names
 
@@ -266,7 +268,7 @@ def read_plan(
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UnilensError(f"expected {origin} to be TOML: {_short(str(error))}") from error
+        raise UnilensError(_shortened(f"expected {origin} to be TOML: {error}")) from error
     return make_plan(_merged(values, overrides or {}), origin)
 
 
@@ -275,18 +277,25 @@ def make_plan(values: Mapping[str, Any], origin: str = "the plan") -> Plan:
     try:
         return Plan.model_validate(values)
     except ValidationError as error:
-        raise UnilensError(f"{origin}: {_short(_first(error))}") from error
+        raise UnilensError(_shortened(f"{origin}: {_first(error)}")) from error
     except (RecursionError, OverflowError) as error:
         raise UnilensError(
-            f"{origin}: expected plain values, got one that is too deep or too large: {error}"
+            f"{origin}: expected plain values, got ones that are nested too deeply or too large"
         ) from error
+
+
+def _shortened(message: str) -> str:
+    """Return a message in one line, without the middle of a very long one."""
+    line = one_line(message)
+    half = _MAX_MESSAGE // 2
+    return line if len(line) <= _MAX_MESSAGE else f"{line[:half]} … {line[-half:]}"
 
 
 def read_plan_file(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
     """Return the plan in a TOML file; see `read_plan`."""
     try:
         text = _read(path)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UnilensError(f"could not read the plan {path}: {reason}") from error
     return read_plan(text, overrides, str(path))
@@ -298,12 +307,6 @@ def _read(path: Path) -> str:
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
         raise OSError(errno.EINVAL, f"it is no file, or larger than {_MOST_BYTES // 2**20} MB")
     return path.read_text(encoding="utf-8")
-
-
-def _short(text: str) -> str:
-    """Return a text that names what is wrong in a plan, as one line that can be printed."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:_LONGEST])
-    return shown + "..." * (len(text) > _LONGEST)
 
 
 def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -325,7 +328,7 @@ def _first(error: ValidationError) -> str:
     elif cause is not None:
         words = str(cause)
     else:
-        words = f"{first['msg']}, got {json.dumps(first['input'], default=str)}"
+        words = f"{first['msg']}, got {reprlib.repr(first['input'])}"
     more = f" (and {len(others)} more)" if others else ""
     return f"{key}: {words}{more}" if key else f"{words}{more}"
 

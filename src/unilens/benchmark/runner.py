@@ -6,18 +6,20 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UnilensError
 from ..manifold import as_manifold
+from ..output.text import LogFormatter
 from .code import check_code
 from .data import Item, open_source
 from .plan import Plan
 from .processes import in_processes
+from .row_index import RowIndex
 from .rows import FAILED, Row
-from .store import LOG, RowIndex, Store, folder_lock
+from .store import LOG, Store, folder_lock
 from .work import RowBatches, Unit, Workbench
 
 _log = logging.getLogger(__name__)
@@ -171,7 +173,15 @@ def _units_of(plan: Plan, items: Sequence[Item], index: RowIndex) -> Iterator[Un
                     if (metrics := [m for m in plan.metrics if not index.has(key, method, m)])
                 }
                 if missing:
-                    yield Unit(item, corruption, model, missing, number < plan.pictures)
+                    pictured = number < plan.pictures
+                    yield Unit(item, corruption, model, missing, pictured, index.contents.get(key))
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves incomplete, and the run goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Print nothing."""
 
 
 @contextmanager
@@ -180,15 +190,20 @@ def _logging_to(path: Path) -> Iterator[None]:
     logger = logging.getLogger("unilens")
     level = logger.level
     try:
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OSError(f"{path.name} is a link, a folder or a device")
+        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise UnilensError(f"could not write {path}: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        raise UnilensError(
+            f"could not write {path}: {error.strerror or error}; move it away"
+        ) from error
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
         logger.setLevel(level)

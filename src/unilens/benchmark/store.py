@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import uuid
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,53 +16,23 @@ import pyarrow
 from filelock import FileLock, Timeout
 from pyarrow import compute, dataset, parquet
 
-from ..errors import UnilensError, require
+from ..errors import UnilensError, UnilensWarning, first_line, require
 from ..output.records import write_json
 from .environment import describe_environment
+from .manifest import MANIFEST, read_manifest, reason_of
 from .plan import Plan, check_resumable, make_plan
+from .row_index import RowIndex, UnitKey
 from .rows import FAILED, KEY, SCHEMA, SCHEMA_VERSION, Row, digest, in_order, table_of
+from .shards import UNREADABLE, ReadableRows, read_shard, readable
 
 _log = logging.getLogger(__name__)
-MANIFEST, SHARDS, LOG, LOCK = "manifest.json", "rows", "log.txt", ".lock"
+SHARDS, LOG, LOCK = "rows", "log.txt", ".lock"
+BROKEN = "broken"
+"""The folder within that of the rows to which broken files are moved."""
 DIGEST_LIMIT = 1_000_000
 """Rows up to which the digest of a run is computed unasked: it takes long."""
 _PARTIAL = ".partial"
 _HALF_MANIFEST = f".{MANIFEST.removesuffix('.json')}-*.json"
-
-UnitKey = tuple[str, str, int, str]
-"""Image, corruption, severity and model."""
-
-
-class RowIndex:
-    """The keys of the rows that exist: 18 million take a hundred megabytes.
-
-    Each unit has an integer in which each pair of method and metric is a bit.
-
-    Attributes:
-        failed: number of failed rows.
-    """
-
-    def __init__(self) -> None:
-        self.failed = 0
-        self._bits: dict[tuple[str, str], int] = {}
-        self._units: dict[UnitKey, int] = {}
-
-    def add(self, key: UnitKey, method: str, metric: str) -> None:
-        """Add a row."""
-        bit = self._bits.setdefault((method, metric), 1 << len(self._bits))
-        self._units[key] = self._units.get(key, 0) | bit
-
-    def has(self, key: UnitKey, method: str, metric: str) -> bool:
-        """Return whether a row exists."""
-        return bool(self._units.get(key, 0) & self._bits.get((method, metric), 0))
-
-    @property
-    def images(self) -> set[str]:
-        """The names of the images that have rows."""
-        return {key[0] for key in self._units}
-
-    def __len__(self) -> int:
-        return sum(bits.bit_count() for bits in self._units.values())
 
 
 class Store:
@@ -74,7 +44,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = _read_manifest(folder)
+        self._readable: ReadableRows | None = None
+        self.manifest = read_manifest(folder)
 
     @classmethod
     def create(cls, folder: Path, plan: Plan, images: int = 0) -> Store:
@@ -89,10 +60,11 @@ class Store:
             UnilensError: the folder holds something else, or the run of a plan that this one does
                 not extend; see `check_resumable`.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        with _explained(f"could not begin a run in {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
         manifest: dict[str, Any] = {"schema": SCHEMA_VERSION, "sessions": []}
         if (folder / MANIFEST).exists():
-            manifest = _read_manifest(folder)
+            manifest = read_manifest(folder)
             if any((folder / SHARDS).glob("*.parquet")):
                 check_resumable(make_plan(manifest["plan"], str(folder / MANIFEST)), plan)
         else:
@@ -100,7 +72,8 @@ class Store:
         manifest["plan"], manifest["images"] = plan.model_dump(mode="json"), images
         manifest["sessions"].append(describe_environment())
         write_json(folder / MANIFEST.removesuffix(".json"), manifest)
-        (folder / SHARDS).mkdir(exist_ok=True)
+        with _explained(f"could not begin a run in {folder}"):
+            (folder / SHARDS).mkdir(exist_ok=True)
         return cls(folder)
 
     @property
@@ -113,12 +86,44 @@ class Store:
         """The files of the rows."""
         return sorted((self.folder / SHARDS).glob("*.parquet"))
 
+    def readable(self) -> ReadableRows:
+        """Return the rows that can be read; a warning says what is left out."""
+        if self._readable is None:
+            self._readable = readable(self.shards)
+            if self.remark:
+                warnings.warn(self.remark, UnilensWarning, stacklevel=2)
+        return self._readable
+
+    @property
+    def remark(self) -> str:
+        """What is missing because files are broken, or counted once; empty for a whole run."""
+        rows = self.readable()
+        parts = []
+        if rows.broken:
+            name, reason = next(iter(rows.broken.items()))
+            missing = max(self.planned - rows.count, 0)
+            parts = [
+                f"files of rows that cannot be read are left out: {len(rows.broken)}, the first "
+                f"{name} ({reason}); {missing} of {self.planned} rows are missing"
+            ]
+        if rows.repeated:
+            parts.append(f"{rows.repeated} rows are there more than once and count once")
+        remedy = "; unilens benchmark with the same plan and folder mends it" if parts else ""
+        return f"{self.folder}: {'; '.join(parts)}{remedy}" if parts else ""
+
+    @property
+    def planned(self) -> int:
+        """The number of rows that the plan asks for."""
+        plan = self.plan
+        maps = len(plan.data.conditions) * len(plan.models) * len(plan.methods)
+        return int(self.manifest.get("images", 0)) * maps * len(plan.metrics)
+
     def dataset(self) -> dataset.Dataset:
-        """Return the rows as an Arrow data set, which is read in parts."""
-        return dataset.dataset([str(path) for path in self.shards], schema=SCHEMA)
+        """Return the rows that can be read as an Arrow data set, which is read in parts."""
+        return self.readable().data
 
     def table(self, columns: Sequence[str] | None = None, where: Any = None) -> pyarrow.Table:
-        """Return the rows, sorted by image, model, method and metric.
+        """Return the rows that can be read, sorted by image, model, method and metric.
 
         Args:
             columns: their names; None for all but the thumbnails.
@@ -130,21 +135,37 @@ class Store:
 
     def digest(self) -> str:
         """Return the SHA-256 of all rows without their times; see `rows.digest`."""
-        return digest(map(_read, self.shards))
+        return digest(self.readable().tables())
 
     def index(self) -> RowIndex:
-        """Return the keys of all rows; broken shards are set aside."""
+        """Return the keys of all rows; broken files and repeated rows are set aside."""
         index = RowIndex()
         for path in self.shards:
             try:
-                columns = _read(path).select([*KEY, "status"]).to_pydict()
-            except (OSError, pyarrow.ArrowException) as error:
-                self._set_aside(path, error)
+                table = read_shard(path)
+            except UNREADABLE as error:
+                self._set_aside(path, f"cannot be read ({first_line(error)})")
                 continue
-            for *key, method, metric in zip(*(columns[name] for name in KEY), strict=True):
-                index.add(cast(UnitKey, tuple(key)), method, metric)
-            index.failed += columns["status"].count(FAILED)
+            self._add(index, path, table)
         return index
+
+    def _add(self, index: RowIndex, path: Path, table: pyarrow.Table) -> None:
+        columns = table.select([*KEY, "status", "content"]).to_pydict()
+        new = []
+        for *unit, method, metric in zip(*(columns[name] for name in KEY), strict=True):
+            new.append(index.add(cast(UnitKey, tuple(unit)), method, metric))
+        if not any(new):
+            self._set_aside(path, "has rows that are in other files")
+            return
+        for content, *unit in zip(columns["content"], *(columns[n] for n in KEY[:4]), strict=True):
+            if content is not None:
+                index.contents.setdefault(cast(UnitKey, tuple(unit)), content)
+        index.failed += sum(
+            status == FAILED and first for status, first in zip(columns["status"], new, strict=True)
+        )
+        if not all(new):
+            _log.warning("%s: %d rows are in other files: removed", path, new.count(False))
+            self._write(path, table.filter(pyarrow.array(new)))
 
     def append(self, rows: Sequence[Row]) -> None:
         """Write rows as a new shard, all or none of them."""
@@ -155,23 +176,35 @@ class Store:
         """Remove failed rows, so that they are computed again; return their number."""
         removed = 0
         for path in self.shards:
-            table = _read(path)
+            try:
+                table = read_shard(path)
+            except UNREADABLE:
+                continue  # `index` sets it aside
             kept = table.filter(compute.field("status") != FAILED)
             removed += len(table) - len(kept)
-            if not len(kept):
-                path.unlink()
-            elif len(kept) < len(table):
-                self._write(path, kept)
+            if len(kept) < len(table):
+                self._replace(path, kept)
         return removed
+
+    def _replace(self, path: Path, kept: pyarrow.Table) -> None:
+        if len(kept):
+            self._write(path, kept)
+            return
+        with _explained(f"could not remove {path}"):
+            path.unlink()
+        self._readable = None
 
     def clean(self) -> None:
         """Remove the partial files of an interrupted writer."""
         halves = self.folder.glob(_HALF_MANIFEST), (self.folder / SHARDS).glob(f"*{_PARTIAL}")
-        for path in itertools.chain(*halves):
-            path.unlink()
+        with _explained(f"could not tidy {self.folder}"):
+            for path in itertools.chain(*halves):
+                if path.is_symlink() or not path.is_dir():
+                    path.unlink(missing_ok=True)
 
     def _write(self, path: Path, table: pyarrow.Table) -> None:
         partial = path.with_suffix(_PARTIAL)
+        self._readable = None
         try:
             parquet.write_table(table, partial, compression="zstd", write_page_checksum=True)
             with partial.open("rb") as written:
@@ -180,24 +213,34 @@ class Store:
         except OSError as error:
             raise UnilensError(
                 f"could not write {len(table)} rows to {path.parent}: "
-                f"{_reason(error)}; what was written before is kept: repair that, and "
+                f"{reason_of(error)}; what was written before is kept: repair that, and "
                 "run the same command again to continue"
             ) from error
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
-    def _set_aside(self, path: Path, error: Exception) -> None:
-        aside = path.with_suffix(".broken")
-        path.replace(aside)
-        _log.warning("%s cannot be read (%s): set aside, its rows are computed again", aside, error)
+    def _set_aside(self, path: Path, reason: str) -> None:
+        folder = path.parent / BROKEN
+        self._readable = None
+        with _explained(f"could not set {path} aside"):
+            folder.mkdir(exist_ok=True)
+            if folder.is_symlink():
+                raise OSError(f"{folder} is a link")
+            aside = folder / f"{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}"
+            path.rename(aside)
+        _log.warning("%s %s: moved to %s; what is missing is computed again", path, reason, aside)
 
 
-def _read(path: Path) -> pyarrow.Table:
-    """Return the rows of a file; every page is checked against its checksum."""
-    schema = parquet.read_schema(path)
-    if not schema.equals(SCHEMA):
-        raise pyarrow.ArrowInvalid(f"other columns: {', '.join(schema.names)}")
-    return parquet.read_table(path, page_checksum_verification=True)
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Raise an error of the file system as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UnilensError(
+            f"{what}: {reason_of(error)}; repair that, and run the same command again"
+        ) from error
 
 
 @contextmanager
@@ -207,6 +250,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / MANIFEST).exists():
             _check_new(folder)
+        if (folder / LOCK).is_symlink():
+            raise OSError(f"{LOCK} is a link")
         lock = FileLock(folder / LOCK)
         lock.acquire(blocking=False)
     except Timeout:
@@ -216,17 +261,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise UnilensError(
-            f"expected a folder for the run that can be written, got {folder}: {_reason(error)}; "
+            f"expected a folder for the run that can be written, got {folder}: {reason_of(error)}; "
             "choose another with --out"
         ) from error
     try:
         yield
     finally:
         lock.release()
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
 
 
 def _check_new(folder: Path) -> None:
@@ -237,27 +278,3 @@ def _check_new(folder: Path) -> None:
         f"expected an empty folder or one of a run, got {folder}, which has no {MANIFEST} but "
         f"{', '.join(sorted(others)[:3])}; choose another with --out",
     )
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UnilensError(
-            f"expected the folder of a run, with a {MANIFEST}, got {folder}: {_reason(error)}; "
-            "unilens benchmark --out makes one"
-        ) from error
-    except ValueError as error:
-        raise UnilensError(
-            f"expected {path} to be JSON: {error}; begin the run in another folder with --out"
-        ) from error
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    require(
-        schema == SCHEMA_VERSION,
-        f"expected {path} of schema {SCHEMA_VERSION}, got {schema}; use the version of unilens "
-        "that wrote it",
-    )
-    whole = isinstance(manifest.get("plan"), dict) and isinstance(manifest.get("sessions"), list)
-    require(whole, f"expected {path} with plan and sessions; begin the run in another folder")
-    return manifest

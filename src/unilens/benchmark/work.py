@@ -51,6 +51,7 @@ class Unit:
         model: by name.
         missing: the metrics to measure, by method.
         pictured: whether a thumbnail of each map is kept.
+        content: digest of the model's input in earlier rows; None without any.
     """
 
     item: Item
@@ -58,6 +59,7 @@ class Unit:
     model: str
     missing: Mapping[str, Sequence[str]]
     pictured: bool
+    content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ class Workbench:
         loaded = self.load(unit.model)
         try:
             image = self._prepare(unit, loaded)
+            require(
+                unit.content in (None, image.columns["content"]),
+                f"expected {unit.item.name} as it was when the run began, got other pixels; put "
+                "the photograph back and pass --retry-failed, or begin another run with --out",
+            )
         except Exception as error:
             yield self.failed(unit, _reason(error, f"{unit.item.name}, {unit.model}"))
             return

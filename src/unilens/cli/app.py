@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import typer
 
 from .._validation.imports import current_folder_last
 from ..errors import UnilensError
+from ..output.text import LogFormatter
 from .output import show, show_error, warnings_in_one_line
 
 app = typer.Typer(
@@ -44,6 +46,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one that cannot print a symbol prints "?"
             stream.reconfigure(errors="replace")
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(LogFormatter())
     with warnings_in_one_line(), current_folder_last():
         # large pictures are refused as an error
         warnings.filterwarnings("ignore", ".*decompression bomb")

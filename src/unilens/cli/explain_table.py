@@ -10,6 +10,7 @@ import typer
 
 from .._catalogue import listing
 from ..errors import require
+from ..output.text import csv_cell
 from ..specs import Spec, read_specs
 from . import options, output
 from .app import app
@@ -114,7 +115,7 @@ def explain_table(
     chosen = f" rows of {(references or data).name}"
     _show(result, numbers, len(frame), chosen)
     if out is not None:
-        long = result.to_frame()
+        long = result.to_frame().map(csv_cell)
         _write(out, lambda name: long.to_csv(name, index=False))
     if picture is not None:
         several = len(result) > 1

@@ -41,7 +41,7 @@ _RATE_SECONDS = 120.0
 
 def show(text: object = "", *, title: str = "", highlight: bool = True) -> None:
     """Print a text, whatever it holds, after a bold title."""
-    bold = f"[bold]{_markup(title)}[/]" if title else ""
+    bold = f"[bold]{_cell(title)}[/]" if title else ""
     line = bold + _markup(text)
     indent = len(line) - len(line.lstrip(" "))
     if _out.is_terminal and indent:
@@ -81,14 +81,14 @@ def show_table(
     table = Table(box=None, pad_edge=False, show_header=bool(headings))
     for column, heading in enumerate(headings):
         table.add_column(
-            _markup(heading),
+            _cell(heading),
             overflow="fold",
             justify="right" if column in right else "left",
             no_wrap=column in whole,
             max_width=max_width,
         )
     for row in rows:
-        table.add_row(*map(_markup, row))
+        table.add_row(*map(_cell, row))
     _out.print(table)
 
 
@@ -126,7 +126,8 @@ def show_warnings(warnings: list[str]) -> None:
 
 
 def _show_line(title: str, line: Line) -> None:
-    head, colon, rest = str(line).partition(":")
+    title, shown = (terminal_safe(printable(text)) for text in (title, str(line)))
+    head, colon, rest = shown.partition(":")
     text = Text.assemble((head + colon, line.style.terminal), rest)
     if _out.is_terminal:  # broken at words, and what follows stays beside the title
         table = Table.grid()
@@ -139,7 +140,7 @@ def _show_line(title: str, line: Line) -> None:
 def show_written(path: Path, suffixes: Sequence[str] = ("",)) -> None:
     """Print which files were written: a path, and what follows it in each file's name."""
     line = f"  written: {path}{', '.join(suffixes)}"
-    _out.print(_markup(line), soft_wrap=True, highlight=False)  # whole, to be copied
+    _out.print(_cell(line), soft_wrap=True, highlight=False)  # whole, to be copied
 
 
 def show_error(error: object) -> None:
@@ -164,7 +165,8 @@ def warnings_in_one_line() -> Iterator[None]:
             _err.print(f"[yellow]warning:[/] {_markup(one_line(message))}", soft_wrap=True)
         else:
             text = warnings.formatwarning(message, category, filename, lineno, line)
-            (file or sys.stderr).write(text)
+            shown = terminal_safe(printable(text.rstrip("\n"))).replace("\n", "\n  ")
+            (file or sys.stderr).write(f"{shown}\n")
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", UnilensWarning)
@@ -186,14 +188,14 @@ class ProgressBar:
 
     def advance(self, text: str = "", steps: int = 1) -> None:
         """Add finished steps; a text replaces the description."""
-        description = _markup(text) if text else None
+        description = _cell(text) if text else None
         self._bar.update(self._task, advance=steps, description=description)
 
     def set(self, done: int, total: int, text: str) -> None:
         """Say how many steps are done of how many; the clock starts at the first call."""
         if self._bar.tasks[0].total is None:
             self._bar.reset(self._task, total=total, completed=done)
-        self._bar.update(self._task, completed=done, description=_markup(text))
+        self._bar.update(self._task, completed=done, description=_cell(text))
 
 
 class _Rate(ProgressColumn):
@@ -231,3 +233,8 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 def _markup(text: object) -> str:
     return escape(terminal_safe(printable(str(text))))
+
+
+def _cell(text: object) -> str:
+    """Return a text in one line; its blanks stay."""
+    return _markup(str(text).replace("\n", " ").replace("\t", " "))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +19,7 @@ from .app import app, needs_extra
 from .leaders import show_leaders, write
 from .output import (
     show,
+    show_error,
     show_json,
     show_table,
     show_written,
@@ -26,6 +31,7 @@ from .output import (
 _LONGEST = 240
 """Characters of a cell; --csv and --json print all."""
 _MAX_ROWS = 100
+_GRACE_SECONDS = 10.0
 
 Folder = Annotated[Path, typer.Argument(metavar="RUN", hidden=True)]
 
@@ -89,11 +95,13 @@ def query(
     """
     require(not (csv_ and json_), "expected --csv or --json, got both")
     with needs_extra("query", "benchmark"):
+        from ..benchmark.report.queries import SECONDS
         from ..benchmark.report.queries import query as ask
         from ..benchmark.report.tables import as_csv
         from ..benchmark.store import Store
 
-    columns, rows = ask(Store(run), sql)
+    with _ended_after(SECONDS + _GRACE_SECONDS):
+        columns, rows = ask(Store(run), sql)
     if csv_:
         sys.stdout.write(as_csv(columns, [[_text(value) for value in row] for row in rows]))
     elif json_:
@@ -104,6 +112,23 @@ def query(
         show_json([dict(zip(columns, map(_plain, row), strict=True)) for row in rows])
     else:
         _show_rows(columns, rows)
+
+
+@contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """End the process where a query does not end, though it has been interrupted."""
+
+    def end() -> None:
+        show_error("expected a query that can be interrupted, got one that cannot; simplify it")
+        os._exit(2)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _show_rows(columns: list[str], rows: list[tuple[Any, ...]]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from .._ops.precision import float32_by_default
 from .._validation.inputs import check_seed
 from .._validation.settings import check_count, check_number
 from ..errors import UnilensError, require
@@ -64,7 +65,7 @@ def fit_autoencoder(
 
 def seeded(seed: int, make: Callable[[], Network]) -> Network:
     """Return a network with initial weights from the seed; torch's generator is unchanged."""
-    with _SEEDED, torch.random.fork_rng(devices=[]):
+    with _SEEDED, torch.random.fork_rng(devices=[]), float32_by_default():
         torch.manual_seed(seed)
         return make()
 

@@ -6,6 +6,7 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from .._catalogue.model_names import DEFAULT_MODEL as DEFAULT_MODEL
 from .._catalogue.model_names import check_model
+from .._ops.precision import float32_by_default
 from .._validation.imports import import_from_string
 from .._validation.weights import NO_CODE, weights_only
 from ..errors import UnilensError, UnknownNameError, first_line
@@ -47,11 +49,12 @@ def load_model(
     """
     check_model_name(name)
     prefix, colon, rest = name.partition(":")
-    if colon:
-        model = _PREFIXES[prefix](rest, pretrained)
-        model.name = name
-    else:
-        model = models[name](pretrained=pretrained)
+    with nullcontext() if prefix == "py" else float32_by_default():
+        if colon:
+            model = _PREFIXES[prefix](rest, pretrained)
+            model.name = name
+        else:
+            model = models[name](pretrained=pretrained)
     if not pretrained and prefix != "py":
         model.origin = RANDOM_WEIGHTS
     try:

@@ -43,10 +43,10 @@ def attribution_html(attribution: Attribution) -> str:
 
     Images have their heatmap and baseline, other inputs their strongest values.
     """
-    from jinja2 import Environment
+    from .html import environment
 
     count = len(attribution.values)
-    template = Environment(autoescape=True).from_string(_TEMPLATE)
+    template = environment().from_string(_TEMPLATE)
     return template.render(
         method=attribution.provenance.get("method", "attribution"),
         count=count,

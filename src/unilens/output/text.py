@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -11,6 +12,26 @@ _LONGEST = 600
 _PIECES = re.compile(r"[^:,=_/-]*[:,=_/-]+|[^:,=_/-]+")
 """A word breaks after these characters, if it is longer than a line."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Control characters but for white space, what changes the direction of a text, and what is not
+seen; joiners stay, which some scripts and symbols are written with."""
+_FORMULA = ("=", "+", "-", "@", "|", "%", "\t", "\r", "\n")
+"""What a cell begins with that spreadsheets run as a formula."""
+_LATEX = {character: f"\\{character}" for character in "{}$&#_%"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",
+    "]": "{]}",
+    _REPLACEMENT: "?",
+}
 
 
 def printable(text: str) -> str:
@@ -92,9 +113,46 @@ def probability_text(value: float) -> str:
 
 def terminal_safe(text: str) -> str:
     """Return a text in which a terminal finds no commands: control characters are replaced."""
-    return "".join(map(_visible, text))
+    return "".join(map(_shown, text))
 
 
-def _visible(character: str) -> str:
+def _shown(character: str) -> str:
     shown = character.isprintable() or character in "\n\t"
     return character if shown or unicodedata.category(character) == "Zs" else _REPLACEMENT
+
+
+def visible(text: str) -> str:
+    """Return a text without hidden characters, which are replaced: what is read is what is there.
+
+    Of HTML, where `<` and the like are escaped besides, see `output.html`.
+    """
+    return _HIDDEN.sub(_REPLACEMENT, text)
+
+
+def csv_cell(cell: object) -> object:
+    """Return a cell of a CSV file that no spreadsheet runs and no terminal obeys.
+
+    Before a text that a spreadsheet would take for a formula stands an apostrophe. Numbers stay.
+    """
+    if not isinstance(cell, str):
+        return cell
+    text = re.sub("\r\n?", "\n", visible(cell))  # csv.writer does not quote a lone return
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.IGNORECASE) is not None
+
+
+def latex(text: str) -> str:
+    """Return a text in one line as LaTeX prints it."""
+    shown = visible(" ".join(printable(text).split()))
+    return "".join(_LATEX.get(character, character) for character in shown)
+
+
+class LogFormatter(logging.Formatter):
+    """Formats records so that no text begins a line of its own, or commands a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record; further lines are indented."""
+        return terminal_safe(super().format(record)).replace("\n", "\n    ")

@@ -34,8 +34,9 @@ def match_html(match: MatchAttribution, by: str = "word") -> str:
         match: what `explain_match` returns.
         by: "word" or "token", the unit that is coloured.
     """
-    from jinja2 import Environment
     from markupsafe import Markup
+
+    from ..output.html import environment
 
     values = match.image.values[0]
     method = match.image.provenance.get("method", "attribution")
@@ -53,7 +54,7 @@ def match_html(match: MatchAttribution, by: str = "word") -> str:
         for text, label in zip(match.texts, labels, strict=False)
     ]
     return (
-        Environment(autoescape=True)
+        environment()
         .from_string(_TEMPLATE)
         .render(
             similarities=[f"{value:+.3f}" for value in match.similarities],

@@ -62,13 +62,13 @@ def fragment(explanation: TextAttribution, label: str, goal: str, by: str = "wor
         goal: what the values speak for or against.
         by: "word" or "token".
     """
-    from jinja2 import Environment
+    from ..output.html import environment
 
     pieces = explanation.pieces(by)
     scale = _scale(pieces)
     attribution = explanation.attribution
     return (
-        Environment(autoescape=True)
+        environment()
         .from_string(_FRAGMENT)
         .render(
             method=attribution.provenance.get("method", "attribution"),
@@ -103,10 +103,11 @@ def page(explanations: Mapping[str, TextAttribution], title: str, by: str = "wor
 
 def document(fragments: Sequence[str], title: str) -> str:
     """Return an HTML page of fragments, in which text from outside is escaped already."""
-    from jinja2 import Environment
     from markupsafe import Markup
 
-    template = Environment(autoescape=True).from_string(_PAGE)
+    from ..output.html import environment
+
+    template = environment().from_string(_PAGE)
     safe = [Markup(fragment) for fragment in fragments]  # noqa: S704 (escaped where it was made)
     return template.render(title=title, fragments=safe)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +17,14 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
-from ...errors import UnilensError, first_line, require
+from ...errors import UnilensError, UnilensWarning, first_line, require
 from ...models import read_image
 from ...specs import STUBS
 from .items import Item, Label, hash_order
 from .labels import read_labels
 
+MAX_BYTES = 2**30
+"""Of a file that is read whole."""
 TABLE = "labels.csv"
 """Read if it is in the folder and no other table is given."""
 
@@ -42,7 +46,7 @@ class _Folder:
         source = self.url if self.alone else f"{self.url.rstrip('/')}/{name}"
         with _reasons(source):
             files, root = url_to_fs(self.url)
-            content = files.cat_file(root if self.alone else _joined(root, name))
+            content = _content(files, root if self.alone else _joined(root, name))
         return read_image(BytesIO(content), source)
 
 
@@ -90,7 +94,7 @@ def _table(
     table_url = labels or f"{url.rstrip('/')}/{TABLE}"
     with _reasons(table_url):
         files, path = url_to_fs(table_url)
-        content = files.cat_file(path)
+        content = _content(files, path)
         return read_labels(content.decode("utf-8-sig"), table_url, set(images))
 
 
@@ -99,16 +103,68 @@ def _names(files: fsspec.AbstractFileSystem, root: str) -> Iterator[str]:
     if isinstance(files, LocalFileSystem):  # its own `find` reads the size of every file
         if Path(root).is_file():
             yield ""
-        visited = {os.path.realpath(root)}
-        for folder, below, inside in os.walk(root, followlinks=True):
-            real = {os.path.realpath(f"{folder}/{name}"): name for name in sorted(below)}
-            below[:] = [name for path, name in real.items() if path not in visited]
-            visited.update(real)
-            under = os.path.relpath(folder, root).replace(os.sep, "/")
-            yield from (posixpath.normpath(f"{under}/{name}") for name in inside)
+        yield from _local_names(root)
         return
     for path in files.find(root):
         yield path.removeprefix(root).lstrip("/")
+
+
+def _local_names(root: str) -> Iterator[str]:
+    """Yield the paths of all files under a folder; each folder is read once, whatever its links."""
+    visited, folders, skipped = {os.path.realpath(root)}, [""], 0
+    while folders:
+        under = folders.pop()
+        try:
+            with os.scandir(_joined(root, under)) as opened:
+                entries = sorted(opened, key=lambda entry: entry.name)
+        except OSError:
+            skipped += bool(under)
+            continue
+        for entry in entries:
+            name = posixpath.join(under, entry.name)
+            kind = _kind(entry)
+            if kind == "file":
+                yield name
+            elif kind != "folder":
+                skipped += _is_image(name)
+            elif (real := os.path.realpath(entry.path)) not in visited:
+                visited.add(real)
+                folders.append(name)
+    if skipped:
+        warnings.warn(
+            f"{skipped} of the names in {root} are no files (pipes, devices, broken links, folders "
+            "that cannot be read): left out",
+            UnilensWarning,
+            stacklevel=2,
+        )
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    try:
+        return "file" if entry.is_file() else "folder" if entry.is_dir() else "neither"
+    except OSError:  # a link to itself
+        return "neither"
+
+
+def _content(files: fsspec.AbstractFileSystem, path: str) -> bytes:
+    local = isinstance(files, LocalFileSystem)
+    return read_file(path) if local else bytes(files.cat_file(path))
+
+
+def read_file(path: str) -> bytes:
+    """Return the content of a local file.
+
+    Raises:
+        OSError: it is missing, larger than `MAX_BYTES`, or a folder, a pipe or a device.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:  # noqa: PTH123 - a descriptor
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no file, but a folder, a pipe or a device")
+        if status.st_size > MAX_BYTES:
+            raise OSError(f"expected at most {MAX_BYTES} bytes, got {status.st_size}")
+        return file.read()
 
 
 def _is_image(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,8 +14,9 @@ from typing import Any
 import fsspec
 from PIL import Image
 
-from ...errors import UnilensError, UnknownNameError, require
+from ...errors import UnilensError, UnknownNameError, first_line, require
 from ...models import read_image
+from .folders import read_file
 from .items import Item, index_of, numbered_names, read_settings
 from .labels import LABEL_COLUMNS, as_label
 
@@ -47,12 +49,43 @@ class _HubSet:
             raise UnilensError(f"expected an image, got an empty cell: {source}")
         content = row["bytes"]
         if content is None:
-            try:
-                with fsspec.open(row["path"], "rb") as file:
-                    content = file.read()
-            except Exception as error:  # file systems raise whatever they like
-                raise UnilensError(f"could not read {row['path']} ({source}): {error}") from error
+            content = _file(self.repo, str(row["path"]), source)
         return read_image(BytesIO(content), source)
+
+
+def _file(repo: str, text: str, source: str) -> bytes:
+    """Return the content of the file that a cell names, which is one of the data set itself."""
+    remote = text.startswith((f"hf://datasets/{repo}/", f"hf://datasets/{repo}@"))
+    require("\0" not in text, f"expected the path of a file, got {text[:200]!r}: {source}")
+    path = text if remote else os.path.realpath(Path(repo, text) if Path(repo).is_dir() else text)
+    inside = any(Path(path).is_relative_to(os.path.realpath(place)) for place in _places(repo))
+    require(
+        ".." not in text.split("/") if remote else inside,
+        f"expected the path of a file within the data set, got {text[:200]!r}: {source}; put the "
+        "images into the table, or beside it",
+    )
+    try:
+        if not remote:
+            return read_file(path)
+        with fsspec.open(path, "rb") as file:
+            return bytes(file.read())
+    except Exception as error:  # file systems raise whatever they like
+        raise UnilensError(f"could not read {text} ({source}): {first_line(error)}") from error
+
+
+def _places(repo: str) -> list[str]:
+    """Return the folders in which a data set's files are."""
+    import datasets
+
+    if Path(repo).is_dir():
+        return [repo]
+    return [str(datasets.config.HF_DATASETS_CACHE), *_hub_caches(repo)]
+
+
+def _hub_caches(repo: str) -> list[str]:
+    from huggingface_hub import constants
+
+    return [str(Path(constants.HF_HUB_CACHE) / f"datasets--{repo.replace('/', '--')}")]
 
 
 def list_hub(

@@ -66,6 +66,11 @@ def list_torchvision(
         "of its folder; name a folder of images instead",
     )
     parameters = inspect.signature(_kind(name)).parameters
+    require(
+        not settings.pop("download", False),
+        f"expected torchvision:{name} without download, which unilens does not do; "
+        f"{_remedy(name, settings)}",
+    )
     if "root" in parameters:
         settings["root"] = str(Path(str(settings.get("root", DEFAULT_ROOT))).absolute())
     origin, part = _with_split(name, settings, list(parameters), split)

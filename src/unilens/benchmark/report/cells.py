@@ -14,10 +14,10 @@ from ..plan import Plan
 from .statistics import Array, Family
 
 _GATHERED = """
-CREATE VIEW valued AS SELECT * FROM rows WHERE status = 'ok' AND isfinite(value);
+CREATE VIEW valued AS SELECT * FROM planned WHERE status = 'ok' AND isfinite(value);
 CREATE TABLE numbered AS
 SELECT image, (row_number() OVER (ORDER BY image) - 1)::INTEGER AS number
-FROM (SELECT DISTINCT image FROM rows);
+FROM (SELECT DISTINCT image FROM planned);
 CREATE TABLE cells AS
 SELECT *, (row_number() OVER (ORDER BY corruption, severity, model, metric, method))::INTEGER cell
 FROM (
@@ -27,7 +27,7 @@ FROM (
         ) AS undefined,
         count(*) FILTER (status = 'inapplicable') AS inapplicable,
         count(*) FILTER (status = 'failed') AS failed
-    FROM rows GROUP BY ALL
+    FROM planned GROUP BY ALL
 );
 CREATE TABLE measured AS
 SELECT cell, number, value
@@ -41,7 +41,7 @@ SELECT model, method, count(*), median(seconds), median(forward), median(backwar
 FROM (
     SELECT model, method, any_value(map_seconds) AS seconds, any_value(forward) AS forward,
         any_value(backward) AS backward
-    FROM rows WHERE map_seconds IS NOT NULL
+    FROM planned WHERE map_seconds IS NOT NULL
     GROUP BY image, corruption, severity, model, method
 )
 GROUP BY model, method
@@ -50,21 +50,21 @@ _ACCURACY = """
 SELECT corruption, severity, model, count(*), avg((label = predicted)::DOUBLE)
 FROM (
     SELECT DISTINCT image, corruption, severity, model, label, predicted
-    FROM rows WHERE label IS NOT NULL AND predicted IS NOT NULL
+    FROM planned WHERE label IS NOT NULL AND predicted IS NOT NULL
 )
 GROUP BY ALL
 """
 _REASONS = """
 SELECT status, coalesce(reason, 'no reason given'), count(*), list_sort(list(DISTINCT model)),
     list_sort(list(DISTINCT method)), list_sort(list(DISTINCT metric))
-FROM rows WHERE status <> 'ok' OR NOT coalesce(isfinite(value), false)
+FROM planned WHERE status <> 'ok' OR NOT coalesce(isfinite(value), false)
 GROUP BY ALL ORDER BY status, 3 DESC, 2
 """
 _WARNINGS = """
 SELECT model, method, warning, count(*)
 FROM (
     SELECT DISTINCT image, corruption, severity, model, method, unnest(warnings) AS warning
-    FROM rows
+    FROM planned
 )
 GROUP BY ALL ORDER BY 4 DESC, 1, 2, 3
 """
@@ -96,22 +96,22 @@ FROM means GROUP BY method, name ORDER BY method, name
 _GALLERY = """
 SELECT model, method, image, value
 FROM valued SEMI JOIN (
-    SELECT image, corruption, severity, model, method FROM rows WHERE picture IS NOT NULL
+    SELECT image, corruption, severity, model, method FROM planned WHERE picture IS NOT NULL
 ) AS pictured USING (image, corruption, severity, model, method)
 WHERE corruption = ? AND severity = ? AND metric = ?
 ORDER BY model, method, value, image
 """
 _PICTURES = """
 SELECT model, method, image, picture
-FROM rows
+FROM planned
 WHERE corruption = ? AND severity = ? AND picture IS NOT NULL AND (model, method, image) IN (
     SELECT (unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]))
 )
 """
 _SETTINGS = {
-    "method": "SELECT DISTINCT method, method_settings FROM rows "
+    "method": "SELECT DISTINCT method, method_settings FROM planned "
     "WHERE method_settings IS NOT NULL ORDER BY ALL",
-    "metric": "SELECT DISTINCT metric, metric_settings FROM rows "
+    "metric": "SELECT DISTINCT metric, metric_settings FROM planned "
     "WHERE metric_settings IS NOT NULL ORDER BY ALL",
 }
 
@@ -173,6 +173,19 @@ class MeanCurve:
     high: list[float]
 
 
+def _planned(plan: Plan) -> str:
+    """Return SQL for the view of the rows that the plan asks for: edited runs may have others."""
+
+    def listed(names: Sequence[str]) -> str:
+        return ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+
+    return (
+        "CREATE VIEW planned AS SELECT * FROM rows "  # noqa: S608 - quoted
+        f"WHERE model IN ({listed(plan.models)}) AND method IN ({listed(plan.methods)}) "
+        f"AND metric IN ({listed(plan.metrics)});\n"
+    )
+
+
 class Cells:
     """The rows of one run, read once and grouped.
 
@@ -183,7 +196,7 @@ class Cells:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
         self._connection, self._plan = connection, plan
-        connection.execute(_GATHERED)
+        connection.execute(_planned(plan) + _GATHERED)
 
     @property
     def conditions(self) -> list[tuple[str, int]]:
@@ -192,7 +205,7 @@ class Cells:
 
     def count(self) -> dict[str, int]:
         """Return the number of rows by status."""
-        return dict(self._all("SELECT status, count(*) FROM rows GROUP BY ALL ORDER BY 2 DESC"))
+        return dict(self._all("SELECT status, count(*) FROM planned GROUP BY ALL ORDER BY 2 DESC"))
 
     def images(self) -> int:
         """Return the number of images."""
@@ -249,7 +262,7 @@ class Cells:
         """Return the median seconds per map of each metric."""
         return dict(
             self._all(
-                "SELECT metric, median(seconds) FROM rows WHERE seconds IS NOT NULL "
+                "SELECT metric, median(seconds) FROM planned WHERE seconds IS NOT NULL "
                 "GROUP BY metric ORDER BY metric"
             )
         )

@@ -113,7 +113,9 @@ def write_comparison(first: Store, second: Store, folder: Path) -> list[Path]:
             "rows": _rows(connection),
             "only": _only(connection),
             "settings": _settings(first, second, connection),
-            "doubts": _doubts(first.plan, second.plan) + _other_contents(connection),
+            "doubts": _doubts(first.plan, second.plan)
+            + _other_contents(connection)
+            + [store.remark for store in (first, second) if store.remark],
             "groups": _grouped(differences),
             "level": round(LEVEL * 100),
             "resamples": RESAMPLES,

@@ -111,7 +111,10 @@ def _context(store: Store, cells: Cells, results: Sequence[Result]) -> dict[str,
         "ranking": ranked,
         "rank_diagram": ranked and rank_diagram(ranked, ours),
         "ranks_of": ranked and ranked.of(plan.models, plan.metrics),
-        "remarks": findings.remarks(plan, main_results, images, counts.get("failed", 0)),
+        "remarks": [
+            *findings.remarks(plan, main_results, images, counts.get("failed", 0)),
+            *filter(None, [store.remark]),
+        ],
         "metrics": [_metric_section(plan, parts, results, m, costs, ours) for m in plan.metrics],
         "costs": _costs_table(plan, costs),
         "metric_seconds": cells.metric_seconds(),
@@ -269,7 +272,11 @@ def _parts(plan: Plan, parts: Sequence[Any], metric: str) -> list[dict[str, Any]
 
 def _natural(part: str) -> tuple[int, str]:
     head = part.partition("_")[0]
-    return (int(head) if head.isdigit() else 0, part)
+    return (int(head) if _is_count(head) else 0, part)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _costs_table(plan: Plan, costs: Sequence[MapCost]) -> list[tuple[str, list[MapCost | None]]]:
@@ -299,7 +306,7 @@ def _steps(parts: Sequence[Any], ours: Sequence[str]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for model, metric, method, part, _, mean in parts:
         count, _, word = part.partition("_")
-        if word == "steps" and count.isdigit():
+        if word == "steps" and _is_count(count):
             means = found.setdefault((metric, model), {}).setdefault(method, {})
             means[int(count)] = mean
     return [

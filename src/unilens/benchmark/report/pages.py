@@ -9,21 +9,21 @@ from typing import Any
 import jinja2
 
 from ...errors import UnilensError
+from ...output.html import environment
 from ...output.records import write_text
 from .tables import number
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
     """Return a page; all values of the context are escaped."""
-    environment = jinja2.Environment(
+    pages = environment(
         loader=jinja2.PackageLoader("unilens.benchmark.report", "templates"),
-        autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
-    return environment.get_template(template).render(context)
+    pages.filters["number"] = number
+    return pages.get_template(template).render(context)
 
 
 def write_all(folder: Path, texts: Mapping[str, str]) -> list[Path]:

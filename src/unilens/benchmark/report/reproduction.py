@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ...errors import require
 from ...output.records import free_paths, write_text
+from ...output.text import latex
 from ..plan import Plan
 from ..store import Store
 from . import paper
 from .cells import Cells, MapGroup
 from .queries import opened
 from .statistics import Summary, analyse
-from .tables import as_csv, latex, latex_number
+from .tables import as_csv, latex_number
 
 SUFFIXES = (".csv", ".tex", ".bib")
 _COLUMNS = (

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from ...output.text import csv_cell, latex
 from ..plan import Plan
 from . import paper
 from .cells import MapCost
@@ -16,17 +17,6 @@ _SMALLEST_SHOWN = 0.0005
 _LARGEST_SHOWN = 10000
 ARROWS = {True: "↑", False: "↓", None: ""}
 _LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
-_ESCAPED = {character: f"\\{character}" for character in "{}$&#_%"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "[": "{[}",
-    "]": "{]}",
-}
 SUMMARY = (
     *("corruption", "severity", "model", "metric", "higher_is_better", "method", "n"),
     *("undefined", "inapplicable", "failed", "mean", "sd", "median", "interval_low"),
@@ -49,17 +39,17 @@ def number(value: float | None) -> str:
 
 
 def exact(value: object) -> object:
-    """Return a CSV cell: empty for None, all digits of a number."""
+    """Return a CSV cell: empty for None, all digits of a number, and no formula."""
     if value is None:
         return ""
-    return str(value).lower() if isinstance(value, bool) else value
+    return str(value).lower() if isinstance(value, bool) else csv_cell(value)
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return rows as CSV with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(csv_cell, columns))
     writer.writerows([exact(value) for value in row] for row in rows)
     return text.getvalue()
 
@@ -114,11 +104,6 @@ def tests_csv(results: Iterable[Result]) -> str:
             for pair in result.pairs
         ],
     )
-
-
-def latex(text: str) -> str:
-    """Return a text as LaTeX prints it."""
-    return "".join(_ESCAPED.get(character, character) for character in " ".join(text.split()))
 
 
 def summary_tex(plan: Plan, results: Sequence[Result]) -> str:

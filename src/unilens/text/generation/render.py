@@ -130,8 +130,9 @@ def html(attribution: GenerationAttribution, by: str = "token", spans: Sequence[
         by: "token", "word" or "sentence".
         spans: parts of the prompt; see `GenerationAttribution.by`.
     """
-    from jinja2 import Environment
     from markupsafe import Markup
+
+    from ...output.html import environment
 
     matrix = attribution.by(by, spans=spans)
     of_token, count = matrix.columns.of_token, len(attribution.prompt.names)
@@ -140,7 +141,7 @@ def html(attribution: GenerationAttribution, by: str = "token", spans: Sequence[
     sayings = [saying(matrix, row) for row in range(len(matrix.rows.labels))]
     style, script, table = map(Markup, (_STYLE, _SCRIPT, heatmap(matrix)))  # escaped below
     return (
-        Environment(autoescape=True)
+        environment()
         .from_string(_FRAGMENT)
         .render(
             root=_ROOT,
