@@ -10,7 +10,7 @@ from ..errors import UnilensError
 from ..methods.defaults import SHOWN_BY_DEFAULT
 from .checks import run_checks
 from .files import VisitorFiles, explanation_record
-from .handlers import ONE_AT_A_TIME, with_short_errors
+from .handlers import ONE_AT_A_TIME, visitor_id, with_short_errors
 from .jobs import Job
 from .request import read_form
 from .service import ExplainService, Explanation
@@ -42,11 +42,17 @@ def add_endpoints(service: ExplainService, files: VisitorFiles) -> None:
 
     @with_short_errors
     def explain(
-        image: str | None, methods: Any, model: str, target: float | None, seed: float | None
+        image: str | None,
+        methods: Any,
+        model: str,
+        target: float | None,
+        seed: float | None,
+        request: gr.Request,
     ) -> tuple[dict[str, Any], list[str]]:
         """Return the record of a photograph's maps, and the files with them."""
         explanation = explanation_of(image, methods, model, target, seed, Job())
-        return explanation_record(explanation), files.write_downloads(explanation)
+        paths = files.write_downloads(explanation, visitor_id(request))
+        return explanation_record(explanation), paths
 
     @with_short_errors
     def check(

@@ -57,6 +57,14 @@ def page(
             metavar="PATH", help="Path at which a proxy mounts the page, such as /unilens."
         ),
     ] = "",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Further name under which browsers reach it, such as page.example; can be "
+            "repeated. It answers under no others.",
+        ),
+    ] = None,
     random_weights: options.RandomWeights = False,
     table_model: Annotated[
         str | None,
@@ -121,10 +129,13 @@ def page(
         pretrained=not random_weights,
         login=None if user is None else (user, password or ""),
         root_path=root_path,
+        hosts=allow_host or (),
         table=_table(table_model, references, label_column, trust_pickle),
         series=_series(series_model, channels, forecast),
     )
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, _end)
     with ExitStack() as stack:
         with waiting("opening the page"):
             address = stack.enter_context(context)
