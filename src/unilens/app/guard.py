@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ _OFFERED = re.compile(
     re.DOTALL,
 )
 """Paths that the page and its programs use; gradio has others, which nobody needs."""
+_log = logging.getLogger(__name__)
 _METHODS = ("GET", "HEAD", "POST")
 _HEADERS = [
     (b"content-security-policy", b"frame-ancestors 'self'"),
@@ -96,7 +98,8 @@ class Guard:
         if not _OFFERED.fullmatch(scope["path"]):
             return 404, "not found"
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > 2 * self._limit(scope):
+        short = length.isdecimal() and len(length) < 16
+        if not short or int(length) > 2 * self._limit(scope):
             return 413, _too_large(self._limit(scope))
         return None
 
@@ -123,27 +126,37 @@ class Guard:
 
     async def _pass_on(self, scope: Any, receive: Any, send: Any) -> None:
         """Let the page answer, if the body keeps within its limits."""
-        body, started = _Body(receive, self._limit(scope)), False
+        headers = Headers(scope=scope)
+        has_body = "content-length" in headers or "transfer-encoding" in headers
+        body, started, ended = _Body(receive, self._limit(scope), has_body), False, False
         secure = scope["scheme"] == "https"
-        secure |= Headers(scope=scope).get("x-forwarded-proto", "").lower() == "https"
+        secure |= headers.get("x-forwarded-proto", "").lower() == "https"
 
         async def answer(message: Any) -> None:
-            nonlocal started
+            nonlocal started, ended
             if body.refusal is not None and not started:
                 return  # what the page says of half a body; the refusal follows
             if message["type"] == "http.response.start":
                 started = True
                 message = {**message, "headers": _guarded(message["headers"], secure)}
+            else:
+                ended = not message.get("more_body", False)
             await send(message)
 
+        refusal: tuple[int, str] | None = None
         try:
             await self._app(scope, body, answer)
-        except Exception:
+        except Exception as error:  # in one line: whoever forges many requests fills no log
             if body.refusal is None:
-                raise
-        if body.refusal is not None and not started:
+                _log.warning("a request could not be answered: %r", type(error))
+                _log.debug("where", exc_info=True)
+                refusal = 500, "an unexpected error; see the server's log"
+        refusal = body.refusal or refusal
+        if refusal is not None and not started:
             await body.drain()
-            await _answer(scope, receive, send, *body.refusal)
+            await _answer(scope, receive, send, *refusal)
+        elif started and not ended:
+            await send({"type": "http.response.body", "body": b""})
 
 
 class _CutError(Exception):
@@ -153,10 +166,10 @@ class _CutError(Exception):
 class _Body:
     """The body of a request, within a number of bytes and of seconds."""
 
-    def __init__(self, receive: Any, limit: int) -> None:
+    def __init__(self, receive: Any, limit: int, has_body: bool) -> None:
         self._receive, self._limit = receive, limit
         self._size, self._until = 0, time.monotonic() + BODY_SECONDS
-        self._ended = False
+        self._ended = not has_body
         self.refusal: tuple[int, str] | None = None
 
     async def __call__(self) -> Any:

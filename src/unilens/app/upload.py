@@ -65,6 +65,8 @@ def upload_endpoint(files: VisitorFiles, max_bytes: int) -> Callable[[Request], 
     async def upload(request: Request) -> Response:
         if not _is_logged_in(request):
             return PlainTextResponse("expected a login first", 401)
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            return PlainTextResponse("expected one file, got another request", 400)
         async with at_once:
             folder = await run_in_threadpool(files.upload_folder)
             try:
