@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from unilens.app import files as files_module
-from unilens.app import listening, unread
+from unilens.app import listening, queueing
 from unilens.app.server import open_page
 from unilens.models import PixelClassifier
 from unilens.models.classifier import Preprocessing
@@ -544,7 +544,7 @@ def test_uploads_are_bounded(page, monkeypatch):
 
 
 def test_answers_that_nobody_fetches_are_forgotten(page, monkeypatch):
-    monkeypatch.setattr(unread, "MAX_UNREAD", 10)
+    monkeypatch.setattr(queueing, "MAX_UNREAD", 10)
     body = {"fn_index": page.events["predict"]["id"], "data": [page.honest, ""]}
     sessions = [uuid.uuid4().hex for _ in range(60)]
     for session in sessions:

@@ -17,7 +17,7 @@ from .hosts import Hosts
 from .logins import Logins
 
 MAX_JSON_BYTES = 2**20
-UPLOAD = "/gradio_api/upload"
+UPLOAD, CANCEL = "/gradio_api/upload", "/gradio_api/cancel"
 IDLE_SECONDS, BODY_SECONDS = 20.0, 180.0
 """Seconds within which the next bytes of a body must arrive, and the whole body."""
 _LINK = re.compile(r".*/(proxy=|file[=/]\s*https?:).*", re.IGNORECASE | re.DOTALL)

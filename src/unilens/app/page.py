@@ -87,7 +87,7 @@ class Page:
             else:
                 layout = self._layout()
             self._connect(blocks, layout)
-            add_endpoints(self.service, self._visitor_files)
+            add_endpoints(self.service, self._visitor_files, self.jobs)
         return blocks
 
     def _layout(self) -> Layout:

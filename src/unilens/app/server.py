@@ -20,6 +20,7 @@ from .temporary import page_folder
 if TYPE_CHECKING:
     from .files import VisitorFiles
     from .guard import Guard
+    from .page import Page
 
 MAX_QUEUE = 64
 MAX_SESSIONS = 200
@@ -93,7 +94,7 @@ def open_page(
             None if series is None else SeriesService(series, runner),
         )
         blocks = page.build()
-        app = guarded_app(blocks, files, answered, root_path=root_path, login=login)
+        app = guarded_app(page, blocks, files, answered, root_path=root_path, login=login)
         listener = Listener(host, port)
         server: Any = Server(app)
         blocks.server = server
@@ -108,6 +109,7 @@ def open_page(
 
 
 def guarded_app(
+    page: Page,
     blocks: Any,
     files: VisitorFiles,
     hosts: Hosts,
@@ -118,7 +120,8 @@ def guarded_app(
     """Return the page as an application, behind its limits.
 
     Args:
-        blocks: the page.
+        page: what happens on it.
+        blocks: the page as gradio serves it.
         files: what visitors upload and download.
         hosts: the names under which it answers.
         root_path: path at which a proxy mounts it.
@@ -128,10 +131,10 @@ def guarded_app(
     from fastapi import FastAPI
     from starlette.routing import Route
 
-    from .guard import UPLOAD, Guard
+    from .guard import CANCEL, UPLOAD, Guard
     from .photograph import MAX_BYTES
+    from .queueing import cancel_endpoint, forget_unread
     from .request import MAX_STATE_BYTES
-    from .unread import forget_unread
     from .upload import upload_endpoint
 
     assets = resources.files("unilens.app") / "assets"
@@ -155,7 +158,12 @@ def guarded_app(
         theme=gradio.themes.Default(font=_SANS, font_mono=_MONO),
         css=(assets / "page.css").read_text("utf-8"),
         head=f"<script>{script}</script>",
-        app_kwargs={"routes": [Route(UPLOAD, upload_endpoint(files, max_bytes), methods=["POST"])]},
+        app_kwargs={
+            "routes": [
+                Route(UPLOAD, upload_endpoint(files, max_bytes), methods=["POST"]),
+                Route(CANCEL, cancel_endpoint(blocks, page.jobs), methods=["POST"]),
+            ]
+        },
     )
     blocks.app = app.routes[-1].app
     return Guard(
@@ -174,6 +182,8 @@ def _offline(folder: Path) -> Iterator[None]:
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_RUN_HISTORY": "False",
+        "GRADIO_ANALYTICS_MAX_EVENTS": "100",  # of /monitoring, which is off
+        "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9),
         "HF_HUB_OFFLINE": "1",
     }
     before = {name: os.environ.get(name) for name in settings}

@@ -133,9 +133,7 @@ def page(
         table=_table(table_model, references, label_column, trust_pickle),
         series=_series(series_model, channels, forecast),
     )
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
-            signal.signal(number, _end)
+    end_on_signals()
     with ExitStack() as stack:
         with waiting("opening the page"):
             address = stack.enter_context(context)
@@ -165,6 +163,13 @@ def _series(model: str | None, channels: str, forecast: bool) -> SeriesModel | N
         channels == "last" and not forecast, "expected --series-model with --channels or --forecast"
     )
     return None
+
+
+def end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the page as Ctrl-C does, so that visitors' files are removed."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, _end)
 
 
 def _end(number: int, frame: object) -> None:
