@@ -2,15 +2,19 @@
 
     python benchmarks/app.py speed [TIMES]
     python benchmarks/app.py load [CLIENTS] [SECONDS]
+    python benchmarks/app.py small [REQUESTS]
 
 `speed`: Chromium opens the page of a server that is warm, each time as somebody new: seconds until
 it can be used, until its sample is explained, and from pressing another sample and from uploading a
 photograph that it has not seen to their maps. `load`: so many clients ask for predictions and maps
-of the samples without a pause; which answers they get, and what memory the server has then.
+of the samples without a pause, and cancel every fourth; which answers they get, and what memory the
+server has then. `small`: so many requests that ask for little or are refused; what memory and files
+the server has before and after.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
@@ -28,6 +32,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import psutil
 
 from unilens.models import samples
@@ -52,16 +57,23 @@ def main() -> None:
         speed(*map(int, rest))
     elif what == "load":
         load(*map(int, rest))
+    elif what == "small":
+        small(*map(int, rest))
     else:
         sys.exit(__doc__)
 
 
 @contextmanager
-def server() -> Iterator[tuple[str, psutil.Process]]:
-    """Open the page in a process of its own; yield its address and the process."""
+def server(folder: str | None = None) -> Iterator[tuple[str, psutil.Process]]:
+    """Open the page in a process of its own; yield its address and the process.
+
+    Args:
+        folder: where its files are; None for the folder of temporary files.
+    """
     with tempfile.NamedTemporaryFile("r") as log, Path(log.name).open("w") as out:
         command = [sys.executable, "-u", "-c", MAIN, "app", "--port", "0", "--model", MODEL]
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        env = os.environ | ({"TMPDIR": folder} if folder else {})
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
         try:
             while " is open at " not in (said := Path(log.name).read_text()):
                 if process.poll() is not None:
@@ -195,13 +207,57 @@ def ask(address: str, folder: Path, file: str, seed: int, counts: Counter[str]) 
         return
     for name, values in calls:
         try:
-            client.predict(api_name=name, **values)
+            job = client.submit(api_name=name, **values)
+            if seed % 4 == 0:
+                time.sleep(seed % 7 / 10)
+                job.cancel()
+                counts[f"{name} cancelled"] += 1
+                continue
+            job.result()
         except Exception as error:
             full = "full" in str(error).lower()
             counts["queue full" if full else f"{name}: {str(error)[:80]}"] += 1
         else:
             counts[f"{name} answered"] += 1
     client.close()
+
+
+def small(requests: int = 10_000) -> None:
+    """Print the server's memory and files before and after many small requests."""
+    with tempfile.TemporaryDirectory() as name, server(name) as (address, process):
+        folder = Path(name)
+        ask_for_little(address, requests // 10)
+        before, files = memory(process), held(folder)
+        began = time.monotonic()
+        counts = ask_for_little(address, requests)
+        seconds = time.monotonic() - began
+        after = memory(process)
+        print(f"{requests} small requests in {seconds:.0f} s: {dict(counts)}")
+        print(f"memory: {before} MiB before, {after} MiB after; ratio {after / before:.3f}")
+        print(f"files: {files} before, {held(folder)} after")
+
+
+def held(folder: Path) -> tuple[int, int]:
+    """Return how many files are below a folder, and their bytes."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return len(sizes), sum(sizes)
+
+
+def ask_for_little(address: str, requests: int) -> Counter[str]:
+    """Ask for pages, for nothing, and for work that is refused; return the answers."""
+    counts: Counter[str] = Counter()
+    paths = ("", "config", "gradio_api/app_id", "gradio_api/info", "nowhere", "monitoring")
+    with httpx.Client(base_url=address, timeout=60) as client:
+        events = client.get("config").json()["dependencies"]
+        (event,) = [one["id"] for one in events if one["api_name"] == "predict"]
+        for number in range(requests):
+            if number % 4:
+                answer = client.get(paths[number % len(paths)])
+            else:  # the answer is never fetched
+                body = {"fn_index": event, "data": [None, ""], "session_hash": f"nobody{number}"}
+                answer = client.post("gradio_api/queue/join", json=body)
+            counts[str(answer.status_code)] += 1
+    return counts
 
 
 def memory(process: psutil.Process) -> int:

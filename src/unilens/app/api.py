@@ -10,14 +10,14 @@ from ..errors import UnilensError
 from ..methods.defaults import SHOWN_BY_DEFAULT
 from .checks import run_checks
 from .files import VisitorFiles, explanation_record
-from .handlers import ONE_AT_A_TIME, with_short_errors
-from .jobs import Job
+from .handlers import ONE_AT_A_TIME, visitor_id, with_short_errors
+from .jobs import Job, Jobs
 from .request import read_form
 from .service import ExplainService, Explanation
 from .upload import photograph_upload, unchecked
 
 
-def add_endpoints(service: ExplainService, files: VisitorFiles) -> None:
+def add_endpoints(service: ExplainService, files: VisitorFiles, jobs: Jobs) -> None:
     """Add the endpoints /predict, /explain and /check to the page under construction."""
 
     def explanation_of(
@@ -42,19 +42,32 @@ def add_endpoints(service: ExplainService, files: VisitorFiles) -> None:
 
     @with_short_errors
     def explain(
-        image: str | None, methods: Any, model: str, target: float | None, seed: float | None
+        image: str | None,
+        methods: Any,
+        model: str,
+        target: float | None,
+        seed: float | None,
+        request: gr.Request,
     ) -> tuple[dict[str, Any], list[str]]:
         """Return the record of a photograph's maps, and the files with them."""
-        explanation = explanation_of(image, methods, model, target, seed, Job())
-        return explanation_record(explanation), files.write_downloads(explanation)
+        with jobs.track(visitor_id(request), Job()) as job:
+            explanation = explanation_of(image, methods, model, target, seed, job)
+        paths = files.write_downloads(explanation, visitor_id(request))
+        return explanation_record(explanation), paths
 
     @with_short_errors
     def check(
-        image: str | None, methods: Any, model: str, target: float | None, seed: float | None
+        image: str | None,
+        methods: Any,
+        model: str,
+        target: float | None,
+        seed: float | None,
+        request: gr.Request,
     ) -> dict[str, Any]:
         """Return the slower checks of a photograph's maps."""
-        job = Job()
-        explanation = explanation_of(image, methods, model, target, seed, job)
+        with jobs.track(visitor_id(request), Job()) as job:
+            explanation = explanation_of(image, methods, model, target, seed, job)
+            checks = run_checks(service, explanation, job)
         return {
             name: {
                 "areas": {
@@ -62,7 +75,7 @@ def add_endpoints(service: ExplainService, files: VisitorFiles) -> None:
                 },
                 "answers": [vars(answer) for answer in result.answers],
             }
-            for name, result in run_checks(service, explanation, job).items()
+            for name, result in checks.items()
         }
 
     with gr.Row(visible=False):

@@ -123,7 +123,7 @@ class CsvTab(ABC):
         """Return what is shown, the status, no downloads, and the results."""
 
     @abstractmethod
-    def _write_files(self, shown: Shown | None) -> list[str]:
+    def _write_files(self, shown: Shown | None, request: gr.Request) -> list[str]:
         """Return the paths of downloads about what is shown."""
 
     def _compare(self, shown: Shown | None, path: str | None, *form: Any) -> str:
@@ -146,10 +146,14 @@ class CsvTab(ABC):
         count = self._jobs.cancel(visitor_id(request))
         return small("Cancelled." if count else "Nothing was running.")
 
-    def _write(self, file: CsvFile, key: str, contents: dict[str, bytes]) -> list[str]:
+    def _write(
+        self, file: CsvFile, key: str, contents: dict[str, bytes], visitor: str
+    ) -> list[str]:
         """Write downloads by their suffixes, and return their paths."""
         return [
-            self._visitor_files.write(file.digest + key, f"{file.stem}-unilens{suffix}", data)
+            self._visitor_files.write(
+                file.digest + key, f"{file.stem}-unilens{suffix}", data, visitor
+            )
             for suffix, data in contents.items()
         ]
 

@@ -1,9 +1,12 @@
-"""The files of visitors: uploads and downloads, removed after an hour."""
+"""The files of visitors: uploads and downloads, few and small enough, removed after an hour."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import secrets
+import stat
 import threading
 import time
 import uuid
@@ -20,6 +23,9 @@ from .service import Explanation
 
 MAX_AGE = 3600.0
 """Seconds for which a file is kept."""
+MAX_BYTES_OF_ALL, MAX_FILES_OF_ALL = 2**30, 5000
+MAX_BYTES_OF_ONE, MAX_FILES_OF_ONE = 128 * 2**20, 500
+"""What all visitors and one visitor may have; beyond it the oldest files are removed."""
 _SWEEP_INTERVAL = 300.0
 _GONE = "the file is no longer here: files are kept for an hour; drop it again"
 _SUFFIXES = (".png", ".safetensors", ".json", ".py", "-page.json")
@@ -28,12 +34,17 @@ _SUFFIXES = (".png", ".safetensors", ".json", ".py", "-page.json")
 class VisitorFiles:
     """Files that visitors upload and download.
 
+    The path of a file is a secret: whoever knows what is in it, and even its digest, does not know
+    where it is.
+
     Args:
         folder: where they are; nothing else is read.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._secret = secrets.token_bytes(32)
+        self._lock = threading.Lock()
 
     def read(self, path: str) -> Photograph:
         """Return the photograph in an uploaded file."""
@@ -60,29 +71,50 @@ class VisitorFiles:
             pass
         raise UnilensError(_GONE)
 
-    def write_photograph(self, photograph: Photograph) -> str:
+    def upload_folder(self) -> Path:
+        """Return a new folder for one upload."""
+        folder = self._folder / "sent" / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        return folder
+
+    def write_photograph(self, photograph: Photograph, visitor: str = "") -> str:
         """Write a photograph where the page can show it, and return its path."""
         name = photograph.stem + photograph.suffix
-        return self.write(photograph.digest, name, photograph.data)
+        return self.write(photograph.digest, name, photograph.data, visitor)
 
-    def write(self, key: str, name: str, data: bytes) -> str:
+    def write(self, key: str, name: str, data: bytes, visitor: str = "") -> str:
         """Write a file where the page can offer it, and return its path.
 
         Args:
             key: files of one key lie together.
             name: of the file, without folders.
             data: its content.
+            visitor: whose file it is; empty for one of all visitors.
         """
-        path = self._new_folder(key) / name
+        path = self._new_folder(visitor, key) / name
         partial = path.with_name(f"{uuid.uuid4().hex}.part")
         partial.write_bytes(data)
-        partial.replace(path)  # at once: another visitor may be reading the same file
+        partial.replace(path)  # at once: another request may be reading the same file
+        self.make_room(visitor)
         return str(path)
 
-    def write_downloads(self, explanation: Explanation) -> list[str]:
+    def write_downloads(self, explanation: Explanation, visitor: str = "") -> list[str]:
         """Write the files about an explanation, and return their paths."""
         key = explanation.photograph.digest + explanation.request.model_dump_json()
-        return [str(path) for path in _write_downloads(self._new_folder(key), explanation)]
+        paths = _write_downloads(self._new_folder(visitor, key), explanation)
+        self.make_room(visitor)
+        return [str(path) for path in paths]
+
+    def make_room(self, visitor: str | None = None) -> None:
+        """Remove the oldest files where there are too many, or too large ones.
+
+        Args:
+            visitor: who has written a file just now; None after an upload, which is nobody's yet.
+        """
+        with self._lock:
+            if visitor is not None:
+                _keep_newest(self._of(visitor), MAX_BYTES_OF_ONE, MAX_FILES_OF_ONE)
+            _keep_newest(self._folder, MAX_BYTES_OF_ALL, MAX_FILES_OF_ALL)
 
     def sweep(self, max_age: float = MAX_AGE) -> int:
         """Remove files and empty folders older than this many seconds; return how many files."""
@@ -110,10 +142,36 @@ class VisitorFiles:
 
         threading.Thread(target=sweep_forever, name="unilens-sweep", daemon=True).start()
 
-    def _new_folder(self, key: str) -> Path:
-        folder = self._folder / "made" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    def _of(self, visitor: str) -> Path:
+        return self._folder / "made" / self._digest(visitor)
+
+    def _new_folder(self, visitor: str, key: str) -> Path:
+        folder = self._of(visitor) / self._digest(key)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _digest(self, text: str) -> str:
+        """Return a name for a folder that nobody else can work out."""
+        data = text.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(data, key=self._secret, digest_size=16).hexdigest()
+
+
+def _keep_newest(folder: Path, max_bytes: int, max_files: int) -> None:
+    """Remove the oldest files of a folder, and the folders that they leave empty."""
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # removed by another thread
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                found.append((status.st_mtime, status.st_size, path))
+    found.sort(reverse=True)
+    total = 0
+    for number, (_, size, path) in enumerate(found):
+        total += size
+        if total > max_bytes or number >= max_files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()  # fails where other files are left
 
 
 def _write_downloads(folder: Path, explanation: Explanation) -> list[Path]:

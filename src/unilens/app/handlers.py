@@ -19,6 +19,8 @@ R = TypeVar("R")
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 MAX_MESSAGE_LENGTH = 400
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+ONE_BESIDE: dict[str, Any] = {"concurrency_id": "start", "concurrency_limit": 1, **PRIVATE}
+"""What begins work does not wait for it; but it decodes photographs, so that one runs at a time."""
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 """The beginning of a tag: gradio shows messages as HTML."""
 _log = logging.getLogger(__name__)

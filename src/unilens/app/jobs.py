@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..errors import require
+
+MAX_SECONDS = 900.0
+"""What a job may take: all others wait for it."""
 ProgressCallback = Callable[[float, str], object]
 """Takes the finished fraction of the work, and a description of the current step."""
 
@@ -26,6 +31,8 @@ class Job:
         self._cancelled = threading.Event()
         self._start, self._share, self._text = 0.0, 1.0, ""
         self._expected, self._done, self._reported = 1, 0, -1.0
+        self._seconds = 0.0
+        self._began: float | None = None
 
     def cancel(self) -> None:
         """End the work at its next pass."""
@@ -44,10 +51,33 @@ class Job:
         self._expected, self._done = max(passes, 1), 0
         self._report(always=True)
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the seconds for which it runs, and not those for which it waits for others."""
+        self._began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds, self._began = self._taken(), None
+
     def on_pass(self, points: int) -> None:
-        """Count a pass of this many points; raise `Cancelled` if the job is cancelled."""
+        """Count a pass of this many points.
+
+        Raises:
+            Cancelled: the job is cancelled.
+            UnilensError: it takes too long.
+        """
         self._done += points
         self._report()
+        require(
+            self._taken() <= MAX_SECONDS,
+            f"expected work of at most {MAX_SECONDS / 60:.0f} minutes, and this takes longer; "
+            "choose fewer methods or lower n_steps or n_samples",
+        )
+
+    def _taken(self) -> float:
+        """Return the seconds for which it has run."""
+        return self._seconds + (0.0 if self._began is None else time.monotonic() - self._began)
 
     def _report(self, always: bool = False) -> None:
         if self._cancelled.is_set():

@@ -15,7 +15,7 @@ from .checks import run_checks
 from .csv_tab import DIRECT, QUEUED, CsvTab
 from .files import VisitorFiles, page_state
 from .handlers import (
-    PRIVATE,
+    ONE_BESIDE,
     progress_callback,
     small,
     visitor_id,
@@ -40,7 +40,7 @@ from .service import ExplainService, Explanation
 from .table_service import TableService
 from .table_tab import TableTab
 from .trust import trust_report
-from .upload import refuse_links
+from .upload import SafeBlocks
 from .wording import by_recommendation
 
 Shown = tuple[str, dict[str, Any]]
@@ -74,7 +74,8 @@ class Page:
 
     def build(self) -> gr.Blocks:
         """Return the page."""
-        with gr.Blocks(title="unilens", analytics_enabled=False, fill_width=True) as blocks:
+        with SafeBlocks(title="unilens", analytics_enabled=False, fill_width=True) as blocks:
+            blocks.visitor_files = self._visitor_files
             add_header(bool(self._tabs))
             if self._tabs:
                 with gr.Tabs(elem_id="ul-tabs"):
@@ -86,8 +87,7 @@ class Page:
             else:
                 layout = self._layout()
             self._connect(blocks, layout)
-            add_endpoints(self.service, self._visitor_files)
-        refuse_links(blocks)
+            add_endpoints(self.service, self._visitor_files, self.jobs)
         return blocks
 
     def _layout(self) -> Layout:
@@ -98,7 +98,7 @@ class Page:
         work = self._connect_work(layout)
         chosen = [layout.target, layout.sample, layout.asked]
         form = [*layout.form, layout.sample, layout.asked]
-        start: dict[str, Any] = {"cancels": work, "show_progress": "hidden", **PRIVATE}
+        start: dict[str, Any] = {"cancels": work, "show_progress": "hidden", **ONE_BESIDE}
         layout.photograph.upload(self._take_upload, None, chosen, js="unilens.release", **start)
         layout.photograph.clear(
             lambda: ("", None), None, [layout.predictions, layout.sample], **DIRECT
@@ -272,8 +272,9 @@ class Page:
             return checks_html(run_checks(self.service, self._current(shown, job), job))
 
     @with_short_errors
-    def _write_files(self, shown: Shown | None) -> list[str]:
-        return self._visitor_files.write_downloads(self._current(shown, Job()))
+    def _write_files(self, shown: Shown | None, request: gr.Request) -> list[str]:
+        explanation = self._current(shown, Job())
+        return self._visitor_files.write_downloads(explanation, visitor_id(request))
 
     def _cancel(self, request: gr.Request) -> str:
         count = self.jobs.cancel(visitor_id(request))
@@ -287,16 +288,16 @@ class Page:
         if file is None:
             raise UnilensError("expected a downloaded page, got none")
         state = read_state(self._visitor_files.read_bytes(file))
-        return *self._form_values(state), self._new_work(request)
+        return *self._form_values(state, visitor_id(request)), self._new_work(request)
 
     @with_short_errors
     def _open(self, request: gr.Request) -> tuple[Any, ...]:
         link = request.query_params.get("state")
         opened = PageState(request=self.opening.request(), sample=SAMPLE)
         state = read_link(link) if link else opened
-        return *self._form_values(state), self._new_work(request)
+        return *self._form_values(state, visitor_id(request)), self._new_work(request)
 
-    def _form_values(self, state: PageState) -> tuple[Any, ...]:
+    def _form_values(self, state: PageState, visitor: str) -> tuple[Any, ...]:
         """Return the values of the form that a state describes, and the name of its sample."""
         request = state.request
         request.check(self.service.models)
@@ -308,7 +309,7 @@ class Page:
             path = self._visitor_files.write_photograph(sample_photograph(state.sample))
         elif state.photograph is not None:
             photograph = read_photograph(state.photograph.decode(), state.photograph.name)
-            path = self._visitor_files.write_photograph(photograph)
+            path = self._visitor_files.write_photograph(photograph, visitor)
         target = PREDICTED if request.target is None else request.target
         names = [method.name for method in request.methods]
         return (

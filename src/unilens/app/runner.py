@@ -70,8 +70,9 @@ class JobRunner:
     def _running(self, job: Job) -> Iterator[None]:
         self._job = job
         try:
-            job.on_pass(0)
-            yield
+            with job.running():
+                self.on_pass(0)  # also what was waiting when the page was closed must not begin
+                yield
         finally:
             self._job = None
 

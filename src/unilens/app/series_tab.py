@@ -16,7 +16,7 @@ from .csv_render import figure_bytes, preview_html, series_html, shortened
 from .csv_request import SeriesRequest, read_series_form
 from .csv_tab import CsvTab, Shown, class_choices, method_choices
 from .files import VisitorFiles
-from .handlers import small, with_short_errors
+from .handlers import small, visitor_id, with_short_errors
 from .jobs import Job, Jobs
 from .layout import PREDICTED
 from .request import validated
@@ -147,18 +147,18 @@ class SeriesTab(CsvTab):
         return (path, asked.model_dump()), status, None, html
 
     @with_short_errors
-    def _write_files(self, shown: Shown | None) -> list[str]:
+    def _write_files(self, shown: Shown | None, request: gr.Request) -> list[str]:
         require(bool(shown), "expected a result on the page; press Explain first")
         path, values = shown or ("", {})
-        file, request = self._csv(path), validated(SeriesRequest, values)
-        series, attribution = self._service.explain(file, request, Job())
-        code = python_code(self._service, file, request, series)
+        file, asked = self._csv(path), validated(SeriesRequest, values)
+        series, attribution = self._service.explain(file, asked, Job())
+        code = python_code(self._service, file, asked, series)
         contents = {
             ".csv": csv_bytes(*_long_table(series, self._service.by_step(attribution))),
             ".png": figure_bytes(self._figure(series, attribution)),
             ".py": code.encode("utf-8", "replace"),
         }
-        return self._write(file, request.model_dump_json(), contents)
+        return self._write(file, asked.model_dump_json(), contents, visitor_id(request))
 
     def _question(self, series: Series, attribution: Attribution, request: SeriesRequest) -> str:
         if not self._service.is_forecast(series):

@@ -21,7 +21,7 @@ from .csv_render import (
 from .csv_request import TableRequest, read_table_form
 from .csv_tab import DIRECT, QUEUED, CsvTab, Shown, class_choices, method_choices
 from .files import VisitorFiles
-from .handlers import small, with_short_errors
+from .handlers import small, visitor_id, with_short_errors
 from .jobs import Job, Jobs
 from .layout import PREDICTED
 from .request import validated
@@ -132,14 +132,14 @@ class TableTab(CsvTab):
         return row_html(result, row, _numbers(result)[row])
 
     @with_short_errors
-    def _write_files(self, shown: Shown | None) -> list[str]:
-        file, request, result = self._current(shown)
+    def _write_files(self, shown: Shown | None, request: gr.Request) -> list[str]:
+        file, asked, result = self._current(shown)
         contents = {
             ".csv": csv_bytes(*_columns_and_rows(result.to_frame())),
             ".png": figure_bytes(_figure(result)),
-            ".py": python_code(self._service, file, request, result).encode("utf-8", "replace"),
+            ".py": python_code(self._service, file, asked, result).encode("utf-8", "replace"),
         }
-        return self._write(file, request.model_dump_json(), contents)
+        return self._write(file, asked.model_dump_json(), contents, visitor_id(request))
 
     def _current(self, shown: Shown | None) -> tuple[CsvFile, TableRequest, TableAttribution]:
         """Return what is shown, cached or computed again."""

@@ -57,6 +57,14 @@ def page(
             metavar="PATH", help="Path at which a proxy mounts the page, such as /unilens."
         ),
     ] = "",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Further name under which browsers reach it, such as page.example; can be "
+            "repeated. It answers under no others.",
+        ),
+    ] = None,
     random_weights: options.RandomWeights = False,
     table_model: Annotated[
         str | None,
@@ -121,10 +129,11 @@ def page(
         pretrained=not random_weights,
         login=None if user is None else (user, password or ""),
         root_path=root_path,
+        hosts=allow_host or (),
         table=_table(table_model, references, label_column, trust_pickle),
         series=_series(series_model, channels, forecast),
     )
-    signal.signal(signal.SIGTERM, _end)
+    end_on_signals()
     with ExitStack() as stack:
         with waiting("opening the page"):
             address = stack.enter_context(context)
@@ -154,6 +163,13 @@ def _series(model: str | None, channels: str, forecast: bool) -> SeriesModel | N
         channels == "last" and not forecast, "expected --series-model with --channels or --forecast"
     )
     return None
+
+
+def end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the page as Ctrl-C does, so that visitors' files are removed."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, _end)
 
 
 def _end(number: int, frame: object) -> None:
