@@ -23,7 +23,12 @@ WITH_AN_EXTRA = {
     "benchmark": ("benchmark/",),
 }
 """Modules that may import what only their extra brings, as soon as they are loaded."""
-WITH_ANOTHER = {"joblib": "sklearn", "markupsafe": "jinja2", "starlette": "gradio"}
+WITH_ANOTHER = {
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn"), "gradio"),
+    "huggingface_hub": "datasets",
+    "joblib": "sklearn",
+    "markupsafe": "jinja2",
+}
 """What comes with a declared package that is its framework, and has to be of its version."""
 BLOCK = """
 import sys
