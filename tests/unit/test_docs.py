@@ -174,3 +174,12 @@ def test_folders_of_contributing_exist_and_leave_none_out():
     assert missing == []
     packages = {path.parent.name for path in (root / "src/unilens").glob("*/__init__.py")}
     assert packages - named == set()
+
+
+def test_every_promise_of_security_names_a_test_that_is_there():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    promises = [line for line in text.splitlines() if re.match(r"\| [A-Z]", line)]
+    named = re.findall(r"\| `([\w/]+\.py)::(\w+)` \|$", text, re.MULTILINE)
+    assert len(named) == len(promises) > 20
+    for path, name in named:
+        assert f"\ndef {name}(" in (ROOT / "tests" / path).read_text(encoding="utf-8"), name
