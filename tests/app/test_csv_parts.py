@@ -282,7 +282,7 @@ def test_pages_of_tables_escape_names_and_cells(load, tmp_path):
     for html in (preview, row, summary):
         assert "<script" not in html
         assert "&lt;script&gt;" in html
-    written = next(name for name in tab._write_files(shown) if name.endswith(".csv"))
+    written = next(name for name in tab._write_files(shown, REQUEST) if name.endswith(".csv"))
     lines = list(csv.DictReader(Path(written).read_text().splitlines()))
     assert {line["column"] for line in lines} == {EVIL, "'=1+1"}
     assert "'=2" in {line["cell"] for line in lines}
@@ -292,7 +292,7 @@ def test_code_of_tables_computes_the_same_values(service, load, tmp_path, monkey
     file = file_of(tmp_path, tab_models.people(30), "people.csv")
     tab = TableTab(service, VisitorFiles(tmp_path), Jobs())
     shown, *_ = tab._explain(str(file), "2,9", 1, "occlusion", 0, REQUEST, no_progress)
-    table, _, code = tab._write_files(shown)
+    table, _, code = tab._write_files(shown, REQUEST)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("unilens.tables.files.load_model", lambda *_, **__: load["table"])
     exec(compile(Path(code).read_text(), "code", "exec"), {})
@@ -342,7 +342,7 @@ def test_series_of_classes_with_channels_first(load, tmp_path):
     shown, _, _, html = tab._explain(path, "time", 1, 0, 0, "ig", 0, REQUEST, no_progress)
     assert "Why class 1?" in html
     assert "probability" in html
-    table, _, code = tab._write_files(shown)
+    table, _, code = tab._write_files(shown, REQUEST)
     lines = pandas.read_csv(table)
     strongest = lines.loc[lines.attribution.abs().idxmax()]
     assert (strongest.step, strongest.channel) == (5, "wind")
