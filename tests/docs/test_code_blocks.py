@@ -206,7 +206,9 @@ def shell(code: str) -> None:
 
 
 def command(words: list[str]) -> None:
-    """Run a command of unilens in this process."""
+    """Run a command of unilens in this process, which finds modules of the folder alone."""
+    for path in Path().glob("*.py"):
+        sys.modules.pop(path.stem, None)
     printed = io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
