@@ -45,6 +45,12 @@ class Listener:
                 "address of this machine; choose another --port or --host"
             ) from None
 
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
+
     @property
     def address(self) -> str:
         """The address for a browser on this machine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,29 +83,28 @@ def open_page(
         from .table_service import TableService
 
         runner = JobRunner()
-        service = ExplainService(models, device=device, pretrained=pretrained, runner=runner)
-        service.classifier(models[0])
-        files = VisitorFiles(folder / "gradio")
-        files.start_sweeping()
-        page = Page(
-            service,
-            files,
-            None if table is None else TableService(table, runner),
-            None if series is None else SeriesService(series, runner),
-        )
-        blocks = page.build()
-        app = guarded_app(page, blocks, files, answered, root_path=root_path, login=login)
-        listener = Listener(host, port)
-        server: Any = Server(app)
-        blocks.server = server
-        try:
-            server.start(listener)
-            page.opening.start()
-            yield listener.address
-        finally:
-            service.close()
-            blocks.close(verbose=False)
-            listener.socket.close()
+        with Listener(host, port) as listener, closing(runner):
+            service = ExplainService(models, device=device, pretrained=pretrained, runner=runner)
+            service.classifier(models[0])
+            files = VisitorFiles(folder / "gradio")
+            files.start_sweeping()
+            page = Page(
+                service,
+                files,
+                None if table is None else TableService(table, runner),
+                None if series is None else SeriesService(series, runner),
+            )
+            blocks = page.build()
+            app = guarded_app(page, blocks, files, answered, root_path=root_path, login=login)
+            server: Any = Server(app)
+            blocks.server = server
+            try:
+                server.start(listener)
+                page.opening.start()
+                yield listener.address
+            finally:
+                service.close()
+                blocks.close(verbose=False)
 
 
 def guarded_app(
