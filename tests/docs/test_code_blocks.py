@@ -27,6 +27,7 @@ import unilens
 from unilens import cli
 from unilens.models import samples
 
+from ..conftest import forget_modules_here
 from ..match_models import clip_processor, tiny_clip
 from ..text_models import tiny_bert, tiny_language_model, tiny_tokenizer
 
@@ -206,9 +207,8 @@ def shell(code: str) -> None:
 
 
 def command(words: list[str]) -> None:
-    """Run a command of unilens in this process, which finds modules of the folder alone."""
-    for path in Path().glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    """Run a command of unilens in this process."""
+    forget_modules_here()
     printed = io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
