@@ -156,15 +156,3 @@ def test_cell_that_names_no_file_is_one_line(table, monkeypatch, path):
 @pytest.mark.parametrize("path", INSIDE)
 def test_cell_opens_a_file_of_the_data(table, monkeypatch, path):
     assert table(path, monkeypatch).load("test/000000").size == (9, 9)
-
-
-@pytest.mark.parametrize("value", ["true", "True", "1", "yes", "[1]"])
-def test_data_set_of_torchvision_is_never_downloaded(tmp_path, monkeypatch, value):
-    import torchvision
-
-    def called(*arguments, **settings):
-        raise AssertionError(settings)
-
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", called)
-    with pytest.raises(UnilensError, match="without download"):
-        open_source(f"torchvision:CIFAR10?root={tmp_path}&download={value}")

@@ -55,10 +55,11 @@ def list_torchvision(
 ) -> list[Item]:
     """Return the images of `NAME` or `NAME?root=FOLDER`; see `open_source`."""
     name, settings = read_settings(text)
+    download = settings.pop("download", False)
     require(
-        not settings.get("download"),
+        not download,
         f"expected torchvision:{name} without download, since nothing is downloaded here, got "
-        f"download={settings.get('download')!r}; {_remedy(name, settings)}",
+        f"download={download!r}; {_remedy(name, settings)}",
     )
     require(
         name not in _PICKLED,
@@ -66,11 +67,6 @@ def list_torchvision(
         "of its folder; name a folder of images instead",
     )
     parameters = inspect.signature(_kind(name)).parameters
-    require(
-        not settings.pop("download", False),
-        f"expected torchvision:{name} without download, which unilens does not do; "
-        f"{_remedy(name, settings)}",
-    )
     if "root" in parameters:
         settings["root"] = str(Path(str(settings.get("root", DEFAULT_ROOT))).absolute())
     origin, part = _with_split(name, settings, list(parameters), split)
