@@ -20,6 +20,8 @@ from unilens.methods.path_diagnostics import stability
 from unilens.quadrature import Quadrature, quadrature
 from unilens.scores import probability
 
+from ..conftest import randomise
+
 
 def by_autograd(model, points, target):
     """Gradients of probabilities, one point at a time."""
@@ -332,7 +334,7 @@ class Attention(nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["convolutions", "attention"])
 def test_hessian_vector_products_against_autograd(kind, small_net, images):
-    model = small_net if kind == "convolutions" else Attention().double().eval()
+    model = small_net if kind == "convolutions" else randomise(Attention().double())
     points = images[:2] if kind == "convolutions" else torch.rand(2, 5, 4).double()
     vectors = torch.randn(points.shape, generator=torch.Generator().manual_seed(0)).double()
     target = torch.tensor([1, 2])
