@@ -149,6 +149,13 @@ ELSEWHERE = [
 ]
 
 
+def test_one_of_two_origins_is_not_enough():
+    app = App()
+    origins = [("origin", f"http://{HOST}"), ("origin", "https://evil.example")]
+    answer = ask(guarded(app), "POST", JOIN, origins)
+    assert (answer.status, app.bodies) == (403, [])
+
+
 @pytest.mark.parametrize("origin", ELSEWHERE)
 @pytest.mark.parametrize(
     ("method", "path"),

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 
 import numpy
@@ -14,7 +15,7 @@ from unilens.benchmark.audit import Photographs, audit
 from unilens.benchmark.audit.boxes import read_boxes
 from unilens.benchmark.audit.findings import Estimate, findings_of
 from unilens.benchmark.audit.marks import find_marks, same_photographs
-from unilens.benchmark.audit.measure import Auditor
+from unilens.benchmark.audit.measure import Auditor, keep, read_kept
 from unilens.benchmark.audit.page import Page, beside_overlay
 from unilens.benchmark.audit.regions import place_of, seen_of, text_like
 from unilens.benchmark.audit.report import write_report
@@ -365,3 +366,47 @@ def test_estimate_has_the_interval_of_the_mean():
 )
 def test_percent(share, text):
     assert percent(share) == text
+
+
+KEPT = {
+    "predicted": 1,
+    "confidence": 0.5,
+    "shares": {},
+    "covered": {},
+    "overlap": None,
+    "control_overlap": None,
+    "verdicts": {},
+    "trust": {},
+}
+
+
+@pytest.mark.parametrize("facts", [KEPT, {"a": 1}, [1], {}, "x", None])
+def test_only_whole_facts_are_read_again(tmp_path, facts):
+    keep(tmp_path / "kept.safetensors", facts, torch.ones(3, 4))
+    again = read_kept(tmp_path / "kept.safetensors")
+    assert (again and again[0]) == (KEPT if facts is KEPT else None)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 3, 4)])
+def test_only_maps_are_read_again(tmp_path, shape):
+    keep(tmp_path / "kept.safetensors", KEPT, torch.ones(shape))
+    assert read_kept(tmp_path / "kept.safetensors") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "kept.safetensors")
+    assert read_kept(tmp_path / "kept.safetensors") is None
+    os.mkfifo(tmp_path / "boxes.csv")
+    with pytest.raises(UnilensError, match=r"boxes\.csv: it is no file, but a folder, a pipe"):
+        read_boxes(tmp_path / "boxes.csv", {"a.png"})
+
+
+def test_an_audit_without_regions_suspects_nothing(tmp_path):
+    (tmp_path / "photos").mkdir()
+    photograph(0, False).save(tmp_path / "photos" / "0.png")
+    items = open_source(str(tmp_path / "photos"))
+    photographs = Photographs.read(reader(*CORNER), items, {}, lambda *_: None)
+    result = audit(photographs, tmp_path)
+    result.facts[0]["shares"].clear()  # as of photographs of a few pixels
+    assert not findings_of(result).suspects

@@ -1,5 +1,7 @@
 """Tables as people bring them: models and frames that are not as they should be."""
 
+import os
+
 import numpy
 import pandas
 import polars
@@ -13,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from unilens import UnilensError, tables
 from unilens.errors import NotApplicableError
+from unilens.tables.files import read_table
 
 RANDOM = numpy.random.default_rng(0)
 
@@ -181,3 +184,11 @@ def test_frames_of_two_libraries_are_compared():
         lambda given: given["a"].to_numpy(), polars.from_pandas(frame), references=frame[["b", "a"]]
     )
     assert back.base.tolist() == [1.5, 1.5]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_pipe_is_not_waited_for(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"rows{suffix}")
+    with pytest.raises(UnilensError, match="it is no file, but a folder, a pipe"):
+        read_table(tmp_path / f"rows{suffix}")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
+
+
+def check_regular(path: Path) -> None:
+    """Raise `OSError` where a path is a folder, or a pipe or device, which has no end."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file, but a folder, a pipe or a device")
 
 
 def read_tensors(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
@@ -23,8 +28,7 @@ def read_tensors(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
 
     if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have is no error
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is no file, but a folder, a pipe or a device")
+    check_regular(path)
     try:
         with safe_open(path, "pt") as opened:
             header = opened.metadata() or {}

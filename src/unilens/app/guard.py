@@ -82,12 +82,12 @@ class Guard:
 
     def _refusal(self, scope: Any, headers: Headers) -> tuple[int, str] | None:
         """Return status and text of a refusal; None for a request that is passed on."""
-        hosts, origin = headers.getlist("host"), headers.get("origin")
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not self._hosts.know(hosts[0]):
             return 403, "this page does not answer under that name; see --allow-host"
         site = headers.get("sec-fetch-site", "same-origin")
         opened = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
-        if origin is not None and not self._hosts.allow(origin, hosts[0]):
+        if not all(self._hosts.allow(origin, hosts[0]) for origin in origins):
             return 403, "this page answers no other site"
         if site not in ("same-origin", "none") and not opened:
             return 403, "this page answers no other site"

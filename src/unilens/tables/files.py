@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .._ops.tensor_files import check_regular
 from .._validation.arrays import as_number
 from .._validation.imports import CODE, imported
 from .._validation.weights import weights_only
@@ -36,6 +37,7 @@ def read_table(path: Path) -> Any:
         f"expected a table in {' or '.join(_SUFFIXES)}, got {path.name}",
     )
     try:
+        check_regular(path)
         if path.suffix.lower() == ".parquet":
             return pandas.read_parquet(path)
         separator = _check_csv(path)

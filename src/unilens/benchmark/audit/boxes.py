@@ -7,10 +7,12 @@ import posixpath
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from ..._ops.tensor_files import check_regular
 from ...errors import UnilensError, require
 from ..data.labels import FILE_COLUMNS
 from .marks import Box
 
+_NOT_TEXT = "it is not a table in UTF-8"
 SIDES = (
     ("left", "xmin", "x1"),
     ("top", "ymin", "y1"),
@@ -33,10 +35,11 @@ def read_boxes(path: Path, names: Collection[str]) -> dict[str, list[Box]]:
             empty, or no row is of these photographs.
     """
     try:
+        check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "it is not a table in UTF-8"
+        reason = (error.strerror or error) if isinstance(error, OSError) else _NOT_TEXT
         raise UnilensError(f"could not read the boxes {path}: {reason}") from error
     header = [column.strip().casefold() for column in (rows[0] if rows else {}) if column]
     named = _column(path, header, FILE_COLUMNS)

@@ -208,7 +208,7 @@ def _suspects(audit: Audit) -> list[Suspect]:
     marks = audit.photographs.marks
     places = {name: f"the {name}" for name in (*CORNERS, BORDER, TEXT, BACKGROUND)}
     names = [name for name in places if any(name in known["shares"] for known in audit.facts)]
-    level = 1 - (1 - LEVEL) / (len(names) + len(marks))
+    level = 1 - (1 - LEVEL) / max(1, len(names) + len(marks))
     suspects = [_suspect(audit, name, places[name], level) for name in names]
     return suspects + [
         _suspect(audit, mark.name, mark.place, level, set(mark.boxes)) for mark in marks

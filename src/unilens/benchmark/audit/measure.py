@@ -19,6 +19,7 @@ from torch.nn import functional
 from ..._engine.evaluator import Evaluator
 from ..._engine.output_detection import output_spec
 from ..._ops.files import write_whole
+from ..._ops.tensor_files import read_tensors
 from ...attribution import Attribution
 from ...errors import NotApplicableError
 from ...explainer import Method
@@ -37,6 +38,11 @@ CONTROLS = ("edges", "random")
 _REMOVED_WITH = "blur"
 
 Facts = dict[str, Any]
+_FACTS = {
+    *("predicted", "confidence", "shares", "covered"),
+    *("overlap", "control_overlap", "verdicts", "trust"),
+}
+"""What is measured on a photograph; the names of its facts."""
 
 
 @dataclass(frozen=True)
@@ -210,11 +216,10 @@ def keep(path: Path, facts: Facts, consensus: Tensor) -> None:
 
 def read_kept(path: Path) -> tuple[Facts, Tensor] | None:
     """Return what a file of `keep` holds; None where there is none, or a broken one."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, "pt") as opened:
-            facts: Facts = json.loads(opened.metadata()["facts"])
-            return facts, opened.get_tensor("consensus").float()
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        header, tensors = read_tensors(path)
+        facts, consensus = json.loads(header["facts"]), tensors["consensus"]
+    except (OSError, KeyError, ValueError, RecursionError):
         return None
+    whole = isinstance(facts, dict) and set(facts) == _FACTS and consensus.ndim == 2
+    return (facts, consensus.float()) if whole else None
