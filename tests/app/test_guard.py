@@ -145,6 +145,7 @@ JOIN = "/gradio_api/queue/join"
 ELSEWHERE = [
     *("https://evil.example", "null", "http://localhost:7860", "http://127.0.0.1:8888", ""),
     *("file://", "http://127.0.0.1", "chrome-extension://abc", "http://127.0.0.1:7860.evil"),
+    *(f"http://{HOST}/x", f"http://{HOST}#", f"http://{HOST}?", f"http:/\t/{HOST}"),
     *("http://evil.example#127.0.0.1:7860", "http://[", "ftp://127.0.0.1:7860", HOST),
 ]
 

@@ -6,7 +6,6 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from ..errors import require
 
@@ -65,12 +64,9 @@ class Hosts:
             origin: of the calling page, as the header `Origin` says it.
             host: under which it calls this one, as the header `Host` says it.
         """
-        try:
-            parts = urlsplit(origin.lower())
-        except ValueError:
-            return False
-        known = parts.netloc == host.lower() or parts.netloc in self.public
-        return parts.scheme in ("http", "https") and known
+        scheme, separator, name = origin.lower().partition("://")
+        known = name == host.lower() or name in self.public
+        return scheme in ("http", "https") and bool(separator) and known
 
 
 def _without_port(host: str) -> str:
