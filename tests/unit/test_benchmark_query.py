@@ -135,3 +135,10 @@ def test_csv_and_json_exclude_each_other(make_run, run):
     code, _, err = run("query", make_run().folder, "SELECT 1", "--csv", "--json")
     assert code == 2
     assert "--csv or --json" in err
+
+
+@pytest.mark.parametrize("sql", ['SELECT "Parquet" FROM rows', "SELECT * FROM Arrow"])
+def test_words_of_a_query_are_no_broken_files(make_run, run, sql):
+    code, _, err = run("query", make_run().folder, sql)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "could not read" not in err

@@ -131,7 +131,9 @@ def _fetch(connection: duckdb.DuckDBPyConnection, width: int) -> list[tuple[Any,
 
 def _is_unreadable(error: duckdb.Error) -> bool:
     """Whether the rows' files could not be read, rather than the query."""
-    return any(sign in str(error) for sign in ("Arrow", "Parquet", "reading the stream"))
+    of_the_query = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
+    signs = ("Arrow", "Parquet", "reading the stream")
+    return not isinstance(error, of_the_query) and any(sign in str(error) for sign in signs)
 
 
 def _message(error: duckdb.Error) -> str:
